@@ -1,0 +1,1 @@
+"""Comparators of HomNet behind one contract."""

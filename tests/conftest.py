@@ -1,0 +1,98 @@
+"""Fixtures: a small cohort that is made, not stored, and one Ray for the whole session."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from homnet.chromosomes import CHROMOSOMES
+from homnet.cohort import Cohort, pair_table, write_cohort
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = os.pathsep.join(str(ROOT / part) for part in (".", "platform", "baselines", "serve"))
+
+
+def make_table(
+    hospital: str = "h1",
+    *,
+    num_patients: int = 3,
+    num_cells: int = 4,
+    chromosomes: tuple[str, ...] = CHROMOSOMES[:22],
+    abnormal: str | None = None,
+    seed: int = 0,
+) -> pa.Table:
+    """Pairs with a smooth profile of their own for each type and noise of their own for each cell.
+
+    With ``abnormal`` given, that type is abnormal (its homolog 1 is cut by a third) in every cell
+    of every second patient.
+    """
+    rng = np.random.default_rng(seed)
+    keys = [(p, c, t) for p in range(num_patients) for t in chromosomes for c in range(num_cells)]
+    pair = np.zeros((len(keys), 2, 2, 512), np.uint8)
+    labels = []
+    for row, (patient, _, chromosome) in enumerate(keys):
+        number = CHROMOSOMES.index(chromosome)
+        is_abnormal = chromosome == abnormal and patient % 2 == 0
+        labels.append(is_abnormal)
+        for homolog in range(2):
+            length = 220 - 6 * number + int(rng.integers(-4, 5))
+            if is_abnormal and homolog == 1:
+                length = length * 2 // 3
+            wave = 120 + 60 * np.sin(np.arange(length) / (5 + number) + number)
+            noisy = wave + rng.normal(0, 5, (2, length))
+            pair[row, homolog, :, :length] = noisy.clip(1, 255)
+    return pair_table(
+        hospital=[hospital] * len(keys),
+        patient_id=[f"{hospital}-p{p}" for p, _, _ in keys],
+        cell_id=[f"c{c}" for _, c, _ in keys],
+        chromosome=[t for _, _, t in keys],
+        band_level=[550 if c % 2 else 400 for _, c, _ in keys],
+        pair=pair,
+        abnormal=labels,
+        kind=["deletion" if label else None for label in labels],
+        homolog=[1 if label else None for label in labels],
+    )
+
+
+@pytest.fixture(scope="session")
+def table_of() -> Callable[..., pa.Table]:
+    """The maker of small tables."""
+    return make_table
+
+
+@pytest.fixture
+def small_cohort(tmp_path: Path) -> Cohort:
+    """Two hospitals, three patients each, all autosomes."""
+    tables = (make_table(name, seed=seed) for seed, name in enumerate(("h1", "h2")))
+    return write_cohort(
+        tmp_path / "cohort", tables, scale={"h1": 3.0, "h2": 3.0}, provenance={"made by": "test"}
+    )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray for all tests that need one; workers find the packages without an install."""
+    import ray
+
+    from homnet_platform.runtime import LAPTOP_ENVIRONMENT, quiet_ray_data
+
+    environment = {**LAPTOP_ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}
+    previous = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": PACKAGES}},
+    )
+    quiet_ray_data()
+    yield
+    ray.shutdown()
+    for name, value in previous.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
