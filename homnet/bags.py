@@ -1,0 +1,201 @@
+"""Pairs in memory and the bags drawn from them: which pairs, not yet which abnormality.
+
+Shape suffixes: N pairs of the bank, B bags, K cells of a bag, P homologs, C chromatids,
+L positions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from homnet.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
+from homnet.cohort import pairs_of
+from homnet.errors import DataError
+
+
+@dataclass(frozen=True)
+class BagConfig:
+    """How bags are drawn."""
+
+    num_cells: int = 5
+    """Pairs in a bag, K (the paper's m = 5)."""
+    rounds: int = 1
+    """How often each pair is used in one epoch; every round draws other bags."""
+    over: Literal["patient", "people"] = "patient"
+    """Whose pairs make a bag: of one patient, or of one hospital's people mixed (for normal sets
+    with one or two cells per person, where only artificial abnormalities are possible)."""
+
+
+@dataclass(frozen=True)
+class PairBank:
+    """The assessable pairs of a set of patients, in memory, in one order for every process."""
+
+    pair_NPCL: NDArray[np.uint8]
+    """Darkness (N, 2, 2, 512)."""
+    frame: pd.DataFrame
+    """hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind,
+    homolog, start, stop: one line per pair."""
+    num_not_assessed: int = 0
+    """Chromosomes left out because their homolog is missing (a male X or Y, mostly)."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def length_NP(self) -> NDArray[np.int64]:
+        """Samples of each homolog: the last position that is not background, plus one."""
+        filled = np.asarray(self.pair_NPCL.any(axis=2))
+        length = filled.shape[-1] - filled[..., ::-1].argmax(axis=-1)
+        return np.where(filled.any(axis=-1), length, 0)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Self:
+        """Takes a cohort table into memory.
+
+        Pairs without a second homolog are counted and left out. Rows are put in the order of
+        hospital, patient, chromosome and cell, so that the bank does not depend on how the table
+        was read.
+
+        Raises:
+            DataError: no pair is left.
+        """
+        pair = pairs_of(table)
+        frame = table.drop_columns(["pair", "quality"]).to_pandas()
+        frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
+        frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
+        assessed = pair[:, 1].any(axis=(1, 2))
+        frame = frame[assessed].sort_values(
+            ["hospital", "patient_id", "chromosome", "cell_id"], kind="stable"
+        )
+        if frame.empty:
+            raise DataError("no pair with both homologs is left; nothing can be assessed")
+        order = frame.index.to_numpy()
+        return cls(pair[order], frame.reset_index(drop=True), int((~assessed).sum()))
+
+    def of_patients(self, patients: Sequence[str] | frozenset[str]) -> Self:
+        """The pairs of some patients."""
+        keep = self.frame["patient_id"].isin(list(patients)).to_numpy()
+        return self._where(keep)
+
+    def normal(self) -> Self:
+        """The structurally normal pairs: what artificial abnormalities are made from."""
+        return self._where(~self.frame["abnormal"].to_numpy())
+
+    def _where(self, keep: NDArray[np.bool_]) -> Self:
+        if not keep.any():
+            raise DataError("no pair is left after selecting patients or normal pairs")
+        return replace(
+            self, pair_NPCL=self.pair_NPCL[keep], frame=self.frame[keep].reset_index(drop=True)
+        )
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags as rows of a bank. Arrays share their first axis, B."""
+
+    row_BK: NDArray[np.int64]
+    """Rows of the bank; where ``mask_BK`` is false the row is 0 and means nothing."""
+    mask_BK: NDArray[np.bool_]
+    """Which places hold a pair."""
+    chromosome_B: NDArray[np.int64]
+    """Index of the chromosome type, 0..23."""
+
+    def __len__(self) -> int:
+        return len(self.row_BK)
+
+    def take(self, index: Any) -> Self:
+        """Some of the bags, by index or slice."""
+        return replace(
+            self, **{name: value[index] for name, value in vars(self).items() if value is not None}
+        )
+
+    def describe(self, bank: PairBank) -> pd.DataFrame:
+        """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and its truth.
+
+        ``abnormal`` and ``kind`` are those of the cohort: a bag is abnormal if one of its pairs is.
+        """
+        members = bank.frame.iloc[self.row_BK[self.mask_BK]]
+        bag = np.nonzero(self.mask_BK)[0]
+        groups = members.assign(bag=bag).groupby("bag", sort=True)
+        kind = (
+            members.assign(bag=bag)[members["abnormal"].to_numpy()].groupby("bag")["kind"].first()
+        )
+        described = pd.DataFrame(
+            {
+                "hospital": groups["hospital"].first(),
+                "patients": groups["patient_id"].agg(lambda p: sorted(set(p))),
+                "chromosome": [CHROMOSOMES[c] for c in self.chromosome_B],
+                "num_pairs": self.mask_BK.sum(axis=1),
+                "band_level": np.asarray(BAND_LEVELS)[
+                    groups["band"].median().astype(int).to_numpy()
+                ],
+                "abnormal": groups["abnormal"].any(),
+            }
+        )
+        described["kind"] = kind.reindex(described.index).fillna("normal")
+        return described.reset_index(drop=True)
+
+
+def draw_bags(bank: PairBank, config: BagConfig, generator: np.random.Generator) -> Bags:
+    """Draws the bags of one epoch: every pair is used ``rounds`` times.
+
+    The pairs of a group (one patient or one hospital, and one chromosome type) are shuffled and cut
+    into bags of K. A last, shorter bag is filled with other pairs of its group; a group with fewer
+    than K pairs gives one bag with empty places (``mask_BK`` false).
+
+    Args:
+        bank: N pairs.
+        config: K, rounds and what a group is.
+        generator: all randomness.
+
+    Raises:
+        DataError: K or rounds is below 1.
+    """
+    num_cells = config.num_cells
+    if num_cells < 1 or config.rounds < 1:
+        raise DataError(f"bags need num_cells and rounds of at least 1, got {config}")
+    keys = ["hospital", "patient_id", "chromosome"]
+    if config.over == "people":
+        keys.remove("patient_id")
+    group_N: NDArray[np.int64] = np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
+    parts = [_draw_round(group_N, num_cells, generator) for _ in range(config.rounds)]
+    row_BK = np.concatenate([row for row, _ in parts])
+    mask_BK = np.concatenate([mask for _, mask in parts])
+    order = generator.permutation(len(row_BK))
+    row_BK, mask_BK = row_BK[order], mask_BK[order]
+    chromosome_B = bank.frame["chromosome"].to_numpy()[row_BK[:, 0]]
+    return Bags(row_BK, mask_BK, chromosome_B)
+
+
+def _draw_round(
+    group_N: NDArray[np.int64], num_cells: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    shuffled_N = np.lexsort((generator.random(len(group_N)), group_N))
+    size_G = np.bincount(group_N)
+    first_G = np.concatenate([[0], np.cumsum(size_G)[:-1]])
+    bags_G = -(-size_G // num_cells)
+    group_B = np.repeat(np.arange(len(size_G)), bags_G)
+    number_B = np.arange(len(group_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
+    size_B = size_G[group_B]
+    # The last bag steps back to stay inside its group: it then shares pairs with the one before.
+    begin_B = np.maximum(np.minimum(number_B * num_cells, size_B - num_cells), 0)
+    place_BK = begin_B[:, None] + np.arange(num_cells)
+    mask_BK = place_BK < size_B[:, None]
+    row_BK = shuffled_N[(first_G[group_B][:, None] + np.where(mask_BK, place_BK, 0))]
+    return np.where(mask_BK, row_BK, 0), mask_BK
+
+
+def summary(bank: PairBank) -> Mapping[str, int]:
+    """Counts of a bank, in pairs (not chromosomes)."""
+    return {
+        "patients": int(bank.frame["patient_id"].nunique()),
+        "cells": int(bank.frame.groupby(["patient_id", "cell_id"]).ngroups),
+        "pairs": len(bank),
+        "abnormal pairs": int(bank.frame["abnormal"].sum()),
+        "not assessed": bank.num_not_assessed,
+    }
