@@ -1,0 +1,393 @@
+"""HomNet (KDD 2024): equations 1-11, over bags, cells, homologs and chromatids at once.
+
+Legend: B bags, K cells (the paper's m), P homologs (2), C chromatids (2), L positions (512),
+M regions, D width of a region, E width of a pair, H heads.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.errors import ConfigError
+
+NUM_TYPES = len(CHROMOSOMES)
+NUM_LEVELS = len(BAND_LEVELS)
+
+
+@dataclass(frozen=True)
+class HomNetConfig:
+    """The form of the model. The defaults are the paper's equations, but for softmax in Eq. 6."""
+
+    merge_range: int = 32
+    """Samples per region, k_mg (paper, Table 4: 32 is best). L is padded to a multiple of it."""
+    width: int = 64
+    """Width of a region's features, l_r (not given in the paper)."""
+    pair_width: int = 128
+    """Width of a pair's features, the length of H' (not given in the paper)."""
+    num_heads: int = 4
+    """Attention heads, n_h (not given in the paper)."""
+    num_alignments: int = 2
+    """Alignment layers of HomBlock; fine-tuning freezes the first (paper, section 4.1)."""
+    attention: Literal["softmax", "ratio"] = "softmax"
+    """Weights of Eq. 6: softmax of the similarities, or the paper's raw ratio, whose denominator
+    can be near zero."""
+    view: Literal["absolute", "stretched"] = "absolute"
+    """What regions are cut from: the sequence at its physical scale (the paper), or the chromosome
+    stretched to one length, which puts band after band at one place in every cell. The lengths
+    before stretching then enter Eq. 8 as numbers: what was lost or gained."""
+    stretched_length: int = 128
+    """Positions of the stretched view; 128 is about one per image pixel of chromosome 1."""
+    standardise: bool = False
+    """Whether each homolog is shifted and scaled to mean 0 and variance 1 inside the chromosome,
+    which removes differences of staining between homologs."""
+    template: bool = False
+    """Whether regions also see the mean profile of their chromosome type at the same place, taken
+    once from the normal training pairs: what the type should look like."""
+    partner: bool = False
+    """Whether regions also see the other homolog at the same place, before any alignment."""
+    normalise_regions: bool = False
+    """LayerNorm before each alignment, and a residual path around it."""
+    symmetric: bool = False
+    """Average H' (Eq. 8) over both orders of the homologs: then swapping them changes nothing."""
+    bag_pooling: Literal["sum", "mean"] = "sum"
+    """Eq. 10 sums over cells; the mean keeps the scale of scores when K varies."""
+    bag_hidden: int = 0
+    """Width of a hidden layer in W_bag of Eq. 10, which then also knows the chromosome type; 0 is
+    the paper's single linear map."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
+            raise ConfigError(f"merge_range must be 1..{SEQUENCE_LENGTH}, got {self.merge_range}")
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"width {self.width} must be a multiple of num_heads {self.num_heads}"
+            )
+        if self.num_alignments < 1:
+            raise ConfigError(f"num_alignments must be at least 1, got {self.num_alignments}")
+
+        if self.template and not (self.standardise and self.view == "stretched"):
+            raise ConfigError(
+                "template needs view='stretched' and standardise=True: else places differ"
+            )
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of the view that regions are cut from."""
+        return SEQUENCE_LENGTH if self.view == "absolute" else self.stretched_length
+
+    @property
+    def num_regions(self) -> int:
+        """Regions of a homolog, M (the paper's n_r)."""
+        return -(-SEQUENCE_LENGTH // self.merge_range)
+
+    @property
+    def region_length(self) -> int:
+        """Positions of a region: the merge range, or its share of the stretched view."""
+        if self.view == "absolute":
+            return self.merge_range
+        return -(-self.stretched_length // self.num_regions)
+
+
+class CMSBlock(nn.Module):
+    """Features of each region of a chromosome (equations 1-4)."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.region_length = config.region_length
+        self.num_regions = config.num_regions
+        self.partner = config.partner
+        # Left, right, and what the config lets a region see beside its own homolog.
+        num_channels = 2 + config.partner + config.template
+        # Eq. 1: kernel = stride = (2, k_mg), so the convolution is one linear map per region.
+        self.merge = nn.Linear(num_channels * config.region_length, config.width)
+        # Eq. 2: Div(W_info(c + b)) is one learnt row of regions per type and per band level.
+        self.info_type = nn.Embedding(NUM_TYPES, config.num_regions * config.width)
+        self.info_level = nn.Embedding(NUM_LEVELS, config.num_regions * config.width)
+        for table in (self.info_type, self.info_level):
+            nn.init.normal_(table.weight, std=0.02)
+        # Eq. 3 and 4: local features over width, global features over regions.
+        self.local = _mlp(config.width)
+        self.across = _mlp(config.num_regions)
+        self.template_TL: torch.Tensor | None
+        template = torch.zeros(NUM_TYPES, config.num_positions) if config.template else None
+        self.register_buffer("template_TL", template)
+
+    def forward(
+        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
+    ) -> torch.Tensor:
+        """Gives region features (B, K, P, M, D) of sequences (B, K, P, C, L)."""
+        num_bags, num_cells = level_BK.shape
+        channels = [x_BKPCL]
+        if self.partner:
+            channels.append(x_BKPCL.flip(2).mean(dim=3, keepdim=True))
+        if self.template_TL is not None:
+            template = self.template_TL[chromosome_B][:, None, None, None]
+            channels.append(template.expand_as(x_BKPCL[:, :, :, :1]))
+        x_BKPCL = torch.cat(channels, dim=3) if len(channels) > 1 else x_BKPCL
+        missing = self.num_regions * self.region_length - x_BKPCL.shape[-1]
+        regions_BKPCMX = F.pad(x_BKPCL, (0, missing)).unflatten(-1, (self.num_regions, -1))
+        info_BKPMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
+            num_bags, num_cells, 1, self.num_regions, -1
+        )
+        r_BKPMD = info_BKPMD + self.merge(regions_BKPCMX.transpose(-3, -2).flatten(-2))
+        r_BKPMD = self.local(r_BKPMD) + r_BKPMD
+        across: torch.Tensor = self.across(r_BKPMD.transpose(-1, -2)).transpose(-1, -2) + r_BKPMD
+        return across
+
+
+class Alignment(nn.Module):
+    """Aligns each region with the partner's regions and takes the difference (equations 5-7)."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.ratio = config.attention == "ratio"
+        self.norm = nn.LayerNorm(config.width) if config.normalise_regions else None
+        self.query = nn.Linear(config.width, config.width, bias=False)
+        self.key = nn.Linear(config.width, config.width, bias=False)
+        self.value = nn.Linear(config.width, config.width, bias=False)
+        self.head = nn.Linear(config.width, config.width, bias=False)
+        self.difference = nn.Linear(config.width, config.width)
+
+    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
+        """Gives the difference features (B, K, P, M, D) of both homologs."""
+        residual = r_BKPMD if self.norm is not None else None
+        r_BKPMD = r_BKPMD if self.norm is None else self.norm(r_BKPMD)
+        partner_BKPMD = r_BKPMD.flip(2)
+        q = self._heads(self.query(r_BKPMD))
+        k = self._heads(self.key(partner_BKPMD))
+        v = self._heads(self.value(partner_BKPMD))
+        if self.ratio:
+            a = q @ k.transpose(-1, -2) / k.shape[-1] ** 0.5
+            total = a.sum(dim=-1, keepdim=True)
+            # Eq. 6 as printed; the sum is kept away from zero, where the ratio has a pole.
+            total = torch.where(total.abs() < 1e-2, torch.where(total < 0, -1e-2, 1e-2), total)
+            aligned = a @ v / total
+        else:
+            aligned = F.scaled_dot_product_attention(q, k, v)
+        aligned_BKPMD = aligned.transpose(-3, -2).reshape(r_BKPMD.shape)
+        difference: torch.Tensor = self.difference(r_BKPMD + self.head(aligned_BKPMD))
+        return difference if residual is None else F.gelu(difference) + residual
+
+    def _heads(self, x_BKPMD: torch.Tensor) -> torch.Tensor:
+        # Four dimensions, not five: the fused kernels take no more.
+        num_bags, num_cells, num_homologs, num_regions, _ = x_BKPMD.shape
+        return x_BKPMD.reshape(
+            num_bags * num_cells * num_homologs, num_regions, self.num_heads, -1
+        ).transpose(1, 2)
+
+
+class HomBlock(nn.Module):
+    """The difference between two homologs as one vector (equations 5-8)."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.alignments = nn.ModuleList(Alignment(config) for _ in range(config.num_alignments))
+        self.symmetric = config.symmetric
+        flat = 2 * config.num_regions * config.width
+        self.pair = nn.Linear(flat, config.pair_width)
+        self.length = (
+            nn.Linear(4, config.pair_width, bias=False) if config.view == "stretched" else None
+        )
+
+    def forward(
+        self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Gives the pair representation H' (B, K, E)."""
+        for alignment in self.alignments:
+            r_BKPMD = alignment(r_BKPMD)
+        pair_BKE = self._pair(r_BKPMD, log_length_BKP)
+        if self.symmetric:
+            swapped = None if log_length_BKP is None else log_length_BKP.flip(2)
+            pair_BKE = (pair_BKE + self._pair(r_BKPMD.flip(2), swapped)) / 2
+        return pair_BKE
+
+    def _pair(self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
+        pair_BKE: torch.Tensor = self.pair(r_BKPMD.flatten(2))
+        if self.length is not None and log_length_BKP is not None:
+            difference_BK1 = log_length_BKP[..., :1] - log_length_BKP[..., 1:]
+            # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
+            evidence = [log_length_BKP, 10 * difference_BK1, 10 * difference_BK1.abs()]
+            pair_BKE = pair_BKE + self.length(torch.cat(evidence, dim=-1))
+        return F.relu(pair_BKE)
+
+
+class BagBlock(nn.Module):
+    """One logit for the pairs of a bag, weighted by their evidence (equations 9 and 10)."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        width, hidden = config.pair_width, config.bag_hidden
+        self.weight = nn.Sequential(
+            nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, 1)
+        )
+        self.mean = config.bag_pooling == "mean"
+        self.info_type = nn.Embedding(NUM_TYPES, hidden) if hidden else None
+        self.hidden = nn.Linear(width, hidden) if hidden else None
+        self.bag = nn.Linear(hidden or width, 1)
+
+    def forward(
+        self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
+    ) -> torch.Tensor:
+        """Gives logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
+        weight_BK = torch.sigmoid(self.weight(pair_BKE)).squeeze(-1) * mask_BK
+        bag_BE = (weight_BK[..., None] * pair_BKE).sum(dim=1)
+        if self.mean:
+            bag_BE = bag_BE / mask_BK.sum(dim=1, keepdim=True)
+        if self.hidden is not None and self.info_type is not None:
+            bag_BE = F.relu(self.hidden(bag_BE) + self.info_type(chromosome_B))
+        logit: torch.Tensor = self.bag(bag_BE).squeeze(-1)
+        return logit
+
+
+class HomNet(nn.Module):
+    """The whole model: a bag of homologous pairs in, a logit of abnormality out."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cms = CMSBlock(config)
+        self.hom = HomBlock(config)
+        self.bag = BagBlock(config)
+
+    def forward(
+        self,
+        x_BKPCL: torch.Tensor,
+        mask_BK: torch.Tensor,
+        chromosome_B: torch.Tensor,
+        level_BK: torch.Tensor,
+    ) -> torch.Tensor:
+        """Scores bags.
+
+        Args:
+            x_BKPCL: darkness 0..255, uint8 or float, 0 outside the chromosome.
+            mask_BK: which places hold a pair; the content of the others changes nothing.
+            chromosome_B: index of the chromosome type, 0..23.
+            level_BK: index of the cell's band level, 0..3.
+
+        Returns:
+            Logits (B): positive is abnormal.
+        """
+        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
+        r_BKPMD = self.cms(x_BKPCL, chromosome_B, level_BK)
+        logit: torch.Tensor = self.bag(self.hom(r_BKPMD, log_length_BKP), mask_BK, chromosome_B)
+        return logit
+
+    def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        log_length_BKP = None
+        if self.config.view == "stretched":
+            x_BKPCL, log_length_BKP = stretch(x_BKPCL, self.config.stretched_length)
+        x_BKPCL = x_BKPCL.float() / 255
+        return (standardise(x_BKPCL) if self.config.standardise else x_BKPCL), log_length_BKP
+
+    @torch.no_grad()
+    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
+        """Takes the mean profile of each chromosome type from normal pairs, if the form has one.
+
+        Args:
+            pair_NPCL: darkness of structurally normal pairs, uint8.
+            chromosome_N: their types, 0..23. A type without pairs keeps a flat profile.
+        """
+        template_TL = self.cms.template_TL
+        if template_TL is None:
+            return
+        template_TL.zero_()
+        # In parts: the float copy of a paper-sized bank would not fit beside it.
+        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
+            profile_NL = self._view(part[:, None])[0].mean(dim=(1, 2, 3))
+            template_TL.index_add_(0, types, profile_NL)
+        count_T = torch.bincount(chromosome_N, minlength=NUM_TYPES).clamp(min=1)
+        template_TL /= count_T[:, None]
+
+    def freeze_for_fine_tuning(self) -> None:
+        """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""
+        self.cms.requires_grad_(requires_grad=False)
+        self.hom.alignments[0].requires_grad_(requires_grad=False)
+
+
+def standardise(x_BKPCL: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and variance 1 of each homolog inside its chromosome; background stays 0."""
+    inside = (x_BKPCL > 0).to(x_BKPCL.dtype)
+    count = inside.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
+    mean = x_BKPCL.sum(dim=(-2, -1), keepdim=True) / count
+    centred = (x_BKPCL - mean) * inside
+    variance = centred.square().sum(dim=(-2, -1), keepdim=True) / count
+    return centred * torch.rsqrt(variance + 1e-4)
+
+
+def stretch(x_BKPCL: torch.Tensor, num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stretches or shrinks each homolog to one length, linearly.
+
+    Args:
+        x_BKPCL: darkness, 0 after the end of the chromosome.
+        num_positions: the new length.
+
+    Returns:
+        The stretched sequences (B, K, P, C, num_positions), float, and the lengths before
+        (B, K, P) as natural logarithms of the share of L, which keep the evidence of deletions and
+        duplications.
+    """
+    size = x_BKPCL.shape[-1]
+    filled_BKPX = (x_BKPCL != 0).any(dim=-2)
+    ends_X = torch.arange(1, size + 1, device=x_BKPCL.device)
+    length_BKP1 = (filled_BKPX * ends_X).amax(dim=-1, keepdim=True).clamp(min=1)
+    t_L = torch.arange(num_positions, device=x_BKPCL.device)
+    place_BKPL = ((t_L + 0.5) * (length_BKP1 / num_positions) - 0.5).clamp(min=0)
+    left_BKPL = place_BKPL.long()
+    share_BKP1L = (place_BKPL - left_BKPL)[..., None, :]
+    right_BKPL = torch.minimum(left_BKPL + 1, length_BKP1 - 1)
+    shape = (*x_BKPCL.shape[:-1], num_positions)
+    left = x_BKPCL.gather(-1, left_BKPL[..., None, :].expand(shape)).float()
+    right = x_BKPCL.gather(-1, right_BKPL[..., None, :].expand(shape)).float()
+    return torch.lerp(left, right, share_BKP1L), torch.log(length_BKP1 / size).squeeze(-1)
+
+
+def paper_form(merge_range: int = 32) -> HomNetConfig:
+    """The paper's equations as printed, with its raw ratio in Eq. 6."""
+    return HomNetConfig(merge_range=merge_range, attention="ratio")
+
+
+def best_form(merge_range: int = 16) -> HomNetConfig:
+    """The form that finds most; each departure and its measured effect is in LAB.md."""
+    return HomNetConfig(
+        merge_range=merge_range,
+        view="stretched",
+        standardise=True,
+        template=True,
+        partner=True,
+        normalise_regions=True,
+        symmetric=True,
+        bag_pooling="mean",
+        bag_hidden=64,
+    )
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Learnable numbers of a model."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
+    """Floating point operations of one forward pass of one bag (two per multiply-add)."""
+    with torch.device("meta"):
+        model = HomNet(config)
+        bag = (
+            torch.zeros(1, num_cells, 2, 2, SEQUENCE_LENGTH),
+            torch.ones(1, num_cells, dtype=torch.bool),
+            torch.zeros(1, dtype=torch.long),
+            torch.zeros(1, num_cells, dtype=torch.long),
+        )
+        with FlopCounterMode(display=False) as counter:
+            model(*bag)
+    return int(counter.get_total_flops())
+
+
+def _mlp(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, 2 * width, bias=False), nn.ReLU(), nn.Linear(2 * width, width, bias=False)
+    )
