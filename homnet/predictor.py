@@ -1,0 +1,93 @@
+"""Scores of bags: the one path that batch evaluation and serving share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from homnet.checkpoint import Calibration, Checkpoint
+from homnet.epochs import Batch, DeviceBank, Epoch
+from homnet.metrics import threshold_for_f1
+from homnet.model import HomNet
+
+UNCALIBRATED = Calibration(threshold=0.5)
+
+
+class Predictor:
+    """A model with its calibration, on one device."""
+
+    def __init__(
+        self,
+        model: HomNet,
+        calibration: Mapping[str, Calibration],
+        *,
+        version: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.calibration = calibration
+        self.version = version
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Loads a checkpoint.
+
+        Raises:
+            CheckpointError: see :meth:`Checkpoint.load`.
+        """
+        checkpoint = Checkpoint.load(path)
+        return cls(
+            checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
+        )
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> NDArray[np.float64]:
+        """Uncalibrated logits (B) of bags that are on the device."""
+        logit_B = self.model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+        values_B: NDArray[np.float64] = logit_B.double().cpu().numpy()
+        return values_B
+
+    def epoch_logits(
+        self, bank: DeviceBank, epoch: Epoch, batch_size: int = 512
+    ) -> NDArray[np.float64]:
+        """Uncalibrated logits of all bags of an epoch."""
+        return np.concatenate([self.logits(b) for b in bank.batches(epoch, batch_size)])
+
+    def probabilities(self, logit_B: NDArray[np.float64], hospital: str) -> NDArray[np.float64]:
+        """Calibrated probabilities of abnormality for one hospital."""
+        return np.asarray(expit(logit_B / self.of(hospital).temperature))
+
+    def of(self, hospital: str) -> Calibration:
+        """The calibration of a hospital; an unknown one gets temperature 1 and threshold 0.5."""
+        return self.calibration.get(hospital, UNCALIBRATED)
+
+
+def calibrate(logit_B: NDArray[np.float64], label_B: NDArray[np.bool_]) -> Calibration:
+    """Fits temperature and threshold on validation bags.
+
+    The temperature minimises the cross-entropy (Guo et al. 2017, "On calibration of modern neural
+    networks"); the threshold maximises F1 of the calibrated probabilities.
+
+    Args:
+        logit_B: uncalibrated logits of validation bags.
+        label_B: their labels; both classes must be there.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(label_B, expit(logit_B / np.exp(log_temperature))))
+
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    probability_B = expit(logit_B / temperature)
+    return Calibration(
+        threshold=threshold_for_f1(pd.DataFrame({"abnormal": label_B, "score": probability_B})),
+        temperature=temperature,
+        prior=float(label_B.mean()),
+    )

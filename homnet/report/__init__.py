@@ -1,0 +1,15 @@
+"""The report of an evaluation: one HTML page without external parts, and Markdown tables."""
+
+from homnet.report.figures import Example
+from homnet.report.page import Report, write_report
+from homnet.report.summary import draw_examples, summarise_cohort
+from homnet.report.tables import tables_markdown
+
+__all__ = [
+    "Example",
+    "Report",
+    "draw_examples",
+    "summarise_cohort",
+    "tables_markdown",
+    "write_report",
+]

@@ -1,0 +1,272 @@
+"""The pictures of the report. Each is returned as bytes: SVG for curves, PNG for chromosomes.
+
+Colours are those of Okabe and Ito, which people with any colour vision tell apart; line styles
+repeat what colours say.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from homnet.report.tables import ALL_HOSPITALS, cell, metric, number
+from homnet.scores import SHAM
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK: Final = "#1d2733"
+MUTED: Final = "#66707c"
+_DASHES: Final = ("-", "--", "-.", ":")
+_STYLE: Final[dict[Any, Any]] = {
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "grid.color": "#e3e7eb",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "homnet",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair to draw."""
+
+    pair: NDArray[np.uint8]
+    """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
+    hospital: str
+    """Where it is from."""
+    chromosome: str
+    """Its type."""
+    band_level: int
+    """Bands per haploid set of its cell."""
+    kind: str | None = None
+    """What is abnormal about it; None if nothing."""
+    homolog: int | None = None
+    """Which homolog is abnormal (0 or 1), if known."""
+    start: int | None = None
+    """First position of the event, if known."""
+    stop: int | None = None
+    """Position after the event, if known."""
+
+
+@mpl.rc_context(_STYLE)
+def roc_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
+    """ROC curves of the test bags, per hospital and of all, as SVG."""
+    figure, axes = _square("Share of normal bags called abnormal", "Share of abnormal bags found")
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (1, 3)), label="no skill: 0.500")
+    for name, bags, scope, style in _curves(scores, evaluation):
+        false_rate, true_rate, _ = roc_curve(bags["abnormal"], bags["score"])
+        label = f"{name}: {number(scope['metrics']['auc']['value'])}"
+        axes.plot(false_rate, true_rate, label=label, **style)
+    figure.legend(loc="outside lower left", ncols=2, title="AUC", alignment="left")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
+    """Precision-recall curves of the test bags, per hospital and of all, as SVG."""
+    figure, axes = _square("Recall: share of abnormal bags found", "Precision of the calls")
+    prevalence = evaluation["overall"]["prevalence"]
+    label = f"no skill, all bags: {number(prevalence)}"
+    axes.axhline(prevalence, color=MUTED, lw=1, ls=(0, (1, 3)), label=label)
+    for name, bags, scope, style in _curves(scores, evaluation):
+        precision, recall, _ = precision_recall_curve(
+            bags["abnormal"], bags["score"], drop_intermediate=True
+        )
+        label = f"{name}: {number(scope['metrics']['pr_auc']['value'])}"
+        axes.plot(recall, precision, drawstyle="steps-post", label=label, **style)
+    figure.legend(loc="outside lower left", ncols=2, title="PR-AUC", alignment="left")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
+    """AUC per kind of abnormality with its interval, over all hospitals, as SVG."""
+    overall = evaluation["overall"]
+    rows = [(kind, entry["auc"], COLOURS[0]) for kind, entry in overall["kinds"].items()]
+    rows.sort(key=lambda row: row[1]["value"], reverse=True)
+    if overall["seam_control"] is not None:
+        rows.append(("seam control", overall["seam_control"]["auc"], COLOURS[1]))
+    figure = Figure(figsize=(7, 0.9 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, (_, estimate, colour) in enumerate(rows):
+        if estimate["low"] is not None:
+            axes.plot([estimate["low"], estimate["high"]], [y, y], color=colour, lw=2)
+        axes.plot(estimate["value"], y, "o", color=colour, ms=6)
+        axes.annotate(cell(estimate), (1.02, y), xycoords=("axes fraction", "data"), va="center")
+    axes.axvline(0.5, color=MUTED, lw=1, ls=(0, (1, 3)))
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    lows = [estimate["low"] or estimate["value"] for _, estimate, _ in rows]
+    axes.set_xlim(min(0.45, *lows) - 0.02, 1.01)
+    axes.set_xlabel("AUC against the normal bags (0.5: no skill)")
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
+    """Scores of normal and abnormal test bags per hospital, with the threshold, as SVG."""
+    test = scores[scores["split"] == "test"]
+    names = list(evaluation["hospitals"])
+    num_columns = min(len(names), 4)
+    num_rows = -(-len(names) // num_columns)
+    bins = np.linspace(0, 1, 21)
+    figure = Figure(figsize=(2.6 * max(num_columns, 2), 2.5 * num_rows), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, sharex=True, squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        bags = test[test["hospital"] == name]
+        sham = bags["kind"] == SHAM
+        parts = (
+            ("normal", bags[~bags["abnormal"] & ~sham], COLOURS[0]),
+            ("abnormal", bags[bags["abnormal"]], COLOURS[1]),
+        )
+        for label, part, colour in parts:
+            share = np.full(len(part), 1 / max(len(part), 1))
+            counts = np.histogram(part["score"], bins, weights=share)[0]
+            axes.stairs(counts, bins, fill=True, alpha=0.3, color=colour)
+            axes.stairs(counts, bins, color=colour, lw=1.5, label=f"{label} ({len(part)})")
+        threshold = evaluation["thresholds"][name]["threshold"]
+        axes.axvline(threshold, color=INK, lw=1, ls="--", label=f"threshold {threshold:.2f}")
+        axes.set_title(name)
+        axes.legend(loc="upper center", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.45)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("Score", fontsize=10)
+    figure.supylabel("Share of the bags", fontsize=10)
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """Training loss and validation AUC per epoch, one line per stage, as SVG."""
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    quantities = (("train_loss", "Training loss"), ("validation_auc", "Validation AUC"))
+    for axes, (key, title) in zip(panels, quantities, strict=True):
+        for i, (stage, epochs) in enumerate(histories.items()):
+            points = [(one["epoch"] + 1, one[key]) for one in epochs if one.get(key) is not None]
+            if not points:
+                continue
+            x, y = zip(*points, strict=True)
+            style = _line_style(i)
+            axes.plot(x, y, marker=".", label=stage, **style)
+            if key == "validation_auc":
+                best = int(np.argmax(y))
+                axes.plot(x[best], y[best], "o", ms=9, mfc="none", mec=style["color"])
+        axes.set_title(title)
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid()
+    handles = {
+        label: line
+        for axes in panels
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside right upper")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def examples_figure(examples: Sequence[Example]) -> bytes:
+    """Pairs as banded bars of their own length, homologs side by side, p arm at the top, as PNG.
+
+    Each bar shows the left and the right chromatid. A line marks the event where it is known.
+    """
+    num_columns = min(len(examples), 8)
+    num_rows = -(-len(examples) // num_columns)
+    longest = max(_length(one.pair) for one in examples)
+    figure = Figure(figsize=(1.25 * num_columns, 3.1 * num_rows), layout="constrained", dpi=130)
+    panels = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, example in zip(panels.flat, examples, strict=False):
+        _draw_pair(axes, example, longest)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_pair(axes: Axes, example: Example, longest: int) -> None:
+    darkest = np.percentile(example.pair[example.pair > 0], 99)
+    for p, homolog in enumerate(example.pair):
+        length = _length(homolog)
+        left = 1.6 * p
+        axes.imshow(
+            homolog[:, :length].T,
+            extent=(left, left + 1, length, 0),
+            cmap="gray_r",
+            vmin=0,
+            vmax=darkest,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        if p == example.homolog and example.start is not None and example.stop is not None:
+            x = left - 0.2 if p == 0 else left + 1.2
+            # A deletion is a point: the line keeps a length that can be seen.
+            ends = (example.start - 2, max(example.stop, example.start) + 2)
+            axes.plot([x, x], ends, color=COLOURS[1], lw=3, solid_capstyle="butt")
+    axes.set_xlim(-0.5, 3.4)
+    axes.set_ylim(longest + 4, -4)
+    kind = "normal" if example.kind is None else example.kind
+    title = f"{example.hospital}\nchr {example.chromosome}, {example.band_level} bands\n{kind}"
+    axes.set_title(title, fontsize=8)
+
+
+def _length(sequences: NDArray[np.uint8]) -> int:
+    """Positions up to the last one that is not background."""
+    filled = np.flatnonzero(sequences.reshape(-1, sequences.shape[-1]).any(axis=0))
+    return int(filled[-1]) + 1 if filled.size else 0
+
+
+def _curves(
+    scores: pd.DataFrame, evaluation: Mapping[str, Any]
+) -> list[tuple[str, pd.DataFrame, Mapping[str, Any], dict[str, Any]]]:
+    """Name, test bags, scope and line style of each hospital with both classes, and of all."""
+    test = scores[(scores["split"] == "test") & (scores["kind"] != SHAM)]
+    found = [
+        (name, test[test["hospital"] == name], scope, _line_style(i))
+        for i, (name, scope) in enumerate(evaluation["hospitals"].items())
+        if metric(scope, "auc") is not None
+    ]
+    if len(evaluation["hospitals"]) > 1:
+        found.append((ALL_HOSPITALS, test, evaluation["overall"], {"color": INK, "lw": 2.4}))
+    return found
+
+
+def _line_style(i: int) -> dict[str, Any]:
+    return {"color": COLOURS[i % len(COLOURS)], "ls": _DASHES[i % len(_DASHES)], "lw": 1.6}
+
+
+def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.grid()
+    return figure, axes
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without a date, equal reports are equal files.
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

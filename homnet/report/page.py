@@ -1,0 +1,223 @@
+"""The report as one HTML page: numbers come from the evaluation, words from the template."""
+
+import base64
+import importlib.resources
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import pandas as pd
+
+from homnet.errors import DataError
+from homnet.report import figures, tables
+from homnet.report.figures import Example
+from homnet.scores import check_scores
+
+_PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
+_FEW_PEOPLE: Final = 10
+"""Kinds seen in fewer people than this are named among the caveats."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows."""
+
+    title: str
+    """Heading of the page."""
+    evaluation: Mapping[str, Any]
+    """What :func:`homnet.metrics.evaluate` returned."""
+    scores: pd.DataFrame
+    """The table it was computed from (:mod:`homnet.scores`)."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What was run: recipe, seed, checkpoint hash, cohort fingerprint, machine, date. Shown as
+    given, a line for each key."""
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Epochs of each training stage by its name: ``epoch`` (counted from 0; the page counts from
+    1), ``train_loss`` and ``validation_auc``."""
+    cohort: Mapping[str, Any] | None = None
+    """What :func:`homnet.report.summarise_cohort` returned."""
+    examples: Sequence[Example] = ()
+    """Pairs to draw."""
+    not_assessed: Mapping[str, int] | None = None
+    """Pairs that were left out, by reason; None if nobody counted them."""
+
+
+def write_report(output: str | Path, report: Report) -> Path:
+    """Writes ``index.html``, a page that needs nothing beside it, and returns its path.
+
+    Args:
+        output: folder of the page; it is made. An earlier page in it is replaced at once.
+        report: what to show.
+
+    Raises:
+        DataError: the evaluation lacks a part, or the scores are not those of the evaluation.
+    """
+    page = render(report)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".index.", suffix=".html")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(page)
+    Path(temporary).chmod(0o644)
+    return Path(temporary).replace(folder / "index.html")
+
+
+def render(report: Report) -> str:
+    """The page as text.
+
+    Raises:
+        DataError: as :func:`write_report`.
+    """
+    evaluation = report.evaluation
+    missing = [name for name in _PARTS if name not in evaluation]
+    if missing:
+        raise DataError(f"The evaluation has no '{missing[0]}'; run jobs/evaluate.py again.")
+    scores = check_scores(report.scores)
+    num_events = int((scores["abnormal"] & (scores["split"] == "test")).sum())
+    if num_events != evaluation["overall"]["num_abnormal_bags"]:
+        raise DataError(
+            f"The scores have {num_events} abnormal test bags and the evaluation "
+            f"{evaluation['overall']['num_abnormal_bags']}; they are of two runs: evaluate again."
+        )
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "percent": tables.percent,
+        "count": "{:,}".format,
+        "label": _label,
+        "sum_values": lambda counts: sum(counts.values()),
+    }
+    source = importlib.resources.files("homnet.report").joinpath("template.html.j2")
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        evaluation=evaluation,
+        overall=evaluation["overall"],
+        rows=[
+            {"name": name, "scope": scope, "metrics": scope["metrics"]}
+            for name, scope in tables.scopes(evaluation)
+        ],
+        sensitivity=tables.sensitivity_heading(evaluation),
+        people_per_bag=int(scores["patients"].map(lambda people: len(set(people))).max()),
+        pairs_per_bag=_range(scores["num_pairs"]),
+        band_levels=_range(scores["band_level"]),
+        pictures=_pictures(report, scores),
+        caveats=_caveats(evaluation),
+        stages=_stages(report.histories),
+        provenance=_lines(report.provenance),
+        cohort_provenance=_lines((report.cohort or {}).get("provenance", {})),
+    )
+
+
+def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
+    """Data URIs by name, for the pictures that there is something to draw in."""
+    evaluation = report.evaluation
+    drawn = {
+        "roc": _uri(figures.roc_figure(scores, evaluation), "svg+xml"),
+        "precision_recall": _uri(figures.precision_recall_figure(scores, evaluation), "svg+xml"),
+        "kinds": _uri(figures.kinds_figure(evaluation), "svg+xml"),
+        "histogram": _uri(figures.score_histogram(scores, evaluation), "svg+xml"),
+    }
+    if any(report.histories.values()):
+        drawn["training"] = _uri(figures.training_figure(report.histories), "svg+xml")
+    if report.examples:
+        drawn["examples"] = _uri(figures.examples_figure(report.examples), "png")
+    return drawn
+
+
+def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """What a training stage came to, for stages with at least one epoch."""
+    stages = []
+    for name, epochs in histories.items():
+        judged = [one for one in epochs if one.get("validation_auc") is not None]
+        best = max(judged, key=lambda one: one["validation_auc"], default=None)
+        if epochs:
+            stages.append(
+                {
+                    "name": name,
+                    "num_epochs": len(epochs),
+                    "best_epoch": best["epoch"] + 1 if best else tables.ABSENT,
+                    "best_auc": best["validation_auc"] if best else None,
+                    "last_loss": epochs[-1].get("train_loss"),
+                }
+            )
+    return stages
+
+
+def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader must know about these numbers, found in the numbers themselves."""
+    overall = evaluation["overall"]
+    hospitals = evaluation["hospitals"]
+    enough = 1 / (1 - evaluation["specificity"])
+    estimates = [
+        value
+        for _, scope in tables.scopes(evaluation)
+        for value in (scope["metrics"] or {}).values()
+        if isinstance(value, Mapping)
+    ]
+    estimates += [row["auc"] for row in overall["kinds"].values()]
+    return {
+        "few_people_limit": _FEW_PEOPLE,
+        "rare_kinds": {
+            kind: row["num_people"]
+            for kind, row in overall["kinds"].items()
+            if row["num_people"] < _FEW_PEOPLE
+        },
+        "one_class": [name for name, scope in hospitals.items() if scope["metrics"] is None],
+        "few_normal": {
+            name: scope["num_normal_bags"]
+            for name, scope in hospitals.items()
+            if scope["metrics"] is not None and scope["num_normal_bags"] < round(enough)
+        },
+        "borrowed": [
+            name
+            for name, chosen in evaluation["thresholds"].items()
+            if chosen["chosen_on"].endswith("all hospitals")
+        ],
+        "num_degenerate": max((value["num_degenerate"] for value in estimates), default=0),
+        "no_interval": any(value["low"] is None for value in estimates),
+    }
+
+
+def _lines(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Label and text of each value."""
+    return [(_label(key), _text(value)) for key, value in content.items()]
+
+
+def _text(value: object) -> str:
+    """A value in words; the members of mappings and lists follow each other."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{_label(key)} ({_text(member)})"
+            if isinstance(member, Mapping)
+            else f"{_label(key)} {_text(member)}"
+            for key, member in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(member) for member in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def _label(name: str) -> str:
+    """A field name as words."""
+    words = str(name).replace("_", " ").strip()
+    return words.removeprefix("num ")
+
+
+def _range(values: "pd.Series[int]") -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _uri(picture: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -1,0 +1,103 @@
+"""Numbers of an evaluation as text: cells, rows and the Markdown tables of the README."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+ALL_HOSPITALS: Final = "all hospitals"
+ABSENT: Final = "n/a"
+
+
+def number(value: float | None) -> str:
+    """A metric with three decimals, or what stands for an undefined one."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def interval(estimate: Mapping[str, Any] | None) -> str:
+    """A 95 % interval such as ``0.88 to 0.96``, or nothing where there is none."""
+    if estimate is None or estimate["low"] is None:
+        return ""
+    return f"{estimate['low']:.2f} to {estimate['high']:.2f}"
+
+
+def cell(estimate: Mapping[str, Any] | None) -> str:
+    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``."""
+    if estimate is None:
+        return ABSENT
+    bounds = interval(estimate)
+    return number(estimate["value"]) + (f" ({bounds})" if bounds else "")
+
+
+def percent(share: float) -> str:
+    """A share of one as a percentage, with a decimal where it is below 10 % and not whole."""
+    text = f"{100 * share:.{1 if share < 0.0995 else 0}f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def scopes(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The hospitals and, if there are several, all of them together."""
+    yield from evaluation["hospitals"].items()
+    if len(evaluation["hospitals"]) > 1:
+        yield ALL_HOSPITALS, evaluation["overall"]
+
+
+def metric(scope: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """An estimate of a scope; None where the scope lacks a class."""
+    metrics = scope["metrics"]
+    return None if metrics is None else metrics[name]
+
+
+def sensitivity_heading(evaluation: Mapping[str, Any]) -> str:
+    """What the column of sensitivities is called."""
+    return f"Sensitivity at {percent(evaluation['specificity'])} specificity"
+
+
+def tables_markdown(evaluation: Mapping[str, Any]) -> str:
+    """The headline and the per-kind table of :func:`homnet.metrics.evaluate` in Markdown."""
+    sensitivity = sensitivity_heading(evaluation)
+    headline = _markdown(
+        (
+            "Hospital",
+            "AUC",
+            "PR-AUC",
+            "PR-AUC without skill",
+            "F1",
+            sensitivity,
+            "Test people (abnormal)",
+            "Test bags (abnormal)",
+        ),
+        [
+            (
+                name,
+                cell(metric(scope, "auc")),
+                cell(metric(scope, "pr_auc")),
+                number(scope["prevalence"]),
+                cell(metric(scope, "f1")),
+                cell(metric(scope, "sensitivity")),
+                f"{scope['num_people']} ({scope['num_abnormal_people']})",
+                f"{scope['num_bags']} ({scope['num_abnormal_bags']})",
+            )
+            for name, scope in scopes(evaluation)
+        ],
+    )
+    overall = evaluation["overall"]
+    kinds = [
+        (kind, cell(row["auc"]), cell(row["sensitivity"]), row["num_people"], row["num_bags"])
+        for kind, row in overall["kinds"].items()
+    ]
+    if len(kinds) > 1:
+        people, bags = overall["num_abnormal_people"], overall["num_abnormal_bags"]
+        kinds.append(("mean over kinds", cell(overall["kind_balanced_auc"]), "", people, bags))
+    seam = overall["seam_control"]
+    if seam is not None:
+        name = "seam control (sham; 0.5 is ideal)"
+        kinds.append((name, cell(seam["auc"]), "", seam["num_people"], seam["num_bags"]))
+    by_kind = _markdown(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
+    note = "In brackets: 95 % intervals by patient bootstrap."
+    return f"{headline}\n\n{by_kind}\n\n{note}\n"
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    ruler = ["---", *["---:"] * (len(heads) - 1)]
+    # A bar inside a name would end its cell.
+    lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,168 @@
+"""Results of record: one JSON file per measured claim, with all it takes to judge and repeat it.
+
+Tables and plots are rendered from these files; a number without its file is not claimed.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from homnet.errors import DataError
+
+_PACKAGES: Final = (
+    "homnet",
+    "torch",
+    "ray",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "scikit-image",
+    "scikit-learn",
+)
+_FIELDS: Final = ("claim", "figures", "command", "recipe", "seed", "packages", "machine", "date")
+
+
+def write_result(
+    path: str | Path,
+    *,
+    claim: str,
+    figures: Mapping[str, Any],
+    command: str,
+    recipe: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Writes one measured claim, atomically, replacing an earlier measurement of it.
+
+    Package versions, machine and date are those of this process: write the result where it was
+    measured.
+
+    Args:
+        path: the file, by custom ``results/<job>-<what>.json``; its folder is made.
+        claim: what the figures show, in one sentence.
+        figures: the measured values, JSON-able, without NaN.
+        command: what to run to measure them again.
+        recipe: name of the configuration that was used.
+        seed: of the run.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: the claim is empty or a figure cannot be stored as JSON.
+    """
+    path = Path(path)
+    if not claim.strip():
+        raise DataError(f"{path}: a result needs a claim; say in one sentence what was measured.")
+    result = {
+        "claim": claim,
+        "figures": dict(figures),
+        "command": command,
+        "recipe": recipe,
+        "seed": seed,
+        "packages": package_versions(),
+        "machine": describe_machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_json(path, result)
+    return result
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Reads a result of record.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a field.
+    """
+    result = read_json(path)
+    missing = [name for name in _FIELDS if name not in result]
+    if missing:
+        raise DataError(f"{path}: the result has no '{missing[0]}'; measure it again.")
+    return result
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object so that the file appears whole or not at all; makes its folder.
+
+    Raises:
+        DataError: a value cannot be stored as JSON, NaN and infinities among them.
+    """
+    path = Path(path)
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: a value cannot be stored as JSON ({error}); use finite numbers and text."
+        ) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes private files; a result is to be read by others.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        DataError: the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; run the job that writes it.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not a JSON file ({error}); run the job again.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}.")
+    return content
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_machine() -> dict[str, Any]:
+    """The machine of this process: cores it may use, memory in GiB, models of CPU and GPU."""
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return {
+        "num_cores": len(cores),
+        "cpu": _cpu_model(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "num_gpus": torch.cuda.device_count(),
+        "system": platform.system(),
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from homnet.errors import DataError
+from homnet.results import describe_machine, package_versions, read_json, read_result, write_result
+
+CLAIM = {
+    "claim": "The demo reaches this AUC on held-out people.",
+    "figures": {"auc": 0.91, "num_people": 24},
+    "command": "python jobs/evaluate.py",
+    "recipe": "demo",
+    "seed": 7,
+}
+
+
+def test_result_comes_back_with_versions_machine_and_date(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "evaluate-demo.json"
+    written = write_result(path, **CLAIM)
+    assert read_result(path) == written
+    assert {name: written[name] for name in CLAIM} == CLAIM
+    assert written["packages"]["numpy"] == np.__version__
+    assert written["packages"] == package_versions()
+    assert written["machine"] == describe_machine()
+    assert written["machine"]["num_cores"] >= 1
+    assert written["machine"]["memory_gib"] > 0
+    assert written["date"].endswith("+00:00")
+
+
+def test_failed_write_keeps_the_earlier_result_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_result(path, **CLAIM)
+    before = path.read_text()
+    for bad in (float("nan"), object(), np.float32(1)):
+        with pytest.raises(DataError, match="cannot be stored as JSON"):
+            write_result(path, **{**CLAIM, "figures": {"auc": bad}})
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupted_write_keeps_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    write_result(path, **CLAIM)
+    before = path.read_text()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_result(path, **{**CLAIM, "seed": 8})
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_empty_claim_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs a claim"):
+        write_result(tmp_path / "a.json", **{**CLAIM, "claim": " "})
+
+
+def test_unreadable_results_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(DataError, match="no such file"):
+        read_result(path)
+    path.write_text('{"claim": ')
+    with pytest.raises(DataError, match="not a JSON file"):
+        read_result(path)
+    path.write_text("[1]")
+    with pytest.raises(DataError, match="found list"):
+        read_json(path)
+    result = write_result(path, **CLAIM)
+    del result["recipe"]
+    path.write_text(json.dumps(result))
+    with pytest.raises(DataError, match="has no 'recipe'"):
+        read_result(path)
