@@ -1,0 +1,7 @@
+"""Writes the report of an evaluation: one HTML page that needs nothing beside it."""
+
+from homnet_platform.job import run_job
+from homnet_platform.reporting import ReportConfig, report
+
+if __name__ == "__main__":
+    run_job(ReportConfig, report, description=__doc__)

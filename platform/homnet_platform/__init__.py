@@ -1,0 +1,1 @@
+"""Ray layer of HomNet: cohort sharding, training, sweeps, evaluation and jobs."""

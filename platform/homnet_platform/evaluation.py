@@ -1,0 +1,212 @@
+"""Batch evaluation: a cohort's bags scored with Ray Data and the Predictor that Serve uses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+
+from homnet.abnormality import EventConfig
+from homnet.bags import BagConfig, PairBank, summary
+from homnet.checkpoint import Checkpoint, patient_digests
+from homnet.cohort import Cohort
+from homnet.epochs import DeviceBank, Epoch, draw_epoch
+from homnet.errors import CheckpointError, ConfigError
+from homnet.metrics import evaluate as measure
+from homnet.predictor import Predictor
+from homnet.report import tables_markdown
+from homnet.results import write_json
+from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.pretraining import portable
+from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runtime import local_or_cluster
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluation on held-out patients."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort directory."""
+    checkpoint: str = "runs/fine_tune"
+    """A checkpoint, or the output of fine-tuning: then each hospital is scored by its own model."""
+    output: str = "runs/evaluate"
+    """Directory for evaluation.json, scores.parquet and provenance.json."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals to score; by default those that have a model, or all."""
+    artificial: bool = False
+    """Score artificial abnormalities made from normal pairs instead of the cohort's labels."""
+    events: EventConfig = EventConfig(sham_share=0.2)
+    """Artificial abnormalities, where they are wanted."""
+    bags: BagConfig = BagConfig(rounds=4)
+    """How bags are drawn."""
+    split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Must be the split of the training; a patient who was learnt from is refused."""
+    seed: int = 0
+    """Of bags, events and bootstrap."""
+    num_bootstrap: int = 1000
+    """Replicates of the patient bootstrap."""
+    batch_size: int = 512
+    """Bags per forward pass."""
+    num_workers: int = 1
+    """Ray Data actors that score."""
+    use_gpu: bool = False
+    """Whether each actor gets a GPU."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The bags of one split."""
+
+    split: str
+    bank: PairBank
+    epoch: Epoch
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Scores validation and test patients, measures, and gives the output directory.
+
+    Raises:
+        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    models = _models(Path(config.checkpoint), config.hospitals or cohort.hospitals, config)
+    cohort = cohort.of_hospitals(models)
+    split = split_patients(cohort.patients, config.split)
+    _refuse_known(split[VALIDATION] | split[TEST], models)
+    with local_or_cluster():
+        bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
+        parts = [_part(bank, name, split[name], config) for name in (VALIDATION, TEST)]
+        scores = _score(parts, models, config)
+    evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(output / "scores.parquet", index=False)
+    write_json(output / "evaluation.json", evaluation)
+    write_json(
+        output / "provenance.json",
+        {
+            "cohort": cohort.fingerprint,
+            "counts": {part.split: dict(summary(part.bank)) for part in parts},
+            "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
+            "config": portable(config),
+        },
+    )
+    print(tables_markdown(evaluation))
+    print(f"evaluation: {output}")
+    return output
+
+
+def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dict[str, Path]:
+    """The checkpoint that scores each hospital."""
+    if (root / "sha256.json").is_file():
+        return dict.fromkeys(hospitals, root)
+    own = {h: root / h / "checkpoint" for h in hospitals}
+    found = {hospital: path for hospital, path in own.items() if path.is_dir()}
+    missing = sorted(set(config.hospitals) - set(found))
+    if missing or not found:
+        raise CheckpointError(
+            f"{root}: neither a checkpoint nor the output of fine-tuning for "
+            f"{', '.join(missing or hospitals)}; train first, or choose --checkpoint"
+        )
+    return found
+
+
+def _refuse_known(patients: frozenset[str], models: Mapping[str, Path]) -> None:
+    """No one who was learnt from is scored, whatever split the config asks for."""
+    for path in set(models.values()):
+        learnt_from = set(Checkpoint.load(path).provenance["learnt_from"])
+        known = [p for p in sorted(patients) if learnt_from.intersection(patient_digests([p]))]
+        if known:
+            raise ConfigError(
+                f"{len(known)} patients of the validation and test splits, {known[0]} among them, "
+                f"were learnt from by {path}; give the --split of its training"
+            )
+
+
+def _part(bank: PairBank, name: str, patients: frozenset[str], config: EvaluateConfig) -> _Part:
+    bank = bank.of_patients(patients)
+    bank = bank.normal() if config.artificial else bank
+    epoch = draw_epoch(
+        bank,
+        config.bags,
+        config.events if config.artificial else None,
+        seed=config.seed,
+        epoch=(VALIDATION, TEST).index(name),
+    )
+    return _Part(name, bank, epoch)
+
+
+def _score(
+    parts: Sequence[_Part], models: Mapping[str, Path], config: EvaluateConfig
+) -> pd.DataFrame:
+    """One row per bag, as :mod:`homnet.scores` describes."""
+    frames = []
+    for part in parts:
+        frame = part.epoch.bags.describe(part.bank)
+        frame["abnormal"], frame["kind"] = part.epoch.label_B, part.epoch.kind_B
+        events = part.epoch.events
+        frame["event_fraction"] = np.nan if events is None else events.fraction_B
+        frame.loc[~frame["abnormal"], "event_fraction"] = np.nan
+        frame["split"] = part.split
+        frames.append(frame.assign(place=np.arange(len(frame)), part=len(frames)))
+    scores = pd.concat(frames, ignore_index=True)
+    scores["bag"] = np.arange(len(scores))
+    # Bags of one hospital together: then nearly every batch needs one model.
+    index = scores[["bag", "part", "place", "hospital"]].sort_values(["part", "hospital", "bag"])
+    options: dict[str, Any] = {"num_gpus": 1} if config.use_gpu else {"num_cpus": 1}
+    with progress_bar("scoring", len(scores), " bags") as progress:
+        scored = (
+            ray.data.from_arrow(pa.Table.from_pandas(index, preserve_index=False))
+            .map_batches(
+                _Scorer,
+                batch_size=config.batch_size,
+                batch_format="pandas",
+                fn_constructor_args=(ray.put(list(parts)), dict(models), progress, config.use_gpu),
+                compute=ray.data.ActorPoolStrategy(size=config.num_workers),
+                **options,
+            )
+            .to_pandas()
+        )
+    scores["score"] = scored.set_index("bag")["score"].reindex(scores["bag"]).to_numpy()
+    return scores.drop(columns=["part", "place"])
+
+
+class _Scorer:
+    """A Ray Data actor: all models, and the banks from the object store."""
+
+    def __init__(
+        self, parts: Any, models: Mapping[str, Path], progress: Progress, use_gpu: bool
+    ) -> None:
+        device = torch.device("cuda" if use_gpu else "cpu")
+        self.parts: list[_Part] = ray.get(parts)
+        self.banks = [DeviceBank(part.bank, device) for part in self.parts]
+        loaded = {path: Predictor.load(path, device) for path in set(models.values())}
+        self.models = {hospital: loaded[path] for hospital, path in models.items()}
+        self.progress = progress
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        score = pd.Series(np.nan, index=batch.index)
+        for (part, hospital), rows in batch.groupby(["part", "hospital"]):
+            predictor, place = self.models[hospital], rows["place"].to_numpy()
+            logit_B = predictor.logits(self.banks[part].batch(self.parts[part].epoch, place))
+            score[rows.index] = predictor.probabilities(logit_B, hospital)
+        self.progress.advance(len(batch))
+        return pd.DataFrame({"bag": batch["bag"], "score": score})
+
+
+RECIPES: Mapping[str, EvaluateConfig] = {
+    "hospitals": EvaluateConfig(),
+    "artificial": EvaluateConfig(
+        checkpoint="runs/pretrain/checkpoint", artificial=True, split=SplitConfig()
+    ),
+}
+"""Evaluation on the cohort's labels after fine-tuning, and on artificial abnormalities after
+pre-training, each with the split of its training."""

@@ -1,0 +1,82 @@
+"""Fine-tuning: one model per hospital, from one pre-trained checkpoint (paper, section 4.1)."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from homnet import __version__
+from homnet.bags import BagConfig
+from homnet.checkpoint import Checkpoint, patient_digests
+from homnet.cohort import Cohort
+from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.training import TrainingConfig
+from homnet_platform.pretraining import (
+    claim_output,
+    hospitals_with_abnormal_pairs,
+    portable,
+    publish,
+)
+from homnet_platform.runtime import local_or_cluster
+from homnet_platform.training import ScalingOptions, Stage, run_stage
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Fine-tuning on each hospital's own labels."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort directory."""
+    checkpoint: str = "runs/pretrain/checkpoint"
+    """Pre-trained checkpoint; CMSBlock and the first alignment stay frozen."""
+    output: str = "runs/fine_tune"
+    """Directory that gets one directory per hospital."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals to fine-tune on; by default all that have abnormal pairs."""
+    training: TrainingConfig = TrainingConfig(
+        learning_rate=1e-5, labels="cohort", bags=BagConfig(rounds=4), validation_rounds=4
+    )
+    """How the models are optimised (paper: Adam, 1e-5)."""
+    split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Patients for test (paper: train to test 1:4) and, out of the training part, for early
+    stopping and thresholds."""
+    scaling: ScalingOptions = ScalingOptions()
+    """Workers."""
+
+
+def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
+    """Trains one model per hospital; gives the checkpoints by hospital.
+
+    Raises:
+        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    parent = Checkpoint.load(config.checkpoint)
+    hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
+    published = {}
+    with local_or_cluster():
+        for hospital in hospitals:
+            output = Path(config.output) / hospital
+            claim_output(output, dataclasses.replace(config, hospitals=(hospital,)))
+            own = cohort.of_hospitals([hospital])
+            split = split_patients(own.patients, config.split)
+            stage = Stage(
+                name=f"fine-tuning {hospital}",
+                model=parent.config,
+                training=config.training,
+                train_patients=split[TRAIN],
+                validation_patients=split[VALIDATION],
+                parent=str(Path(config.checkpoint).resolve()),
+                provenance={
+                    "cohort": own.fingerprint,
+                    "hospitals": [hospital],
+                    "config": portable(config),
+                    "package": __version__,
+                    "parent": parent.version,
+                    "learnt_from": sorted(
+                        {*parent.provenance["learnt_from"], *patient_digests(split[TRAIN])}
+                    ),
+                },
+            )
+            checkpoint = run_stage(own, stage, storage=output / "ray", scaling=config.scaling)
+            published[hospital] = publish(checkpoint, output)
+    return published

@@ -1,0 +1,150 @@
+"""Pre-training on artificial abnormalities of healthy people's pairs (paper, section 3.2)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homnet import __version__
+from homnet.checkpoint import Checkpoint, patient_digests
+from homnet.cohort import Cohort
+from homnet.errors import ConfigError
+from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_parameters, paper_form
+from homnet.results import write_json
+from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.training import TrainingConfig
+from homnet_platform.runtime import local_or_cluster
+from homnet_platform.training import ScalingOptions, Stage, run_stage
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pre-training of one model."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort directory."""
+    output: str = "runs/pretrain"
+    """Directory for the checkpoint, the history and the run's own files."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals whose normal pairs are used; all by default."""
+    model: HomNetConfig = HomNetConfig()
+    """Form of the model."""
+    training: TrainingConfig = TrainingConfig()
+    """How it is optimised."""
+    split: SplitConfig = SplitConfig()
+    """People for validation and test; the rest is learnt from (paper: 9:1)."""
+    scaling: ScalingOptions = ScalingOptions()
+    """Workers."""
+
+
+def paper_recipe() -> PretrainConfig:
+    """The paper's form and settings."""
+    return PretrainConfig(model=paper_form())
+
+
+def best_recipe() -> PretrainConfig:
+    """The form that finds most, with a schedule that ends where it should."""
+    return PretrainConfig(
+        model=best_form(),
+        training=TrainingConfig(schedule="cosine", weight_decay=0.01, averaging=0.995),
+    )
+
+
+RECIPES: Mapping[str, PretrainConfig] = {"paper": paper_recipe(), "best": best_recipe()}
+"""Full configurations by name; the command line overrides their fields."""
+
+
+def facts(config: PretrainConfig) -> Mapping[str, Any]:
+    """Size and cost of the model, for a dry run."""
+    num_cells = config.training.bags.num_cells
+    return {
+        "parameters": f"{num_parameters(HomNet(config.model)):,}",
+        "FLOPs per bag, forward": f"{flops_per_bag(config.model, num_cells):,}",
+    }
+
+
+def pretrain(config: PretrainConfig) -> Path:
+    """Trains, and gives the directory of the published checkpoint.
+
+    The same command continues a run that was interrupted.
+
+    Raises:
+        CohortError, ConfigError, DataError: see their messages.
+    """
+    output = Path(config.output)
+    cohort = Cohort.open(config.cohort)
+    if config.hospitals:
+        cohort = cohort.of_hospitals(config.hospitals)
+    claim_output(output, config)
+    diseased = hospitals_with_abnormal_pairs(cohort)
+    if diseased:
+        raise ConfigError(
+            f"{', '.join(diseased)} of {cohort.root} have abnormal pairs: pre-training learns from "
+            "healthy people only, so that no patient is met again in a test; choose --hospitals"
+        )
+    split = split_patients(cohort.patients, config.split)
+    stage = Stage(
+        name="pre-training",
+        model=config.model,
+        training=config.training,
+        train_patients=split[TRAIN],
+        validation_patients=split[VALIDATION],
+        provenance={
+            "cohort": cohort.fingerprint,
+            "hospitals": list(cohort.hospitals),
+            "config": portable(config),
+            "package": __version__,
+            "parent": None,
+            "learnt_from": patient_digests(split[TRAIN]),
+        },
+    )
+    with local_or_cluster():
+        checkpoint = run_stage(cohort, stage, storage=output / "ray", scaling=config.scaling)
+    return publish(checkpoint, output)
+
+
+def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
+    """Hospitals where some pair is structurally abnormal."""
+    found = {
+        entry.hospital: None
+        for entry in cohort.files
+        if cohort.read(entry, ["abnormal"])["abnormal"].to_numpy().any()
+    }
+    return tuple(found)
+
+
+def portable(config: Any) -> dict[str, Any]:
+    """A config as JSON-able values without the places of one machine."""
+    content = dataclasses.asdict(config)
+    for name in ("cohort", "output", "checkpoint", "scaling"):
+        content.pop(name, None)
+    return content
+
+
+def claim_output(output: Path, config: Any) -> None:
+    """Makes a run's directory, or recognises the one of an interrupted run of the same config.
+
+    Raises:
+        ConfigError: the run is finished, or another run is there.
+    """
+    kept = output / "config.json"
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    if (output / "checkpoint").exists():
+        raise ConfigError(f"{output}: this run is finished; choose another --output, or remove it")
+    if kept.is_file() and json.loads(kept.read_text()) != wanted:
+        raise ConfigError(
+            f"{output}: an interrupted run with other settings is here; choose another --output, "
+            "or give the same settings to continue it"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(kept, wanted)
+
+
+def publish(checkpoint: Checkpoint, output: Path) -> Path:
+    """Writes the final checkpoint and its history, and says where."""
+    path = checkpoint.save(output / "checkpoint")
+    write_json(output / "history.json", {"history": checkpoint.metrics["history"]})
+    print(f"checkpoint: {path} (version {checkpoint.version[:12]})")
+    return path

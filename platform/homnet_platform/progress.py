@@ -1,0 +1,62 @@
+"""Progress of work that runs elsewhere: workers put messages, the driver draws a bar."""
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ray.util.queue import Empty, Queue
+from tqdm import tqdm
+
+
+class Progress:
+    """What a worker holds: a handle that can travel to any process of the cluster."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def advance(self, amount: int, **state: Any) -> None:
+        """Says that ``amount`` more units are done, and what to show beside the bar."""
+        self._queue.put_nowait((amount, state))
+
+
+@contextmanager
+def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
+    """Draws one bar on the driver's standard error while the body runs."""
+    queue = Queue(actor_options={"num_cpus": 0})
+    done = threading.Event()
+    # A log file gets a line now and then, a terminal a moving bar.
+    interval_s = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=total, desc=title, unit=unit, mininterval=interval_s, maxinterval=interval_s
+    ) as bar:
+        reader = threading.Thread(target=_draw, args=(queue, bar, done), daemon=True)
+        reader.start()
+        try:
+            yield Progress(queue)
+        finally:
+            done.set()
+            reader.join()
+            queue.shutdown(force=True)
+
+
+def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
+    state: dict[str, Any] = {}
+    while True:
+        try:
+            amount, news = queue.get(timeout=0.2)
+        except Empty:
+            if done.is_set():
+                return
+            continue
+        state |= news
+        bar.set_postfix_str(_describe(state), refresh=False)
+        bar.update(amount)
+
+
+def _describe(state: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in state.items()
+    )

@@ -1,0 +1,78 @@
+"""The report of an evaluation: one HTML page that needs nothing beside it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from homnet.cohort import Cohort
+from homnet.report import Report, draw_examples, summarise_cohort, tables_markdown, write_report
+from homnet.results import read_json
+from homnet.scores import read_scores
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What to report and where."""
+
+    evaluation: Path
+    """Directory that jobs/evaluate.py wrote: evaluation.json, scores.parquet, provenance.json."""
+    output: Path | None = None
+    """Folder of index.html; by default ``report`` inside the evaluation directory."""
+    cohort: Path | None = None
+    """Cohort that was evaluated, to show its counts and some of its pairs."""
+    checkpoints: tuple[Path, ...] = ()
+    """Checkpoints whose training curves are shown, in this order, named by their folders."""
+    title: str = "HomNet: structural chromosome abnormalities from homologous pairs"
+    """Heading of the page."""
+    num_examples: int = 8
+    """Pairs of the cohort to draw."""
+    seed: int = 0
+    """Of the choice of those pairs."""
+
+
+def report(config: ReportConfig) -> Path:
+    """Reads an evaluation, prints its tables and writes its page."""
+    evaluation = read_json(config.evaluation / "evaluation.json")
+    provenance = read_json(config.evaluation / "provenance.json")
+    summary, examples = None, []
+    if config.cohort is not None:
+        cohort = Cohort.open(config.cohort)
+        summary = summarise_cohort(cohort)
+        examples = draw_examples(cohort, config.num_examples, np.random.default_rng(config.seed))
+    content = Report(
+        title=config.title,
+        evaluation=evaluation,
+        scores=read_scores(config.evaluation / "scores.parquet"),
+        provenance=provenance,
+        histories=_histories(config.checkpoints),
+        cohort=summary,
+        examples=examples,
+        not_assessed=_not_assessed(provenance),
+    )
+    page = write_report(config.output or config.evaluation / "report", content)
+    print(tables_markdown(evaluation))
+    print(f"report: {page}")
+    return page
+
+
+def _histories(checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """Epochs of each checkpoint, by the part of its path that tells it from the others."""
+    runs = [path.resolve() for path in checkpoints]
+    runs = [path.parent if path.name == "checkpoint" else path for path in runs]
+    shared = os.path.commonpath([path.parent for path in runs]) if runs else ""
+    return {
+        str(run.relative_to(shared)): read_json(path / "metrics.json").get("history", [])
+        for run, path in zip(runs, checkpoints, strict=True)
+    }
+
+
+def _not_assessed(provenance: dict[str, Any]) -> dict[str, int] | None:
+    """Pairs that no bag could hold, by split; None if the evaluation did not count them."""
+    if "counts" not in provenance:
+        return None
+    counts = {split: part["not assessed"] for split, part in provenance["counts"].items()}
+    return {f"one homolog only, {split} people": n for split, n in counts.items() if n}
