@@ -1,0 +1,1 @@
+"""Simulated karyotypes: genomes, their rendering, and the laboratories that photograph them."""

@@ -1,0 +1,171 @@
+"""Rendering without noise against a loop over samples, and the effects one by one."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from homnet.bands import band_table
+from homnet.chromosomes import BAND_LEVELS
+from homnet.simulator import genome
+from homnet.simulator.laboratory import Laboratory
+from homnet.simulator.rendering import Batch, render, tabulate
+
+RANDOM = ("_sd", "_rate", "_texture", "_shading", "_spread", "_offset", "warp", "tip_px", "grain")
+QUIET = replace(
+    Laboratory(band_levels=(0.0, 1.0, 0.0, 0.0), blur_px=0.01, defocus_px=0.01),
+    **{f.name: 0.0 for f in fields(Laboratory) if f.name.endswith(RANDOM)},
+)
+LEVEL = 1
+
+
+def batch_of(homologs, slots, events=None, cells=None, level=LEVEL):
+    slots = np.array(slots)
+    return Batch(
+        homologs=tabulate(homologs),
+        homolog_NP=slots,
+        cell_N=np.zeros(len(slots), int) if cells is None else np.array(cells),
+        level_G=np.full(1 if cells is None else max(cells) + 1, level),
+        event_H2=np.full((len(homologs), 2), np.nan) if events is None else np.array(events),
+    )
+
+
+def rendered(batch, laboratory=QUIET, seed=0):
+    return render(batch, laboratory, np.random.default_rng(seed))
+
+
+def looped(homolog, laboratory=QUIET):
+    """Darkness of each sample well inside a chromosome, read from its bands one by one."""
+    px_per_sample = 1 / laboratory.samples_per_px
+    body_px = homolog.length_iscn * laboratory.px_per_iscn
+    num_samples = round((body_px + 2 * laboratory.halo_px) * laboratory.samples_per_px)
+    darkness = []
+    for t in range(num_samples):
+        at = ((t + 0.5) * px_per_sample - laboratory.halo_px) / laboratory.px_per_iscn
+        at = min(max(at, 0.0), homolog.length_iscn - 1e-6)
+        for segment in homolog.segments:
+            if at < segment.length_iscn:
+                break
+            at -= segment.length_iscn
+        inside = at / segment.stretch
+        where = segment.stop - inside if segment.inverted else segment.start + inside
+        density = band_table(BAND_LEVELS[LEVEL])[segment.chromosome].at(where).darkness
+        darkness.append(laboratory.darkness + laboratory.contrast * (density - 0.5))
+    return np.array(darkness)
+
+
+REARRANGED = {
+    "normal": genome.reference("6"),
+    "inversion": genome.invert(genome.reference("6"), 1500.0, 5000.0).homolog,
+    "deletion": genome.delete(genome.reference("3"), 4000.0, 7000.0).homolog,
+    "insertion": genome.insert(
+        genome.reference("11"), 3000.0, genome.reference("2").span(8000.0, 9900.0).flipped()
+    ).homolog,
+    "stretch": genome.stretch(genome.reference("9"), 2773.0, 3695.0, 1.7),
+}
+
+
+@pytest.mark.parametrize("name", REARRANGED)
+def test_rendering_reads_the_segments(name):
+    homolog = REARRANGED[name]
+    got = rendered(batch_of([homolog], [[0, 0]])).pair_NPCL[0, 0, 0]
+    expected = looped(homolog)
+    assert np.count_nonzero(got) == len(expected)
+    middle = slice(10, len(expected) - 10)
+    difference = np.abs(got[: len(expected)] - expected)[middle]
+    # The atlas is binned, so a sample beside a band's border may fall on its other side.
+    assert np.mean(difference < 1) > 0.93
+    assert np.corrcoef(got[: len(expected)][middle], expected[middle])[0, 1] > 0.95
+
+
+def test_shapes_background_and_empty_slots():
+    homologs = [genome.reference(name) for name in ("1", "21", "Y")]
+    rendering = rendered(batch_of(homologs, [[0, 1], [2, -1], [1, 1]]), Laboratory(), seed=4)
+    assert rendering.pair_NPCL.shape == (3, 2, 2, 512)
+    assert rendering.pair_NPCL.dtype == np.uint8
+    assert not rendering.pair_NPCL[1, 1].any()
+    for row, slot in ((0, 0), (0, 1), (1, 0), (2, 1)):
+        on = rendering.pair_NPCL[row, slot] > 0
+        length = on[0].sum()
+        assert 0 < length < 512
+        assert on[:, :length].all()
+        assert not on[:, length:].any()
+
+
+def test_absolute_length_is_kept():
+    homologs = [genome.reference("1"), genome.reference("18")]
+    pair = rendered(batch_of(homologs, [[0, 1]])).pair_NPCL[0]
+    lengths = np.count_nonzero(pair[:, 0], axis=-1)
+    expected = (np.array([15100, 4650]) * QUIET.px_per_iscn + 2 * QUIET.halo_px) * 3
+    assert np.abs(lengths - expected).max() <= 1
+    twice = replace(QUIET, samples_per_px=1.5)
+    coarse = rendered(batch_of(homologs, [[0, 1]]), twice).pair_NPCL[0]
+    assert np.abs(np.count_nonzero(coarse[:, 0], axis=-1) - expected / 2).max() <= 1
+
+
+def test_cells_share_condensation_and_higher_levels_are_longer():
+    one = genome.reference("1")
+    laboratory = replace(QUIET, condensation_sd=0.2)
+    batch = batch_of([one], [[0, 0]] * 4, cells=[0, 1, 0, 1])
+    lengths = np.count_nonzero(rendered(batch, laboratory).pair_NPCL[..., 0, :], axis=-1)
+    assert (lengths[0] == lengths[2]).all()
+    assert (lengths[1] == lengths[3]).all()
+    assert lengths[0, 0] != lengths[1, 0]
+    long, short = (
+        np.count_nonzero(rendered(batch_of([one], [[0, 0]], level=level)).pair_NPCL[0, 0, 0])
+        for level in (3, 0)
+    )
+    assert long > 1.2 * short
+
+
+def test_flipped_chromosomes_are_upside_down():
+    batch = batch_of([genome.reference("5")], [[0, 0]], events=[[1000.0, 3000.0]])
+    upright = rendered(batch)
+    upside = rendered(batch, replace(QUIET, flip_rate=1.0))
+    length = np.count_nonzero(upright.pair_NPCL[0, 0, 0])
+    difference = upright.pair_NPCL[0, 0, 0, :length] - upside.pair_NPCL[0, 0, 0, :length][
+        ::-1
+    ].astype(int)
+    assert np.abs(difference).mean() < 4
+    start, stop = upright.event_NP2[0, 0]
+    assert np.abs(upside.event_NP2[0, 0] - [length - stop, length - start]).max() <= 1
+
+
+def test_events_are_located_on_the_sequence():
+    changed = genome.invert(genome.reference("6"), 2000.0, 6000.0)
+    events = [[changed.start, changed.stop], [np.nan, np.nan]]
+    homologs = [changed.homolog, genome.reference("6")]
+    event = rendered(batch_of(homologs, [[0, 1], [1, 0], [1, -1]], events)).event_NP2
+    sample = (np.array([2000.0, 6000.0]) * QUIET.px_per_iscn + QUIET.halo_px) * 3
+    assert np.abs(event[0, 0] - sample).max() <= 1.5
+    assert (event[1, 1] == event[0, 0]).all()
+    assert (event[0, 1] == -1).all()
+    assert (event[2] == -1).all()
+
+
+def test_a_deletion_is_one_sample_wide():
+    changed = genome.delete(genome.reference("6"), 2000.0, 6000.0)
+    batch = batch_of([changed.homolog], [[0, 0]], [[changed.start, changed.stop]])
+    start, stop = rendered(batch).event_NP2[0, 0]
+    assert stop == start + 1
+    assert start == pytest.approx((2000 * QUIET.px_per_iscn + QUIET.halo_px) * 3, abs=1.5)
+
+
+def test_too_long_chromosomes_are_cut_and_flagged():
+    homologs = [genome.reference("1"), genome.reference("2")]
+    laboratory = replace(QUIET, px_per_iscn=0.0115)
+    rendering = rendered(batch_of(homologs, [[0, 0], [1, 1], [1, -1]]), laboratory)
+    assert rendering.too_long_N.tolist() == [True, False, False]
+    assert rendering.pair_NPCL[0, 0, 0, -1] > 0
+
+
+def test_chromatids_and_homologs_differ_as_asked():
+    batch = batch_of([genome.reference("2")], [[0, 0]])
+    same = rendered(batch).pair_NPCL[0]
+    assert (same[0] == same[1]).all()
+    assert (same[:, 0] == same[:, 1]).all()
+    own = rendered(batch, replace(QUIET, chromatid_texture=9.0)).pair_NPCL[0].astype(int)
+    shared = rendered(batch, replace(QUIET, homolog_shading=9.0)).pair_NPCL[0].astype(int)
+    assert (own[0, 0] - own[0, 1]).std() > 3
+    assert np.abs(shared[0, 0] - shared[0, 1]).max() <= 1
+    assert (shared[0, 0] - shared[1, 0]).std() > 5
