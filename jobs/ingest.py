@@ -1,0 +1,39 @@
+"""Makes a cohort of images of single chromosomes that are listed in a manifest (CSV)."""
+
+from collections.abc import Mapping
+
+from homnet.manifest import read_manifest
+from homnet_platform.ingest import IngestConfig, ingest
+from homnet_platform.job import run_job
+
+
+def facts(config: IngestConfig) -> Mapping[str, object]:
+    """What the manifest holds."""
+    manifest = read_manifest(
+        config.manifest, hospital=config.hospital, band_level=config.band_level
+    )
+    return {
+        "images": len(manifest),
+        "people": len(manifest[["hospital", "patient_id"]].drop_duplicates()),
+        "report": config.report,
+    }
+
+
+def main(config: IngestConfig) -> None:
+    """Ingests the images and says what became of them."""
+    done = ingest(config)
+    print(f"images: {done.num_images}, of which {done.num_left_out} left out")
+    for reason, count in done.reasons.items():
+        print(f"  {count:6d} {reason}")
+    print(f"flags on the {done.num_images - done.num_left_out} images used:")
+    for flag, count in done.flags.items():
+        print(f"  {count:6d} {flag}")
+    print(f"every one of them: {done.report}")
+    print(
+        f"cohort: {config.output} ({done.num_pairs} pairs of homologs and {done.num_single} single "
+        f"chromosomes of {done.cohort.num_patients} people, {len(done.cohort.files)} files)"
+    )
+
+
+if __name__ == "__main__":
+    run_job(IngestConfig, main, description=__doc__, facts=facts)

@@ -1,0 +1,297 @@
+"""Ingest: images of chromosomes, listed in a manifest, become a cohort.
+
+Ray Data reads and measures the images in blocks; the driver pairs the homologs as blocks come in
+and writes the cohort's files. Nothing is lost in silence: every image that is unusable, unused or
+flagged is a row of the report beside the cohort.
+"""
+
+import dataclasses
+import hashlib
+import hmac
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import ray
+from tqdm import tqdm
+
+from homnet import __version__
+from homnet.chromosomes import BAND_LEVELS
+from homnet.cohort import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, Cohort, pair_table, write_cohort
+from homnet.errors import CohortError, ConfigError, DataError
+from homnet.extraction import Extraction, ExtractionConfig, extract, read_grey
+from homnet.manifest import read_manifest
+from homnet_platform.runtime import local_or_cluster
+
+_IMAGES_PER_BLOCK: Final = 256
+"""A second of work: enough to hide the cost of a task, little enough for a steady bar."""
+_PERSON: Final = ["hospital", "patient_id"]
+_CHROMOSOME: Final = [*_PERSON, "cell_id", "chromosome"]
+_REPORTED: Final = [
+    "row",
+    "path",
+    *_CHROMOSOME,
+    "homolog",
+    "reason",
+    "flags",
+    "straightness",
+    "width_variation",
+]
+_SURPLUS: Final = "a further copy: a pair has room for two homologs"
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """A manifest of images, and the cohort to make of it."""
+
+    manifest: Path
+    """CSV with path, patient_id, cell_id, chromosome and homolog; paths lead on from its folder."""
+    output: Path
+    """Directory of the cohort; it must not exist. The report is ``<output>-extraction.csv``."""
+    hospital: str = "hospital"
+    """Hospital of rows that name none."""
+    band_level: int = 550
+    """Band level of rows that state none: 300, 400, 550 or 700."""
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    """How chromosomes are measured."""
+    images_per_file: int = 4000
+    """Images whose pairs go into one file of the cohort, about; a patient is never divided."""
+    pseudonym_key: str | None = None
+    """Secret that patient and cell names are replaced with; kept nowhere. None keeps the names."""
+
+    def __post_init__(self) -> None:
+        if self.band_level not in BAND_LEVELS:
+            raise ConfigError(f"band_level is {self.band_level}; give one of {BAND_LEVELS}")
+        if self.images_per_file < 1:
+            raise ConfigError(f"images_per_file is {self.images_per_file}; give at least 1")
+
+    @property
+    def report(self) -> Path:
+        """Where the unusable, unused and flagged images are listed."""
+        return self.output.with_name(f"{self.output.name}-extraction.csv")
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What became of the images of a manifest."""
+
+    cohort: Cohort
+    """The cohort."""
+    report: Path
+    """CSV of every image that is unusable, unused or flagged."""
+    num_images: int
+    """Rows of the manifest."""
+    num_pairs: int
+    """Chromosomes with two usable homologs."""
+    num_single: int
+    """Chromosomes with one usable homolog only; in the cohort, flagged ``single_homolog``."""
+    reasons: dict[str, int]
+    """Images without a sequence in the cohort, by reason."""
+    flags: dict[str, int]
+    """Flags of the images with one."""
+
+    @property
+    def num_left_out(self) -> int:
+        """Images without a sequence in the cohort."""
+        return sum(self.reasons.values())
+
+
+def ingest(config: IngestConfig) -> IngestSummary:
+    """Measures all images of a manifest and writes the cohort and the report.
+
+    Raises:
+        ManifestError: the manifest is wrong.
+        CohortError: the output exists, or no image at all was usable; the report is written then.
+    """
+    if config.output.exists():
+        raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
+    manifest = read_manifest(
+        config.manifest, hospital=config.hospital, band_level=config.band_level
+    )
+    manifest = manifest.sort_values([*_CHROMOSOME, "homolog"], ignore_index=True)
+    outcome = _Outcome()
+    settings = dataclasses.asdict(config)
+    del settings["pseudonym_key"], settings["output"]
+    try:
+        with local_or_cluster():
+            cohort = write_cohort(
+                config.output,
+                (outcome.pairs(part, config) for part in _measured(manifest, config)),
+                scale=dict.fromkeys(
+                    sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
+                ),
+                provenance={
+                    "job": "ingest",
+                    "version": __version__,
+                    "settings": {**settings, "manifest": config.manifest.name},
+                    "manifest_sha256": hashlib.sha256(config.manifest.read_bytes()).hexdigest(),
+                },
+            )
+    finally:
+        if outcome.noted:
+            noted = pd.concat(outcome.noted).sort_values("row")
+            noted.to_csv(config.report, index=False, float_format="%.3f")
+    return IngestSummary(
+        cohort=cohort,
+        report=config.report,
+        num_images=len(manifest),
+        num_pairs=cohort.num_pairs - outcome.num_single,
+        num_single=outcome.num_single,
+        reasons=dict(outcome.reasons.most_common()),
+        flags=dict(outcome.flags.most_common()),
+    )
+
+
+def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataFrame]:
+    """The manifest with its measurements, in parts of whole patients of one hospital."""
+    size = min(_IMAGES_PER_BLOCK, config.images_per_file)
+    tables = [
+        pa.Table.from_pandas(manifest.iloc[at : at + size], preserve_index=False)
+        for at in range(0, len(manifest), size)
+    ]
+    data = ray.data.from_arrow(tables).map_batches(
+        partial(_measure_block, folder=config.manifest.absolute().parent, config=config.extraction),
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    # A patient's images lie side by side in the manifest as it was sorted.
+    data.context.execution_options.preserve_order = True
+    waiting = pd.DataFrame()
+    # A log file gets a line now and then, a terminal a moving bar.
+    interval_s = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(total=len(manifest), desc="ingest", unit="image", mininterval=interval_s) as bar:
+        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+            table = cast(pa.Table, batch)
+            bar.update(table.num_rows)
+            waiting = pd.concat([waiting, table.to_pandas()], ignore_index=True)
+            if len(waiting) >= config.images_per_file:
+                # More images of the last patient may be on their way.
+                last = (waiting[_PERSON] == waiting[_PERSON].iloc[-1]).all(axis=1)
+                for _, part in waiting[~last].groupby("hospital"):
+                    yield part
+                waiting = waiting[last]
+    for _, part in waiting.groupby("hospital"):
+        yield part
+
+
+def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
+    """Adds what was read from each image to rows of the manifest."""
+    measured = [
+        _measure(folder / path, config) if homolog < 2 else _nothing(_SURPLUS)
+        for path, homolog in zip(
+            table["path"].to_pylist(), table["homolog"].to_pylist(), strict=True
+        )
+    ]
+    sequences = [b"" if one.sequence_CL is None else one.sequence_CL.tobytes() for one in measured]
+    columns = {
+        "sequence": pa.array(sequences, pa.binary()),
+        "straightness": pa.array([one.straightness for one in measured], pa.float64()),
+        "width_variation": pa.array([one.width_variation for one in measured], pa.float64()),
+        "flags": pa.array([" ".join(one.flags) for one in measured], pa.string()),
+        "reason": pa.array([one.reason or "" for one in measured], pa.string()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _measure(path: Path, config: ExtractionConfig) -> Extraction:
+    try:
+        return extract(read_grey(path), config)
+    except DataError as error:
+        return _nothing(str(error))
+
+
+def _nothing(reason: str) -> Extraction:
+    nan = float("nan")
+    return Extraction(None, np.empty((0, 2)), nan, nan, nan, (), reason)
+
+
+@dataclass
+class _Outcome:
+    """What is counted and noted while parts of a cohort go by."""
+
+    num_single: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    noted: list[pd.DataFrame] = field(default_factory=list)
+
+    def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
+        """The table of a part's pairs, all of one hospital."""
+        usable = part[part["reason"] == ""]
+        # The first words of a reason name its kind; numbers may follow.
+        kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
+        self.reasons.update(kinds.str.strip())
+        self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
+        unusual = part[(part["reason"] != "") | (part["flags"] != "")]
+        self.noted.append(unusual[_REPORTED])
+        if usable.empty:
+            return SCHEMA.empty_table()
+
+        by_chromosome = usable.groupby(_CHROMOSOME, sort=False)
+        number, slot = by_chromosome.ngroup(), by_chromosome.cumcount()
+        num_pairs = int(number.max()) + 1
+        pair_NPCL = np.zeros((num_pairs, *PAIR_SHAPE), np.uint8)
+        pair_NPCL[number, slot] = np.frombuffer(b"".join(usable["sequence"]), np.uint8).reshape(
+            -1, *PAIR_SHAPE[1:]
+        )
+        rows = by_chromosome.agg(
+            size=("row", "size"),
+            band_level=("band_level", "first"),
+            straightness=("straightness", "min"),
+            width_variation=("width_variation", "max"),
+            flags=("flags", lambda flags: sorted(set(" ".join(flags).split()))),
+        )
+        # An abnormal chromosome stays abnormal when the image that shows it was unusable.
+        truth = part.groupby(_CHROMOSOME).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
+        rows = rows.join(truth).reset_index()
+        single = rows["size"] == 1
+        self.num_single += int(single.sum())
+        abnormal_NP = np.zeros((num_pairs, 2), bool)
+        abnormal_NP[number, slot] = usable["abnormal"]
+        return pair_table(
+            hospital=rows["hospital"].tolist(),
+            patient_id=[
+                _pseudonym(config.pseudonym_key, *names)
+                for names in zip(rows["hospital"], rows["patient_id"], strict=True)
+            ],
+            cell_id=[
+                _pseudonym(config.pseudonym_key, *names)
+                for names in zip(rows["hospital"], rows["patient_id"], rows["cell_id"], strict=True)
+            ],
+            chromosome=rows["chromosome"].tolist(),
+            band_level=rows["band_level"].tolist(),
+            pair=pair_NPCL,
+            abnormal=rows["abnormal"].tolist(),
+            kind=[kind or None for kind in rows["kind"]],
+            homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],
+            quality=[
+                {
+                    "straightness": straightness,
+                    "width_variation": width_variation,
+                    "flags": flags + [SINGLE_HOMOLOG] * alone,
+                }
+                for straightness, width_variation, flags, alone in zip(
+                    rows["straightness"],
+                    rows["width_variation"],
+                    rows["flags"],
+                    single,
+                    strict=True,
+                )
+            ],
+        )
+
+
+def _pseudonym(key: str | None, *names: str) -> str:
+    """The last name itself, or a digest of all names that only the key can reproduce."""
+    if key is None:
+        return names[-1]
+    message = "\0".join(names).encode()
+    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]

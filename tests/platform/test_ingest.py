@@ -1,0 +1,205 @@
+"""A folder of drawn chromosomes becomes a cohort, and whatever is wrong with one is reported."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from homnet.cohort import pairs_of
+from homnet.errors import CohortError, ConfigError, ManifestError
+from homnet.extraction import ExtractionConfig, extract, read_grey
+from homnet.simulator.drawing import centre_line, draw_chromosome
+from homnet_platform.ingest import IngestConfig, ingest
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def save_chromosome(path: Path, length_px: float, seed: int) -> None:
+    num = round(3 * length_px)
+    profile_CL = 120 + 50 * np.sin(np.arange(2 * num).reshape(2, num) / 11 + seed)
+    drawing = draw_chromosome(
+        profile_CL,
+        centre_line(np.zeros(num), 1 / 3),
+        6.0,
+        samples_per_px=3.0,
+        generator=np.random.default_rng(seed),
+    )
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(drawing.image_HW).save(path)
+
+
+def rows_of(people: int, cells: int, hospital: str) -> list[dict[str, object]]:
+    """A manifest of the chromosomes 2 and 21 of some people."""
+    return [
+        {
+            "path": f"{hospital}{person}/{cell}-{chromosome}-{homolog}.png",
+            "hospital": hospital,
+            "patient_id": f"p{person}",
+            "cell_id": f"c{cell}",
+            "chromosome": chromosome,
+            "homolog": homolog,
+            "abnormal": 0,
+            "kind": "",
+        }
+        for person in range(people)
+        for cell in range(cells)
+        for chromosome in ("2", "21")
+        for homolog in (0, 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hospitals; in the first, seven things are wrong, each in a chromosome of its own."""
+    folder = tmp_path_factory.mktemp("images")
+    manifest = pd.DataFrame(rows_of(4, 3, "north") + rows_of(2, 2, "south"))
+    for seed, row in enumerate(manifest.itertuples()):
+        save_chromosome(folder / row.path, 70 if row.chromosome == "2" else 30, seed)
+    extra = {"hospital": "north", "patient_id": "p0", "cell_id": "c0", "chromosome": "21"}
+    third = {**extra, "homolog": 2, "path": "north0/third.png", "abnormal": 0, "kind": ""}
+    manifest = pd.concat([manifest, pd.DataFrame([third])], ignore_index=True)
+    (folder / "north0/0-2-0.png").unlink()
+    (folder / "north0/1-2-1.png").write_bytes(b"no image")
+    Image.new("L", (30, 60), 255).save(folder / "north0/2-2-0.png")
+    Image.new("RGB", (30, 60), (250, 0, 0)).save(folder / "north1/0-2-1.png")
+    save_chromosome(folder / "north1/1-2-0.png", 190, 99)
+    for homolog in (0, 1):
+        (folder / f"north1/2-2-{homolog}.png").unlink()
+    abnormal = manifest["path"] == "north2/0-2-1.png"
+    manifest.loc[abnormal, ["abnormal", "kind"]] = [1, "deletion"]
+    # Order in the manifest does not matter.
+    manifest = manifest.sample(frac=1, random_state=0)
+    manifest.to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> IngestConfig:
+    output = tmp_path_factory.mktemp("out") / "cohort"
+    return IngestConfig(folder / "manifest.csv", output, band_level=400, images_per_file=10)
+
+
+@pytest.fixture(scope="module")
+def summary(config: IngestConfig):
+    return ingest(config)
+
+
+@pytest.fixture(scope="module")
+def frame(summary) -> pd.DataFrame:
+    table = summary.cohort.read()
+    frame = table.drop_columns(["pair"]).to_pandas()
+    return frame.assign(pair=list(pairs_of(table)))
+
+
+def one(frame: pd.DataFrame, hospital: str, patient: str, cell: str, chromosome: str) -> pd.Series:
+    keys = ["hospital", "patient_id", "cell_id", "chromosome"]
+    rows = frame[(frame[keys] == [hospital, patient, cell, chromosome]).all(axis=1)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_every_image_is_accounted_for(summary, frame):
+    assert summary.num_images == 4 * 3 * 4 + 2 * 2 * 4 + 1
+    assert summary.num_pairs * 2 + summary.num_single + summary.num_left_out == summary.num_images
+    assert len(frame) == summary.num_pairs + summary.num_single == 31
+    assert summary.num_single == 5
+    assert summary.reasons == {
+        "the image file is missing": 3,
+        "the image file is damaged": 1,
+        "the image is empty": 1,
+        "a colour image, not a grey one": 1,
+        "too long": 1,
+        "a further copy": 1,
+    }
+
+
+def test_report_lists_each_image_left_out_or_flagged_with_its_row(summary, config):
+    report = pd.read_csv(summary.report, keep_default_na=False)
+    manifest = pd.read_csv(config.manifest)
+    assert (report["reason"] != "").sum() == summary.num_left_out
+    assert ((report["reason"] != "") | (report["flags"] != "")).all()
+    for line in report.itertuples():
+        assert manifest["path"][line.row - 2] == line.path
+    long = report[report["path"] == "north1/1-2-0.png"].iloc[0]
+    assert long["reason"].startswith("too long: 5")
+    assert long["flags"] == "too_long"
+
+
+def test_pairs_hold_what_extraction_reads(frame, folder):
+    row = one(frame, "south", "p1", "c1", "21")
+    for homolog in (0, 1):
+        image = read_grey(folder / f"south1/1-21-{homolog}.png")
+        expected = extract(image, ExtractionConfig()).sequence_CL
+        np.testing.assert_array_equal(row["pair"][homolog], expected)
+    assert row["quality"]["straightness"] > 0.98
+    assert list(row["quality"]["flags"]) == []
+    assert row["band_level"] == 400
+
+
+@pytest.mark.parametrize(("cell", "usable"), [("c0", 1), ("c1", 0), ("c2", 1)])
+def test_the_usable_homolog_of_a_broken_pair_takes_the_first_place(frame, folder, cell, usable):
+    row = one(frame, "north", "p0", cell, "2")
+    image = read_grey(folder / f"north0/{cell[1]}-2-{usable}.png")
+    np.testing.assert_array_equal(row["pair"][0], extract(image, ExtractionConfig()).sequence_CL)
+    assert not row["pair"][1].any()
+    assert "single_homolog" in row["quality"]["flags"]
+
+
+def test_a_chromosome_without_any_usable_image_has_no_row(frame):
+    keys = frame[["hospital", "patient_id", "cell_id", "chromosome"]]
+    assert not (keys == ["north", "p1", "c2", "2"]).all(axis=1).any()
+
+
+def test_abnormality_names_its_homolog(frame):
+    row = one(frame, "north", "p2", "c0", "2")
+    assert (row["abnormal"], row["kind"], row["homolog"]) == (True, "deletion", 1)
+    assert frame["abnormal"].sum() == 1
+
+
+def test_files_hold_whole_patients_and_the_cohort_knows_its_origin(summary, config):
+    cohort = summary.cohort
+    # Files of about ten images hold one patient each here; write_cohort refuses divided ones.
+    assert len(cohort.files) == 6
+    assert cohort.hospitals == ("north", "south")
+    assert dict(cohort.scale) == {"north": 3.0, "south": 3.0}
+    assert cohort.provenance["job"] == "ingest"
+    assert str(config.manifest.parent) not in str(cohort.provenance)
+
+
+def test_the_same_images_give_the_same_cohort_in_files_of_any_size(summary, config):
+    again = ingest(replace(config, output=config.output.with_name("again"), images_per_file=10_000))
+    assert len(again.cohort.files) == 2
+    assert again.cohort.read().equals(summary.cohort.read())
+
+
+def test_pseudonyms_hide_names_and_depend_on_the_key(summary, config):
+    keyed = replace(config, output=config.output.with_name("keyed"), pseudonym_key="first")
+    table = ingest(keyed).cohort.read()
+    other = replace(config, output=config.output.with_name("other"), pseudonym_key="second")
+    patients = set(table["patient_id"].to_pylist())
+    assert len(patients) == 6
+    assert not patients & set(summary.cohort.read()["patient_id"].to_pylist())
+    assert not patients & set(ingest(other).cohort.read()["patient_id"].to_pylist())
+    assert "first" not in (keyed.output / "cohort.json").read_text()
+
+
+def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, config, tmp_path):
+    with pytest.raises(CohortError, match="exists already"):
+        ingest(config)
+    with pytest.raises(ManifestError, match="no such file"):
+        ingest(replace(config, manifest=tmp_path / "none.csv", output=tmp_path / "out"))
+    with pytest.raises(ConfigError, match="band_level is 500"):
+        replace(config, band_level=500)
+
+
+def test_a_manifest_without_any_usable_image_leaves_a_report_and_no_cohort(tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,patient_id,cell_id,chromosome,homolog\nnone.png,p,c,1,0\n")
+    config = IngestConfig(manifest, tmp_path / "cohort")
+    with pytest.raises(CohortError, match="no pair to write"):
+        ingest(config)
+    assert not config.output.exists()
+    assert "missing" in config.report.read_text()
