@@ -77,7 +77,7 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray for all tests that need one; workers find the packages without an install."""
     import ray
 
-    from homnet_platform.runtime import LAPTOP_ENVIRONMENT, quiet_ray_data
+    from homnet_platform.runtime import LAPTOP_ENVIRONMENT, configure_ray_data
 
     environment = {**LAPTOP_ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}
     previous = {name: os.environ.get(name) for name in environment}
@@ -88,7 +88,7 @@ def ray_cluster() -> Iterator[None]:
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": PACKAGES}},
     )
-    quiet_ray_data()
+    configure_ray_data()
     yield
     ray.shutdown()
     for name, value in previous.items():

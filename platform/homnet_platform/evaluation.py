@@ -1,9 +1,12 @@
 """Batch evaluation: a cohort's bags scored with Ray Data and the Predictor that Serve uses."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +24,13 @@ from homnet.errors import CheckpointError, ConfigError
 from homnet.metrics import evaluate as measure
 from homnet.predictor import Predictor
 from homnet.report import tables_markdown
-from homnet.results import write_json
+from homnet.results import (
+    describe_machine,
+    package_versions,
+    read_result,
+    write_json,
+    write_result,
+)
 from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.pretraining import portable
@@ -59,6 +68,14 @@ class EvaluateConfig:
     """Ray Data actors that score."""
     use_gpu: bool = False
     """Whether each actor gets a GPU."""
+    claim: str = ""
+    """What the figures show, in one sentence; with it a result of record is written."""
+    result: Path | None = None
+    """File of the result of record, for example results/evaluate-images.json."""
+
+    def __post_init__(self) -> None:
+        if (self.result is None) != (not self.claim):
+            raise ConfigError("a result of record needs both --claim and --result")
 
 
 @dataclass(frozen=True)
@@ -97,11 +114,34 @@ def evaluate(config: EvaluateConfig) -> Path:
             "counts": {part.split: dict(summary(part.bank)) for part in parts},
             "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
             "config": portable(config),
+            "packages": package_versions(),
+            "machine": describe_machine(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
+    if config.result is not None:
+        _record(config, evaluation, models)
     print(tables_markdown(evaluation))
     print(f"evaluation: {output}")
     return output
+
+
+def _record(
+    config: EvaluateConfig, evaluation: Mapping[str, Any], models: Mapping[str, Path]
+) -> None:
+    """Writes the result of record, with what the training runs beside the checkpoints took."""
+    runs = {hospital: path.parent / "run.json" for hospital, path in models.items()}
+    write_result(
+        cast(Path, config.result),
+        claim=config.claim,
+        figures={
+            "evaluation": evaluation,
+            "training": {h: read_result(run) for h, run in runs.items() if run.is_file()},
+        },
+        command=shlex.join(["python", *sys.argv]),
+        recipe="artificial abnormalities" if config.artificial else "cohort labels",
+        seed=config.seed,
+    )
 
 
 def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dict[str, Path]:
@@ -148,7 +188,7 @@ def _score(
     parts: Sequence[_Part], models: Mapping[str, Path], config: EvaluateConfig
 ) -> pd.DataFrame:
     """One row per bag, as :mod:`homnet.scores` describes."""
-    frames = []
+    frames: list[pd.DataFrame] = []
     for part in parts:
         frame = part.epoch.bags.describe(part.bank)
         frame["abnormal"], frame["kind"] = part.epoch.label_B, part.epoch.kind_B
@@ -194,10 +234,13 @@ class _Scorer:
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         score = pd.Series(np.nan, index=batch.index)
-        for (part, hospital), rows in batch.groupby(["part", "hospital"]):
-            predictor, place = self.models[hospital], rows["place"].to_numpy()
-            logit_B = predictor.logits(self.banks[part].batch(self.parts[part].epoch, place))
-            score[rows.index] = predictor.probabilities(logit_B, hospital)
+        for part, (bank, content) in enumerate(zip(self.banks, self.parts, strict=True)):
+            for hospital, predictor in self.models.items():
+                rows = batch[(batch["part"] == part) & (batch["hospital"] == hospital)]
+                if not rows.empty:
+                    bags = bank.batch(content.epoch, rows["place"].to_numpy())
+                    logit_B = predictor.logits(bags)
+                    score[rows.index] = predictor.probabilities(logit_B, hospital)
         self.progress.advance(len(batch))
         return pd.DataFrame({"bag": batch["bag"], "score": score})
 

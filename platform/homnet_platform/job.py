@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 from ray.exceptions import RayTaskError
+from ray.train import WorkerGroupError
 
 from homnet.errors import HomNetError
 
@@ -67,10 +68,8 @@ def run_job(
                 print(f"{name}: {value}")
         else:
             main(resolved)
-    except HomNetError as error:
-        sys.exit(_fail(error))
-    except RayTaskError as error:
-        # An error raised inside a Ray task comes wrapped in its remote traceback.
+    except Exception as error:
+        # An error raised in a Ray task or worker comes wrapped, with its remote traceback.
         cause = root_cause(error)
         if not isinstance(cause, HomNetError):
             raise
@@ -78,17 +77,20 @@ def run_job(
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost error behind Ray's wrappers; ``error`` itself if there is none."""
-    seen: list[BaseException] = []
-    while error not in seen:
-        seen.append(error)
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException) or isinstance(error, HomNetError):
-            break
+    """The error that a task or a Train worker raised, out of Ray's wrappers; else ``error``."""
+    while True:
+        if isinstance(error, RayTaskError):
+            inner = error.cause
+        elif isinstance(error, WorkerGroupError):
+            inner = next(iter(error.worker_failures.values()), None)
+        else:
+            return error
+        if not isinstance(inner, BaseException) or inner is error:
+            return error
         error = inner
-    return error
 
 
 def _fail(error: BaseException) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    # Ray Data adds lines of advice of its own to messages that pass through it.
+    print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
     return 2

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import shlex
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +15,19 @@ from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
 from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_parameters, paper_form
-from homnet.results import write_json
+from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.training import ScalingOptions, Stage, run_stage
+from homnet_platform.training import METRIC, ScalingOptions, Stage, run_stage
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """Pre-training of one model."""
 
+    recipe: str = "custom"
+    """Name that results give for these settings."""
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
     output: str = "runs/pretrain"
@@ -41,12 +46,13 @@ class PretrainConfig:
 
 def paper_recipe() -> PretrainConfig:
     """The paper's form and settings."""
-    return PretrainConfig(model=paper_form())
+    return PretrainConfig(recipe="paper", model=paper_form())
 
 
 def best_recipe() -> PretrainConfig:
     """The form that finds most, with a schedule that ends where it should."""
     return PretrainConfig(
+        recipe="best",
         model=best_form(),
         training=TrainingConfig(schedule="cosine", weight_decay=0.01, averaging=0.995),
     )
@@ -100,8 +106,22 @@ def pretrain(config: PretrainConfig) -> Path:
             "learnt_from": patient_digests(split[TRAIN]),
         },
     )
+    started = time.perf_counter()
     with local_or_cluster():
         checkpoint = run_stage(cohort, stage, storage=output / "ray", scaling=config.scaling)
+    history = checkpoint.metrics["history"]
+    write_result(
+        output / "run.json",
+        claim=f"pre-training took this long with {config.scaling.num_workers} workers",
+        figures={
+            "seconds": round(time.perf_counter() - started, 1),
+            "epochs": len(history),
+            "best validation AUC": max(line[METRIC] for line in history),
+        },
+        command=shlex.join(["python", *sys.argv]),
+        recipe=config.recipe,
+        seed=config.training.seed,
+    )
     return publish(checkpoint, output)
 
 
@@ -118,7 +138,7 @@ def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
 def portable(config: Any) -> dict[str, Any]:
     """A config as JSON-able values without the places of one machine."""
     content = dataclasses.asdict(config)
-    for name in ("cohort", "output", "checkpoint", "scaling"):
+    for name in ("cohort", "output", "checkpoint", "scaling", "claim", "result"):
         content.pop(name, None)
     return content
 

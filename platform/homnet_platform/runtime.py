@@ -29,7 +29,7 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
     Args:
         num_cpus: CPUs of a Ray started here; the machine's by default.
     """
-    quiet_ray_data()
+    configure_ray_data()
     if ray.is_initialized():
         yield
         return
@@ -54,9 +54,10 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def quiet_ray_data() -> None:
-    """Keeps Ray Data's own bars and info lines out of the way of a job's progress."""
+def configure_ray_data() -> None:
+    """Keeps Ray Data's own lines out of a job's progress, and our errors out of its wrappers."""
     context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
     context.enable_progress_bars = False
     context.use_datasource_v2 = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -27,7 +27,7 @@ from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.epochs import DeviceBank, Epoch, draw_epoch
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
 from homnet.model import HomNet, HomNetConfig
 from homnet.predictor import Predictor, calibrate
 from homnet.training import (
@@ -50,13 +50,20 @@ class ScalingOptions:
     """How many workers train, and what each gets."""
 
     num_workers: int = 2
-    """Workers; 0 trains in the calling process, without a worker group."""
+    """Workers."""
     cpus_per_worker: float = 1.0
     """CPUs of one worker."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     max_failures: int = 2
     """How often the run is restarted from its last checkpoint after a worker died."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.cpus_per_worker <= 0:
+            raise ConfigError(
+                "training needs num_workers of at least 1 and cpus_per_worker above 0, got "
+                f"{self.num_workers} and {self.cpus_per_worker}"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,9 @@ def run_stage(
     bank = collect_bank(pairs)
     train_bank, validation_bank = _banks(bank, stage)
     bags = len(_train_epoch(train_bank, stage, 0))
+    _validation_epoch(
+        validation_bank, stage
+    )  # what cannot be validated fails here, not in a worker
     with progress_bar(stage.name, bags * stage.training.max_epochs, " bags") as progress:
         trainer = TorchTrainer(
             _train_worker,
@@ -308,7 +318,9 @@ def _report(
 
 def _best(result: Result) -> Checkpoint:
     """The best checkpoint of a run, with the history of the whole run."""
-    ranked = result.best_checkpoints or []
+    ranked = result.best_checkpoints
+    if not ranked:
+        raise DataError("the run ended before its first checkpoint; see the log of its workers")
     best = max(ranked, key=lambda pair: (pair[1][METRIC], -pair[1]["epoch"]))[0]
     last = max(ranked, key=lambda pair: pair[1]["epoch"])[0]
     with best.as_directory() as directory:

@@ -1,0 +1,200 @@
+"""Pre-training, fine-tuning and evaluation as the jobs call them, and what they refuse."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from homnet.bags import BagConfig
+from homnet.cohort import Cohort, write_cohort
+from homnet.errors import CheckpointError, CohortError, ConfigError
+from homnet.model import best_form
+from homnet.predictor import Predictor
+from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet.training import TrainingConfig
+from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.evaluation import EvaluateConfig, evaluate
+from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
+from homnet_platform.job import root_cause
+from homnet_platform.pretraining import PretrainConfig, pretrain
+from homnet_platform.training import ScalingOptions
+
+TableOf = Callable[..., pa.Table]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
+TRAINING = TrainingConfig(batch_size=64, max_epochs=1, bags=BagConfig(num_cells=3))
+SPLIT = SplitConfig(validation=0.25, test=0.5)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, table_of: TableOf) -> Path:
+    """A cohort of a healthy set and two hospitals, a pre-trained and two fine-tuned models."""
+    work = tmp_path_factory.mktemp("work")
+    tables = [
+        table_of("healthy", num_patients=6, seed=0),
+        table_of("h1", num_patients=8, abnormal="3", seed=1),
+        table_of("h2", num_patients=8, abnormal="5", seed=2),
+    ]
+    write_cohort(work / "cohort", tables, scale={}, provenance={})
+    pretrain(_pretrain(work))
+    fine_tune(_fine_tune(work))
+    return work
+
+
+def _pretrain(work: Path) -> PretrainConfig:
+    return PretrainConfig(
+        cohort=str(work / "cohort"),
+        output=str(work / "pretrain"),
+        hospitals=("healthy",),
+        model=FORM,
+        training=TRAINING,
+        split=SplitConfig(0.2, 0.2),
+        scaling=ScalingOptions(num_workers=1),
+    )
+
+
+def _fine_tune(work: Path) -> FineTuneConfig:
+    # Every second patient is abnormal: seed 1 puts one of them into each split of each hospital.
+    return FineTuneConfig(
+        cohort=str(work / "cohort"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        output=str(work / "tuned"),
+        training=replace(TRAINING, labels="cohort"),
+        split=SPLIT,
+        scaling=ScalingOptions(num_workers=1),
+    )
+
+
+def _evaluate(work: Path, **changes: object) -> EvaluateConfig:
+    config = EvaluateConfig(
+        cohort=str(work / "cohort"),
+        checkpoint=str(work / "tuned"),
+        output=str(work / "evaluated"),
+        bags=BagConfig(num_cells=3, rounds=2),
+        split=SPLIT,
+        num_bootstrap=20,
+        batch_size=37,
+    )
+    return replace(config, **changes)
+
+
+def test_the_whole_line_leaves_scores_and_metrics(work: Path) -> None:
+    output = evaluate(_evaluate(work))
+    scores = pd.read_parquet(output / "scores.parquet")
+    assert set(scores["hospital"]) == {"h1", "h2"}
+    assert set(scores["kind"]) == {"normal", "deletion"}
+    assert scores["score"].between(0, 1).all()
+    evaluation = json.loads((output / "evaluation.json").read_text())
+    assert set(evaluation["hospitals"]) == {"h1", "h2"}
+    provenance = json.loads((output / "provenance.json").read_text())
+    assert len(set(provenance["checkpoints"].values())) == 2
+
+
+def test_no_patient_is_in_two_splits_anywhere(work: Path) -> None:
+    """From the files that the jobs left: scored people are those of the split, and disjoint."""
+    scores = pd.read_parquet(evaluate(_evaluate(work)) / "scores.parquet")
+    people = scores.explode("patients").groupby("split")["patients"].agg(set)
+    cohort = Cohort.open(work / "cohort").of_hospitals(["h1", "h2"])
+    split = split_patients(cohort.patients, SPLIT)
+    assert people["validation"] == split[VALIDATION]
+    assert people["test"] == split[TEST]
+    assert not people["validation"] & people["test"]
+
+
+def test_scores_equal_those_of_the_predictor_on_the_same_bags(work: Path) -> None:
+    from homnet.epochs import DeviceBank, draw_epoch
+
+    config = _evaluate(work)
+    scores = pd.read_parquet(evaluate(config) / "scores.parquet")
+    cohort = Cohort.open(config.cohort).of_hospitals(["h1", "h2"])
+    split = split_patients(cohort.patients, SPLIT)
+    bank = collect_bank(pairs_dataset(cohort, split[TEST])).of_patients(split[TEST])
+    epoch = draw_epoch(bank, config.bags, None, seed=config.seed, epoch=1)
+    test = scores[scores["split"] == "test"].reset_index(drop=True)
+    for hospital in ("h1", "h2"):
+        predictor = Predictor.load(work / "tuned" / hospital / "checkpoint")
+        logit_B = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+        mine = (test["hospital"] == hospital).to_numpy()
+        expected = predictor.probabilities(logit_B, hospital)[mine]
+        assert test["score"][mine].to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_known_patients_are_never_scored(work: Path) -> None:
+    with pytest.raises(ConfigError, match="were learnt from"):
+        evaluate(_evaluate(work, split=replace(SPLIT, seed=7)))
+
+
+def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> None:
+    output = evaluate(
+        _evaluate(
+            work,
+            checkpoint=str(work / "pretrain" / "checkpoint"),
+            hospitals=("healthy",),
+            artificial=True,
+            split=SplitConfig(0.2, 0.2),
+            output=str(work / "artificial"),
+            claim="a test of the record",
+            result=work / "result.json",
+        )
+    )
+    scores = pd.read_parquet(output / "scores.parquet")
+    assert {"normal", "sham", "inversion", "deletion"} <= set(scores["kind"])
+    assert not scores["abnormal"][scores["kind"] == "sham"].any()
+    assert scores["event_fraction"][scores["kind"] == "inversion"].between(0.1, 0.35).all()
+    figures = json.loads((work / "result.json").read_text())["figures"]
+    assert figures["training"]["healthy"]["figures"]["epochs"] == 1
+
+
+def test_pretraining_refuses_abnormal_people(work: Path, tmp_path: Path) -> None:
+    config = replace(_pretrain(work), hospitals=(), output=str(tmp_path / "p"))
+    with pytest.raises(ConfigError, match=r"h1, h2 of .* have abnormal pairs"):
+        pretrain(config)
+
+
+def test_a_finished_run_is_not_overwritten(work: Path) -> None:
+    with pytest.raises(ConfigError, match="this run is finished"):
+        pretrain(_pretrain(work))
+
+
+def test_another_runs_directory_is_refused(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="interrupted run with other settings"):
+        pretrain(replace(_pretrain(work), output=str(tmp_path / "p")))
+
+
+def test_a_hospital_without_a_model_is_named(work: Path) -> None:
+    with pytest.raises(CheckpointError, match="healthy"):
+        evaluate(_evaluate(work, hospitals=("healthy",)))
+
+
+def test_a_result_needs_a_claim() -> None:
+    with pytest.raises(ConfigError, match="both --claim and --result"):
+        EvaluateConfig(result=Path("x.json"))
+
+
+def test_bad_files_are_named_through_ray(work: Path, tmp_path: Path, table_of: TableOf) -> None:
+    cohort = write_cohort(tmp_path / "c", [table_of()], scale={}, provenance={})
+    path = cohort.root / cohort.files[0].path
+    table = pq.ParquetFile(path).read()
+    values = table["chromosome"].to_pylist()
+    values[6] = "nonsense"
+    pq.write_table(table.set_column(3, table.schema.field(3), pa.array(values)), path)
+    with pytest.raises(Exception, match="nonsense") as caught:
+        collect_bank(pairs_dataset(cohort))
+    cause = root_cause(caught.value)
+    assert isinstance(cause, CohortError)
+    assert str(cause).splitlines()[0].endswith("row 6: 'chromosome' is 'nonsense', expected 1..22, X or Y")
+
+
+def test_only_files_with_wanted_patients_are_read(work: Path) -> None:
+    cohort = Cohort.open(work / "cohort")
+    bank = collect_bank(pairs_dataset(cohort, ["h1-p0"]))
+    assert set(bank.frame["patient_id"]) == {"h1-p0"}
+    assert pairs_dataset(cohort, ["h1-p0"]).materialize().num_blocks() == 1

@@ -1,0 +1,123 @@
+"""The training loop under Ray Train: workers, resuming, early stopping, fine-tuning."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from homnet.bags import BagConfig
+from homnet.checkpoint import Checkpoint
+from homnet.cohort import Cohort, write_cohort
+from homnet.errors import DataError
+from homnet.model import HomNetConfig, best_form
+from homnet.training import TrainingConfig
+from homnet_platform.training import METRIC, ScalingOptions, Stage, run_stage
+
+TableOf = Callable[..., pa.Table]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+TRAINING = TrainingConfig(
+    batch_size=48, max_epochs=2, bags=BagConfig(num_cells=3), learning_rate=3e-3, averaging=0.5
+)
+FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, table_of: TableOf) -> Cohort:
+    tables = [table_of("h1", num_patients=6, abnormal="3")]
+    return write_cohort(tmp_path / "cohort", tables, scale={"h1": 3.0}, provenance={})
+
+
+def _stage(name: str, **changes: object) -> Stage:
+    return replace(
+        Stage(
+            name=name,
+            model=FORM,
+            training=TRAINING,
+            train_patients=frozenset(f"h1-p{i}" for i in range(4)),
+            validation_patients=frozenset({"h1-p4", "h1-p5"}),
+        ),
+        **changes,
+    )
+
+
+def _run(cohort: Cohort, tmp_path: Path, stage: Stage, num_workers: int) -> Checkpoint:
+    return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=ScalingOptions(num_workers))
+
+
+def test_one_worker_and_two_train_the_same_model(cohort: Cohort, tmp_path: Path) -> None:
+    one = _run(cohort, tmp_path, _stage("one"), 1)
+    two = _run(cohort, tmp_path, _stage("two"), 2)
+    for first, second in zip(one.metrics["history"], two.metrics["history"], strict=True):
+        assert first["train_loss"] == pytest.approx(second["train_loss"], abs=1e-4)
+        assert first[METRIC] == pytest.approx(second[METRIC], abs=5e-3)
+    for name, value in one.weights.items():
+        torch.testing.assert_close(value, two.weights[name], rtol=0, atol=2e-3)
+
+
+def test_the_same_seed_gives_the_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
+    versions = {
+        name: _run(cohort, tmp_path, _stage(name, training=replace(TRAINING, seed=seed)), 1).version
+        for name, seed in {"a": 1, "b": 1, "c": 2}.items()
+    }
+    assert versions["a"] == versions["b"] != versions["c"]
+
+
+def test_a_stopped_run_continues_to_the_same_weights(cohort: Cohort, tmp_path: Path) -> None:
+    """Two epochs and two more after a restart equal four in a row, to the bit."""
+    four = replace(TRAINING, max_epochs=4)
+    straight = _run(cohort, tmp_path, _stage("straight", training=four), 1)
+    _run(cohort, tmp_path, _stage("stopped"), 1)
+    continued = _run(cohort, tmp_path, _stage("stopped", training=four), 1)
+    assert continued.metrics["history"] == straight.metrics["history"]
+    assert continued.version == straight.version
+
+
+def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort, tmp_path: Path) -> None:
+    # Steps too small to change a ranking: no epoch is better than the first.
+    training = replace(TRAINING, max_epochs=9, patience=2, learning_rate=1e-12, averaging=0.0)
+    checkpoint = _run(cohort, tmp_path, _stage("stops", training=training), 1)
+    history = checkpoint.metrics["history"]
+    assert len(history) == 3
+    assert checkpoint.metrics[METRIC] == max(line[METRIC] for line in history)
+    assert checkpoint.state == {}
+
+
+def test_fine_tuning_learns_the_cohorts_labels_and_keeps_frozen_parts(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    parent = _run(cohort, tmp_path, _stage("parent"), 1)
+    path = parent.save(tmp_path / "parent")
+    tuning = replace(TRAINING, labels="cohort", learning_rate=1e-2)
+    tuned = _run(cohort, tmp_path, _stage("tuned", training=tuning, parent=str(path)), 1)
+    same = {n for n, value in tuned.weights.items() if torch.equal(value, parent.weights[n])}
+    frozen = {n for n in tuned.weights if n.startswith(("cms.", "hom.alignments.0."))}
+    assert frozen <= same
+    assert "bag.bag.weight" not in same
+    assert set(tuned.calibration) == {"h1"}
+    assert 0 < tuned.calibration["h1"].prior < 0.2
+
+
+def test_a_patient_on_both_sides_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    stage = _stage("leak", validation_patients=frozenset({"h1-p3", "h1-p5"}))
+    with pytest.raises(DataError, match="h1-p3 is in both training and validation"):
+        _run(cohort, tmp_path, stage, 1)
+
+
+def test_validation_without_both_classes_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    stage = _stage(
+        "one-class",
+        training=replace(TRAINING, labels="cohort"),
+        validation_patients=frozenset({"h1-p5"}),
+    )
+    with pytest.raises(DataError, match="all of one class"):
+        _run(cohort, tmp_path, stage, 1)
+
+
+def test_the_papers_form_trains_too(cohort: Cohort, tmp_path: Path) -> None:
+    form = HomNetConfig(merge_range=64, width=8, pair_width=12, attention="ratio")
+    checkpoint = _run(cohort, tmp_path, _stage("paper", model=form), 1)
+    assert all(torch.isfinite(value).all() for value in checkpoint.weights.values())
