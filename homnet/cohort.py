@@ -398,8 +398,8 @@ class Cohort:
             table = read_pairs(self.root / entry.path, columns)
             if table.num_rows != entry.num_pairs:
                 raise CohortError(
-                    f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the file "
-                    f"has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
+                    f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the "
+                    f"file has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
                     "make the cohort again"
                 )
             tables.append(table)

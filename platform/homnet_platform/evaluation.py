@@ -35,7 +35,7 @@ from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.pretraining import portable
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runtime import local_or_cluster
+from homnet_platform.runtime import local_or_cluster, require_cpus
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     split = split_patients(cohort.patients, config.split)
     _refuse_known(split[VALIDATION] | split[TEST], models)
     with local_or_cluster():
+        require_cpus(config.num_workers, "scoring")
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
         parts = [_part(bank, name, split[name], config) for name in (VALIDATION, TEST)]
         scores = _score(parts, models, config)
@@ -250,6 +251,14 @@ RECIPES: Mapping[str, EvaluateConfig] = {
     "artificial": EvaluateConfig(
         checkpoint="runs/pretrain/checkpoint", artificial=True, split=SplitConfig()
     ),
+    "images": EvaluateConfig(
+        cohort="cohorts/images",
+        checkpoint="runs/images/checkpoint",
+        artificial=True,
+        bags=BagConfig(rounds=40, over="people"),
+        split=SplitConfig(),
+    ),
 }
 """Evaluation on the cohort's labels after fine-tuning, and on artificial abnormalities after
-pre-training, each with the split of its training."""
+pre-training, each with the split of its training. ``images`` is for sets with one or two cells per
+person, whose bags take pairs from several people."""

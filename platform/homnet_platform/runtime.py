@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import ray
 
+from homnet.errors import ConfigError
+
 LAPTOP_ENVIRONMENT = {
     # A report waits for the controller's next poll, two seconds by default (ray/train/v2).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -52,6 +54,20 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def require_cpus(num_cpus: float, what: str) -> None:
+    """Refuses work that would wait for ever for CPUs that the cluster does not have.
+
+    Raises:
+        ConfigError: the cluster has fewer CPUs.
+    """
+    available = ray.cluster_resources().get("CPU", 0.0)
+    if num_cpus > available:
+        raise ConfigError(
+            f"{what} needs {num_cpus:g} CPUs, the Ray cluster has {available:g}; give it fewer "
+            "workers, or more nodes"
+        )
 
 
 def configure_ray_data() -> None:

@@ -41,6 +41,7 @@ from homnet.training import (
 )
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runtime import require_cpus
 
 METRIC = "validation_auc"
 
@@ -103,6 +104,7 @@ def run_stage(
     shared = stage.train_patients & stage.validation_patients
     if shared:
         raise DataError(f"patient {min(shared)} is in both training and validation")
+    require_cpus(scaling.num_workers * scaling.cpus_per_worker, f"training {stage.name}")
     patients = stage.train_patients | stage.validation_patients
     # In memory before the workers take the CPUs: on a small machine a lazy dataset would wait for
     # CPUs that the workers hold, for ever.

@@ -190,7 +190,8 @@ def test_bad_files_are_named_through_ray(work: Path, tmp_path: Path, table_of: T
         collect_bank(pairs_dataset(cohort))
     cause = root_cause(caught.value)
     assert isinstance(cause, CohortError)
-    assert str(cause).splitlines()[0].endswith("row 6: 'chromosome' is 'nonsense', expected 1..22, X or Y")
+    first_line = str(cause).splitlines()[0]
+    assert first_line.endswith("row 6: 'chromosome' is 'nonsense', expected 1..22, X or Y")
 
 
 def test_only_files_with_wanted_patients_are_read(work: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
 from homnet.model import HomNetConfig, best_form
 from homnet.training import TrainingConfig
 from homnet_platform.training import METRIC, ScalingOptions, Stage, run_stage
@@ -115,6 +115,13 @@ def test_validation_without_both_classes_is_refused(cohort: Cohort, tmp_path: Pa
     )
     with pytest.raises(DataError, match="all of one class"):
         _run(cohort, tmp_path, stage, 1)
+
+
+def test_more_workers_than_cpus_are_refused_instead_of_waiting(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="needs 3 CPUs, the Ray cluster has 2"):
+        _run(cohort, tmp_path, _stage("too many"), 3)
 
 
 def test_the_papers_form_trains_too(cohort: Cohort, tmp_path: Path) -> None:

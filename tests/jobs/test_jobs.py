@@ -1,0 +1,88 @@
+"""Every job as a user meets it: help, dry run, and errors as one sentence with exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
+DRY = {
+    "demo.py": [],
+    "describe.py": ["--cohort", "c"],
+    "draw_extraction.py": [],
+    "evaluate.py": ["hospitals"],
+    "fine_tune.py": [],
+    "ingest.py": ["--manifest", "m.csv", "--output", "o"],
+    "pretrain.py": ["best"],
+    "report.py": ["--evaluation", "e"],
+    "simulate.py": ["--output", "o"],
+    "update_readme.py": [],
+}
+
+
+def _run(cwd: Path, job: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / job), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_every_job_is_tried_here() -> None:
+    assert sorted(DRY) == JOBS
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
+    assert "usage:" in _run(tmp_path, job, "--help").stdout
+    if job != "ingest.py":  # which reads its manifest to say what it holds
+        dry = _run(tmp_path, job, *DRY[job], "--dry-run")
+        assert dry.returncode == 0, dry.stderr
+        assert dry.stdout.startswith("{")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_pretraining_says_size_and_cost(tmp_path: Path) -> None:
+    printed = _run(tmp_path, "pretrain.py", "paper", "--dry-run").stdout
+    assert "parameters: 3" in printed
+    assert "FLOPs per bag" in printed
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "message"),
+    [
+        ("pretrain.py", ["best", "--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("pretrain.py", ["best", "--model.width", "65"], "width 65 must be a multiple"),
+        ("fine_tune.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("evaluate.py", ["hospitals", "--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("ingest.py", ["--manifest", "no.csv", "--output", "o"], "no.csv"),
+        ("report.py", ["--evaluation", "nowhere"], "nowhere"),
+        ("simulate.py", ["--output", "o", "--scale", "0"], "scale is 0.0"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    job: str, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = _run(tmp_path, job, *arguments)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+def test_unknown_options_are_refused(tmp_path: Path) -> None:
+    done = _run(tmp_path, "pretrain.py", "best", "--learning-rat", "1")
+    assert done.returncode == 2
+    assert "learning-rat" in done.stdout + done.stderr
+
+
+def test_the_readme_says_what_the_results_say() -> None:
+    done = _run(ROOT, "update_readme.py", "--check")
+    assert done.returncode == 0, done.stderr
