@@ -5,7 +5,7 @@ L positions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -40,8 +40,8 @@ class PairBank:
     frame: pd.DataFrame
     """hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind,
     homolog, start, stop: one line per pair."""
-    num_not_assessed: int = 0
-    """Chromosomes left out because their homolog is missing (a male X or Y, mostly)."""
+    not_assessed: Mapping[str, int] = field(default_factory=dict)
+    """By patient: chromosomes left out because their homolog is missing (a male X or Y, mostly)."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -75,12 +75,15 @@ class PairBank:
         if frame.empty:
             raise DataError("no pair with both homologs is left; nothing can be assessed")
         order = frame.index.to_numpy()
-        return cls(pair[order], frame.reset_index(drop=True), int((~assessed).sum()))
+        single = table["patient_id"].to_pandas()[~assessed].value_counts()
+        not_assessed = {str(patient): int(count) for patient, count in single.items()}
+        return cls(pair[order], frame.reset_index(drop=True), not_assessed)
 
     def of_patients(self, patients: Sequence[str] | frozenset[str]) -> Self:
         """The pairs of some patients."""
         keep = self.frame["patient_id"].isin(list(patients)).to_numpy()
-        return self._where(keep)
+        left_out = {p: n for p, n in self.not_assessed.items() if p in patients}
+        return replace(self._where(keep), not_assessed=left_out)
 
     def normal(self) -> Self:
         """The structurally normal pairs: what artificial abnormalities are made from."""
@@ -88,7 +91,9 @@ class PairBank:
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
         if not keep.any():
-            raise DataError("no pair is left after selecting patients or normal pairs")
+            raise DataError(
+                "no pair is left: the chosen patients have none with both homologs, or none normal"
+            )
         return replace(
             self, pair_NPCL=self.pair_NPCL[keep], frame=self.frame[keep].reset_index(drop=True)
         )
@@ -197,5 +202,5 @@ def summary(bank: PairBank) -> Mapping[str, int]:
         "cells": int(bank.frame.groupby(["patient_id", "cell_id"]).ngroups),
         "pairs": len(bank),
         "abnormal pairs": int(bank.frame["abnormal"].sum()),
-        "not assessed": bank.num_not_assessed,
+        "not assessed": sum(bank.not_assessed.values()),
     }

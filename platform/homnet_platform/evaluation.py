@@ -210,7 +210,12 @@ def _score(
                 _Scorer,
                 batch_size=config.batch_size,
                 batch_format="pandas",
-                fn_constructor_args=(ray.put(list(parts)), dict(models), progress, config.use_gpu),
+                fn_constructor_args=(
+                    [ray.put(list(parts))],
+                    dict(models),
+                    progress,
+                    config.use_gpu,
+                ),
                 compute=ray.data.ActorPoolStrategy(size=config.num_workers),
                 **options,
             )
@@ -224,10 +229,10 @@ class _Scorer:
     """A Ray Data actor: all models, and the banks from the object store."""
 
     def __init__(
-        self, parts: Any, models: Mapping[str, Path], progress: Progress, use_gpu: bool
+        self, parts: Sequence[Any], models: Mapping[str, Path], progress: Progress, use_gpu: bool
     ) -> None:
         device = torch.device("cuda" if use_gpu else "cpu")
-        self.parts: list[_Part] = ray.get(parts)
+        self.parts: list[_Part] = ray.get(parts[0])
         self.banks = [DeviceBank(part.bank, device) for part in self.parts]
         loaded = {path: Predictor.load(path, device) for path in set(models.values())}
         self.models = {hospital: loaded[path] for hospital, path in models.items()}

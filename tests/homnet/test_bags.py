@@ -68,13 +68,14 @@ def test_the_bank_does_not_depend_on_the_order_of_rows(table_of: TableOf) -> Non
 
 
 def test_single_homologs_are_counted_and_left_out(table_of: TableOf) -> None:
-    table = table_of(num_patients=1, chromosomes=("1", "X"))
+    table = table_of(num_patients=2, chromosomes=("1", "X"))
     pair = pairs_of(table).copy()
     single = np.asarray([t == "X" for t in table["chromosome"].to_pylist()])
     pair[single, 1] = 0
     table = table.set_column(5, "pair", pa.array([p.tobytes() for p in pair], pa.binary(2048)))
     bank = PairBank.from_table(table)
-    assert summary(bank)["not assessed"] == single.sum() == 4
+    assert summary(bank)["not assessed"] == single.sum() == 8
+    assert summary(bank.of_patients(["h1-p1"]))["not assessed"] == 4
     assert set(bank.frame["chromosome"]) == {0}
 
 
