@@ -1,5 +1,4 @@
 import json
-import runpy
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +7,7 @@ import pytest
 from homnet.errors import DataError
 from homnet.metrics import evaluate
 from homnet.results import write_json
-
-JOB = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "report.py"))
+from homnet_platform.reporting import ReportConfig, report
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def test_job_writes_the_page_and_prints_tables(
         write_json(evaluation.parent / stage / "metrics.json", {"history": history})
     runs = evaluation.parent
     checkpoints = (runs / "pretrain/checkpoint", runs / "fine_tune/north/checkpoint")
-    JOB["main"](JOB["ReportConfig"](evaluation=evaluation, checkpoints=checkpoints))
+    report(ReportConfig(evaluation=evaluation, checkpoints=checkpoints))
     page = evaluation / "report" / "index.html"
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == f"report: {page}"
@@ -60,14 +58,14 @@ def test_job_writes_the_page_and_prints_tables(
 
 
 def test_missing_and_damaged_parts_give_one_sentence(evaluation: Path) -> None:
-    config = JOB["ReportConfig"](evaluation=evaluation)
+    config = ReportConfig(evaluation=evaluation)
     scores = evaluation / "scores.parquet"
     scores.write_bytes(scores.read_bytes()[:200])
     with pytest.raises(DataError, match="not a readable Parquet file"):
-        JOB["main"](config)
+        report(config)
     scores.unlink()
     with pytest.raises(DataError, match=r"no scores here; run jobs/evaluate\.py"):
-        JOB["main"](config)
+        report(config)
     (evaluation / "evaluation.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match="expected a JSON object"):
-        JOB["main"](config)
+        report(config)
