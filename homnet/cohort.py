@@ -186,7 +186,7 @@ def check_table(table: pa.Table, where: str) -> None:
             )
             raise CohortError(
                 f"{where}: column '{wanted.name}' from row 0 on has type {got}, "
-                f"expected {wanted.type}{hint}"
+                f"expected {wanted.type}{hint}; make the cohort again"
             )
         if not wanted.nullable and table[wanted.name].null_count:
             raise CohortError(

@@ -195,7 +195,10 @@ def _train_worker(config: dict[str, Any]) -> None:
         history = list(resumed.metrics["history"])
         for line in history:
             stopping.update(line[METRIC])
-    num_steps = -(-len(_train_epoch(train_bank, stage, 0)) // settings.batch_size)
+    num_bags = len(_train_epoch(train_bank, stage, 0))
+    num_steps = -(-num_bags // settings.batch_size)
+    if rank == 0:
+        progress.advance(len(history) * num_bags, epoch=len(history) + 1)
 
     while len(history) < settings.max_epochs and not (history and stopping.stop):
         number = len(history)
