@@ -97,7 +97,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     models = _models(Path(config.checkpoint), config.hospitals or cohort.hospitals, config)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    _refuse_known(split[VALIDATION] | split[TEST], models)
+    _refuse_known(split, models)
     with local_or_cluster():
         require_cpus(config.num_workers, "scoring")
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
@@ -160,16 +160,23 @@ def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dic
     return found
 
 
-def _refuse_known(patients: frozenset[str], models: Mapping[str, Path]) -> None:
-    """No one who was learnt from is scored, whatever split the config asks for."""
+def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path]) -> None:
+    """No one who was learnt from is scored, no one who chose the model is tested.
+
+    This holds whatever split the config asks for.
+    """
     for path in set(models.values()):
-        learnt_from = set(Checkpoint.load(path).provenance["learnt_from"])
-        known = [p for p in sorted(patients) if learnt_from.intersection(patient_digests([p]))]
-        if known:
-            raise ConfigError(
-                f"{len(known)} patients of the validation and test splits, {known[0]} among them, "
-                f"were learnt from by {path}; give the --split of its training"
-            )
+        provenance = Checkpoint.load(path).provenance
+        for patients, use in (
+            (split[VALIDATION] | split[TEST], "learnt_from"),
+            (split[TEST], "validated_on"),
+        ):
+            known = [p for p in sorted(patients) if patient_digests([p])[0] in provenance[use]]
+            if known:
+                raise ConfigError(
+                    f"{len(known)} patients of the validation and test splits, {known[0]} among "
+                    f"them, were {use.replace('_', ' ')} by {path}; give the --split of its run"
+                )
 
 
 def _part(bank: PairBank, name: str, patients: frozenset[str], config: EvaluateConfig) -> _Part:

@@ -75,6 +75,9 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
                     "learnt_from": sorted(
                         {*parent.provenance["learnt_from"], *patient_digests(split[TRAIN])}
                     ),
+                    "validated_on": sorted(
+                        {*parent.provenance["validated_on"], *patient_digests(split[VALIDATION])}
+                    ),
                 },
             )
             checkpoint = run_stage(own, stage, storage=output / "ray", scaling=config.scaling)

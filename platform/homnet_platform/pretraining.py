@@ -130,6 +130,7 @@ def pretrain(config: PretrainConfig) -> Path:
             "package": __version__,
             "parent": None,
             "learnt_from": patient_digests(split[TRAIN]),
+            "validated_on": patient_digests(split[VALIDATION]),
         },
     )
     started = time.perf_counter()
@@ -138,7 +139,7 @@ def pretrain(config: PretrainConfig) -> Path:
     history = checkpoint.metrics["history"]
     write_result(
         output / "run.json",
-        claim=f"pre-training took this long with {config.scaling.num_workers} workers",
+        claim=f"pre-training, since its last start, with {config.scaling.num_workers} workers",
         figures={
             "seconds": round(time.perf_counter() - started, 1),
             "epochs": len(history),

@@ -128,6 +128,9 @@ def test_scores_equal_those_of_the_predictor_on_the_same_bags(work: Path) -> Non
 def test_known_patients_are_never_scored(work: Path) -> None:
     with pytest.raises(ConfigError, match="were learnt from"):
         evaluate(_evaluate(work, split=replace(SPLIT, seed=7)))
+    # Everyone of the right test split, and the validation patients on top.
+    with pytest.raises(ConfigError, match="were validated on"):
+        evaluate(_evaluate(work, split=SplitConfig(validation=0.125, test=0.625)))
 
 
 def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> None:
