@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -12,6 +12,8 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+setup: $(INSTALLED)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
