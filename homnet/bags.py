@@ -122,7 +122,8 @@ class Bags:
     def describe(self, bank: PairBank) -> pd.DataFrame:
         """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and its truth.
 
-        ``abnormal`` and ``kind`` are those of the cohort: a bag is abnormal if one of its pairs is.
+        ``abnormal`` and ``kind`` are those of the cohort: a bag is abnormal if one of its pairs is,
+        and of kind "unspecified" where the cohort does not say which.
         """
         members = bank.frame.iloc[self.row_BK[self.mask_BK]]
         bag = np.nonzero(self.mask_BK)[0]
@@ -142,7 +143,8 @@ class Bags:
                 "abnormal": groups["abnormal"].any(),
             }
         )
-        described["kind"] = kind.reindex(described.index).fillna("normal")
+        described["kind"] = kind.reindex(described.index).fillna("unspecified")
+        described.loc[~described["abnormal"], "kind"] = "normal"
         return described.reset_index(drop=True)
 
 

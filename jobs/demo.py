@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from homnet.bags import BagConfig
+from homnet.errors import ConfigError
 from homnet.model import best_form
 from homnet.split import SplitConfig
 from homnet.training import TrainingConfig
@@ -26,6 +27,7 @@ from homnet_platform.simulate import SimulateConfig, simulate
 from homnet_platform.training import ScalingOptions
 
 R = TypeVar("R")
+MARK = ".homnet-demo"
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ class DemoConfig:
 
 def main(config: DemoConfig) -> None:
     """Runs every stage on one local Ray."""
-    shutil.rmtree(config.work, ignore_errors=True)
     work = config.work
+    if work.exists() and any(work.iterdir()) and not (work / MARK).exists():
+        raise ConfigError(
+            f"{work}: holds something else than a demonstration; choose another --work"
+        )
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / MARK).touch()
     scaling = ScalingOptions(num_workers=config.num_workers)
     split = SplitConfig(validation=0.1, test=0.8, seed=config.seed)
     with local_or_cluster():

@@ -103,10 +103,10 @@ def evaluate(config: EvaluateConfig) -> Path:
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
         parts = [_part(bank, name, split[name], config) for name in (VALIDATION, TEST)]
         scores = _score(parts, models, config)
-    evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(output / "scores.parquet", index=False)
+    evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
     write_json(output / "evaluation.json", evaluation)
     write_json(
         output / "provenance.json",

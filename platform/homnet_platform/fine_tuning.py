@@ -8,9 +8,11 @@ from homnet import __version__
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
+from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.pretraining import (
+    claim_of,
     claim_output,
     hospitals_with_abnormal_pairs,
     portable,
@@ -56,9 +58,16 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     with local_or_cluster():
         for hospital in hospitals:
             output = Path(config.output) / hospital
-            claim_output(output, dataclasses.replace(config, hospitals=(hospital,)))
             own = cohort.of_hospitals([hospital])
             split = split_patients(own.patients, config.split)
+            settings = dataclasses.replace(config, hospitals=(hospital,))
+            content = {"cohort": own.fingerprint, "parent": parent.version}
+            done = output / "checkpoint"
+            if done.exists() and read_json(output / "config.json") == claim_of(settings, **content):
+                print(f"{hospital}: finished before, {done}")
+                published[hospital] = done
+                continue
+            claim_output(output, settings, **content)
             stage = Stage(
                 name=f"fine-tuning {hospital}",
                 model=parent.config,

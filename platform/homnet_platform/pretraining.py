@@ -109,7 +109,6 @@ def pretrain(config: PretrainConfig) -> Path:
     cohort = Cohort.open(config.cohort)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
-    claim_output(output, config)
     diseased = hospitals_with_abnormal_pairs(cohort)
     if diseased:
         raise ConfigError(
@@ -117,6 +116,7 @@ def pretrain(config: PretrainConfig) -> Path:
             "healthy people only, so that no patient is met again in a test; choose --hospitals"
         )
     split = split_patients(cohort.patients, config.split)
+    claim_output(output, config, cohort=cohort.fingerprint)
     stage = Stage(
         name="pre-training",
         model=config.model,
@@ -170,23 +170,33 @@ def portable(config: Any) -> dict[str, Any]:
     return content
 
 
-def claim_output(output: Path, config: Any) -> None:
-    """Makes a run's directory, or recognises the one of an interrupted run of the same config.
+def claim_output(output: Path, config: Any, **content: str | None) -> None:
+    """Makes a run's directory, or recognises the one of an interrupted run of the same kind.
+
+    Args:
+        output: the run's directory.
+        config: its settings; the number of workers may change when a run is continued.
+        content: digests of what it learns from, which must not.
 
     Raises:
         ConfigError: the run is finished, or another run is there.
     """
-    kept = output / "config.json"
-    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
     if (output / "checkpoint").exists():
         raise ConfigError(f"{output}: this run is finished; choose another --output, or remove it")
+    kept, wanted = output / "config.json", claim_of(config, **content)
     if kept.is_file() and json.loads(kept.read_text()) != wanted:
         raise ConfigError(
-            f"{output}: an interrupted run with other settings is here; choose another --output, "
-            "or give the same settings to continue it"
+            f"{output}: an interrupted run with other settings or another cohort is here; choose "
+            "another --output, or give the same ones to continue it"
         )
     output.mkdir(parents=True, exist_ok=True)
     write_json(kept, wanted)
+
+
+def claim_of(config: Any, **content: str | None) -> dict[str, Any]:
+    """What a run's directory keeps, to know the run again."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "scaling"}
+    return {"settings": json.loads(json.dumps(settings)), **content}
 
 
 def publish(checkpoint: Checkpoint, output: Path) -> Path:

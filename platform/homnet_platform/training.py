@@ -209,16 +209,19 @@ def _train_worker(config: dict[str, Any]) -> None:
             index = np.arange(step * settings.batch_size, (step + 1) * settings.batch_size)
             index = index[index < len(epoch)]
             mine = index[rank::world]
-            loss_sum += train_step(
+            # A worker without a bag of a short last batch steps along with one that weighs nothing.
+            idle = len(mine) == 0
+            loss = train_step(
                 wrapped,
                 optimizer,
-                train_pairs.batch(epoch, mine),
+                train_pairs.batch(epoch, index[:1] if idle else mine),
                 learning_rate=learning_rate_at(
                     number * num_steps + step, settings.max_epochs * num_steps, settings
                 ),
                 clip_norm=settings.clip_norm,
-                loss_scale=world / len(index),
+                loss_scale=0.0 if idle else world / len(index),
             )
+            loss_sum += 0.0 if idle else loss
             averaged.update_parameters(model)
             if rank == 0:
                 progress.advance(len(index), epoch=number + 1)

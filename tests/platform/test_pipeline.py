@@ -165,6 +165,12 @@ def test_a_finished_run_is_not_overwritten(work: Path) -> None:
         pretrain(_pretrain(work))
 
 
+def test_fine_tuning_continues_with_the_hospitals_that_are_missing(work: Path) -> None:
+    before = (work / "tuned" / "h1" / "checkpoint" / "sha256.json").stat().st_mtime_ns
+    assert set(fine_tune(_fine_tune(work))) == {"h1", "h2"}
+    assert (work / "tuned" / "h1" / "checkpoint" / "sha256.json").stat().st_mtime_ns == before
+
+
 def test_another_runs_directory_is_refused(work: Path, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "config.json").write_text("{}")
