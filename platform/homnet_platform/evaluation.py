@@ -76,6 +76,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if (self.result is None) != (not self.claim):
             raise ConfigError("a result of record needs both --claim and --result")
+        if self.bags.over == "people" and not self.artificial:
+            raise ConfigError("bags over people mix patients; the cohort's labels need one patient")
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path
             (split[VALIDATION] | split[TEST], "learnt_from"),
             (split[TEST], "validated_on"),
         ):
+            if use not in provenance:
+                raise CheckpointError(f"{path}: does not say whom it was {use}; train it again")
             known = [p for p in sorted(patients) if patient_digests([p])[0] in provenance[use]]
             if known:
                 raise ConfigError(

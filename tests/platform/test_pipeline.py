@@ -183,6 +183,11 @@ def test_a_hospital_without_a_model_is_named(work: Path) -> None:
         evaluate(_evaluate(work, hospitals=("healthy",)))
 
 
+def test_cohort_labels_are_not_scored_in_mixed_bags() -> None:
+    with pytest.raises(ConfigError, match="mix patients"):
+        EvaluateConfig(bags=BagConfig(over="people"))
+
+
 def test_a_result_needs_a_claim() -> None:
     with pytest.raises(ConfigError, match="both --claim and --result"):
         EvaluateConfig(result=Path("x.json"))
