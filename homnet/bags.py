@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from homnet.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
-from homnet.cohort import pairs_of
 from homnet.errors import DataError
+from homnet.pairs import pairs_of
 
 
 @dataclass(frozen=True)

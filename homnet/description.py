@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from homnet.chromosomes import CHROMOSOMES
-from homnet.cohort import Cohort, pairs_of
+from homnet.cohort import Cohort
 from homnet.errors import DataError
+from homnet.pairs import pairs_of
 
 _ROWS: Final = (
     ("1", "2", "3", "4", "5"),

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from homnet.chromosomes import CHROMOSOMES
-from homnet.cohort import Cohort, pair_table, write_cohort
+from homnet.cohort import Cohort, write_cohort
+from homnet.pairs import pair_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = os.pathsep.join(str(ROOT / part) for part in (".", "platform", "baselines", "serve"))

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from homnet.chromosomes import CHROMOSOMES
-from homnet.cohort import SINGLE_HOMOLOG, Cohort, pairs_of
+from homnet.cohort import Cohort
+from homnet.pairs import SINGLE_HOMOLOG, pairs_of
 from homnet.report.figures import Example
 
 _COLUMNS = ("patient_id", "cell_id", "chromosome", "band_level", "abnormal", "kind", "quality")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
-from homnet.cohort import SINGLE_HOMOLOG, pair_table
+from homnet.pairs import SINGLE_HOMOLOG, pair_table
 from homnet.seeding import generator
 from homnet.simulator.laboratory import HospitalConfig
 from homnet.simulator.population import Person, draw_person
@@ -38,7 +38,7 @@ def simulate_person(
         mean_cells: mean number of cells per person, at least 1.
 
     Returns:
-        Rows as of :data:`homnet.cohort.SCHEMA`, in the order of types, then cells.
+        Rows as of :data:`homnet.pairs.SCHEMA`, in the order of types, then cells.
     """
     draw = generator(seed, "person", hospital.name, number)
     person = draw_person(draw, hospital, abnormal=_is_abnormal(seed, hospital, number))

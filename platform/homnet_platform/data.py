@@ -11,7 +11,8 @@ import ray
 from ray.data import DataIterator, Dataset
 
 from homnet.bags import PairBank
-from homnet.cohort import Cohort, read_pairs
+from homnet.cohort import Cohort
+from homnet.pairs import read_pairs
 
 
 def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:

@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from homnet import __version__
 from homnet.chromosomes import BAND_LEVELS
-from homnet.cohort import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, Cohort, pair_table, write_cohort
+from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CohortError, ConfigError, DataError
 from homnet.extraction import Extraction, ExtractionConfig, extract, read_grey
 from homnet.manifest import read_manifest
+from homnet.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, pair_table
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from homnet.bags import BagConfig, PairBank, draw_bags, summary
-from homnet.cohort import pairs_of
 from homnet.errors import DataError
+from homnet.pairs import pairs_of
 from homnet.seeding import generator
 
 TableOf = Callable[..., pa.Table]

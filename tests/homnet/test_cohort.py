@@ -9,16 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from homnet.cohort import (
-    PAIR_BYTES,
-    SCHEMA,
-    Cohort,
-    pair_table,
-    pairs_of,
-    read_pairs,
-    write_cohort,
-)
+from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CohortError
+from homnet.pairs import PAIR_BYTES, SCHEMA, pair_table, pairs_of, read_pairs
 
 TableOf = Callable[..., pa.Table]
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from homnet.cohort import SINGLE_HOMOLOG, Cohort, pair_table, write_cohort
+from homnet.cohort import Cohort, write_cohort
+from homnet.pairs import SINGLE_HOMOLOG, pair_table
 from homnet.report import draw_examples, summarise_cohort
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from homnet.chromosomes import CHROMOSOME_INDEX
-from homnet.cohort import SINGLE_HOMOLOG, check_table, pairs_of
+from homnet.pairs import SINGLE_HOMOLOG, check_table, pairs_of
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy, hospitals
 
