@@ -31,6 +31,16 @@ QUALITY: Final = pa.struct(
         ("flags", pa.list_(pa.string())),
     ]
 )
+BREAKPOINTS: Final = pa.list_(
+    pa.struct(
+        [
+            ("position", pa.int16()),
+            ("chromosome", pa.string()),
+            ("band", pa.string()),
+            ("mb", pa.float32()),
+        ]
+    )
+)
 SCHEMA: Final = pa.schema(
     [
         pa.field("hospital", pa.string(), nullable=False),
@@ -45,9 +55,15 @@ SCHEMA: Final = pa.schema(
         pa.field("start", pa.int16()),
         pa.field("stop", pa.int16()),
         pa.field("quality", QUALITY),
+        pa.field("size_mb", pa.float32()),
+        pa.field("iscn", pa.string()),
+        pa.field("breakpoints", BREAKPOINTS),
+        pa.field("variant", pa.string()),
     ]
 )
-"""One row is one pair in one cell. ``homolog``, ``start`` and ``stop`` locate the abnormality."""
+"""One row is one pair in one cell. ``homolog``, ``start`` and ``stop`` locate the abnormality;
+``size_mb``, ``iscn`` and ``breakpoints`` say what it is. ``variant`` names harmless variants, which
+are no abnormality."""
 
 
 def pair_table(
@@ -64,6 +80,10 @@ def pair_table(
     start: Sequence[int | None] | None = None,
     stop: Sequence[int | None] | None = None,
     quality: Sequence[Mapping[str, Any] | None] | None = None,
+    size_mb: Sequence[float | None] | None = None,
+    iscn: Sequence[str | None] | None = None,
+    breakpoints: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
+    variant: Sequence[str | None] | None = None,
 ) -> pa.Table:
     """Builds a table of :data:`SCHEMA` from columns of length N.
 
@@ -80,6 +100,11 @@ def pair_table(
         start: first position of the event, or None.
         stop: position after the event, or None.
         quality: dicts of straightness, width_variation and flags, or None.
+        size_mb: megabases of the rearranged segment, or None.
+        iscn: name of the abnormality in the short form of ISCN, with bands of the row's level.
+        breakpoints: dicts of chromosome, band, mb from the tip of the short arm, and the position
+            on the sequence of the abnormal homolog (None when it does not lie there).
+        variant: names of harmless variants of either homolog, separated by commas, or None.
 
     Raises:
         CohortError: ``pair`` has another shape or dtype.
@@ -105,6 +130,10 @@ def pair_table(
         "start": start,
         "stop": stop,
         "quality": quality,
+        "size_mb": size_mb,
+        "iscn": iscn,
+        "breakpoints": breakpoints,
+        "variant": variant,
     }
     arrays = [
         value
@@ -205,7 +234,31 @@ def check_table(table: pa.Table, where: str) -> None:
             pc.greater_equal(table[name], 0), pc.less_equal(table[name], SEQUENCE_LENGTH)
         )
         _refuse(table, where, name, pc.fill_null(inside, True), f"expected 0..{SEQUENCE_LENGTH}")
+    sized = pc.fill_null(pc.greater(table["size_mb"], 0), True)
+    _refuse(table, where, "size_mb", sized, "expected megabases above 0 or nothing")
+    _check_breakpoints(table, where)
     _check_rows(table, where)
+
+
+def _check_breakpoints(table: pa.Table, where: str) -> None:
+    """Breakpoints lie on the sequence, and on chromosomes that there are."""
+    column = table["breakpoints"].combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    places, row_of = pc.list_flatten(column), pc.list_parent_indices(column)
+    position = pc.struct_field(places, "position")
+    inside = pc.and_(pc.greater_equal(position, 0), pc.less(position, SEQUENCE_LENGTH))
+    known = pc.is_in(pc.struct_field(places, "chromosome"), pa.array(CHROMOSOMES))
+    for name, good, expected in (
+        ("position", pc.fill_null(inside, True), f"0..{SEQUENCE_LENGTH - 1} or nothing"),
+        ("chromosome", known, "1..22, X or Y"),
+    ):
+        bad = pc.invert(good)
+        if pc.any(bad).as_py():
+            first = _first(bad)
+            raise CohortError(
+                f"{where}: row {row_of[first].as_py()}: '{name}' in 'breakpoints' is "
+                f"{places[first].as_py()[name]!r}, expected {expected}"
+            )
 
 
 def _check_rows(table: pa.Table, where: str) -> None:

@@ -1,17 +1,18 @@
 """Where a structural abnormality may break a chromosome.
 
 Breakpoints fall three times as often into light (G-negative) bands as elsewhere, not by length
-alone (Warburton 1991). Places are drawn in megabases and given in ISCN units along the homolog.
+alone (Warburton 1991). Places are drawn in megabases and kept as positions on the reference
+chromosome in ISCN units.
 """
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.bands import FINEST_LEVEL, Band, band_table
 from homnet.chromosomes import ACROCENTRICS
-from homnet.simulator.genome import Homolog
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64
@@ -22,79 +23,110 @@ _MAX_SHARE: Final = 0.8
 """Largest event as a share of what it lies in: an arm, or the chromosome."""
 
 
-class Site:
-    """One homolog on which an event of a given size is to be placed."""
+@dataclass(frozen=True)
+class Breakpoint:
+    """A place where a chromosome is broken."""
 
-    def __init__(
-        self,
-        generator: np.random.Generator,
-        name: str,
-        index: int,
-        homolog: Homolog,
-        size_mb: float,
-    ) -> None:
-        """Takes the homolog with number ``index`` of type ``name``, and the size of the event."""
-        self.name = name
-        self.index = index
-        self.homolog = homolog
+    chromosome: str
+    """Type."""
+    iscn: float
+    """Position on the reference chromosome, ISCN units."""
+    centromeric: str | None = None
+    """``"p10"`` or ``"q10"`` for the centromere as the end of that arm, which lies in no band."""
+
+    @classmethod
+    def of_arm(cls, chromosome: str, arm: str) -> Self:
+        """The centromere, as the inner end of the arm that is kept."""
+        return cls(chromosome, band_table(FINEST_LEVEL)[chromosome].centromere_iscn, f"{arm}10")
+
+    @property
+    def arm(self) -> str:
+        """``"p"`` or ``"q"``."""
+        if self.centromeric is not None:
+            return self.centromeric[0]
+        return "p" if self.iscn < band_table(FINEST_LEVEL)[self.chromosome].centromere_iscn else "q"
+
+    @property
+    def mb(self) -> float:
+        """Position on the reference chromosome, megabases."""
+        return band_table(FINEST_LEVEL)[self.chromosome].to_bp(self.iscn) / 1e6
+
+    @property
+    def end_mb(self) -> float:
+        """Megabases from here to the tip of its arm."""
+        length_mb = band_table(FINEST_LEVEL)[self.chromosome].length_bp / 1e6
+        return self.mb if self.arm == "p" else length_mb - self.mb
+
+
+class Site:
+    """A chromosome type on which breakpoints are to be drawn."""
+
+    def __init__(self, generator: np.random.Generator, chromosome: str) -> None:
+        """Takes the type."""
+        self.chromosome = chromosome
         self._generator = generator
-        self._size_mb = size_mb
-        self._bands = band_table(FINEST_LEVEL)[name]
+        self._bands = band_table(FINEST_LEVEL)[chromosome]
         self._length_mb = self._bands.length_bp / 1e6
         self._centromere_mb = self._bands.centromere_bp / 1e6
 
     def arm(self) -> str:
         """An arm, by length; the short arms of acrocentrics carry no events."""
-        if self.name in ACROCENTRICS:
+        if self.chromosome in ACROCENTRICS:
             return "q"
         upper = self._generator.random() < self._centromere_mb / self._length_mb
         return "p" if upper else "q"
 
-    def end(self) -> tuple[float, bool]:
-        """A breakpoint that cuts off an end of about the size, and whether it is the upper end."""
-        tip = self.arm() == "p"
-        arm_mb = self._centromere_mb if tip else self._length_mb - self._centromere_mb
-        size_mb = min(self._size_mb, _MAX_SHARE * arm_mb)
+    def end(self, arm: str, size_mb: float) -> Breakpoint:
+        """A breakpoint that cuts off an end of about the size."""
+        arm_mb = self._centromere_mb if arm == "p" else self._length_mb - self._centromere_mb
+        size_mb = min(size_mb, _MAX_SHARE * arm_mb)
         # The size gives way a little, so that light bands can be preferred.
         sizes = size_mb * self._generator.uniform(0.8, 1.25, _NUM_CANDIDATES)
         sizes = np.maximum(sizes, _TIP_MARGIN_MB)
-        (place,) = self._choose(sizes if tip else self._length_mb - sizes)
-        return place, tip
+        (place,) = self._choose(sizes if arm == "p" else self._length_mb - sizes)
+        return place
 
-    def point(self) -> float:
+    def point(self) -> Breakpoint:
         """A breakpoint anywhere."""
         (place,) = self._choose(self._uniform(_TIP_MARGIN_MB, self._length_mb - _TIP_MARGIN_MB))
         return place
 
-    def interval(self, arm: str) -> tuple[float, float]:
-        """Two breakpoints at the distance of the size, in one arm."""
+    def interval(self, arm: str, size_mb: float) -> tuple[Breakpoint, Breakpoint]:
+        """Two breakpoints at the distance of the size, in one arm, the upper one first."""
         low = self._centromere_mb if arm == "q" else _TIP_MARGIN_MB
         high = self._centromere_mb if arm == "p" else self._length_mb - _TIP_MARGIN_MB
-        size_mb = min(self._size_mb, _MAX_SHARE * (high - low))
-        return self._interval(self._uniform(low, high - size_mb), size_mb)
+        size_mb = min(size_mb, _MAX_SHARE * (high - low))
+        starts = self._uniform(low, high - size_mb)
+        first, last = self._choose(starts, starts + size_mb)
+        return first, last
 
-    def around_centromere(self) -> tuple[float, float]:
+    def around_centromere(self, size_mb: float) -> tuple[Breakpoint, Breakpoint]:
         """Two breakpoints at the distance of the size, with the centromere between them."""
         low, high = _TIP_MARGIN_MB, self._length_mb - _TIP_MARGIN_MB
-        size_mb = min(self._size_mb, _MAX_SHARE * (high - low))
+        size_mb = min(size_mb, _MAX_SHARE * (high - low))
         first = max(low, self._centromere_mb - 0.95 * size_mb)
         last = min(high - size_mb, self._centromere_mb - 0.05 * size_mb)
-        return self._interval(self._uniform(first, max(first, last)), size_mb)
+        starts = self._uniform(first, max(first, last))
+        upper, lower = self._choose(starts, starts + size_mb)
+        return upper, lower
+
+    def within(self, band: str) -> Breakpoint:
+        """A breakpoint in a band, by its label at any level, but not within reach of a tip."""
+        bands = bands_within(self.chromosome, band)
+        low = max(bands[0].bp_start / 1e6, _TIP_MARGIN_MB)
+        high = min(bands[-1].bp_stop / 1e6, self._length_mb - _TIP_MARGIN_MB)
+        (place,) = self._choose(self._uniform(low, high))
+        return place
 
     def _uniform(self, low: float, high: float) -> NDArray[np.float64]:
         return self._generator.uniform(low, high, _NUM_CANDIDATES)
 
-    def _interval(self, starts_mb: NDArray[np.float64], size_mb: float) -> tuple[float, float]:
-        places = self._choose(starts_mb, starts_mb + size_mb)
-        # Within an inversion the reference runs backwards.
-        return min(places), max(places)
-
-    def _choose(self, *places_mb: NDArray[np.float64]) -> list[float]:
-        """Draws one candidate by the bands of all its breakpoints; positions in ISCN units."""
+    def _choose(self, *places_mb: NDArray[np.float64]) -> list[Breakpoint]:
+        """Draws one candidate by the bands of all its breakpoints."""
         weights = np.prod([self._lightness(places) for places in places_mb], axis=0)
         chosen = int(self._generator.choice(_NUM_CANDIDATES, p=weights / weights.sum()))
         return [
-            self.homolog.position_of(self.name, self._bands.to_iscn(places[chosen] * 1e6))
+            Breakpoint(self.chromosome, self._bands.to_iscn(places[chosen] * 1e6))
             for places in places_mb
         ]
 
@@ -104,3 +136,20 @@ class Site:
             [_LIGHT_WEIGHT if band.stain == "gneg" else 1.0 for band in self._bands.bands]
         )
         return np.take(weights, np.searchsorted(stops_mb, places_mb, side="right"))
+
+
+def bands_within(chromosome: str, label: str) -> list[Band]:
+    """The finest bands that make up a band, for example of ``"q21"`` or ``"q21.3"``.
+
+    Raises:
+        KeyError: the chromosome has no such band.
+    """
+    divider = "" if "." in label else "."
+    found = [
+        band
+        for band in band_table(FINEST_LEVEL)[chromosome].bands
+        if band.label == label or band.label.startswith(label + divider)
+    ]
+    if not found:
+        raise KeyError(f"chromosome {chromosome} has no band {label}")
+    return found

@@ -5,17 +5,23 @@ they come out the same in whatever order and on however many machines people are
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.pairs import SINGLE_HOMOLOG, pair_table
 from homnet.seeding import generator
+from homnet.simulator.atlas import BandAppearance
+from homnet.simulator.events import Derivative
+from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import HospitalConfig
+from homnet.simulator.nomenclature import band_name, iscn
 from homnet.simulator.population import Person, draw_person
-from homnet.simulator.rendering import Batch, Rendering, render, tabulate
+from homnet.simulator.rendering import Batch, Rendering, render, seen_at, tabulate
 
 BENT: Final = "bent"
 """Quality flag of a chromosome whose chord is under 0.9 of its arc, as extraction sets it."""
@@ -24,6 +30,18 @@ TOO_LONG: Final = "too_long"
 
 _BENT_BELOW: Final = 0.9
 _GOLDEN: Final = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class _Chromosome:
+    """One of the different chromosomes in a person's cells."""
+
+    name: str
+    """Type."""
+    homolog: Homolog
+    """The chromosome."""
+    derivative: Derivative | None
+    """How it is changed, or None."""
 
 
 def simulate_person(
@@ -43,9 +61,16 @@ def simulate_person(
     draw = generator(seed, "person", hospital.name, number)
     person = draw_person(draw, hospital, abnormal=_is_abnormal(seed, hospital, number))
     num_cells = 1 + int(draw.poisson(mean_cells - 1))
-    batch = _batch(draw, hospital, person, num_cells)
+    chromosomes, dealt = _deal(draw, person, num_cells)
+    batch = _batch(draw, hospital, chromosomes, dealt)
     rendering = render(batch, hospital.laboratory, draw)
-    return _table(batch, rendering, person, hospital.name, _pseudonym(seed, hospital.name, number))
+    columns = {
+        **_observed(
+            batch, rendering, chromosomes, hospital.name, _pseudonym(seed, hospital, number)
+        ),
+        **_truth(batch, rendering, chromosomes, person),
+    }
+    return pair_table(**columns)
 
 
 def _is_abnormal(seed: int, hospital: HospitalConfig, number: int) -> bool:
@@ -54,70 +79,166 @@ def _is_abnormal(seed: int, hospital: HospitalConfig, number: int) -> bool:
     return bool((first + number * _GOLDEN) % 1.0 < hospital.abnormal_fraction)
 
 
-def _pseudonym(seed: int, hospital: str, number: int) -> str:
-    text = f"{seed}/{hospital}/{number}"
+def _pseudonym(seed: int, hospital: HospitalConfig, number: int) -> str:
+    text = f"{seed}/{hospital.name}/{number}"
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
+def _deal(
+    draw: np.random.Generator, person: Person, num_cells: int
+) -> tuple[list[_Chromosome], NDArray[np.int64]]:
+    """Gives every cell the chromosomes of one of the person's clones.
+
+    Returns:
+        The different chromosomes, and which of them each cell has (24, cells, 2), -1 for none. A
+        ring is opened in another place in every cell: whoever reads a circle begins somewhere.
+    """
+    chromosomes: list[_Chromosome] = []
+    rows = np.full((len(person.clones), len(CHROMOSOMES), 2), -1)
+    for clone, found in zip(person.clones, rows, strict=True):
+        for name, homologs in clone.genome.items():
+            for i, homolog in enumerate(homologs):
+                found[CHROMOSOME_INDEX[name], i] = len(chromosomes)
+                derivative = clone.derivatives.get((name, i))
+                chromosomes.append(_Chromosome(name, homolog, derivative))
+    clone_G = (draw.random(num_cells) >= person.clones[0].share).astype(np.int64)
+    # A patient whose abnormality nobody saw would not be known as one.
+    clone_G[draw.integers(num_cells)] = 0
+    dealt = rows[clone_G].transpose(1, 0, 2)
+    for (name, i), derivative in person.clones[0].derivatives.items():
+        for cell in np.flatnonzero(clone_G == 0) if derivative.circular else ():
+            dealt[CHROMOSOME_INDEX[name], cell, i] = len(chromosomes)
+            opened = derivative.opened(draw.random())
+            chromosomes.append(_Chromosome(name, opened.homolog, opened))
+    return chromosomes, dealt
+
+
 def _batch(
-    draw: np.random.Generator, hospital: HospitalConfig, person: Person, num_cells: int
+    draw: np.random.Generator,
+    hospital: HospitalConfig,
+    chromosomes: list[_Chromosome],
+    dealt: NDArray[np.int64],
 ) -> Batch:
-    """Deals the homologs of a person out to cells and slots.
+    """Puts the chromosomes of the cells into slots.
 
     The slots of a pair are exchanged at random in every cell: the place of the abnormal homolog
     must tell nothing.
     """
-    homologs = [(name, i, h) for name in CHROMOSOMES for i, h in enumerate(person.genome[name])]
-    rows = {(name, i): row for row, (name, i, _) in enumerate(homologs)}
-    event = np.full((len(homologs), 2), np.nan, np.float32)
-    for trace in person.traces:
-        event[rows[trace.chromosome, trace.homolog]] = trace.start, trace.stop
-    slots = np.array([[rows.get((name, i), -1) for i in range(2)] for name in CHROMOSOMES])
-    dealt = np.broadcast_to(slots[:, None], (len(CHROMOSOMES), num_cells, 2)).copy()
-    dealt[draw.random(dealt.shape) < hospital.laboratory.missing_rate] = -1
+    num_cells: int = dealt.shape[1]
+    dealt = np.where(draw.random(dealt.shape) < hospital.laboratory.missing_rate, -1, dealt)
     dealt = draw.permuted(dealt, axis=-1)
     # A homolog without partner stands in slot 0.
     alone = dealt[..., 0] < 0
     dealt[alone] = dealt[alone][:, ::-1]
     cell = np.broadcast_to(np.arange(num_cells), dealt.shape[:2])
     seen = dealt[..., 0] >= 0
-    shares = np.array(hospital.laboratory.band_levels)
+    shares, bands = np.array(hospital.laboratory.band_levels), hospital.laboratory.bands
     return Batch(
-        homologs=tabulate([homolog for *_, homolog in homologs]),
+        homologs=tabulate([one.homolog for one in chromosomes], bands),
         homolog_NP=dealt[seen],
         cell_N=cell[seen],
         level_G=draw.choice(len(BAND_LEVELS), num_cells, p=shares / shares.sum()),
-        event_H2=event,
+        landmark_HE=_landmarks([one.derivative for one in chromosomes], bands),
     )
 
 
-def _table(
-    batch: Batch, rendering: Rendering, person: Person, hospital: str, patient_id: str
-) -> pa.Table:
-    types = np.array([name for name in CHROMOSOMES for _ in person.genome[name]])
+def _landmarks(
+    derivatives: list[Derivative | None], bands: BandAppearance | None
+) -> NDArray[np.float32]:
+    """Start, stop and breakpoints (H, E) of each changed chromosome, nan for none."""
+    num_points = max((len(one.points) for one in derivatives if one is not None), default=0)
+    landmark_HE = np.full((len(derivatives), 2 + num_points), np.nan, np.float32)
+    for h, one in enumerate(derivatives):
+        if one is not None:
+            landmark_HE[h] = [
+                np.nan if point is None else seen_at(one.homolog, point, bands)
+                for point in (one.start, one.stop, *one.points)
+            ]
+    return landmark_HE
+
+
+def _observed(
+    batch: Batch,
+    rendering: Rendering,
+    chromosomes: list[_Chromosome],
+    hospital: str,
+    patient_id: str,
+) -> dict[str, Any]:
+    """What a laboratory could say of the pairs, as columns."""
     num_pairs = len(batch.cell_N)
-    start_NP = rendering.event_NP2[..., 0]
+    levels = np.array(BAND_LEVELS)[batch.level_G]
+    return {
+        "hospital": [hospital] * num_pairs,
+        "patient_id": [patient_id] * num_pairs,
+        "cell_id": [f"{patient_id}-{cell + 1:02d}" for cell in batch.cell_N],
+        "chromosome": [chromosomes[row].name for row in batch.homolog_NP[:, 0]],
+        "band_level": levels[batch.cell_N].tolist(),
+        "pair": rendering.pair_NPCL,
+        "quality": _quality(batch, rendering),
+    }
+
+
+def _truth(
+    batch: Batch, rendering: Rendering, chromosomes: list[_Chromosome], person: Person
+) -> dict[str, Any]:
+    """What only the simulator knows of the pairs, as columns."""
+    start_NP = rendering.landmark_NPE[..., 0]
     abnormal = np.any(start_NP >= 0, axis=1)
     slot = start_NP.argmax(axis=1)
-    event_N2 = rendering.event_NP2[np.arange(num_pairs), slot]
-    levels = np.array(BAND_LEVELS)[batch.level_G]
-    return pair_table(
-        hospital=[hospital] * num_pairs,
-        patient_id=[patient_id] * num_pairs,
-        cell_id=[f"{patient_id}-{cell + 1:02d}" for cell in batch.cell_N],
-        chromosome=types[batch.homolog_NP[:, 0]].tolist(),
-        band_level=levels[batch.cell_N].tolist(),
-        pair=rendering.pair_NPCL,
-        abnormal=abnormal.tolist(),
-        kind=[person.kind if here else None for here in abnormal],
-        homolog=_where(slot, abnormal),
-        start=_where(event_N2[:, 0], abnormal),
-        stop=_where(event_N2[:, 1], abnormal),
-        quality=_quality(batch, rendering),
-    )
+    landmark_NE = rendering.landmark_NPE[np.arange(len(slot)), slot]
+    columns: dict[str, Any] = {
+        "abnormal": abnormal.tolist(),
+        "homolog": _where(slot, abnormal),
+        # Upside down, the start comes to lie behind the stop.
+        "start": _where(landmark_NE[:, :2].min(axis=1), abnormal),
+        "stop": _where(landmark_NE[:, :2].max(axis=1) + 1, abnormal),
+        "variant": _variants(batch, chromosomes),
+    }
+    event = person.event
+    if event is None:
+        return columns
+    level_N = batch.level_G[batch.cell_N]
+    names = [iscn(event, level) for level in BAND_LEVELS]
+    bands = [[band_name(at, level) for at in event.breakpoints] for level in BAND_LEVELS]
+    return columns | {
+        "kind": [event.kind if here else None for here in abnormal],
+        "size_mb": [event.size_mb if here else None for here in abnormal],
+        "iscn": [
+            names[level] if here else None for level, here in zip(level_N, abnormal, strict=True)
+        ],
+        "breakpoints": [
+            [
+                {
+                    "position": int(position) if position >= 0 else None,
+                    "chromosome": at.chromosome,
+                    "band": band,
+                    "mb": at.mb,
+                }
+                for at, band, position in zip(
+                    event.breakpoints, bands[level], positions, strict=True
+                )
+            ]
+            if here
+            else None
+            for level, positions, here in zip(level_N, landmark_NE[:, 2:], abnormal, strict=True)
+        ],
+    }
 
 
-def _where(values: np.ndarray, known: np.ndarray) -> list[int | None]:
+def _variants(batch: Batch, chromosomes: list[_Chromosome]) -> list[str | None]:
+    """Names of the harmless variants in each pair, separated by commas."""
+    found = [one.homolog.variants for one in chromosomes]
+    named = np.array([bool(variants) for variants in found])
+    marked_N = np.any((batch.homolog_NP >= 0) & named[batch.homolog_NP], axis=1)
+    return [
+        ",".join(sorted({name for row in rows if row >= 0 for name in found[row]}))
+        if marked
+        else None
+        for rows, marked in zip(batch.homolog_NP, marked_N, strict=True)
+    ]
+
+
+def _where(values: NDArray[np.int64], known: NDArray[np.bool_]) -> list[int | None]:
     return [int(value) if here else None for value, here in zip(values, known, strict=True)]
 
 

@@ -52,6 +52,7 @@ def draw_chromosome(
     samples_per_px: float,
     generator: np.random.Generator,
     gap_px: float | Floats = 0.0,
+    roundness: float = 0.0,
     blur_sigma_px: float = 1.0,
     noise_sd: float = 2.0,
     background: float = 255.0,
@@ -68,6 +69,8 @@ def draw_chromosome(
         samples_per_px: profile positions per pixel of arc.
         generator: source of the noise.
         gap_px: width of the light gap between the chromatids, one number or one per position.
+        roundness: share of the darkness that is missing at the edges of a chromatid, which is
+            thinner there; 0 draws it flat.
         blur_sigma_px: standard deviation of the microscope's point spread.
         noise_sd: standard deviation of the camera's noise in grey levels.
         background: grey level of the empty slide.
@@ -98,7 +101,10 @@ def draw_chromosome(
     inside = np.abs(offset) <= _with_round_tips(half_width_L, position, nearest, samples_per_px)
     inside &= np.abs(offset) >= gap_L[nearest] / 2
     side = (offset > 0).astype(int)
-    darkness = np.where(inside, profile_CL[side, nearest], 0.0)
+    inner, outer = gap_L[nearest] / 2, half_width_L[nearest]
+    from_middle = 2 * (np.abs(offset) - inner) / np.maximum(outer - inner, 1e-6) - 1
+    thickness = 1.0 - roundness * np.minimum(from_middle**2, 1.0)
+    darkness = np.where(inside, profile_CL[side, nearest] * thickness, 0.0)
     darkness = darkness.reshape(height, _SUBPIXELS, width, _SUBPIXELS).mean(axis=(1, 3))
     grey = background - ndimage.gaussian_filter(darkness, blur_sigma_px)
     grey += generator.normal(0.0, noise_sd, grey.shape)

@@ -4,8 +4,7 @@ Every structural abnormality and every normal variant is an edit of a list of se
 before anything is drawn, so that bands, length and centromere of the result follow from the edit.
 Positions are in ISCN units (visible length) along the chromosome as it is, from the tip of the arm
 drawn on top. Most edits return a :class:`Change`: the new chromosome and where on it the change
-lies. A reciprocal translocation is two times :func:`replace_end`, a ring or an isochromosome is a
-list of segments like any other.
+lies. A reciprocal translocation is two times :func:`replace_end`.
 """
 
 from dataclasses import dataclass, replace
@@ -50,6 +49,8 @@ class Homolog:
     """One chromosome of a person: its segments from top to bottom."""
 
     segments: tuple[Segment, ...]
+    variants: tuple[str, ...] = ()
+    """Harmless variants that it was born with, by their ISCN names; edits do not keep them."""
 
     @property
     def length_iscn(self) -> float:
@@ -101,7 +102,7 @@ class Change:
     start: float
     """Where the change begins on it, ISCN units."""
     stop: float
-    """Where it ends; equal to ``start`` for a deletion, which leaves only a junction."""
+    """Where it ends; equal to ``start`` for a deletion or a ring, which leave only a junction."""
 
 
 def reference(chromosome: str) -> Homolog:
@@ -135,6 +136,20 @@ def insert(homolog: Homolog, position: float, fragment: Homolog) -> Change:
     rest = homolog.span(position, homolog.length_iscn)
     stop = position + fragment.length_iscn
     return Change(homolog.span(0.0, position) + fragment + rest, position, stop)
+
+
+def move(homolog: Homolog, start: float, stop: float, position: float, *, inverted: bool) -> Change:
+    """Insertion within a chromosome: a fragment leaves its place for ``position`` beyond it.
+
+    Raises:
+        ValueError: ``position`` lies within the fragment.
+    """
+    if start < position < stop:
+        raise ValueError(f"position {position} lies within the fragment from {start} to {stop}")
+    fragment = homolog.span(start, stop)
+    fragment = fragment.flipped() if inverted else fragment
+    rest = delete(homolog, start, stop).homolog
+    return insert(rest, position if position <= start else position - (stop - start), fragment)
 
 
 def replace_end(homolog: Homolog, position: float, end: Homolog, *, tip: bool) -> Change:
@@ -179,6 +194,44 @@ def fuse(upper: Homolog, upper_break: float, lower: Homolog, lower_break: float)
     arm = upper.span(upper_break, upper.length_iscn).flipped()
     rest = lower.span(lower_break, lower.length_iscn)
     return Change(arm + rest, 0.0, arm.length_iscn)
+
+
+def isochromosome(homolog: Homolog, centromere: float, *, arm: str) -> Change:
+    """One arm and its mirror image; the other arm is lost.
+
+    Args:
+        homolog: the chromosome.
+        centromere: the border of its arms.
+        arm: ``"p"`` or ``"q"``, the arm that is kept.
+
+    Returns:
+        The isochromosome; the change is the mirrored arm, on the side of the lost one.
+    """
+    if arm == "q":
+        kept = homolog.span(centromere, homolog.length_iscn)
+        return Change(kept.flipped() + kept, 0.0, kept.length_iscn)
+    kept = homolog.span(0.0, centromere)
+    return Change(kept + kept.flipped(), kept.length_iscn, 2 * kept.length_iscn)
+
+
+def close_ring(homolog: Homolog, start: float, stop: float) -> Change:
+    """Ring: both tips are lost and the broken ends joined; given as opened at their junction."""
+    return Change(homolog.span(start, stop), 0.0, 0.0)
+
+
+def open_ring(ring: Homolog, position: float) -> Change:
+    """A ring as read from another place: a circle has no beginning.
+
+    Args:
+        ring: as of :func:`close_ring`.
+        position: where on it the reading begins.
+
+    Returns:
+        The opened ring; the change is the junction.
+    """
+    turned = ring.span(position, ring.length_iscn) + ring.span(0.0, position)
+    junction = ring.length_iscn - position
+    return Change(turned, junction, junction)
 
 
 def stretch(homolog: Homolog, start: float, stop: float, factor: float) -> Homolog:

@@ -6,11 +6,13 @@ rates (Jacobs 1992, Van Dyke 1983, Warburton 1991), weighted by what such a hosp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from homnet.chromosomes import BAND_LEVELS
 from homnet.errors import ConfigError
+from homnet.simulator.atlas import BandAppearance
+from homnet.simulator.recurrent import CONTEXTS
 
 KINDS: Final = (
     "translocation",
@@ -20,6 +22,8 @@ KINDS: Final = (
     "duplication",
     "addition",
     "insertion",
+    "isochromosome",
+    "ring",
 )
 """Structural abnormalities of simulated patients; an addition is an unbalanced derivative."""
 
@@ -36,64 +40,117 @@ class Laboratory:
     """Pixels that blur adds to each end of a chromosome."""
     band_levels: tuple[float, float, float, float] = (0.1, 0.3, 0.4, 0.2)
     """Share of cells at 300, 400, 550 and 700 bands."""
-    condensation_sd: float = 0.08
+    condensation_sd: float = 0.085
     """Standard deviation between cells of the log length, beside what the band level explains."""
     type_length_sd: float = 0.035
     """Standard deviation of the log length shared by both homologs of a type in a cell."""
-    length_sd: float = 0.044
+    length_sd: float = 0.04
     """Scale of the log length of each chromosome by itself (Student's t, 6 degrees of freedom)."""
-    tip_px: float = 0.75
+    tip_px: float = 1.2
     """Standard deviation in pixels by which each measured end misses the true one."""
-    warp: float = 0.022
+    warp: float = 0.019
     """Amplitude of uneven condensation along a chromosome, as a share of its length."""
-    bend_sd: float = 0.88
-    """Standard deviation in radians of the bending angle of a chromosome of 10,000 ISCN units;
-    longer ones bend more. An angle of 1.6 gives chord/arc of 0.9."""
+    bend: float = 0.52
+    """Median bending angle in radians of a chromosome of 10,000 ISCN units; longer ones bend more.
+    An angle of 1.6 gives chord/arc of 0.9."""
+    bend_spread: float = 0.77
+    """Standard deviation of the log of the bending angle."""
+    edge: float = 61.0
+    """Darkness of the outermost sample: where a chromosome's image is cut, grey levels."""
+    edge_px: float = 0.3
+    """Standard deviation in pixels of where it is cut."""
+    edge_sd: float = 30.0
+    """Standard deviation of the darkness that is peculiar to an end, grey levels."""
+    end_px: float = 1.35
+    """Standard deviation in pixels of the blur that rounds the ends off."""
+    end_spread: float = 0.1
+    """Standard deviation of its logarithm between ends."""
+    uneven_edge: float = 11.0
+    """Standard deviation by which a chromatid's end is darker than the mean of both."""
+    shift_px: float = 0.6
+    """Standard deviation in pixels by which a chromatid's bands lie beyond the middle of both; it
+    varies along the chromosome."""
     darkness: float = 146.0
     """Mean darkness, 255 - grey, of a band of medium staining."""
-    contrast: float = 128.0
+    contrast: float = 124.0
     """Grey levels between a white and a black band before blurring."""
-    person_darkness_sd: float = 4.3
+    person_darkness_sd: float = 3.0
     """Standard deviation of the darkness between people, grey levels."""
-    cell_darkness_sd: float = 2.5
+    cell_darkness_sd: float = 4.2
     """Standard deviation of the darkness between cells of a person, grey levels."""
-    offset_sd: float = 0.5
+    offset_sd: float = 2.0
     """Standard deviation of the darkness of each chromosome by itself, grey levels."""
-    gain_sd: float = 0.03
+    gain_sd: float = 0.08
     """Standard deviation of each chromosome's log contrast."""
+    saturation: float = 0.007
+    """Share of the contrast that a grey level of darkness takes away: the camera's response."""
     blur_px: float = 1.3
     """Standard deviation of the point spread function of a cell in focus, pixels."""
-    defocus_px: float = 2.6
+    defocus_px: float = 3.5
     """The same for a cell quite out of focus; cells lie between the two."""
-    chromatid_texture: float = 19.5
-    """Standard deviation of what differs between the chromatids, grey levels."""
-    homolog_texture: float = 5.0
-    """Standard deviation of what both chromatids share and the other homolog lacks, grey levels."""
-    chromatid_shading: float = 5.0
-    """Standard deviation of uneven staining of each chromatid by itself, grey levels."""
-    homolog_shading: float = 4.0
-    """Standard deviation of uneven staining that both chromatids share, grey levels."""
-    texture_spread: float = 0.25
-    """Standard deviation of the log of a chromosome's texture: some are clean, some are not."""
+    chromatid_texture: tuple[float, float, float] = (5.5, 11.0, 6.5)
+    """Standard deviation of what differs between the chromatids, grey levels, at the three scales
+    of :data:`homnet.simulator.rendering.TEXTURE_KNOTS`: as fine as a pixel, as a band, and uneven
+    staining over several bands."""
+    homolog_texture: tuple[float, float, float] = (1.4, 5.0, 3.0)
+    """The same for what both chromatids share and the other homolog lacks."""
+    pair_texture: tuple[float, float, float] = (1.2, 7.0, 6.5)
+    """The same for what both homologs of a cell share and other cells lack."""
+    texture_spread: tuple[float, float, float] = (0.2, 0.05, 0.05)
+    """Standard deviation of the log of these between chromosomes."""
     chromatid_offset: float = 5.0
     """Standard deviation of a chromatid's darkness by itself, grey levels."""
-    grain: float = 2.6
-    """Standard deviation of the noise of each sample by itself, grey levels."""
-    flip_rate: float = 0.03
+    flip_rate: float = 0.023
     """Share of chromosomes that were placed upside down."""
     missing_rate: float = 0.02
     """Share of chromosomes that are missing from their cell."""
+    bands: BandAppearance | None = None
+    """How dark and how long its bands are; as in the ideogram tables for None."""
+
+
+def ideal(laboratory: Laboratory) -> Laboratory:
+    """The same camera without anything random, blurred or rounded off: bands and nothing else."""
+    return replace(
+        laboratory,
+        halo_px=0.0,
+        condensation_sd=0.0,
+        type_length_sd=0.0,
+        length_sd=0.0,
+        tip_px=0.0,
+        warp=0.0,
+        bend=0.0,
+        edge_px=0.0,
+        edge_sd=0.0,
+        end_px=0.01,
+        uneven_edge=0.0,
+        shift_px=0.0,
+        person_darkness_sd=0.0,
+        cell_darkness_sd=0.0,
+        offset_sd=0.0,
+        gain_sd=0.0,
+        blur_px=0.01,
+        defocus_px=0.01,
+        chromatid_texture=(0.0, 0.0, 0.0),
+        homolog_texture=(0.0, 0.0, 0.0),
+        pair_texture=(0.0, 0.0, 0.0),
+        texture_spread=(0.0, 0.0, 0.0),
+        chromatid_offset=0.0,
+        flip_rate=0.0,
+        missing_rate=0.0,
+    )
 
 
 def _even_mix() -> dict[str, float]:
     return {
-        "translocation": 0.32,
-        "inversion": 0.21,
-        "deletion": 0.17,
+        "translocation": 0.3,
+        "inversion": 0.2,
+        "deletion": 0.16,
         "robertsonian": 0.14,
         "duplication": 0.08,
         "addition": 0.05,
         "insertion": 0.03,
+        "isochromosome": 0.025,
+        "ring": 0.015,
     }
 
 
@@ -106,10 +163,19 @@ class HospitalConfig:
     laboratory: Laboratory = field(default_factory=Laboratory)
     """Equipment and preparation."""
     abnormal_fraction: float = 0.6
-    """Share of the patients with a structural abnormality (one each), carried by all their cells.
+    """Share of the patients with a structural abnormality (one each).
     With 0.6, about 3 to 4 % of the pairs are abnormal, as in section 2.1 of the paper."""
     kinds: Mapping[str, float] = field(default_factory=_even_mix)
     """Weight of each of :data:`KINDS` among abnormal patients."""
+    context: str = "constitutional"
+    """Whose chromosomes are examined, one of :data:`homnet.simulator.recurrent.CONTEXTS`."""
+    recurrent_share: float = 0.1
+    """Share of the abnormal patients whose abnormality is a recurrent one of the context, of one of
+    the kinds above."""
+    mosaic_share: float = 0.1
+    """Share of the abnormal patients in whom only some cells carry the abnormality."""
+    clone_fraction: tuple[float, float] = (0.1, 0.9)
+    """Smallest and largest share of abnormal cells in a mosaic patient; at least one cell is."""
     median_size_mb: float = 25.0
     """Median size of the rearranged segment."""
     size_spread: float = 0.8
@@ -125,10 +191,22 @@ class HospitalConfig:
                 f"hospital '{self.name}': unknown kind of abnormality '{unknown[0]}'; "
                 f"choose among {', '.join(KINDS)}"
             )
-        if not 0.0 <= self.abnormal_fraction <= 1.0:
+        if self.context not in CONTEXTS:
             raise ConfigError(
-                f"hospital '{self.name}': abnormal_fraction is {self.abnormal_fraction}; "
-                "give a share between 0 and 1"
+                f"hospital '{self.name}': unknown context '{self.context}'; "
+                f"choose among {', '.join(CONTEXTS)}"
+            )
+        for name in ("abnormal_fraction", "recurrent_share", "mosaic_share"):
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                raise ConfigError(
+                    f"hospital '{self.name}': {name} is {share}; give a share between 0 and 1"
+                )
+        low, high = self.clone_fraction
+        if not 0.0 < low <= high <= 1.0:
+            raise ConfigError(
+                f"hospital '{self.name}': clone_fraction is {self.clone_fraction}; "
+                "give two shares above 0, the smaller one first"
             )
         levels = self.laboratory.band_levels
         if min(levels) < 0.0 or abs(sum(levels) - 1.0) > 1e-6:
@@ -144,7 +222,8 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
     Hospital 1 is a general laboratory with long, well spread chromosomes. Hospital 2 serves couples
     who want children and sees mostly balanced rearrangements, at low contrast. Hospital 3 is
     prenatal: short, pale, sharp chromosomes and unbalanced findings. Hospital 4 has a finer camera
-    and the best preparations.
+    and the best preparations, and sees the bone marrow of leukaemia patients: recurrent
+    abnormalities, half of them in only a part of the cells.
     """
     return (
         HospitalConfig("hospital-1"),
@@ -153,10 +232,11 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
             Laboratory(
                 px_per_iscn=0.0066,
                 band_levels=(0.15, 0.45, 0.3, 0.1),
+                edge=53.0,
                 darkness=122.0,
                 contrast=105.0,
                 blur_px=1.5,
-                warp=0.025,
+                warp=0.022,
                 missing_rate=0.03,
             ),
             kinds={
@@ -164,8 +244,9 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
                 "inversion": 0.28,
                 "robertsonian": 0.2,
                 "insertion": 0.04,
-                "deletion": 0.04,
+                "deletion": 0.03,
                 "duplication": 0.02,
+                "ring": 0.01,
             },
         ),
         HospitalConfig(
@@ -175,29 +256,34 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
                 halo_px=2.0,
                 band_levels=(0.3, 0.5, 0.18, 0.02),
                 condensation_sd=0.14,
-                tip_px=0.7,
-                warp=0.018,
+                warp=0.016,
+                edge=48.0,
+                edge_sd=22.0,
+                uneven_edge=8.0,
                 darkness=106.0,
                 contrast=110.0,
                 person_darkness_sd=10.0,
                 cell_darkness_sd=6.9,
-                chromatid_texture=15.0,
-                homolog_texture=3.0,
-                chromatid_shading=3.0,
-                homolog_shading=3.0,
-                chromatid_offset=2.5,
+                chromatid_texture=(4.5, 8.5, 5.0),
+                homolog_texture=(1.0, 3.5, 2.5),
+                pair_texture=(1.0, 5.0, 5.0),
+                chromatid_offset=3.5,
                 flip_rate=0.01,
                 missing_rate=0.06,
             ),
             kinds={
-                "deletion": 0.32,
-                "addition": 0.18,
-                "duplication": 0.16,
-                "translocation": 0.14,
-                "inversion": 0.08,
-                "robertsonian": 0.08,
-                "insertion": 0.04,
+                "deletion": 0.29,
+                "addition": 0.19,
+                "duplication": 0.14,
+                "translocation": 0.16,
+                "inversion": 0.12,
+                "robertsonian": 0.05,
+                "insertion": 0.02,
+                "isochromosome": 0.02,
+                "ring": 0.01,
             },
+            recurrent_share=0.2,
+            median_size_mb=19.0,
         ),
         HospitalConfig(
             "hospital-4",
@@ -205,25 +291,29 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
                 px_per_iscn=0.0084,
                 band_levels=(0.03, 0.17, 0.45, 0.35),
                 condensation_sd=0.07,
+                edge=54.0,
                 darkness=126.0,
-                contrast=145.0,
+                contrast=140.0,
                 blur_px=1.15,
-                warp=0.018,
-                tip_px=0.7,
-                chromatid_texture=16.0,
-                homolog_texture=4.0,
+                warp=0.016,
+                tip_px=1.0,
                 flip_rate=0.01,
                 missing_rate=0.015,
             ),
             kinds={
-                "translocation": 0.28,
-                "inversion": 0.22,
-                "deletion": 0.22,
-                "robertsonian": 0.12,
-                "duplication": 0.1,
-                "insertion": 0.04,
-                "addition": 0.02,
+                "translocation": 0.39,
+                "inversion": 0.26,
+                "deletion": 0.18,
+                "addition": 0.08,
+                "duplication": 0.03,
+                "isochromosome": 0.03,
+                "insertion": 0.02,
+                "ring": 0.01,
             },
+            context="haematological",
+            recurrent_share=0.35,
+            mosaic_share=0.5,
+            clone_fraction=(0.1, 1.0),
         ),
     )
 

@@ -1,7 +1,7 @@
 """People: their sex, their normal variants, and the one abnormality that some of them carry."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -9,11 +9,13 @@ import numpy as np
 from homnet.bands import FINEST_LEVEL, band_table
 from homnet.chromosomes import ACROCENTRICS, CHROMOSOMES
 from homnet.simulator import genome
-from homnet.simulator.breakpoints import Site
-from homnet.simulator.genome import Change, Homolog
+from homnet.simulator.breakpoints import Breakpoint, Site, bands_within
+from homnet.simulator.events import Derivative, Event, derive, in_order
+from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import HospitalConfig
+from homnet.simulator.recurrent import draw_recurrent
 
-Genome = dict[str, list[Homolog]]
+Genome = dict[str, tuple[Homolog, ...]]
 """The homologs of each type; a type may have one or none."""
 
 _SIZE_RANGE_MB: Final = (3.0, 120.0)
@@ -22,167 +24,205 @@ _SIZE_RANGE_MB: Final = (3.0, 120.0)
 _ROBERTSONIAN: Final = {
     "13;14": 0.75,
     "14;21": 0.1,
-    "13;15": 0.03,
-    "13;21": 0.03,
-    "14;15": 0.03,
+    "13;15": 0.025,
+    "13;21": 0.025,
+    "14;15": 0.025,
     "21;22": 0.02,
     "14;22": 0.02,
-    "15;22": 0.02,
+    "15;22": 0.015,
+    "13;22": 0.01,
+    "15;21": 0.01,
 }
 """Shares of the Robertsonian translocations: rob(13;14) is by far the most frequent."""
 
-_HETEROCHROMATIN: Final = {
-    "1": ("q12", "q12", 0.15),
-    "9": ("q12", "q12", 0.22),
-    "16": ("q11.2", "q11.2", 0.15),
-    "Y": ("q12", "q12", 0.25),
-    **dict.fromkeys(ACROCENTRICS, ("p13", "p11.2", 0.25)),
-}
-"""First band, last band and standard deviation of the log length of what varies in everybody:
-1qh, 9qh, 16qh, Yqh (Yamada 1978), and short arms and satellites of the acrocentrics."""
+_ISOCHROMOSOME: Final = {"Xq": 0.5, "18p": 0.15, "17q": 0.13, "12p": 0.12, "21q": 0.1}
+"""Shares of the isochromosomes by the arm that is kept; that of the X is seen in women."""
 
-_INV9_RATE: Final = 0.005
-"""Share of the chromosomes 9 that carry the harmless inv(9)(p12q13) (Hsu 1987)."""
+_TERMINAL_SHARE: Final = 1 / 2
+"""Share of the deletions that take the end of an arm."""
+_PERICENTRIC_SHARE: Final = 2 / 3
+"""Share of the inversions that hold the centromere."""
+_INVERTED_SHARE: Final = 0.3
+"""Share of the duplications and insertions whose fragment is turned around."""
+_SHIFT_SHARE: Final = 0.25
+"""Share of the insertions within one chromosome."""
+_UNBALANCED_SHARE: Final = 0.3
+"""Share of the insertions between chromosomes that left the donor whole: inherited unbalanced."""
+
+_HETEROCHROMATIN: Final = {
+    "1": ("q12", "q12", 0.15, "1qh+"),
+    "9": ("q12", "q12", 0.22, "9qh+"),
+    "16": ("q11.2", "q11.2", 0.15, "16qh+"),
+    "Y": ("q12", "q12", 0.25, "Yqh+"),
+    **{name: ("p13", "p11.2", 0.25, f"{name}pstk+") for name in ACROCENTRICS},
+}
+"""First band, last band, standard deviation of the log length and name of what varies in everybody:
+1qh, 9qh, 16qh, Yqh (Yamada 1978), and stalks and satellites of the acrocentrics."""
+_MARKED_STRETCH: Final = 1.5
+"""Length over the usual from which a variant of heterochromatin is reported."""
+_MAX_DEVIATIONS: Final = 3.0
+"""Largest deviation of the log length, in standard deviations."""
+
+_INVERTED_VARIANT: Final = {
+    "2": ("p11.2", "q13", 0.0005),
+    "9": ("p12", "q13", 0.005),
+    "10": ("p11.2", "q21", 0.0003),
+    "Y": ("p11.2", "q11.2", 0.003),
+}
+"""Bands of the harmless inversions and the share of the chromosomes that carry them: inv(9) in 0.3
+to 3.6 % of people, by descent (Hsu 1987), inv(Y) in 0.3 % of men, the others rarer."""
 
 
 @dataclass(frozen=True)
-class Trace:
-    """Where a person's abnormality lies on one of the two homologs of a type."""
+class Clone:
+    """Cells of a person that have the same chromosomes."""
 
-    chromosome: str
-    """Type."""
-    homolog: int
-    """Index in the person's genome."""
-    start: float
-    """Beginning on the derivative chromosome, ISCN units."""
-    stop: float
-    """End; equal to ``start`` for a deletion."""
+    genome: Genome
+    """Homologs by type; a man has one X and one Y."""
+    derivatives: Mapping[tuple[str, int], Derivative]
+    """The changed ones by type and index in the genome; empty in normal cells."""
+    share: float
+    """Share of the person's cells."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person's chromosomes."""
+    """One person."""
 
-    genome: Genome
-    """Homologs by type; a man has one X and one Y."""
-    kind: str | None
-    """Structural abnormality, or None."""
-    traces: tuple[Trace, ...]
-    """Where it lies: two types for a reciprocal translocation, none when there is none."""
+    clones: tuple[Clone, ...]
+    """One, or in a mosaic that of the abnormality and the normal one."""
+    event: Event | None
+    """The structural abnormality, or None."""
 
 
 def draw_person(
     generator: np.random.Generator, hospital: HospitalConfig, *, abnormal: bool
 ) -> Person:
     """Draws a person with normal variants and, when ``abnormal``, one structural abnormality."""
-    male = generator.random() < 0.5
-    sex = {"X": 1, "Y": 1} if male else {"X": 2, "Y": 0}
-    homologs: Genome = {
-        name: [_with_variants(generator, name) for _ in range(sex.get(name, 2))]
-        for name in CHROMOSOMES
-    }
-    if not abnormal:
-        return Person(homologs, None, ())
-    kind = _choose(generator, hospital.kinds)
-    return Person(homologs, kind, _rearrange(generator, hospital, homologs, kind))
-
-
-def _with_variants(generator: np.random.Generator, name: str) -> Homolog:
-    homolog = genome.reference(name)
-    bands = band_table(400)[name]
-    if name in _HETEROCHROMATIN:
-        first, last, sd = _HETEROCHROMATIN[name]
-        factor = float(np.exp(np.clip(generator.normal(0.0, sd), -2.5 * sd, 2.5 * sd)))
-        homolog = genome.stretch(homolog, *bands.region(first, last), factor)
-    if name == "9" and generator.random() < _INV9_RATE:
-        start = homolog.position_of("9", bands.region("p12")[0])
-        stop = homolog.position_of("9", bands.region("q13")[1])
-        homolog = genome.invert(homolog, start, stop).homolog
-    return homolog
-
-
-def _rearrange(
-    generator: np.random.Generator, hospital: HospitalConfig, homologs: Genome, kind: str
-) -> tuple[Trace, ...]:
-    """Puts one abnormality into the genome, in place."""
-    if kind == "robertsonian":
-        return _robertsonian(generator, homologs)
-    paired = {
-        name: band_table(FINEST_LEVEL)[name].length_bp
-        for name in CHROMOSOMES
-        if len(homologs[name]) == 2
-    }
+    number = dict.fromkeys(CHROMOSOMES, 2) | (
+        {"X": 1, "Y": 1} if generator.random() < 0.5 else {"Y": 0}
+    )
     # A man's X and Y are not assessed, so his abnormality is drawn among the paired types.
-    name = _choose(generator, paired)
+    paired = [name for name in CHROMOSOMES if number[name] == 2]
+    event = draw_event(generator, hospital, paired) if abnormal else None
+    broken = {name: int(generator.integers(2)) for name in event.chromosomes} if event else {}
+    # Variant inversions spare the chromosomes that break: their places follow the reference.
+    born = {
+        name: tuple(
+            _homolog(generator, name, invertible=broken.get(name) != index)
+            for index in range(number[name])
+        )
+        for name in CHROMOSOMES
+    }
+    if event is None:
+        return Person((Clone(born, {}, 1.0),), None)
+    derived = derive(event, {name: born[name][index] for name, index in broken.items()})
+    changed = dict(born)
+    for name, index in broken.items():
+        before, after = born[name][:index], born[name][index + 1 :]
+        if name in derived:
+            changed[name] = (*before, derived[name].homolog, *after)
+        elif event.kind == "robertsonian":
+            changed[name] = before + after
+    derivatives = {(name, broken[name]): derivative for name, derivative in derived.items()}
+    if generator.random() >= hospital.mosaic_share:
+        return Person((Clone(changed, derivatives, 1.0),), event)
+    share = float(generator.uniform(*hospital.clone_fraction))
+    clones = Clone(changed, derivatives, share), Clone(born, {}, 1.0 - share)
+    return Person(clones, event)
+
+
+def draw_event(
+    generator: np.random.Generator, hospital: HospitalConfig, paired: list[str]
+) -> Event:
+    """Draws a structural abnormality of a hospital's patient.
+
+    Args:
+        generator: source of randomness.
+        hospital: its mix of kinds, its share of recurrent abnormalities, and their sizes.
+        paired: types of which the patient has two, among which it is drawn.
+    """
+    if generator.random() < hospital.recurrent_share:
+        kinds = [kind for kind, weight in hospital.kinds.items() if weight > 0]
+        recurrent = draw_recurrent(generator, hospital.context, kinds, paired)
+        if recurrent is not None:
+            return recurrent
+    kind = _choose(generator, hospital.kinds)
+    if kind == "robertsonian":
+        types = _choose(generator, _ROBERTSONIAN).split(";")
+        return Event(kind, tuple(Breakpoint.of_arm(name, "q") for name in types))
+    if kind == "isochromosome":
+        arms = {arm: share for arm, share in _ISOCHROMOSOME.items() if arm[:-1] in paired}
+        arm = _choose(generator, arms)
+        return Event(kind, (Breakpoint.of_arm(arm[:-1], arm[-1]),))
+    lengths = {name: float(band_table(FINEST_LEVEL)[name].length_bp) for name in paired}
+    site = Site(generator, _choose(generator, lengths))
     size_mb = hospital.median_size_mb * np.exp(generator.normal(0.0, hospital.size_spread))
-    site = _site(generator, homologs, name, size_mb)
-    if kind in {"deletion", "duplication", "inversion"}:
-        return (_put(homologs, site, _local_change(generator, site, kind)),)
-    others = {key: bp for key, bp in paired.items() if key != name}
-    other_size_mb = size_mb * np.exp(generator.normal(0.0, hospital.exchange_spread))
-    donor = _site(generator, homologs, _choose(generator, others), other_size_mb)
+    if kind not in {"translocation", "addition", "insertion"}:
+        return _local(generator, kind, site, _clip(size_mb))
+    others = {name: length for name, length in lengths.items() if name != site.chromosome}
+    other = Site(generator, _choose(generator, others))
+    other_mb = size_mb * np.exp(generator.normal(0.0, hospital.exchange_spread))
     if kind == "insertion":
-        fragment = donor.homolog.span(*donor.interval(donor.arm()))
-        return (_put(homologs, site, genome.insert(site.homolog, site.point(), fragment)),)
-    (at, tip), (donor_at, donor_tip) = site.end(), donor.end()
-    foreign = genome.end_of(donor.homolog, donor_at, tip=donor_tip)
-    traces = [_put(homologs, site, genome.replace_end(site.homolog, at, foreign, tip=tip))]
-    if kind == "translocation":
-        own = genome.end_of(site.homolog, at, tip=tip)
-        change = genome.replace_end(donor.homolog, donor_at, own, tip=donor_tip)
-        traces.append(_put(homologs, donor, change))
-    return tuple(traces)
+        return _insertion(generator, site, other, _clip(other_mb))
+    ends = site.end(site.arm(), _clip(size_mb)), other.end(other.arm(), _clip(other_mb))
+    return Event(kind, ends)
 
 
-def _local_change(generator: np.random.Generator, site: Site, kind: str) -> Change:
-    """An event within one chromosome.
-
-    Half of the deletions are terminal, two thirds of the inversions pericentric, and three in ten
-    duplications inverted.
-    """
-    if kind == "deletion" and generator.random() < 1 / 2:
-        at, tip = site.end()
-        span = (0.0, at) if tip else (at, site.homolog.length_iscn)
-        return genome.delete(site.homolog, *span)
-    if kind == "inversion" and generator.random() < 2 / 3:
-        return genome.invert(site.homolog, *site.around_centromere())
-    start, stop = site.interval(site.arm())
-    if kind == "deletion":
-        return genome.delete(site.homolog, start, stop)
-    if kind == "duplication":
-        inverted = bool(generator.random() < 0.3)
-        return genome.duplicate(site.homolog, start, stop, inverted=inverted)
-    return genome.invert(site.homolog, start, stop)
+def _local(generator: np.random.Generator, kind: str, site: Site, size_mb: float) -> Event:
+    """An event within one chromosome."""
+    if kind == "ring":
+        return Event(kind, (site.end("p", size_mb / 2), site.end("q", size_mb / 2)))
+    if kind == "deletion" and generator.random() < _TERMINAL_SHARE:
+        return Event(kind, (site.end(site.arm(), size_mb),))
+    if kind == "inversion" and generator.random() < _PERICENTRIC_SHARE:
+        return Event(kind, in_order(*site.around_centromere(size_mb)))
+    places = in_order(*site.interval(site.arm(), size_mb))
+    inverted = kind == "duplication" and bool(generator.random() < _INVERTED_SHARE)
+    return Event(kind, places, inverted)
 
 
-def _robertsonian(generator: np.random.Generator, homologs: Genome) -> tuple[Trace, ...]:
-    """Joins two acrocentrics.
-
-    The derivative takes the place of the type with the lower number; the other type keeps one
-    homolog.
-    """
-    first, second = _choose(generator, _ROBERTSONIAN).split(";")
-    index = int(generator.integers(2))
-    partner = homologs[second].pop(int(generator.integers(2)))
-    upper, lower = sorted(
-        ((homologs[first][index], first), (partner, second)), key=lambda arm: arm[0].length_iscn
-    )
-    change = genome.fuse(
-        upper[0], upper[0].centromere_of(upper[1]), lower[0], lower[0].centromere_of(lower[1])
-    )
-    homologs[first][index] = change.homolog
-    return (Trace(first, index, change.start, change.stop),)
+def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb: float) -> Event:
+    shifted = generator.random() < _SHIFT_SHARE
+    donor = site if shifted else other
+    fragment = donor.interval(donor.arm(), size_mb)
+    inverted = bool(generator.random() < _INVERTED_SHARE)
+    balanced = shifted or bool(generator.random() >= _UNBALANCED_SHARE)
+    target = site.point()
+    # A fragment that hardly moves leaves nothing to see.
+    reach = _SIZE_RANGE_MB[0]
+    while shifted and fragment[0].mb - reach < target.mb < fragment[1].mb + reach:
+        target = site.point()
+    return Event("insertion", (target, *in_order(*fragment)), inverted, balanced)
 
 
-def _site(generator: np.random.Generator, homologs: Genome, name: str, size_mb: float) -> Site:
-    index = int(generator.integers(2))
-    size_mb = float(np.clip(size_mb, *_SIZE_RANGE_MB))
-    return Site(generator, name, index, homologs[name][index], size_mb)
+def _homolog(generator: np.random.Generator, name: str, *, invertible: bool = True) -> Homolog:
+    """A normal chromosome with its variants."""
+    homolog = genome.reference(name)
+    variants: tuple[str, ...] = ()
+    if name in _HETEROCHROMATIN:
+        first, last, sd, label = _HETEROCHROMATIN[name]
+        deviation = np.clip(generator.normal(), -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+        factor = float(np.exp(sd * deviation))
+        start, stop = band_table(FINEST_LEVEL)[name].region(first, last)
+        homolog = genome.stretch(homolog, start, stop, factor)
+        variants += (label,) * (factor >= _MARKED_STRETCH)
+    if name in _INVERTED_VARIANT:
+        first, last, rate = _INVERTED_VARIANT[name]
+        if generator.random() < rate and invertible:
+            start, stop = (homolog.position_of(name, _middle(name, band)) for band in (first, last))
+            homolog = genome.invert(homolog, start, stop).homolog
+            variants += (f"inv({name})({first}{last})",)
+    return replace(homolog, variants=variants) if variants else homolog
 
 
-def _put(homologs: Genome, site: Site, change: Change) -> Trace:
-    homologs[site.name][site.index] = change.homolog
-    return Trace(site.name, site.index, change.start, change.stop)
+def _middle(chromosome: str, label: str) -> float:
+    bands = bands_within(chromosome, label)
+    return (bands[0].iscn_start + bands[-1].iscn_stop) / 2
+
+
+def _clip(size_mb: float) -> float:
+    return float(np.clip(size_mb, *_SIZE_RANGE_MB))
 
 
 def _choose(generator: np.random.Generator, weights: Mapping[str, float]) -> str:

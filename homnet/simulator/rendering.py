@@ -5,12 +5,11 @@ uneven stretching and the segments of the homolog; then come the differences bet
 chromatids, blur, staining and noise. There is no loop over rows, homologs or positions.
 
 Shape suffixes: H different homologs, S segments, G cells, N pairs, P homologs of a pair (2), C
-chromatids (2: left, right), L positions (512).
+chromatids (2: left, right), L positions (512), E landmarks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
@@ -18,26 +17,25 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import upfirdn
 from scipy.signal.windows import gaussian
+from scipy.special import erfc
 
-from homnet.bands import band_table
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
+from homnet.simulator.atlas import BIN_ISCN, Atlas, BandAppearance, atlas_of
 from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import Laboratory
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-_BIN_ISCN: Final = 20.0
-"""Step of the density atlas, half a sample of the finest camera."""
-_MARGIN_BINS: Final = 4
-"""Copies of a chromosome's outermost bin, so that rounding never reads its neighbour."""
 _LENGTH_PER_LEVEL: Final = 0.3
 """Exponent of the length against the band level: longer chromosomes show more bands."""
-_TEXTURE_KNOT: Final = 4
-"""Samples between the knots of the texture, which is as fine as the point spread function."""
-_SHADING_KNOT: Final = 24
-"""Samples between the knots of uneven staining, which spans several bands."""
-_BEND_LENGTH: Final = 0.4
+TEXTURE_KNOTS: Final = (2, 5, 16)
+"""Samples between the knots of the texture at each of its scales."""
+_END_REACH_PX: Final = 4.0
+"""Pixels over which what is peculiar to an end falls to a third."""
+_TIP_CERTAINTY: Final = 0.7
+"""Part of what is peculiar to a chromosome or a chromatid that is lost at the very tips."""
+_BEND_LENGTH: Final = 0.7
 """Exponent of the bending angle against the length: long chromosomes bend more."""
 _BEND_ISCN: Final = 10000.0
 """Length at which the bending angle is the laboratory's."""
@@ -71,8 +69,8 @@ class Batch:
     """Cell of each pair, 0..G-1."""
     level_G: Integers
     """Index into ``BAND_LEVELS`` of each cell."""
-    event_H2: Floats
-    """Start and stop of the abnormality on each homolog, ISCN units; nan for none."""
+    landmark_HE: Floats
+    """Places on each homolog that are to be found on its sequence, ISCN units; nan for none."""
 
 
 @dataclass(frozen=True)
@@ -87,26 +85,38 @@ class Rendering:
     """Standard deviation of the width over its mean, of the more uneven homolog."""
     too_long_N: NDArray[np.bool_]
     """Whether a homolog reached beyond the last position and was cut off there."""
-    event_NP2: Integers
-    """First position of the abnormality and the position after it; -1 for none."""
+    landmark_NPE: Integers
+    """Nearest position to each landmark, -1 for none."""
 
 
-def tabulate(homologs: Sequence[Homolog]) -> HomologTable:
+def tabulate(homologs: Sequence[Homolog], bands: BandAppearance | None = None) -> HomologTable:
     """Packs homologs into arrays, padded to the largest number of segments."""
-    _, first_bin = _atlas()
+    atlas = atlas_of(bands)
     shape = (len(homologs), max(len(homolog.segments) for homolog in homologs))
     border = np.full(shape, np.inf, np.float32)
     offset, slope = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    lengths = np.zeros(len(homologs), np.float32)
     for h, homolog in enumerate(homologs):
         at = 0.0
         for s, segment in enumerate(homolog.segments):
-            step = (-1.0 if segment.inverted else 1.0) / (segment.stretch * _BIN_ISCN)
+            step = (-1.0 if segment.inverted else 1.0) / (segment.stretch * BIN_ISCN)
             begin = segment.stop if segment.inverted else segment.start
+            begin = atlas.visible(segment.chromosome, begin)
             border[h, s], slope[h, s] = at, step
-            offset[h, s] = first_bin[segment.chromosome] + begin / _BIN_ISCN - step * at
-            at += segment.length_iscn
-    lengths = np.array([homolog.length_iscn for homolog in homologs], np.float32)
+            offset[h, s] = atlas.first_bin[segment.chromosome] + begin / BIN_ISCN - step * at
+            at += atlas.visible_length(segment)
+        lengths[h] = at
     return HomologTable(lengths, border, offset, slope)
+
+
+def seen_at(homolog: Homolog, position: float, bands: BandAppearance | None = None) -> float:
+    """Where a position on a homolog is seen when its bands have other lengths, ISCN units both."""
+    atlas, at, seen = atlas_of(bands), 0.0, 0.0
+    for segment in homolog.segments:
+        inside = segment.part(0.0, min(max(position - at, 0.0), segment.length_iscn))
+        seen += atlas.visible_length(inside)
+        at += segment.length_iscn
+    return seen
 
 
 def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator) -> Rendering:
@@ -119,34 +129,34 @@ def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator)
     """
     present_NP = batch.homolog_NP >= 0
     row_NP = np.maximum(batch.homolog_NP, 0)
-    position_NPL, inside_NPL, total_NP = _positions(batch, row_NP, laboratory, generator)
-    density_NPL = _densities(batch, row_NP, position_NPL)
-    bend_NP = np.abs(_normal(generator, row_NP.shape, laboratory.bend_sd))
+    position_NPL, total_NP = _positions(batch, row_NP, laboratory, generator)
+    density_NPL = _densities(batch, row_NP, position_NPL, atlas_of(laboratory.bands))
+    bend_NP = laboratory.bend * np.exp(_normal(generator, row_NP.shape, laboratory.bend_spread))
     bend_NP *= (batch.homologs.length_H[row_NP] / _BEND_ISCN) ** _BEND_LENGTH
-    darkness_NPCL = _stain(batch, density_NPL, bend_NP, laboratory, generator)
-    darkness_NPCL *= _ends(inside_NPL, laboratory)[:, :, None]
+    darkness_NPCL = _stain(batch, density_NPL, total_NP, laboratory, generator)
     pair_NPCL = np.clip(np.rint(darkness_NPCL), 1, 255).astype(np.uint8)
     on_NPL = (np.arange(SEQUENCE_LENGTH) < total_NP[..., None]) & present_NP[..., None]
     pair_NPCL *= on_NPL[:, :, None]
     straight_NP = np.where(present_NP, np.sinc(bend_NP / (2 * np.pi)), 1.0)
-    width_NP = 0.1 * np.exp(_normal(generator, row_NP.shape, 0.3)) + 0.03 * bend_NP
+    length_NP = np.maximum(total_NP / laboratory.samples_per_px, 1)
+    # The centromere's constriction and the round ends make up more of a short chromosome.
+    width_NP = (0.09 + 3.2 / length_NP) * np.exp(_normal(generator, row_NP.shape, 0.22))
     return Rendering(
         pair_NPCL=pair_NPCL,
         straightness_N=straight_NP.min(axis=1).astype(np.float32),
         width_variation_N=np.where(present_NP, width_NP, 0).max(axis=1).astype(np.float32),
         too_long_N=np.any((total_NP > SEQUENCE_LENGTH) & present_NP, axis=1),
-        event_NP2=_event_positions(batch, position_NPL, on_NPL),
+        landmark_NPE=_landmark_positions(batch, position_NPL, on_NPL),
     )
 
 
 def _positions(
     batch: Batch, row_NP: Integers, laboratory: Laboratory, generator: np.random.Generator
-) -> tuple[Floats, Floats, Integers]:
+) -> tuple[Floats, Integers]:
     """Where on its homolog each sample lies.
 
     Returns:
-        Position (N, P, L) in ISCN units, distance (N, P, L) in pixels to the nearer end (negative
-        outside the body), and the number of samples (N, P).
+        Position (N, P, L) in ISCN units, and the number of samples (N, P).
     """
     num_cells, num_pairs = len(batch.level_G), len(row_NP)
     level = np.log(BAND_LEVELS)
@@ -168,7 +178,6 @@ def _positions(
         laboratory.samples_per_px
     )
     depth_NPL = px_L - tip_NP2[..., :1]
-    inside_NPL: Floats = np.minimum(depth_NPL, body_NP[..., None] - depth_NPL)
     share_NPL: Floats = np.clip(depth_NPL / body_NP[..., None], 0, 1)
     # Sines vanish at both ends: a chromosome is stretched here and squeezed there.
     angle_NPL = np.float32(np.pi) * share_NPL
@@ -181,10 +190,10 @@ def _positions(
     upside_NP = generator.random(row_NP.shape) < laboratory.flip_rate
     np.subtract(1, share_NPL, out=share_NPL, where=upside_NP[..., None])
     share_NPL *= length_NP[..., None]
-    return share_NPL, inside_NPL, total_NP
+    return share_NPL, total_NP
 
 
-def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats) -> Floats:
+def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats, atlas: Atlas) -> Floats:
     """Band density 0..1 (N, P, L) at the positions, at the band level of each pair's cell."""
     table = batch.homologs
     num_segments = table.border_HS.shape[1]
@@ -194,117 +203,123 @@ def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats) -> Floats:
     flat_NPL = segment_NPL + (row_NP * num_segments).astype(np.int32)[..., None]
     bin_NPL = table.offset_HS.ravel()[flat_NPL]
     bin_NPL += table.slope_HS.ravel()[flat_NPL] * position_NPL
-    atlas, _ = _atlas()
     level_N = batch.level_G[batch.cell_N]
     bins_NPL = bin_NPL.astype(np.int32)
-    bins_NPL += (level_N * atlas.shape[1]).astype(np.int32)[:, None, None]
-    density_NPL: Floats = atlas.ravel()[bins_NPL]
+    bins_NPL += (level_N * atlas.density_VB.shape[1]).astype(np.int32)[:, None, None]
+    density_NPL: Floats = atlas.density_VB.ravel()[bins_NPL]
     return density_NPL
 
 
 def _stain(
     batch: Batch,
     density_NPL: Floats,
-    bend_NP: Floats,
+    total_NP: Integers,
     laboratory: Laboratory,
     generator: np.random.Generator,
 ) -> Floats:
-    """Darkness (N, P, C, L) in grey levels of densities under the microscope, without ends."""
-    num_pairs, num_homologs, _ = density_NPL.shape
-    each_NP, each_NPC = (num_pairs, num_homologs), (num_pairs, num_homologs, 2)
+    """Darkness (N, P, C, L) in grey levels of densities under the microscope."""
+    each_NP, each_NPC = total_NP.shape, (*total_NP.shape, 2)
     sharp, soft = (
         gaussian_filter1d(density_NPL, px * laboratory.samples_per_px, truncate=3, mode="nearest")
         for px in (laboratory.blur_px, laboratory.defocus_px)
     )
     focus_G = generator.random(len(batch.level_G), np.float32) ** 2
     sharp += focus_G[batch.cell_N][:, None, None] * (soft - sharp)
-
     level_G = (
         laboratory.darkness
         + _normal(generator, 1, laboratory.person_darkness_sd)
         + _normal(generator, len(batch.level_G), laboratory.cell_darkness_sd)
     )
     offset_NP = level_G[batch.cell_N][:, None] + _normal(generator, each_NP, laboratory.offset_sd)
-    offset_NPC = offset_NP[..., None] + _normal(generator, each_NPC, laboratory.chromatid_offset)
-    gain_NP = laboratory.contrast * np.exp(_normal(generator, each_NP, laboratory.gain_sd))
-    shared_NPL = gain_NP[..., None] * (sharp - np.float32(0.5))
+    # Where staining is dark on the whole, the camera has less left to tell bands apart.
+    response_NP = np.exp(laboratory.saturation * (laboratory.darkness - offset_NP))
+    gain_NP = response_NP * np.exp(_normal(generator, each_NP, laboratory.gain_sd))
+    gain_NP *= laboratory.contrast
+    shared_NPL = offset_NP[..., None] + gain_NP[..., None] * (sharp - np.float32(0.5))
 
-    # The chromatids of a bent chromosome lie on its inner and its outer side.
-    clean_NP = _normal(generator, each_NP, laboratory.texture_spread)
-    texture_NP = np.exp(clean_NP - laboratory.texture_spread**2 / 2) * (0.7 + 0.35 * bend_NP)
-    texture_NP *= 1 - 0.5 * focus_G[batch.cell_N][:, None]
-    noise_NPCL = _smooth_noise(
-        generator, each_NPC, _TEXTURE_KNOT, laboratory.chromatid_texture, laboratory.homolog_texture
+    # An image is cut where it is as dark as a chromosome's edge: tips are alike, whether the last
+    # band is dark or light. Sister chromatids lie side by side, but not exactly.
+    at_L = np.arange(SEQUENCE_LENGTH, dtype=np.float32) / np.float32(laboratory.samples_per_px)
+    last_NP1 = ((total_NP[..., None] - 1) / laboratory.samples_per_px).astype(np.float32)
+    fade_NPL, edge_NPL, uneven_NPL = (np.zeros_like(shared_NPL) for _ in range(3))
+    alone = (*each_NP, 1)
+    shift_NPL = _smooth_noise(generator, alone, TEXTURE_KNOTS[-1], laboratory.shift_px)[:, :, 0]
+    for from_end_NPL in (at_L, np.abs(last_NP1 - at_L)):
+        edge_NP1, uneven_NP1, spread_NP1, beyond_NP1 = (
+            _normal(generator, (*each_NP, 1), sd)
+            for sd in (
+                laboratory.edge_sd,
+                laboratory.uneven_edge,
+                laboratory.end_spread,
+                laboratory.edge_px,
+            )
+        )
+        width_NP1 = np.float32(np.sqrt(2) * laboratory.end_px) * np.exp(spread_NP1)
+        fade = erfc((from_end_NPL + beyond_NP1) / width_NP1)
+        near_NPL = np.exp(-from_end_NPL / _END_REACH_PX)
+        edge_NPL += edge_NP1 * near_NPL * (1 - _TIP_CERTAINTY * fade)
+        uneven_NPL += uneven_NP1 * near_NPL
+        np.maximum(fade_NPL, fade, out=fade_NPL)
+    shared_NPL += fade_NPL * (laboratory.edge - shared_NPL) + edge_NPL
+    differ_NPL = shift_NPL * np.gradient(shared_NPL, axis=-1) * laboratory.samples_per_px
+    differ_NPL *= 1 - fade_NPL
+    differ_NPL += uneven_NPL
+    differ_NPL += _normal(generator, alone, laboratory.chromatid_offset / np.sqrt(2))
+
+    darkness_NPCL = np.zeros((*each_NPC, SEQUENCE_LENGTH), np.float32)
+    for scale, knot in enumerate(TEXTURE_KNOTS):
+        texture_NPCL = _smooth_noise(
+            generator,
+            each_NPC,
+            knot,
+            laboratory.chromatid_texture[scale],
+            laboratory.homolog_texture[scale],
+            laboratory.pair_texture[scale],
+        )
+        spread_NP = _normal(generator, each_NP, laboratory.texture_spread[scale])
+        darkness_NPCL += texture_NPCL * (response_NP * np.exp(spread_NP))[..., None, None]
+    # The tip is where both chromatids together are as dark as an edge; they may still differ.
+    shared_NPL += (1 - fade_NPL) * darkness_NPCL.mean(axis=2)
+    differ_NPL += (
+        (1 - _TIP_CERTAINTY * fade_NPL) * (darkness_NPCL[:, :, 0] - darkness_NPCL[:, :, 1]) / 2
     )
-    noise_NPCL *= texture_NP[..., None, None]
-    noise_NPCL += _smooth_noise(
-        generator, each_NPC, _SHADING_KNOT, laboratory.chromatid_shading, laboratory.homolog_shading
+    darkness_NPCL[:, :, 0] = shared_NPL + differ_NPL
+    darkness_NPCL[:, :, 1] = shared_NPL - differ_NPL
+    return darkness_NPCL
+
+
+def _landmark_positions(batch: Batch, position_NPL: Floats, on_NPL: NDArray[np.bool_]) -> Integers:
+    """The sample (N, P, E) nearest to each landmark, -1 for none."""
+    landmark_NPE = np.where(
+        (batch.homolog_NP >= 0)[..., None], batch.landmark_HE[batch.homolog_NP], np.nan
     )
-    noise_NPCL += shared_NPL[:, :, None]
-    noise_NPCL += offset_NPC[..., None]
-    noise_NPCL += _normal(generator, noise_NPCL.shape, laboratory.grain)
-    return noise_NPCL
-
-
-def _ends(inside_NPL: Floats, laboratory: Laboratory) -> Floats:
-    """Share of the darkness (N, P, L) that is left near the ends, where a chromosome is rounded."""
-    reach = 2.5 * laboratory.halo_px
-    ends_NPL: Floats = np.clip(0.4 + 0.6 * (inside_NPL + laboratory.halo_px) / reach, 0.25, 1.0)
-    return ends_NPL
-
-
-def _event_positions(batch: Batch, position_NPL: Floats, on_NPL: NDArray[np.bool_]) -> Integers:
-    """Samples (N, P, 2) from the start to after the stop of the abnormality, -1 for none."""
-    event_NP2 = np.where(
-        (batch.homolog_NP >= 0)[..., None], batch.event_H2[batch.homolog_NP], np.nan
-    )
-    found_NP2 = np.full(event_NP2.shape, -1, np.int64)
-    where = np.isfinite(event_NP2[..., 0])
+    nearest_NPE = np.full(landmark_NPE.shape, -1, np.int64)
+    n, p, e = np.nonzero(np.isfinite(landmark_NPE))
     # The nearest sample serves upside-down chromosomes too, where positions fall.
-    miss = np.abs(position_NPL[where][:, None] - event_NP2[where][..., None])
-    nearest = np.where(on_NPL[where][:, None], miss, np.inf).argmin(axis=-1)
-    nearest.sort(axis=-1)
-    nearest[:, 1] += 1
-    found_NP2[where] = nearest
-    return found_NP2
+    miss = np.abs(position_NPL[n, p] - landmark_NPE[n, p, e][:, None])
+    nearest_NPE[n, p, e] = np.where(on_NPL[n, p], miss, np.inf).argmin(axis=-1)
+    return nearest_NPE
 
 
 def _smooth_noise(
     generator: np.random.Generator,
     shape_NPC: tuple[int, int, int],
     knot: int,
-    own_sd: float,
-    shared_sd: float,
+    chromatid_sd: float,
+    homolog_sd: float = 0.0,
+    pair_sd: float = 0.0,
 ) -> Floats:
-    """Noise (N, P, C, L) that changes over ``knot`` samples, in part shared by the chromatids."""
+    """Noise (N, P, C, L) that changes over ``knot`` samples, of chromatids, homologs and pairs."""
     reach = 2 * knot
     window = gaussian(2 * reach + 1, 0.8 * knot).astype(np.float32)
     window /= np.sqrt((window**2).sum() / knot)
     num_knots = SEQUENCE_LENGTH // knot + 6
-    knots = _normal(generator, (*shape_NPC, num_knots), own_sd)
-    knots += _normal(generator, (*shape_NPC[:2], 1, num_knots), shared_sd)
+    knots = _normal(generator, (*shape_NPC, num_knots), chromatid_sd)
+    knots += _normal(generator, (*shape_NPC[:2], 1, num_knots), homolog_sd)
+    knots += _normal(generator, (shape_NPC[0], 1, 1, num_knots), pair_sd)
     noise: Floats = upfirdn(window, knots, up=knot)
     return noise[..., 2 * reach : 2 * reach + SEQUENCE_LENGTH]
 
 
 def _normal(generator: np.random.Generator, shape: int | tuple[int, ...], sd: float) -> Floats:
     return np.float32(sd) * generator.standard_normal(shape, np.float32)
-
-
-@cache
-def _atlas() -> tuple[Floats, dict[str, int]]:
-    """Density of all types side by side at the four levels, and the bin where each type begins."""
-    first_bin, rows = {}, []
-    for level in BAND_LEVELS:
-        pieces, at = [], 0
-        for name in CHROMOSOMES:
-            bands = band_table(level)[name].bands
-            middles = np.arange(_BIN_ISCN / 2, bands[-1].iscn_stop + _BIN_ISCN, _BIN_ISCN)
-            stops = [band.iscn_stop for band in bands[:-1]]
-            darkness = np.array([band.darkness for band in bands], np.float32)
-            found = np.take(darkness, np.searchsorted(stops, middles, side="right"))
-            pieces.append(np.pad(found, _MARGIN_BINS, mode="edge"))
-            first_bin[name] = at + _MARGIN_BINS
-            at += len(pieces[-1])
-        rows.append(np.concatenate(pieces))
-    return np.stack(rows), first_bin

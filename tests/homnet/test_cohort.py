@@ -14,6 +14,7 @@ from homnet.errors import CohortError
 from homnet.pairs import PAIR_BYTES, SCHEMA, pair_table, pairs_of, read_pairs
 
 TableOf = Callable[..., pa.Table]
+PLACE = {"position": 7, "chromosome": "5", "band": "q13", "mb": 68.5}
 
 
 def _file(cohort: Cohort, number: int = 0) -> Path:
@@ -130,6 +131,13 @@ def test_a_file_with_rows_missing_is_named(small_cohort: Cohort) -> None:
         small_cohort.read(small_cohort.files[0])
 
 
+def test_a_file_with_other_content_is_named(small_cohort: Cohort) -> None:
+    path = _rewrite(small_cohort, lambda t: _set(t, "abnormal", 3, True))
+    read_pairs(path)
+    with pytest.raises(CohortError, match=rf"{path.name}.*changed since the cohort was made"):
+        small_cohort.read()
+
+
 def test_a_missing_file_is_named(small_cohort: Cohort) -> None:
     _file(small_cohort).unlink()
     with pytest.raises(CohortError, match=r"listed in cohort.json but missing"):
@@ -152,6 +160,20 @@ def test_a_missing_file_is_named(small_cohort: Cohort) -> None:
         (lambda t: _set(t, "band_level", 6, 500), r"row 6: 'band_level' is 500"),
         (lambda t: _set(t, "homolog", 8, 2), r"row 8: 'homolog' is 2"),
         (lambda t: _set(t, "stop", 9, 600), r"row 9: 'stop' is 600"),
+        (lambda t: _set(t, "size_mb", 2, -3.0), r"row 2: 'size_mb' is -3.0, expected megabases"),
+        (
+            lambda t: _set(t, "breakpoints", 4, [{**PLACE, "position": 512}]),
+            r"row 4: 'position' in 'breakpoints' is 512, expected 0..511 or nothing",
+        ),
+        (
+            lambda t: _set(t, "breakpoints", 6, [PLACE, {**PLACE, "chromosome": "0"}]),
+            r"row 6: 'chromosome' in 'breakpoints' is '0', expected 1..22, X or Y",
+        ),
+        (
+            lambda t: _set(t, "breakpoints", 6, [PLACE, {**PLACE, "position": None}]),
+            None,
+        ),
+        (lambda t: t.drop_columns(["variant"]), r"column 'variant' is missing"),
         (lambda t: _set(t, "cell_id", 3, t["cell_id"][2].as_py()), r"row 3: a second pair of"),
         (lambda t: _set(t, "hospital", 4, "elsewhere"), r"row 4: hospital 'elsewhere'"),
         (lambda t: pa.concat_tables([t.slice(4), t.slice(0, 1)]), None),
@@ -163,13 +185,29 @@ def test_bad_content_is_one_sentence_with_file_and_row(
     small_cohort: Cohort, change: Callable[[pa.Table], pa.Table], message: str | None
 ) -> None:
     path = _rewrite(small_cohort, change)
-    if message is None:  # the rotation by a whole group is fine: the test's own sanity check
+    if message is None:  # as good as before: the test's own sanity check
         read_pairs(path)
         return
     with pytest.raises(CohortError, match=message) as caught:
         read_pairs(path)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_truth_of_a_row_survives_the_file(tmp_path: Path, table_of: TableOf) -> None:
+    table = table_of(abnormal="5")
+    row = table["abnormal"].to_pylist().index(True)
+    truth = {
+        "size_mb": 12.5,
+        "iscn": "del(5)(q13q15)",
+        "breakpoints": [PLACE, {**PLACE, "band": "q15", "position": None}],
+        "variant": "inv(9)(p12q13)",
+    }
+    for column, value in truth.items():
+        table = _set(table, column, row, value)
+    read = write_cohort(tmp_path / "c", [table], scale={"h1": 3.0}, provenance={}).read()
+    (found,) = read.filter(pa.compute.is_valid(read["iscn"])).to_pylist()
+    assert {column: found[column] for column in truth} == truth
 
 
 def test_pairs_of_another_shape_are_refused() -> None:

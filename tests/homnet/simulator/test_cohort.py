@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.chromosomes import CHROMOSOME_INDEX
+from homnet.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.pairs import SINGLE_HOMOLOG, check_table, pairs_of
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.laboratory import healthy, hospitals
+from homnet.simulator.laboratory import KINDS, Laboratory, healthy, hospitals, ideal
 
 HOSPITAL = hospitals()[1]
 
@@ -85,16 +85,38 @@ def test_share_of_abnormal_people_is_kept_in_small_hospitals():
         assert abs(carriers - expected) <= 1
 
 
-@pytest.mark.parametrize("kind", ["deletion", "translocation", "robertsonian", "inversion"])
+def only(kind, **changes):
+    """A hospital all of whose patients have an abnormality of one kind in all cells."""
+    return replace(
+        HOSPITAL, **{"kinds": {kind: 1.0}, "abnormal_fraction": 1.0, "mosaic_share": 0.0, **changes}
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_abnormal_rows_carry_the_truth(kind):
-    hospital = replace(HOSPITAL, kinds={kind: 1.0}, abnormal_fraction=1.0)
-    for table in people(hospital, 4, mean_cells=6.0):
+    for table in people(only(kind), 4, mean_cells=6.0):
         abnormal = table.filter(table["abnormal"])
         types = set(abnormal["chromosome"].to_pylist())
-        assert len(types) == (2 if kind == "translocation" else 1)
+        broken = {place["chromosome"] for place in abnormal["breakpoints"][0].as_py()}
+        assert types <= broken
+        if kind not in {"insertion", "addition", "robertsonian"}:
+            assert types == broken
+        for name in ("kind", "homolog", "start", "stop", "size_mb", "iscn", "breakpoints"):
+            assert abnormal[name].null_count == 0
+        assert len(set(abnormal["size_mb"].to_pylist())) == 1
+        names = dict(
+            zip(abnormal["band_level"].to_pylist(), abnormal["iscn"].to_pylist(), strict=True)
+        )
+        found = zip(
+            *(abnormal[c].to_pylist() for c in ("band_level", "iscn", "breakpoints")), strict=True
+        )
+        for level, name, places in found:
+            assert name == names[level]
+            assert all(place["band"] in name or "~" in name for place in places)
         assert set(abnormal["kind"].to_pylist()) == {kind}
         normal = table.filter(pa.compute.invert(table["abnormal"]))
-        assert normal["kind"].null_count == normal["homolog"].null_count == normal.num_rows
+        for name in ("kind", "homolog", "size_mb", "iscn", "breakpoints"):
+            assert normal[name].null_count == normal.num_rows
         pairs = pairs_of(abnormal)
         for row, (slot, start, stop) in enumerate(
             zip(*(abnormal[name].to_pylist() for name in ("homolog", "start", "stop")), strict=True)
@@ -104,12 +126,7 @@ def test_abnormal_rows_carry_the_truth(kind):
 
 
 def test_robertsonian_partner_keeps_one_homolog_and_counts_as_normal():
-    hospital = replace(
-        HOSPITAL,
-        laboratory=replace(HOSPITAL.laboratory, missing_rate=0.0),
-        kinds={"robertsonian": 1.0},
-        abnormal_fraction=1.0,
-    )
+    hospital = only("robertsonian", laboratory=replace(HOSPITAL.laboratory, missing_rate=0.0))
     for table in people(hospital, 4):
         rows = zip(
             table["chromosome"].to_pylist(),
@@ -124,7 +141,7 @@ def test_robertsonian_partner_keeps_one_homolog_and_counts_as_normal():
 
 
 def test_the_slot_of_the_abnormal_homolog_tells_nothing():
-    hospital = replace(HOSPITAL, kinds={"deletion": 1.0}, abnormal_fraction=1.0)
+    hospital = only("deletion")
     every = []
     for table in people(hospital, 8, mean_cells=40.0):
         slots = [
@@ -146,6 +163,133 @@ def test_no_pair_is_lost_when_nothing_is_missing():
         num_cells = len(set(table["cell_id"].to_pylist()))
         assert len(types) in {23, 24}
         assert table.num_rows == num_cells * len(types)
+
+
+QUIET = ideal(Laboratory(band_levels=(0.0, 0.0, 0.0, 1.0), contrast=100.0))
+"""Every chromosome looks as its bands say."""
+
+
+def quiet_rows(kind, number=6):
+    """Abnormal and normal sequence of each abnormal pair, with its truth."""
+    for table in people(only(kind, laboratory=QUIET), number, mean_cells=2.0):
+        abnormal = table.filter(table["abnormal"])
+        for row, pair in zip(abnormal.to_pylist(), pairs_of(abnormal)[:, :, 0], strict=True):
+            changed, normal = pair[row["homolog"]], pair[1 - row["homolog"]]
+            yield row, changed[changed > 0].astype(int), normal[normal > 0].astype(int)
+
+
+def stretched(name):
+    return name in {"1", "9", "16", *ACROCENTRICS}
+
+
+def alike(one, other):
+    """Whether two stretches show the same bands, but for two samples that breakpoints may miss."""
+    length = min(len(one), len(other)) - 2
+    if abs(len(one) - len(other)) > 2:
+        return False
+    differing = [
+        np.mean(np.abs(one[i : i + length] - other[j : j + length]) > 2)
+        for i, j in ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))
+        if length > 0 and i + length <= len(one) and j + length <= len(other)
+    ]
+    return min(differing, default=0.0) < 0.2
+
+
+def test_between_the_breakpoints_an_inversion_runs_backwards():
+    seen = turned = 0
+    for row, changed, normal in quiet_rows("inversion", 12):
+        if stretched(row["chromosome"]):
+            continue
+        low, high = sorted(place["position"] for place in row["breakpoints"])
+        assert (row["start"], row["stop"]) == (low, high + 1)
+        assert alike(changed[:low], normal[:low])
+        assert alike(changed[low:high][::-1], normal[low:high])
+        assert alike(changed[high:], normal[high:])
+        seen += 1
+        turned += not alike(changed[low:high], normal[low:high])
+    # What lies symmetrically about its middle looks the same either way.
+    assert seen > 5
+    assert turned > seen / 2
+
+
+def test_at_the_breakpoints_of_a_deletion_something_is_missing():
+    seen = 0
+    for row, changed, normal in quiet_rows("deletion", 12):
+        if stretched(row["chromosome"]):
+            continue
+        at = row["breakpoints"][0]["position"]
+        assert {place["position"] for place in row["breakpoints"]} == {at}
+        assert row["stop"] == row["start"] + 1 == at + 1
+        lost = len(normal) - len(changed)
+        assert lost > 0
+        # The ends of a chromosome are paler, and here they lie elsewhere.
+        assert alike(changed[8 : max(at - 8, 8)], normal[8 : max(at - 8, 8)])
+        assert alike(changed[at + 8 : -8], normal[at + lost + 8 : -8])
+        seen += 1
+    assert seen > 5
+
+
+def test_between_the_breakpoints_of_a_duplication_lies_the_copy():
+    seen = 0
+    for row, changed, normal in quiet_rows("duplication", 12):
+        if stretched(row["chromosome"]):
+            continue
+        low, high = sorted(place["position"] for place in row["breakpoints"])
+        size = high - low
+        assert len(changed) - len(normal) == pytest.approx(size, abs=2)
+        copy, original = changed[low:high], normal[low - size : low]
+        assert alike(copy, original) or alike(copy[::-1], original)
+        assert alike(changed[8 : low - 2], normal[8 : low - 2])
+        assert alike(changed[high + 2 : -8], normal[low + 2 : -8])
+        seen += 1
+    assert seen > 5
+
+
+def test_a_ring_is_opened_elsewhere_in_every_cell():
+    for table in people(only("ring", laboratory=QUIET), 3, mean_cells=9.0):
+        abnormal = table.filter(table["abnormal"])
+        places = [
+            {place["position"] for place in row} for row in abnormal["breakpoints"].to_pylist()
+        ]
+        assert all(len(found) == 1 for found in places)
+        assert len(set.union(*places)) > 2
+
+
+def test_in_a_mosaic_some_cells_are_normal_and_one_is_not():
+    hospital = only(
+        "robertsonian",
+        laboratory=replace(HOSPITAL.laboratory, missing_rate=0.0),
+        mosaic_share=1.0,
+        clone_fraction=(0.3, 0.3),
+    )
+    shares = []
+    for table in people(hospital, 8, mean_cells=30.0):
+        cells = dict.fromkeys(table["cell_id"].to_pylist(), 0)
+        carrying = set(table.filter(table["abnormal"])["cell_id"].to_pylist())
+        for cell, found in zip(table["cell_id"].to_pylist(), pairs_of(table), strict=True):
+            cells[cell] += int(found[:, 0].any(axis=-1).sum())
+        assert {cell for cell, number in cells.items() if number == 45} == carrying
+        assert {number for cell, number in cells.items() if cell not in carrying} == {46}
+        shares.append(len(carrying) / len(cells))
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.13)
+    rare = replace(hospital, clone_fraction=(1e-9, 1e-9))
+    assert all(any(table["abnormal"].to_pylist()) for table in people(rare, 5))
+
+
+def test_variants_are_named_and_normal():
+    table = pa.concat_tables(people(healthy(), 12))
+    named = table.filter(pa.compute.is_valid(table["variant"]))
+    assert 0 < named.num_rows < table.num_rows / 10
+    for chromosome, names in zip(
+        named["chromosome"].to_pylist(), named["variant"].to_pylist(), strict=True
+    ):
+        assert all(name.startswith((chromosome, f"inv({chromosome})")) for name in names.split(","))
+
+
+def test_less_than_four_percent_of_the_pairs_are_abnormal():
+    for hospital in hospitals():
+        table = pa.concat_tables(people(hospital, 25, mean_cells=3.0))
+        assert 0.01 < np.mean(table["abnormal"].to_pylist()) < 0.04
 
 
 def test_length_alone_does_not_give_the_abnormal_pairs_away():

@@ -65,6 +65,16 @@ def test_width_may_vary_and_chromatids_may_stand_apart():
     assert not dark[lower[0], lower[1]]
 
 
+def test_round_chromatids_are_darkest_in_their_middles():
+    drawing = draw(half_width_px=8.0, roundness=0.5, blur_sigma_px=0.0, noise_sd=0.0)
+    row, column = np.rint(drawing.axis_L2[NUM_POSITIONS // 2]).astype(int)
+    darkness = 255 - drawing.image_HW[row].astype(int)
+    for middle in (column - 4, column + 4):
+        assert darkness[middle] == pytest.approx(120, abs=3)
+    for edge in (column - 7, column, column + 7):
+        assert darkness[edge] < 90
+
+
 def test_bent_drawing_keeps_its_area():
     straight = draw(blur_sigma_px=0.0, noise_sd=0.0)
     heading = np.linspace(-1.0, 1.0, NUM_POSITIONS)

@@ -70,6 +70,45 @@ def test_insert(position):
     assert change.stop - change.start == 11
 
 
+@given(spans, st.integers(0, 16), st.booleans())
+def test_move(span, position, inverted):
+    start, stop = span
+    whole = cells(ONE)
+    if start < position < stop:
+        with pytest.raises(ValueError, match="within the fragment"):
+            genome.move(ONE, start, stop, position, inverted=inverted)
+        return
+    fragment = turned(whole[start:stop]) if inverted else whole[start:stop]
+    change = genome.move(ONE, start, stop, position, inverted=inverted)
+    if position <= start:
+        expected = whole[:position] + fragment + whole[position:start] + whole[stop:]
+    else:
+        expected = whole[:start] + whole[stop:position] + fragment + whole[position:]
+    assert cells(change.homolog) == expected
+    assert cells(change.homolog)[int(change.start) : int(change.stop)] == fragment
+
+
+@given(st.integers(1, 15))
+def test_isochromosome(centromere):
+    upper, lower = cells(ONE)[:centromere], cells(ONE)[centromere:]
+    long = genome.isochromosome(ONE, centromere, arm="q")
+    short = genome.isochromosome(ONE, centromere, arm="p")
+    assert cells(long.homolog) == turned(lower) + lower
+    assert (long.start, long.stop) == (0, len(lower))
+    assert cells(short.homolog) == upper + turned(upper)
+    assert (short.start, short.stop) == (len(upper), 2 * len(upper))
+
+
+@given(st.integers(0, 11))
+def test_a_ring_is_read_from_anywhere(cut):
+    closed = genome.close_ring(ONE, 2, 14)
+    assert cells(closed.homolog) == cells(ONE)[2:14]
+    opened = genome.open_ring(closed.homolog, cut)
+    circle = cells(ONE)[2:14]
+    assert cells(opened.homolog) == circle[cut:] + circle[:cut]
+    assert opened.start == opened.stop == 12 - cut
+
+
 @given(st.integers(1, 15), st.integers(1, 10), st.booleans(), st.booleans())
 def test_reciprocal_translocation_keeps_everything(at, other_at, tip, other_tip):
     foreign = genome.end_of(OTHER, other_at, tip=other_tip)

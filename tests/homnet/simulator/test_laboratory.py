@@ -22,5 +22,12 @@ def test_bad_settings_are_refused():
         HospitalConfig("h", kinds={"trisomy": 1.0})
     with pytest.raises(ConfigError, match=r"abnormal_fraction is 1\.5"):
         HospitalConfig("h", abnormal_fraction=1.5)
+    with pytest.raises(ConfigError, match="unknown context 'prenatal'; choose among const"):
+        HospitalConfig("h", context="prenatal")
+    with pytest.raises(ConfigError, match=r"mosaic_share is -0\.1; give a share"):
+        HospitalConfig("h", mosaic_share=-0.1)
+    for fraction in ((0.0, 0.5), (0.6, 0.5), (0.5, 1.1)):
+        with pytest.raises(ConfigError, match="clone_fraction is"):
+            HospitalConfig("h", clone_fraction=fraction)
     with pytest.raises(ConfigError, match="add up to 1"):
         HospitalConfig("h", Laboratory(band_levels=(0.5, 0.5, 0.5, 0.0)))

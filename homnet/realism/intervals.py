@@ -1,0 +1,67 @@
+"""Figures of rows that belong to people, with intervals from the patient bootstrap.
+
+Shape suffixes: N rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.bootstrap import bootstrap_weights, estimate, index_people, rank, weighted_mean
+
+
+def auc(
+    score_N: NDArray[Any],
+    positive_N: NDArray[np.bool_],
+    people: Sequence[str],
+    num_bootstrap: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Area under the ROC curve, as :func:`homnet.bootstrap.estimate` gives it.
+
+    Args:
+        score_N: higher for positive rows.
+        positive_N: the class of each row.
+        people: whose row it is.
+        num_bootstrap: replicates.
+        rng: draws them.
+    """
+    order = np.argsort(score_N, kind="stable")
+    score_N, positive_N = score_N[order].astype(np.float64), positive_N[order]
+    person_N = np.asarray(people)[order]
+    people_NK, num_people = index_people([(one,) for one in person_N])
+    values = [
+        weighted_mean(
+            rank(
+                weights[:, positive_N],
+                weights[:, ~positive_N],
+                score_N[positive_N],
+                score_N[~positive_N],
+            ).placement,
+            weights[:, positive_N],
+        )
+        for weights in (
+            np.ones((1, len(score_N))),
+            *bootstrap_weights(people_NK, num_people, num_bootstrap, rng),
+        )
+    ]
+    scarcer = min(len(np.unique(person_N[positive_N])), len(np.unique(person_N[~positive_N])))
+    return estimate(np.concatenate(values), scarcer)
+
+
+def mean(
+    value_N: NDArray[Any], people: Sequence[str], num_bootstrap: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Mean over rows, as :func:`homnet.bootstrap.estimate` gives it."""
+    people_NK, num_people = index_people([(one,) for one in people])
+    value_1N = value_N.astype(np.float64)[None]
+    values = [
+        weighted_mean(value_1N, weights)
+        for weights in (
+            np.ones((1, len(value_N))),
+            *bootstrap_weights(people_NK, num_people, num_bootstrap, rng),
+        )
+    ]
+    return estimate(np.concatenate(values), num_people)

@@ -1,0 +1,101 @@
+"""Where the bands of a chromosome lie and how dark they are, in the eyes of one laboratory.
+
+The ideogram tables say how bands look on paper. On slides some differ: a laboratory's
+:class:`BandAppearance` holds the darkness and the visible length of every band as measured on its
+own chromosomes.
+
+Shape suffixes: V band levels, B bins of the atlas.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.bands import FINEST_LEVEL, band_table
+from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.simulator.genome import Segment
+
+BIN_ISCN: Final = 20.0
+"""Step of the density atlas, half a sample of the finest camera."""
+_MARGIN_BINS: Final = 4
+"""Copies of a chromosome's outermost bin, so that rounding never reads its neighbour."""
+APPEARANCE_LEVEL: Final = 550
+"""Band level of the table whose bands a :class:`BandAppearance` describes."""
+
+
+@dataclass(frozen=True)
+class BandAppearance:
+    """How the bands of the 550 table look in one laboratory, at whatever level it works.
+
+    Both fields hold one tuple per type in the order of ``CHROMOSOMES``, with one number per band.
+    """
+
+    darkness: tuple[tuple[float, ...], ...]
+    """Staining, 0 (white) to 1 (black), instead of the table's."""
+    stretch: tuple[tuple[float, ...], ...]
+    """Visible length over that of the table."""
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Band densities of all types side by side, and how reference positions are seen."""
+
+    density_VB: NDArray[np.float32]
+    """Density at each of the four band levels."""
+    first_bin: dict[str, int]
+    """Bin where each type begins."""
+    borders: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    """Reference and visible positions of band borders by type, ISCN units."""
+
+    def visible(self, chromosome: str, reference: float) -> float:
+        """Where a reference position is seen, both in ISCN units from the tip of the p-arm."""
+        return float(np.interp(reference, *self.borders[chromosome]))
+
+    def visible_length(self, segment: Segment) -> float:
+        """Length that a segment is seen to have, ISCN units."""
+        start, stop = (self.visible(segment.chromosome, at) for at in (segment.start, segment.stop))
+        return (stop - start) * segment.stretch
+
+
+def band_lengths(chromosome: str) -> NDArray[np.float64]:
+    """Lengths of the bands that a :class:`BandAppearance` describes, ISCN units."""
+    return np.diff(_borders(chromosome, APPEARANCE_LEVEL))
+
+
+@cache
+def atlas_of(appearance: BandAppearance | None) -> Atlas:
+    """The atlas of a laboratory; that of the ideogram tables for None."""
+    first_bin: dict[str, int] = {}
+    borders: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    rows = []
+    for level in BAND_LEVELS:
+        pieces, at = [], 0
+        for number, name in enumerate(CHROMOSOMES):
+            shown = level if appearance is None else APPEARANCE_LEVEL
+            reference = seen = _borders(name, shown)
+            darkness = np.array([band.darkness for band in band_table(shown)[name].bands])
+            if appearance is not None:
+                lengths = np.diff(reference) * appearance.stretch[number]
+                seen = np.concatenate([[0.0], np.cumsum(lengths)])
+                darkness = np.array(appearance.darkness[number])
+            middles = np.arange(BIN_ISCN / 2, seen[-1] + BIN_ISCN, BIN_ISCN)
+            found = darkness[np.searchsorted(seen[1:-1], middles, side="right")]
+            pieces.append(np.pad(found.astype(np.float32), _MARGIN_BINS, mode="edge"))
+            borders[name] = (reference, seen)
+            first_bin[name] = at + _MARGIN_BINS
+            at += len(pieces[-1])
+        rows.append(np.concatenate(pieces))
+    return Atlas(np.stack(rows), first_bin, borders)
+
+
+def _borders(chromosome: str, level: int) -> NDArray[np.float64]:
+    """Borders of the bands at a level, ISCN units on the scale of the finest level.
+
+    The levels' tables draw a band in slightly different places; they share its bases.
+    """
+    to_iscn = band_table(FINEST_LEVEL)[chromosome].to_iscn
+    bands = band_table(level)[chromosome].bands
+    return np.array([0.0, *(to_iscn(band.bp_stop) for band in bands)])

@@ -1,0 +1,239 @@
+"""A laboratory's settings from its own chromosomes, so that simulated ones look like them.
+
+Bands are fitted first (:mod:`homnet.simulator.band_fitting`), then everything else: settings are
+moved until the scorecard of simulated chromosomes is that of the real ones.
+
+Shape suffixes: R figures of the scorecard, S settings.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from homnet.realism.measures import INTERIOR, Pairs, measure
+from homnet.realism.scorecard import scorecard
+from homnet.seeding import generator
+from homnet.simulator.atlas import band_lengths
+from homnet.simulator.band_fitting import corrected, fit_bands, median_lengths, registered_means
+from homnet.simulator.cohort import simulate_person
+from homnet.simulator.laboratory import HospitalConfig, Laboratory
+
+Floats = NDArray[Any]
+
+_FIXED: Final = frozenset(
+    {
+        "samples_per_px",
+        "px_per_iscn",
+        "halo_px",
+        "band_levels",
+        "missing_rate",
+        "end_px",
+        "bands",
+    }
+)
+"""Settings that are known, or measured by themselves."""
+_PRIOR_SD: Final = 1.5
+"""Likely deviation of a setting's logarithm from its default."""
+_END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
+"""Distances from the tips at which the variation is matched."""
+_CONDENSATION_SD: Final = 0.105
+"""What cells of several band levels vary by, to begin with."""
+_CONTRAST: Final = 82.0
+"""Contrast to begin with: below the default's, since fitted bands leave less to noise."""
+_BAND_ROUNDS: Final = 3
+"""Times that bands are corrected by what simulated chromosomes show, before settings are moved."""
+_FARTHEST: Final = 0.5
+"""Farthest that a setting's logarithm moves in one round."""
+_STEP: Final = 0.12
+"""Step of a setting's logarithm when derivatives are taken: well above the figures' noise."""
+_PRECISION: Final = 0.05
+"""Deviation of a figure that counts as one, relative to its size or to its quartiles' distance."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a laboratory is fitted."""
+
+    num_people: int = 60
+    """People simulated to see what settings lead to."""
+    rounds: int = 3
+    """Times that bands and settings are fitted in turn."""
+    steps: int = 2
+    """Steps of the settings in each round."""
+    seed: int = 0
+    """Of the simulated people and of what is compared with what."""
+
+
+def fit_laboratory(
+    table: pa.Table,
+    samples_per_px: float,
+    config: FitConfig,
+    *,
+    workers: Callable[..., Any] = map,
+    report: Callable[[str], None] = print,
+) -> Laboratory:
+    """Fits a laboratory to the normal pairs of a cohort.
+
+    Args:
+        table: rows of a cohort, of people who are not used to judge the result.
+        samples_per_px: scale of its sequences.
+        config: effort.
+        workers: calls a function for several arguments, like ``map``.
+        report: is told how far the figures are off.
+
+    Returns:
+        The laboratory; its cells are all of level 550, since the fitted bands serve every level.
+
+    Raises:
+        DataError: there is no normal pair.
+    """
+    pairs = Pairs.from_table(table, samples_per_px)
+    every = Pairs.from_table(table, samples_per_px, with_single=True)
+    trial = _Trial(
+        cells=float(pairs.frame.groupby("patient_id")["cell_id"].nunique().mean()),
+        config=config,
+        wanted=_figures(pairs, config),
+    )
+    wanted, length_px = registered_means(every), median_lengths(every)
+    shown = dict(wanted)
+    laboratory = _first_guess(every, wanted, length_px)
+    for number in range(config.rounds):
+        for _ in range(_BAND_ROUNDS):
+            laboratory = replace(laboratory, bands=fit_bands(shown, length_px, laboratory))
+            simulated = trial.simulate(laboratory, with_single=True)
+            shown = corrected(shown, wanted, registered_means(simulated))
+        laboratory = replace(laboratory, bands=fit_bands(shown, length_px, laboratory))
+        found = least_squares(
+            trial.residuals,
+            np.ones(len(_settings(laboratory))),
+            diff_step=[_STEP],
+            bounds=(1 - _FARTHEST, 1 + _FARTHEST),
+            max_nfev=config.steps + 1,
+            args=(laboratory,),
+            workers=workers,
+        )
+        laboratory = _with_settings(laboratory, found.x)
+        report(f"round {number + 1}: figures are off by {np.sqrt(np.mean(found.fun**2)):.2f}")
+    return laboratory
+
+
+def _first_guess(
+    pairs: Pairs, mean_by_type: Mapping[str, Floats], length_px: Mapping[str, float]
+) -> Laboratory:
+    """What can be measured by itself: scale, darkness, and darkness of the edge."""
+    usual = Laboratory(
+        samples_per_px=pairs.samples_per_px,
+        band_levels=(0.0, 0.0, 1.0, 0.0),
+        condensation_sd=_CONDENSATION_SD,
+        contrast=_CONTRAST,
+    )
+    body_px = np.array([length_px[name] - 2 * usual.halo_px for name in length_px])
+    iscn = np.array([band_lengths(name).sum() for name in length_px])
+    tips = pairs.at_ends(0.0)
+    return replace(
+        usual,
+        px_per_iscn=float(np.median(body_px / iscn)),
+        darkness=float(np.mean([mean_U[INTERIOR] for mean_U in mean_by_type.values()])),
+        edge=float(np.median(tips[tips > 0])),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Simulated people, and how far their scorecard is from the wanted one."""
+
+    cells: float
+    config: FitConfig
+    wanted: tuple[Floats, Floats]
+
+    def residuals(self, move_S: Floats, laboratory: Laboratory) -> Floats:
+        """Deviations of the figures, and of the settings from where they were."""
+        tried = _with_settings(laboratory, move_S)
+        figures_R, _ = _figures(self.simulate(tried), self.config)
+        wanted_R, scale_R = self.wanted
+        # Without people seen in several cells there is nothing to compare cells by.
+        off_R = np.nan_to_num((figures_R - wanted_R) / scale_R)
+        return np.concatenate([off_R, (move_S - 1) / _PRIOR_SD])
+
+    def simulate(self, laboratory: Laboratory, *, with_single: bool = False) -> Pairs:
+        """Normal pairs of simulated people."""
+        hospital = HospitalConfig("fitted", laboratory, abnormal_fraction=0.0)
+        table = pa.concat_tables(
+            simulate_person(self.config.seed, hospital, number, self.cells)
+            for number in range(self.config.num_people)
+        )
+        return Pairs.from_table(table, laboratory.samples_per_px, with_single=with_single)
+
+
+def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
+    """Figures (R,) to be met, and how precisely: the scorecard's with their quartiles, and ends."""
+    figures: list[float] = []
+    scale: list[float] = []
+    for row in scorecard(measure(pairs, generator(config.seed, "fit"))):
+        spread = abs(row.value)
+        if row.quartiles is not None:
+            spread = 2 * (row.quartiles[1] - row.quartiles[0])
+            figures += row.quartiles
+            scale += [spread] * 2
+        figures.append(row.value)
+        scale.append(spread)
+    ends = _end_figures(pairs)
+    return np.array([*figures, *ends]), _PRECISION * np.array([*scale, *np.abs(ends)])
+
+
+def _end_figures(pairs: Pairs) -> list[float]:
+    """How much the darkness varies near the ends, where it is steep and where it is flat.
+
+    Standard deviation, at several distances from the tips, of the mean and of the difference of
+    the chromatids, around the mean of their type and end.
+    """
+    both = np.stack([pairs.at_ends(px) for px in _END_DISTANCES_PX], axis=-1)
+    type_N = pairs.frame["chromosome"].to_numpy()
+    kinds = np.unique(type_N)
+    mean_TED = np.stack([both[type_N == number].mean(axis=(0, 1, 2)) for number in kinds])
+    slope_TE = np.gradient(mean_TED, np.array(_END_DISTANCES_PX), axis=-1)[..., 1]
+    steep_TE = slope_TE > np.median(slope_TE)
+    off = both - mean_TED[np.searchsorted(kinds, type_N), None, None]
+    steep_NE = steep_TE[np.searchsorted(kinds, type_N)]
+    found = []
+    for varied in (off.mean(axis=2), off[:, :, 0] - off[:, :, 1]):
+        for chosen_NE in (steep_NE, ~steep_NE):
+            square = np.square(varied) * chosen_NE[:, None, :, None]
+            found += np.sqrt(square.sum(axis=(0, 1, 2)) / (2 * chosen_NE.sum())).tolist()
+    return found
+
+
+def _settings(laboratory: Laboratory) -> list[tuple[str, int | None]]:
+    """Names of the numbers that are fitted, with their place where a field holds several."""
+    found: list[tuple[str, int | None]] = []
+    for setting in fields(laboratory):
+        value = getattr(laboratory, setting.name)
+        if setting.name in _FIXED:
+            continue
+        if isinstance(value, tuple):
+            found += [(setting.name, i) for i in range(len(value))]
+        else:
+            found.append((setting.name, None))
+    return found
+
+
+def _with_settings(laboratory: Laboratory, move_S: Floats) -> Laboratory:
+    """The laboratory with each setting multiplied by exp(move - 1).
+
+    Moves are around 1, not 0, because derivatives are taken with steps relative to them.
+    """
+    changed: dict[str, Any] = {}
+    for (name, place), move in zip(_settings(laboratory), move_S, strict=True):
+        factor = float(np.exp(move - 1))
+        if place is None:
+            changed[name] = getattr(laboratory, name) * factor
+        else:
+            values = list(changed.get(name, getattr(laboratory, name)))
+            values[place] *= factor
+            changed[name] = tuple(values)
+    return replace(laboratory, **changed)
