@@ -5,10 +5,13 @@ nothing is written; a README that does not say what the results say is an error.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homnet.errors import DataError
+from homnet.realism.tables import realism_summary
 from homnet.report import tables_markdown
 from homnet.results import read_result
 from homnet_platform.job import run_job
@@ -38,10 +41,29 @@ def render(readme: Path) -> str:
             f"*{result['claim']}: `{match['path']}`, {result['date'][:10]}, seed "
             f"{result['seed']}, {machine['cpu']}, {machine['num_cores']} cores{trained}.*"
         )
-        body = tables_markdown(result["figures"]["evaluation"]).strip()
+        body = _tables(result["figures"]).strip()
         return f"{match[1]}{body}\n\n{source}\n{match[3]}"
 
     return _TABLE.sub(table, readme.read_text())
+
+
+def _tables(figures: Mapping[str, Any]) -> str:
+    """Whatever tables a result has."""
+    if "evaluation" in figures:
+        return tables_markdown(figures["evaluation"])
+    if "bytes_on_disk" in figures:
+        return _simulation_table(figures)
+    return realism_summary(figures)
+
+
+def _simulation_table(figures: Mapping[str, Any]) -> str:
+    """What simulating a cohort took."""
+    return (
+        "| Pairs | People | Seconds | Peak memory of all processes, GiB | On disk, MB |\n"
+        "| ---: | ---: | ---: | ---: | ---: |\n"
+        f"| {figures['pairs']:,} | {figures['people']:,} | {figures['seconds']:.0f} | "
+        f"{figures['peak_memory_gib']:.2f} | {figures['bytes_on_disk'] / 1e6:.0f} |"
+    )
 
 
 def main(config: UpdateConfig) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ from ray.data import DataIterator, Dataset
 
 from homnet.bags import PairBank
 from homnet.cohort import Cohort
-from homnet.pairs import read_pairs
 
 
 def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
@@ -27,20 +25,20 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())
-    paths = [
-        str(cohort.root / entry.path)
-        for entry in cohort.files
+    numbers = [
+        number
+        for number, entry in enumerate(cohort.files)
         if wanted is None or chosen.intersection(entry.patients)
     ]
     dataset = ray.data.from_items(
-        [{"path": path} for path in paths], override_num_blocks=len(paths)
+        [{"file": number} for number in numbers], override_num_blocks=len(numbers)
     )
-    read: Any = functools.partial(_read_file, patients=wanted)
+    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
     return dataset.map_batches(read, batch_size=1, batch_format="pyarrow")
 
 
-def _read_file(batch: Any, patients: Sequence[str] | None) -> Any:
-    table = read_pairs(Path(batch["path"][0].as_py()))
+def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
+    table = cohort.read(cohort.files[batch["file"][0].as_py()])
     if patients is None:
         return table
     return table.filter(pc.is_in(table["patient_id"], pa.array(patients)))

@@ -1,28 +1,45 @@
-"""Simulates a cohort as a distributed pipeline: blocks of people in, files of a cohort out."""
+"""Simulates a cohort as a distributed pipeline: blocks of people in, files of a cohort out.
+
+Every block becomes a file that its worker writes, so that pairs never travel to the driver. A run
+that was killed continues with the same command and keeps what was finished; the outcome is the
+same to the byte, whenever it was killed and on however many machines it ran. On a cluster the
+output must lie on storage that all nodes share.
+"""
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import ray
-from tqdm import tqdm
 
 from homnet import __version__
-from homnet.cohort import Cohort, write_cohort
+from homnet.cohort import (
+    INDEX,
+    SCHEMA_VERSION,
+    Cohort,
+    CohortFile,
+    describe_file,
+    file_path,
+    write_file,
+    write_index,
+)
 from homnet.errors import CohortError, ConfigError
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, healthy, hospitals
+from homnet.simulator.laboratory_file import read_laboratory
+from homnet.staging import Staging
+from homnet_platform.blocks import process_blocks
+from homnet_platform.images import draw_images
 from homnet_platform.runtime import local_or_cluster
 
 _MAX_PAIRS_PER_FILE: Final = 30_000
-"""A file's table stays well under the 128 MB at which Ray Data cuts a block in two."""
+"""A worker holds the table of one file, 60 MB, a few times over while it is sorted and written."""
 _PAIRS_PER_CELL: Final = 23.0
 """Pairs of a cell, a man's X and Y counted as one half each."""
 
@@ -32,7 +49,9 @@ class SimulateConfig:
     """A cohort of healthy people and of the patients of four hospitals."""
 
     output: Path
-    """Directory of the cohort; it must not exist."""
+    """Directory of the cohort; it must not exist. What is unfinished lies beside it."""
+    images: Path | None = None
+    """Directory for an image of every chromosome and the manifest of them; none without."""
     seed: int = 0
     """Of everything drawn; the same seed gives the same bytes on any number of machines."""
     num_healthy: int = 1581
@@ -47,8 +66,13 @@ class SimulateConfig:
     """Share of the patients with a structural abnormality, one each."""
     scale: float = 1.0
     """Factor on the numbers of people; below 1 for a demonstration."""
+    laboratory: Path | None = None
+    """File that jobs/fit_laboratory.py wrote: everyone's chromosomes look as in this laboratory
+    instead of the five built-in ones. Who is seen in each hospital stays as it is."""
     num_files: int = 12
     """Files that the cohort is cut into, about; more when one would get large."""
+    result: Path | None = None
+    """File of the result of record on what it took, for example results/simulate.json."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.scale <= 100.0:
@@ -85,11 +109,21 @@ class Group:
 
 
 def groups(config: SimulateConfig) -> list[Group]:
-    """The hospitals of a cohort, the healthy people first; empty ones are left out."""
+    """The hospitals of a cohort, the healthy people first; empty ones are left out.
+
+    Raises:
+        ConfigError: a hospital's settings cannot work, or the laboratory file is damaged.
+    """
     people = [(healthy(), config.num_healthy, config.healthy_cells)]
     for hospital, number in zip(hospitals(), config.num_patients, strict=True):
         hospital = dataclasses.replace(hospital, abnormal_fraction=config.abnormal_fraction)
         people.append((hospital, number, config.patient_cells))
+    if config.laboratory is not None:
+        laboratory = read_laboratory(config.laboratory).laboratory
+        people = [
+            (dataclasses.replace(hospital, laboratory=laboratory), number, mean_cells)
+            for hospital, number, mean_cells in people
+        ]
     return [
         Group(hospital, max(1, round(config.scale * number)), mean_cells)
         for hospital, number, mean_cells in people
@@ -113,54 +147,106 @@ def blocks(config: SimulateConfig) -> list[dict[str, int]]:
 
 
 def simulate(config: SimulateConfig) -> Cohort:
-    """Simulates and writes a cohort; the directory appears whole or not at all.
+    """Simulates and writes a cohort, and its images if they are wanted.
+
+    Both directories appear whole or not at all. Unfinished work of the same settings is continued,
+    and a finished cohort of the same settings is taken when only its images are missing.
 
     Raises:
         ConfigError: there is nobody to simulate.
-        CohortError: the directory exists.
+        CohortError: a directory exists, or the driver does not see what the workers wrote.
+        DataError: unfinished work with other settings is there, or the storage refuses.
     """
     if not groups(config):
         raise ConfigError("there is nobody to simulate; give num_healthy or num_patients")
-    if config.output.exists():
+    provenance = _provenance(config)
+    finished = config.images is not None and _is_cohort_of(config.output, provenance)
+    if config.output.exists() and not finished:
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
-    provenance: dict[str, Any] = {
+    if config.images is not None and config.images.exists():
+        raise CohortError(f"{config.images}: exists already; remove it or choose another --images")
+    with local_or_cluster():
+        cohort = Cohort.open(config.output) if finished else _make_cohort(config, provenance)
+        if config.images is not None:
+            draw_images(cohort, config.images, seed=config.seed)
+    return cohort
+
+
+def staging_of(config: SimulateConfig) -> Staging:
+    """Where a cohort lies until it is finished."""
+    return Staging(config.output.absolute())
+
+
+def _provenance(config: SimulateConfig) -> dict[str, Any]:
+    elsewhere = ("output", "images", "result")
+    settings = dataclasses.asdict(config)
+    if config.laboratory is not None:
+        # What the file holds, wherever it lies; with it travels who must not judge the cohort.
+        settings["laboratory"] = dataclasses.asdict(read_laboratory(config.laboratory))
+    return {
         "job": "simulate",
         "version": __version__,
         "seed": config.seed,
-        "settings": {
-            key: value for key, value in dataclasses.asdict(config).items() if key != "output"
-        },
+        "settings": {key: value for key, value in settings.items() if key not in elsewhere},
     }
-    scale = {
-        group.hospital.name: group.hospital.laboratory.samples_per_px for group in groups(config)
-    }
-    with local_or_cluster():
-        return write_cohort(config.output, _tables(config), scale=scale, provenance=provenance)
 
 
-def _tables(config: SimulateConfig) -> Iterator[pa.Table]:
-    """One table per block, in the order of the blocks, simulated by all CPUs of the cluster."""
-    todo = blocks(config)
-    data = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
-        partial(_simulate_block, seed=config.seed, every=groups(config)),
-        batch_size=1,
-        batch_format="numpy",
+def _is_cohort_of(path: Path, provenance: dict[str, Any]) -> bool:
+    """Whether a finished cohort of these settings is there."""
+    if not (path / INDEX).is_file():
+        return False
+    # Tuples come back as lists.
+    return bool(Cohort.open(path).provenance == json.loads(json.dumps(provenance)))
+
+
+def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
+    todo, every = blocks(config), groups(config)
+    staging = staging_of(config)
+    staging.claim(
+        {
+            **provenance,
+            "schema_version": SCHEMA_VERSION,
+            "groups": [dataclasses.asdict(group) for group in every],
+        }
     )
-    # The number of a file must not depend on which block was ready first.
-    data.context.execution_options.preserve_order = True
-    expected = int(sum(group.expected_pairs for group in groups(config)))
-    with tqdm(total=expected, desc="simulate", unit="pair", unit_scale=True) as bar:
-        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-            table = cast(pa.Table, batch)
-            bar.update(table.num_rows)
-            yield table
-        bar.total = bar.n
-        bar.refresh()
-
-
-def _simulate_block(batch: Any, *, seed: int, every: list[Group]) -> pa.Table:
-    group = every[int(batch["group"][0])]
-    people = range(int(batch["first"][0]), int(batch["stop"][0]))
-    return pa.concat_tables(
-        simulate_person(seed, group.hospital, number, group.mean_cells) for number in people
+    entries = process_blocks(
+        len(todo),
+        partial(_make_file, staging=staging, seed=config.seed, todo=todo, every=every),
+        title="simulate",
+        total=int(sum(group.expected_pairs for group in every)),
+        unit="pair",
     )
+    files = []
+    for text in entries:
+        entry = json.loads(text)
+        files.append(CohortFile(**{**entry, "patients": tuple(entry["patients"])}))
+        if not (staging.content / files[-1].path).is_file():
+            raise CohortError(
+                f"{staging.content / files[-1].path}: a worker wrote this file, but it is not "
+                "seen here; choose an --output on storage that all nodes share"
+            )
+    scale = {group.hospital.name: group.hospital.laboratory.samples_per_px for group in every}
+    with staging.writing(INDEX) as temporary:
+        write_index(temporary, files, scale=scale, provenance=provenance)
+    staging.publish()
+    return Cohort.open(config.output)
+
+
+def _make_file(
+    number: int, *, staging: Staging, seed: int, todo: list[dict[str, int]], every: list[Group]
+) -> tuple[int, str]:
+    """Simulates and writes a block's file unless it is there, and gives its entry of the index."""
+    block = todo[number]
+    group = every[block["group"]]
+    relative = file_path(group.hospital.name, number)
+    try:
+        entry = describe_file(staging.content, relative)
+    except CohortError:  # not there yet, or cut off when the machine went down
+        table = pa.concat_tables(
+            simulate_person(seed, group.hospital, person, group.mean_cells)
+            for person in range(block["first"], block["stop"])
+        )
+        with staging.writing(relative) as temporary:
+            write_file(temporary, table, relative)
+        entry = describe_file(staging.content, relative)
+    return entry.num_pairs, json.dumps(entry.__dict__)

@@ -1,14 +1,23 @@
+import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from homnet.cohort import Cohort
-from homnet.errors import CohortError, ConfigError
+from homnet.cohort import Cohort, CohortFile
+from homnet.errors import CohortError, ConfigError, DataError
 from homnet.simulator.cohort import simulate_person
-from homnet_platform.simulate import SimulateConfig, blocks, groups, simulate
+from homnet.simulator.laboratory import Laboratory
+from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
+from homnet.staging import Staging
+from homnet_platform.simulate import SimulateConfig, blocks, groups, simulate, staging_of
 
+JOB = Path(__file__).parents[2] / "jobs" / "simulate.py"
 SMALL = SimulateConfig(
     output=Path("cohort"),
     seed=7,
@@ -75,6 +84,40 @@ def test_nobody_to_simulate():
         simulate(replace(SMALL, num_healthy=0, num_patients=(0, 0, 0, 0)))
 
 
+def _laboratory_file(path: Path, contrast: float) -> Path:
+    write_laboratory(path, FittedLaboratory(Laboratory(contrast=contrast), ("digest",)))
+    return path
+
+
+def test_everyone_gets_the_fitted_laboratory(tmp_path):
+    config = replace(SMALL, laboratory=_laboratory_file(tmp_path / "l.json", 33.0))
+    fitted, built_in = groups(config), groups(SMALL)
+    assert {group.hospital.laboratory for group in fitted} == {Laboratory(contrast=33.0)}
+    laboratory = Laboratory()
+    assert [replace(group.hospital, laboratory=laboratory) for group in fitted] == [
+        replace(group.hospital, laboratory=laboratory) for group in built_in
+    ]
+
+
+@pytest.mark.ray
+def test_the_laboratory_is_part_of_what_is_made(ray_cluster, tmp_path, monkeypatch):
+    path = _laboratory_file(tmp_path / "l.json", 33.0)
+    config = replace(SMALL, output=tmp_path / "cohort", laboratory=path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "publish", lambda staging: pytest.fail("interrupted"))
+        with pytest.raises(pytest.fail.Exception):
+            simulate(config)
+    _laboratory_file(path, 44.0)
+    with pytest.raises(DataError, match="unfinished work with other settings"):
+        simulate(config)
+    # The same content elsewhere is the same laboratory.
+    elsewhere = _laboratory_file(tmp_path / "copy.json", 33.0)
+    cohort = simulate(replace(config, laboratory=elsewhere))
+    written = cohort.provenance["settings"]["laboratory"]
+    assert written["laboratory"]["contrast"] == 33.0
+    assert written["patients"] == ["digest"]
+
+
 def test_existing_output_is_kept(tmp_path):
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(CohortError, match="exists already"):
@@ -106,3 +149,106 @@ def test_same_seed_gives_the_same_bytes(ray_cluster, tmp_path):
     index = "cohort.json"
     assert (tmp_path / "first" / index).read_bytes() == (tmp_path / "again" / index).read_bytes()
     assert Cohort.open(tmp_path / "first").provenance["settings"]["num_healthy"] == 5
+
+
+def _content(cohort: Cohort) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(cohort.root)): path.read_bytes()
+        for path in cohort.root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.ray
+def test_one_cpu_gives_the_bytes_of_two(ray_cluster, tmp_path):
+    script = f"""
+import ray
+from pathlib import PosixPath
+from homnet_platform.simulate import SimulateConfig, simulate
+ray.init(address="local", num_cpus=1, log_to_driver=False)
+simulate({replace(SMALL, output=tmp_path / "one")!r})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    two = simulate(replace(SMALL, output=tmp_path / "two"))
+    assert _content(Cohort.open(tmp_path / "one")) == _content(two)
+
+
+@pytest.mark.ray
+def test_a_killed_run_continues_where_it_was(ray_cluster, tmp_path):
+    config = SimulateConfig(
+        output=tmp_path / "killed", num_healthy=240, num_patients=(0, 0, 0, 0), healthy_cells=5.0
+    )
+    people = ["--num-healthy", "240", "--num-patients", *"0000", "--healthy-cells", "5"]
+    process = subprocess.Popen(
+        [sys.executable, str(JOB), "--output", str(config.output), *people],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    staging = staging_of(config)
+    while len(list(staging.content.rglob("*.parquet"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not config.output.exists()
+    finished = {
+        path.relative_to(staging.content): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in staging.content.rglob("*.parquet")
+    }
+    assert 2 <= len(finished) < len(blocks(config))
+
+    continued = simulate(config)
+    for path, before in finished.items():
+        now = (config.output / path).stat()
+        assert (now.st_ino, now.st_mtime_ns) == before
+    undisturbed = simulate(replace(config, output=tmp_path / "undisturbed"))
+    assert _content(continued) == _content(undisturbed)
+    assert not staging.root.exists()
+
+
+@pytest.fixture
+def unfinished(ray_cluster, tmp_path, monkeypatch) -> SimulateConfig:
+    """A run that was interrupted when all files were there and nothing was published."""
+
+    def interrupt(staging: Staging) -> None:
+        raise KeyboardInterrupt
+
+    config = replace(SMALL, output=tmp_path / "unfinished")
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(config)
+    return config
+
+
+@pytest.mark.ray
+def test_a_file_that_was_cut_off_is_made_again(unfinished, tmp_path):
+    cut = min(staging_of(unfinished).content.rglob("*.parquet"))
+    os.truncate(cut, cut.stat().st_size // 2)
+    whole = simulate(replace(SMALL, output=tmp_path / "whole"))
+    assert _content(simulate(unfinished)) == _content(whole)
+
+
+@pytest.mark.ray
+def test_unfinished_work_with_other_settings_is_refused(unfinished):
+    with pytest.raises(DataError, match="unfinished work with other settings"):
+        simulate(replace(unfinished, seed=8))
+    assert simulate(unfinished).num_patients == 11
+
+
+@pytest.mark.ray
+def test_files_that_only_workers_see_are_named(ray_cluster, tmp_path, monkeypatch):
+    def elsewhere(num_blocks, work, **options):
+        entry = CohortFile("hospital=h/pairs-00000.parquet", "h", 1, ("p",), "0")
+        return [json.dumps(entry.__dict__)] * num_blocks
+
+    monkeypatch.setattr("homnet_platform.simulate.process_blocks", elsewhere)
+    with pytest.raises(CohortError, match=r"pairs-00000\.parquet.*storage that all nodes share"):
+        simulate(replace(SMALL, output=tmp_path / "cohort"))
+
+
+@pytest.mark.ray
+def test_storage_that_refuses_is_one_sentence(ray_cluster, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        simulate(replace(SMALL, output=tmp_path / "file" / "cohort"))

@@ -1,0 +1,50 @@
+"""Blocks of work that leave files: Ray Data spreads them, the driver gathers what to know of each.
+
+Only numbers and texts travel between the driver and the workers; the files go straight to storage.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+from tqdm import tqdm
+
+
+def process_blocks(
+    num_blocks: int, work: Callable[[int], tuple[int, str]], *, title: str, total: int, unit: str
+) -> list[str]:
+    """Does the work of every block, one CPU each, with a progress bar.
+
+    Args:
+        num_blocks: blocks ``0..num_blocks - 1``.
+        work: what to do with a block of that number, in any process of the cluster; gives the
+            units done and a text. Ray repeats it when its worker dies, so it must not mind what an
+            earlier attempt left.
+        title: of the bar.
+        total: units in all blocks, about.
+        unit: what the bar counts.
+
+    Returns:
+        The texts, in the order of the blocks, whichever was ready first.
+    """
+    data = ray.data.from_items(
+        [{"number": number} for number in range(num_blocks)], override_num_blocks=num_blocks
+    ).map_batches(partial(_process, work=work), batch_size=1, batch_format="numpy")
+    texts: dict[int, str] = {}
+    # A log file gets a line now and then, a terminal a moving bar.
+    interval_s = 0.5 if sys.stderr.isatty() else 10.0
+    with tqdm(total=total, desc=title, unit=unit, unit_scale=True, mininterval=interval_s) as bar:
+        for row in data.iter_rows():
+            texts[int(row["number"])] = str(row["text"])
+            bar.update(int(row["done"]))
+        bar.total = bar.n
+        bar.refresh()
+    return [texts[number] for number in range(num_blocks)]
+
+
+def _process(batch: Any, *, work: Callable[[int], tuple[int, str]]) -> dict[str, list[Any]]:
+    number = int(batch["number"][0])
+    done, text = work(number)
+    return {"number": [number], "done": [done], "text": [text]}

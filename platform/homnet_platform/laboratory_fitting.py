@@ -1,0 +1,81 @@
+"""Fits a laboratory to part of a hospital's people; simulated people are drawn all over Ray."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from homnet.checkpoint import patient_digests
+from homnet.cohort import Cohort
+from homnet.errors import ConfigError
+from homnet.simulator.fitting import FitConfig, fit_laboratory
+from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
+from homnet.split import TRAIN, SplitConfig, split_patients
+from homnet_platform.runtime import local_or_cluster
+
+
+@dataclass(frozen=True)
+class FitLaboratoryConfig:
+    """Whose chromosomes a laboratory is fitted to."""
+
+    cohort: Path
+    """Directory of a cohort that jobs/ingest.py made."""
+    hospital: str
+    """Hospital of the cohort whose laboratory it is."""
+    output: Path
+    """File of the laboratory; it is aggregated from the people's chromosomes, so it is theirs to
+    give away."""
+    share: float = 0.5
+    """Share of the hospital's people to fit; the others are left to judge the result."""
+    seed: int = 0
+    """Another seed chooses other people."""
+    fit: FitConfig = FitConfig()
+    """Effort."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0:
+            raise ConfigError(f"share is {self.share}; give a share above 0 and up to 1")
+
+
+def fit(config: FitLaboratoryConfig) -> FittedLaboratory:
+    """Fits and writes a laboratory.
+
+    Raises:
+        CohortError: there is no such cohort or hospital.
+        ConfigError: the file exists already.
+        DataError: there are too few people, or no normal pair of theirs.
+    """
+    if config.output.exists():
+        raise ConfigError(f"{config.output}: exists already; remove it or choose another --output")
+    cohort = Cohort.open(config.cohort).of_hospitals([config.hospital])
+    split = SplitConfig(validation=0.0, test=1.0 - config.share, seed=config.seed)
+    chosen = sorted(split_patients(cohort.patients, split)[TRAIN])
+    print(f"people to fit: {len(chosen)} of {cohort.num_patients} of {config.hospital}")
+    with local_or_cluster():
+        laboratory = fit_laboratory(
+            _rows(cohort, chosen), cohort.scale[config.hospital], config.fit, workers=ray_map
+        )
+    fitted = FittedLaboratory(laboratory, tuple(patient_digests(chosen)))
+    write_laboratory(config.output, fitted)
+    return fitted
+
+
+def ray_map(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+    """Like ``map``, each call in a task of its own; the values in the order of the arguments."""
+    shared = ray.put(function)
+    return list(ray.get([_call.remote(shared, argument) for argument in arguments]))
+
+
+@ray.remote
+def _call(function: Callable[[Any], Any], argument: Any) -> Any:
+    return function(argument)
+
+
+def _rows(cohort: Cohort, patients: list[str]) -> pa.Table:
+    """Rows of some of a cohort's people."""
+    table = cohort.read()
+    return table.filter(pc.is_in(table["patient_id"], pa.array(patients)))

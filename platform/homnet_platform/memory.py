@@ -1,0 +1,73 @@
+"""How much memory a job takes at most, over all of its processes."""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+_INTERVAL_S: Final = 0.5
+_PROC: Final = Path("/proc")
+
+
+class PeakMemory:
+    """Watches this process and its descendants while the body runs.
+
+    A Ray that the process started descends from it, with its workers and its object store; one that
+    it joined does not. Memory that processes share is counted once (proportional set size), which
+    only Linux tells.
+    """
+
+    def __init__(self) -> None:
+        self.peak_bytes: int | None = None
+        """The largest sum that was seen; None where the system does not tell."""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if not (_PROC / "self" / "smaps_rollup").is_file():
+            return
+        while True:
+            self.peak_bytes = max(self.peak_bytes or 0, tree_bytes(os.getpid()))
+            if self._done.wait(_INTERVAL_S):
+                return
+
+
+def tree_bytes(root: int) -> int:
+    """Proportional set size of a process and its descendants, bytes (Linux)."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            # The name, in brackets, may hold spaces and brackets itself.
+            fields = _read(entry / "stat").rpartition(")")[2].split()
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    total, waiting = 0, [root]
+    while waiting:
+        pid = waiting.pop()
+        waiting += children.get(pid, [])
+        for line in _read(_PROC / str(pid) / "smaps_rollup").splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+    return total
+
+
+def _read(path: Path) -> str:
+    """The text, or nothing when the process has ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import pytest
+
+from homnet.checkpoint import patient_digests
+from homnet.errors import CohortError, ConfigError
+from homnet.simulator.fitting import FitConfig
+from homnet.simulator.laboratory_file import read_laboratory
+from homnet_platform.laboratory_fitting import FitLaboratoryConfig, fit, ray_map
+from homnet_platform.simulate import SimulateConfig, simulate
+
+
+@pytest.fixture(scope="module")
+def cohort(ray_cluster, tmp_path_factory):
+    root = tmp_path_factory.mktemp("fitting")
+    return simulate(
+        SimulateConfig(
+            output=root / "cohort", num_healthy=8, num_patients=(0, 0, 0, 0), healthy_cells=2.0
+        )
+    )
+
+
+@pytest.mark.ray
+def test_values_come_in_the_order_of_the_arguments(ray_cluster):
+    assert ray_map(lambda x: x * x, range(7)) == [x * x for x in range(7)]
+
+
+@pytest.mark.ray
+def test_a_laboratory_is_fitted_to_half_of_the_people(cohort, tmp_path):
+    config = FitLaboratoryConfig(
+        cohort=cohort.root,
+        hospital="healthy-1",
+        output=tmp_path / "l.json",
+        fit=FitConfig(num_people=2, rounds=1, steps=1),
+    )
+    fitted = fit(config)
+    assert read_laboratory(config.output) == fitted
+    assert fitted.laboratory.bands is not None
+    assert len(fitted.patients) == 4
+    assert set(fitted.patients) < set(patient_digests(cohort.patients["healthy-1"]))
+    with pytest.raises(ConfigError, match="exists already"):
+        fit(config)
+
+
+@pytest.mark.ray
+def test_unknown_hospitals_and_shares(cohort, tmp_path):
+    config = FitLaboratoryConfig(cohort=cohort.root, hospital="h9", output=tmp_path / "l.json")
+    with pytest.raises(CohortError, match="no hospital 'h9'"):
+        fit(config)
+    with pytest.raises(ConfigError, match="share is 0"):
+        replace(config, share=0.0)
