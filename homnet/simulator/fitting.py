@@ -38,7 +38,7 @@ _FIXED: Final = frozenset(
 )
 """Settings that are known, or measured by themselves."""
 _PRIOR_SD: Final = 1.5
-"""Likely deviation of a setting's logarithm from its default."""
+"""Likely deviation of a setting's logarithm from where a round of fitting began."""
 _END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
 """Distances from the tips at which the variation is matched."""
 _CONDENSATION_SD: Final = 0.105

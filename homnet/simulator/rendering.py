@@ -242,11 +242,11 @@ def _stain(
     at_L = np.arange(SEQUENCE_LENGTH, dtype=np.float32) / np.float32(laboratory.samples_per_px)
     last_NP1 = ((total_NP[..., None] - 1) / laboratory.samples_per_px).astype(np.float32)
     fade_NPL, edge_NPL, uneven_NPL = (np.zeros_like(shared_NPL) for _ in range(3))
-    alone = (*each_NP, 1)
-    shift_NPL = _smooth_noise(generator, alone, TEXTURE_KNOTS[-1], laboratory.shift_px)[:, :, 0]
+    each_NP1 = (*each_NP, 1)
+    shift_NPL = _smooth_noise(generator, each_NP1, TEXTURE_KNOTS[-1], laboratory.shift_px)[:, :, 0]
     for from_end_NPL in (at_L, np.abs(last_NP1 - at_L)):
         edge_NP1, uneven_NP1, spread_NP1, beyond_NP1 = (
-            _normal(generator, (*each_NP, 1), sd)
+            _normal(generator, each_NP1, sd)
             for sd in (
                 laboratory.edge_sd,
                 laboratory.uneven_edge,
@@ -264,7 +264,7 @@ def _stain(
     differ_NPL = shift_NPL * np.gradient(shared_NPL, axis=-1) * laboratory.samples_per_px
     differ_NPL *= 1 - fade_NPL
     differ_NPL += uneven_NPL
-    differ_NPL += _normal(generator, alone, laboratory.chromatid_offset / np.sqrt(2))
+    differ_NPL += _normal(generator, each_NP1, laboratory.chromatid_offset / np.sqrt(2))
 
     darkness_NPCL = np.zeros((*each_NPC, SEQUENCE_LENGTH), np.float32)
     for scale, knot in enumerate(TEXTURE_KNOTS):
