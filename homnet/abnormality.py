@@ -331,6 +331,10 @@ class EventTensors:
             }
         )
 
+    def take(self, index: Any) -> Self:
+        """Some of the bags, by slice or by a tensor of numbers on the same device."""
+        return replace(self, **{name: value[index] for name, value in vars(self).items()})
+
 
 def apply_events(
     bank_NPCL: torch.Tensor, row_BK: torch.Tensor, events: EventTensors

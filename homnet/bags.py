@@ -120,10 +120,10 @@ class Bags:
         )
 
     def describe(self, bank: PairBank) -> pd.DataFrame:
-        """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and its truth.
+        """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and the truth.
 
-        ``abnormal`` and ``kind`` are those of the cohort: a bag is abnormal if one of its pairs is,
-        and of kind "unspecified" where the cohort does not say which.
+        ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort: a bag is abnormal if one of
+        its pairs is, and of kind "unspecified" where the cohort does not say which.
         """
         members = bank.frame.iloc[self.row_BK[self.mask_BK]]
         bag = np.nonzero(self.mask_BK)[0]
@@ -141,6 +141,7 @@ class Bags:
                     groups["band"].median().astype(int).to_numpy()
                 ],
                 "abnormal": groups["abnormal"].any(),
+                "size_mb": groups["size_mb"].max(),
             }
         )
         described["kind"] = kind.reindex(described.index).fillna("unspecified")

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from homnet.abnormality import KINDS, EventConfig, Events, EventTensors, apply_events, draw_events
 from homnet.bags import BagConfig, Bags, PairBank, draw_bags
+from homnet.bands import FINEST_LEVEL, band_table
+from homnet.chromosomes import CHROMOSOMES
 from homnet.seeding import generator
 
 
@@ -27,6 +31,23 @@ class Epoch:
 
     def __len__(self) -> int:
         return len(self.bags)
+
+    def describe(self, bank: PairBank) -> pd.DataFrame:
+        """One line per bag as of :meth:`homnet.bags.Bags.describe`, with this epoch's labels.
+
+        ``event_fraction`` is the size of an artificial event as a share of the chromosome;
+        ``size_mb`` that share in megabases, or what the cohort says.
+        """
+        frame = self.bags.describe(bank)
+        frame["abnormal"], frame["kind"] = self.label_B, self.kind_B
+        frame["event_fraction"] = np.nan
+        if self.events is not None:
+            table = band_table(FINEST_LEVEL)
+            type_mb = np.array([table[name].length_bp / 1e6 for name in CHROMOSOMES])
+            frame["event_fraction"] = self.events.fraction_B
+            frame["size_mb"] = self.events.fraction_B * type_mb[self.bags.chromosome_B]
+        frame.loc[~frame["abnormal"], ["event_fraction", "size_mb"]] = np.nan
+        return frame
 
 
 def draw_epoch(
@@ -78,27 +99,47 @@ class DeviceBank:
         self.bank = bank
         self.device = torch.device(device)
         # Copies: a bank's bytes may be a read-only view of shared memory.
-        self._level_N = torch.tensor(bank.frame["band"].to_numpy(), device=self.device)
-        self._pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
+        self.level_N = torch.tensor(bank.frame["band"].to_numpy(), device=self.device)
+        self.pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
 
-    def batch(self, epoch: Epoch, index: slice | NDArray[np.int64]) -> Batch:
-        """Assembles some bags of an epoch."""
-        bags = epoch.bags.take(index)
-        row_BK = torch.as_tensor(bags.row_BK).to(self.device)
-        if epoch.events is None:
-            x_BKPCL = self._pair_NPCL[row_BK]
-        else:
-            events = EventTensors.of(epoch.events.take(index), self.device)
-            x_BKPCL = apply_events(self._pair_NPCL, row_BK, events)
+    def load(self, epoch: Epoch) -> "LoadedEpoch":
+        """Puts the bags of an epoch on the device; after that a batch needs nothing of the host."""
+        return LoadedEpoch(self, epoch)
+
+
+class LoadedEpoch:
+    """The bags of an epoch on the device of their bank."""
+
+    def __init__(self, bank: DeviceBank, epoch: Epoch) -> None:
+        self._bank = bank
+        bags, device = epoch.bags, bank.device
+        self._row_BK = torch.tensor(bags.row_BK, device=device)
+        self._mask_BK = torch.tensor(bags.mask_BK, device=device)
+        self._chromosome_B = torch.tensor(bags.chromosome_B, device=device)
+        self._label_B = torch.tensor(epoch.label_B, dtype=torch.float32, device=device)
+        self._events = None if epoch.events is None else EventTensors.of(epoch.events, device)
+
+    def __len__(self) -> int:
+        return len(self._row_BK)
+
+    def batch(self, index: slice | NDArray[np.int64]) -> Batch:
+        """Assembles some of the bags."""
+        chosen: Any = (
+            index if isinstance(index, slice) else torch.as_tensor(index).to(self._bank.device)
+        )
+        row_BK = self._row_BK[chosen]
+        pair_NPCL = self._bank.pair_NPCL
         return Batch(
-            x_BKPCL=x_BKPCL,
-            mask_BK=torch.as_tensor(bags.mask_BK).to(self.device),
-            chromosome_B=torch.as_tensor(bags.chromosome_B).to(self.device),
-            level_BK=self._level_N[row_BK],
-            label_B=torch.tensor(epoch.label_B[index], dtype=torch.float32, device=self.device),
+            x_BKPCL=pair_NPCL[row_BK]
+            if self._events is None
+            else apply_events(pair_NPCL, row_BK, self._events.take(chosen)),
+            mask_BK=self._mask_BK[chosen],
+            chromosome_B=self._chromosome_B[chosen],
+            level_BK=self._bank.level_N[row_BK],
+            label_B=self._label_B[chosen],
         )
 
-    def batches(self, epoch: Epoch, batch_size: int) -> Iterator[Batch]:
-        """All bags of an epoch in order."""
-        for start in range(0, len(epoch), batch_size):
-            yield self.batch(epoch, slice(start, start + batch_size))
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All bags in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(slice(start, start + batch_size))

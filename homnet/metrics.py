@@ -31,8 +31,14 @@ from homnet.scores import SHAM, check_scores
 SPECIFICITY: Final = 0.99
 """Specificity at which sensitivity is stated: one false call in a hundred normal bags."""
 
-EVENT_SIZES: Final = (0.0, 0.1, 0.2, 0.4)
-"""Lower ends of the classes of event size, as shares of the chromosome."""
+DETECTION_SPECIFICITY: Final = 0.999
+"""Specificity of the detection limit: with 23 bags to a patient, one false call in 43 patients."""
+
+EVENT_SIZES_MB: Final = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+"""Lower ends of the classes of event size, megabases."""
+
+EVENT_SIZES_PERCENT: Final = (0.0, 10.0, 20.0, 40.0)
+"""Lower ends of the classes of event size, in per cent of the chromosome."""
 
 NUM_CALIBRATION_BINS: Final = 10
 
@@ -57,7 +63,9 @@ def evaluate(
         ``thresholds`` by hospital, and the scopes ``overall``, ``hospitals`` and
         ``chromosome_groups`` (Denver groups). A scope has counts, ``prevalence`` (what PR-AUC is
         without skill), ``metrics``, ``kinds`` (each against all normal bags of the scope),
-        ``kind_balanced_auc`` (mean over kinds), ``event_sizes`` and ``seam_control``. An estimate
+        ``kind_balanced_auc`` (mean over kinds), ``event_sizes`` (shares of the chromosome),
+        ``event_sizes_mb`` (the detection limit: ``detection`` is the sensitivity at 99.9 %
+        specificity) and ``seam_control``. An estimate
         is value, low, high (95 %), num_replicates and num_degenerate. Metrics of a scope without
         both classes are None.
 
@@ -89,6 +97,39 @@ def evaluate(
             if (group_of == group).any()
         },
     }
+
+
+def hospital_samples(
+    scores: pd.DataFrame | pa.Table, *, seed: int, num_bootstrap: int
+) -> dict[str, dict[str, Floats]]:
+    """AUC and F1 of each hospital on the test bags (first) and on each replicate.
+
+    Replicates of one seed draw the same people whatever the model, so that values of several
+    models, or of several runs of one, can be averaged and compared replicate by replicate.
+
+    Returns:
+        By hospital and metric: (1 + replicates,).
+
+    Raises:
+        DataError: as :func:`evaluate`.
+    """
+    frame = check_scores(scores)
+    frame = frame[frame["kind"] != SHAM]
+    test = frame[frame["split"] == "test"].copy()
+    _require_both_classes(test, "test", "no metric can be computed")
+    hospitals = sorted(test["hospital"].unique())
+    thresholds = _thresholds(frame[frame["split"] == "validation"], hospitals)
+    chosen = {name: entry["threshold"] for name, entry in thresholds.items()}
+    test["called"] = test["score"] >= test["hospital"].map(chosen)
+    test = test.sort_values("score", kind="stable")
+    found = {}
+    for name in hospitals:
+        own = test[test["hospital"] == name].reset_index(drop=True)
+        normal, abnormal = np.zeros(len(own), bool), own["abnormal"].to_numpy()
+        rng = np.random.default_rng(seed)
+        samples = _samples(own, abnormal, normal, {}, num_bootstrap, rng)
+        found[str(name)] = {metric: samples[metric] for metric in ("auc", "f1")}
+    return found
 
 
 def threshold_for_f1(validation: pd.DataFrame) -> float:
@@ -177,7 +218,8 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
     events = test[abnormal]
     groups: dict[str, dict[str, NDArray[np.bool_]]] = {
         "kinds": {kind: (events["kind"] == kind).to_numpy() for kind in _sorted(events["kind"])},
-        "event_sizes": _event_sizes(events["event_fraction"].to_numpy()),
+        "event_sizes": _size_classes(100 * events["event_fraction"], EVENT_SIZES_PERCENT, "%"),
+        "event_sizes_mb": _size_classes(events["size_mb"], EVENT_SIZES_MB, "Mb"),
     }
     samples = _samples(test, abnormal, sham, groups, num_bootstrap, rng)
     # Both sides must have people enough, whatever the metric.
@@ -205,6 +247,8 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
                 "auc": estimated((table, name, "auc"), events[mask]),
                 "recall": estimated((table, name, "recall"), events[mask]),
                 "sensitivity": estimated((table, name, "sensitivity"), events[mask]),
+                "detection": estimated((table, name, "detection"), events[mask]),
+                "median_mb": _median(events["size_mb"][mask]),
             }
             for name, mask in masks.items()
             if not one_class
@@ -245,8 +289,14 @@ def _samples(
     for weights in (itself, *bootstrap_weights(people_NK, num_people, num_bootstrap, rng)):
         of_abnormal, of_normal = weights[:, abnormal], weights[:, normal]
         ranks = rank(of_abnormal, of_normal, scores[abnormal], scores[normal])
-        detected = (ranks.false_positive_rate <= 1 - SPECIFICITY + _ROUNDING).astype(float)
-        detected[np.isnan(ranks.false_positive_rate)] = np.nan
+        detected, detected_999 = (
+            np.where(
+                np.isnan(ranks.false_positive_rate),
+                np.nan,
+                ranks.false_positive_rate <= 1 - specificity + _ROUNDING,
+            )
+            for specificity in (SPECIFICITY, DETECTION_SPECIFICITY)
+        )
         caught = of_abnormal @ called[abnormal]
         alarms = of_normal @ called[normal]
         num_abnormal, num_normal = of_abnormal.sum(axis=1), of_normal.sum(axis=1)
@@ -267,21 +317,29 @@ def _samples(
                 add((table, name, "auc"), weighted_mean(ranks.placement[:, mask], part))
                 add((table, name, "recall"), hits * one_class)
                 add((table, name, "sensitivity"), weighted_mean(detected[:, mask], part))
+                add((table, name, "detection"), weighted_mean(detected_999[:, mask], part))
         if sham.any():
             seam = rank(weights[:, sham], of_normal, scores[sham], scores[normal])
             add(("seam", "auc"), weighted_mean(seam.placement, weights[:, sham]))
     return {name: np.concatenate(values) for name, values in collected.items()}
 
 
-def _event_sizes(fractions: Floats) -> dict[str, NDArray[np.bool_]]:
+def _size_classes(
+    sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
+) -> dict[str, NDArray[np.bool_]]:
     """Masks of the non-empty classes of event size; events of unknown size are in none."""
     masks = {}
-    for low, high in zip(EVENT_SIZES, (*EVENT_SIZES[1:], np.inf), strict=True):
-        upper = f"to {100 * high:.0f} %" if np.isfinite(high) else "% and more"
-        mask = (fractions >= low) & (fractions < high)
+    for low, high in zip(lower_ends, (*lower_ends[1:], np.inf), strict=True):
+        upper = f"to {high:.0f} {unit}" if np.isfinite(high) else f"{unit} and more"
+        mask = ((sizes >= low) & (sizes < high)).to_numpy()
         if mask.any():
-            masks[f"{100 * low:.0f} {upper}"] = mask
+            masks[f"{low:.0f} {upper}"] = mask
     return masks
+
+
+def _median(values: "pd.Series[float]") -> float | None:
+    known = values.dropna()
+    return float(known.median()) if len(known) else None
 
 
 def _counts(frame: pd.DataFrame) -> dict[str, int]:

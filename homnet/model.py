@@ -36,6 +36,13 @@ class HomNetConfig:
     attention: Literal["softmax", "ratio"] = "softmax"
     """Weights of Eq. 6: softmax of the similarities, or the paper's raw ratio, whose denominator
     can be near zero."""
+    alignment: Literal["attention", "mlp", "convolution"] = "attention"
+    """What finds the partner's region for each region: attention over all of them (Eq. 5 and 6),
+    or, as the paper's Table 4 has it without alignment, a perceptron on the partner's region at the
+    same place, or a convolution over that region and its two neighbours."""
+    homologs: Literal["pair", "single"] = "pair"
+    """Whether a homolog is compared with its partner, or judged by itself: then Eq. 5-7 compare it
+    with itself, and a bag holds its 2K chromosomes one by one (the paper's "w/o Pair")."""
     view: Literal["absolute", "stretched"] = "absolute"
     """What regions are cut from: the sequence at its physical scale (the paper), or the chromosome
     stretched to one length, which puts band after band at one place in every cell. The lengths
@@ -54,11 +61,6 @@ class HomNetConfig:
     """LayerNorm before each alignment, and a residual path around it."""
     symmetric: bool = False
     """Average H' (Eq. 8) over both orders of the homologs: then swapping them changes nothing."""
-    bag_pooling: Literal["sum", "mean"] = "sum"
-    """Eq. 10 sums over cells; the mean keeps the scale of scores when K varies."""
-    bag_hidden: int = 0
-    """Width of a hidden layer in W_bag of Eq. 10, which then also knows the chromosome type; 0 is
-    the paper's single linear map."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
@@ -69,7 +71,10 @@ class HomNetConfig:
             )
         if self.num_alignments < 1:
             raise ConfigError(f"num_alignments must be at least 1, got {self.num_alignments}")
-
+        if self.homologs == "single" and (self.partner or self.symmetric):
+            raise ConfigError(
+                "homologs='single' knows no partner; set partner and symmetric to False"
+            )
         if self.template and not (self.standardise and self.view == "stretched"):
             raise ConfigError(
                 "template needs view='stretched' and standardise=True: else places differ"
@@ -131,37 +136,38 @@ class CMSBlock(nn.Module):
         x_BKPCL = torch.cat(channels, dim=3) if len(channels) > 1 else x_BKPCL
         missing = self.num_regions * self.region_length - x_BKPCL.shape[-1]
         regions_BKPCMX = F.pad(x_BKPCL, (0, missing)).unflatten(-1, (self.num_regions, -1))
+        # Regions are cut out as bytes, where that is possible: a quarter of the memory to move.
+        patch_BKPMX = _unit(regions_BKPCMX.transpose(-3, -2).flatten(-2))
         info_BKPMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
             num_bags, num_cells, 1, self.num_regions, -1
         )
-        r_BKPMD = info_BKPMD + self.merge(regions_BKPCMX.transpose(-3, -2).flatten(-2))
+        r_BKPMD = info_BKPMD + self.merge(patch_BKPMX)
         r_BKPMD = self.local(r_BKPMD) + r_BKPMD
         across: torch.Tensor = self.across(r_BKPMD.transpose(-1, -2)).transpose(-1, -2) + r_BKPMD
         return across
 
 
-class Alignment(nn.Module):
-    """Aligns each region with the partner's regions and takes the difference (equations 5-7)."""
+class Attention(nn.Module):
+    """Finds for each region what fits it among the partner's regions (equations 5 and 6)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.ratio = config.attention == "ratio"
-        self.norm = nn.LayerNorm(config.width) if config.normalise_regions else None
+        self.swap = config.homologs == "pair"
         self.query = nn.Linear(config.width, config.width, bias=False)
         self.key = nn.Linear(config.width, config.width, bias=False)
         self.value = nn.Linear(config.width, config.width, bias=False)
         self.head = nn.Linear(config.width, config.width, bias=False)
-        self.difference = nn.Linear(config.width, config.width)
 
     def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
-        """Gives the difference features (B, K, P, M, D) of both homologs."""
-        residual = r_BKPMD if self.norm is not None else None
-        r_BKPMD = r_BKPMD if self.norm is None else self.norm(r_BKPMD)
-        partner_BKPMD = r_BKPMD.flip(2)
-        q = self._heads(self.query(r_BKPMD))
-        k = self._heads(self.key(partner_BKPMD))
-        v = self._heads(self.value(partner_BKPMD))
+        """Gives the partner's features aligned with each region (B, K, P, M, D)."""
+        # One product for all three; the partner is swapped in afterwards, as a view of its heads.
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+        q, k, v = F.linear(r_BKPMD, weight).chunk(3, dim=-1)
+        if self.swap:
+            k, v = k.flip(2), v.flip(2)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
         if self.ratio:
             a = q @ k.transpose(-1, -2) / k.shape[-1] ** 0.5
             total = a.sum(dim=-1, keepdim=True)
@@ -170,16 +176,55 @@ class Alignment(nn.Module):
             aligned = a @ v / total
         else:
             aligned = F.scaled_dot_product_attention(q, k, v)
-        aligned_BKPMD = aligned.transpose(-3, -2).reshape(r_BKPMD.shape)
-        difference: torch.Tensor = self.difference(r_BKPMD + self.head(aligned_BKPMD))
-        return difference if residual is None else F.gelu(difference) + residual
+        aligned_BKPMD: torch.Tensor = self.head(aligned.transpose(-3, -2).reshape(r_BKPMD.shape))
+        return aligned_BKPMD
 
     def _heads(self, x_BKPMD: torch.Tensor) -> torch.Tensor:
         # Four dimensions, not five: the fused kernels take no more.
-        num_bags, num_cells, num_homologs, num_regions, _ = x_BKPMD.shape
-        return x_BKPMD.reshape(
-            num_bags * num_cells * num_homologs, num_regions, self.num_heads, -1
-        ).transpose(1, 2)
+        heads: torch.Tensor = x_BKPMD.flatten(0, 2).unflatten(-1, (self.num_heads, -1))
+        return heads.transpose(1, 2)
+
+
+class Neighbours(nn.Module):
+    """What replaces attention in Table 4: the partner's region at the same place, or around it."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.swap = config.homologs == "pair"
+        reach = 1 if config.alignment == "convolution" else 0
+        width = config.width
+        self.mix = nn.Sequential(
+            nn.Conv1d(2 * width, 2 * width, 2 * reach + 1, padding=reach),
+            nn.ReLU(),
+            nn.Conv1d(2 * width, width, 2 * reach + 1, padding=reach),
+        )
+
+    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
+        """Gives what was found of the partner for each region (B, K, P, M, D)."""
+        partner_BKPMD = r_BKPMD.flip(2) if self.swap else r_BKPMD
+        both = torch.cat([r_BKPMD, partner_BKPMD], dim=-1).flatten(0, 2).transpose(-1, -2)
+        mixed: torch.Tensor = self.mix(both).transpose(-1, -2).reshape(r_BKPMD.shape)
+        return mixed
+
+
+class Alignment(nn.Module):
+    """Aligns each region with the partner's regions and takes the difference (equations 5-7)."""
+
+    def __init__(self, config: HomNetConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width) if config.normalise_regions else None
+        self.align = Attention(config) if config.alignment == "attention" else Neighbours(config)
+        self.difference = nn.Linear(config.width, config.width)
+
+    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
+        """Gives the difference features (B, K, P, M, D) of both homologs."""
+        if self.norm is None:
+            plain: torch.Tensor = self.difference(r_BKPMD + self.align(r_BKPMD))
+            return plain
+        normed_BKPMD = self.norm(r_BKPMD)
+        difference = self.difference(normed_BKPMD + self.align(normed_BKPMD))
+        residual: torch.Tensor = F.gelu(difference) + r_BKPMD
+        return residual
 
 
 class HomBlock(nn.Module):
@@ -188,19 +233,29 @@ class HomBlock(nn.Module):
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
         self.alignments = nn.ModuleList(Alignment(config) for _ in range(config.num_alignments))
+        self.single = config.homologs == "single"
         self.symmetric = config.symmetric
-        flat = 2 * config.num_regions * config.width
+        num_homologs = 1 if self.single else 2
+        flat = num_homologs * config.num_regions * config.width
         self.pair = nn.Linear(flat, config.pair_width)
+        # The lengths, and between two homologs their difference with and without its sign.
+        num_lengths = 1 if self.single else 4
         self.length = (
-            nn.Linear(4, config.pair_width, bias=False) if config.view == "stretched" else None
+            nn.Linear(num_lengths, config.pair_width, bias=False)
+            if config.view == "stretched"
+            else None
         )
 
     def forward(
         self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Gives the pair representation H' (B, K, E)."""
+        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs."""
         for alignment in self.alignments:
             r_BKPMD = alignment(r_BKPMD)
+        if self.single:
+            r_BKPMD = r_BKPMD.flatten(1, 2).unsqueeze(2)
+            if log_length_BKP is not None:
+                log_length_BKP = log_length_BKP.flatten(1).unsqueeze(2)
         pair_BKE = self._pair(r_BKPMD, log_length_BKP)
         if self.symmetric:
             swapped = None if log_length_BKP is None else log_length_BKP.flip(2)
@@ -210,10 +265,14 @@ class HomBlock(nn.Module):
     def _pair(self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
         pair_BKE: torch.Tensor = self.pair(r_BKPMD.flatten(2))
         if self.length is not None and log_length_BKP is not None:
-            difference_BK1 = log_length_BKP[..., :1] - log_length_BKP[..., 1:]
-            # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
-            evidence = [log_length_BKP, 10 * difference_BK1, 10 * difference_BK1.abs()]
-            pair_BKE = pair_BKE + self.length(torch.cat(evidence, dim=-1))
+            evidence = log_length_BKP
+            if not self.single:
+                difference_BK1 = log_length_BKP[..., :1] - log_length_BKP[..., 1:]
+                # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
+                evidence = torch.cat(
+                    [log_length_BKP, 10 * difference_BK1, 10 * difference_BK1.abs()], dim=-1
+                )
+            pair_BKE = pair_BKE + self.length(evidence)
         return F.relu(pair_BKE)
 
 
@@ -222,26 +281,16 @@ class BagBlock(nn.Module):
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
-        width, hidden = config.pair_width, config.bag_hidden
+        width = config.pair_width
         self.weight = nn.Sequential(
             nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, 1)
         )
-        self.mean = config.bag_pooling == "mean"
-        self.info_type = nn.Embedding(NUM_TYPES, hidden) if hidden else None
-        self.hidden = nn.Linear(width, hidden) if hidden else None
-        self.bag = nn.Linear(hidden or width, 1)
+        self.bag = nn.Linear(width, 1)
 
-    def forward(
-        self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
         """Gives logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
         weight_BK = torch.sigmoid(self.weight(pair_BKE)).squeeze(-1) * mask_BK
-        bag_BE = (weight_BK[..., None] * pair_BKE).sum(dim=1)
-        if self.mean:
-            bag_BE = bag_BE / mask_BK.sum(dim=1, keepdim=True)
-        if self.hidden is not None and self.info_type is not None:
-            bag_BE = F.relu(self.hidden(bag_BE) + self.info_type(chromosome_B))
-        logit: torch.Tensor = self.bag(bag_BE).squeeze(-1)
+        logit: torch.Tensor = self.bag((weight_BK[:, None] @ pair_BKE).squeeze(1)).squeeze(-1)
         return logit
 
 
@@ -275,15 +324,20 @@ class HomNet(nn.Module):
         """
         x_BKPCL, log_length_BKP = self._view(x_BKPCL)
         r_BKPMD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        logit: torch.Tensor = self.bag(self.hom(r_BKPMD, log_length_BKP), mask_BK, chromosome_B)
+        pair_BKE = self.hom(r_BKPMD, log_length_BKP)
+        if self.hom.single:
+            mask_BK = mask_BK.repeat_interleave(2, dim=1)
+        logit: torch.Tensor = self.bag(pair_BKE, mask_BK)
         return logit
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        log_length_BKP = None
-        if self.config.view == "stretched":
-            x_BKPCL, log_length_BKP = stretch(x_BKPCL, self.config.stretched_length)
-        x_BKPCL = x_BKPCL.float() / 255
-        return (standardise(x_BKPCL) if self.config.standardise else x_BKPCL), log_length_BKP
+        config, log_length_BKP = self.config, None
+        if config.view == "stretched":
+            x_BKPCL, log_length_BKP = stretch(x_BKPCL, config.stretched_length)
+            x_BKPCL = x_BKPCL / 255
+        elif config.standardise or config.partner or x_BKPCL.is_floating_point():
+            x_BKPCL = x_BKPCL.float() / 255
+        return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
 
     @torch.no_grad()
     def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
@@ -362,8 +416,6 @@ def best_form(merge_range: int = 16) -> HomNetConfig:
         partner=True,
         normalise_regions=True,
         symmetric=True,
-        bag_pooling="mean",
-        bag_hidden=64,
     )
 
 
@@ -385,6 +437,11 @@ def flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
         with FlopCounterMode(display=False) as counter:
             model(*bag)
     return int(counter.get_total_flops())
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    """Grey levels as shares of 255; what is a share or standardised already stays as it is."""
+    return x if x.is_floating_point() else x.float() / 255
 
 
 def _mlp(width: int) -> nn.Sequential:

@@ -59,7 +59,7 @@ class Predictor:
         self, bank: DeviceBank, epoch: Epoch, batch_size: int = 512
     ) -> NDArray[np.float64]:
         """Uncalibrated logits of all bags of an epoch."""
-        return np.concatenate([self.logits(b) for b in bank.batches(epoch, batch_size)])
+        return np.concatenate([self.logits(b) for b in bank.load(epoch).batches(batch_size)])
 
     def probabilities(self, logit_B: NDArray[np.float64], hospital: str) -> NDArray[np.float64]:
         """Calibrated probabilities of abnormality for one hospital."""

@@ -12,6 +12,7 @@ band_level      int                  median over its pairs
 kind            string               ``"normal"``, ``"sham"`` or what the abnormality is
 abnormal        bool                 label; a normal variant has a kind and is not abnormal
 event_fraction  float or null        size of the event as a share of the chromosome
+size_mb         float or null        size of the event, megabases
 score           float                probability of an abnormality, 0..1
 split           string               ``"validation"`` or ``"test"``
 =============== ==================== ==========================================================
@@ -37,9 +38,12 @@ SCORE_COLUMNS: Final = (
     "kind",
     "abnormal",
     "event_fraction",
+    "size_mb",
     "score",
     "split",
 )
+_SIZES: Final = ("event_fraction", "size_mb")
+"""Columns that may be empty."""
 SPLITS: Final = ("validation", "test")
 NORMAL: Final = "normal"
 SHAM: Final = "sham"
@@ -80,7 +84,7 @@ def check_scores(scores: pd.DataFrame | pa.Table) -> pd.DataFrame:
     if frame.empty:
         raise DataError("The table of scores has no rows; evaluate the model on some bags first.")
     for name in SCORE_COLUMNS:
-        if name != "event_fraction":
+        if name not in _SIZES:
             _refuse(frame, name, frame[name].isna(), "is empty")
     score = pd.to_numeric(frame["score"], errors="coerce")
     _refuse(frame, "score", ~score.between(0, 1), "is not a probability between 0 and 1")
@@ -91,8 +95,8 @@ def check_scores(scores: pd.DataFrame | pa.Table) -> pd.DataFrame:
     abnormal = frame["abnormal"].astype(bool)
     contradictory = frame["kind"].isin([NORMAL, SHAM]) & abnormal
     _refuse(frame, "kind", contradictory, "is the kind of a normal bag, but the bag is abnormal")
-    fraction = pd.to_numeric(frame["event_fraction"], errors="coerce")
-    frame = frame.assign(score=score.astype(float), abnormal=abnormal, event_fraction=fraction)
+    sizes = {name: pd.to_numeric(frame[name], errors="coerce") for name in _SIZES}
+    frame = frame.assign(score=score.astype(float), abnormal=abnormal, **sizes)
     people = {
         split: {name for bag in frame["patients"][frame["split"] == split] for name in bag}
         for split in SPLITS

@@ -34,6 +34,8 @@ class TrainingConfig:
     """Decoupled weight decay on matrices (0 is Adam, as in the paper; above it is AdamW)."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of matrix products while training; weights, sums and validation stay float32."""
     averaging: float = 0.0
     """Decay of an exponential moving average of the weights, which is then what is validated and
     kept; 0 keeps the weights themselves."""
@@ -93,7 +95,8 @@ def train_step(
     learning_rate: float,
     clip_norm: float,
     loss_scale: float,
-) -> float:
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> torch.Tensor:
     """One step on one worker's part of a global batch.
 
     Args:
@@ -104,19 +107,22 @@ def train_step(
         clip_norm: see :class:`TrainingConfig`.
         loss_scale: workers / bags of the global batch: gradients are averaged over workers, so
             this makes them the mean over the global batch however it was cut.
+        precision: of the matrix products.
 
     Returns:
-        The summed loss of this worker's bags (Eq. 11, binary cross-entropy).
+        The summed loss of this worker's bags (Eq. 11, binary cross-entropy), on its device.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
-    loss = F.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
+    device = batch.x_BKPCL.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+    loss = F.binary_cross_entropy_with_logits(logit_B.float(), batch.label_B, reduction="sum")
     optimizer.zero_grad(set_to_none=True)
     (loss * loss_scale).backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 @dataclass

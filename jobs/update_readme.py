@@ -12,7 +12,7 @@ from typing import Any
 
 from homnet.errors import DataError
 from homnet.realism.tables import realism_summary
-from homnet.report import tables_markdown
+from homnet.report import ablation_markdown, tables_markdown
 from homnet.results import read_result
 from homnet_platform.job import run_job
 
@@ -51,6 +51,8 @@ def _tables(figures: Mapping[str, Any]) -> str:
     """Whatever tables a result has."""
     if "evaluation" in figures:
         return tables_markdown(figures["evaluation"])
+    if "ablation" in figures:
+        return ablation_markdown(figures["ablation"])
     if "bytes_on_disk" in figures:
         return _simulation_table(figures)
     return realism_summary(figures)

@@ -3,11 +3,12 @@
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.summary import draw_examples, summarise_cohort
-from homnet.report.tables import tables_markdown
+from homnet.report.tables import ablation_markdown, tables_markdown
 
 __all__ = [
     "Example",
     "Report",
+    "ablation_markdown",
     "draw_examples",
     "summarise_cohort",
     "tables_markdown",

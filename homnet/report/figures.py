@@ -122,6 +122,28 @@ def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
 
 
 @mpl.rc_context(_STYLE)
+def detection_figure(evaluation: Mapping[str, Any]) -> bytes:
+    """Sensitivity at 99.9 % specificity against the size of the event, as SVG."""
+    rows = evaluation["overall"]["event_sizes_mb"].values()
+    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    size_mb = [row["median_mb"] for row in rows]
+    found = [row["detection"]["value"] for row in rows]
+    for x, row in zip(size_mb, rows, strict=True):
+        if row["detection"]["low"] is not None:
+            ends = [row["detection"]["low"], row["detection"]["high"]]
+            axes.plot([x, x], ends, color=COLOURS[0], lw=2, alpha=0.5)
+    axes.plot(size_mb, found, "o-", color=COLOURS[0])
+    axes.set(xscale="log", ylim=(-0.02, 1.02))
+    axes.set_xlabel("Size of the event, Mb (median of its class)")
+    axes.set_ylabel("Share of abnormal bags found")
+    axes.set_xticks(size_mb, [f"{x:.0f}" for x in size_mb], minor=False)
+    axes.minorticks_off()
+    axes.grid()
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
 def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
     """Scores of normal and abnormal test bags per hospital, with the threshold, as SVG."""
     test = scores[scores["split"] == "test"]

@@ -128,6 +128,8 @@ def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
         "kinds": _uri(figures.kinds_figure(evaluation), "svg+xml"),
         "histogram": _uri(figures.score_histogram(scores, evaluation), "svg+xml"),
     }
+    if evaluation["overall"].get("event_sizes_mb"):
+        drawn["detection"] = _uri(figures.detection_figure(evaluation), "svg+xml")
     if any(report.histories.values()):
         drawn["training"] = _uri(figures.training_figure(report.histories), "svg+xml")
     if report.examples:

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 ALL_HOSPITALS: Final = "all hospitals"
 ABSENT: Final = "n/a"
+LENGTH_PRESERVING: Final = frozenset({"inversion", "replacement"})
+"""Kinds that change no length: the hard ones."""
 
 
 def number(value: float | None) -> str:
@@ -92,8 +94,45 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
         name = "seam control (sham; 0.5 is ideal)"
         kinds.append((name, cell(seam["auc"]), "", seam["num_people"], seam["num_bags"]))
     by_kind = _markdown(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
-    note = "In brackets: 95 % intervals by patient bootstrap."
-    return f"{headline}\n\n{by_kind}\n\n{note}\n"
+    kept = sorted(LENGTH_PRESERVING & overall["kinds"].keys())
+    by_cells = [
+        (
+            num_cells,
+            *(cell(metric(scope, name)) for name in ("auc", "f1", "sensitivity")),
+            *(cell(scope["kinds"][kind]["auc"]) for kind in kept),
+        )
+        for num_cells, scope in evaluation.get("by_cells", {}).items()
+    ]
+    by_size = [
+        (size, cell(row["auc"]), cell(row["detection"]), row["num_people"], row["num_bags"])
+        for size, row in overall.get("event_sizes_mb", {}).items()
+    ]
+    tables = [headline, by_kind]
+    if by_cells:
+        heads = ("Pairs per bag", "AUC", "F1", sensitivity, *(f"AUC, {kind}" for kind in kept))
+        tables.append(_markdown(heads, by_cells))
+    if by_size:
+        heads = ("Size", "AUC", "Sensitivity at 99.9 % specificity", "Test people", "Test bags")
+        tables.append(_markdown(heads, by_size))
+    tables.append("In brackets: 95 % intervals by patient bootstrap.\n")
+    return "\n\n".join(tables)
+
+
+def ablation_markdown(ablation: Mapping[str, Any]) -> str:
+    """The rows of an ablation: variants down, hospitals across, in Markdown."""
+    hospitals = list(dict.fromkeys(row["hospital"] for row in ablation["rows"]))
+    variants = list(dict.fromkeys(row["variant"] for row in ablation["rows"]))
+    of = {(row["variant"], row["hospital"]): row for row in ablation["rows"]}
+    heads = ["Variant", *(f"{h}: {metric}" for h in hospitals for metric in ("AUC", "F1"))]
+    lines = [
+        [v, *(cell(of[v, h][metric]) for h in hospitals for metric in ("auc", "f1"))]
+        for v in variants
+    ]
+    note = (
+        f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
+        "bootstrap of that mean."
+    )
+    return f"{_markdown(heads, lines)}\n\n{note}\n"
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,5 +1,6 @@
 """Batch evaluation: a cohort's bags scored with Ray Data and the Predictor that Serve uses."""
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,9 @@ class EvaluateConfig:
     """Artificial abnormalities, where they are wanted."""
     bags: BagConfig = BagConfig(rounds=4)
     """How bags are drawn."""
+    cells: tuple[int, ...] = ()
+    """Numbers of pairs per bag for which everything is measured once more: what a laboratory gains
+    by more cells."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Must be the split of the training; a patient who was learnt from is refused."""
     seed: int = 0
@@ -103,18 +107,31 @@ def evaluate(config: EvaluateConfig) -> Path:
     with local_or_cluster():
         require_cpus(config.num_workers, "scoring")
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
-        parts = [_part(bank, name, split[name], config) for name in (VALIDATION, TEST)]
-        scores = _score(parts, models, config)
+        scores = _score(_parts(bank, split, config.bags, config), models, config)
+        by_cells = {
+            num_cells: _score(
+                _parts(bank, split, _of_size(config.bags, num_cells), config), models, config
+            )
+            for num_cells in config.cells
+        }
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(output / "scores.parquet", index=False)
     evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
+    evaluation["by_cells"] = {
+        str(num_cells): measure(part, seed=config.seed, num_bootstrap=config.num_bootstrap)[
+            "overall"
+        ]
+        for num_cells, part in by_cells.items()
+    }
     write_json(output / "evaluation.json", evaluation)
     write_json(
         output / "provenance.json",
         {
             "cohort": cohort.fingerprint,
-            "counts": {part.split: dict(summary(part.bank)) for part in parts},
+            "counts": {
+                name: dict(summary(bank.of_patients(split[name]))) for name in (VALIDATION, TEST)
+            },
             "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
             "config": portable(config),
             "packages": package_versions(),
@@ -183,17 +200,24 @@ def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path
                 )
 
 
-def _part(bank: PairBank, name: str, patients: frozenset[str], config: EvaluateConfig) -> _Part:
-    bank = bank.of_patients(patients)
+def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:
+    """Bags of another size, and about as many of them."""
+    rounds = max(1, round(bags.rounds * num_cells / bags.num_cells))
+    return dataclasses.replace(bags, num_cells=num_cells, rounds=rounds)
+
+
+def _parts(
+    bank: PairBank, split: Mapping[str, frozenset[str]], bags: BagConfig, config: EvaluateConfig
+) -> list[_Part]:
+    """The bags of validation and test."""
     bank = bank.normal() if config.artificial else bank
-    epoch = draw_epoch(
-        bank,
-        config.bags,
-        config.events if config.artificial else None,
-        seed=config.seed,
-        epoch=(VALIDATION, TEST).index(name),
-    )
-    return _Part(name, bank, epoch)
+    events = config.events if config.artificial else None
+    parts = []
+    for number, name in enumerate((VALIDATION, TEST)):
+        own = bank.of_patients(split[name])
+        epoch = draw_epoch(own, bags, events, seed=config.seed, epoch=number)
+        parts.append(_Part(name, own, epoch))
+    return parts
 
 
 def _score(
@@ -202,12 +226,7 @@ def _score(
     """One row per bag, as :mod:`homnet.scores` describes."""
     frames: list[pd.DataFrame] = []
     for part in parts:
-        frame = part.epoch.bags.describe(part.bank)
-        frame["abnormal"], frame["kind"] = part.epoch.label_B, part.epoch.kind_B
-        events = part.epoch.events
-        frame["event_fraction"] = np.nan if events is None else events.fraction_B
-        frame.loc[~frame["abnormal"], "event_fraction"] = np.nan
-        frame["split"] = part.split
+        frame = part.epoch.describe(part.bank).assign(split=part.split)
         frames.append(frame.assign(place=np.arange(len(frame)), part=len(frames)))
     scores = pd.concat(frames, ignore_index=True)
     scores["bag"] = np.arange(len(scores))
@@ -243,20 +262,19 @@ class _Scorer:
         self, parts: Sequence[Any], models: Mapping[str, Path], progress: Progress, use_gpu: bool
     ) -> None:
         device = torch.device("cuda" if use_gpu else "cpu")
-        self.parts: list[_Part] = ray.get(parts[0])
-        self.banks = [DeviceBank(part.bank, device) for part in self.parts]
+        content: list[_Part] = ray.get(parts[0])
+        self.bags = [DeviceBank(part.bank, device).load(part.epoch) for part in content]
         loaded = {path: Predictor.load(path, device) for path in set(models.values())}
         self.models = {hospital: loaded[path] for hospital, path in models.items()}
         self.progress = progress
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         score = pd.Series(np.nan, index=batch.index)
-        for part, (bank, content) in enumerate(zip(self.banks, self.parts, strict=True)):
+        for part, loaded in enumerate(self.bags):
             for hospital, predictor in self.models.items():
                 rows = batch[(batch["part"] == part) & (batch["hospital"] == hospital)]
                 if not rows.empty:
-                    bags = bank.batch(content.epoch, rows["place"].to_numpy())
-                    logit_B = predictor.logits(bags)
+                    logit_B = predictor.logits(loaded.batch(rows["place"].to_numpy()))
                     score[rows.index] = predictor.probabilities(logit_B, hospital)
         self.progress.advance(len(batch))
         return pd.DataFrame({"bag": batch["bag"], "score": score})

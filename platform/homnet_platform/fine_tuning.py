@@ -8,6 +8,7 @@ from homnet import __version__
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
+from homnet.learning import Stage
 from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
@@ -19,7 +20,7 @@ from homnet_platform.pretraining import (
     publish,
 )
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.training import ScalingOptions, Stage, run_stage
+from homnet_platform.training import ScalingOptions, run_stage
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from ray.exceptions import RayTaskError
-from ray.train import WorkerGroupError
 
 from homnet.errors import HomNetError
 
@@ -78,6 +76,11 @@ def run_job(
 
 def root_cause(error: BaseException) -> BaseException:
     """The error that a task or a Train worker raised, out of Ray's wrappers; else ``error``."""
+    if "ray" not in sys.modules:  # some jobs need no Ray, and run where there is none
+        return error
+    from ray.exceptions import RayTaskError
+    from ray.train import WorkerGroupError
+
     while True:
         if isinstance(error, RayTaskError):
             inner = error.cause

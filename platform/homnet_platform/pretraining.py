@@ -16,12 +16,13 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
+from homnet.learning import METRIC, Stage
 from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_parameters, paper_form
 from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.training import METRIC, ScalingOptions, Stage, run_stage
+from homnet_platform.training import ScalingOptions, run_stage
 
 
 @dataclass(frozen=True)

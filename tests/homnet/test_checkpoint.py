@@ -49,7 +49,7 @@ def test_same_content_same_bytes(checkpoint: Checkpoint, tmp_path: Path) -> None
 def test_the_version_follows_weights_and_form(checkpoint: Checkpoint) -> None:
     weights = {**checkpoint.weights, "bag.bag.bias": torch.tensor([0.25])}
     assert replace(checkpoint, weights=weights).version != checkpoint.version
-    form = replace(CONFIG, bag_pooling="sum")
+    form = replace(CONFIG, attention="ratio")
     assert replace(checkpoint, config=form).version != checkpoint.version
     assert replace(checkpoint, metrics={}).version == checkpoint.version
 

@@ -18,6 +18,7 @@ from homnet.errors import DataError
 from homnet.metrics import (
     evaluate,
     expected_calibration_error,
+    hospital_samples,
     sensitivity_at_specificity,
     threshold_for_f1,
 )
@@ -57,6 +58,7 @@ def make_scores(
                             "kind": kind,
                             "abnormal": abnormal,
                             "event_fraction": rng.uniform(0.05, 0.6) if abnormal else None,
+                            "size_mb": 25.0 if abnormal else None,
                             "score": round(min(rng.beta(2, 4) + lift, 1.0), 2),
                             "split": split,
                         }
@@ -77,6 +79,7 @@ def hand_made(values: list[tuple[str, str, str, bool, float]]) -> pd.DataFrame:
             "kind": kind,
             "abnormal": abnormal,
             "event_fraction": None,
+            "size_mb": None,
             "score": score,
             "split": split,
         }
@@ -154,11 +157,34 @@ def test_evaluate_gives_sklearn_metrics_overall_by_hospital_and_by_kind() -> Non
     sizes = result["overall"]["event_sizes"]
     assert sum(entry["num_bags"] for entry in sizes.values()) == test["abnormal"].sum()
     assert list(sizes) == ["0 to 10 %", "10 to 20 %", "20 to 40 %", "40 % and more"]
+    for one in result["overall"]["event_sizes_mb"].values():
+        assert one["median_mb"] == 25.0
+        rows = test[test["kind"] != "sham"]
+        assert one["detection"]["value"] == pytest.approx(
+            sensitivity_at_specificity(rows["abnormal"], rows["score"], 0.999)
+        )
+    assert list(result["overall"]["event_sizes_mb"]) == ["20 to 40 Mb"]
     group = test[test["chromosome"] == "21"]
     assert list(result["chromosome_groups"]) == ["A", "C", "G"]
     assert result["chromosome_groups"]["G"]["metrics"]["auc"]["value"] == pytest.approx(
         roc_auc_score(group["abnormal"], group["score"])
     )
+
+
+def test_samples_of_a_hospital_are_those_of_the_evaluation() -> None:
+    frame = make_scores()
+    result = evaluate(frame, seed=0, num_bootstrap=60)
+    samples = hospital_samples(frame, seed=5, num_bootstrap=60)
+    assert set(samples) == set(result["hospitals"])
+    for name, scope in result["hospitals"].items():
+        for metric in ("auc", "f1"):
+            assert len(samples[name][metric]) == 61
+            assert samples[name][metric][0] == pytest.approx(scope["metrics"][metric]["value"])
+    # Equal seeds draw equal people, whatever the scores: a better model is so in each replicate.
+    better = frame.assign(score=frame["score"].where(~frame["abnormal"], 1.0))
+    others = hospital_samples(better, seed=5, num_bootstrap=60)
+    for name in samples:
+        assert (others[name]["auc"] >= samples[name]["auc"] - 1e-12).all()
 
 
 def test_hand_made_case() -> None:

@@ -28,9 +28,10 @@ SMALL = HomNetConfig(merge_range=73, width=6, pair_width=10, num_heads=3)  # M =
 FORMS = {
     "default": SMALL,
     "paper": replace(SMALL, attention="ratio"),
-    "best": replace(
-        best_form(73), width=6, pair_width=10, num_heads=3, stretched_length=88, bag_hidden=9
-    ),
+    "best": replace(best_form(73), width=6, pair_width=10, num_heads=3, stretched_length=88),
+    "mlp": replace(SMALL, alignment="mlp"),
+    "convolution": replace(SMALL, alignment="convolution"),
+    "single": replace(SMALL, homologs="single"),
 }
 
 
@@ -92,7 +93,8 @@ def test_alignment_is_equations_5_to_7(attention: str) -> None:
     block = Alignment(replace(SMALL, attention=attention)).eval()  # type: ignore[arg-type]
     r = torch.rand(B, K, 2, 8, 6) + 0.5
     with torch.no_grad():
-        for layer in (block.query, block.key):  # keeps the ratio's denominator away from its pole
+        # Keeps the ratio's denominator away from its pole.
+        for layer in (block.align.query, block.align.key):
             layer.weight.abs_()
     got = block(r)
     for b, i, j in ((0, 1, 0), (2, 4, 1)):
@@ -101,14 +103,14 @@ def test_alignment_is_equations_5_to_7(attention: str) -> None:
             heads = []
             for h in range(3):
                 part = slice(2 * h, 2 * h + 2)
-                q = (block.query.weight @ own[e])[part]
+                q = (block.align.query.weight @ own[e])[part]
                 a = torch.stack(
-                    [q @ (block.key.weight @ other[z])[part] / math.sqrt(2) for z in range(8)]
+                    [q @ (block.align.key.weight @ other[z])[part] / math.sqrt(2) for z in range(8)]
                 )
-                v = torch.stack([(block.value.weight @ other[z])[part] for z in range(8)])
+                v = torch.stack([(block.align.value.weight @ other[z])[part] for z in range(8)])
                 weight = torch.softmax(a, 0) if attention == "softmax" else a / a.sum()
                 heads.append((weight[:, None] * v).sum(0))
-            aligned = block.head.weight @ torch.cat(heads)
+            aligned = block.align.head.weight @ torch.cat(heads)
             expected = block.difference.weight @ (own[e] + aligned) + block.difference.bias
             torch.testing.assert_close(got[b, i, j, e], expected, rtol=1e-4, atol=1e-5)
 
@@ -129,16 +131,14 @@ def test_hom_block_ends_with_equation_8() -> None:
     torch.testing.assert_close(got[1, 2], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["sum", "mean"])
-def test_bag_block_is_equations_9_and_10(pooling: str) -> None:
-    block = _model(replace(SMALL, bag_pooling=pooling)).bag  # type: ignore[arg-type]
+def test_bag_block_is_equations_9_and_10() -> None:
+    block = _model(SMALL).bag
     pair, mask = torch.rand(B, K, 10), torch.ones(B, K, dtype=torch.bool)
     mask[1, 3:] = False
-    got = block(pair, mask, torch.zeros(B, dtype=torch.long))
+    got = block(pair, mask)
     for b in range(B):
         members = [pair[b, i] for i in range(K) if mask[b, i]]
         total = sum(torch.sigmoid(block.weight(member)) * member for member in members)
-        total = total / len(members) if pooling == "mean" else total
         torch.testing.assert_close(got[b], (block.bag.weight @ total + block.bag.bias)[0])
 
 
@@ -166,7 +166,7 @@ def test_the_order_of_cells_changes_nothing(form: str) -> None:
 
 def test_swapping_homologs_changes_nothing_in_the_symmetric_form() -> None:
     x, mask, chromosome, level = _bags()
-    for form, symmetric in (("best", True), ("default", False)):
+    for form, symmetric in (("best", True), ("single", True), ("default", False)):
         model = _model(FORMS[form])
         change = model(x.flip(2), mask, chromosome, level) - model(x, mask, chromosome, level)
         assert (change.abs().max() < 1e-4) == symmetric, form
@@ -235,7 +235,7 @@ def test_fine_tuning_freezes_cms_block_and_the_first_alignment() -> None:
     model.freeze_for_fine_tuning()
     learnt = {name for name, p in model.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("cms.", "hom.alignments.0.")) for name in learnt)
-    assert {"hom.alignments.1.query.weight", "hom.pair.weight", "bag.bag.weight"} <= learnt
+    assert {"hom.alignments.1.align.query.weight", "hom.pair.weight", "bag.bag.weight"} <= learnt
 
 
 @pytest.mark.parametrize(("merge_range", "regions"), [(8, 64), (32, 16), (48, 11), (64, 8)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from homnet.bags import BagConfig, PairBank
-from homnet.epochs import DeviceBank, Epoch, draw_epoch
+from homnet.epochs import DeviceBank, LoadedEpoch, draw_epoch
 from homnet.errors import CheckpointError, ConfigError
 from homnet.model import HomNet, HomNetConfig
 from homnet.training import (
@@ -26,11 +26,11 @@ MODEL = HomNetConfig(width=8, pair_width=12)
 
 
 @pytest.fixture
-def drawn(table_of: TableOf) -> tuple[DeviceBank, Epoch]:
+def drawn(table_of: TableOf) -> LoadedEpoch:
     bank = PairBank.from_table(table_of())
     config = TrainingConfig()
     epoch = draw_epoch(bank, BagConfig(num_cells=3), config.events, seed=0, epoch=0)
-    return DeviceBank(bank, "cpu"), epoch
+    return DeviceBank(bank, "cpu").load(epoch)
 
 
 def _model() -> HomNet:
@@ -38,16 +38,14 @@ def _model() -> HomNet:
     return HomNet(MODEL)
 
 
-def _step(
-    model: HomNet, optimizer: torch.optim.Optimizer, drawn: tuple[DeviceBank, Epoch]
-) -> float:
-    bank, epoch = drawn
-    batch = bank.batch(epoch, slice(0, 64))
+def _step(model: HomNet, optimizer: torch.optim.Optimizer, drawn: LoadedEpoch) -> float:
+    batch = drawn.batch(slice(0, 64))
     scale = 1 / 64
-    return train_step(model, optimizer, batch, learning_rate=3e-3, clip_norm=1.0, loss_scale=scale)
+    loss = train_step(model, optimizer, batch, learning_rate=3e-3, clip_norm=1.0, loss_scale=scale)
+    return float(loss)
 
 
-def test_steps_learn_a_fixed_batch(drawn: tuple[DeviceBank, Epoch]) -> None:
+def test_steps_learn_a_fixed_batch(drawn: LoadedEpoch) -> None:
     model = _model()
     optimizer = make_optimizer(model, TrainingConfig())
     losses = [_step(model, optimizer, drawn) for _ in range(60)]
@@ -55,10 +53,9 @@ def test_steps_learn_a_fixed_batch(drawn: tuple[DeviceBank, Epoch]) -> None:
 
 
 def test_the_loss_scale_makes_parts_add_up_to_the_global_batch(
-    drawn: tuple[DeviceBank, Epoch],
+    drawn: LoadedEpoch,
 ) -> None:
     """Averaged over two workers, gradients equal those of the whole batch, whatever the cut."""
-    bank, epoch = drawn
     gradients = {}
     for name, parts in {"one": [slice(0, 64)], "two": [slice(0, 20), slice(20, 64)]}.items():
         model = _model()
@@ -68,7 +65,7 @@ def test_the_loss_scale_makes_parts_add_up_to_the_global_batch(
             train_step(
                 model,
                 optimizer,
-                bank.batch(epoch, part),
+                drawn.batch(part),
                 learning_rate=0.0,
                 clip_norm=1e9,
                 loss_scale=len(parts) / 64,
@@ -81,7 +78,31 @@ def test_the_loss_scale_makes_parts_add_up_to_the_global_batch(
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
-def test_frozen_parts_do_not_move(drawn: tuple[DeviceBank, Epoch]) -> None:
+def test_lower_precision_learns_the_same_with_full_weights(drawn: LoadedEpoch) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        model = _model()
+        optimizer = make_optimizer(model, TrainingConfig())
+        losses[precision] = [
+            float(
+                train_step(
+                    model,
+                    optimizer,
+                    drawn.batch(slice(0, 64)),
+                    learning_rate=3e-3,
+                    clip_norm=1.0,
+                    loss_scale=1 / 64,
+                    precision=precision,  # type: ignore[arg-type]
+                )
+            )
+            for _ in range(40)
+        ]
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"][-1] == pytest.approx(losses["float32"][-1], rel=0.1)
+
+
+def test_frozen_parts_do_not_move(drawn: LoadedEpoch) -> None:
     model = _model()
     model.freeze_for_fine_tuning()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -115,7 +136,7 @@ def test_early_stopping_counts_epochs_without_improvement() -> None:
     assert (stopping.best, stopping.best_epoch) == (0.7, 1)
 
 
-def test_optimizer_state_survives_as_tensors(drawn: tuple[DeviceBank, Epoch]) -> None:
+def test_optimizer_state_survives_as_tensors(drawn: LoadedEpoch) -> None:
     """Three steps, or two and one after a restart: the same weights to the bit."""
     config = TrainingConfig(weight_decay=0.01)
     straight = _model()
@@ -132,7 +153,7 @@ def test_optimizer_state_survives_as_tensors(drawn: tuple[DeviceBank, Epoch]) ->
         assert torch.equal(one, two)
 
 
-def test_state_of_another_model_is_refused(drawn: tuple[DeviceBank, Epoch]) -> None:
+def test_state_of_another_model_is_refused(drawn: LoadedEpoch) -> None:
     model = _model()
     optimizer = make_optimizer(model, TrainingConfig())
     _step(model, optimizer, drawn)

@@ -9,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 DRY = {
+    "ablate.py": ["paper"],
+    "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "draw_extraction.py": [],

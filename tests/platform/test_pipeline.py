@@ -142,6 +142,7 @@ def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> No
             artificial=True,
             split=SplitConfig(0.2, 0.2),
             output=str(work / "artificial"),
+            cells=(1, 3),
             claim="a test of the record",
             result=work / "result.json",
         )
@@ -150,6 +151,11 @@ def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> No
     assert {"normal", "sham", "inversion", "deletion"} <= set(scores["kind"])
     assert not scores["abnormal"][scores["kind"] == "sham"].any()
     assert scores["event_fraction"][scores["kind"] == "inversion"].between(0.1, 0.35).all()
+    fraction, size_mb = scores["event_fraction"], scores["size_mb"]
+    assert (size_mb[fraction.notna()] / fraction[fraction.notna()]).between(45, 250).all()
+    by_cells = json.loads((output / "evaluation.json").read_text())["by_cells"]
+    assert set(by_cells) == {"1", "3"}
+    assert by_cells["3"]["num_pairs"] / by_cells["3"]["num_bags"] == 3
     figures = json.loads((work / "result.json").read_text())["figures"]
     assert figures["training"]["healthy"]["figures"]["epochs"] == 1
 

@@ -23,6 +23,7 @@ def evaluation(tmp_path: Path) -> Path:
             "kind": "ring" if i % 2 else "normal",
             "abnormal": bool(i % 2),
             "event_fraction": 0.2 if i % 2 else None,
+            "size_mb": 20.0 if i % 2 else None,
             "score": i / 20,
             "split": split,
         }

@@ -12,9 +12,11 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError, DataError
+from homnet.learning import METRIC, Stage, train
 from homnet.model import HomNetConfig, best_form
 from homnet.training import TrainingConfig
-from homnet_platform.training import METRIC, ScalingOptions, Stage, run_stage
+from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.training import ScalingOptions, run_stage
 
 TableOf = Callable[..., pa.Table]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -57,6 +59,21 @@ def test_one_worker_and_two_train_the_same_model(cohort: Cohort, tmp_path: Path)
         assert first[METRIC] == pytest.approx(second[METRIC], abs=5e-3)
     for name, value in one.weights.items():
         torch.testing.assert_close(value, two.weights[name], rtol=0, atol=2e-3)
+
+
+def test_one_process_without_ray_trains_the_same_model(cohort: Cohort, tmp_path: Path) -> None:
+    """What ablations and sweeps do in one task is what the platform does on one worker."""
+    threads, lines = torch.get_num_threads(), []
+    torch.set_num_threads(1)  # as Ray gives a worker of one CPU
+    try:
+        alone = train(_stage("alone"), collect_bank(pairs_dataset(cohort)), report=lines.append)
+    finally:
+        torch.set_num_threads(threads)
+    worker = _run(cohort, tmp_path, _stage("worker"), 1)
+    assert alone.version == worker.version
+    assert alone.calibration == worker.calibration
+    assert alone.metrics == worker.metrics
+    assert [line["epoch"] for line in lines] == [0, 1]
 
 
 def test_the_same_seed_gives_the_same_bytes(cohort: Cohort, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def make_scores(hospitals: tuple[str, ...] = ("north", "south"), sham: bool = Tr
                         "kind": kind,
                         "abnormal": abnormal,
                         "event_fraction": 0.25 if abnormal else None,
+                        "size_mb": 25.0 if abnormal else None,
                         "score": float(np.clip(rng.beta(2, 5) + 0.3 * abnormal, 0, 1)),
                         "split": "validation" if i % 4 == 0 else "test",
                     }
@@ -153,7 +154,7 @@ def test_page_is_one_file_without_outside_parts(full: Report, tmp_path: Path) ->
 
 def test_every_picture_is_drawn_and_described(full: Report) -> None:
     images = Page(render(full)).all("img")
-    assert len(images) == 6
+    assert len(images) == 7
     for image in images:
         assert len(str(image["alt"])) > 30
         head, _, content = str(image["src"]).partition(",")
@@ -227,7 +228,7 @@ def test_least_report_renders() -> None:
     scores = make_scores(("north",), sham=False)
     text = render(make_report(scores))
     page = Page(text)
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 5
     assert "all hospitals" not in text
     assert "Seam control" not in text
     assert "did not say what it left out" in text
@@ -274,7 +275,11 @@ def test_report_of_other_scores_is_refused(tmp_path: Path) -> None:
 
 
 def test_markdown_holds_the_numbers(full: Report) -> None:
-    headline, kinds, note = tables_markdown(full.evaluation).strip().split("\n\n")
+    headline, kinds, sizes, note = tables_markdown(full.evaluation).strip().split("\n\n")
+    assert sizes.splitlines()[2].startswith("| 20 to 40 Mb |")
+    cells = tables_markdown({**full.evaluation, "by_cells": {"7": full.evaluation["overall"]}})
+    assert "| Pairs per bag | AUC |" in cells
+    assert f"| 7 | {full.evaluation['overall']['metrics']['auc']['value']:.3f}" in cells
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in headline.splitlines()]
     assert [row[0] for row in rows] == ["Hospital", "---", "north", "south", "all hospitals"]
     auc = full.evaluation["hospitals"]["south"]["metrics"]["auc"]

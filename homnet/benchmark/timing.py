@@ -1,0 +1,92 @@
+"""Timing in turns, and what the machine could do at best."""
+
+import concurrent.futures
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+_SIZE: Final = 2048
+"""Side of the square matrices whose product is timed."""
+_BYTES: Final = 2**28
+"""Size of the copy that is timed: far above any cache."""
+
+
+def in_turns(
+    tasks: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    device: torch.device,
+    warm_up: int = 2,
+) -> dict[str, list[float]]:
+    """Times every task once, then every task again, and so on: noise of the machine hits all alike.
+
+    Args:
+        tasks: what to time, by name.
+        repeats: rounds that count.
+        device: is waited for before each reading of the clock.
+        warm_up: rounds before those, in which kernels are compiled and caches filled.
+
+    Returns:
+        Seconds of each task in each round.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(warm_up + repeats):
+        for name, task in tasks.items():
+            _wait(device)
+            started = time.perf_counter()
+            task()
+            _wait(device)
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Median, and the tenth parts at both ends."""
+    low, median, high = np.quantile(seconds, [0.1, 0.5, 0.9])
+    return {"p50": float(median), "p10": float(low), "p90": float(high)}
+
+
+def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """How many times faster, from readings of the same rounds."""
+    return quantiles([one / other for one, other in zip(slow, fast, strict=True)])
+
+
+def limits(device: torch.device) -> dict[str, float]:
+    """What the device reaches on a large matrix product and on a copy: the roofline."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        factors = [torch.randn(_SIZE, _SIZE, device=device).to(dtype) for _ in range(2)]
+        seconds = in_turns({"": partial(torch.mm, *factors)}, repeats=9, device=device)[""]
+        name = str(dtype).removeprefix("torch.")
+        found[f"{name}_gflop_per_s"] = 2 * _SIZE**3 / float(np.median(seconds)) / 1e9
+    source = torch.zeros(_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = in_turns({"": lambda: target.copy_(source)}, repeats=9, device=device)[""]
+    found["copy_gib_per_s"] = 2 * _BYTES / float(np.median(seconds)) / 2**30
+    return found
+
+
+def peak_memory_gib(task: Callable[..., object], *args: Any) -> float:
+    """Peak resident memory of a task in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_peak, task, args).result()
+
+
+def _peak(task: Callable[..., object], args: tuple[Any, ...]) -> float:
+    task(*args)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,366 @@
+"""Ablations, the paper's Table 4: variants of one recipe, several seeds, side by side as Ray tasks.
+
+All share the pairs, the bags and the budget: the same number of steps, each over the same number of
+pairs. Every run of a variant and a seed writes its scores when it is done, so that a killed job
+repeats only what was under way.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+
+from homnet.abnormality import EventConfig
+from homnet.bags import BagConfig, PairBank
+from homnet.bootstrap import estimate
+from homnet.checkpoint import Checkpoint
+from homnet.cohort import Cohort
+from homnet.epochs import DeviceBank, draw_epoch
+from homnet.errors import ConfigError, DataError
+from homnet.learning import Stage, train
+from homnet.metrics import hospital_samples
+from homnet.model import HomNetConfig, best_form, paper_form
+from homnet.predictor import Predictor
+from homnet.report import ablation_markdown
+from homnet.results import read_json, write_json, write_result
+from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.training import TrainingConfig
+from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.pretraining import claim_of, hospitals_with_abnormal_pairs
+from homnet_platform.runtime import local_or_cluster, require_cpus
+
+FULL: Final = "HomNet"
+_CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
+    FULL: {},
+    "w/o pair": {"homologs": "single", "partner": False, "symmetric": False},
+    "w/o bag": {},
+    "align → MLP": {"alignment": "mlp"},
+    "align → CNN": {"alignment": "convolution"},
+    **{f"range {merge}": {"merge_range": merge} for merge in (8, 16, 32, 48, 64)},
+}
+"""Rows of the paper's Table 4 as changes of the model; "w/o bag" is one pair per bag."""
+_ONE_PAIR: Final = "w/o bag"
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Which variants of what, on which people."""
+
+    recipe: str = "custom"
+    """Name that the result gives for these settings."""
+    cohort: str = "cohorts/simulated"
+    """Cohort directory."""
+    output: str = "runs/ablate"
+    """Directory with one folder per variant and seed."""
+    variants: tuple[str, ...] = tuple(_CHANGES)
+    """Rows of the table."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each decides initial weights, bags and events of one run of every variant."""
+    model: HomNetConfig = paper_form()
+    """The full form, whose parts are taken away."""
+    training: TrainingConfig = TrainingConfig(max_epochs=4)
+    """Pre-training."""
+    healthy: tuple[str, ...] = ("healthy-1",)
+    """Hospitals of healthy people for pre-training; all of the cohort's without fine-tuning."""
+    fine_tuning: TrainingConfig | None = TrainingConfig(
+        learning_rate=1e-5,
+        labels="cohort",
+        bags=BagConfig(rounds=4),
+        validation_rounds=4,
+        max_epochs=5,
+    )
+    """Fine-tuning on each hospital's labels; None judges artificial abnormalities of people held
+    out from pre-training."""
+    split: SplitConfig = SplitConfig()
+    """People of the pre-training."""
+    hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Patients of the fine-tuning."""
+    bags: BagConfig = BagConfig(rounds=4)
+    """Bags that are scored."""
+    events: EventConfig = EventConfig()
+    """Artificial abnormalities that are scored, where there is no fine-tuning."""
+    num_bootstrap: int = 1000
+    """Replicates of the patient bootstrap."""
+    cpus_per_run: int = 1
+    """CPUs, and threads, of one run."""
+    gpus_per_run: float = 0.0
+    """GPUs of one run; a part lets several runs share one."""
+    claim: str = ""
+    """What the figures show, in one sentence; with it a result of record is written."""
+    result: Path | None = None
+    """File of the result of record."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.variants) - set(_CHANGES))
+        if unknown or not self.seeds:
+            raise ConfigError(
+                f"unknown variant {unknown[0]!r}; there are {', '.join(_CHANGES)}"
+                if unknown
+                else "seeds must name at least one seed"
+            )
+        if (self.result is None) != (not self.claim):
+            raise ConfigError("a result of record needs both --claim and --result")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all runs share."""
+
+    bank: PairBank
+    healthy: Mapping[str, frozenset[str]]
+    hospitals: Mapping[str, Mapping[str, frozenset[str]]]
+
+
+def ablate(config: AblateConfig) -> dict[str, Any]:
+    """Runs every variant with every seed and prints the table.
+
+    Raises:
+        CohortError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    output = Path(config.output)
+    _claim(output, config, cohort)
+    started = time.perf_counter()
+    runs = [(variant, seed) for variant in config.variants for seed in config.seeds]
+    todo = [run for run in runs if not _scores_path(output, *run).is_file()]
+    with local_or_cluster():
+        if todo:
+            require_cpus(config.cpus_per_run, "one run of the ablation")
+            data = ray.put(_data(cohort, config))
+            task = ray.remote(num_cpus=config.cpus_per_run, num_gpus=config.gpus_per_run)(_run)
+            waiting = {task.remote(data, config, *run): run for run in todo}
+            while waiting:
+                (done,), _ = ray.wait(list(waiting), num_returns=1)
+                variant, seed = waiting.pop(done)
+                seconds = ray.get(done)
+                left = f"{len(waiting)} of {len(runs)} left"
+                print(f"{variant}, seed {seed}: {seconds:.0f} s; {left}", flush=True)
+    figures = {
+        "rows": _rows(config, output),
+        "seconds": round(time.perf_counter() - started, 1),
+        "seeds": list(config.seeds),
+    }
+    write_json(output / "ablation.json", figures)
+    table = ablation_markdown(figures)
+    (output / "ablation.md").write_text(table)
+    if config.result is not None:
+        write_result(
+            config.result,
+            claim=config.claim,
+            figures={"ablation": figures},
+            command=shlex.join(["python", *sys.argv]),
+            recipe=config.recipe,
+            seed=config.seeds[0],
+        )
+    print(table)
+    return figures
+
+
+def _claim(output: Path, config: AblateConfig, cohort: Cohort) -> None:
+    """Recognises the directory of an interrupted job of the same kind."""
+    # More variants and seeds may be added to what is there; what they are made of may not change.
+    fixed = dataclasses.replace(
+        config, variants=(), seeds=(0,), claim="", result=None, num_bootstrap=0, recipe=""
+    )
+    wanted = claim_of(fixed, cohort=cohort.fingerprint)
+    kept = output / "config.json"
+    if kept.is_file() and read_json(kept) != wanted:
+        raise ConfigError(
+            f"{output}: runs of other settings or another cohort are here; choose another --output"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(kept, wanted)
+
+
+def _data(cohort: Cohort, config: AblateConfig) -> _Data:
+    hospitals: tuple[str, ...] = ()
+    if config.fine_tuning is not None:
+        hospitals = hospitals_with_abnormal_pairs(cohort)
+        if not hospitals:
+            raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
+    healthy = cohort.of_hospitals(config.healthy) if config.fine_tuning is not None else cohort
+    wanted = cohort.of_hospitals([*healthy.hospitals, *hospitals])
+    return _Data(
+        bank=collect_bank(pairs_dataset(wanted)),
+        healthy=split_patients(healthy.patients, config.split),
+        hospitals={
+            name: split_patients(cohort.of_hospitals([name]).patients, config.hospital_split)
+            for name in hospitals
+        },
+    )
+
+
+def _run(data: _Data, config: AblateConfig, variant: str, seed: int) -> float:
+    """One variant with one seed, from nothing to scores; gives the seconds it took."""
+    torch.set_num_threads(config.cpus_per_run)
+    device = torch.device("cuda" if config.gpus_per_run else "cpu")
+    started = time.perf_counter()
+    output = _scores_path(Path(config.output), variant, seed)
+    pretrained = output.with_name("pretrained")
+    if not pretrained.is_dir():
+        stage = Stage(
+            name=f"{variant}, seed {seed}",
+            model=dataclasses.replace(config.model, **_CHANGES[variant]),
+            training=_adapted(config.training, variant, seed),
+            train_patients=data.healthy[TRAIN],
+            validation_patients=data.healthy[VALIDATION],
+        )
+        train(stage, data.bank, device=device).save(pretrained)
+    frames = []
+    if config.fine_tuning is None:
+        predictor = Predictor.load(pretrained, device)
+        frames = _scored(data.bank.normal(), data.healthy, predictor, config, variant)
+    else:
+        for hospital, split in data.hospitals.items():
+            model = _fine_tuned(data, config, hospital, pretrained, variant, seed)
+            predictor = Predictor(model.build(), model.calibration, version="", device=device)
+            frames += _scored(data.bank, split, predictor, config, variant)
+    scores = pd.concat(frames, ignore_index=True)
+    scores["bag"] = np.arange(len(scores))
+    staged = output.with_name("scores.part")
+    scores.to_parquet(staged, index=False)
+    staged.replace(output)
+    return time.perf_counter() - started
+
+
+def _adapted(training: TrainingConfig, variant: str, seed: int) -> TrainingConfig:
+    training = dataclasses.replace(training, seed=seed)
+    if variant != _ONE_PAIR:
+        return training
+    # As many pairs in a step as with bags, and so as many steps in an epoch.
+    return dataclasses.replace(
+        training,
+        bags=dataclasses.replace(training.bags, num_cells=1),
+        batch_size=training.batch_size * training.bags.num_cells,
+    )
+
+
+def _fine_tuned(
+    data: _Data, config: AblateConfig, hospital: str, parent: Path, variant: str, seed: int
+) -> Checkpoint:
+    if config.fine_tuning is None:
+        raise ConfigError("no fine-tuning was asked for")
+    split = data.hospitals[hospital]
+    stage = Stage(
+        name=f"{variant}, seed {seed}, {hospital}",
+        model=Checkpoint.load(parent).config,
+        training=_adapted(config.fine_tuning, variant, seed),
+        train_patients=split[TRAIN],
+        validation_patients=split[VALIDATION],
+        parent=str(parent.resolve()),
+    )
+    return train(stage, data.bank)
+
+
+def _scored(
+    bank: PairBank,
+    split: Mapping[str, frozenset[str]],
+    predictor: Predictor,
+    config: AblateConfig,
+    variant: str,
+) -> list[pd.DataFrame]:
+    """Scores of validation and test people. Bags do not depend on the seed of the model."""
+    frames = []
+    bags = dataclasses.replace(config.bags, num_cells=1) if variant == _ONE_PAIR else config.bags
+    for number, name in enumerate((VALIDATION, TEST)):
+        own = bank.of_patients(split[name])
+        events = config.events if config.fine_tuning is None else None
+        epoch = draw_epoch(own, bags, events, seed=0, epoch=number)
+        frame = epoch.describe(own).assign(split=name)
+        logit_B = predictor.epoch_logits(DeviceBank(own, predictor.device), epoch)
+        hospital_B = frame["hospital"].to_numpy()
+        frame["score"] = np.nan
+        for hospital in np.unique(hospital_B):
+            of = hospital_B == hospital
+            frame.loc[of, "score"] = predictor.probabilities(logit_B[of], hospital)
+        frames.append(frame)
+    return frames
+
+
+def _rows(config: AblateConfig, output: Path) -> list[dict[str, Any]]:
+    """One line per variant and hospital; values are means over seeds, replicate by replicate."""
+    samples = {
+        variant: _mean(
+            [
+                hospital_samples(
+                    pd.read_parquet(_scores_path(output, variant, seed)),
+                    seed=0,
+                    num_bootstrap=config.num_bootstrap,
+                )
+                for seed in config.seeds
+            ]
+        )
+        for variant in config.variants
+    }
+    people = pd.read_parquet(_scores_path(output, config.variants[0], config.seeds[0]))
+    people = people[(people["split"] == TEST) & people["abnormal"]]
+    rows = []
+    for variant, of_variant in samples.items():
+        for hospital, metrics in of_variant.items():
+            own = people.loc[people["hospital"] == hospital, "patients"]
+            num_people = len({name for bag in own for name in bag})
+            row: dict[str, Any] = {"variant": variant, "hospital": hospital}
+            for metric, values in metrics.items():
+                row[metric] = estimate(values, num_people)
+                if variant != FULL and FULL in samples:
+                    less = values - samples[FULL][hospital][metric]
+                    row[f"{metric}_less_full"] = estimate(less, num_people)
+            rows.append(row)
+    return rows
+
+
+def _mean(
+    samples: Sequence[Mapping[str, Mapping[str, Any]]],
+) -> dict[str, dict[str, Any]]:
+    return {
+        hospital: {
+            metric: np.mean([of_seed[hospital][metric] for of_seed in samples], axis=0)
+            for metric in metrics
+        }
+        for hospital, metrics in samples[0].items()
+    }
+
+
+def _scores_path(output: Path, variant: str, seed: int) -> Path:
+    folder = variant.replace("w/o", "without").replace("→", "to").replace(" ", "-")
+    return output / folder / f"seed-{seed}" / "scores.parquet"
+
+
+_IMAGES: Final = TrainingConfig(
+    schedule="cosine",
+    weight_decay=0.01,
+    averaging=0.99,
+    batch_size=256,
+    max_epochs=4,
+    bags=BagConfig(rounds=10, over="people"),
+    events=EventConfig(sham_share=0.4),
+)
+
+RECIPES: Mapping[str, AblateConfig] = {
+    "paper": AblateConfig(recipe="paper"),
+    "best": AblateConfig(
+        recipe="best",
+        model=best_form(),
+        training=TrainingConfig(schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=4),
+    ),
+    "images": AblateConfig(
+        recipe="images",
+        cohort="cohorts/images",
+        model=best_form(),
+        training=_IMAGES,
+        fine_tuning=None,
+        bags=BagConfig(rounds=40, over="people"),
+        events=EventConfig(sham_share=0.2),
+    ),
+}
+"""The paper's form and the best one on simulated hospitals, and the best one on artificial
+abnormalities of a set of images. Epochs are few: raise them on a cluster."""
