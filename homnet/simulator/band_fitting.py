@@ -21,6 +21,7 @@ from homnet.chromosomes import CHROMOSOMES
 from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs, standardised
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
+from homnet.simulator.rendering import CUT_PX
 
 Floats = NDArray[Any]
 
@@ -186,7 +187,7 @@ def _fit_type(
     """Darkness and stretch of the bands of one type that explain its mean best."""
     from_tip_U = np.minimum(_U, 1 - _U) * length_px
     inside_U = from_tip_U > _TIP_PX
-    left_U = erf(from_tip_U / (np.sqrt(2.0) * laboratory.end_px))
+    left_U = erf((from_tip_U + CUT_PX) / (np.sqrt(2.0) * laboratory.end_px))
     seen_U = (mean_U - (1 - left_U) * laboratory.edge) / left_U
     wanted_U = ((seen_U - laboratory.darkness) / laboratory.contrast + 0.5)[inside_U]
     body_px = length_px - 2 * laboratory.halo_px

@@ -11,17 +11,21 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize
+from scipy.special import erfc
 
-from homnet.realism.measures import INTERIOR, Pairs, measure
+from homnet.chromosomes import CHROMOSOMES
+from homnet.realism.measures import INTERIOR, WAVELENGTHS_PX, Pairs, measure
 from homnet.realism.scorecard import scorecard
 from homnet.seeding import generator
 from homnet.simulator.atlas import band_lengths
 from homnet.simulator.band_fitting import corrected, fit_bands, median_lengths, registered_means
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
+from homnet.simulator.rendering import CUT_PX, straightness
 
 Floats = NDArray[Any]
 
@@ -33,6 +37,8 @@ _FIXED: Final = frozenset(
         "band_levels",
         "missing_rate",
         "end_px",
+        "bend",
+        "bend_spread",
         "bands",
     }
 )
@@ -41,6 +47,13 @@ _PRIOR_SD: Final = 1.5
 """Likely deviation of a setting's logarithm from where a round of fitting began."""
 _END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
 """Distances from the tips at which the variation is matched."""
+_INSIDE_PX: Final = 3.0
+"""Distance from a tip where nothing has faded."""
+_JOINT: Final = ("contrast", "darkness", "chromatid_correlation", "tip", "below_tip", "length")
+"""Measurements whose correlations with one another are matched, beside those of the spectrum."""
+_BEND_QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
+_LEAST_BENT: Final = 1e-4
+"""Share of the arc that the chord is short of, below which an image has too few pixels to tell."""
 _CONDENSATION_SD: Final = 0.105
 """What cells of several band levels vary by, to begin with."""
 _CONTRAST: Final = 82.0
@@ -100,14 +113,18 @@ def fit_laboratory(
         wanted=_figures(pairs, config),
     )
     wanted, length_px = registered_means(every), median_lengths(every)
-    shown = dict(wanted)
-    laboratory = _first_guess(every, wanted, length_px)
+    shown, shown_px = dict(wanted), dict(length_px)
+    laboratory = fit_bend(pairs, _first_guess(every, wanted, length_px))
     for number in range(config.rounds):
         for _ in range(_BAND_ROUNDS):
-            laboratory = replace(laboratory, bands=fit_bands(shown, length_px, laboratory))
+            laboratory = replace(laboratory, bands=fit_bands(shown, shown_px, laboratory))
             simulated = trial.simulate(laboratory, with_single=True)
             shown = corrected(shown, wanted, registered_means(simulated))
-        laboratory = replace(laboratory, bands=fit_bands(shown, length_px, laboratory))
+            seen_px = median_lengths(simulated)
+            shown_px = {
+                n: px * length_px[n] / seen_px.get(n, length_px[n]) for n, px in shown_px.items()
+            }
+        laboratory = replace(laboratory, bands=fit_bands(shown, shown_px, laboratory))
         found = least_squares(
             trial.residuals,
             np.ones(len(_settings(laboratory))),
@@ -134,13 +151,44 @@ def _first_guess(
     )
     body_px = np.array([length_px[name] - 2 * usual.halo_px for name in length_px])
     iscn = np.array([band_lengths(name).sum() for name in length_px])
-    tips = pairs.at_ends(0.0)
+    tips, inside = (pairs.at_ends(px) for px in (0.0, _INSIDE_PX))
+    faded = float(erfc(CUT_PX / (np.sqrt(2) * usual.end_px)))
+    seen_at_tip = float(np.median(tips[tips > 0]) - (1 - faded) * np.median(inside[tips > 0]))
     return replace(
         usual,
         px_per_iscn=float(np.median(body_px / iscn)),
         darkness=float(np.mean([mean_U[INTERIOR] for mean_U in mean_by_type.values()])),
-        edge=float(np.median(tips[tips > 0])),
+        edge=seen_at_tip / faded,
     )
+
+
+def fit_bend(pairs: Pairs, laboratory: Laboratory) -> Laboratory:
+    """The laboratory with the bending that its chromosomes show.
+
+    The more bent homolog of a pair counts, and short, middle and long types count alike.
+    """
+    straight_N = pairs.frame["straightness"].to_numpy()
+    iscn_T = np.array([band_lengths(name).sum() for name in CHROMOSOMES])
+    iscn_N = iscn_T[pairs.frame["chromosome"].to_numpy()]
+    third_N = np.searchsorted(np.quantile(iscn_N, [1 / 3, 2 / 3]), iscn_N)
+
+    def tried(settings: Floats) -> Laboratory:
+        bend, spread = np.exp(settings)
+        return replace(laboratory, bend=float(bend), bend_spread=float(spread))
+
+    def quantiles(of_N: Floats) -> Floats:
+        bent_N = np.log(np.maximum(1 - of_N, _LEAST_BENT))
+        return np.array([np.quantile(bent_N[third_N == t], _BEND_QUANTILES) for t in range(3)])
+
+    def cost(settings: Floats) -> float:
+        both_NP = straightness(
+            np.repeat(iscn_N[:, None], 2, axis=1), tried(settings), generator(0, "bend")
+        )
+        off = quantiles(both_NP.min(axis=1)) - quantiles(straight_N)
+        return float(np.square(off).sum())
+
+    start = np.log([laboratory.bend, laboratory.bend_spread])
+    return tried(minimize(cost, start, method="Nelder-Mead").x)
 
 
 @dataclass(frozen=True)
@@ -174,7 +222,8 @@ def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
     """Figures (R,) to be met, and how precisely: the scorecard's with their quartiles, and ends."""
     figures: list[float] = []
     scale: list[float] = []
-    for row in scorecard(measure(pairs, generator(config.seed, "fit"))):
+    measured = measure(pairs, generator(config.seed, "fit"))
+    for row in scorecard(measured):
         spread = abs(row.value)
         if row.quartiles is not None:
             spread = 2 * (row.quartiles[1] - row.quartiles[0])
@@ -182,8 +231,27 @@ def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
             scale += [spread] * 2
         figures.append(row.value)
         scale.append(spread)
-    ends = _end_figures(pairs)
-    return np.array([*figures, *ends]), _PRECISION * np.array([*scale, *np.abs(ends)])
+    ends, joint = _end_figures(pairs), _joint_figures(measured)
+    # A correlation that is off by a tenth counts as one.
+    scale += [*np.abs(ends), *[0.1 / _PRECISION] * len(joint)]
+    return np.array([*figures, *ends, *joint]), _PRECISION * np.array(scale)
+
+
+def _joint_figures(measured: pd.DataFrame) -> list[float]:
+    """Which measurements of a chromosome go together: correlations within types, and cells' share.
+
+    Two sets may agree in every measurement by itself and still be told apart by these.
+    """
+    names = [*_JOINT, *(f"spectrum{f}" for f in range(len(WAVELENGTHS_PX)))]
+    each = pd.concat(
+        [measured[[f"{name}_{p}" for name in names]].set_axis(names, axis=1) for p in range(2)]
+    )
+    type_N = pd.concat([measured["chromosome"]] * 2)
+    beside = each - each.groupby(type_N).transform("mean")
+    correlations = beside.corr().to_numpy()[np.triu_indices(len(names), 1)]
+    cell_N = pd.concat([measured["patient_id"] + "/" + measured["cell_id"].astype(str)] * 2)
+    of_cell = beside.groupby(cell_N).mean().std() / beside.std()
+    return [*correlations.tolist(), *of_cell.tolist()]
 
 
 def _end_figures(pairs: Pairs) -> list[float]:

@@ -50,16 +50,16 @@ class Laboratory:
     """Standard deviation in pixels by which each measured end misses the true one."""
     warp: float = 0.019
     """Amplitude of uneven condensation along a chromosome, as a share of its length."""
-    bend: float = 0.52
+    bend: float = 0.47
     """Median bending angle in radians of a chromosome of 10,000 ISCN units; longer ones bend more.
     An angle of 1.6 gives chord/arc of 0.9."""
-    bend_spread: float = 0.77
+    bend_spread: float = 0.75
     """Standard deviation of the log of the bending angle."""
-    edge: float = 61.0
-    """Darkness of the outermost sample: where a chromosome's image is cut, grey levels."""
+    edge: float = 38.0
+    """Darkness towards which a chromosome fades at its ends, grey levels."""
     edge_px: float = 0.3
-    """Standard deviation in pixels of where it is cut."""
-    edge_sd: float = 30.0
+    """Standard deviation in pixels of where its image is cut, about half a pixel inside."""
+    edge_sd: float = 22.0
     """Standard deviation of the darkness that is peculiar to an end, grey levels."""
     end_px: float = 1.35
     """Standard deviation in pixels of the blur that rounds the ends off."""
@@ -82,6 +82,12 @@ class Laboratory:
     """Standard deviation of the darkness of each chromosome by itself, grey levels."""
     gain_sd: float = 0.08
     """Standard deviation of each chromosome's log contrast."""
+    cell_gain_sd: float = 0.07
+    """Standard deviation of the log contrast between cells."""
+    condensed_darkness: float = 10.0
+    """Grey levels that a chromosome gains for each unit of log length by which it is shorter."""
+    condensed_ends: float = 25.0
+    """The same for its ends, in addition."""
     saturation: float = 0.007
     """Share of the contrast that a grey level of darkness takes away: the camera's response."""
     blur_px: float = 1.3
@@ -98,6 +104,8 @@ class Laboratory:
     """The same for what both homologs of a cell share and other cells lack."""
     texture_spread: tuple[float, float, float] = (0.2, 0.05, 0.05)
     """Standard deviation of the log of these between chromosomes."""
+    cell_texture_spread: float = 0.12
+    """Standard deviation of the log of all texture between cells."""
     chromatid_offset: float = 5.0
     """Standard deviation of a chromatid's darkness by itself, grey levels."""
     flip_rate: float = 0.023
@@ -128,12 +136,16 @@ def ideal(laboratory: Laboratory) -> Laboratory:
         cell_darkness_sd=0.0,
         offset_sd=0.0,
         gain_sd=0.0,
+        cell_gain_sd=0.0,
+        condensed_darkness=0.0,
+        condensed_ends=0.0,
         blur_px=0.01,
         defocus_px=0.01,
         chromatid_texture=(0.0, 0.0, 0.0),
         homolog_texture=(0.0, 0.0, 0.0),
         pair_texture=(0.0, 0.0, 0.0),
         texture_spread=(0.0, 0.0, 0.0),
+        cell_texture_spread=0.0,
         chromatid_offset=0.0,
         flip_rate=0.0,
         missing_rate=0.0,

@@ -35,10 +35,28 @@ _END_REACH_PX: Final = 4.0
 """Pixels over which what is peculiar to an end falls to a third."""
 _TIP_CERTAINTY: Final = 0.7
 """Part of what is peculiar to a chromosome or a chromatid that is lost at the very tips."""
-_BEND_LENGTH: Final = 0.7
+CUT_PX: Final = 0.55
+"""Pixels by which an image is cut inside a chromosome's end, where it has not faded altogether: the
+tips of dark bands are darker than those of light ones."""
+_BEND_LENGTH: Final = 0.6
 """Exponent of the bending angle against the length: long chromosomes bend more."""
 _BEND_ISCN: Final = 10000.0
 """Length at which the bending angle is the laboratory's."""
+_LARGEST_BEND: Final = 4.2
+"""Angle in radians that no chromosome exceeds: one that closes to a ring is not taken for one."""
+_ABSOLUTE_CUT: Final = 0.6
+"""Part of a chromosome's own darkness that its ends lack: images are cut at one threshold."""
+_UNEVEN_CERTAINTY: Final = 0.85
+"""Part of the difference of the chromatids' ends that is lost at the very tips."""
+_GUMBEL_MEDIAN: Final = -np.log(np.log(2.0))
+_GUMBEL_SD: Final = np.pi / np.sqrt(6.0)
+_EDGE_SKEW: Final = 0.6
+"""Sigma of the lognormal by which ends are darker than the threshold where images are cut."""
+_END_FREEDOM: Final = 4.0
+"""Degrees of freedom of Student's t by which the chromatids' ends differ: some hang off."""
+_SKEWED_MEAN: Final = np.float32(np.exp(_EDGE_SKEW**2 / 2))
+_SKEWED_SD: Final = float(_SKEWED_MEAN) * np.sqrt(np.expm1(_EDGE_SKEW**2))
+_TAILED_SD: Final = np.sqrt(_END_FREEDOM / (_END_FREEDOM - 2))
 _MIN_SAMPLES: Final = 24
 """Fewest samples of a chromosome, however condensed."""
 
@@ -119,6 +137,19 @@ def seen_at(homolog: Homolog, position: float, bands: BandAppearance | None = No
     return seen
 
 
+def straightness(
+    length_iscn: Floats, laboratory: Laboratory, generator: np.random.Generator
+) -> Floats:
+    """Chord over arc length of chromosomes of given lengths, each bent to a part of a circle."""
+    # Most chromosomes are nearly straight, and some much bent: Gumbel's, not a normal, logarithm.
+    deviation = (generator.gumbel(size=length_iscn.shape) - _GUMBEL_MEDIAN) / _GUMBEL_SD
+    angle = laboratory.bend * np.exp(laboratory.bend_spread * deviation)
+    angle *= (length_iscn / _BEND_ISCN) ** _BEND_LENGTH
+    angle /= np.sqrt(1 + np.square(angle / _LARGEST_BEND))
+    found: Floats = np.sinc(angle / (2 * np.pi))
+    return found
+
+
 def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator) -> Rendering:
     """Renders a batch.
 
@@ -129,15 +160,14 @@ def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator)
     """
     present_NP = batch.homolog_NP >= 0
     row_NP = np.maximum(batch.homolog_NP, 0)
-    position_NPL, total_NP = _positions(batch, row_NP, laboratory, generator)
+    position_NPL, total_NP, log_NP = _positions(batch, row_NP, laboratory, generator)
     density_NPL = _densities(batch, row_NP, position_NPL, atlas_of(laboratory.bands))
-    bend_NP = laboratory.bend * np.exp(_normal(generator, row_NP.shape, laboratory.bend_spread))
-    bend_NP *= (batch.homologs.length_H[row_NP] / _BEND_ISCN) ** _BEND_LENGTH
-    darkness_NPCL = _stain(batch, density_NPL, total_NP, laboratory, generator)
+    straight_NP = straightness(batch.homologs.length_H[row_NP], laboratory, generator)
+    darkness_NPCL = _stain(batch, density_NPL, total_NP, log_NP, laboratory, generator)
     pair_NPCL = np.clip(np.rint(darkness_NPCL), 1, 255).astype(np.uint8)
     on_NPL = (np.arange(SEQUENCE_LENGTH) < total_NP[..., None]) & present_NP[..., None]
     pair_NPCL *= on_NPL[:, :, None]
-    straight_NP = np.where(present_NP, np.sinc(bend_NP / (2 * np.pi)), 1.0)
+    straight_NP = np.where(present_NP, straight_NP, 1.0)
     length_NP = np.maximum(total_NP / laboratory.samples_per_px, 1)
     # The centromere's constriction and the round ends make up more of a short chromosome.
     width_NP = (0.09 + 3.2 / length_NP) * np.exp(_normal(generator, row_NP.shape, 0.22))
@@ -152,11 +182,12 @@ def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator)
 
 def _positions(
     batch: Batch, row_NP: Integers, laboratory: Laboratory, generator: np.random.Generator
-) -> tuple[Floats, Integers]:
+) -> tuple[Floats, Integers, Floats]:
     """Where on its homolog each sample lies.
 
     Returns:
-        Position (N, P, L) in ISCN units, and the number of samples (N, P).
+        Position (N, P, L) in ISCN units, the number of samples (N, P), and the log (N, P) of the
+        length over what is usual.
     """
     num_cells, num_pairs = len(batch.level_G), len(row_NP)
     level = np.log(BAND_LEVELS)
@@ -190,7 +221,7 @@ def _positions(
     upside_NP = generator.random(row_NP.shape) < laboratory.flip_rate
     np.subtract(1, share_NPL, out=share_NPL, where=upside_NP[..., None])
     share_NPL *= length_NP[..., None]
-    return share_NPL, total_NP
+    return share_NPL, total_NP, log_NP.astype(np.float32)
 
 
 def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats, atlas: Atlas) -> Floats:
@@ -214,6 +245,7 @@ def _stain(
     batch: Batch,
     density_NPL: Floats,
     total_NP: Integers,
+    log_NP: Floats,
     laboratory: Laboratory,
     generator: np.random.Generator,
 ) -> Floats:
@@ -231,10 +263,12 @@ def _stain(
         + _normal(generator, len(batch.level_G), laboratory.cell_darkness_sd)
     )
     offset_NP = level_G[batch.cell_N][:, None] + _normal(generator, each_NP, laboratory.offset_sd)
+    offset_NP -= np.float32(laboratory.condensed_darkness) * log_NP
     # Where staining is dark on the whole, the camera has less left to tell bands apart.
     response_NP = np.exp(laboratory.saturation * (laboratory.darkness - offset_NP))
     gain_NP = response_NP * np.exp(_normal(generator, each_NP, laboratory.gain_sd))
-    gain_NP *= laboratory.contrast
+    cell_gain_G = np.exp(_normal(generator, len(batch.level_G), laboratory.cell_gain_sd))
+    gain_NP *= laboratory.contrast * cell_gain_G[batch.cell_N][:, None]
     shared_NPL = offset_NP[..., None] + gain_NP[..., None] * (sharp - np.float32(0.5))
 
     # An image is cut where it is as dark as a chromosome's edge: tips are alike, whether the last
@@ -245,20 +279,21 @@ def _stain(
     each_NP1 = (*each_NP, 1)
     shift_NPL = _smooth_noise(generator, each_NP1, TEXTURE_KNOTS[-1], laboratory.shift_px)[:, :, 0]
     for from_end_NPL in (at_L, np.abs(last_NP1 - at_L)):
-        edge_NP1, uneven_NP1, spread_NP1, beyond_NP1 = (
-            _normal(generator, each_NP1, sd)
-            for sd in (
-                laboratory.edge_sd,
-                laboratory.uneven_edge,
-                laboratory.end_spread,
-                laboratory.edge_px,
-            )
+        # What is lighter than the threshold was not taken for chromosome.
+        skewed_NP1 = np.exp(_normal(generator, each_NP1, _EDGE_SKEW))
+        edge_NP1 = np.float32(laboratory.edge_sd / _SKEWED_SD) * (skewed_NP1 - _SKEWED_MEAN)
+        tailed_NP1 = generator.standard_t(_END_FREEDOM, each_NP1).astype(np.float32)
+        uneven_NP1 = np.float32(laboratory.uneven_edge / _TAILED_SD) * tailed_NP1
+        spread_NP1, beyond_NP1 = (
+            _normal(generator, each_NP1, sd) for sd in (laboratory.end_spread, laboratory.edge_px)
         )
         width_NP1 = np.float32(np.sqrt(2) * laboratory.end_px) * np.exp(spread_NP1)
-        fade = erfc((from_end_NPL + beyond_NP1) / width_NP1)
+        fade = erfc((from_end_NPL + CUT_PX + beyond_NP1) / width_NP1)
+        edge_NP1 = edge_NP1 - np.float32(laboratory.condensed_ends) * log_NP[..., None]
+        edge_NP1 -= np.float32(_ABSOLUTE_CUT) * (offset_NP - laboratory.darkness)[..., None]
         near_NPL = np.exp(-from_end_NPL / _END_REACH_PX)
         edge_NPL += edge_NP1 * near_NPL * (1 - _TIP_CERTAINTY * fade)
-        uneven_NPL += uneven_NP1 * near_NPL
+        uneven_NPL += uneven_NP1 * near_NPL * (1 - _UNEVEN_CERTAINTY * fade)
         np.maximum(fade_NPL, fade, out=fade_NPL)
     shared_NPL += fade_NPL * (laboratory.edge - shared_NPL) + edge_NPL
     differ_NPL = shift_NPL * np.gradient(shared_NPL, axis=-1) * laboratory.samples_per_px
@@ -267,6 +302,7 @@ def _stain(
     differ_NPL += _normal(generator, each_NP1, laboratory.chromatid_offset / np.sqrt(2))
 
     darkness_NPCL = np.zeros((*each_NPC, SEQUENCE_LENGTH), np.float32)
+    spread_G = _normal(generator, len(batch.level_G), laboratory.cell_texture_spread)
     for scale, knot in enumerate(TEXTURE_KNOTS):
         texture_NPCL = _smooth_noise(
             generator,
@@ -276,7 +312,12 @@ def _stain(
             laboratory.homolog_texture[scale],
             laboratory.pair_texture[scale],
         )
-        spread_NP = _normal(generator, each_NP, laboratory.texture_spread[scale])
+        spread_NP = spread_G[batch.cell_N][:, None] + _normal(
+            generator, each_NP, laboratory.texture_spread[scale]
+        )
+        if knot == TEXTURE_KNOTS[-1]:
+            # Uneven staining is about the mean of a chromosome, which varies by itself.
+            texture_NPCL -= _mean_inside(texture_NPCL, total_NP)
         darkness_NPCL += texture_NPCL * (response_NP * np.exp(spread_NP))[..., None, None]
     # The tip is where both chromatids together are as dark as an edge; they may still differ.
     shared_NPL += (1 - fade_NPL) * darkness_NPCL.mean(axis=2)
@@ -299,6 +340,14 @@ def _landmark_positions(batch: Batch, position_NPL: Floats, on_NPL: NDArray[np.b
     miss = np.abs(position_NPL[n, p] - landmark_NPE[n, p, e][:, None])
     nearest_NPE[n, p, e] = np.where(on_NPL[n, p], miss, np.inf).argmin(axis=-1)
     return nearest_NPE
+
+
+def _mean_inside(values_NPCL: Floats, total_NP: Integers) -> Floats:
+    """Mean (N, P, 1, 1) over both chromatids of the samples on each chromosome."""
+    on_NPL = np.arange(SEQUENCE_LENGTH) < total_NP[..., None]
+    summed_NP = np.einsum("npcl,npl->np", values_NPCL, on_NPL.astype(np.float32))
+    mean: Floats = (summed_NP / (2 * np.minimum(total_NP, SEQUENCE_LENGTH))).astype(np.float32)
+    return mean[..., None, None]
 
 
 def _smooth_noise(
