@@ -23,3 +23,7 @@ class ConfigError(HomNetError):
 
 class DataError(HomNetError):
     """The data given cannot support what was asked, for example a split without patients."""
+
+
+class RegistryError(HomNetError):
+    """The registry has no such model, or does not allow what was asked."""

@@ -53,9 +53,45 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return tables_markdown(figures["evaluation"])
     if "ablation" in figures:
         return ablation_markdown(figures["ablation"])
+    if "benchmark" in figures:
+        return _benchmark_table(figures["benchmark"])
     if "bytes_on_disk" in figures:
         return _simulation_table(figures)
     return realism_summary(figures)
+
+
+def _benchmark_table(figures: Mapping[str, Any]) -> str:
+    """What training steps and single patients take."""
+    training, patient = figures["training"], figures["patient"]
+    faster = training["times_as_fast_as_looped"]
+    lines = [
+        "| Training step | Seconds, median (10 to 90 %) | Times as fast as looped |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, seconds in training["seconds"].items():
+        spread = f"{seconds['p10']:.3f} to {seconds['p90']:.3f}"
+        times = f"{faster[name]['p50']:.1f}" if name in faster else ""
+        lines.append(f"| {name} | {seconds['p50']:.3f} ({spread}) | {times} |")
+    lines += [
+        "",
+        "| One patient | Milliseconds, median (10 to 90 %) | Largest change of a score |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, seconds in patient["seconds"].items():
+        low, middle, high = (1e3 * seconds[q] for q in ("p10", "p50", "p90"))
+        change = patient["largest_change_of_score"][name]
+        lines.append(f"| {name} | {middle:.1f} ({low:.1f} to {high:.1f}) | {change:.0e} |")
+    many = patient["seconds_for_patients"]
+    lines += [
+        "",
+        f"{many['patients']:,} patients: {many['seconds']:.1f} s. Peak memory of training: "
+        f"{figures['memory_gib']['training_cpu']:.2f} GiB. Drawing, assembling and corrupting bags "
+        f"takes {100 * training['input_over_batch_in_memory']:.1f} % of a step. A step is "
+        f"{training['flops'] / 1e9:.0f} GFLOP; it runs at "
+        f"{100 * training['share_of_matrix_peak']:.0f} % of what a large float32 matrix product "
+        f"reaches here ({figures['limits']['float32_gflop_per_s']:.0f} GFLOP/s).",
+    ]
+    return "\n".join(lines)
 
 
 def _simulation_table(figures: Mapping[str, Any]) -> str:

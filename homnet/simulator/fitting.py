@@ -39,6 +39,7 @@ _FIXED: Final = frozenset(
         "end_px",
         "bend",
         "bend_spread",
+        "bend_growth",
         "bands",
     }
 )
@@ -173,8 +174,8 @@ def fit_bend(pairs: Pairs, laboratory: Laboratory) -> Laboratory:
     third_N = np.searchsorted(np.quantile(iscn_N, [1 / 3, 2 / 3]), iscn_N)
 
     def tried(settings: Floats) -> Laboratory:
-        bend, spread = np.exp(settings)
-        return replace(laboratory, bend=float(bend), bend_spread=float(spread))
+        bend, spread, growth = np.exp(settings).tolist()
+        return replace(laboratory, bend=bend, bend_spread=spread, bend_growth=growth)
 
     def quantiles(of_N: Floats) -> Floats:
         bent_N = np.log(np.maximum(1 - of_N, _LEAST_BENT))
@@ -187,7 +188,7 @@ def fit_bend(pairs: Pairs, laboratory: Laboratory) -> Laboratory:
         off = quantiles(both_NP.min(axis=1)) - quantiles(straight_N)
         return float(np.square(off).sum())
 
-    start = np.log([laboratory.bend, laboratory.bend_spread])
+    start = np.log([laboratory.bend, laboratory.bend_spread, laboratory.bend_growth])
     return tried(minimize(cost, start, method="Nelder-Mead").x)
 
 

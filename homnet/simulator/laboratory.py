@@ -55,6 +55,8 @@ class Laboratory:
     An angle of 1.6 gives chord/arc of 0.9."""
     bend_spread: float = 0.75
     """Standard deviation of the log of the bending angle."""
+    bend_growth: float = 0.65
+    """Exponent of the bending angle against the length: long chromosomes bend more."""
     edge: float = 38.0
     """Darkness towards which a chromosome fades at its ends, grey levels."""
     edge_px: float = 0.3
@@ -86,8 +88,10 @@ class Laboratory:
     """Standard deviation of the log contrast between cells."""
     condensed_darkness: float = 10.0
     """Grey levels that a chromosome gains for each unit of log length by which it is shorter."""
+    condensed_gain: float = 0.3
+    """Log contrast that it gains."""
     condensed_ends: float = 25.0
-    """The same for its ends, in addition."""
+    """Grey levels that its ends gain in addition."""
     saturation: float = 0.007
     """Share of the contrast that a grey level of darkness takes away: the camera's response."""
     blur_px: float = 1.3
@@ -138,6 +142,7 @@ def ideal(laboratory: Laboratory) -> Laboratory:
         gain_sd=0.0,
         cell_gain_sd=0.0,
         condensed_darkness=0.0,
+        condensed_gain=0.0,
         condensed_ends=0.0,
         blur_px=0.01,
         defocus_px=0.01,
@@ -244,7 +249,7 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
             Laboratory(
                 px_per_iscn=0.0066,
                 band_levels=(0.15, 0.45, 0.3, 0.1),
-                edge=53.0,
+                edge=33.0,
                 darkness=122.0,
                 contrast=105.0,
                 blur_px=1.5,
@@ -269,8 +274,8 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
                 band_levels=(0.3, 0.5, 0.18, 0.02),
                 condensation_sd=0.14,
                 warp=0.016,
-                edge=48.0,
-                edge_sd=22.0,
+                edge=32.0,
+                edge_sd=16.0,
                 uneven_edge=8.0,
                 darkness=106.0,
                 contrast=110.0,
@@ -303,7 +308,7 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
                 px_per_iscn=0.0084,
                 band_levels=(0.03, 0.17, 0.45, 0.35),
                 condensation_sd=0.07,
-                edge=54.0,
+                edge=34.0,
                 darkness=126.0,
                 contrast=140.0,
                 blur_px=1.15,

@@ -38,25 +38,25 @@ _TIP_CERTAINTY: Final = 0.7
 CUT_PX: Final = 0.55
 """Pixels by which an image is cut inside a chromosome's end, where it has not faded altogether: the
 tips of dark bands are darker than those of light ones."""
-_BEND_LENGTH: Final = 0.6
-"""Exponent of the bending angle against the length: long chromosomes bend more."""
 _BEND_ISCN: Final = 10000.0
 """Length at which the bending angle is the laboratory's."""
 _LARGEST_BEND: Final = 4.2
-"""Angle in radians that no chromosome exceeds: one that closes to a ring is not taken for one."""
+"""Angle in radians that a long chromosome does not exceed: one that closes to a ring is not taken
+for one."""
 _ABSOLUTE_CUT: Final = 0.6
 """Part of a chromosome's own darkness that its ends lack: images are cut at one threshold."""
-_UNEVEN_CERTAINTY: Final = 0.85
-"""Part of the difference of the chromatids' ends that is lost at the very tips."""
+_HANGING: Final = 0.7
+_HANGING_FREEDOM: Final = 4.0
+"""Scale, relative to the difference of the chromatids' tips, and degrees of freedom of Student's t,
+of what differs below the tips: now and then a chromatid's end hangs off."""
+_BEND_LIMIT_GROWTH: Final = 0.25
+"""Exponent of that limit against the length: short chromosomes cannot turn as far."""
 _GUMBEL_MEDIAN: Final = -np.log(np.log(2.0))
 _GUMBEL_SD: Final = np.pi / np.sqrt(6.0)
 _EDGE_SKEW: Final = 0.6
 """Sigma of the lognormal by which ends are darker than the threshold where images are cut."""
-_END_FREEDOM: Final = 4.0
-"""Degrees of freedom of Student's t by which the chromatids' ends differ: some hang off."""
 _SKEWED_MEAN: Final = np.float32(np.exp(_EDGE_SKEW**2 / 2))
 _SKEWED_SD: Final = float(_SKEWED_MEAN) * np.sqrt(np.expm1(_EDGE_SKEW**2))
-_TAILED_SD: Final = np.sqrt(_END_FREEDOM / (_END_FREEDOM - 2))
 _MIN_SAMPLES: Final = 24
 """Fewest samples of a chromosome, however condensed."""
 
@@ -144,8 +144,9 @@ def straightness(
     # Most chromosomes are nearly straight, and some much bent: Gumbel's, not a normal, logarithm.
     deviation = (generator.gumbel(size=length_iscn.shape) - _GUMBEL_MEDIAN) / _GUMBEL_SD
     angle = laboratory.bend * np.exp(laboratory.bend_spread * deviation)
-    angle *= (length_iscn / _BEND_ISCN) ** _BEND_LENGTH
-    angle /= np.sqrt(1 + np.square(angle / _LARGEST_BEND))
+    share = length_iscn / _BEND_ISCN
+    angle *= share**laboratory.bend_growth
+    angle /= np.sqrt(1 + np.square(angle / (_LARGEST_BEND * share**_BEND_LIMIT_GROWTH)))
     found: Floats = np.sinc(angle / (2 * np.pi))
     return found
 
@@ -269,6 +270,7 @@ def _stain(
     gain_NP = response_NP * np.exp(_normal(generator, each_NP, laboratory.gain_sd))
     cell_gain_G = np.exp(_normal(generator, len(batch.level_G), laboratory.cell_gain_sd))
     gain_NP *= laboratory.contrast * cell_gain_G[batch.cell_N][:, None]
+    gain_NP *= np.exp(-laboratory.condensed_gain * log_NP)
     shared_NPL = offset_NP[..., None] + gain_NP[..., None] * (sharp - np.float32(0.5))
 
     # An image is cut where it is as dark as a chromosome's edge: tips are alike, whether the last
@@ -282,10 +284,9 @@ def _stain(
         # What is lighter than the threshold was not taken for chromosome.
         skewed_NP1 = np.exp(_normal(generator, each_NP1, _EDGE_SKEW))
         edge_NP1 = np.float32(laboratory.edge_sd / _SKEWED_SD) * (skewed_NP1 - _SKEWED_MEAN)
-        tailed_NP1 = generator.standard_t(_END_FREEDOM, each_NP1).astype(np.float32)
-        uneven_NP1 = np.float32(laboratory.uneven_edge / _TAILED_SD) * tailed_NP1
-        spread_NP1, beyond_NP1 = (
-            _normal(generator, each_NP1, sd) for sd in (laboratory.end_spread, laboratory.edge_px)
+        uneven_NP1, spread_NP1, beyond_NP1 = (
+            _normal(generator, each_NP1, sd)
+            for sd in (laboratory.uneven_edge, laboratory.end_spread, laboratory.edge_px)
         )
         width_NP1 = np.float32(np.sqrt(2) * laboratory.end_px) * np.exp(spread_NP1)
         fade = erfc((from_end_NPL + CUT_PX + beyond_NP1) / width_NP1)
@@ -293,7 +294,9 @@ def _stain(
         edge_NP1 -= np.float32(_ABSOLUTE_CUT) * (offset_NP - laboratory.darkness)[..., None]
         near_NPL = np.exp(-from_end_NPL / _END_REACH_PX)
         edge_NPL += edge_NP1 * near_NPL * (1 - _TIP_CERTAINTY * fade)
-        uneven_NPL += uneven_NP1 * near_NPL * (1 - _UNEVEN_CERTAINTY * fade)
+        hanging_NP1 = _HANGING * generator.standard_t(_HANGING_FREEDOM, each_NP1)
+        hanging_NP1 = (laboratory.uneven_edge * hanging_NP1).astype(np.float32)
+        uneven_NPL += (uneven_NP1 + (1 - fade) * hanging_NP1) * near_NPL
         np.maximum(fade_NPL, fade, out=fade_NPL)
     shared_NPL += fade_NPL * (laboratory.edge - shared_NPL) + edge_NPL
     differ_NPL = shift_NPL * np.gradient(shared_NPL, axis=-1) * laboratory.samples_per_px

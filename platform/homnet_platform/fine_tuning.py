@@ -9,6 +9,7 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
 from homnet.learning import Stage
+from homnet.registry import Registry
 from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
@@ -44,6 +45,8 @@ class FineTuneConfig:
     stopping and thresholds."""
     scaling: ScalingOptions = ScalingOptions()
     """Workers."""
+    registry: str = ""
+    """Registry that gets every model as a candidate of its hospital, if one is named."""
 
 
 def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
@@ -67,6 +70,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             if done.exists() and read_json(output / "config.json") == claim_of(settings, **content):
                 print(f"{hospital}: finished before, {done}")
                 published[hospital] = done
+                _register(config, hospital, Checkpoint.load(done))
                 continue
             claim_output(output, settings, **content)
             stage = Stage(
@@ -92,4 +96,11 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             )
             checkpoint = run_stage(own, stage, storage=output / "ray", scaling=config.scaling)
             published[hospital] = publish(checkpoint, output)
+            _register(config, hospital, checkpoint)
     return published
+
+
+def _register(config: FineTuneConfig, hospital: str, checkpoint: Checkpoint) -> None:
+    if config.registry:
+        version = Registry(config.registry).publish(checkpoint, hospital)
+        print(f"{hospital}: candidate {version[:12]} in {config.registry}")

@@ -166,7 +166,7 @@ def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
 def portable(config: Any) -> dict[str, Any]:
     """A config as JSON-able values without the places of one machine."""
     content = dataclasses.asdict(config)
-    for name in ("cohort", "output", "checkpoint", "scaling", "claim", "result"):
+    for name in ("cohort", "output", "checkpoint", "scaling", "registry", "claim", "result"):
         content.pop(name, None)
     return content
 
@@ -196,7 +196,9 @@ def claim_output(output: Path, config: Any, **content: str | None) -> None:
 
 def claim_of(config: Any, **content: str | None) -> dict[str, Any]:
     """What a run's directory keeps, to know the run again."""
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "scaling"}
+    settings = {
+        k: v for k, v in dataclasses.asdict(config).items() if k not in ("scaling", "registry")
+    }
     return {"settings": json.loads(json.dumps(settings)), **content}
 
 

@@ -19,6 +19,7 @@ DRY = {
     "fit_laboratory.py": ["--cohort", "c", "--hospital", "h", "--output", "o"],
     "ingest.py": ["--manifest", "m.csv", "--output", "o"],
     "pretrain.py": ["best"],
+    "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
     "simulate.py": ["--output", "o"],

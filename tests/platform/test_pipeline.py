@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from homnet.bags import BagConfig
+from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, CohortError, ConfigError
 from homnet.model import best_form
 from homnet.predictor import Predictor
+from homnet.registry import Registry
 from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
@@ -173,7 +175,12 @@ def test_a_finished_run_is_not_overwritten(work: Path) -> None:
 
 def test_fine_tuning_continues_with_the_hospitals_that_are_missing(work: Path) -> None:
     before = (work / "tuned" / "h1" / "checkpoint" / "sha256.json").stat().st_mtime_ns
-    assert set(fine_tune(_fine_tune(work))) == {"h1", "h2"}
+    registry = str(work / "registry")
+    assert set(fine_tune(replace(_fine_tune(work), registry=registry))) == {"h1", "h2"}
+    candidates = {entry.hospital: entry for entry in Registry(registry).entries()}
+    assert set(candidates) == {"h1", "h2"}
+    tuned = Checkpoint.load(work / "tuned" / "h1" / "checkpoint")
+    assert candidates["h1"].version == tuned.version
     assert (work / "tuned" / "h1" / "checkpoint" / "sha256.json").stat().st_mtime_ns == before
 
 

@@ -1,0 +1,64 @@
+"""Says and decides which model answers for each hospital.
+
+python jobs/registry.py list --registry registry
+python jobs/registry.py publish --registry registry --hospital h1 --checkpoint runs/h1/checkpoint
+python jobs/registry.py promote --registry registry --hospital h1 --version 3fa9
+python jobs/registry.py roll-back --registry registry --hospital h1
+python jobs/registry.py retire --registry registry --hospital h1 --version 3fa9
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+from homnet.checkpoint import Checkpoint
+from homnet.errors import ConfigError
+from homnet.registry import Registry
+from homnet_platform.job import run_job
+
+
+@dataclass(frozen=True)
+class RegistryConfig:
+    """What to do with which registry."""
+
+    action: tyro.conf.Positional[Literal["list", "publish", "promote", "roll-back", "retire"]]
+    """What to do."""
+    registry: str = "registry"
+    """Directory or URI of the registry."""
+    hospital: str = ""
+    """Whose models; all for list."""
+    version: str = ""
+    """Model to promote or retire: its version, or as many leading letters as are unique."""
+    checkpoint: str = ""
+    """Checkpoint to publish."""
+
+    def __post_init__(self) -> None:
+        needed = {"publish": "checkpoint", "promote": "version", "retire": "version"}
+        names = [] if self.action == "list" else ["hospital"]
+        for name in [*names, *([needed[self.action]] if self.action in needed else [])]:
+            if not getattr(self, name):
+                raise ConfigError(f"{self.action} needs --{name}")
+
+
+def main(config: RegistryConfig) -> None:
+    """Does it, and prints what the registry then holds."""
+    registry = Registry(config.registry)
+    match config.action:
+        case "publish":
+            registry.publish(Checkpoint.load(config.checkpoint), config.hospital)
+        case "promote":
+            registry.promote(config.hospital, config.version)
+        case "roll-back":
+            registry.roll_back(config.hospital)
+        case "retire":
+            registry.retire(config.hospital, config.version)
+        case "list":
+            pass
+    for entry in registry.entries(config.hospital or None):
+        line = f"{entry.hospital}  {entry.version[:12]}  {entry.status:9}  {entry.published}"
+        print(line)
+
+
+if __name__ == "__main__":
+    run_job(RegistryConfig, main, description=__doc__)
