@@ -8,6 +8,7 @@ report the same validation metric.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,7 +205,12 @@ class Learner:
             advance(stop - start)
         if self.world > 1:
             torch.distributed.all_reduce(loss_sum)
-        line = {"epoch": float(number), "train_loss": float(loss_sum) / len(epoch)}
+        line = {"epoch": number, "train_loss": float(loss_sum) / len(epoch)}
+        if not math.isfinite(line["train_loss"]):
+            raise DataError(
+                f"{self.stage.name}: the training loss is {line['train_loss']} after epoch "
+                f"{number + 1}; lower training.learning_rate (now {settings.learning_rate:g})"
+            )
         seconds = time.perf_counter() - started
         logit_B = self._score(self._validation_bags)
         line[METRIC] = float(roc_auc_score(self._validation.label_B, logit_B))

@@ -6,7 +6,7 @@ figure when it lies within 15 % of the real one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,32 @@ def agrees(simulated: Row, real: Row) -> bool:
     if real.quartiles is not None:
         return real.quartiles[0] <= simulated.value <= real.quartiles[1]
     return abs(simulated.value - real.value) <= TOLERANCE * abs(real.value)
+
+
+def halves_that_disagree(
+    measured: pd.DataFrame, generator: np.random.Generator, num_splits: int = 20
+) -> dict[str, Any]:
+    """How often two halves of the same people disagree: what the scorecard cannot ask for.
+
+    Args:
+        measured: measurements of :func:`homnet.realism.measure`, of at least two people.
+        generator: draws the halves.
+        num_splits: times that people are halved.
+
+    Returns:
+        ``rows``: by split, the figures that disagree; ``names``: by figure, in how many splits.
+    """
+    people = np.unique(measured["patient_id"].to_numpy(dtype=object))
+    rows, names = [], dict[str, int]()
+    for _ in range(num_splits):
+        half = generator.permutation(people)[: len(people) // 2]
+        inside = measured["patient_id"].isin(half).to_numpy()
+        pairs = zip(scorecard(measured[inside]), scorecard(measured[~inside]), strict=True)
+        found = [first.name for first, second in pairs if not agrees(first, second)]
+        rows.append(len(found))
+        for name in found:
+            names[name] = names.get(name, 0) + 1
+    return {"rows": rows, "names": names}
 
 
 def scorecard(measured: pd.DataFrame) -> list[Row]:

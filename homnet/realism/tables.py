@@ -1,6 +1,7 @@
 """The tables of a comparison, in Markdown."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,9 +41,17 @@ def realism_summary(figures: Mapping[str, Any]) -> str:
     lines = []
     if "scorecard" in figures:
         rows = figures["scorecard"]["rows"]
+        halves = figures["scorecard"]["real_halves"]["rows"]
         missed = "; ".join(row["name"] for row in rows if not row["agrees"])
         agreed = f"{figures['scorecard']['num_agree']} of {len(rows)}"
         lines.append([f"figures of the scorecard that agree (all but: {missed})", agreed])
+        lines.append(
+            [
+                f"the same between random halves of the real people, {len(halves)} times",
+                f"{len(rows) - max(halves)} to {len(rows) - min(halves)} of {len(rows)}, median "
+                f"{len(rows) - statistics.median(halves):g}",
+            ]
+        )
         lines += [
             [
                 f"AUC of telling simulated pairs from real ones (0.5 is ideal), {name}",
@@ -80,7 +89,15 @@ def _scorecard(card: Mapping[str, Any]) -> str:
         for row in card["rows"]
     ]
     title = f"Scorecard: {card['num_agree']} of {len(lines)} figures agree"
-    return _table(title, ["Figure", "Simulated", "Real", "Agrees"], lines)
+    often = sorted(card["real_halves"]["names"].items(), key=lambda item: -item[1])
+    splits = len(card["real_halves"]["rows"])
+    note = (
+        f"Two random halves of the real people, {splits} times, disagree in "
+        f"{statistics.median(card['real_halves']['rows']):g} figures (median), most often in: "
+        + "; ".join(f"{name} ({times} times)" for name, times in often[:5])
+        + "."
+    )
+    return f"{_table(title, ['Figure', 'Simulated', 'Real', 'Agrees'], lines)}\n\n{note}"
 
 
 def _two_sample(tests: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.pretraining import claim_of, hospitals_with_abnormal_pairs
-from homnet_platform.runtime import local_or_cluster, require_cpus
+from homnet_platform.runtime import local_or_cluster, require_workers
 
 FULL: Final = "HomNet"
 _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -134,7 +134,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     todo = [run for run in runs if not _scores_path(output, *run).is_file()]
     with local_or_cluster():
         if todo:
-            require_cpus(config.cpus_per_run, "one run of the ablation")
+            require_workers(1, "the ablation", cpus=config.cpus_per_run, gpus=config.gpus_per_run)
             data = ray.put(_data(cohort, config))
             task = ray.remote(num_cpus=config.cpus_per_run, num_gpus=config.gpus_per_run)(_run)
             waiting = {task.remote(data, config, *run): run for run in todo}

@@ -36,7 +36,7 @@ from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.pretraining import portable
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runtime import local_or_cluster, require_cpus
+from homnet_platform.runtime import local_or_cluster, require_workers
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     split = split_patients(cohort.patients, config.split)
     _refuse_known(split, models)
     with local_or_cluster():
-        require_cpus(config.num_workers, "scoring")
+        require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
         scores = _score(_parts(bank, split, config.bags, config), models, config)
         by_cells = {

@@ -20,7 +20,7 @@ from homnet.pairs import SCHEMA
 from homnet.realism.figures import draw_chromosomes, draw_recall, draw_scorecard
 from homnet.realism.length_only import length_only, length_table
 from homnet.realism.measures import Pairs, measure
-from homnet.realism.scorecard import Row, scorecard
+from homnet.realism.scorecard import Row, halves_that_disagree, scorecard
 from homnet.realism.tables import realism_markdown, scorecard_rows
 from homnet.realism.two_sample import TwoSampleConfig, pair_features, two_sample_test, without
 from homnet.realism.type_classifier import Chromosomes, classify
@@ -213,6 +213,10 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
     _require_people(simulated, config.simulated)
     _require_people(real, cast(Path, config.real))
     types = _start_types(sets, config)
+    everybody = pa.concat_tables([sets.fitted, sets.judging])
+    halves = _halves_that_disagree.remote(
+        Pairs.from_table(everybody, sets.real_per_px), config.seed
+    )
     measured = [_measure.remote(pairs, config.seed) for pairs in (simulated, real)]
     config.output.mkdir(parents=True, exist_ok=True)
     rng = generator(config.seed, "pictures")
@@ -249,7 +253,11 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
             "real": _counts(real),
             "people the laboratory was fitted to": len(pc.unique(sets.fitted["patient_id"])),
         },
-        "scorecard": {"num_agree": sum(row["agrees"] for row in rows), "rows": rows},
+        "scorecard": {
+            "num_agree": sum(row["agrees"] for row in rows),
+            "rows": rows,
+            "real_halves": ray.get(halves),
+        },
         "two_sample": {name: found[name] for name in started},
         "type_classifier": {name.removeprefix(_TYPES): found[name] for name in types},
     }
@@ -316,6 +324,12 @@ def _length_only(config: RealismConfig, *lengths: pd.DataFrame) -> dict[str, Any
 def _measure(pairs: Pairs, seed: int) -> tuple[list[Row], pd.DataFrame]:
     measured = measure(pairs, generator(seed, "measure"))
     return scorecard(measured), pair_features(pairs, measured)
+
+
+@ray.remote
+def _halves_that_disagree(pairs: Pairs, seed: int) -> dict[str, Any]:
+    measured = measure(pairs, generator(seed, "measure"))
+    return halves_that_disagree(measured, generator(seed, "halves"))
 
 
 @ray.remote

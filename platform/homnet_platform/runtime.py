@@ -56,17 +56,32 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def require_cpus(num_cpus: float, what: str) -> None:
-    """Refuses work that would wait for ever for CPUs that the cluster does not have.
+def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> None:
+    """Refuses workers that would wait for ever for CPUs or GPUs that no node has.
+
+    Args:
+        num_workers: processes that must run at the same time.
+        what: names the work in the error.
+        cpus: of each worker.
+        gpus: of each worker.
 
     Raises:
-        ConfigError: the cluster has fewer CPUs.
+        ConfigError: fewer workers fit on the nodes of the cluster.
     """
-    available = ray.cluster_resources().get("CPU", 0.0)
-    if num_cpus > available:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = sum(
+        int(min(node.get(name, 0.0) / need for name, need in wanted.items()))
+        for wanted in [{name: n for name, n in (("CPU", cpus), ("GPU", gpus)) if n > 0}]
+        for node in nodes
+    )
+    if num_workers > fitting:
+        each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        there = ", ".join(
+            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
+        )
         raise ConfigError(
-            f"{what} needs {num_cpus:g} CPUs, the Ray cluster has {available:g}; give it fewer "
-            "workers, or more nodes"
+            f"{what} needs {num_workers} workers of {each}, and {fitting} fit on the nodes of the "
+            f"Ray cluster ({there}); ask for fewer or smaller workers, or add nodes"
         )
 
 

@@ -20,7 +20,7 @@ from homnet.errors import ConfigError, DataError
 from homnet.learning import METRIC, Learner, Stage, calibrated
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runtime import require_cpus
+from homnet_platform.runtime import require_workers
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ def run_stage(
     Raises:
         DataError: training or validation patients lack pairs or a class.
     """
-    require_cpus(scaling.num_workers * scaling.cpus_per_worker, f"training {stage.name}")
+    require_workers(
+        scaling.num_workers,
+        f"training {stage.name}",
+        cpus=scaling.cpus_per_worker,
+        gpus=float(scaling.use_gpu),
+    )
     patients = stage.train_patients | stage.validation_patients
     # In memory before the workers take the CPUs: on a small machine a lazy dataset would wait for
     # CPUs that the workers hold, for ever.

@@ -5,6 +5,7 @@ import pytest
 
 from homnet.checkpoint import patient_digests
 from homnet.errors import ConfigError, DataError
+from homnet.realism.tables import realism_summary
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
 from homnet_platform.realism import RealismConfig, compare
@@ -65,6 +66,8 @@ def test_cohorts_are_compared(real, simulated, tmp_path, capsys):
     real_pairs = figures["sets"]["real"]["pairs"]
     assert figures["sets"]["simulated"]["pairs"] == pytest.approx(real_pairs, rel=0.35)
     assert figures["scorecard"]["num_agree"] > 0.6 * len(figures["scorecard"]["rows"])
+    assert len(figures["scorecard"]["real_halves"]["rows"]) == 20
+    assert "the same between random halves of the real people" in realism_summary(figures)
     tests = figures["two_sample"]
     assert next(iter(tests)) == "everything"
     assert [*tests][-1].startswith("control")

@@ -16,6 +16,7 @@ from homnet.learning import METRIC, Stage, train
 from homnet.model import HomNetConfig, best_form
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.runtime import require_workers
 from homnet_platform.training import ScalingOptions, run_stage
 
 TableOf = Callable[..., pa.Table]
@@ -119,10 +120,9 @@ def test_fine_tuning_learns_the_cohorts_labels_and_keeps_frozen_parts(
     assert 0 < tuned.calibration["h1"].prior < 0.2
 
 
-def test_a_patient_on_both_sides_is_refused(cohort: Cohort, tmp_path: Path) -> None:
-    stage = _stage("leak", validation_patients=frozenset({"h1-p3", "h1-p5"}))
+def test_a_patient_on_both_sides_is_refused() -> None:
     with pytest.raises(DataError, match="h1-p3 is in both training and validation"):
-        _run(cohort, tmp_path, stage, 1)
+        _stage("leak", validation_patients=frozenset({"h1-p3", "h1-p5"}))
 
 
 def test_validation_without_both_classes_is_refused(cohort: Cohort, tmp_path: Path) -> None:
@@ -138,7 +138,10 @@ def test_validation_without_both_classes_is_refused(cohort: Cohort, tmp_path: Pa
 def test_more_workers_than_cpus_are_refused_instead_of_waiting(
     cohort: Cohort, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="needs 3 CPUs, the Ray cluster has 2"):
+    with pytest.raises(
+        ConfigError,
+        match=r"needs 3 workers of 1 CPUs, and 2 fit on the nodes .*\(2 CPUs and 0 GPUs\)",
+    ):
         _run(cohort, tmp_path, _stage("too many"), 3)
 
 
@@ -146,3 +149,18 @@ def test_the_papers_form_trains_too(cohort: Cohort, tmp_path: Path) -> None:
     form = HomNetConfig(merge_range=64, width=8, pair_width=12, attention="ratio")
     checkpoint = _run(cohort, tmp_path, _stage("paper", model=form), 1)
     assert all(torch.isfinite(value).all() for value in checkpoint.weights.values())
+
+
+def test_workers_that_no_node_can_hold_are_refused() -> None:
+    """On two CPUs one worker of three never starts, nor does one that wants a GPU."""
+    require_workers(4, "scoring", cpus=0.5)
+    with pytest.raises(ConfigError, match="needs 1 workers of 3 CPUs, and 0 fit"):
+        require_workers(1, "scoring", cpus=3)
+    with pytest.raises(ConfigError, match="of 1 CPUs and 1 GPUs, and 0 fit"):
+        require_workers(1, "scoring", gpus=1)
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:
+    wild = replace(TRAINING, learning_rate=1e30, averaging=0.0)
+    with pytest.raises(DataError, match=r"training loss is nan .*lower training.learning_rate"):
+        train(_stage("wild", training=wild), collect_bank(pairs_dataset(cohort)))
