@@ -16,18 +16,17 @@ def measured(pairs_of_laboratory: Callable[..., measures.Pairs]) -> pd.DataFrame
     return measures.measure(pairs_of_laboratory(0, Laboratory()), np.random.default_rng(0))
 
 
-def test_halves_of_alike_people_disagree_less_than_halves_of_two_kinds(
-    measured: pd.DataFrame,
-) -> None:
-    alike = halves_that_disagree(measured, np.random.default_rng(1), 4)
-    assert len(alike["rows"]) == 4
-    assert sum(alike["names"].values()) == sum(alike["rows"])
-    people = sorted(measured["patient_id"].unique())
-    longer = measured["patient_id"].isin(people[::2])
-    for name in ("length_0", "length_1"):
-        measured.loc[longer, name] *= 3
-    mixed = halves_that_disagree(measured, np.random.default_rng(1), 4)
-    assert np.mean(mixed["rows"]) > np.mean(alike["rows"])
+def test_halves_disagree_where_they_differ(measured: pd.DataFrame) -> None:
+    """Two people: halves are one and the other, whatever the draw."""
+    first, second = measured.assign(patient_id="a"), measured.assign(patient_id="b")
+    same = halves_that_disagree(pd.concat([first, second]), np.random.default_rng(1), 3)
+    assert same == {"rows": [0, 0, 0], "names": {}}
+    longer = second.assign(length_0=3 * second["length_0"], length_1=3 * second["length_1"])
+    found = halves_that_disagree(pd.concat([first, longer]), np.random.default_rng(1), 3)
+    lengths = {name for name in found["names"] if name.startswith("length of chromosome")}
+    assert len(lengths) == 6
+    assert set(found["names"].values()) == {3}
+    assert found["rows"] == [len(found["names"])] * 3
 
 
 def test_the_same_seed_halves_alike(measured: pd.DataFrame) -> None:
