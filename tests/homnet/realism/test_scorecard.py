@@ -20,7 +20,8 @@ def test_halves_disagree_where_they_differ(measured: pd.DataFrame) -> None:
     """Two people: halves are one and the other, whatever the draw."""
     first, second = measured.assign(patient_id="a"), measured.assign(patient_id="b")
     same = halves_that_disagree(pd.concat([first, second]), np.random.default_rng(1), 3)
-    assert same == {"rows": [0, 0, 0], "names": {}}
+    # One person has no spread between people, which agrees with nothing.
+    assert same == {"rows": [1, 1, 1], "names": {"darkness between people, sd": 3}}
     longer = second.assign(length_0=3 * second["length_0"], length_1=3 * second["length_1"])
     found = halves_that_disagree(pd.concat([first, longer]), np.random.default_rng(1), 3)
     lengths = {name for name in found["names"] if name.startswith("length of chromosome")}
