@@ -32,10 +32,10 @@ from homnet.model import HomNetConfig, best_form, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
 from homnet.results import read_json, write_json, write_result
-from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
-from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.pretraining import claim_of, hospitals_with_abnormal_pairs
+from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.pretraining import claim_of
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 FULL: Final = "HomNet"
@@ -111,15 +111,6 @@ class AblateConfig:
             raise ConfigError("a result of record needs both --claim and --result")
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What all runs share."""
-
-    bank: PairBank
-    healthy: Mapping[str, frozenset[str]]
-    hospitals: Mapping[str, Mapping[str, frozenset[str]]]
-
-
 def ablate(config: AblateConfig) -> dict[str, Any]:
     """Runs every variant with every seed and prints the table.
 
@@ -181,25 +172,22 @@ def _claim(output: Path, config: AblateConfig, cohort: Cohort) -> None:
     write_json(kept, wanted)
 
 
-def _data(cohort: Cohort, config: AblateConfig) -> _Data:
-    hospitals: tuple[str, ...] = ()
-    if config.fine_tuning is not None:
-        hospitals = hospitals_with_abnormal_pairs(cohort)
-        if not hospitals:
-            raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
-    healthy = cohort.of_hospitals(config.healthy) if config.fine_tuning is not None else cohort
-    wanted = cohort.of_hospitals([*healthy.hospitals, *hospitals])
-    return _Data(
-        bank=collect_bank(pairs_dataset(wanted)),
-        healthy=split_patients(healthy.patients, config.split),
-        hospitals={
-            name: split_patients(cohort.of_hospitals([name]).patients, config.hospital_split)
-            for name in hospitals
-        },
+def _data(cohort: Cohort, config: AblateConfig) -> Shared:
+    tuned = config.fine_tuning is not None
+    hospitals = hospitals_with_abnormal_pairs(cohort) if tuned else ()
+    if tuned and not hospitals:
+        raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
+    return collect_shared(
+        cohort,
+        healthy=config.healthy if tuned else cohort.hospitals,
+        hospitals=hospitals,
+        split=config.split,
+        hospital_split=config.hospital_split,
+        parts=(TRAIN, VALIDATION, TEST),
     )
 
 
-def _run(data: _Data, config: AblateConfig, variant: str, seed: int) -> float:
+def _run(data: Shared, config: AblateConfig, variant: str, seed: int) -> float:
     """One variant with one seed, from nothing to scores; gives the seconds it took."""
     torch.set_num_threads(config.cpus_per_run)
     device = torch.device("cuda" if config.gpus_per_run else "cpu")
@@ -245,7 +233,7 @@ def _adapted(training: TrainingConfig, variant: str, seed: int) -> TrainingConfi
 
 
 def _fine_tuned(
-    data: _Data, config: AblateConfig, hospital: str, parent: Path, variant: str, seed: int
+    data: Shared, config: AblateConfig, hospital: str, parent: Path, variant: str, seed: int
 ) -> Checkpoint:
     if config.fine_tuning is None:
         raise ConfigError("no fine-tuning was asked for")

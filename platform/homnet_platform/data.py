@@ -1,7 +1,8 @@
 """Cohorts through Ray Data: files are read and checked in parallel, whole files at a time."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from ray.data import DataIterator, Dataset
 
 from homnet.bags import PairBank
 from homnet.cohort import Cohort
+from homnet.split import SplitConfig, split_patients
 
 
 def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
@@ -35,6 +37,73 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
     )
     read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
     return dataset.map_batches(read, batch_size=1, batch_format="pyarrow")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What many training runs of one cohort share: it is put into the object store once."""
+
+    bank: PairBank
+    """Pairs of everybody below."""
+    healthy: Mapping[str, frozenset[str]]
+    """People of the pre-training by split."""
+    hospitals: Mapping[str, Mapping[str, frozenset[str]]]
+    """Patients of each fine-tuning hospital by split."""
+
+
+def collect_shared(
+    cohort: Cohort,
+    *,
+    healthy: Sequence[str],
+    hospitals: Sequence[str],
+    split: SplitConfig,
+    hospital_split: SplitConfig,
+    parts: Sequence[str],
+) -> Shared:
+    """Takes the people of several training runs into memory.
+
+    Args:
+        cohort: the opened cohort.
+        healthy: hospitals of the pre-training.
+        hospitals: hospitals of the fine-tuning; may be none.
+        split: of the healthy people.
+        hospital_split: of the patients.
+        parts: splits whose people are read; who is in no other is never seen.
+
+    Raises:
+        CohortError: no such hospital.
+        DataError: no pair with both homologs is there.
+    """
+    of_healthy = split_patients(cohort.of_hospitals(healthy).patients, split)
+    of_hospitals = {
+        name: split_patients(cohort.of_hospitals([name]).patients, hospital_split)
+        for name in hospitals
+    }
+    wanted = {
+        person
+        for people in (of_healthy, *of_hospitals.values())
+        for part in parts
+        for person in people[part]
+    }
+    names = [*healthy, *(name for name in hospitals if name not in healthy)]
+    chosen = cohort.of_hospitals(names)
+    # Refuses two hospitals that call different people by one name: they would be one person here.
+    split_patients(chosen.patients, SplitConfig(validation=0.0, test=0.0))
+    return Shared(
+        bank=collect_bank(pairs_dataset(chosen, wanted)),
+        healthy=of_healthy,
+        hospitals=of_hospitals,
+    )
+
+
+def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
+    """Hospitals where some pair is structurally abnormal."""
+    found = {
+        entry.hospital: None
+        for entry in cohort.files
+        if cohort.read(entry, ["abnormal"])["abnormal"].to_numpy().any()
+    }
+    return tuple(found)
 
 
 def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:

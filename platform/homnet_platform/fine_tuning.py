@@ -13,10 +13,10 @@ from homnet.registry import Registry
 from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
+from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.pretraining import (
     claim_of,
     claim_output,
-    hospitals_with_abnormal_pairs,
     portable,
     publish,
 )

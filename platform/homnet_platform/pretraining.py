@@ -21,6 +21,7 @@ from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_par
 from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
+from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.runtime import local_or_cluster
 from homnet_platform.training import ScalingOptions, run_stage
 
@@ -151,16 +152,6 @@ def pretrain(config: PretrainConfig) -> Path:
         seed=config.training.seed,
     )
     return publish(checkpoint, output)
-
-
-def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
-    """Hospitals where some pair is structurally abnormal."""
-    found = {
-        entry.hospital: None
-        for entry in cohort.files
-        if cohort.read(entry, ["abnormal"])["abnormal"].to_numpy().any()
-    }
-    return tuple(found)
 
 
 def portable(config: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ DRY = {
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
     "simulate.py": ["--output", "o"],
+    "tune.py": [],
     "update_readme.py": [],
 }
 

@@ -1,0 +1,12 @@
+"""Sweeps merge ranges and learning rates over all hospitals; each pre-training is done once.
+
+python jobs/tune.py --cohort cohorts/simulated --output runs/tune --registry registry
+
+The same command continues a sweep that was interrupted.
+"""
+
+from homnet_platform.job import run_job
+from homnet_platform.tuning import TuneConfig, sweep
+
+if __name__ == "__main__":
+    run_job(TuneConfig, sweep, description=__doc__)

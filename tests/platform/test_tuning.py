@@ -1,0 +1,133 @@
+"""Sweeps: pre-trainings shared, poor trials stopped, nobody of the test seen, continued."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from homnet.bags import BagConfig
+from homnet.checkpoint import Checkpoint, patient_digests
+from homnet.cohort import Cohort, write_cohort
+from homnet.errors import ConfigError, DataError
+from homnet.learning import METRIC
+from homnet.model import best_form
+from homnet.registry import Registry
+from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.training import TrainingConfig
+from homnet_platform.data import collect_shared
+from homnet_platform.tuning import TuneConfig, sweep
+
+TableOf = Callable[..., pa.Table]
+SHARES = SplitConfig(validation=0.25, test=0.5)  # one of each class in each part of "h1" and "h2"
+
+
+@pytest.fixture
+def config(tmp_path: Path, table_of: TableOf) -> TuneConfig:
+    tables = [
+        table_of("healthy-1", num_patients=8),
+        table_of("h1", num_patients=8, abnormal="3", seed=1),
+        table_of("h2", num_patients=8, abnormal="5", seed=2),
+    ]
+    write_cohort(tmp_path / "cohort", tables, scale={}, provenance={})
+    training = TrainingConfig(batch_size=64, max_epochs=3, bags=BagConfig(num_cells=3))
+    return TuneConfig(
+        cohort=str(tmp_path / "cohort"),
+        output=str(tmp_path / "tune"),
+        merge_ranges=(64, 128),
+        pretraining_rates=(1e-6, 3e-3),
+        fine_tuning_rates=(1e-3,),
+        num_finalists=2,
+        model=replace(best_form(), width=8, pair_width=12, num_heads=2, stretched_length=64),
+        training=training,
+        fine_tuning=replace(training, labels="cohort"),
+        split=SHARES,
+        hospital_split=SHARES,
+        reduction_factor=2,
+        registry=str(tmp_path / "registry"),
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_sweep(config: TuneConfig, tmp_path: Path) -> None:
+    figures = sweep(config)
+    assert figures["trials"] == 6
+    assert figures["epochs"] < figures["epochs_without_stopping"] == 18
+    assert figures["pruned_share"] == pytest.approx(1 - figures["epochs"] / 18)
+    kept = {(one["merge_range"], one["pretraining_rate"]) for one in figures["fine_tuning"]}
+    best = sorted(figures["pretraining"], key=lambda one: -one[METRIC])[:2]
+    assert kept == {(one["merge_range"], one["pretraining_rate"]) for one in best}
+    for one in figures["fine_tuning"]:
+        hospitals = [one[f"{METRIC} h1"], one[f"{METRIC} h2"]]
+        assert one[METRIC] == pytest.approx(sum(hospitals) / 2)
+    trials = pd.read_csv(tmp_path / "tune" / "trials.csv")
+    assert len(trials) == 2
+    assert (tmp_path / "tune" / "sweep.png").stat().st_size > 5000
+
+    registry = Registry(config.registry)
+    for hospital in ("h1", "h2"):
+        winner = Checkpoint.load(tmp_path / "tune" / "winner" / hospital / "checkpoint")
+        promoted = registry.promoted(hospital)
+        assert promoted is not None
+        assert promoted.version == winner.version
+        assert set(winner.calibration) == {hospital}
+
+    # The same command again repeats no trial; other settings are refused.
+    before = sorted((tmp_path / "tune" / "ray").rglob("model.safetensors"))
+    times = [path.stat().st_mtime_ns for path in before]
+    again = sweep(config)
+    assert again["fine_tuning"] == figures["fine_tuning"]
+    assert [path.stat().st_mtime_ns for path in before] == times
+    with pytest.raises(ConfigError, match="other settings"):
+        sweep(replace(config, merge_ranges=(64,)))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_nobody_of_the_test_is_read(config: TuneConfig) -> None:
+    cohort = Cohort.open(config.cohort)
+    shared = collect_shared(
+        cohort,
+        healthy=("healthy-1",),
+        hospitals=("h1", "h2"),
+        split=SHARES,
+        hospital_split=SHARES,
+        parts=(TRAIN, VALIDATION),
+    )
+    read = set(shared.bank.frame["patient_id"])
+    for hospital in ("healthy-1", "h1", "h2"):
+        split = split_patients(cohort.of_hospitals([hospital]).patients, SHARES)
+        assert not read & split[TEST]
+        assert split[TRAIN] | split[VALIDATION] <= read
+    assert len(patient_digests(read)) == 12
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_people_of_one_name_are_refused(tmp_path: Path, table_of: TableOf) -> None:
+    first = table_of("h1", num_patients=4)
+    other = table_of("h1", num_patients=4, seed=3)
+    second = other.set_column(
+        0, other.schema.field(0), pa.array(["h2"] * len(other), other.schema.field(0).type)
+    )
+    cohort = write_cohort(tmp_path / "c", [first, second], scale={}, provenance={})
+    with pytest.raises(DataError, match="is in another hospital"):
+        collect_shared(
+            cohort,
+            healthy=("h1",),
+            hospitals=("h2",),
+            split=SHARES,
+            hospital_split=SHARES,
+            parts=(TRAIN,),
+        )
+
+
+@pytest.mark.parametrize(
+    "change", [{"merge_ranges": ()}, {"num_finalists": 0}, {"reduction_factor": 1}, {"claim": "x"}]
+)
+def test_impossible_sweeps_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        TuneConfig(**change)  # type: ignore[arg-type]
