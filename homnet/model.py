@@ -406,7 +406,7 @@ def paper_form(merge_range: int = 32) -> HomNetConfig:
     return HomNetConfig(merge_range=merge_range, attention="ratio")
 
 
-def best_form(merge_range: int = 16) -> HomNetConfig:
+def best_form(merge_range: int = 32) -> HomNetConfig:
     """The form that finds most; each departure and its measured effect is in LAB.md."""
     return HomNetConfig(
         merge_range=merge_range,

@@ -75,7 +75,7 @@ def images_recipe() -> PretrainConfig:
         training=dataclasses.replace(
             best.training,
             batch_size=256,
-            max_epochs=20,
+            max_epochs=30,
             bags=BagConfig(rounds=10, over="people"),
             events=EventConfig(sham_share=0.4),
         ),
