@@ -76,6 +76,13 @@ class Checkpoint:
             digest.update(self.weights[name].detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def digest(self) -> str:
+        """Digest of all that decides what is answered and why: also calibration and provenance."""
+        calibration = {name: dataclasses.asdict(c) for name, c in self.calibration.items()}
+        content = [self.version, self.metrics, self.provenance, calibration]
+        return hashlib.sha256(_json({"content": content})).hexdigest()
+
     def save(self, path: str | Path) -> Path:
         """Writes the checkpoint; the directory appears whole, an older one is replaced.
 

@@ -36,7 +36,8 @@ class Epoch:
         """One line per bag as of :meth:`homnet.bags.Bags.describe`, with this epoch's labels.
 
         ``event_fraction`` is the size of an artificial event as a share of the chromosome;
-        ``size_mb`` that share in megabases, or what the cohort says.
+        ``size_mb`` that share in megabases, or what the cohort says. Whole chromosomes
+        (Robertsonian, wrong pair) have neither.
         """
         frame = self.bags.describe(bank)
         frame["abnormal"], frame["kind"] = self.label_B, self.kind_B
@@ -44,8 +45,9 @@ class Epoch:
         if self.events is not None:
             table = band_table(FINEST_LEVEL)
             type_mb = np.array([table[name].length_bp / 1e6 for name in CHROMOSOMES])
-            frame["event_fraction"] = self.events.fraction_B
-            frame["size_mb"] = self.events.fraction_B * type_mb[self.bags.chromosome_B]
+            fraction_B = np.where(self.events.fraction_B < 1, self.events.fraction_B, np.nan)
+            frame["event_fraction"] = fraction_B
+            frame["size_mb"] = fraction_B * type_mb[self.bags.chromosome_B]
         frame.loc[~frame["abnormal"], ["event_fraction", "size_mb"]] = np.nan
         return frame
 

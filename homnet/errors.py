@@ -25,5 +25,9 @@ class DataError(HomNetError):
     """The data given cannot support what was asked, for example a split without patients."""
 
 
+class DivergedError(DataError):
+    """A training run came to numbers that are none; its learning rate was too high."""
+
+
 class RegistryError(HomNetError):
     """The registry has no such model, or does not allow what was asked."""

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.epochs import DeviceBank, Epoch, LoadedEpoch, draw_epoch
-from homnet.errors import DataError
+from homnet.errors import CheckpointError, DataError, DivergedError
 from homnet.model import HomNet, HomNetConfig
 from homnet.predictor import Predictor, calibrate
 from homnet.training import (
@@ -126,7 +126,8 @@ class Learner:
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            DataError: nothing to learn from, or validation bags of one class only.
+            DataError: nothing to learn from, or validation bags of one class only; a
+                :class:`DivergedError` while training, where numbers are none any more.
             CheckpointError: ``resumed`` is of another model.
         """
         self.stage, self.rank, self.world = stage, rank, world
@@ -206,13 +207,14 @@ class Learner:
         if self.world > 1:
             torch.distributed.all_reduce(loss_sum)
         line = {"epoch": number, "train_loss": float(loss_sum) / len(epoch)}
-        if not math.isfinite(line["train_loss"]):
-            raise DataError(
-                f"{self.stage.name}: the training loss is {line['train_loss']} after epoch "
-                f"{number + 1}; lower training.learning_rate (now {settings.learning_rate:g})"
-            )
         seconds = time.perf_counter() - started
         logit_B = self._score(self._validation_bags)
+        if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
+            raise DivergedError(
+                f"{self.stage.name}: after epoch {number + 1} the training loss is "
+                f"{line['train_loss']:g} and scores are not all finite; lower "
+                f"training.learning_rate (now {settings.learning_rate:g})"
+            )
         line[METRIC] = float(roc_auc_score(self._validation.label_B, logit_B))
         self.history.append(line)
         self.stopping.update(line[METRIC])
@@ -236,8 +238,14 @@ class Learner:
 
     def _restore_weights(self, resumed: Checkpoint) -> None:
         raw = {n.removeprefix("raw."): t for n, t in resumed.state.items() if n.startswith("raw.")}
-        self.model.load_state_dict(raw)
-        self.averaged.module.load_state_dict(dict(resumed.weights))
+        try:
+            self.model.load_state_dict(raw)
+            self.averaged.module.load_state_dict(dict(resumed.weights))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.stage.name}: the checkpoint to continue from is of another model "
+                f"({str(error).splitlines()[-1].strip()}); start a new run"
+            ) from None
         self.averaged.n_averaged.fill_(1)
         self.history = list(resumed.metrics["history"])
         for line in self.history:
@@ -248,7 +256,7 @@ class Learner:
         scored = self._scored
         scored.eval()
         mine = np.arange(self.rank, len(bags), self.world)
-        predictor = Predictor(scored, {}, version="")
+        predictor = Predictor(scored, {}, version="", device=self.device)
         parts = [
             predictor.logits(bags.batch(mine[start : start + _SCORING_BATCH]))
             for start in range(0, len(mine), _SCORING_BATCH)

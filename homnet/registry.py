@@ -13,7 +13,8 @@ Status is what the decisions, read in that order, come to.
 import json
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +56,7 @@ class Entry:
     hospital: str
     """Whose."""
     version: str
-    """Digest of config and weights."""
+    """Digest of the checkpoint: weights, calibration and provenance."""
     status: Literal["candidate", "promoted", "retired"]
     """Whether it answers (promoted), may come to (candidate), or may not (retired)."""
     published: str
@@ -96,22 +97,16 @@ class Registry:
         Raises:
             RegistryError: the place cannot be written.
         """
-        version = checkpoint.version
+        version = checkpoint.digest
         target = f"{self._base}/models/{version}"
-        try:
-            if not self._is_file(f"{target}/{_HASHES}"):
-                with tempfile.TemporaryDirectory() as directory:
-                    saved = checkpoint.save(Path(directory) / "checkpoint")
-                    self._files.create_dir(target, recursive=True)
-                    names = sorted(path.name for path in saved.iterdir())
-                    for name in sorted(names, key=lambda name: name == _HASHES):
-                        self._write(f"{target}/{name}", (saved / name).read_bytes())
-            if not any(e.version == version for e in self.entries(hospital)):
-                self._decide("publish", hospital, version)
-        except OSError as error:
-            raise RegistryError(
-                f"{self.root}: cannot be written ({error}); free space or choose another place"
-            ) from None
+        if not self._is_file(f"{target}/{_HASHES}"):
+            with tempfile.TemporaryDirectory() as directory:
+                saved = checkpoint.save(Path(directory) / "checkpoint")
+                names = sorted(path.name for path in saved.iterdir())
+                for name in sorted(names, key=lambda name: name == _HASHES):
+                    self._write(f"{target}/{name}", (saved / name).read_bytes())
+        if not any(e.version == version for e in self.entries(hospital)):
+            self._decide("publish", hospital, version)
         return version
 
     def entries(self, hospital: str | None = None) -> list[Entry]:
@@ -191,10 +186,10 @@ class Registry:
         if not self._is_file(f"{source}/{_HASHES}"):
             raise RegistryError(f"{self.root}: no model {version} here")
         with tempfile.TemporaryDirectory() as directory:
-            for info in self._files.get_file_info(fs.FileSelector(source)):
-                if not Path(info.path).name.startswith("."):
-                    content = self._read(info.path)
-                    (Path(directory) / Path(info.path).name).write_bytes(content)
+            for path in self._list(source):
+                name = Path(path).name
+                if not name.startswith("."):  # left by a process that was killed
+                    (Path(directory) / name).write_bytes(self._read(path))
             return Checkpoint.load(directory)
 
     def events(self) -> list[Event]:
@@ -204,14 +199,13 @@ class Registry:
             RegistryError: one cannot be read.
         """
         found = []
-        selector = fs.FileSelector(f"{self._base}/events", allow_not_found=True)
-        for info in self._files.get_file_info(selector):
-            name = Path(info.path).name
+        for path in self._list(f"{self._base}/events"):
+            name = Path(path).name
             if name.startswith(".") or not name.endswith(".json"):
                 continue  # being written
             try:
-                found.append(Event(**json.loads(self._read(info.path))))
-            except (ValueError, TypeError, OSError) as error:
+                found.append(Event(**json.loads(self._read(path))))
+            except (ValueError, TypeError) as error:
                 raise RegistryError(
                     f"{self.root}: the decision {name} cannot be read ({error}); restore it"
                 ) from None
@@ -232,7 +226,6 @@ class Registry:
         time = datetime.now(UTC).isoformat(timespec="seconds")
         event = Event(action, hospital, version, number, time)
         content: dict[str, Any] = asdict(event)
-        self._files.create_dir(f"{self._base}/events", recursive=True)
         path = f"{self._base}/events/{number:09d}-{event.id}.json"
         self._write(path, json.dumps(content, indent=1).encode())
 
@@ -240,19 +233,37 @@ class Registry:
         # Whole or not at all: by renaming, which object stores replace by an atomic upload.
         parent, _, name = path.rpartition("/")
         staged = f"{parent}/.{uuid.uuid4().hex}-{name}"
-        with self._files.open_output_stream(staged) as stream:
-            stream.write(content)
-        self._files.move(staged, path)
+        with self._reachable("written"):
+            self._files.create_dir(parent, recursive=True)
+            with self._files.open_output_stream(staged) as stream:
+                stream.write(content)
+            self._files.move(staged, path)
 
     def _read(self, path: str) -> bytes:
-        with self._files.open_input_stream(path) as stream:
+        with self._reachable("read"), self._files.open_input_stream(path) as stream:
             content: bytes = stream.read()
         return content
 
+    def _list(self, path: str) -> list[str]:
+        selector = fs.FileSelector(path, allow_not_found=True)
+        with self._reachable("read"):
+            return [info.path for info in self._files.get_file_info(selector)]
+
     def _is_file(self, path: str) -> bool:
-        (info,) = self._files.get_file_info([path])
+        with self._reachable("read"):
+            (info,) = self._files.get_file_info([path])
         found: bool = info.type == fs.FileType.File
         return found
+
+    @contextmanager
+    def _reachable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RegistryError(
+                f"{self.root}: cannot be {what} ({error}); free space, give access, or choose "
+                "another place"
+            ) from None
 
 
 def _replay(events: Iterable[Event], hospital: str | None) -> list[Entry]:

@@ -27,7 +27,13 @@ class LoopedHomNet(nn.Module):
         config = model.config
         form = (config.view, config.alignment, config.homologs)
         plain = form == ("absolute", "attention", "pair")
-        if not plain or config.standardise or config.partner or config.normalise_regions:
+        departures = (
+            config.standardise,
+            config.partner,
+            config.normalise_regions,
+            config.symmetric,
+        )
+        if not plain or any(departures):
             raise ConfigError("the looped model is written for the paper's form only")
         self.model = model
 

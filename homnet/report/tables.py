@@ -97,7 +97,7 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     kept = sorted(LENGTH_PRESERVING & overall["kinds"].keys())
     by_cells = [
         (
-            num_cells,
+            _pairs_per_bag(num_cells, scope),
             *(cell(metric(scope, name)) for name in ("auc", "f1", "sensitivity")),
             *(cell(scope["kinds"][kind]["auc"]) for kind in kept),
         )
@@ -133,6 +133,12 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
         "bootstrap of that mean."
     )
     return f"{_markdown(heads, lines)}\n\n{note}\n"
+
+
+def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
+    """What was asked for, and what bags hold where patients do not have as many cells."""
+    mean = scope["num_pairs"] / scope["num_bags"]
+    return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -209,7 +209,7 @@ def _run(data: Shared, config: AblateConfig, variant: str, seed: int) -> float:
         frames = _scored(data.bank.normal(), data.healthy, predictor, config, variant)
     else:
         for hospital, split in data.hospitals.items():
-            model = _fine_tuned(data, config, hospital, pretrained, variant, seed)
+            model = _fine_tuned(data, config, hospital, pretrained, variant, seed, device)
             predictor = Predictor(model.build(), model.calibration, version="", device=device)
             frames += _scored(data.bank, split, predictor, config, variant)
     scores = pd.concat(frames, ignore_index=True)
@@ -233,7 +233,13 @@ def _adapted(training: TrainingConfig, variant: str, seed: int) -> TrainingConfi
 
 
 def _fine_tuned(
-    data: Shared, config: AblateConfig, hospital: str, parent: Path, variant: str, seed: int
+    data: Shared,
+    config: AblateConfig,
+    hospital: str,
+    parent: Path,
+    variant: str,
+    seed: int,
+    device: torch.device,
 ) -> Checkpoint:
     if config.fine_tuning is None:
         raise ConfigError("no fine-tuning was asked for")
@@ -246,7 +252,7 @@ def _fine_tuned(
         validation_patients=split[VALIDATION],
         parent=str(parent.resolve()),
     )
-    return train(stage, data.bank)
+    return train(stage, data.bank, device=device)
 
 
 def _scored(

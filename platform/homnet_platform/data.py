@@ -12,6 +12,7 @@ from ray.data import DataIterator, Dataset
 
 from homnet.bags import PairBank
 from homnet.cohort import Cohort
+from homnet.errors import ConfigError
 from homnet.split import SplitConfig, split_patients
 
 
@@ -72,8 +73,15 @@ def collect_shared(
 
     Raises:
         CohortError: no such hospital.
+        ConfigError: people of the pre-training are also patients of a fine-tuning.
         DataError: no pair with both homologs is there.
     """
+    patients = {*hospitals_with_abnormal_pairs(cohort.of_hospitals(healthy)), *hospitals}
+    if hospitals and patients & set(healthy):
+        raise ConfigError(
+            f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
+            "people: pre-training would learn from patients whom fine-tuning tests; choose others"
+        )
     of_healthy = split_patients(cohort.of_hospitals(healthy).patients, split)
     of_hospitals = {
         name: split_patients(cohort.of_hospitals([name]).patients, hospital_split)

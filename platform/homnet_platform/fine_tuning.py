@@ -4,9 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from homnet import __version__
 from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint, patient_digests
+from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.learning import Stage
 from homnet.registry import Registry
@@ -17,7 +16,7 @@ from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.pretraining import (
     claim_of,
     claim_output,
-    portable,
+    provenance,
     publish,
 )
 from homnet_platform.runtime import local_or_cluster
@@ -80,19 +79,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
                 train_patients=split[TRAIN],
                 validation_patients=split[VALIDATION],
                 parent=str(Path(config.checkpoint).resolve()),
-                provenance={
-                    "cohort": own.fingerprint,
-                    "hospitals": [hospital],
-                    "config": portable(config),
-                    "package": __version__,
-                    "parent": parent.version,
-                    "learnt_from": sorted(
-                        {*parent.provenance["learnt_from"], *patient_digests(split[TRAIN])}
-                    ),
-                    "validated_on": sorted(
-                        {*parent.provenance["validated_on"], *patient_digests(split[VALIDATION])}
-                    ),
-                },
+                provenance=provenance(own.fingerprint, [hospital], config, split, parent),
             )
             checkpoint = run_stage(own, stage, storage=output / "ray", scaling=config.scaling)
             published[hospital] = publish(checkpoint, output)

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,7 @@ def pretrain(config: PretrainConfig) -> Path:
         training=config.training,
         train_patients=split[TRAIN],
         validation_patients=split[VALIDATION],
-        provenance={
-            "cohort": cohort.fingerprint,
-            "hospitals": list(cohort.hospitals),
-            "config": portable(config),
-            "package": __version__,
-            "parent": None,
-            "learnt_from": patient_digests(split[TRAIN]),
-            "validated_on": patient_digests(split[VALIDATION]),
-        },
+        provenance=provenance(cohort.fingerprint, cohort.hospitals, config, split),
     )
     started = time.perf_counter()
     with local_or_cluster():
@@ -152,6 +144,36 @@ def pretrain(config: PretrainConfig) -> Path:
         seed=config.training.seed,
     )
     return publish(checkpoint, output)
+
+
+def provenance(
+    fingerprint: str,
+    hospitals: Sequence[str],
+    config: Any,
+    split: Mapping[str, frozenset[str]],
+    parent: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint says of its origin: enough for evaluation to refuse whom it knows.
+
+    Args:
+        fingerprint: of the cohort.
+        hospitals: whose people it learns from.
+        config: of the job.
+        split: its people; whom the parent knew are added.
+        parent: checkpoint it starts from.
+    """
+    known = {} if parent is None else parent.provenance
+    return {
+        "cohort": fingerprint,
+        "hospitals": list(hospitals),
+        "config": portable(config),
+        "package": __version__,
+        "parent": None if parent is None else parent.version,
+        **{
+            use: sorted({*known.get(use, ()), *patient_digests(split[part])})
+            for use, part in (("learnt_from", TRAIN), ("validated_on", VALIDATION))
+        },
+    }
 
 
 def portable(config: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
+from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.learning import METRIC, Learner, Stage, calibrated
 from homnet.model import HomNetConfig, best_form
 from homnet.registry import Registry
@@ -37,7 +37,8 @@ from homnet.results import read_json, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.pretraining import claim_of
+from homnet_platform.job import root_cause
+from homnet_platform.pretraining import claim_of, provenance
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 _PRETRAINING: Final = "pre-training"
@@ -135,7 +136,8 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             hospital_split=config.hospital_split,
             parts=(TRAIN, VALIDATION),
         )
-        data = ray.put(shared)
+        _refuse_unusable(shared, config)
+        data = ray.put((cohort.fingerprint, shared))
         grid = itertools.product(config.merge_ranges, config.pretraining_rates)
         pretrained = _search(
             _PRETRAINING,
@@ -144,7 +146,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             data,
             config,
         )
-        finalists = pretrained.sort_values(METRIC, ascending=False).head(config.num_finalists)
+        finalists = _finished(pretrained).head(config.num_finalists)
         tuned = _search(
             _FINE_TUNING,
             _fine_tuning_trial,
@@ -161,11 +163,34 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             data,
             config,
         )
-        winner = tuned.sort_values(METRIC, ascending=False).iloc[0]
-        _keep_winner(winner, shared, config, output)
+        winner = _finished(tuned).iloc[0]
+        checkpoints = _keep_winner(winner, shared, config, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
+    _promote(checkpoints, config)
     return figures
+
+
+def _refuse_unusable(shared: Shared, config: TuneConfig) -> None:
+    """What cannot be validated fails before the first trial, not after the last."""
+    for stage in (
+        _pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
+        *(
+            _fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
+            for hospital, split in shared.hospitals.items()
+        ),
+    ):
+        train_bank, validation_bank = stage.banks(shared.bank)
+        stage.train_epoch(train_bank, 0)
+        stage.validation_epoch(validation_bank)
+
+
+def _finished(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that came to a checkpoint, the best first."""
+    found = trials[trials["checkpoint"] != ""].sort_values(METRIC, ascending=False, kind="stable")
+    if found.empty:
+        raise DataError("every trial diverged; sweep lower learning rates in another --output")
+    return found
 
 
 def _claim(output: Path, config: TuneConfig, cohort: Cohort) -> None:
@@ -230,18 +255,20 @@ def _search(
         )
     results = tuner.fit()
     if results.errors:
-        raise DataError(f"{name}: {len(results.errors)} trials failed, first: {results.errors[0]}")
+        cause = str(root_cause(results.errors[0])).splitlines()[0]
+        raise DataError(f"{name}: {len(results.errors)} trials failed, the first: {cause}")
     lines = []
     for result in (results[number] for number in range(len(results))):
         metrics, checkpoint = result.metrics, result.checkpoint
-        if metrics is None or checkpoint is None:
+        if metrics is None:
             raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
         lines.append(
             {
                 **{k: v for k, v in metrics["config"]["point"].items() if k != "pretrained"},
                 "epochs": int(metrics["epochs"]),
                 **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
-                "checkpoint": checkpoint.path,
+                "diverged": bool(metrics["diverged"]),
+                "checkpoint": "" if checkpoint is None else checkpoint.path,
             }
         )
     # In the order of the grid: trials come back in another order when a search was continued.
@@ -249,45 +276,52 @@ def _search(
         tuple(point[k] for k in point if k != "pretrained"): i for i, point in enumerate(points)
     }
     lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != "pretrained")])
-    return pd.DataFrame(lines)
+    # A diverged trial has no metrics of single hospitals.
+    return pd.DataFrame(lines).fillna(0.0)
 
 
 def _pretraining_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
-    shared: Shared = ray.get(data[0])
-    stage = Stage(
-        name=_PRETRAINING,
-        model=dataclasses.replace(config.model, merge_range=point["point"]["merge_range"]),
-        training=dataclasses.replace(
-            config.training, learning_rate=point["point"]["pretraining_rate"]
-        ),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
-    )
-    _train({_PRETRAINING: stage}, shared.bank, config)
+    fingerprint, shared = ray.get(data[0])
+    merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
+    stage = _pretraining_stage(shared, merge_range, rate, config)
+    origin = provenance(fingerprint, config.healthy, config, shared.healthy)
+    _train({_PRETRAINING: dataclasses.replace(stage, provenance=origin)}, shared.bank, config)
 
 
 def _fine_tuning_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
-    shared: Shared = ray.get(data[0])
-    parent = point["point"]["pretrained"]
-    stages = {
-        hospital: _fine_tuning_stage(
-            hospital, split, parent, point["point"]["fine_tuning_rate"], config
-        )
-        for hospital, split in shared.hospitals.items()
-    }
+    fingerprint, shared = ray.get(data[0])
+    place, rate = point["point"]["pretrained"], point["point"]["fine_tuning_rate"]
+    parent = Checkpoint.load(place)
+    stages = {}
+    for hospital, split in shared.hospitals.items():
+        stage = _fine_tuning_stage(hospital, split, place, rate, config)
+        origin = provenance(fingerprint, [hospital], config, split, parent)
+        stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
     _train(stages, shared.bank, config)
+
+
+def _pretraining_stage(
+    shared: Shared, merge_range: int, learning_rate: float, config: TuneConfig
+) -> Stage:
+    return Stage(
+        name=_PRETRAINING,
+        model=dataclasses.replace(config.model, merge_range=merge_range),
+        training=dataclasses.replace(config.training, learning_rate=learning_rate),
+        train_patients=shared.healthy[TRAIN],
+        validation_patients=shared.healthy[VALIDATION],
+    )
 
 
 def _fine_tuning_stage(
     hospital: str,
     split: Mapping[str, frozenset[str]],
-    parent: str,
+    parent: str | None,
     learning_rate: float,
     config: TuneConfig,
 ) -> Stage:
     return Stage(
         name=hospital,
-        model=Checkpoint.load(parent).config,
+        model=config.model,
         training=dataclasses.replace(config.fine_tuning, learning_rate=learning_rate),
         train_patients=split[TRAIN],
         validation_patients=split[VALIDATION],
@@ -312,12 +346,17 @@ def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> N
         for name, stage in stages.items()
     }
     while not all(learner.finished for learner in learners.values()):
-        for name, learner in learners.items():
-            if not learner.finished:
-                learner.epoch()
-                last[name] = learner.checkpoint()
-                if learner.improved:
-                    best[name] = last[name]
+        try:
+            for name, learner in learners.items():
+                if not learner.finished:
+                    learner.epoch()
+                    last[name] = learner.checkpoint()
+                    if learner.improved:
+                        best[name] = last[name]
+        except DivergedError:
+            # A rate that is too high is a finding of the sweep, not an error of it.
+            tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
+            return
         reached = {name: learner.stopping.best for name, learner in learners.items()}
         with tempfile.TemporaryDirectory() as directory:
             for name in learners:
@@ -326,6 +365,7 @@ def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> N
             tune.report(
                 {
                     "epochs": max(len(learner.history) for learner in learners.values()),
+                    "diverged": False,
                     METRIC: float(np.mean(list(reached.values()))),
                     **{f"{METRIC} {name}": value for name, value in reached.items()},
                 },
@@ -335,20 +375,26 @@ def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> N
 
 def _keep_winner(
     winner: "pd.Series[Any]", shared: Shared, config: TuneConfig, output: Path
-) -> None:
-    """The winner's models, calibrated, in the output and, if asked for, promoted."""
+) -> dict[str, Checkpoint]:
+    """The winner's models by hospital, calibrated, and in the output."""
+    kept = {}
     for hospital, split in shared.hospitals.items():
-        source = Path(winner["checkpoint"]) / hospital / "best"
-        stage = dataclasses.replace(
-            _fine_tuning_stage(
-                hospital, split, str(source), float(winner["fine_tuning_rate"]), config
-            ),
-            parent=None,
-        )
-        checkpoint = calibrated(Checkpoint.load(source), stage, shared.bank)
-        checkpoint.save(output / "winner" / hospital / "checkpoint")
-        if config.registry:
-            registry = Registry(config.registry)
+        best = Checkpoint.load(Path(winner["checkpoint"]) / hospital / "best")
+        stage = _fine_tuning_stage(hospital, split, None, float(winner["fine_tuning_rate"]), config)
+        kept[hospital] = calibrated(best, stage, shared.bank)
+        kept[hospital].save(output / "winner" / hospital / "checkpoint")
+    return kept
+
+
+def _promote(checkpoints: Mapping[str, Checkpoint], config: TuneConfig) -> None:
+    """Lets the winner answer, unless somebody has decided about it since an earlier run."""
+    if not config.registry:
+        return
+    registry = Registry(config.registry)
+    for hospital, checkpoint in checkpoints.items():
+        if any(entry.version == checkpoint.digest for entry in registry.entries(hospital)):
+            print(f"{hospital}: the winner is in {config.registry} already, and stays as it is")
+        else:
             registry.promote(hospital, registry.publish(checkpoint, hospital))
 
 

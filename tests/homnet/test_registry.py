@@ -73,7 +73,7 @@ def test_hospitals_decide_for_themselves(registry: Registry) -> None:
 def test_what_is_loaded_is_what_was_published(registry: Registry) -> None:
     wanted = _checkpoint(3)
     got = registry.checkpoint(registry.publish(wanted, "h1"))
-    assert got.version == wanted.version
+    assert got.digest == wanted.digest
     assert got.calibration == wanted.calibration
     assert got.provenance == wanted.provenance
 
@@ -124,7 +124,41 @@ def test_half_a_model_is_published_again(tmp_path: Path) -> None:
     (tmp_path / "models" / version / "model.safetensors").write_bytes(b"half")
     (tmp_path / "events" / ".staged-0.json").write_text("{")
     assert registry.publish(_checkpoint(), "h1") == version
-    assert registry.checkpoint(version).version == version
+    assert registry.checkpoint(version).digest == version
+
+
+def test_another_calibration_is_another_model(registry: Registry) -> None:
+    first = registry.publish(_checkpoint(), "h1")
+    changed = replace(_checkpoint(), calibration={"h1": Calibration(threshold=0.9)})
+    second = registry.publish(changed, "h1")
+    assert first != second
+    assert registry.checkpoint(second).calibration["h1"].threshold == 0.9
+    assert registry.checkpoint(first).calibration["h1"].threshold == 0.4
+
+
+def test_a_place_that_fails_is_one_sentence_whatever_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(tmp_path)
+    version = registry.publish(_checkpoint(), "h1")
+    registry.promote("h1", version)
+
+    class Full:
+        def __getattr__(self, name: str) -> object:
+            def fail(*arguments: object, **options: object) -> object:
+                raise OSError("no space left on device")
+
+            return fail
+
+    monkeypatch.setattr(registry, "_files", Full())
+    for ask in (
+        lambda: registry.promote("h1", version),
+        lambda: registry.roll_back("h1"),
+        lambda: registry.entries(),
+        lambda: registry.checkpoint(version),
+    ):
+        with pytest.raises(RegistryError, match="no space left"):
+            ask()
 
 
 def test_an_unreadable_decision_is_named(tmp_path: Path) -> None:

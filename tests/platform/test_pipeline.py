@@ -154,6 +154,7 @@ def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> No
     assert not scores["abnormal"][scores["kind"] == "sham"].any()
     assert scores["event_fraction"][scores["kind"] == "inversion"].between(0.1, 0.35).all()
     fraction, size_mb = scores["event_fraction"], scores["size_mb"]
+    assert size_mb.isna()[scores["kind"].isin(["wrong_pair", "robertsonian", "normal"])].all()
     assert (size_mb[fraction.notna()] / fraction[fraction.notna()]).between(45, 250).all()
     by_cells = json.loads((output / "evaluation.json").read_text())["by_cells"]
     assert set(by_cells) == {"1", "3"}
@@ -180,7 +181,7 @@ def test_fine_tuning_continues_with_the_hospitals_that_are_missing(work: Path) -
     candidates = {entry.hospital: entry for entry in Registry(registry).entries()}
     assert set(candidates) == {"h1", "h2"}
     tuned = Checkpoint.load(work / "tuned" / "h1" / "checkpoint")
-    assert candidates["h1"].version == tuned.version
+    assert candidates["h1"].version == tuned.digest
     assert (work / "tuned" / "h1" / "checkpoint" / "sha256.json").stat().st_mtime_ns == before
 
 

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
 
+from homnet import learning
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError, DataError
-from homnet.learning import METRIC, Stage, train
+from homnet.learning import METRIC, Learner, Stage, train
 from homnet.model import HomNetConfig, best_form
+from homnet.predictor import Predictor
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.runtime import require_workers
@@ -162,5 +165,22 @@ def test_workers_that_no_node_can_hold_are_refused() -> None:
 
 def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:
     wild = replace(TRAINING, learning_rate=1e30, averaging=0.0)
-    with pytest.raises(DataError, match=r"training loss is nan .*lower training.learning_rate"):
+    with pytest.raises(DataError, match=r"not all finite; lower training.learning_rate"):
         train(_stage("wild", training=wild), collect_bank(pairs_dataset(cohort)))
+
+
+def test_validation_stays_on_the_device_of_the_training(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU both must be there; a predictor is on the CPU unless it is told."""
+    seen = []
+
+    class Spy(Predictor):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            seen.append(torch.device(options.get("device", "none")))
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(learning, "Predictor", Spy)
+    learner = Learner(_stage("device"), collect_bank(pairs_dataset(cohort)), device="cpu:0")
+    learner.epoch()
+    assert seen == [torch.device("cpu:0")]

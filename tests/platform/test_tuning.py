@@ -1,5 +1,6 @@
 """Sweeps: pre-trainings shared, poor trials stopped, nobody of the test seen, continued."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from homnet.registry import Registry
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_shared
+from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.tuning import TuneConfig, sweep
 
 TableOf = Callable[..., pa.Table]
@@ -72,15 +74,30 @@ def test_a_sweep(config: TuneConfig, tmp_path: Path) -> None:
         winner = Checkpoint.load(tmp_path / "tune" / "winner" / hospital / "checkpoint")
         promoted = registry.promoted(hospital)
         assert promoted is not None
-        assert promoted.version == winner.version
+        assert promoted.version == winner.digest
         assert set(winner.calibration) == {hospital}
 
-    # The same command again repeats no trial; other settings are refused.
+    # The winner says whom it knows, so that it can be tested on the others.
+    evaluation = EvaluateConfig(
+        cohort=config.cohort,
+        checkpoint=str(tmp_path / "tune" / "winner"),
+        output=str(tmp_path / "evaluated"),
+        bags=BagConfig(num_cells=3),
+        split=SHARES,
+        num_bootstrap=20,
+    )
+    assert set(json.loads((evaluate(evaluation) / "evaluation.json").read_text())["hospitals"])
+    with pytest.raises(ConfigError, match="learnt from"):
+        evaluate(replace(evaluation, split=replace(SHARES, seed=7)))
+
+    # The same command again repeats no trial, and leaves decisions of others alone.
+    registry.roll_back("h1")
     before = sorted((tmp_path / "tune" / "ray").rglob("model.safetensors"))
     times = [path.stat().st_mtime_ns for path in before]
     again = sweep(config)
     assert again["fine_tuning"] == figures["fine_tuning"]
     assert [path.stat().st_mtime_ns for path in before] == times
+    assert registry.promoted("h1") is None
     with pytest.raises(ConfigError, match="other settings"):
         sweep(replace(config, merge_ranges=(64,)))
 
@@ -123,6 +140,33 @@ def test_two_people_of_one_name_are_refused(tmp_path: Path, table_of: TableOf) -
             hospital_split=SHARES,
             parts=(TRAIN,),
         )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_rates_that_diverge_lose_and_do_not_stop_the_sweep(config: TuneConfig) -> None:
+    one = replace(config.training, max_epochs=1)
+    wild = replace(
+        config,
+        merge_ranges=(128,),
+        pretraining_rates=(1e30, 1e-3),
+        training=replace(one, averaging=0.0),
+        fine_tuning=replace(one, labels="cohort"),
+        registry="",
+    )
+    figures = sweep(wild)
+    assert [trial["diverged"] for trial in figures["pretraining"]] == [True, False]
+    assert {trial["pretraining_rate"] for trial in figures["fine_tuning"]} == {1e-3}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_patients_are_no_healthy_people(config: TuneConfig) -> None:
+    with pytest.raises(ConfigError, match=r"h1 of .* cannot be healthy people"):
+        sweep(replace(config, healthy=("healthy-1", "h1")))
+    # Nor in a hospital that is not fine-tuned on.
+    with pytest.raises(ConfigError, match=r"h2 of .* cannot be healthy people"):
+        sweep(replace(config, healthy=("h2",), hospitals=("h1",), output=config.output + "2"))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def test_the_looped_model_gives_the_same_logits(attention: str) -> None:
 def test_the_looped_model_knows_the_papers_form_only() -> None:
     with pytest.raises(ConfigError, match="paper's form"):
         LoopedHomNet(HomNet(best_form()))
+    with pytest.raises(ConfigError, match="paper's form"):
+        LoopedHomNet(HomNet(replace(SMALL, symmetric=True)))
 
 
 def test_tasks_take_turns() -> None:
