@@ -5,6 +5,7 @@ from pathlib import Path
 
 from homnet.benchmark.run import BenchmarkConfig, benchmark
 
-if len(sys.argv) != 2:
-    sys.exit("usage: python -m homnet.benchmark OUTPUT")
-benchmark(BenchmarkConfig(output=Path(sys.argv[1])))
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m homnet.benchmark OUTPUT")
+    benchmark(BenchmarkConfig(output=Path(sys.argv[1])))
