@@ -277,9 +277,11 @@ def test_report_of_other_scores_is_refused(tmp_path: Path) -> None:
 def test_markdown_holds_the_numbers(full: Report) -> None:
     headline, kinds, sizes, note = tables_markdown(full.evaluation).strip().split("\n\n")
     assert sizes.splitlines()[2].startswith("| 20 to 40 Mb |")
-    cells = tables_markdown({**full.evaluation, "by_cells": {"7": full.evaluation["overall"]}})
+    overall = full.evaluation["overall"]
+    cells = tables_markdown({**full.evaluation, "by_cells": {"4": overall, "7": overall}})
     assert "| Pairs per bag | AUC |" in cells
-    assert f"| 7 | {full.evaluation['overall']['metrics']['auc']['value']:.3f}" in cells
+    assert f"| 4 | {overall['metrics']['auc']['value']:.3f}" in cells
+    assert f"| 7 (mean 4.0) | {overall['metrics']['auc']['value']:.3f}" in cells
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in headline.splitlines()]
     assert [row[0] for row in rows] == ["Hospital", "---", "north", "south", "all hospitals"]
     auc = full.evaluation["hospitals"]["south"]["metrics"]["auc"]
