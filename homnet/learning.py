@@ -22,11 +22,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from homnet.bag_model import BagModel, Form
 from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.epochs import DeviceBank, Epoch, LoadedEpoch, draw_epoch
 from homnet.errors import CheckpointError, DataError, DivergedError
-from homnet.model import HomNet, HomNetConfig
 from homnet.predictor import Predictor, calibrate
 from homnet.training import (
     EarlyStopping,
@@ -48,7 +48,7 @@ class Stage:
 
     name: str
     """Names the run; the same name and storage continue an interrupted run."""
-    model: HomNetConfig
+    model: Form
     """Form of the model."""
     training: TrainingConfig
     """How it is optimised."""
@@ -199,6 +199,7 @@ class Learner:
                 clip_norm=settings.clip_norm,
                 loss_scale=0.0 if idle else self.world / (stop - start),
                 precision=settings.precision,
+                loss_of=self.model.loss,
             )
             if not idle:
                 loss_sum += loss
@@ -232,8 +233,8 @@ class Learner:
         )
 
     @property
-    def _scored(self) -> HomNet:
-        averaged = cast(HomNet, self.averaged.module)
+    def _scored(self) -> BagModel:
+        averaged = cast(BagModel, self.averaged.module)
         return averaged if self.stage.training.averaging else self.model
 
     def _restore_weights(self, resumed: Checkpoint) -> None:
@@ -316,14 +317,14 @@ def calibrated(checkpoint: Checkpoint, stage: Stage, bank: PairBank) -> Checkpoi
     return dataclasses.replace(checkpoint, calibration=calibration)
 
 
-def _initial_model(stage: Stage, bank: PairBank) -> HomNet:
+def _initial_model(stage: Stage, bank: PairBank) -> BagModel:
     """A new model with its templates, or the parent's with the paper's parts frozen."""
     torch.manual_seed(stage.training.seed)
     if stage.parent is None:
-        model = HomNet(stage.model)
+        model = stage.model.build()
         types = torch.tensor(bank.frame["chromosome"].to_numpy())
         model.fit_template(torch.tensor(bank.pair_NPCL), types)
         return model
-    model = Checkpoint.load(stage.parent).build()
+    model = Checkpoint.load(stage.parent, type(stage.model)).build()
     model.freeze_for_fine_tuning()
     return model

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from homnet.bag_model import BagModel
 from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.errors import ConfigError
 
@@ -79,6 +80,10 @@ class HomNetConfig:
             raise ConfigError(
                 "template needs view='stretched' and standardise=True: else places differ"
             )
+
+    def build(self) -> "HomNet":
+        """A new model of this form."""
+        return HomNet(self)
 
     @property
     def num_positions(self) -> int:
@@ -294,7 +299,7 @@ class BagBlock(nn.Module):
         return logit
 
 
-class HomNet(nn.Module):
+class HomNet(BagModel):
     """The whole model: a bag of homologous pairs in, a logit of abnormality out."""
 
     def __init__(self, config: HomNetConfig) -> None:
