@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from homnet.bag_model import Form
@@ -29,6 +30,34 @@ _FORMS: Final[Mapping[str, type]] = {
     "DenseNet": NetworkForm,
     "Siamese": SiameseForm,
 }
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a method has to be tuned, as many values for each; by default its learning rate."""
+
+    knob: str = "learning_rate"
+    """A field of the training, or of the form."""
+    pretraining: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    """Values around the paper's 1e-3."""
+    fine_tuning: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
+    """Values from the paper's 1e-5 on."""
+    in_steps: bool = True
+    """Whether it learns step by step."""
+
+
+_NOTHING: Final = Trials(pretraining=(), fine_tuning=(), in_steps=False)
+_ONE_CLASS: Final = Trials(fine_tuning=(), in_steps=False)
+TRIALS: Final[Mapping[str, Trials]] = {
+    "Length ratio": _NOTHING,
+    "Aligned correlation": _NOTHING,
+    "LR": Trials("penalty", (1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0), in_steps=False),
+    "OC-SVM": Trials("nu", (0.03, 0.1, 0.3), (), in_steps=False),
+    "Deep-SVDD": _ONE_CLASS,
+    "AE": _ONE_CLASS,
+}
+"""Where it is not the learning rate in steps. One-class methods learn from healthy people only, so
+that a hospital gives them a threshold and nothing else."""
 
 
 def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str, Form]:

@@ -1,5 +1,11 @@
 """The report of an evaluation: one HTML page without external parts, and Markdown tables."""
 
+from homnet.report.comparison import (
+    ablation_beside_paper,
+    comparison_markdown,
+    draw_comparison,
+    running_time_markdown,
+)
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.summary import draw_examples, summarise_cohort
@@ -8,8 +14,12 @@ from homnet.report.tables import ablation_markdown, tables_markdown
 __all__ = [
     "Example",
     "Report",
+    "ablation_beside_paper",
     "ablation_markdown",
+    "comparison_markdown",
+    "draw_comparison",
     "draw_examples",
+    "running_time_markdown",
     "summarise_cohort",
     "tables_markdown",
     "write_report",

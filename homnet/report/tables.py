@@ -56,7 +56,7 @@ def sensitivity_heading(evaluation: Mapping[str, Any]) -> str:
 def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     """The headline and the per-kind table of :func:`homnet.metrics.evaluate` in Markdown."""
     sensitivity = sensitivity_heading(evaluation)
-    headline = _markdown(
+    headline = markdown_table(
         (
             "Hospital",
             "AUC",
@@ -93,7 +93,7 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     if seam is not None:
         name = "seam control (sham; 0.5 is ideal)"
         kinds.append((name, cell(seam["auc"]), "", seam["num_people"], seam["num_bags"]))
-    by_kind = _markdown(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
+    by_kind = markdown_table(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
     kept = sorted(LENGTH_PRESERVING & overall["kinds"].keys())
     by_cells = [
         (
@@ -110,10 +110,10 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     tables = [headline, by_kind]
     if by_cells:
         heads = ("Pairs per bag", "AUC", "F1", sensitivity, *(f"AUC, {kind}" for kind in kept))
-        tables.append(_markdown(heads, by_cells))
+        tables.append(markdown_table(heads, by_cells))
     if by_size:
         heads = ("Size", "AUC", "Sensitivity at 99.9 % specificity", "Test people", "Test bags")
-        tables.append(_markdown(heads, by_size))
+        tables.append(markdown_table(heads, by_size))
     tables.append("In brackets: 95 % intervals by patient bootstrap.\n")
     return "\n\n".join(tables)
 
@@ -132,7 +132,7 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
         f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
         "bootstrap of that mean."
     )
-    return f"{_markdown(heads, lines)}\n\n{note}\n"
+    return f"{markdown_table(heads, lines)}\n\n{note}\n"
 
 
 def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
@@ -141,7 +141,8 @@ def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
     return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"
 
 
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown: the first column to the left, numbers to the right."""
     ruler = ["---", *["---:"] * (len(heads) - 1)]
     # A bar inside a name would end its cell.
     lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
