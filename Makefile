@@ -24,7 +24,7 @@ check: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[baselines,dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[baselines,mlflow,dev]"
 	touch $@
 
 clean:

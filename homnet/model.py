@@ -347,16 +347,31 @@ class HomNet(nn.Module):
             pair_NPCL: darkness of structurally normal pairs, uint8.
             chromosome_N: their types, 0..23. A type without pairs keeps a flat profile.
         """
-        template_TL = self.cms.template_TL
-        if template_TL is None:
-            return
-        template_TL.zero_()
+        if self.cms.template_TL is not None:
+            self.set_template(*self.template_sums(pair_NPCL, chromosome_N))
+
+    @torch.no_grad()
+    def template_sums(
+        self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What templates are made of: summed profiles (T, L) and numbers of pairs (T), float64.
+
+        Sums of several sets of pairs may be added.
+        """
+        device = pair_NPCL.device
+        shape_TL = (NUM_TYPES, self.config.num_positions)
+        total_TL = torch.zeros(shape_TL, dtype=torch.float64, device=device)
         # In parts: the float copy of a paper-sized bank would not fit beside it.
         for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
             profile_NL = self._view(part[:, None])[0].mean(dim=(1, 2, 3))
-            template_TL.index_add_(0, types, profile_NL)
-        count_T = torch.bincount(chromosome_N, minlength=NUM_TYPES).clamp(min=1)
-        template_TL /= count_T[:, None]
+            total_TL.index_add_(0, types, profile_NL.double())
+        return total_TL, torch.bincount(chromosome_N, minlength=NUM_TYPES).double()
+
+    @torch.no_grad()
+    def set_template(self, total_TL: torch.Tensor, count_T: torch.Tensor) -> None:
+        """Takes mean profiles from sums; see :meth:`template_sums`."""
+        if self.cms.template_TL is not None:
+            self.cms.template_TL.copy_(total_TL / count_T.clamp(min=1)[:, None])
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""

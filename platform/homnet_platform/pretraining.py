@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from homnet import __version__
 from homnet.abnormality import EventConfig
@@ -23,7 +23,11 @@ from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.runtime import local_or_cluster
+from homnet_platform.tracking import TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
+
+_PLACES: Final = ("scaling", "tracking", "registry")
+"""Fields that say where and with what a run works, not what it learns."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class PretrainConfig:
     """People for validation and test; the rest is learnt from (paper: 9:1)."""
     scaling: ScalingOptions = ScalingOptions()
     """Workers."""
+    tracking: TrackingOptions = TrackingOptions()
+    """Where metrics go while it trains."""
 
 
 def paper_recipe() -> PretrainConfig:
@@ -129,7 +135,13 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     started = time.perf_counter()
     with local_or_cluster():
-        checkpoint = run_stage(cohort, stage, storage=output / "ray", scaling=config.scaling)
+        checkpoint = run_stage(
+            cohort,
+            stage,
+            storage=output / "ray",
+            scaling=config.scaling,
+            tracking=config.tracking,
+        )
     history = checkpoint.metrics["history"]
     write_result(
         output / "run.json",
@@ -179,7 +191,7 @@ def provenance(
 def portable(config: Any) -> dict[str, Any]:
     """A config as JSON-able values without the places of one machine."""
     content = dataclasses.asdict(config)
-    for name in ("cohort", "output", "checkpoint", "scaling", "registry", "claim", "result"):
+    for name in (*_PLACES, "cohort", "output", "checkpoint", "claim", "result"):
         content.pop(name, None)
     return content
 
@@ -209,9 +221,7 @@ def claim_output(output: Path, config: Any, **content: str | None) -> None:
 
 def claim_of(config: Any, **content: str | None) -> dict[str, Any]:
     """What a run's directory keeps, to know the run again."""
-    settings = {
-        k: v for k, v in dataclasses.asdict(config).items() if k not in ("scaling", "registry")
-    }
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
     return {"settings": json.loads(json.dumps(settings)), **content}
 
 

@@ -18,7 +18,11 @@ class Progress:
 
     def advance(self, amount: int, **state: Any) -> None:
         """Says that ``amount`` more units are done, and what to show beside the bar."""
-        self._queue.put_nowait((amount, state))
+        self._queue.put_nowait((amount, False, state))
+
+    def reach(self, total: int, **state: Any) -> None:
+        """Says that ``total`` units are done in all; fewer than before, if some were lost."""
+        self._queue.put_nowait((total, True, state))
 
 
 @contextmanager
@@ -45,13 +49,20 @@ def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
     state: dict[str, Any] = {}
     while True:
         try:
-            amount, news = queue.get(timeout=0.2)
+            amount, absolute, news = queue.get(timeout=0.2)
         except Empty:
             if done.is_set():
                 return
             continue
         state |= news
         bar.set_postfix_str(_describe(state), refresh=False)
+        if absolute:
+            if amount < bar.n:
+                bar.write(f"{bar.desc}: goes on from {amount:,}; {bar.n - amount:,} are repeated")
+                bar.n = amount
+            elif bar.n == 0 and amount > 0:
+                bar.write(f"{bar.desc}: goes on from {amount:,}")
+            amount -= bar.n
         bar.update(amount)
 
 

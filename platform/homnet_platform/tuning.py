@@ -1,9 +1,12 @@
 """Sweeps: merge ranges and learning rates over all hospitals, each pre-training done once.
 
-Two searches follow each other, both of plain Tune functions, since a trial fits one worker. The
-first pre-trains every merge range with every rate; the best of them go on to the second, which
-fine-tunes each on all hospitals with every rate. Poor trials are stopped early in both (successive
-halving). Only people of the training and validation splits are read: nobody of the test is seen.
+Two searches follow each other. The first pre-trains every merge range with every rate; the best of
+them go on to the second, which fine-tunes each on all hospitals with every rate. Poor trials are
+stopped early in both (successive halving), but for the settings that the winner is compared with.
+Only people of the training and validation splits are read: nobody of the test is seen.
+
+A trial that fits one worker is a plain Tune function: Train inside Tune costs ten seconds more. A
+pre-training that spans several workers is Ray Train inside a trial that itself needs no CPU.
 """
 
 import dataclasses
@@ -24,13 +27,14 @@ import ray
 import torch
 from matplotlib.figure import Figure
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC, Learner, Stage, calibrated
+from homnet.learning import METRIC, Learner, Stage, finished
 from homnet.model import HomNetConfig, best_form
 from homnet.registry import Registry
 from homnet.results import read_json, write_json, write_result
@@ -39,10 +43,14 @@ from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
 from homnet_platform.job import root_cause
 from homnet_platform.pretraining import claim_of, provenance
-from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runtime import configure_ray_data, local_or_cluster, require_workers
+from homnet_platform.training import ScalingOptions, run_stage
 
 _PRETRAINING: Final = "pre-training"
 _FINE_TUNING: Final = "fine-tuning"
+_PRETRAINED: Final = "pretrained"
+"""Field of a point that names the checkpoint of its pre-training."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,20 @@ class TuneConfig:
     num_finalists: int = 4
     """Pre-trained models that are fine-tuned."""
     model: HomNetConfig = best_form()
-    """Form of the model, but for its merge range."""
+    """Form of the model. Its merge range, with the rates of ``training`` and ``fine_tuning``, is
+    the default that the winner is compared with: always trained to the end."""
     training: TrainingConfig = TrainingConfig(
         schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=8
     )
-    """Pre-training, but for its rate."""
+    """Pre-training."""
     fine_tuning: TrainingConfig = TrainingConfig(
-        labels="cohort", bags=BagConfig(rounds=4), validation_rounds=4, max_epochs=8
+        learning_rate=1e-5,
+        labels="cohort",
+        bags=BagConfig(rounds=4),
+        validation_rounds=4,
+        max_epochs=8,
     )
-    """Fine-tuning, but for its rate."""
+    """Fine-tuning."""
     split: SplitConfig = SplitConfig()
     """People of the pre-training."""
     hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
@@ -87,6 +100,9 @@ class TuneConfig:
     """CPUs, and threads, of a trial."""
     gpus_per_trial: float = 0.0
     """GPUs of a trial; a part lets several trials share one."""
+    workers_per_pretraining: int = 1
+    """Workers of one pre-training, each with the CPUs and GPUs of a trial; above 1 they are Ray
+    Train's. Fine-tunings are small and have one."""
     max_concurrent: int = 0
     """Trials at the same time; 0 is as many as fit."""
     registry: str = ""
@@ -100,10 +116,14 @@ class TuneConfig:
         for name in ("merge_ranges", "pretraining_rates", "fine_tuning_rates"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one value")
-        if self.num_finalists < 1 or self.grace_epochs < 1 or self.reduction_factor < 2:
+        if min(self.num_finalists, self.grace_epochs, self.workers_per_pretraining) < 1:
             raise ConfigError(
-                "num_finalists and grace_epochs must be at least 1 and reduction_factor at least 2"
+                "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
             )
+        if self.reduction_factor < 2:
+            raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
+        if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
+            raise ConfigError("workers of Ray Train have whole GPUs; set gpus_per_trial to 0 or 1")
         if (self.result is None) != (not self.claim):
             raise ConfigError("a result of record needs both --claim and --result")
 
@@ -122,12 +142,14 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     _claim(output, config, cohort)
     started = time.perf_counter()
     with local_or_cluster():
-        require_workers(
-            max(config.max_concurrent, 1),
+        fitting = require_workers(
+            max(config.max_concurrent, 1) * config.workers_per_pretraining,
             "the sweep",
             cpus=config.cpus_per_trial,
             gpus=config.gpus_per_trial,
         )
+        # Trials that wait for workers while others hold them would wait for ever.
+        at_once = fitting // config.workers_per_pretraining
         shared = collect_shared(
             cohort,
             healthy=config.healthy,
@@ -139,32 +161,43 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         _refuse_unusable(shared, config)
         data = ray.put((cohort.fingerprint, shared))
         grid = itertools.product(config.merge_ranges, config.pretraining_rates)
+        points: list[dict[str, Any]] = [
+            {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
+        ]
+        standard = _default(config, _PRETRAINING)
         pretrained = _search(
             _PRETRAINING,
             _pretraining_trial,
-            [{"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid],
+            points + [point for point in [standard] if point not in points],
             data,
             config,
+            at_once,
         )
-        finalists = _finished(pretrained).head(config.num_finalists)
+        ranked = _finished(pretrained)
+        finalists = ranked.head(config.num_finalists)
+        points = [
+            {
+                "merge_range": one["merge_range"],
+                "pretraining_rate": one["pretraining_rate"],
+                "fine_tuning_rate": rate,
+            }
+            for one in finalists.to_dict("records")
+            for rate in config.fine_tuning_rates
+        ]
+        standard = _default(config, _FINE_TUNING)
+        known = _of(ranked, standard)
+        if known and standard not in points:
+            points.append(standard)
         tuned = _search(
             _FINE_TUNING,
             _fine_tuning_trial,
-            [
-                {
-                    "merge_range": one["merge_range"],
-                    "pretraining_rate": one["pretraining_rate"],
-                    "fine_tuning_rate": rate,
-                    "pretrained": f"{one['checkpoint']}/{_PRETRAINING}/best",
-                }
-                for one in finalists.to_dict("records")
-                for rate in config.fine_tuning_rates
-            ],
+            [{**point, _PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
             data,
             config,
+            at_once,
         )
         winner = _finished(tuned).iloc[0]
-        checkpoints = _keep_winner(winner, shared, config, output)
+        checkpoints = _keep_winner(winner, shared, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
     _promote(checkpoints, config)
@@ -180,9 +213,7 @@ def _refuse_unusable(shared: Shared, config: TuneConfig) -> None:
             for hospital, split in shared.hospitals.items()
         ),
     ):
-        train_bank, validation_bank = stage.banks(shared.bank)
-        stage.train_epoch(train_bank, 0)
-        stage.validation_epoch(validation_bank)
+        stage.validation_epochs(stage.parts(shared.bank.index)[1])
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
@@ -213,14 +244,62 @@ def _search(
     points: Sequence[Mapping[str, Any]],
     data: Any,
     config: TuneConfig,
+    at_once: int,
 ) -> pd.DataFrame:
     """One search; gives a line per trial with its point, metrics and checkpoint."""
     storage = Path(config.output).resolve() / "ray"
     settings = config.training if name == _PRETRAINING else config.fine_tuning
-    trainable = tune.with_resources(
-        tune.with_parameters(trial, data=[data], config=config),
-        {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial},
-    )
+    resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
+    if name == _PRETRAINING and config.workers_per_pretraining > 1:
+        resources = {"CPU": 0.01}  # the workers hold what is needed
+    with progress_bar(name, len(points) * settings.max_epochs, " epochs") as progress:
+        results = _trials(
+            name,
+            tune.with_resources(
+                tune.with_parameters(trial, data=[data], config=config, progress=progress),
+                resources,
+            ),
+            points,
+            settings.max_epochs,
+            storage,
+            config,
+            at_once,
+        )
+    lines = []
+    for result in (results[number] for number in range(len(results))):
+        metrics, checkpoint = result.metrics, result.checkpoint
+        if metrics is None:
+            raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
+        # A trial of Train that was stopped early has its checkpoint in Train's own storage.
+        path = metrics.get(CHECKPOINT_PATH_KEY, "") if checkpoint is None else checkpoint.path
+        lines.append(
+            {
+                **{k: v for k, v in metrics["config"]["point"].items() if k != _PRETRAINED},
+                "epochs": int(metrics["epochs"]),
+                **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
+                "diverged": bool(metrics["diverged"]),
+                "checkpoint": path,
+            }
+        )
+    # In the order of the grid: trials come back in another order when a search was continued.
+    order = {
+        tuple(point[k] for k in point if k != _PRETRAINED): i for i, point in enumerate(points)
+    }
+    lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != _PRETRAINED)])
+    # A diverged trial has no metrics of single hospitals.
+    return pd.DataFrame(lines).fillna(0.0)
+
+
+def _trials(
+    name: str,
+    trainable: Any,
+    points: Sequence[Mapping[str, Any]],
+    max_epochs: int,
+    storage: Path,
+    config: TuneConfig,
+    at_once: int,
+) -> tune.ResultGrid:
+    """Runs the trials of a search, or those that an interrupted one left."""
     space = {"point": tune.grid_search([dict(point) for point in points])}
     path = str(storage / name)
     if tune.Tuner.can_restore(path):
@@ -232,9 +311,10 @@ def _search(
             resume_errored=True,
         )
     else:
-        scheduler = AsyncHyperBandScheduler(
-            max_t=settings.max_epochs,
-            grace_period=min(config.grace_epochs, settings.max_epochs),
+        scheduler = _Halving(
+            _default(config, name),
+            max_t=max_epochs,
+            grace_period=min(config.grace_epochs, max_epochs),
             reduction_factor=config.reduction_factor,
         )
         tuner = tune.Tuner(
@@ -244,60 +324,138 @@ def _search(
                 metric=METRIC,
                 mode="max",
                 scheduler=scheduler,
-                max_concurrent_trials=config.max_concurrent or None,
+                max_concurrent_trials=config.max_concurrent or at_once,
             ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=str(storage),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
     results = tuner.fit()
     if results.errors:
         cause = str(root_cause(results.errors[0])).splitlines()[0]
         raise DataError(f"{name}: {len(results.errors)} trials failed, the first: {cause}")
-    lines = []
-    for result in (results[number] for number in range(len(results))):
-        metrics, checkpoint = result.metrics, result.checkpoint
-        if metrics is None:
-            raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
-        lines.append(
-            {
-                **{k: v for k, v in metrics["config"]["point"].items() if k != "pretrained"},
-                "epochs": int(metrics["epochs"]),
-                **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
-                "diverged": bool(metrics["diverged"]),
-                "checkpoint": "" if checkpoint is None else checkpoint.path,
-            }
-        )
-    # In the order of the grid: trials come back in another order when a search was continued.
-    order = {
-        tuple(point[k] for k in point if k != "pretrained"): i for i, point in enumerate(points)
+    return results
+
+
+class _Halving(AsyncHyperBandScheduler):
+    """Stops poor trials early, but never one of the settings that the winner is compared with."""
+
+    def __init__(self, standard: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._standard = dict(standard)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        point = trial.config["point"]
+        kept = all(point[name] == value for name, value in self._standard.items())
+        return TrialScheduler.CONTINUE if kept else decision
+
+
+def _default(config: TuneConfig, search: str) -> dict[str, Any]:
+    """The point of the settings that the winner is compared with."""
+    point: dict[str, Any] = {
+        "merge_range": config.model.merge_range,
+        "pretraining_rate": config.training.learning_rate,
     }
-    lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != "pretrained")])
-    # A diverged trial has no metrics of single hospitals.
-    return pd.DataFrame(lines).fillna(0.0)
+    if search == _FINE_TUNING:
+        point["fine_tuning_rate"] = config.fine_tuning.learning_rate
+    return point
 
 
-def _pretraining_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
+def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
+    """The trials of a point, as far as it names their columns."""
+    fits = np.ones(len(trials), np.bool_)
+    for name in set(point) & set(trials):
+        fits &= (trials[name] == point[name]).to_numpy()
+    return trials[fits].to_dict("records")
+
+
+def _pretraining_trial(
+    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
+) -> None:
     fingerprint, shared = ray.get(data[0])
     merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
     stage = _pretraining_stage(shared, merge_range, rate, config)
     origin = provenance(fingerprint, config.healthy, config, shared.healthy)
-    _train({_PRETRAINING: dataclasses.replace(stage, provenance=origin)}, shared.bank, config)
+    stage = dataclasses.replace(stage, provenance=origin)
+    if config.workers_per_pretraining == 1:
+        _train({_PRETRAINING: stage}, shared.bank, config, progress)
+    else:
+        _train_across_workers(stage, config, progress)
 
 
-def _fine_tuning_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
+def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) -> None:
+    """One stage by Ray Train inside a trial."""
+    trial = tune.get_context().get_trial_id()
+    configure_ray_data()
+    try:
+        checkpoint = run_stage(
+            Cohort.open(config.cohort).of_hospitals(config.healthy),
+            stage,
+            storage=Path(config.output).resolve() / "ray" / "train" / str(trial),
+            scaling=ScalingOptions(
+                num_workers=config.workers_per_pretraining,
+                cpus_per_worker=config.cpus_per_trial,
+                use_gpu=config.gpus_per_trial == 1,
+            ),
+            callbacks=[_ToTune(progress)],
+        )
+    except Exception as error:
+        if not isinstance(root_cause(error), DivergedError):
+            raise
+        tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint.save(Path(directory) / stage.name)
+        metrics = {"epochs": len(checkpoint.metrics["history"]), "diverged": False}
+        tune.report(
+            {**metrics, METRIC: checkpoint.metrics[METRIC]},
+            checkpoint=tune.Checkpoint.from_directory(directory),
+        )
+
+
+class _ToTune(TuneReportCallback):
+    """Tells the trial of each epoch of its training, so that it can be stopped early."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._progress = progress
+        self._best = 0.0
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        line = metrics[0]
+        if METRIC in line:  # else a checkpoint inside an epoch
+            self._best = max(self._best, line[METRIC])
+            told = {"epochs": int(line["epoch"]) + 1, "diverged": False, METRIC: self._best}
+            self._progress.advance(1)
+            super().after_report(run_context, [told], checkpoint)
+
+
+def _fine_tuning_trial(
+    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
+) -> None:
     fingerprint, shared = ray.get(data[0])
-    place, rate = point["point"]["pretrained"], point["point"]["fine_tuning_rate"]
+    rate = point["point"]["fine_tuning_rate"]
+    place = _stage_path(point["point"][_PRETRAINED], _PRETRAINING)
     parent = Checkpoint.load(place)
     stages = {}
     for hospital, split in shared.hospitals.items():
         stage = _fine_tuning_stage(hospital, split, place, rate, config)
         origin = provenance(fingerprint, [hospital], config, split, parent)
         stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
-    _train(stages, shared.bank, config)
+    _train(stages, shared.bank, config, progress)
+
+
+def _stage_path(checkpoint: str, stage: str) -> str:
+    """Where a trial's checkpoint has the model of a stage; Train's own checkpoint is the model."""
+    inside = Path(checkpoint) / stage
+    return str(inside) if inside.is_dir() else checkpoint
 
 
 def _pretraining_stage(
@@ -329,18 +487,21 @@ def _fine_tuning_stage(
     )
 
 
-def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> None:
+def _train(
+    stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig, progress: Progress
+) -> None:
     """Trains stages in step, an epoch each, reporting their mean after every epoch."""
     torch.set_num_threads(config.cpus_per_trial)
-    device = torch.device("cuda" if config.gpus_per_trial else "cpu")
+    device = torch.device("cpu")
+    if config.gpus_per_trial:
+        device = torch.device("cuda")
+        # Ray counts parts of a GPU, but does not keep trials from each other's memory.
+        torch.cuda.set_per_process_memory_fraction(min(config.gpus_per_trial, 1.0))
     last: dict[str, Checkpoint] = {}
-    best: dict[str, Checkpoint] = {}
     resumed = tune.get_checkpoint()
     if resumed is not None:
         with resumed.as_directory() as directory:
-            for name in stages:
-                last[name] = Checkpoint.load(Path(directory) / name / "last")
-                best[name] = Checkpoint.load(Path(directory) / name / "best")
+            last = {name: Checkpoint.load(Path(directory) / name) for name in stages}
     learners = {
         name: Learner(stage, bank, device=device, resumed=last.get(name))
         for name, stage in stages.items()
@@ -351,17 +512,15 @@ def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> N
                 if not learner.finished:
                     learner.epoch()
                     last[name] = learner.checkpoint()
-                    if learner.improved:
-                        best[name] = last[name]
         except DivergedError:
             # A rate that is too high is a finding of the sweep, not an error of it.
             tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
             return
+        progress.advance(1)
         reached = {name: learner.stopping.best for name, learner in learners.items()}
         with tempfile.TemporaryDirectory() as directory:
             for name in learners:
-                last[name].save(Path(directory) / name / "last")
-                dataclasses.replace(best[name], state={}).save(Path(directory) / name / "best")
+                last[name].save(Path(directory) / name)
             tune.report(
                 {
                     "epochs": max(len(learner.history) for learner in learners.values()),
@@ -373,15 +532,11 @@ def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> N
             )
 
 
-def _keep_winner(
-    winner: "pd.Series[Any]", shared: Shared, config: TuneConfig, output: Path
-) -> dict[str, Checkpoint]:
+def _keep_winner(winner: "pd.Series[Any]", shared: Shared, output: Path) -> dict[str, Checkpoint]:
     """The winner's models by hospital, calibrated, and in the output."""
     kept = {}
-    for hospital, split in shared.hospitals.items():
-        best = Checkpoint.load(Path(winner["checkpoint"]) / hospital / "best")
-        stage = _fine_tuning_stage(hospital, split, None, float(winner["fine_tuning_rate"]), config)
-        kept[hospital] = calibrated(best, stage, shared.bank)
+    for hospital in shared.hospitals:
+        kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept
 
@@ -405,7 +560,10 @@ def _figures(
     whole = len(pretrained) * config.training.max_epochs
     whole += len(tuned) * config.fine_tuning.max_epochs
     plain = ["checkpoint"]
+    standard = _of(tuned, _default(config, _FINE_TUNING))
     return {
+        "winner": _finished(tuned).iloc[0].drop(plain).to_dict(),
+        "default": standard[0][METRIC] if standard else None,
         "pretraining": pretrained.drop(columns=plain).to_dict("records"),
         "fine_tuning": tuned.drop(columns=plain).to_dict("records"),
         "trials": len(pretrained) + len(tuned),
@@ -437,7 +595,9 @@ def _write(
         )
     print(tuned.drop(columns="checkpoint").sort_values(METRIC, ascending=False).to_string())
     print(
-        f"pruned {100 * figures['pruned_share']:.0f} % of the epochs; winner: {output / 'winner'}"
+        f"pruned {100 * figures['pruned_share']:.0f} % of the epochs; winner "
+        f"{figures['winner'][METRIC]:.3f}, default {figures['default'] or math.nan:.3f}: "
+        f"{output / 'winner'}"
     )
 
 
