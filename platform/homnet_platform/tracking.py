@@ -50,7 +50,12 @@ class Tracker:
             ConfigError: MLflow is wanted and not installed, or does not answer.
         """
         self._writer = (
-            SummaryWriter(str(directory / "tensorboard" / name), purge_step=first_epoch)
+            # Files are named by second: the suffix keeps a quick restart from overwriting one.
+            SummaryWriter(
+                str(directory / "tensorboard" / name),
+                purge_step=first_epoch,
+                filename_suffix=f".from-{first_epoch}",
+            )
             if options.tensorboard
             else None
         )

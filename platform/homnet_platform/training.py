@@ -164,13 +164,13 @@ def _residency(
         num_pairs, training.bags, num_workers=num_workers, memory_gib=scaling.pairs_gib
     )
     # One window in use and the next one being read.
-    share = 2 * min(training.window_pairs, num_pairs) * PAIR_BYTES / 2**30
-    share /= num_workers if residency.split else 1
+    window = min(training.window_pairs, num_pairs)
+    share = 2 * window * PAIR_BYTES / 2**30 / (num_workers if residency.split else 1)
     if not residency.resident and share > scaling.pairs_gib:
-        most = int(training.window_pairs * scaling.pairs_gib / share)
+        most = max(1, int(window * scaling.pairs_gib / share))
         raise ConfigError(
-            f"{stage.name}: two windows of {training.window_pairs:,} pairs need {share:.2f} GiB on "
-            f"each of {num_workers} workers, and scaling.pairs_gib allows {scaling.pairs_gib:g}; "
+            f"{stage.name}: two windows of {window:,} pairs need {share:.2g} GiB on each of "
+            f"{num_workers} workers, and scaling.pairs_gib allows {scaling.pairs_gib:g}; "
             f"set training.window_pairs to {most:,} or less, or take more workers or memory"
         )
     return residency

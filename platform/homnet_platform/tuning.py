@@ -4,9 +4,6 @@ Two searches follow each other. The first pre-trains every merge range with ever
 them go on to the second, which fine-tunes each on all hospitals with every rate. Poor trials are
 stopped early in both (successive halving), but for the settings that the winner is compared with.
 Only people of the training and validation splits are read: nobody of the test is seen.
-
-A trial that fits one worker is a plain Tune function: Train inside Tune costs ten seconds more. A
-pre-training that spans several workers is Ray Train inside a trial that itself needs no CPU.
 """
 
 import dataclasses
@@ -14,43 +11,41 @@ import itertools
 import math
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import ray
-import torch
 from matplotlib.figure import Figure
-from ray import tune
-from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from homnet.bags import BagConfig, PairBank
+from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC, Learner, Stage, finished
+from homnet.errors import ConfigError, DataError
+from homnet.learning import METRIC, finished
 from homnet.model import HomNetConfig, best_form
 from homnet.registry import Registry
 from homnet.results import read_json, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.job import root_cause
-from homnet_platform.pretraining import claim_of, provenance
-from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runtime import configure_ray_data, local_or_cluster, require_workers
-from homnet_platform.training import ScalingOptions, run_stage
-
-_PRETRAINING: Final = "pre-training"
-_FINE_TUNING: Final = "fine-tuning"
-_PRETRAINED: Final = "pretrained"
-"""Field of a point that names the checkpoint of its pre-training."""
+from homnet_platform.pretraining import claim_of
+from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.trials import (
+    FINE_TUNING,
+    PRETRAINED,
+    PRETRAINING,
+    default_point,
+    fine_tuning_stage,
+    fine_tuning_trial,
+    pretraining_stage,
+    pretraining_trial,
+    search,
+)
 
 
 @dataclass(frozen=True)
@@ -164,10 +159,10 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         points: list[dict[str, Any]] = [
             {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
         ]
-        standard = _default(config, _PRETRAINING)
-        pretrained = _search(
-            _PRETRAINING,
-            _pretraining_trial,
+        standard = default_point(config, PRETRAINING)
+        pretrained = search(
+            PRETRAINING,
+            pretraining_trial,
             points + [point for point in [standard] if point not in points],
             data,
             config,
@@ -184,14 +179,14 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             for one in finalists.to_dict("records")
             for rate in config.fine_tuning_rates
         ]
-        standard = _default(config, _FINE_TUNING)
+        standard = default_point(config, FINE_TUNING)
         known = _of(ranked, standard)
         if known and standard not in points:
             points.append(standard)
-        tuned = _search(
-            _FINE_TUNING,
-            _fine_tuning_trial,
-            [{**point, _PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
+        tuned = search(
+            FINE_TUNING,
+            fine_tuning_trial,
+            [{**point, PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
             data,
             config,
             at_once,
@@ -207,9 +202,9 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
 def _refuse_unusable(shared: Shared, config: TuneConfig) -> None:
     """What cannot be validated fails before the first trial, not after the last."""
     for stage in (
-        _pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
+        pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
         *(
-            _fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
+            fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
             for hospital, split in shared.hospitals.items()
         ),
     ):
@@ -238,298 +233,12 @@ def _claim(output: Path, config: TuneConfig, cohort: Cohort) -> None:
     write_json(kept, wanted)
 
 
-def _search(
-    name: str,
-    trial: Callable[..., None],
-    points: Sequence[Mapping[str, Any]],
-    data: Any,
-    config: TuneConfig,
-    at_once: int,
-) -> pd.DataFrame:
-    """One search; gives a line per trial with its point, metrics and checkpoint."""
-    storage = Path(config.output).resolve() / "ray"
-    settings = config.training if name == _PRETRAINING else config.fine_tuning
-    resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
-    if name == _PRETRAINING and config.workers_per_pretraining > 1:
-        resources = {"CPU": 0.01}  # the workers hold what is needed
-    with progress_bar(name, len(points) * settings.max_epochs, " epochs") as progress:
-        results = _trials(
-            name,
-            tune.with_resources(
-                tune.with_parameters(trial, data=[data], config=config, progress=progress),
-                resources,
-            ),
-            points,
-            settings.max_epochs,
-            storage,
-            config,
-            at_once,
-        )
-    lines = []
-    for result in (results[number] for number in range(len(results))):
-        metrics, checkpoint = result.metrics, result.checkpoint
-        if metrics is None:
-            raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
-        # A trial of Train that was stopped early has its checkpoint in Train's own storage.
-        path = metrics.get(CHECKPOINT_PATH_KEY, "") if checkpoint is None else checkpoint.path
-        lines.append(
-            {
-                **{k: v for k, v in metrics["config"]["point"].items() if k != _PRETRAINED},
-                "epochs": int(metrics["epochs"]),
-                **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
-                "diverged": bool(metrics["diverged"]),
-                "checkpoint": path,
-            }
-        )
-    # In the order of the grid: trials come back in another order when a search was continued.
-    order = {
-        tuple(point[k] for k in point if k != _PRETRAINED): i for i, point in enumerate(points)
-    }
-    lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != _PRETRAINED)])
-    # A diverged trial has no metrics of single hospitals.
-    return pd.DataFrame(lines).fillna(0.0)
-
-
-def _trials(
-    name: str,
-    trainable: Any,
-    points: Sequence[Mapping[str, Any]],
-    max_epochs: int,
-    storage: Path,
-    config: TuneConfig,
-    at_once: int,
-) -> tune.ResultGrid:
-    """Runs the trials of a search, or those that an interrupted one left."""
-    space = {"point": tune.grid_search([dict(point) for point in points])}
-    path = str(storage / name)
-    if tune.Tuner.can_restore(path):
-        tuner = tune.Tuner.restore(
-            path,
-            trainable=trainable,
-            param_space=space,
-            resume_unfinished=True,
-            resume_errored=True,
-        )
-    else:
-        scheduler = _Halving(
-            _default(config, name),
-            max_t=max_epochs,
-            grace_period=min(config.grace_epochs, max_epochs),
-            reduction_factor=config.reduction_factor,
-        )
-        tuner = tune.Tuner(
-            trainable,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                metric=METRIC,
-                mode="max",
-                scheduler=scheduler,
-                max_concurrent_trials=config.max_concurrent or at_once,
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(storage),
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
-        )
-    results = tuner.fit()
-    if results.errors:
-        cause = str(root_cause(results.errors[0])).splitlines()[0]
-        raise DataError(f"{name}: {len(results.errors)} trials failed, the first: {cause}")
-    return results
-
-
-class _Halving(AsyncHyperBandScheduler):
-    """Stops poor trials early, but never one of the settings that the winner is compared with."""
-
-    def __init__(self, standard: Mapping[str, Any], **options: Any) -> None:
-        super().__init__(**options)
-        self._standard = dict(standard)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        point = trial.config["point"]
-        kept = all(point[name] == value for name, value in self._standard.items())
-        return TrialScheduler.CONTINUE if kept else decision
-
-
-def _default(config: TuneConfig, search: str) -> dict[str, Any]:
-    """The point of the settings that the winner is compared with."""
-    point: dict[str, Any] = {
-        "merge_range": config.model.merge_range,
-        "pretraining_rate": config.training.learning_rate,
-    }
-    if search == _FINE_TUNING:
-        point["fine_tuning_rate"] = config.fine_tuning.learning_rate
-    return point
-
-
 def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
     """The trials of a point, as far as it names their columns."""
     fits = np.ones(len(trials), np.bool_)
     for name in set(point) & set(trials):
         fits &= (trials[name] == point[name]).to_numpy()
     return trials[fits].to_dict("records")
-
-
-def _pretraining_trial(
-    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
-) -> None:
-    fingerprint, shared = ray.get(data[0])
-    merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
-    stage = _pretraining_stage(shared, merge_range, rate, config)
-    origin = provenance(fingerprint, config.healthy, config, shared.healthy)
-    stage = dataclasses.replace(stage, provenance=origin)
-    if config.workers_per_pretraining == 1:
-        _train({_PRETRAINING: stage}, shared.bank, config, progress)
-    else:
-        _train_across_workers(stage, config, progress)
-
-
-def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) -> None:
-    """One stage by Ray Train inside a trial."""
-    trial = tune.get_context().get_trial_id()
-    configure_ray_data()
-    try:
-        checkpoint = run_stage(
-            Cohort.open(config.cohort).of_hospitals(config.healthy),
-            stage,
-            storage=Path(config.output).resolve() / "ray" / "train" / str(trial),
-            scaling=ScalingOptions(
-                num_workers=config.workers_per_pretraining,
-                cpus_per_worker=config.cpus_per_trial,
-                use_gpu=config.gpus_per_trial == 1,
-            ),
-            callbacks=[_ToTune(progress)],
-        )
-    except Exception as error:
-        if not isinstance(root_cause(error), DivergedError):
-            raise
-        tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        checkpoint.save(Path(directory) / stage.name)
-        metrics = {"epochs": len(checkpoint.metrics["history"]), "diverged": False}
-        tune.report(
-            {**metrics, METRIC: checkpoint.metrics[METRIC]},
-            checkpoint=tune.Checkpoint.from_directory(directory),
-        )
-
-
-class _ToTune(TuneReportCallback):
-    """Tells the trial of each epoch of its training, so that it can be stopped early."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._progress = progress
-        self._best = 0.0
-
-    def after_report(
-        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
-    ) -> None:
-        line = metrics[0]
-        if METRIC in line:  # else a checkpoint inside an epoch
-            self._best = max(self._best, line[METRIC])
-            told = {"epochs": int(line["epoch"]) + 1, "diverged": False, METRIC: self._best}
-            self._progress.advance(1)
-            super().after_report(run_context, [told], checkpoint)
-
-
-def _fine_tuning_trial(
-    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
-) -> None:
-    fingerprint, shared = ray.get(data[0])
-    rate = point["point"]["fine_tuning_rate"]
-    place = _stage_path(point["point"][_PRETRAINED], _PRETRAINING)
-    parent = Checkpoint.load(place)
-    stages = {}
-    for hospital, split in shared.hospitals.items():
-        stage = _fine_tuning_stage(hospital, split, place, rate, config)
-        origin = provenance(fingerprint, [hospital], config, split, parent)
-        stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
-    _train(stages, shared.bank, config, progress)
-
-
-def _stage_path(checkpoint: str, stage: str) -> str:
-    """Where a trial's checkpoint has the model of a stage; Train's own checkpoint is the model."""
-    inside = Path(checkpoint) / stage
-    return str(inside) if inside.is_dir() else checkpoint
-
-
-def _pretraining_stage(
-    shared: Shared, merge_range: int, learning_rate: float, config: TuneConfig
-) -> Stage:
-    return Stage(
-        name=_PRETRAINING,
-        model=dataclasses.replace(config.model, merge_range=merge_range),
-        training=dataclasses.replace(config.training, learning_rate=learning_rate),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
-    )
-
-
-def _fine_tuning_stage(
-    hospital: str,
-    split: Mapping[str, frozenset[str]],
-    parent: str | None,
-    learning_rate: float,
-    config: TuneConfig,
-) -> Stage:
-    return Stage(
-        name=hospital,
-        model=config.model,
-        training=dataclasses.replace(config.fine_tuning, learning_rate=learning_rate),
-        train_patients=split[TRAIN],
-        validation_patients=split[VALIDATION],
-        parent=parent,
-    )
-
-
-def _train(
-    stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig, progress: Progress
-) -> None:
-    """Trains stages in step, an epoch each, reporting their mean after every epoch."""
-    torch.set_num_threads(config.cpus_per_trial)
-    device = torch.device("cpu")
-    if config.gpus_per_trial:
-        device = torch.device("cuda")
-        # Ray counts parts of a GPU, but does not keep trials from each other's memory.
-        torch.cuda.set_per_process_memory_fraction(min(config.gpus_per_trial, 1.0))
-    last: dict[str, Checkpoint] = {}
-    resumed = tune.get_checkpoint()
-    if resumed is not None:
-        with resumed.as_directory() as directory:
-            last = {name: Checkpoint.load(Path(directory) / name) for name in stages}
-    learners = {
-        name: Learner(stage, bank, device=device, resumed=last.get(name))
-        for name, stage in stages.items()
-    }
-    while not all(learner.finished for learner in learners.values()):
-        try:
-            for name, learner in learners.items():
-                if not learner.finished:
-                    learner.epoch()
-                    last[name] = learner.checkpoint()
-        except DivergedError:
-            # A rate that is too high is a finding of the sweep, not an error of it.
-            tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
-            return
-        progress.advance(1)
-        reached = {name: learner.stopping.best for name, learner in learners.items()}
-        with tempfile.TemporaryDirectory() as directory:
-            for name in learners:
-                last[name].save(Path(directory) / name)
-            tune.report(
-                {
-                    "epochs": max(len(learner.history) for learner in learners.values()),
-                    "diverged": False,
-                    METRIC: float(np.mean(list(reached.values()))),
-                    **{f"{METRIC} {name}": value for name, value in reached.items()},
-                },
-                checkpoint=tune.Checkpoint.from_directory(directory),
-            )
 
 
 def _keep_winner(winner: "pd.Series[Any]", shared: Shared, output: Path) -> dict[str, Checkpoint]:
@@ -560,7 +269,7 @@ def _figures(
     whole = len(pretrained) * config.training.max_epochs
     whole += len(tuned) * config.fine_tuning.max_epochs
     plain = ["checkpoint"]
-    standard = _of(tuned, _default(config, _FINE_TUNING))
+    standard = _of(tuned, default_point(config, FINE_TUNING))
     return {
         "winner": _finished(tuned).iloc[0].drop(plain).to_dict(),
         "default": standard[0][METRIC] if standard else None,
@@ -604,7 +313,7 @@ def _write(
 def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     """Merge range against rate of the pre-training: best validation AUC of either search."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-    searches = ((_PRETRAINING, pretrained), (f"{_FINE_TUNING}, mean over hospitals", tuned))
+    searches = ((PRETRAINING, pretrained), (f"{FINE_TUNING}, mean over hospitals", tuned))
     for axes, (title, trials) in zip(figure.subplots(1, 2), searches, strict=True):
         table = trials.pivot_table(
             METRIC, index="merge_range", columns="pretraining_rate", aggfunc="max"
