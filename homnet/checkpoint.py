@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,8 +22,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from homnet.bag_model import BagModel, Form
 from homnet.errors import CheckpointError
-from homnet.model import HomNet, HomNetConfig
+from homnet.model import HomNetConfig
 
 FORMAT: Final = 1
 _HASHES: Final = "sha256.json"
@@ -45,20 +46,20 @@ class Calibration:
 class Checkpoint:
     """A model with all that is needed to use, trust and continue it."""
 
-    config: HomNetConfig
+    config: Form
     weights: Mapping[str, torch.Tensor]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def build(self) -> HomNet:
+    def build(self) -> BagModel:
         """The model with these weights.
 
         Raises:
             CheckpointError: the weights do not fit the config.
         """
-        model = HomNet(self.config)
+        model = self.config.build()
         try:
             model.load_state_dict(dict(self.weights), strict=True)
         except RuntimeError as error:
@@ -120,8 +121,12 @@ class Checkpoint:
         return root
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, form: Callable[..., Form] = HomNetConfig) -> Self:
         """Reads a checkpoint.
+
+        Args:
+            path: the directory.
+            form: makes the model's form out of what ``config.json`` holds.
 
         Raises:
             CheckpointError: it is missing, incomplete, altered, or of another format.
@@ -145,7 +150,7 @@ class Checkpoint:
                 raise CheckpointError(f"{root / 'config.json'}: not a format {FORMAT} checkpoint")
             state = root / "state.safetensors"
             return cls(
-                config=HomNetConfig(**config),
+                config=form(**config),
                 weights=load_file(root / "model.safetensors"),
                 metrics=json.loads((root / "metrics.json").read_text()),
                 provenance=json.loads((root / "provenance.json").read_text()),

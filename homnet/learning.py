@@ -22,11 +22,11 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from homnet.bag_model import BagModel, Form
 from homnet.bags import BagConfig, PairBank, PairIndex, count_bags
 from homnet.checkpoint import Calibration, Checkpoint
 from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch, empty_batch
 from homnet.errors import CheckpointError, DataError, DivergedError
-from homnet.model import HomNet, HomNetConfig
 from homnet.predictor import Predictor, calibrate
 from homnet.seeding import generator
 from homnet.shards import MemorySource, PairSource, Residency, Shard, Window, windows
@@ -52,7 +52,7 @@ class Stage:
 
     name: str
     """Names the run; the same name and storage continue an interrupted run."""
-    model: HomNetConfig
+    model: Form
     """Form of the model."""
     training: TrainingConfig
     """How it is optimised."""
@@ -189,11 +189,11 @@ class Learner:
 
         torch.manual_seed(settings.seed)
         if stage.parent is None:
-            self.model = HomNet(stage.model)
+            self.model = stage.model.build()
             if resumed is None:
                 self._fit_template()
         else:
-            self.model = Checkpoint.load(stage.parent).build()
+            self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
             self.model.freeze_for_fine_tuning()
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
@@ -272,6 +272,7 @@ class Learner:
                     clip_norm=settings.clip_norm,
                     loss_scale=self.world / size if batch else 0.0,
                     precision=self._precision,
+                    loss_of=self.model.loss,
                 )
                 if batch:
                     loss_sum += loss
@@ -303,7 +304,7 @@ class Learner:
                 config=self.stage.model,
                 weights=_copies(self._scored),
                 metrics={METRIC: line[METRIC]},
-                calibration=self._calibration(logit_B, label_B),
+                calibration=calibrations(logit_B, label_B, self._hospital_B),
             )
         return {**line, "bags_per_s": trained / seconds, "wait_share": waited / seconds}
 
@@ -327,8 +328,8 @@ class Learner:
         )
 
     @property
-    def _scored(self) -> HomNet:
-        averaged = cast(HomNet, self.averaged.module)
+    def _scored(self) -> BagModel:
+        averaged = cast(BagModel, self.averaged.module)
         return averaged if self.stage.training.averaging else self.model
 
     def _restore(self, resumed: Checkpoint) -> None:
@@ -355,23 +356,18 @@ class Learner:
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
     def _fit_template(self) -> None:
-        """Mean profile of each type over the training pairs of all workers."""
-        if self.model.cms.template_TL is None:
+        """Looks at the training pairs of all workers, if the model wants to."""
+        nothing = empty_batch(1, self.device)
+        total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
+        if total_TX is None:
             return
-        sums = [
-            self.model.template_sums(bank.pair_NPCL, bank.chromosome_N)
-            for bank in self._train.once(self.stage.train_windows(self._index, 0))
-        ]
-        shape_TL = self.model.cms.template_TL.shape
-        total_TL = torch.zeros(shape_TL, dtype=torch.float64, device=self.device)
-        count_T = torch.zeros(shape_TL[0], dtype=torch.float64, device=self.device)
-        for more_TL, more_T in sums:
-            total_TL += more_TL
-            count_T += more_T
+        total_TX.zero_()
+        for bank in self._train.once(self.stage.train_windows(self._index, 0)):
+            more_TX = self.model.template_sums(bank.pair_NPCL, bank.chromosome_N)
+            total_TX = total_TX if more_TX is None else total_TX + more_TX
         if self.world > 1:
-            torch.distributed.all_reduce(total_TL)
-            torch.distributed.all_reduce(count_T)
-        self.model.set_template(total_TL, count_T)
+            torch.distributed.all_reduce(total_TX)
+        self.model.take_sums(total_TX)
 
     def _own(self, shard: Shard, epoch: Epoch, bank: DeviceBank | None) -> "_Mine":
         mine = np.nonzero(shard.worker_of_bags(epoch) == self.rank)[0]
@@ -404,17 +400,6 @@ class Learner:
             torch.distributed.all_reduce(total_B)
             logit_B = total_B.cpu().numpy()
         return logit_B
-
-    def _calibration(
-        self, logit_B: NDArray[np.float64], label_B: NDArray[np.bool_]
-    ) -> dict[str, Calibration]:
-        """Temperature, threshold and prior of each hospital that has both classes."""
-        found = {}
-        for hospital in sorted(set(self._hospital_B)):
-            of = self._hospital_B == hospital
-            if label_B[of].any() and not label_B[of].all():
-                found[hospital] = calibrate(logit_B[of], label_B[of])
-        return found
 
 
 class _Mine:
@@ -472,6 +457,24 @@ def train(
         save()
         report(line)
     return finished(learner.checkpoint())
+
+
+def calibrations(
+    logit_B: NDArray[np.float64], label_B: NDArray[np.bool_], hospital_B: NDArray[np.object_]
+) -> dict[str, Calibration]:
+    """Temperature, threshold and prior of each hospital whose bags are of both classes.
+
+    Args:
+        logit_B: uncalibrated logits of validation bags.
+        label_B: their labels.
+        hospital_B: whose they are.
+    """
+    found = {}
+    for hospital in sorted(set(hospital_B)):
+        of = hospital_B == hospital
+        if label_B[of].any() and not label_B[of].all():
+            found[hospital] = calibrate(logit_B[of], label_B[of])
+    return found
 
 
 def finished(checkpoint: Checkpoint) -> Checkpoint:

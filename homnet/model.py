@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.bag_model import NUM_TYPES, BagModel
+from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.errors import ConfigError
 
-NUM_TYPES = len(CHROMOSOMES)
 NUM_LEVELS = len(BAND_LEVELS)
 
 
@@ -79,6 +79,10 @@ class HomNetConfig:
             raise ConfigError(
                 "template needs view='stretched' and standardise=True: else places differ"
             )
+
+    def build(self) -> "HomNet":
+        """A new model of this form."""
+        return HomNet(self)
 
     @property
     def num_positions(self) -> int:
@@ -294,7 +298,7 @@ class BagBlock(nn.Module):
         return logit
 
 
-class HomNet(nn.Module):
+class HomNet(BagModel):
     """The whole model: a bag of homologous pairs in, a logit of abnormality out."""
 
     def __init__(self, config: HomNetConfig) -> None:
@@ -339,39 +343,17 @@ class HomNet(nn.Module):
             x_BKPCL = x_BKPCL.float() / 255
         return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
 
-    @torch.no_grad()
-    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        """Takes the mean profile of each chromosome type from normal pairs, if the form has one.
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
+        """The mean profile of each pair as this form sees it, if the form has templates."""
+        if self.cms.template_TL is None:
+            return None
+        profile_NL: torch.Tensor = self._view(pair_NPCL[:, None])[0].mean(dim=(1, 2, 3))
+        return profile_NL
 
-        Args:
-            pair_NPCL: darkness of structurally normal pairs, uint8.
-            chromosome_N: their types, 0..23. A type without pairs keeps a flat profile.
-        """
+    def set_template(self, mean_TL: torch.Tensor) -> None:
+        """Takes the mean profile of each type: what it should look like."""
         if self.cms.template_TL is not None:
-            self.set_template(*self.template_sums(pair_NPCL, chromosome_N))
-
-    @torch.no_grad()
-    def template_sums(
-        self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What templates are made of: summed profiles (T, L) and numbers of pairs (T), float64.
-
-        Sums of several sets of pairs may be added.
-        """
-        device = pair_NPCL.device
-        shape_TL = (NUM_TYPES, self.config.num_positions)
-        total_TL = torch.zeros(shape_TL, dtype=torch.float64, device=device)
-        # In parts: the float copy of a paper-sized bank would not fit beside it.
-        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
-            profile_NL = self._view(part[:, None])[0].mean(dim=(1, 2, 3))
-            total_TL.index_add_(0, types, profile_NL.double())
-        return total_TL, torch.bincount(chromosome_N, minlength=NUM_TYPES).double()
-
-    @torch.no_grad()
-    def set_template(self, total_TL: torch.Tensor, count_T: torch.Tensor) -> None:
-        """Takes mean profiles from sums; see :meth:`template_sums`."""
-        if self.cms.template_TL is not None:
-            self.cms.template_TL.copy_(total_TL / count_T.clamp(min=1)[:, None])
+            self.cms.template_TL.copy_(mean_TL)
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""

@@ -12,10 +12,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
+from homnet.bag_model import BagModel
 from homnet.checkpoint import Calibration, Checkpoint
 from homnet.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.metrics import threshold_for_f1
-from homnet.model import HomNet
 
 UNCALIBRATED = Calibration(threshold=0.5)
 
@@ -25,7 +25,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: HomNet,
+        model: BagModel,
         calibration: Mapping[str, Calibration],
         *,
         version: str,

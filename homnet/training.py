@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from homnet.abnormality import EventConfig
+from homnet.bag_model import Loss, cross_entropy
 from homnet.bags import BagConfig
 from homnet.epochs import Batch
 from homnet.errors import CheckpointError, ConfigError
@@ -120,6 +120,7 @@ def train_step(
     clip_norm: float,
     loss_scale: float,
     precision: Literal["float32", "bfloat16"] = "float32",
+    loss_of: Loss = cross_entropy,
 ) -> torch.Tensor:
     """One step on one worker's part of a global batch.
 
@@ -132,16 +133,17 @@ def train_step(
         loss_scale: workers / bags of the global batch: gradients are averaged over workers, so
             this makes them the mean over the global batch however it was cut.
         precision: of the matrix products.
+        loss_of: what is minimised, summed over bags (Eq. 11 by default).
 
     Returns:
-        The summed loss of this worker's bags (Eq. 11, binary cross-entropy), on its device.
+        The summed loss of this worker's bags, on its device.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     device = batch.x_BKPCL.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
-    loss = F.binary_cross_entropy_with_logits(logit_B.float(), batch.label_B, reduction="sum")
+    loss = loss_of(logit_B.float(), batch.label_B)
     optimizer.zero_grad(set_to_none=True)
     (loss * loss_scale).backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
