@@ -106,7 +106,7 @@ def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
 ) -> None:
     """SIGKILL inside an epoch: the run goes on by itself and ends with the bits of a run without
     Ray, which is how ablations and sweeps train."""
-    stage = _stage("killed", training=replace(TRAINING, max_epochs=30, checkpoint_steps=1))
+    stage = _stage("killed", training=replace(TRAINING, max_epochs=6, checkpoint_steps=1))
     killed = []
 
     def kill_once() -> None:
@@ -149,7 +149,7 @@ def test_windows_that_do_not_fit_are_refused_with_a_size_that_does(
     cohort: Cohort, tmp_path: Path
 ) -> None:
     scaling = ScalingOptions(num_workers=1, pairs_gib=1e-4)
-    with pytest.raises(ConfigError, match=r"two windows of 528 pairs .* to 26 or less"):
+    with pytest.raises(ConfigError, match=r"two windows of 516 pairs .* to 26 or less"):
         run_stage(cohort, _stage("large"), storage=tmp_path / "runs", scaling=scaling)
 
 
