@@ -53,7 +53,9 @@ def search(
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
     if name == PRETRAINING and config.workers_per_pretraining > 1:
-        resources = {"CPU": 0.01}  # the workers hold what is needed
+        # The workers hold what is needed. A hundredth of a CPU, the usual way, would leave too few
+        # CPUs for the last of them; a trial must ask for something, so it asks for memory.
+        resources = {"memory": float(2**20)}
     with progress_bar(name, len(points) * settings.max_epochs, " epochs") as progress:
         results = _trials(
             name,
