@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,7 +136,13 @@ class _Nodes:
     """A head that holds the driver, and two nodes of one CPU."""
 
     def __init__(self) -> None:
-        head = {"num_cpus": 0, "include_dashboard": True, "object_store_memory": 300_000_000}
+        head = {
+            "num_cpus": 0,
+            # Train frees what a killed worker held through the dashboard's API.
+            "include_dashboard": True,
+            "dashboard_port": _free_port(),
+            "object_store_memory": 300_000_000,
+        }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._nodes = [self._add() for _ in range(_NUM_WORKERS)]
 
@@ -154,6 +161,13 @@ class _Nodes:
 
     def stop(self) -> None:
         self._cluster.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen[bytes]":
