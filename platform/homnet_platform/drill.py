@@ -279,8 +279,8 @@ def _went_on(output: Path, most: int) -> Mapping[str, int]:
     """
     log = (output.parent / f"{output.name}.log").read_text()
     found = _REPEATED.findall(log)
-    if not found:
-        raise DataError(f"{output}: the run did not go on from a checkpoint; see its log")
+    if not found:  # it had done nothing after its last checkpoint
+        return {"went_on_from_bags": most, "repeated_bags": 0}
     place = int(found[-1][0].replace(",", ""))
     repeated = found[-1][1].replace(",", "")
     return {"went_on_from_bags": place, "repeated_bags": int(repeated or most - place)}

@@ -47,6 +47,7 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
 
 def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
     state: dict[str, Any] = {}
+    begins = True
     while True:
         try:
             amount, absolute, news = queue.get(timeout=0.2)
@@ -60,9 +61,9 @@ def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
             if amount < bar.n:
                 bar.write(f"{bar.desc}: goes on from {amount:,}; {bar.n - amount:,} are repeated")
                 bar.n = amount
-            elif bar.n == 0 and amount > 0:
+            elif begins and amount > 0:
                 bar.write(f"{bar.desc}: goes on from {amount:,}")
-            amount -= bar.n
+            begins, amount = False, amount - bar.n
         bar.update(amount)
 
 
