@@ -272,7 +272,7 @@ def _worker_pids() -> list[int]:
     return sorted(found)
 
 
-def _went_on(output: Path, most: int) -> Mapping[str, int]:
+def _went_on(output: Path, most: int) -> Mapping[str, int | None]:
     """Where the run went on, by its own words, and how many bags it had to repeat.
 
     A killed driver cannot say how far it was; it cannot have been at its next checkpoint, ``most``.
@@ -280,7 +280,7 @@ def _went_on(output: Path, most: int) -> Mapping[str, int]:
     log = (output.parent / f"{output.name}.log").read_text()
     found = _REPEATED.findall(log)
     if not found:  # it had done nothing after its last checkpoint
-        return {"went_on_from_bags": most, "repeated_bags": 0}
+        return {"went_on_from_bags": None, "repeated_bags": 0}
     place = int(found[-1][0].replace(",", ""))
     repeated = found[-1][1].replace(",", "")
     return {"went_on_from_bags": place, "repeated_bags": int(repeated or most - place)}

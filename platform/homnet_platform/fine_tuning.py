@@ -115,14 +115,14 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
 def _one_by_one(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
     for hospital, stage in stages.items():
         output = Path(config.output) / hospital
-        checkpoint = run_stage(
+        trained = run_stage(
             cohort.of_hospitals([hospital]),
             stage,
             storage=output / "ray",
             scaling=config.scaling,
             tracking=config.tracking,
         )
-        publish(checkpoint, output)
+        publish(trained.checkpoint, output)
 
 
 def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:

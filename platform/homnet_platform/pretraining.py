@@ -135,13 +135,14 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     started = time.perf_counter()
     with local_or_cluster():
-        checkpoint = run_stage(
+        trained = run_stage(
             cohort,
             stage,
             storage=output / "ray",
             scaling=config.scaling,
             tracking=config.tracking,
         )
+    checkpoint = trained.checkpoint
     history = checkpoint.metrics["history"]
     write_result(
         output / "run.json",
@@ -150,6 +151,7 @@ def pretrain(config: PretrainConfig) -> Path:
             "seconds": round(time.perf_counter() - started, 1),
             "epochs": len(history),
             "best validation AUC": max(line[METRIC] for line in history),
+            **trained.figures,
         },
         command=shlex.join(["python", *sys.argv]),
         recipe=config.recipe,

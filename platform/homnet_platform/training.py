@@ -7,7 +7,7 @@ their checkpoints kept.
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,16 @@ class ScalingOptions:
             )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came of a stage."""
+
+    checkpoint: Checkpoint
+    """The best model, calibrated on the validation patients."""
+    figures: Mapping[str, float]
+    """bags_per_s and wait_share of the first worker in the last epoch."""
+
+
 def run_stage(
     cohort: Cohort,
     stage: Stage,
@@ -78,8 +88,8 @@ def run_stage(
     scaling: ScalingOptions,
     tracking: TrackingOptions | None = None,
     callbacks: Sequence[Any] = (),
-) -> Checkpoint:
-    """Trains one stage and gives its best checkpoint, calibrated on the validation patients.
+) -> Trained:
+    """Trains one stage.
 
     Args:
         cohort: where the pairs are.
@@ -151,8 +161,12 @@ def run_stage(
             result = trainer.fit()
     if result.checkpoint is None:
         raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
+    last = result.metrics or {}
     with result.checkpoint.as_directory() as directory:
-        return finished(Checkpoint.load(directory))
+        return Trained(
+            checkpoint=finished(Checkpoint.load(directory)),
+            figures={name: last[name] for name in ("bags_per_s", "wait_share") if name in last},
+        )
 
 
 def _residency(

@@ -198,7 +198,7 @@ def _train_across_workers(stage: Stage, config: "TuneConfig", progress: Progress
                 use_gpu=config.gpus_per_trial == 1,
             ),
             callbacks=[_ToTune(progress)],
-        )
+        ).checkpoint
     except Exception as error:
         if not isinstance(root_cause(error), DivergedError):
             raise

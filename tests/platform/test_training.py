@@ -59,7 +59,8 @@ def _stage(name: str, **changes: object) -> Stage:
 
 
 def _run(cohort: Cohort, tmp_path: Path, stage: Stage, num_workers: int) -> Checkpoint:
-    return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=ScalingOptions(num_workers))
+    scaling = ScalingOptions(num_workers)
+    return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling).checkpoint
 
 
 def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
@@ -82,7 +83,10 @@ def test_any_number_of_workers_trains_the_same_model(
     stage = _stage("several", training=training)
     one = _alone(cohort, stage)
     scaling = ScalingOptions(num_workers, cpus_per_worker=0.5, pairs_gib=pairs_gib)
-    several = run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling)
+    trained = run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling)
+    assert trained.figures["bags_per_s"] > 0
+    assert 0 < trained.figures["wait_share"] < 1
+    several = trained.checkpoint
     for first, second in zip(one.metrics["history"], several.metrics["history"], strict=True):
         assert first["train_loss"] == pytest.approx(second["train_loss"], abs=1e-4)
         assert first[METRIC] == pytest.approx(second[METRIC], abs=5e-3)
