@@ -3,14 +3,21 @@
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.summary import draw_examples, summarise_cohort
-from homnet.report.tables import ablation_markdown, tables_markdown
+from homnet.report.tables import (
+    ablation_markdown,
+    drill_markdown,
+    sweep_markdown,
+    tables_markdown,
+)
 
 __all__ = [
     "Example",
     "Report",
     "ablation_markdown",
     "draw_examples",
+    "drill_markdown",
     "summarise_cohort",
+    "sweep_markdown",
     "tables_markdown",
     "write_report",
 ]

@@ -135,6 +135,61 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
     return f"{_markdown(heads, lines)}\n\n{note}\n"
 
 
+def drill_markdown(drill: Mapping[str, Any]) -> str:
+    """What killed workers, nodes and drivers cost, kind by kind, in Markdown."""
+    lines = []
+    for victim in dict.fromkeys(run["victim"] for run in drill["runs"]):
+        runs = [run for run in drill["runs"] if run["victim"] == victim]
+        repeated = [run["repeated_bags"] for run in runs]
+        seconds = [run["seconds_after_kill"] for run in runs]
+        lines.append(
+            (
+                victim,
+                len(runs),
+                f"{min(repeated)} to {max(repeated)}",
+                f"{min(seconds):.0f} to {max(seconds):.0f}",
+                "all" if all(run["same_metrics"] for run in runs) else "not all",
+            )
+        )
+    heads = (
+        "Killed",
+        "Runs",
+        "Bags repeated",
+        "Seconds from the kill to the end",
+        "Same metrics as undisturbed",
+    )
+    interval = drill["checkpoint_interval_bags"]
+    return f"{_markdown(heads, lines)}\n\nA checkpoint every {interval} bags.\n"
+
+
+def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
+    """The best trials of a sweep, hospital by hospital, in Markdown."""
+    trials = sorted(sweep["fine_tuning"], key=lambda trial: -trial["validation_auc"])
+    hospitals = [name.partition(" ")[2] for name in trials[0] if name.startswith("validation_auc ")]
+    lines = [
+        (
+            trial["merge_range"],
+            f"{trial['pretraining_rate']:g}",
+            f"{trial['fine_tuning_rate']:g}",
+            number(trial["validation_auc"]),
+            *(number(trial[f"validation_auc {name}"]) for name in hospitals),
+        )
+        for trial in trials[:num_best]
+    ]
+    heads = (
+        "Merge range",
+        "Pre-training rate",
+        "Fine-tuning rate",
+        "Mean validation AUC",
+        *hospitals,
+    )
+    return (
+        f"{_markdown(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
+        f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all epochs "
+        f"were saved by stopping poor trials early. The default reaches {number(sweep['default'])}.\n"
+    )
+
+
 def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
     """What was asked for, and what bags hold where patients do not have as many cells."""
     mean = scope["num_pairs"] / scope["num_bags"]
