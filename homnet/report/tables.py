@@ -185,8 +185,9 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
     )
     return (
         f"{_markdown(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
-        f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all epochs "
-        f"were saved by stopping poor trials early. The default reaches {number(sweep['default'])}.\n"
+        f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all "
+        "epochs were saved by stopping poor trials early. The default reaches "
+        f"{number(sweep['default'])}.\n"
     )
 
 
