@@ -28,7 +28,8 @@ class Progress:
 
     def _put(self, message: tuple[int, bool, Mapping[str, Any]]) -> None:
         # Nobody waits for the answer: work neither stops for a bar nor ends with it.
-        self._queue.actor.put_nowait.remote(message)
+        actor: Any = self._queue.actor
+        actor.put_nowait.remote(message)
 
 
 @contextmanager
