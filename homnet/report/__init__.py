@@ -3,7 +3,7 @@
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.summary import draw_examples, summarise_cohort
-from homnet.report.tables import ablation_markdown, tables_markdown
+from homnet.report.tables import ablation_markdown, tables_markdown, throughput_markdown
 
 __all__ = [
     "Example",
@@ -12,5 +12,6 @@ __all__ = [
     "draw_examples",
     "summarise_cohort",
     "tables_markdown",
+    "throughput_markdown",
     "write_report",
 ]
