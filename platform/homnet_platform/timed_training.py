@@ -12,7 +12,7 @@ import numpy as np
 import ray.train
 import torch
 import torch.distributed
-from ray.train import DataConfig, RunConfig, ScalingConfig
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from homnet.bags import PairBank
@@ -72,7 +72,12 @@ def timed_training(
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if use_gpu else {}),
         ),
         # A name that was used before would continue that run.
-        run_config=RunConfig(name=uuid.uuid4().hex, storage_path=str(storage.resolve())),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=str(storage.resolve()),
+            # Without a checkpoint a run whose worker died is measured anew.
+            failure_config=FailureConfig(max_failures=2),
+        ),
     )
     # What the first worker returned, as there is no checkpoint to read it from.
     return Measured(**cast(Any, trainer.fit()).return_value)

@@ -126,7 +126,7 @@ def _wait_for(port: int, head: "subprocess.Popen[bytes]", log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What docs/cluster.md tells a user of the wheel to make: its packages, and jobs beside them."""
+    """What cluster/README.md tells a user of the wheel to make: its packages, jobs beside them."""
     folder = tmp_path_factory.mktemp("bundle")
     wheels = tmp_path_factory.mktemp("wheel")
     build = ["build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
