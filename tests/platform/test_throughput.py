@@ -1,11 +1,14 @@
 """A step is timed, and two workers are predicted from one: figures by hand, and one real run."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
 from homnet.bags import BagConfig
 from homnet.benchmark.data_parallel import FullRun, GpuOptions
@@ -14,6 +17,7 @@ from homnet.errors import ConfigError
 from homnet.learning import Stage
 from homnet.model import best_form
 from homnet.report import throughput_markdown
+from homnet.results import write_result
 from homnet.training import TrainingConfig
 from homnet_platform.throughput import ThroughputConfig, figures_of
 from homnet_platform.timed_training import Measured, _StepClock, timed_training
@@ -93,9 +97,25 @@ def test_the_table_says_what_was_assumed() -> None:
     assert "Assumed" not in throughput_markdown(without | {"object_store_peak_bytes": 0})
 
 
-def test_a_clock_leaves_out_epochs_and_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
+def test_the_readme_can_show_it(tmp_path: Path) -> None:
+    figures = figures_of(_runs(0.4), CONFIG, BAGS) | {"object_store_peak_bytes": 7_000_000}
+    write_result(
+        tmp_path / "results" / "throughput.json",
+        claim="How fast",
+        figures={"throughput": figures},
+        command="c",
+        recipe="r",
+        seed=5,
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table: results/throughput.json -->\n<!-- end -->\n")
+    job = Path(__file__).parents[2] / "jobs" / "update_readme.py"
+    subprocess.run([sys.executable, str(job), "--readme", str(readme)], check=True)
+    assert throughput_markdown(figures).strip() in readme.read_text()
+    assert "*How fast: `results/throughput.json`" in readme.read_text()
 
+
+def test_a_clock_leaves_out_epochs_and_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([1.0, 2.0, 4.0, 5.0, 105.0, 108.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
     clock = _StepClock(torch.device("cpu"), 16)
