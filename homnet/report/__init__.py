@@ -8,6 +8,7 @@ from homnet.report.tables import (
     drill_markdown,
     sweep_markdown,
     tables_markdown,
+    throughput_markdown,
 )
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "summarise_cohort",
     "sweep_markdown",
     "tables_markdown",
+    "throughput_markdown",
     "write_report",
 ]

@@ -1,10 +1,12 @@
-"""How much memory a job takes at most, over all of its processes."""
+"""How much memory a job takes at most: over all of its processes, and in Ray's object store."""
 
 import os
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+import ray
 
 _INTERVAL_S: Final = 0.5
 _PROC: Final = Path("/proc")
@@ -42,6 +44,38 @@ class PeakMemory:
             return
         while True:
             self.peak_bytes = max(self.peak_bytes or 0, tree_bytes(os.getpid()))
+            if self._done.wait(_INTERVAL_S):
+                return
+
+
+class PeakObjectStore:
+    """Watches the object stores of all nodes of the running Ray while the body runs."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        """The largest sum that was seen, bytes."""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        name = "object_store_memory"
+        while True:
+            # Nodes report what is left of this resource with every heartbeat.
+            used = ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0)
+            self.peak_bytes = max(self.peak_bytes, int(used))
             if self._done.wait(_INTERVAL_S):
                 return
 

@@ -23,6 +23,7 @@ DRY = {
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
     "simulate.py": ["--output", "o"],
+    "throughput.py": [],
     "tune.py": [],
     "update_readme.py": [],
 }
@@ -82,6 +83,7 @@ def test_a_dry_run_of_pretraining_says_size_and_cost(tmp_path: Path) -> None:
         ),
         ("simulate.py", ["--output", "o", "--laboratory", "l.json"], "l.json: there is no such"),
         ("simulate.py", ["--output", "o", "--scale", "0"], "scale is 0.0"),
+        ("throughput.py", ["--gpu.peak-flop-per-s", "1e13"], "nobody reaches the data sheet"),
     ],
 )
 def test_mistakes_are_one_sentence(
