@@ -161,9 +161,10 @@ class CMSBlock(nn.Module):
             info_RD = F.embedding(cell_R, info_MBKD.flatten(0, 2))
             r_RD = info_RD + self.merge(_unit(patch_MBKPX.flatten(0, 3)[place_R]))
             r_MBKPD = F.embedding(row_MBKP, self.local(r_RD) + r_RD)
-        w3, w4 = self.across[0].weight, self.across[2].weight
+        w3, w4 = (self.across.get_parameter(f"{layer}.weight") for layer in (0, 2))
         r_MX = r_MBKPD.flatten(1)
-        return (w4 @ F.relu(w3 @ r_MX) + r_MX).view(r_MBKPD.shape)
+        across_MX: torch.Tensor = w4 @ F.relu(w3 @ r_MX) + r_MX
+        return across_MX.view(r_MBKPD.shape)
 
 
 class Attention(nn.Module):
