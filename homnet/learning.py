@@ -85,8 +85,13 @@ class Stage:
         config = self.training
         return windows(index, config.window_pairs, generator(config.seed, "windows", epoch))
 
-    def train_epoch(self, index: PairIndex, epoch: int, window: Window) -> Epoch:
-        """The bags of a window, the same for every worker; they number the pairs of ``index``."""
+    def train_epoch(self, index: PairIndex, epoch: int, window: Window | None = None) -> Epoch:
+        """The bags of a window, or of a whole index, the same for every worker.
+
+        They number the pairs of ``index``.
+        """
+        if window is None:
+            window = Window(0, frozenset(index.frame["patient_id"]), np.arange(len(index)))
         return self._draw(index, window, self.training.bags, self.training.seed, epoch)
 
     def validation_windows(self, index: PairIndex) -> list[Window]:

@@ -1,6 +1,6 @@
 """Scores of bags: the one path that batch evaluation and serving share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +12,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from homnet.bag_model import BagModel
+from homnet.bag_model import BagModel, Form
 from homnet.checkpoint import Calibration, Checkpoint
 from homnet.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.metrics import threshold_for_f1
+from homnet.model import HomNetConfig
 
 UNCALIBRATED = Calibration(threshold=0.5)
 
@@ -37,13 +38,14 @@ class Predictor:
         self.device = torch.device(device)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
-        """Loads a checkpoint.
-
-        Raises:
-            CheckpointError: see :meth:`Checkpoint.load`.
-        """
-        checkpoint = Checkpoint.load(path)
+    def load(
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        form: Callable[..., Form] = HomNetConfig,
+    ) -> Self:
+        """Loads a checkpoint; for the form and for what is raised see :meth:`Checkpoint.load`."""
+        checkpoint = Checkpoint.load(path, form)
         return cls(
             checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
         )

@@ -9,34 +9,37 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import pandas as pd
 import ray
 import torch
 
 from homnet.abnormality import EventConfig
-from homnet.bags import BagConfig, PairBank
-from homnet.bootstrap import estimate
+from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.epochs import DeviceBank, draw_epoch
 from homnet.errors import ConfigError, DataError
 from homnet.learning import Stage, train
-from homnet.metrics import hospital_samples
 from homnet.model import HomNetConfig, best_form, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
-from homnet.results import read_json, write_json, write_result
+from homnet.results import write_json, write_result
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
+from homnet_platform.comparison import (
+    claim_directory,
+    rows_of,
+    samples_of,
+    scored,
+    side_by_side,
+    write_scores,
+)
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.pretraining import claim_of
-from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.runtime import local_or_cluster
 
 FULL: Final = "HomNet"
 _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -119,22 +122,30 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     """
     cohort = Cohort.open(config.cohort)
     output = Path(config.output)
-    _claim(output, config, cohort)
+    # More variants and seeds may be added to what is there; what they are made of may not change.
+    fixed = dataclasses.replace(
+        config, variants=(), seeds=(0,), claim="", result=None, num_bootstrap=0, recipe=""
+    )
+    claim_directory(output, fixed, cohort)
     started = time.perf_counter()
     runs = [(variant, seed) for variant in config.variants for seed in config.seeds]
     todo = [run for run in runs if not _scores_path(output, *run).is_file()]
     with local_or_cluster():
         if todo:
-            require_workers(1, "the ablation", cpus=config.cpus_per_run, gpus=config.gpus_per_run)
-            data = ray.put(_data(cohort, config))
-            task = ray.remote(num_cpus=config.cpus_per_run, num_gpus=config.gpus_per_run)(_run)
-            waiting = {task.remote(data, config, *run): run for run in todo}
-            while waiting:
-                (done,), _ = ray.wait(list(waiting), num_returns=1)
-                variant, seed = waiting.pop(done)
-                seconds = ray.get(done)
-                left = f"{len(waiting)} of {len(runs)} left"
-                print(f"{variant}, seed {seed}: {seconds:.0f} s; {left}", flush=True)
+            failed = side_by_side(
+                todo,
+                partial(_run, config),
+                ray.put(_data(cohort, config)),
+                what="ablation",
+                cpus=config.cpus_per_run,
+                gpus=config.gpus_per_run,
+            )
+            if failed:
+                (variant, seed), reason = next(iter(failed.items()))
+                raise DataError(
+                    f"{len(failed)} of {len(runs)} runs failed, the first {variant} with seed "
+                    f"{seed}: {reason}; the same command repeats those alone"
+                )
     figures = {
         "rows": _rows(config, output),
         "seconds": round(time.perf_counter() - started, 1),
@@ -156,22 +167,6 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     return figures
 
 
-def _claim(output: Path, config: AblateConfig, cohort: Cohort) -> None:
-    """Recognises the directory of an interrupted job of the same kind."""
-    # More variants and seeds may be added to what is there; what they are made of may not change.
-    fixed = dataclasses.replace(
-        config, variants=(), seeds=(0,), claim="", result=None, num_bootstrap=0, recipe=""
-    )
-    wanted = claim_of(fixed, cohort=cohort.fingerprint)
-    kept = output / "config.json"
-    if kept.is_file() and read_json(kept) != wanted:
-        raise ConfigError(
-            f"{output}: runs of other settings or another cohort are here; choose another --output"
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(kept, wanted)
-
-
 def _data(cohort: Cohort, config: AblateConfig) -> Shared:
     tuned = config.fine_tuning is not None
     hospitals = hospitals_with_abnormal_pairs(cohort) if tuned else ()
@@ -187,8 +182,9 @@ def _data(cohort: Cohort, config: AblateConfig) -> Shared:
     )
 
 
-def _run(data: Shared, config: AblateConfig, variant: str, seed: int) -> float:
+def _run(config: AblateConfig, data: Shared, run: tuple[str, int]) -> float:
     """One variant with one seed, from nothing to scores; gives the seconds it took."""
+    variant, seed = run
     torch.set_num_threads(config.cpus_per_run)
     device = torch.device("cuda" if config.gpus_per_run else "cpu")
     started = time.perf_counter()
@@ -206,17 +202,14 @@ def _run(data: Shared, config: AblateConfig, variant: str, seed: int) -> float:
     frames = []
     if config.fine_tuning is None:
         predictor = Predictor.load(pretrained, device)
-        frames = _scored(data.bank.normal(), data.healthy, predictor, config, variant)
+        bank = data.bank.normal()
+        frames = scored(bank, data.healthy, predictor, _bags(config, variant), config.events)
     else:
         for hospital, split in data.hospitals.items():
             model = _fine_tuned(data, config, hospital, pretrained, variant, seed, device)
             predictor = Predictor(model.build(), model.calibration, version="", device=device)
-            frames += _scored(data.bank, split, predictor, config, variant)
-    scores = pd.concat(frames, ignore_index=True)
-    scores["bag"] = np.arange(len(scores))
-    staged = output.with_name("scores.part")
-    scores.to_parquet(staged, index=False)
-    staged.replace(output)
+            frames += scored(data.bank, split, predictor, _bags(config, variant), None)
+    write_scores(frames, output)
     return time.perf_counter() - started
 
 
@@ -255,73 +248,24 @@ def _fine_tuned(
     return train(stage, data.bank, device=device)
 
 
-def _scored(
-    bank: PairBank,
-    split: Mapping[str, frozenset[str]],
-    predictor: Predictor,
-    config: AblateConfig,
-    variant: str,
-) -> list[pd.DataFrame]:
-    """Scores of validation and test people. Bags do not depend on the seed of the model."""
-    frames = []
-    bags = dataclasses.replace(config.bags, num_cells=1) if variant == _ONE_PAIR else config.bags
-    for number, name in enumerate((VALIDATION, TEST)):
-        own = bank.of_patients(split[name])
-        events = config.events if config.fine_tuning is None else None
-        epoch = draw_epoch(own, bags, events, seed=0, epoch=number)
-        frame = epoch.describe(own).assign(split=name)
-        logit_B = predictor.epoch_logits(DeviceBank(own, predictor.device), epoch)
-        hospital_B = frame["hospital"].to_numpy()
-        frame["score"] = np.nan
-        for hospital in np.unique(hospital_B):
-            of = hospital_B == hospital
-            frame.loc[of, "score"] = predictor.probabilities(logit_B[of], hospital)
-        frames.append(frame)
-    return frames
+def _bags(config: AblateConfig, variant: str) -> BagConfig:
+    """The bags that a variant is judged on."""
+    return dataclasses.replace(config.bags, num_cells=1) if variant == _ONE_PAIR else config.bags
 
 
 def _rows(config: AblateConfig, output: Path) -> list[dict[str, Any]]:
     """One line per variant and hospital; values are means over seeds, replicate by replicate."""
-    samples = {
-        variant: _mean(
-            [
-                hospital_samples(
-                    pd.read_parquet(_scores_path(output, variant, seed)),
-                    seed=0,
-                    num_bootstrap=config.num_bootstrap,
-                )
-                for seed in config.seeds
-            ]
-        )
+    paths = {
+        variant: [_scores_path(output, variant, seed) for seed in config.seeds]
         for variant in config.variants
     }
-    people = pd.read_parquet(_scores_path(output, config.variants[0], config.seeds[0]))
-    people = people[(people["split"] == TEST) & people["abnormal"]]
-    rows = []
-    for variant, of_variant in samples.items():
-        for hospital, metrics in of_variant.items():
-            own = people.loc[people["hospital"] == hospital, "patients"]
-            num_people = len({name for bag in own for name in bag})
-            row: dict[str, Any] = {"variant": variant, "hospital": hospital}
-            for metric, values in metrics.items():
-                row[metric] = estimate(values, num_people)
-                if variant != FULL and FULL in samples:
-                    less = values - samples[FULL][hospital][metric]
-                    row[f"{metric}_less_full"] = estimate(less, num_people)
-            rows.append(row)
-    return rows
-
-
-def _mean(
-    samples: Sequence[Mapping[str, Mapping[str, Any]]],
-) -> dict[str, dict[str, Any]]:
-    return {
-        hospital: {
-            metric: np.mean([of_seed[hospital][metric] for of_seed in samples], axis=0)
-            for metric in metrics
-        }
-        for hospital, metrics in samples[0].items()
-    }
+    return rows_of(
+        {variant: samples_of(own, config.num_bootstrap) for variant, own in paths.items()},
+        {variant: own[0] for variant, own in paths.items()},
+        key="variant",
+        reference=FULL,
+        less="less_full",
+    )
 
 
 def _scores_path(output: Path, variant: str, seed: int) -> Path:

@@ -1,0 +1,108 @@
+"""Models that are fitted in one go instead of step by step, behind the contract of all models.
+
+All they learn lies in buffers, so that a checkpoint keeps them as tensors: no pickle, and digests,
+calibration and prediction as for HomNet.
+"""
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from homnet.bag_model import BagModel
+from homnet.bags import PairBank
+from homnet.checkpoint import Checkpoint
+from homnet.epochs import DeviceBank
+from homnet.errors import DivergedError
+from homnet.learning import METRIC, Stage, calibrations, train
+from homnet.predictor import Predictor
+
+
+class FittedModel(BagModel, ABC):
+    """A model whose buffers are what it learnt; they may grow with the data."""
+
+    @abstractmethod
+    def fit(self, stage: Stage, bank: PairBank) -> None:
+        """Learns from the training pairs; after a parent was loaded, goes on from there.
+
+        Args:
+            stage: seeds, bags and labels.
+            bank: pairs of the stage's training people.
+        """
+
+    def keep(self, **values: torch.Tensor | NDArray[Any] | float) -> None:
+        """Makes values buffers, or replaces the buffers of these names."""
+        for name, value in values.items():
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Buffers take the shapes of what is loaded: support vectors come in any number.
+        for name, value in self.named_buffers(recurse=False):
+            loaded = state_dict.get(prefix + name)
+            if loaded is not None:
+                self.register_buffer(name, torch.empty_like(loaded, device=value.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Trains or fits any model of the contract and gives its best checkpoint, calibrated.
+
+    Args:
+        stage: what to train: ``stage.model`` is a form of :mod:`homnet_baselines.methods` or of
+            HomNet.
+        bank: pairs of its training and validation people.
+        device: where steps are computed; what is fitted in one go is fitted on the CPU.
+
+    Returns:
+        The checkpoint. Its metrics hold the validation AUC, its ``history``, the ``seconds`` that
+        all took and ``seconds_to_best``, those until the epoch that was kept.
+
+    Raises:
+        DataError, CheckpointError: see :class:`homnet.learning.Learner`.
+    """
+    started = time.perf_counter()
+    model = stage.model.build()
+    if not isinstance(model, FittedModel):
+        at: list[float] = []
+        best = train(
+            stage, bank, device=device, report=lambda line: at.append(time.perf_counter() - started)
+        )
+        values = [line[METRIC] for line in best.metrics["history"]]
+        spent = {"seconds": at[-1], "seconds_to_best": at[int(np.argmax(values))]}
+        return dataclasses.replace(best, metrics={**best.metrics, **spent})
+    train_bank, validation_bank = stage.parts(bank)
+    epochs = stage.validation_epochs(validation_bank.index)
+    if stage.parent is not None:
+        parent = Checkpoint.load(stage.parent, type(stage.model))
+        model.load_state_dict(dict(parent.weights))
+    model.fit(stage, train_bank)
+    predictor = Predictor(model, {}, version="")
+    on_device = DeviceBank(validation_bank, "cpu")
+    logit_B = np.concatenate([predictor.epoch_logits(on_device, epoch) for epoch in epochs])
+    label_B = np.concatenate([epoch.label_B for epoch in epochs])
+    hospital_N = validation_bank.frame["hospital"].to_numpy()
+    hospital_B = np.concatenate([hospital_N[epoch.bags.row_BK[:, 0]] for epoch in epochs])
+    if not np.isfinite(logit_B).all():
+        raise DivergedError(f"{stage.name}: scores of validation bags are not all finite")
+    seconds = time.perf_counter() - started
+    line = {"epoch": 0, METRIC: float(roc_auc_score(label_B, logit_B))}
+    return Checkpoint(
+        config=stage.model,
+        weights={name: value.clone() for name, value in model.state_dict().items()},
+        metrics={
+            "history": [line],
+            METRIC: line[METRIC],
+            "seconds": seconds,
+            "seconds_to_best": seconds,
+        },
+        provenance=stage.provenance,
+        calibration=calibrations(logit_B, label_B, hospital_B),
+    )
