@@ -46,6 +46,10 @@ class NotAssessed:
     """Why."""
 
 
+NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
+"""Of a patient without a single pair."""
+
+
 @dataclass(frozen=True)
 class FlatBags:
     """Bags of any sizes without padding: pairs of a bag side by side, bag after bag."""

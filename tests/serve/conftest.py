@@ -1,0 +1,104 @@
+"""Makers of bodies for the tests of the endpoint."""
+
+import base64
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from homnet.pairs import pairs_of
+
+
+@pytest.fixture(scope="session")
+def stream_of() -> Callable[..., bytes]:
+    """The maker of Arrow streams."""
+
+    def make(table: pa.Table, compression: str | None = None) -> bytes:
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def json_of() -> Callable[..., dict[str, Any]]:
+    """The maker of JSON bodies, with pairs as base64 or as lists."""
+
+    def make(table: pa.Table, *, lists: bool = False) -> dict[str, Any]:
+        patients: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row, pair in zip(table.to_pylist(), pairs_of(table), strict=True):
+            patients.setdefault((row["hospital"], row["patient_id"]), []).append(
+                {
+                    "cell_id": row["cell_id"],
+                    "chromosome": row["chromosome"],
+                    "band_level": row["band_level"],
+                    "pair": pair.tolist() if lists else base64.b64encode(row["pair"]).decode(),
+                }
+            )
+        return {
+            "patients": [
+                {"hospital": hospital, "patient_id": patient, "pairs": pairs}
+                for (hospital, patient), pairs in patients.items()
+            ]
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """The maker of upright banded chromosomes on white."""
+
+    def make(length: int = 60, *, seed: int = 0, size: tuple[int, int] | None = None) -> bytes:
+        height, width = size or (length + 20, 36)
+        image = np.full((height, width), 255, np.uint8)
+        bands = 90 + 70 * np.sin(np.arange(length) / 4 + seed)
+        image[10 : 10 + length, 10:26] = bands[:, None].astype(np.uint8)
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, "PNG")
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def zip_of() -> Callable[..., bytes]:
+    """The maker of zips."""
+
+    def make(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", compression) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images_zip(png: Callable[..., bytes], zip_of: Callable[..., bytes]) -> Callable[..., bytes]:
+    """The maker of zips of one patient: both homologs of some types in some cells."""
+
+    def make(
+        chromosomes: tuple[str, ...] = ("1", "2"), *, num_cells: int = 2, hospital: str = "h1"
+    ) -> bytes:
+        lines = ["path,hospital,patient_id,cell_id,chromosome,homolog"]
+        files = {}
+        for cell in range(num_cells):
+            for number, chromosome in enumerate(chromosomes):
+                for homolog in range(2):
+                    name = f"images/{cell}-{chromosome}-{homolog}.png"
+                    files[name] = png(70 - 10 * number, seed=homolog)
+                    lines.append(f"{name},{hospital},p1,c{cell},{chromosome},{homolog}")
+        return zip_of({"manifest.csv": "\n".join(lines).encode(), **files})
+
+    return make
