@@ -1,6 +1,7 @@
 """Makers of bodies for the tests of the endpoint."""
 
 import base64
+import copy
 import io
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,9 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
+from homnet.checkpoint import Calibration, Checkpoint
+from homnet.joint import JointModel
+from homnet.model import HomNet, HomNetConfig
 from homnet.pairs import pairs_of
+from homnet.predictor import Predictor
 
 
 @pytest.fixture(scope="session")
@@ -100,5 +106,47 @@ def images_zip(png: Callable[..., bytes], zip_of: Callable[..., bytes]) -> Calla
                     files[name] = png(70 - 10 * number, seed=homolog)
                     lines.append(f"{name},{hospital},p1,c{cell},{chromosome},{homolog}")
         return zip_of({"manifest.csv": "\n".join(lines).encode(), **files})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family() -> Callable[..., list[Checkpoint]]:
+    """The maker of checkpoints that were fine-tuned from one pre-training: only heads differ."""
+
+    def make(num: int, *, seed: int = 0, hospital: str = "h1") -> list[Checkpoint]:
+        torch.manual_seed(seed)
+        first = HomNet(HomNetConfig(width=8, pair_width=12, num_heads=2))
+        models = [first]
+        for _ in range(num - 1):
+            model = copy.deepcopy(first)
+            model.freeze_for_fine_tuning()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(torch.randn_like(parameter) * 0.05)
+            models.append(model)
+        return [
+            Checkpoint(
+                model.config,
+                model.state_dict(),
+                calibration={
+                    name: Calibration(threshold=0.5, temperature=0.5) for name in ("h1", "h2")
+                },
+            )
+            for model in models
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def joint_of() -> Callable[[Checkpoint], JointModel]:
+    """The maker of models out of checkpoints."""
+
+    def make(checkpoint: Checkpoint) -> JointModel:
+        return JointModel(
+            Predictor(checkpoint.build(), checkpoint.calibration, version=checkpoint.version)
+        )
 
     return make
