@@ -1,12 +1,17 @@
 """Makers of bodies for the tests of the endpoint."""
 
+import asyncio
 import base64
 import copy
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,6 +23,12 @@ from homnet.joint import JointModel
 from homnet.model import HomNet, HomNetConfig
 from homnet.pairs import pairs_of
 from homnet.predictor import Predictor
+from homnet.registry import Registry
+from homnet_serve.app import create_app
+from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.config import ServiceConfig
+from homnet_serve.keys import new_key, write_keys
+from homnet_serve.service import Service
 
 
 @pytest.fixture(scope="session")
@@ -150,3 +161,88 @@ def joint_of() -> Callable[[Checkpoint], JointModel]:
         )
 
     return make
+
+
+@dataclass
+class Endpoint:
+    """A running service with its application, the checkpoints behind it, and keys to it."""
+
+    client: httpx.AsyncClient
+    """Of the application, without a key."""
+    service: Service
+    """Behind the application."""
+    registry: Registry
+    """Of its models."""
+    checkpoints: dict[str, Checkpoint]
+    """The promoted model of each hospital."""
+    keys: dict[str, str]
+    """Secrets: ``h1``, ``h2``, ``both``, ``revoked``, ``operator``."""
+    work: Path
+    """Where its files are."""
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    """Runs a coroutine in the loop of the service."""
+
+    def request(self, method: str, url: str, *, key: str | None = "both", **options: Any) -> Any:
+        """One request with one of the keys."""
+        headers = dict(options.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {self.keys.get(key, key)}"
+        return self.run(self.client.request(method, url, headers=headers, **options))
+
+    def arrow(self, body: bytes, **options: Any) -> Any:
+        """Asks with an Arrow body."""
+        headers = {"Content-Type": ARROW_TYPE, **options.pop("headers", {})}
+        return self.request("POST", "/v1/diagnose", content=body, headers=headers, **options)
+
+
+@pytest.fixture(scope="session")
+def start_endpoint(
+    family: Callable[..., list[Checkpoint]],
+) -> Iterator[Callable[..., Endpoint]]:
+    """The starter of endpoints for two hospitals whose models have one trunk."""
+    with ExitStack() as stack:
+
+        def start(work: Path, **settings: Any) -> Endpoint:
+            registry = Registry(work / "registry")
+            checkpoints = dict(zip(("h1", "h2"), family(2), strict=True))
+            for hospital, checkpoint in checkpoints.items():
+                registry.promote(hospital, registry.publish(checkpoint, hospital))
+            made = {
+                "h1": new_key("one", ["h1"]),
+                "h2": new_key("two", ["h2"]),
+                "both": new_key("both", ["h1", "h2", "h-none"]),
+                "revoked": new_key("old", ["h1", "h2"]),
+                "operator": new_key("operator", [], operator=True),
+            }
+            secrets = {name: secret for name, (secret, _) in made.items()}
+            kept = [replace(key, revoked=name == "revoked") for name, (_, key) in made.items()]
+            write_keys(work / "keys.json", kept)
+            config = ServiceConfig(
+                **{
+                    "registry": str(work / "registry"),
+                    "keys": str(work / "keys.json"),
+                    "audit": str(work / "audit"),
+                    "refresh_s": 0.1,
+                    **settings,
+                }
+            )
+            runner = stack.enter_context(asyncio.Runner())
+            service = Service(config)
+            app = create_app(service)
+            lifespan = app.router.lifespan_context(app)
+            runner.run(lifespan.__aenter__())
+            stack.callback(lambda: runner.run(lifespan.__aexit__(None, None, None)))
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://endpoint"
+            )
+            return Endpoint(client, service, registry, checkpoints, secrets, work, runner.run)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def endpoint(
+    start_endpoint: Callable[..., Endpoint], tmp_path_factory: pytest.TempPathFactory
+) -> Endpoint:
+    """One endpoint for all tests that change nothing."""
+    return start_endpoint(tmp_path_factory.mktemp("endpoint"))
