@@ -202,7 +202,7 @@ def start_endpoint(
     """The starter of endpoints for two hospitals whose models have one trunk."""
     with ExitStack() as stack:
 
-        def start(work: Path, **settings: Any) -> Endpoint:
+        def start(work: Path, *, run: bool = True, **settings: Any) -> Endpoint:
             registry = Registry(work / "registry")
             checkpoints = dict(zip(("h1", "h2"), family(2), strict=True))
             for hospital, checkpoint in checkpoints.items():
@@ -230,8 +230,9 @@ def start_endpoint(
             service = Service(config)
             app = create_app(service)
             lifespan = app.router.lifespan_context(app)
-            runner.run(lifespan.__aenter__())
-            stack.callback(lambda: runner.run(lifespan.__aexit__(None, None, None)))
+            if run:
+                runner.run(lifespan.__aenter__())
+                stack.callback(lambda: runner.run(lifespan.__aexit__(None, None, None)))
             client = httpx.AsyncClient(
                 transport=httpx.ASGITransport(app), base_url="http://endpoint"
             )
