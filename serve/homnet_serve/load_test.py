@@ -81,7 +81,8 @@ def measure(config: LoadTestConfig, memory_bytes: Callable[[], int]) -> dict[str
             "arrow": [Question(_stream(table), ARROW_TYPE) for table in tables],
             "json": [Question(_json(table), JSON_TYPE) for table in tables],
         }
-        with _served(config, work) as url:
+        with _serve() as url:
+            _deploy(config, work)
             for form, questions in bodies.items():
                 generator = Generator(url, secret, questions)
                 figures[form] = {
@@ -92,8 +93,8 @@ def measure(config: LoadTestConfig, memory_bytes: Callable[[], int]) -> dict[str
                 figures["soak"] = _soak(
                     config, Generator(url, secret, bodies["arrow"]), figures, memory_bytes
                 )
-        # A pass takes the bags of one patient: what serving without batching across requests is.
-        with _served(config, work, max_bags=_TYPES, batch_wait_s=0.0) as url:
+            # A pass takes the bags of one patient: serving without batching across requests.
+            _deploy(config, work, max_bags=_TYPES, batch_wait_s=0.0)
             generator = Generator(url, secret, bodies["arrow"])
             figures["one_at_a_time"] = {
                 str(number): _said(f"one at a time, {number} clients", generator, number, config)
@@ -181,8 +182,8 @@ def _soak(
 
 
 @contextmanager
-def _served(config: LoadTestConfig, work: Path, **settings: Any) -> Iterator[str]:
-    """An endpoint with one replica; gives its address."""
+def _serve() -> Iterator[str]:
+    """Ray Serve on a free port; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -190,20 +191,19 @@ def _served(config: LoadTestConfig, work: Path, **settings: Any) -> Iterator[str
         http_options={"host": "127.0.0.1", "port": port},
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
-    endpoint = app(
-        {
-            "registry": str(work / "registry"),
-            "keys": str(work / "keys.json"),
-            "audit": str(work / "audit"),
-            "num_threads": config.num_threads,
-            **settings,
-        },
-    )
     try:
-        serve.run(endpoint, name="homnet", route_prefix="/")
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
+
+
+def _deploy(config: LoadTestConfig, work: Path, **settings: Any) -> None:
+    """Puts an endpoint with one replica in the place of the one before."""
+    serve.delete("homnet")
+    own = {name: str(work / name) for name in ("registry", "audit")}
+    own |= {"keys": str(work / "keys.json")}
+    endpoint = app({**own, "num_threads": config.num_threads, **settings})
+    serve.run(endpoint, name="homnet", route_prefix="/")
 
 
 def _checkpoints(config: LoadTestConfig) -> dict[str, Checkpoint]:

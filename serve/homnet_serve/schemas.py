@@ -44,17 +44,14 @@ def _pair_bytes(value: Any) -> bytes:
         if not isinstance(chromatids, list) or len(chromatids) != 2:
             raise ValueError(f"homolog {homolog}: expected a list of two chromatids")
         for chromatid, sequence in enumerate(chromatids):
-            pair_PCL[homolog, chromatid, : _length(sequence)] = _darkness(sequence)
+            darkness = _darkness(sequence)
+            pair_PCL[homolog, chromatid, : len(darkness)] = darkness
     return pair_PCL.tobytes()
 
 
-def _length(sequence: Any) -> int:
+def _darkness(sequence: Any) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     if not isinstance(sequence, list) or not 1 <= len(sequence) <= SEQUENCE_LENGTH:
         raise ValueError(f"a chromatid is a list of 1 to {SEQUENCE_LENGTH} numbers")
-    return len(sequence)
-
-
-def _darkness(sequence: list[Any]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     # Other than numpy, JSON tells true from 1 and 1.0 from 1.
     if not all(type(number) is int and 0 <= number <= 255 for number in sequence):
         raise ValueError("darkness is a whole number from 0 to 255")

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import copy
 import io
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import uvicorn
 from PIL import Image
 
 from homnet.checkpoint import Calibration, Checkpoint
@@ -247,3 +250,21 @@ def endpoint(
 ) -> Endpoint:
     """One endpoint for all tests that change nothing."""
     return start_endpoint(tmp_path_factory.mktemp("endpoint"))
+
+
+@pytest.fixture(scope="session")
+def address(
+    start_endpoint: Callable[..., Endpoint], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """An endpoint behind a real port: its address and its keys."""
+    endpoint = start_endpoint(tmp_path_factory.mktemp("address"), run=False)
+    app = create_app(endpoint.service)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}", endpoint.keys
+    server.should_exit = True
+    thread.join()

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,10 +14,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pytest
-import uvicorn
 
 from homnet.pairs import MEASURED, pair_table, pairs_of
-from homnet_serve.app import create_app
 from homnet_serve.page import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -153,21 +150,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         pytest.skip("no Chromium here")
     with Browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
-
-
-@pytest.fixture(scope="module")
-def address(start_endpoint: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """An endpoint behind a real port: its address and its keys."""
-    endpoint = start_endpoint(tmp_path_factory.mktemp("page"), run=False)
-    server = uvicorn.Server(uvicorn.Config(create_app(endpoint.service), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", endpoint.keys
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture
