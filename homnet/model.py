@@ -279,10 +279,17 @@ class HomBlock(nn.Module):
         )
 
     def forward(
-        self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None = None
+        self,
+        r_MBKPD: torch.Tensor,
+        log_length_BKP: torch.Tensor | None = None,
+        *,
+        num_aligned: int = 0,
     ) -> torch.Tensor:
-        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs."""
-        for alignment in self.alignments:
+        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
+
+        The first ``num_aligned`` alignments have been done already.
+        """
+        for alignment in self.alignments[num_aligned:]:
             r_MBKPD = alignment(r_MBKPD)
         if self.single:
             r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
@@ -321,9 +328,22 @@ class BagBlock(nn.Module):
 
     def forward(self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
         """Gives logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
-        weight_BK = torch.sigmoid(self.weight(pair_BKE)).squeeze(-1) * mask_BK
+        weight_BK = self.weights(pair_BKE) * mask_BK
         logit: torch.Tensor = self.bag((weight_BK[:, None] @ pair_BKE).squeeze(1)).squeeze(-1)
         return logit
+
+    def weights(self, pair_BKE: torch.Tensor) -> torch.Tensor:
+        """The weight of each pair (B, K), 0..1 (Eq. 9)."""
+        return torch.sigmoid(self.weight(pair_BKE)).squeeze(-1)
+
+    def evidence(self, pair_BKE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (B, K) of pairs, and what each adds to the logit of its bag (B, K).
+
+        Eq. 10 is linear in the weighted sum of the pairs, so a bag's logit is the sum of what its
+        pairs add, and the bias.
+        """
+        weight_BK = self.weights(pair_BKE)
+        return weight_BK, weight_BK * (pair_BKE @ self.bag.weight[0])
 
 
 class HomNet(BagModel):
@@ -354,13 +374,28 @@ class HomNet(BagModel):
         Returns:
             Logits (B): positive is abnormal.
         """
-        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
-        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        pair_BKE = self.hom(r_MBKPD, log_length_BKP)
+        pair_BKE = self.head(*self.trunk(x_BKPCL, chromosome_B, level_BK))
         if self.hom.single:
             mask_BK = mask_BK.repeat_interleave(2, dim=1)
         logit: torch.Tensor = self.bag(pair_BKE, mask_BK)
         return logit
+
+    def trunk(
+        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What fine-tuning freezes: CMSBlock and the first alignment.
+
+        Returns:
+            Aligned regions (M, B, K, P, D), and the log lengths (B, K, P) that the view keeps.
+        """
+        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
+        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
+        return self.hom.alignments[0](r_MBKPD), log_length_BKP
+
+    def head(self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
+        """The rest of HomBlock on what :meth:`trunk` gave: H' (B, K, E), or (B, 2K, E)."""
+        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
+        return pair_BKE
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         config, log_length_BKP = self.config, None

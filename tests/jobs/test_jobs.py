@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 DRY = {
     "ablate.py": ["paper"],
+    "audit.py": [],
     "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
@@ -18,10 +19,13 @@ DRY = {
     "fine_tune.py": [],
     "fit_laboratory.py": ["--cohort", "c", "--hospital", "h", "--output", "o"],
     "ingest.py": ["--manifest", "m.csv", "--output", "o"],
+    "keys.py": ["list"],
+    "load_test.py": [],
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
+    "serve_demo.py": [],
     "simulate.py": ["--output", "o"],
     "throughput.py": [],
     "tune.py": [],
