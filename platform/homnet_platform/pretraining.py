@@ -22,6 +22,7 @@ from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import hospitals_with_abnormal_pairs
+from homnet_platform.memory import PeakObjectStore
 from homnet_platform.runtime import local_or_cluster
 from homnet_platform.tracking import TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
@@ -134,7 +135,7 @@ def pretrain(config: PretrainConfig) -> Path:
         provenance=provenance(cohort.fingerprint, cohort.hospitals, config, split),
     )
     started = time.perf_counter()
-    with local_or_cluster():
+    with local_or_cluster(), PeakObjectStore() as store:
         trained = run_stage(
             cohort,
             stage,
@@ -152,6 +153,7 @@ def pretrain(config: PretrainConfig) -> Path:
             "epochs": len(history),
             "best validation AUC": max(line[METRIC] for line in history),
             **trained.figures,
+            "object store peak, MB": round(store.peak_bytes / 1e6, 1),
         },
         command=shlex.join(["python", *sys.argv]),
         recipe=config.recipe,
