@@ -4,8 +4,7 @@
 server runs it, and :mod:`homnet_serve.deployment` puts it into a Ray Serve replica.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -14,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from homnet import __version__
 from homnet.chromosomes import BAND_LEVELS
@@ -22,7 +20,8 @@ from homnet.pairs import MEASURED
 from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
-from homnet_serve.errors import RequestError, too_large
+from homnet_serve.errors import RequestError
+from homnet_serve.exchange import answered, body_of
 from homnet_serve.keys import Key, check_key
 from homnet_serve.middleware import Around
 from homnet_serve.page import page
@@ -34,7 +33,7 @@ from homnet_serve.schemas import (
     Health,
     ModelsResponse,
 )
-from homnet_serve.service import Answer, Asked, Service
+from homnet_serve.service import Asked, Service
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorBody, "description": "No valid key."},
@@ -157,10 +156,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def diagnose(request: Request, key: own_key, sequences: _Sequences = "none") -> Response:
         """Scores patients from the sequences of their homologous pairs."""
-        body = await _body(request, service)
-        asked = Asked(key, request.state.request_id, "/v1/diagnose", body, sequences)
         content_type = request.headers.get("content-type", "")
-        return await _answered(request, service, service.diagnose(asked, content_type))
+        async with body_of(request, service) as body:
+            asked = Asked(key, request.state.request_id, "/v1/diagnose", body, sequences)
+            return await answered(request, service, service.diagnose(asked, content_type))
 
     @app.post(
         "/v1/diagnose/images",
@@ -179,15 +178,15 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Scores patients from images of their chromosomes."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
             raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
-        body = await _body(request, service)
-        asked = Asked(key, request.state.request_id, "/v1/diagnose/images", body, sequences)
-        work = service.diagnose_images(
-            asked,
-            hospital=hospital,
-            band_level=int(band_level),
-            samples_per_px=samples_per_px,
-        )
-        return await _answered(request, service, work)
+        async with body_of(request, service) as body:
+            asked = Asked(key, request.state.request_id, "/v1/diagnose/images", body, sequences)
+            work = service.diagnose_images(
+                asked,
+                hospital=hospital,
+                band_level=int(band_level),
+                samples_per_px=samples_per_px,
+            )
+            return await answered(request, service, work)
 
     @app.get("/v1/models", responses={401: _ERRORS[401]})
     async def models(key: own_key) -> ModelsResponse:
@@ -214,69 +213,6 @@ def schema_of(app: FastAPI) -> dict[str, Any]:
     components.update(own.pop("$defs", {}))
     components["DiagnoseRequest"] = own
     return schema
-
-
-async def _body(request: Request, service: Service) -> bytes:
-    """The whole body, refused as soon as it is too large or too slow."""
-    limit = service.config.limits.max_body_bytes
-    refusal = too_large(f"body: more than {limit} bytes; send fewer patients at once")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError(415, "unknown_encoding", "Content-Encoding: send the body as it is")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
-        raise refusal
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(service.config.body_timeout_s):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise refusal
-                parts.append(part)
-    except ClientDisconnect:
-        raise RequestError(400, "disconnected", "body: cut off") from None
-    except TimeoutError:
-        raise RequestError(
-            408,
-            "slow_body",
-            f"body: it did not arrive within {service.config.body_timeout_s:g} s; send less",
-        ) from None
-    request.state.log["bytes"] = size
-    return b"".join(parts)
-
-
-async def _answered(request: Request, service: Service, work: Awaitable[Answer]) -> Response:
-    """Waits for an answer, until the deadline or until nobody wants it any more."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait(
-            {task, gone},
-            timeout=service.config.deadline_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not task.done():
-            if gone.done():
-                return Response(status_code=499)
-            raise RequestError(
-                504,
-                "deadline",
-                f"not done within {service.config.deadline_s:g} s; send fewer patients, or again "
-                "later",
-            )
-        answer = task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-    request.state.log.update(
-        num_patients=answer.num_patients, num_bags=answer.num_bags, audit=answer.audit
-    )
-    return Response(answer.content, media_type="application/json")
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _answer_errors(app: FastAPI, service: Service) -> None:

@@ -36,6 +36,8 @@ class ServiceConfig:
     """Bags that may wait: 200 patients, some seconds on a small machine. More get 503."""
     max_waiting_images: int = 4
     """Zips of images that may be measured or wait for it. More get 503."""
+    max_held_bytes: int = 512 * 2**20
+    """Bytes of all bodies that are being read or answered (512 MiB). More get 503."""
     deadline_s: float = 30.0
     """Seconds after which a request that was read is given up with 504."""
     body_timeout_s: float = 30.0
@@ -67,6 +69,11 @@ class ServiceConfig:
         for name in ("deadline_s", "body_timeout_s", "refresh_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.max_held_bytes < self.limits.max_body_bytes:
+            raise ConfigError(
+                f"max_held_bytes {self.max_held_bytes} is below limits.max_body_bytes "
+                f"{self.limits.max_body_bytes}: such a body could never be read"
+            )
         if self.batch_wait_s < 0:
             raise ConfigError(f"batch_wait_s must not be negative, got {self.batch_wait_s}")
 

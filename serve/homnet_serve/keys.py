@@ -9,10 +9,10 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from homnet.errors import ConfigError
 from homnet.results import write_json
@@ -38,13 +38,6 @@ class Key:
     """Whether it may read the metrics."""
     revoked: bool = False
     """Whether it opens nothing any more."""
-
-
-class Keys(Protocol):
-    """Where keys are known."""
-
-    def __iter__(self) -> Any:
-        """All keys, the revoked ones too."""
 
 
 def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
@@ -91,8 +84,7 @@ class KeyFile:
         self._seen = self._stamp()
         self._keys = read_keys(path)
 
-    def __iter__(self) -> Any:
-        """All keys."""
+    def __iter__(self) -> Iterator[Key]:
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp
@@ -111,7 +103,7 @@ class KeyFile:
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
-def open_keys(path: str) -> Keys:
+def open_keys(path: str) -> Iterable[Key]:
     """The keys of a file, or those of the environment where no file is named.
 
     Raises:

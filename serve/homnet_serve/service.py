@@ -24,6 +24,7 @@ from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, open_keys
+from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import DiagnoseResponse, ModelOfHospital, PatientResult, RefusedImage
 from homnet_serve.shadow import ShadowComparison
@@ -94,6 +95,7 @@ class Service:
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
         self._images = ThreadPoolExecutor(1, thread_name_prefix="homnet-images")
         self._num_images = 0
+        self._held_bytes = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._shadow = ShadowComparison(self.store, self.metrics)
 
@@ -127,6 +129,22 @@ class Service:
     def ready(self) -> bool:
         """Whether requests can be answered."""
         return self.alive and self.store.ready
+
+    def hold(self, num_bytes: int) -> None:
+        """Counts bytes of a body that came in.
+
+        Raises:
+            RequestError: 503, there are too many of all bodies together; these are not counted.
+        """
+        if self._held_bytes + num_bytes > self.config.max_held_bytes:
+            raise RequestError(
+                503, "busy", "too many large bodies at once; try again later", retry_after_s=2
+            )
+        self._held_bytes += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Counts bytes off again."""
+        self._held_bytes -= num_bytes
 
     async def models(self, key: Key) -> list[ModelOfHospital]:
         """The models that answer for the hospitals of a key."""
@@ -275,7 +293,10 @@ class Service:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.config.refresh_s)
-            await self._read(self.store.refresh)
+            try:
+                await self._read(self.store.refresh)
+            except Exception as error:  # what answers now goes on answering
+                _LOG.error("refresh_failed", extra=fault_of(error))
 
     async def _read(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)

@@ -292,7 +292,7 @@ def test_every_bad_body_gets_a_sentence(endpoint: Any, corpus: list[Bad]) -> Non
             content=bad.body,
             headers={"Content-Type": bad.media_type.encode("latin-1")},
         )
-        if time.monotonic() - begin_s > 10:
+        if time.monotonic() - begin_s > 30:
             slow.append(bad.name)
         if not 400 <= response.status_code < 500:
             wrong.append((bad.name, response.status_code, response.text[:200]))

@@ -25,6 +25,7 @@ def test_settings_are_taken() -> None:
         ({"max_bags": True}, "max_bags is True"),
         ({"max_bags": 0}, "max_bags must be at least 1"),
         ({"deadline_s": 0}, "deadline_s must be above 0"),
+        ({"max_held_bytes": 5}, "could never be read"),
         ({"batch_wait_s": -1}, "batch_wait_s must not be negative"),
         ({"limits": {"max_pears": 1}}, "no setting 'max_pears'"),
         ({"limits": {"max_pairs": 0}}, "max_pairs must be at least 1"),
