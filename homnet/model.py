@@ -8,7 +8,7 @@ the heads of Eq. 5 are views, without any copy.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -148,7 +148,7 @@ class CMSBlock(nn.Module):
         info_MBKD = info_BKMD.permute(2, 0, 1, 3)
         if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
             # How many regions are distinct is known on the device only: no waiting for it there.
-            r_MBKPD = info_MBKD[:, :, :, None] + self.merge(_unit(patch_MBKPX))
+            r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
             r_MBKPD = self.local(r_MBKPD) + r_MBKPD
         else:
             kind_BK = chromosome_B[:, None] * NUM_LEVELS + level_BK
@@ -157,9 +157,10 @@ class CMSBlock(nn.Module):
             info_RD = F.embedding(cell_R, info_MBKD.flatten(0, 2))
             r_RD = info_RD + self.merge(_unit(patch_MBKPX.flatten(0, 3)[place_R]))
             r_MBKPD = F.embedding(row_MBKP, self.local(r_RD) + r_RD)
-        w3, w4 = self.across[0].weight, self.across[2].weight
+        w3, w4 = (cast(nn.Linear, self.across[layer]).weight for layer in (0, 2))
         r_MX = r_MBKPD.flatten(1)
-        return (w4 @ F.relu(w3 @ r_MX) + r_MX).view(r_MBKPD.shape)
+        across_MX: torch.Tensor = w4 @ F.relu(w3 @ r_MX) + r_MX
+        return across_MX.view(r_MBKPD.shape)
 
 
 class Attention(nn.Module):
