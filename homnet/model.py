@@ -152,7 +152,7 @@ class CMSBlock(nn.Module):
         info_MBKD = info_BKMD.permute(2, 0, 1, 3)
         if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
             # How many regions are distinct is known on the device only: no waiting for it there.
-            r_MBKPD = info_MBKD[:, :, :, None] + self.merge(_unit(patch_MBKPX))
+            r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
             r_MBKPD = self.local(r_MBKPD) + r_MBKPD
         else:
             kind_BK = chromosome_B[:, None] * NUM_LEVELS + level_BK

@@ -15,6 +15,7 @@ DRY = {
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "draw_extraction.py": [],
+    "drill.py": [],
     "evaluate.py": ["hospitals"],
     "fine_tune.py": [],
     "fit_laboratory.py": ["--cohort", "c", "--hospital", "h", "--output", "o"],
