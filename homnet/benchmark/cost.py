@@ -37,7 +37,8 @@ def num_operators(config: HomNetConfig, num_cells: int) -> int:
 
 def _both_passes(model: HomNet, num_cells: int) -> None:
     logit_B = model(
-        torch.zeros(1, num_cells, 2, 2, SEQUENCE_LENGTH, dtype=torch.uint8),
+        # Filled to the end: what lies beyond a chromosome's end may be computed once for all.
+        torch.ones(1, num_cells, 2, 2, SEQUENCE_LENGTH, dtype=torch.uint8),
         torch.ones(1, num_cells, dtype=torch.bool),
         torch.zeros(1, dtype=torch.long),
         torch.zeros(1, num_cells, dtype=torch.long),
