@@ -12,7 +12,42 @@ _INTERVAL_S: Final = 0.5
 _PROC: Final = Path("/proc")
 
 
-class PeakMemory:
+class _Peak:
+    """Looks at a number of bytes twice a second while the body runs, and keeps the largest."""
+
+    def __init__(self) -> None:
+        self.peak_bytes: int | None = None
+        """The largest that was seen; None where the system does not tell."""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            now = self._look()
+            if now is None:
+                return
+            self.peak_bytes = max(self.peak_bytes or 0, now)
+            if self._done.wait(_INTERVAL_S):
+                return
+
+    def _look(self) -> int | None:
+        raise NotImplementedError
+
+
+class PeakMemory(_Peak):
     """Watches this process and its descendants while the body runs.
 
     A Ray that the process started descends from it, with its workers and its object store; one that
@@ -20,64 +55,18 @@ class PeakMemory:
     only Linux tells.
     """
 
-    def __init__(self) -> None:
-        self.peak_bytes: int | None = None
-        """The largest sum that was seen; None where the system does not tell."""
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        if not (_PROC / "self" / "smaps_rollup").is_file():
-            return
-        while True:
-            self.peak_bytes = max(self.peak_bytes or 0, tree_bytes(os.getpid()))
-            if self._done.wait(_INTERVAL_S):
-                return
+    def _look(self) -> int | None:
+        told = (_PROC / "self" / "smaps_rollup").is_file()
+        return tree_bytes(os.getpid()) if told else None
 
 
-class PeakObjectStore:
+class PeakObjectStore(_Peak):
     """Watches the object stores of all nodes of the running Ray while the body runs."""
 
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        """The largest sum that was seen, bytes."""
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def _look(self) -> int | None:
         name = "object_store_memory"
-        while True:
-            # Nodes report what is left of this resource with every heartbeat.
-            used = ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0)
-            self.peak_bytes = max(self.peak_bytes, int(used))
-            if self._done.wait(_INTERVAL_S):
-                return
+        # Nodes report what is left of this resource with every heartbeat.
+        return int(ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0))
 
 
 def tree_bytes(root: int) -> int:

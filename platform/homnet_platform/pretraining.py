@@ -153,7 +153,7 @@ def pretrain(config: PretrainConfig) -> Path:
             "epochs": len(history),
             "best validation AUC": max(line[METRIC] for line in history),
             **trained.figures,
-            "object store peak, MB": round(store.peak_bytes / 1e6, 1),
+            "object store peak, MB": round((store.peak_bytes or 0) / 1e6, 1),
         },
         command=shlex.join(["python", *sys.argv]),
         recipe=config.recipe,
