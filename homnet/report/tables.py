@@ -154,7 +154,7 @@ def drill_markdown(drill: Mapping[str, Any]) -> str:
     heads = (
         "Killed",
         "Runs",
-        "Bags repeated",
+        "Bags repeated, at most",
         "Seconds from the kill to the end",
         "Same metrics as undisturbed",
     )

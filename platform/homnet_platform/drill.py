@@ -26,6 +26,7 @@ from ray.cluster_utils import Cluster
 from homnet.errors import ConfigError, DataError
 from homnet.results import write_json, write_result
 from homnet.seeding import generator
+from homnet_platform.memory import descendants
 
 _STAGE: Final = "pre-training"
 _NUM_WORKERS: Final = 2
@@ -217,7 +218,7 @@ def _disturbed(
         time.sleep(0.5 * moment)
         kept = _bags_kept(output, config, bags_per_epoch)
         if victim == "worker":
-            os.kill(_worker_pids()[int(moment * _NUM_WORKERS)], signal.SIGKILL)
+            os.kill(train_workers()[int(moment * _NUM_WORKERS)], signal.SIGKILL)
         elif victim == "node":
             cluster.kill_one(int(moment * _NUM_WORKERS))
         else:
@@ -263,24 +264,25 @@ def _bags_kept(output: Path, config: DrillConfig, bags_per_epoch: int) -> int:
     return 0
 
 
-def _worker_pids() -> list[int]:
+def train_workers() -> list[int]:
+    """Train workers of the clusters that this process started, never those of another."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in descendants(os.getpid()):
         with suppress(OSError):
-            if entry.read_bytes().startswith(b"ray::RayTrainWorker"):
-                found.append(int(entry.parent.name))
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::RayTrainWorker"):
+                found.append(pid)
     return sorted(found)
 
 
-def _went_on(output: Path, most: int) -> Mapping[str, int | None]:
+def _went_on(output: Path, most: int) -> Mapping[str, int]:
     """Where the run went on, by its own words, and how many bags it had to repeat.
 
     A killed driver cannot say how far it was; it cannot have been at its next checkpoint, ``most``.
     """
     log = (output.parent / f"{output.name}.log").read_text()
     found = _REPEATED.findall(log)
-    if not found:  # it had done nothing after its last checkpoint
-        return {"went_on_from_bags": None, "repeated_bags": 0}
+    if not found:
+        raise DataError(f"{output}: the run never went on from a checkpoint; was anything killed?")
     place = int(found[-1][0].replace(",", ""))
     repeated = found[-1][1].replace(",", "")
     return {"went_on_from_bags": place, "repeated_bags": int(repeated or most - place)}

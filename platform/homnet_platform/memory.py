@@ -71,6 +71,16 @@ class PeakObjectStore(_Peak):
 
 def tree_bytes(root: int) -> int:
     """Proportional set size of a process and its descendants, bytes (Linux)."""
+    total = 0
+    for pid in descendants(root):
+        for line in _read(_PROC / str(pid) / "smaps_rollup").splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+    return total
+
+
+def descendants(root: int) -> list[int]:
+    """A process and all that descend from it (Linux)."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
@@ -78,14 +88,10 @@ def tree_bytes(root: int) -> int:
             fields = _read(entry / "stat").rpartition(")")[2].split()
             if fields:
                 children.setdefault(int(fields[1]), []).append(int(entry.name))
-    total, waiting = 0, [root]
-    while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, [])
-        for line in _read(_PROC / str(pid) / "smaps_rollup").splitlines():
-            if line.startswith("Pss:"):
-                total += 1024 * int(line.split()[1])
-    return total
+    found = [root]
+    for pid in found:  # grows while it is gone through
+        found += children.get(pid, [])
+    return found
 
 
 def _read(path: Path) -> str:

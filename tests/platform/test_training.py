@@ -26,6 +26,7 @@ from homnet.model import best_form
 from homnet.predictor import Predictor
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.drill import train_workers
 from homnet_platform.runtime import require_workers
 from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
 
@@ -116,11 +117,10 @@ def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
     def kill_once() -> None:
         while not list((tmp_path / "runs" / "killed").glob("checkpoint_*")):
             time.sleep(0.05)
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if entry.read_bytes().startswith(b"ray::RayTrainWorker"):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-                    killed.append(entry.parent.name)
+        for pid in train_workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
 
     killer = threading.Thread(target=kill_once)
     killer.start()
