@@ -1,14 +1,17 @@
-# Two commands matter: `make demo` and `make test`. Each sets everything up by itself.
+# Three commands matter: `make demo`, `make serve` and `make test`. Each sets everything up by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check setup clean
+.PHONY: demo serve test check setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/demo.py
+
+serve: $(INSTALLED)
+	$(BIN)/python jobs/serve_demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -24,7 +27,7 @@ check: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[baselines,dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[baselines,mlflow,dev]"
 	touch $@
 
 clean:

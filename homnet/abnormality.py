@@ -5,7 +5,9 @@ at most three pieces. A piece reads a run of positions, forwards or backwards, o
 or of a donor. A batch is therefore corrupted by one gather on the device where the model runs, and
 the same pieces say where the truth lies.
 
-Donors come from the same cell (same staining, same condensation), as a translocation partner does.
+Donors come from the same cell (same staining, same condensation), as a translocation partner does,
+or where it lacks the type from another cell of the same person: what a patient's bags need is then
+among the patient's pairs, wherever those are held.
 
 Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions, Q pieces (3).
 """
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from homnet.bags import Bags, PairBank
+from homnet.bags import Bags, PairIndex
 from homnet.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUP_OF
 from homnet.errors import ConfigError
 
@@ -40,6 +42,8 @@ the segment is replaced by the same segment of the chromosome in another cell of
 chromosome stays structurally normal but has the seams of an artificial abnormality."""
 
 _CODE: Final = {name: code for code, name in enumerate(KINDS)}
+_FOREIGN: Final = (_CODE["addition"], _CODE["replacement"], _CODE["wrong_pair"])
+"""Kinds that need a chromosome of another type."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Events:
 
 
 def draw_events(
-    bank: PairBank, bags: Bags, config: EventConfig, generator: np.random.Generator
+    bank: PairIndex, bags: Bags, config: EventConfig, generator: np.random.Generator
 ) -> Events:
     """Draws one event for each bag, the same in all its cells but for breakpoint jitter.
 
@@ -129,7 +133,7 @@ def draw_events(
     start_B = config.margin + generator.random(len(bags)) * room_B
     donor_start_B = config.margin + generator.random(len(bags)) * room_B
     homolog_BK = generator.integers(0, 2, shape_BK)
-    donor_row_BK = _draw_donors(bank, bags, kind_B, generator)
+    kind_B, donor_row_BK = _draw_donors(bank, bags, kind_B, generator)
     donor_homolog_BK = generator.integers(0, 2, shape_BK)
     sham_B = kind_B == _CODE[SHAM]
     next_BK = np.where(
@@ -265,48 +269,56 @@ def _draw_kinds(
 
 
 def _draw_donors(
-    bank: PairBank, bags: Bags, kind_B: NDArray[np.int64], generator: np.random.Generator
-) -> NDArray[np.int64]:
+    bank: PairIndex, bags: Bags, kind_B: NDArray[np.int64], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A row of another chromosome type for every place: one type per bag, from the same cell.
 
-    Wrong pairs take a type of the same Denver group. Where the cell lacks the type, any pair of
-    that type in the bank stands in.
+    Wrong pairs take a type of the same Denver group. Where the cell lacks the type, another cell of
+    the same person stands in. Bags whose people have no second type in common can get no foreign
+    segment: they become duplications.
+
+    Returns:
+        Kinds (B) and rows (B, K).
     """
-    types = bank.frame["chromosome"].to_numpy()
-    cell_N = (
-        bank.frame.groupby(["hospital", "patient_id", "cell_id"], sort=True).ngroup().to_numpy()
-    )
-    row_of = np.full((cell_N.max() + 1, len(CHROMOSOMES)), -1)
-    row_of[cell_N, types] = np.arange(len(bank))
+    num_types = len(CHROMOSOMES)
+    type_N = bank.frame["chromosome"].to_numpy()
+    person_N = _codes(bank, ["hospital", "patient_id"])
+    cell_N = _codes(bank, ["hospital", "patient_id", "cell_id"])
+    row_of = np.full((cell_N.max() + 1, num_types), -1)
+    row_of[cell_N, type_N] = np.arange(len(bank))
+    size_X = np.bincount(person_N * num_types + type_N, minlength=(person_N.max() + 1) * num_types)
+    first_X = np.cumsum(size_X) - size_X
+    by_person_N = np.argsort(person_N * num_types + type_N, kind="stable")
 
-    present = np.bincount(types, minlength=len(CHROMOSOMES)) > 0
-    allowed_any = np.tile(present, (len(CHROMOSOMES), 1))
-    group = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
-    allowed_group = allowed_any & (group[:, None] == group)
-    np.fill_diagonal(allowed_any, val=False)
-    np.fill_diagonal(allowed_group, val=False)
-    wrong_B = kind_B == _CODE["wrong_pair"]
-    allowed_BT = np.where(
-        wrong_B[:, None], allowed_group[bags.chromosome_B], allowed_any[bags.chromosome_B]
-    )
-    # A group with one type only (possible in small banks) falls back on any other type.
+    # Empty places of a bag hold row 0, which may be anybody's.
+    row_BK = np.where(bags.mask_BK, bags.row_BK, bags.row_BK[:, :1])
+    person_BK = person_N[row_BK]
+    present_PT = size_X.reshape(-1, num_types) > 0
+    allowed_BT: NDArray[np.bool_] = np.asarray(present_PT[person_BK].all(axis=1))
+    np.put_along_axis(allowed_BT, bags.chromosome_B[:, None], values=False, axis=1)
+    group_T = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
+    of_group_BT = allowed_BT & (group_T[bags.chromosome_B][:, None] == group_T)
+    # People with one type of a group only fall back on any other type.
+    wrong_B = (kind_B == _CODE["wrong_pair"]) & of_group_BT.any(axis=1)
+    allowed_BT = np.where(wrong_B[:, None], of_group_BT, allowed_BT)
     alone_B = ~allowed_BT.any(axis=1)
-    allowed_BT[alone_B] = allowed_any[bags.chromosome_B[alone_B]]
-    if not allowed_BT.any(axis=1).all():
+    if alone_B.all():
         raise ConfigError(
-            "artificial abnormalities need at least two chromosome types in the training pairs; "
-            "only one is there"
+            "artificial abnormalities need at least two chromosome types of a person in the "
+            "training pairs; only one is there"
         )
-    type_B = (generator.random(allowed_BT.shape) * allowed_BT).argmax(axis=1)
-    row_BK = row_of[cell_N[bags.row_BK], type_B[:, None]]
+    kind_B = np.where(alone_B & np.isin(kind_B, _FOREIGN), _CODE["duplication"], kind_B)
+    allowed_BT[alone_B, bags.chromosome_B[alone_B]] = True
+    donor_B = (generator.random(allowed_BT.shape) * allowed_BT).argmax(axis=1)
+    in_cell_BK = row_of[cell_N[row_BK], donor_B[:, None]]
+    of_person_BK = person_BK * num_types + donor_B[:, None]
+    place_BK = (generator.random(row_BK.shape) * size_X[of_person_BK]).astype(np.int64)
+    stand_in_BK = by_person_N[first_X[of_person_BK] + place_BK]
+    return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
 
-    by_type = np.argsort(types, kind="stable")
-    first = np.searchsorted(types[by_type], np.arange(len(CHROMOSOMES)))
-    count = np.bincount(types, minlength=len(CHROMOSOMES))
-    place_BK = (generator.random(row_BK.shape) * count[type_B][:, None]).astype(np.int64)
-    stand_in_BK = by_type[(first[type_B][:, None] + place_BK).clip(max=len(types) - 1)]
-    donor_row_BK: NDArray[np.int64] = np.where(row_BK >= 0, row_BK, stand_in_BK)
-    return donor_row_BK
+
+def _codes(bank: PairIndex, keys: list[str]) -> NDArray[np.int64]:
+    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
 
 
 @dataclass(frozen=True)

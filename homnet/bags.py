@@ -1,12 +1,12 @@
-"""Pairs in memory and the bags drawn from them: which pairs, not yet which abnormality.
+"""Pairs and the bags drawn from them: which pairs, not yet which abnormality.
 
 Shape suffixes: N pairs of the bank, B bags, K cells of a bag, P homologs, C chromatids,
 L positions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -31,15 +31,36 @@ class BagConfig:
     with one or two cells per person, where only artificial abnormalities are possible)."""
 
 
-@dataclass(frozen=True)
-class PairBank:
-    """The assessable pairs of a set of patients, in memory, in one order for every process."""
+_INDEXED: Final = (
+    "hospital",
+    "patient_id",
+    "cell_id",
+    "chromosome",
+    "band_level",
+    "abnormal",
+    "kind",
+    "homolog",
+    "start",
+    "stop",
+    "size_mb",
+    "variant",
+)
+"""Columns of a cohort that bags and events are drawn from."""
+_LENGTHS: Final = ("length_0", "length_1")
 
-    pair_NPCL: NDArray[np.uint8]
-    """Darkness (N, 2, 2, 512)."""
+
+@dataclass(frozen=True, kw_only=True)
+class PairIndex:
+    """The assessable pairs of a set of patients without their darkness: what bags are drawn from.
+
+    It is a thirtieth of the size of the pairs, so every process of a cluster can hold that of a
+    whole cohort, in one order, and draw the same bags.
+    """
+
     frame: pd.DataFrame
     """hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind,
-    homolog, start, stop: one line per pair."""
+    homolog, start, stop, size_mb, variant, and length_0 and length_1, the samples of each homolog:
+    one line per pair."""
     not_assessed: Mapping[str, int] = field(default_factory=dict)
     """By patient: chromosomes left out because their homolog is missing (a male X or Y, mostly)."""
 
@@ -49,54 +70,112 @@ class PairBank:
     @property
     def length_NP(self) -> NDArray[np.int64]:
         """Samples of each homolog: the last position that is not background, plus one."""
-        filled = np.asarray(self.pair_NPCL.any(axis=2))
-        length = filled.shape[-1] - filled[..., ::-1].argmax(axis=-1)
-        return np.where(filled.any(axis=-1), length, 0)
+        length_NP: NDArray[np.int64] = self.frame[list(_LENGTHS)].to_numpy(np.int64)
+        return length_NP
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> Self:
-        """Takes a cohort table into memory.
+    def from_table(cls, table: pa.Table) -> "PairIndex":
+        """Takes what :func:`index_table` gave into memory.
 
         Pairs without a second homolog are counted and left out. Rows are put in the order of
-        hospital, patient, chromosome and cell, so that the bank does not depend on how the table
+        hospital, patient, chromosome and cell, so that the index does not depend on how the table
         was read.
 
         Raises:
             DataError: no pair is left.
         """
-        pair = pairs_of(table)
-        frame = table.drop_columns(["pair", "quality"]).to_pandas()
-        frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
-        frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
-        assessed = pair[:, 1].any(axis=(1, 2))
-        frame = frame[assessed].sort_values(
-            ["hospital", "patient_id", "chromosome", "cell_id"], kind="stable"
-        )
-        if frame.empty:
-            raise DataError("no pair with both homologs is left; nothing can be assessed")
-        order = frame.index.to_numpy()
-        single = table["patient_id"].to_pandas()[~assessed].value_counts()
-        not_assessed = {str(patient): int(count) for patient, count in single.items()}
-        return cls(pair[order], frame.reset_index(drop=True), not_assessed)
+        frame, not_assessed, _ = _arranged(table)
+        return PairIndex(frame=frame, not_assessed=not_assessed)
 
-    def of_patients(self, patients: Sequence[str] | frozenset[str]) -> Self:
-        """The pairs of some patients."""
-        keep = self.frame["patient_id"].isin(list(patients)).to_numpy()
-        left_out = {p: n for p, n in self.not_assessed.items() if p in patients}
+    def of_patients(self, patients: Iterable[str]) -> Self:
+        """The pairs of some patients.
+
+        Raises:
+            DataError: there are none.
+        """
+        wanted = set(patients)
+        keep = self.frame["patient_id"].isin(list(wanted)).to_numpy()
+        left_out = {p: n for p, n in self.not_assessed.items() if p in wanted}
         return replace(self._where(keep), not_assessed=left_out)
 
     def normal(self) -> Self:
-        """The structurally normal pairs: what artificial abnormalities are made from."""
+        """The structurally normal pairs: what artificial abnormalities are made from.
+
+        Raises:
+            DataError: there are none.
+        """
         return self._where(~self.frame["abnormal"].to_numpy())
+
+    def rows(self, row_N: NDArray[np.int64]) -> "PairIndex":
+        """Some of the lines, without what their patients lack."""
+        return PairIndex(frame=self.frame.iloc[row_N].reset_index(drop=True))
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
         if not keep.any():
             raise DataError(
                 "no pair is left: the chosen patients have none with both homologs, or none normal"
             )
-        return replace(
-            self, pair_NPCL=self.pair_NPCL[keep], frame=self.frame[keep].reset_index(drop=True)
-        )
+        return replace(self, frame=self.frame[keep].reset_index(drop=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBank(PairIndex):
+    """Pairs in memory: an index and the darkness of every pair in it."""
+
+    pair_NPCL: NDArray[np.uint8]
+    """Darkness (N, 2, 2, 512)."""
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "PairBank":
+        """Takes a cohort table into memory; see :meth:`PairIndex.from_table`.
+
+        Raises:
+            DataError: no pair is left.
+        """
+        frame, not_assessed, order = _arranged(index_table(table))
+        return PairBank(frame=frame, not_assessed=not_assessed, pair_NPCL=pairs_of(table)[order])
+
+    @property
+    def index(self) -> PairIndex:
+        """The same without the darkness."""
+        return PairIndex(frame=self.frame, not_assessed=self.not_assessed)
+
+    def _where(self, keep: NDArray[np.bool_]) -> Self:
+        return replace(super()._where(keep), pair_NPCL=self.pair_NPCL[keep])
+
+
+def index_table(table: pa.Table) -> pa.Table:
+    """Replaces the pairs of a cohort table by their lengths, and leaves out what bags do not need.
+
+    Args:
+        table: rows of a cohort.
+
+    Returns:
+        The columns of :class:`PairIndex`, chromosome and band level as in the cohort.
+    """
+    filled_NPL: NDArray[np.bool_] = np.asarray(pairs_of(table).any(axis=2))
+    length_NP = filled_NPL.shape[-1] - filled_NPL[..., ::-1].argmax(axis=-1)
+    length_NP = np.where(filled_NPL.any(axis=-1), length_NP, 0)
+    slim = table.select([name for name in _INDEXED if name in table.column_names])
+    for homolog, name in enumerate(_LENGTHS):
+        slim = slim.append_column(name, pa.array(length_NP[:, homolog].astype(np.int16)))
+    return slim
+
+
+def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np.int64]]:
+    """Lines of the assessable rows in order, chromosomes left out, and rows in that order."""
+    frame = table.to_pandas()
+    frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
+    frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
+    assessed_N = frame["length_1"].to_numpy() > 0
+    single = frame["patient_id"][~assessed_N].value_counts()
+    frame = frame[assessed_N].sort_values(
+        ["hospital", "patient_id", "chromosome", "cell_id"], kind="stable"
+    )
+    if frame.empty:
+        raise DataError("no pair with both homologs is left; nothing can be assessed")
+    not_assessed = {str(patient): int(count) for patient, count in single.items()}
+    return frame.reset_index(drop=True), not_assessed, frame.index.to_numpy()
 
 
 @dataclass(frozen=True)
@@ -119,7 +198,7 @@ class Bags:
             self, **{name: value[index] for name, value in vars(self).items() if value is not None}
         )
 
-    def describe(self, bank: PairBank) -> pd.DataFrame:
+    def describe(self, bank: PairIndex) -> pd.DataFrame:
         """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and the truth.
 
         ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort: a bag is abnormal if one of
@@ -149,7 +228,7 @@ class Bags:
         return described.reset_index(drop=True)
 
 
-def draw_bags(bank: PairBank, config: BagConfig, generator: np.random.Generator) -> Bags:
+def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator) -> Bags:
     """Draws the bags of one epoch: every pair is used ``rounds`` times.
 
     The pairs of a group (one patient or one hospital, and one chromosome type) are shuffled and cut
@@ -167,10 +246,7 @@ def draw_bags(bank: PairBank, config: BagConfig, generator: np.random.Generator)
     num_cells = config.num_cells
     if num_cells < 1 or config.rounds < 1:
         raise DataError(f"bags need num_cells and rounds of at least 1, got {config}")
-    keys = ["hospital", "patient_id", "chromosome"]
-    if config.over == "people":
-        keys.remove("patient_id")
-    group_N: NDArray[np.int64] = np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
+    group_N = _groups(bank, config)
     parts = [_draw_round(group_N, num_cells, generator) for _ in range(config.rounds)]
     row_BK = np.concatenate([row for row, _ in parts])
     mask_BK = np.concatenate([mask for _, mask in parts])
@@ -178,6 +254,20 @@ def draw_bags(bank: PairBank, config: BagConfig, generator: np.random.Generator)
     row_BK, mask_BK = row_BK[order], mask_BK[order]
     chromosome_B = bank.frame["chromosome"].to_numpy()[row_BK[:, 0]]
     return Bags(row_BK, mask_BK, chromosome_B)
+
+
+def count_bags(bank: PairIndex, config: BagConfig) -> int:
+    """How many bags :func:`draw_bags` draws."""
+    size_G = np.bincount(_groups(bank, config))
+    return config.rounds * int((-(-size_G // config.num_cells)).sum())
+
+
+def _groups(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
+    """Number of each pair's group: its bags take pairs of one group."""
+    keys = ["hospital", "patient_id", "chromosome"]
+    if config.over == "people":
+        keys.remove("patient_id")
+    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
 
 
 def _draw_round(
@@ -198,7 +288,7 @@ def _draw_round(
     return np.where(mask_BK, row_BK, 0), mask_BK
 
 
-def summary(bank: PairBank) -> Mapping[str, int]:
+def summary(bank: PairIndex) -> Mapping[str, int]:
     """Counts of a bank, in pairs (not chromosomes)."""
     return {
         "patients": int(bank.frame["patient_id"].nunique()),

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import CohortError
-from homnet.pairs import SCHEMA, check_table, read_pairs
+from homnet.pair_checks import check_table, read_pairs
+from homnet.pairs import SCHEMA
 
 SCHEMA_VERSION: Final = 2
 INDEX: Final = "cohort.json"

@@ -10,7 +10,7 @@ the axis, T samples across it. Points are (row, column) in image pixels.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,14 +78,26 @@ class Extraction:
     """Why there is no sequence; None when there is one."""
 
 
-def read_grey(path: Path) -> NDArray[np.uint8]:
+def read_grey(
+    source: Path | IO[bytes],
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_side_px: int | None = None,
+) -> NDArray[np.uint8]:
     """Reads an 8-bit grey image; a grey image stored as colour counts as grey.
 
+    Args:
+        source: the file.
+        formats: names of formats that may be read; all that Pillow knows by default.
+        max_side_px: larger images are not decoded.
+
     Raises:
-        DataError: there is no such file, it is damaged, or it is not 8-bit grey.
+        DataError: there is no such file, it is damaged, too large, or not 8-bit grey.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(source, formats=formats) as image:
+            if max_side_px is not None and max(image.size) > max_side_px:
+                raise DataError(f"the image is larger than {max_side_px} pixels")
             if image.mode == "L":
                 return np.asarray(image)
             if image.mode not in ("RGB", "RGBA", "LA", "P"):

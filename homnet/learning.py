@@ -1,10 +1,9 @@
 """One training run from one worker's side: epochs, validation, early stopping, checkpoints.
 
-Nothing here knows what starts the workers. Every worker holds the bank (the paper's whole
-pre-training set is under 1 GB as bytes) and draws the same epoch from (seed, epoch). Worker r of n
-takes every n-th bag of each global batch, and the loss is scaled so that the averaged gradient is
-that of the global batch. One worker and ten therefore see the same bags in the same batches and
-report the same validation metric.
+Nothing here knows what starts the workers. Every worker draws the same bags from (seed, epoch) and
+the index of all pairs, and trains on those of its own patients (:mod:`homnet.shards`); the loss is
+scaled so that the averaged gradient is that of the global batch. One worker and ten therefore see
+the same bags in the same batches and report the same validation metric.
 """
 
 import dataclasses
@@ -12,7 +11,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,23 +23,27 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bag_model import BagModel, Form
-from homnet.bags import PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.epochs import DeviceBank, Epoch, LoadedEpoch, draw_epoch
+from homnet.bags import BagConfig, PairBank, PairIndex, count_bags
+from homnet.checkpoint import Calibration, Checkpoint
+from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch, empty_batch
 from homnet.errors import CheckpointError, DataError, DivergedError
 from homnet.predictor import Predictor, calibrate
+from homnet.seeding import generator
+from homnet.shards import MemorySource, PairSource, Residency, Shard, Window, windows
 from homnet.training import (
     EarlyStopping,
     TrainingConfig,
     learning_rate_at,
     make_optimizer,
     optimizer_tensors,
+    precision_on,
     restore_optimizer,
     train_step,
 )
 
+P = TypeVar("P", bound=PairIndex)
+
 METRIC: Final = "validation_auc"
-_SCORING_BATCH: Final = 512
 
 
 @dataclass(frozen=True)
@@ -66,38 +70,74 @@ class Stage:
         if shared:
             raise DataError(f"patient {min(shared)} is in both training and validation")
 
-    def banks(self, bank: PairBank) -> tuple[PairBank, PairBank]:
+    def parts(self, pairs: P) -> tuple[P, P]:
         """What is learnt from, and what is validated on.
 
         Raises:
             DataError: one of them would be empty.
         """
         if self.training.labels == "artificial":
-            bank = bank.normal()
-        return bank.of_patients(self.train_patients), bank.of_patients(self.validation_patients)
+            pairs = pairs.normal()
+        return pairs.of_patients(self.train_patients), pairs.of_patients(self.validation_patients)
 
-    def train_epoch(self, bank: PairBank, epoch: int) -> Epoch:
-        """The bags of one epoch, the same for every worker."""
+    def train_windows(self, index: PairIndex, epoch: int) -> list[Window]:
+        """The windows of one epoch, the same for every worker."""
         config = self.training
-        events = config.events if config.labels == "artificial" else None
-        return draw_epoch(bank, config.bags, events, seed=config.seed, epoch=epoch)
+        return windows(index, config.window_pairs, generator(config.seed, "windows", epoch))
 
-    def validation_epoch(self, bank: PairBank) -> Epoch:
-        """The one fixed set of validation bags.
+    def train_epoch(self, index: PairIndex, epoch: int, window: Window | None = None) -> Epoch:
+        """The bags of a window, or of a whole index, the same for every worker.
+
+        They number the pairs of ``index``.
+        """
+        if window is None:
+            window = Window(0, frozenset(index.frame["patient_id"]), np.arange(len(index)))
+        return self._draw(index, window, self.training.bags, self.training.seed, epoch)
+
+    def validation_windows(self, index: PairIndex) -> list[Window]:
+        """The windows of validation."""
+        config = self.training
+        return windows(index, config.window_pairs, generator(config.seed + 1, "windows"))
+
+    def validation_epochs(self, index: PairIndex) -> list[Epoch]:
+        """The one fixed set of validation bags, window by window.
 
         Raises:
             DataError: they are all of one class.
         """
         config = self.training
         bags = dataclasses.replace(config.bags, rounds=config.validation_rounds)
-        events = config.events if config.labels == "artificial" else None
-        epoch = draw_epoch(bank, bags, events, seed=config.seed + 1, epoch=0)
-        if epoch.label_B.all() or not epoch.label_B.any():
+        epochs = [
+            self._draw(index, window, bags, config.seed + 1, 0)
+            for window in self.validation_windows(index)
+        ]
+        label_B = np.concatenate([epoch.label_B for epoch in epochs])
+        if label_B.all() or not label_B.any():
             raise DataError(
                 f"{self.name}: the validation bags are all of one class, so nothing can be "
                 "validated; give more validation patients or another split seed"
             )
-        return epoch
+        return epochs
+
+    def _draw(
+        self, index: PairIndex, window: Window, bags: BagConfig, seed: int, epoch: int
+    ) -> Epoch:
+        config = self.training
+        events = config.events if config.labels == "artificial" else None
+        part = index.rows(window.row_N)
+        drawn = draw_epoch(part, bags, events, seed=seed, epoch=epoch, window=window.number)
+        return drawn.renumbered(window.row_N)
+
+
+@dataclass
+class _Position:
+    """Where in an epoch a run stands."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps of the epoch that are done."""
+    loss: float = 0.0
+    """Their summed loss over all workers."""
 
 
 class Learner:
@@ -106,8 +146,9 @@ class Learner:
     def __init__(
         self,
         stage: Stage,
-        bank: PairBank,
+        pairs: PairBank | PairSource,
         *,
+        residency: Residency | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -118,7 +159,9 @@ class Learner:
 
         Args:
             stage: what to train.
-            bank: pairs of its training and validation patients.
+            pairs: those of its training and validation patients, or where they come from.
+            residency: which of them this worker holds, and for how long; by default patients are
+                split over the workers, where bags do not mix them, and kept.
             device: where this worker computes.
             rank: of this worker.
             world: number of workers.
@@ -133,22 +176,42 @@ class Learner:
         self.stage, self.rank, self.world = stage, rank, world
         self.device = torch.device(device)
         settings = stage.training
-        train_bank, validation_bank = stage.banks(bank)
-        self._train_bank = train_bank
-        self._train_pairs = DeviceBank(train_bank, self.device)
-        self._validation = stage.validation_epoch(validation_bank)
-        self._validation_bags = DeviceBank(validation_bank, self.device).load(self._validation)
-        self.num_bags = len(stage.train_epoch(train_bank, 0))
+        self._precision = precision_on(self.device, settings.precision)
+        source = MemorySource(pairs) if isinstance(pairs, PairBank) else pairs
+        self._index, validation_index = stage.parts(source.index)
+        held = residency or Residency(split=settings.bags.over == "patient", resident=True)
+        self._train, self._validation = (
+            Shard(source, part, residency=held, rank=rank, world=world, device=self.device)
+            for part in (self._index, validation_index)
+        )
+        self._validation_windows = stage.validation_windows(validation_index)
+        self._validation_epochs = stage.validation_epochs(validation_index)
+        hospital_N = validation_index.frame["hospital"].to_numpy()
+        self._hospital_B = np.concatenate(
+            [hospital_N[epoch.bags.row_BK[:, 0]] for epoch in self._validation_epochs]
+        )
+        self.num_bags = count_bags(self._index, settings.bags)
 
-        self.model = _initial_model(stage, train_bank)
+        torch.manual_seed(settings.seed)
+        if stage.parent is None:
+            self.model = stage.model.build()
+            if resumed is None:
+                self._fit_template()
+        else:
+            self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
+            self.model.freeze_for_fine_tuning()
         self.averaged = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
         )
         self.history: list[dict[str, float]] = []
         self.stopping = EarlyStopping(settings.patience)
+        self._position = _Position()
+        self._best: Checkpoint | None = None
         if resumed is not None:
-            self._restore_weights(resumed)
+            self._restore(resumed)
         self._wrapped = (wrap or (lambda model: model.to(self.device)))(self.model)
+        if settings.compile:
+            self._wrapped = cast(nn.Module, torch.compile(self._wrapped))
         self.averaged.to(self.device)
         self._optimizer = make_optimizer(self.model, settings)
         if resumed is not None:
@@ -161,75 +224,112 @@ class Learner:
         return enough or (bool(self.history) and self.stopping.stop)
 
     @property
-    def improved(self) -> bool:
-        """Whether the last epoch was the best so far."""
-        return self.stopping.best_epoch == self.stopping.epoch
+    def done_bags(self) -> int:
+        """Bags that were learnt from so far."""
+        step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
+        return len(self.history) * self.num_bags + step
 
-    def epoch(self, advance: Callable[[int], None] = lambda bags: None) -> dict[str, float]:
-        """Trains one epoch and validates.
+    def epoch(
+        self,
+        advance: Callable[[int], None] = lambda bags: None,
+        save: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
+        """Trains one epoch, or the rest of one that was interrupted, and validates.
 
         Args:
             advance: told the number of bags of each global batch when it is done.
+            save: called on every worker after each ``checkpoint_steps`` steps, when
+                :meth:`checkpoint` holds all that is needed to go on from there.
 
         Returns:
-            epoch, train_loss and the validation metric (also appended to ``history``), and
-            bags_per_s.
+            epoch, train_loss and the validation metric (also appended to ``history``), bags_per_s,
+            and wait_share, the part of the time in which this worker waited for its bags.
         """
-        settings, number = self.stage.training, len(self.history)
-        epoch = self.stage.train_epoch(self._train_bank, number)
-        bags = self._train_pairs.load(epoch)
-        num_steps = -(-len(epoch) // settings.batch_size)
-        started = time.perf_counter()
+        settings, number, position = self.stage.training, len(self.history), self._position
+        parts = self.stage.train_windows(self._index, number)
+        num_bags = [count_bags(self._index.rows(part.row_N), settings.bags) for part in parts]
+        steps = [-(-count // settings.batch_size) for count in num_bags]
+        num_steps, first, trained = sum(steps), 0, 0
+        while first + steps[0] <= position.step:  # windows that are done already
+            first += steps.pop(0)
+            parts.pop(0)
         # Summed on the device: asking for each loss would make a GPU wait for every step.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        started, waited = time.perf_counter(), 0.0
         self._wrapped.train()
-        for step in range(num_steps):
-            start = step * settings.batch_size
-            stop = min(start + settings.batch_size, len(epoch))
-            # A worker without a bag of a short last batch steps along with one that weighs nothing.
-            idle = start + self.rank >= stop
-            mine = slice(start, start + 1) if idle else slice(start + self.rank, stop, self.world)
-            loss = train_step(
-                self._wrapped,
-                self._optimizer,
-                bags.batch(mine),
-                learning_rate=learning_rate_at(
-                    number * num_steps + step, settings.max_epochs * num_steps, settings
-                ),
-                clip_norm=settings.clip_norm,
-                loss_scale=0.0 if idle else self.world / (stop - start),
-                precision=settings.precision,
-                loss_of=self.model.loss,
+        banks = self._train.banks(parts)
+        for part in parts:
+            asked = time.perf_counter()
+            mine = self._own(
+                self._train, self.stage.train_epoch(self._index, number, part), next(banks)
             )
-            if not idle:
-                loss_sum += loss
-            self.averaged.update_parameters(self.model)
-            advance(stop - start)
-        if self.world > 1:
-            torch.distributed.all_reduce(loss_sum)
-        line = {"epoch": number, "train_loss": float(loss_sum) / len(epoch)}
+            waited += time.perf_counter() - asked
+            for step in range(position.step, first + mine.num_batches):
+                batch, size = mine.batch(step - first)
+                loss = train_step(
+                    self._wrapped,
+                    self._optimizer,
+                    # A worker without a bag steps along with one that weighs nothing.
+                    batch or empty_batch(settings.bags.num_cells, self.device),
+                    learning_rate=learning_rate_at(
+                        number * num_steps + step, settings.max_epochs * num_steps, settings
+                    ),
+                    clip_norm=settings.clip_norm,
+                    loss_scale=self.world / size if batch else 0.0,
+                    precision=self._precision,
+                    loss_of=self.model.loss,
+                )
+                if batch:
+                    loss_sum += loss
+                self.averaged.update_parameters(self.model)
+                position.step, trained = step + 1, trained + size
+                advance(size)
+                every = settings.checkpoint_steps
+                if every and position.step % every == 0 and position.step < num_steps:
+                    self._settle(loss_sum)
+                    save()
+            first += mine.num_batches
+        self._settle(loss_sum)
         seconds = time.perf_counter() - started
-        logit_B = self._score(self._validation_bags)
+        line = {"epoch": number, "train_loss": position.loss / sum(num_bags)}
+        logit_B = self._score()
         if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
             raise DivergedError(
                 f"{self.stage.name}: after epoch {number + 1} the training loss is "
                 f"{line['train_loss']:g} and scores are not all finite; lower "
                 f"training.learning_rate (now {settings.learning_rate:g})"
             )
-        line[METRIC] = float(roc_auc_score(self._validation.label_B, logit_B))
+        label_B = np.concatenate([epoch.label_B for epoch in self._validation_epochs])
+        # Every worker has the scores of all bags, so all come to the same decision.
+        line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
-        self.stopping.update(line[METRIC])
-        return {**line, "bags_per_s": len(epoch) / seconds}
+        self._position = _Position(len(self.history))
+        if self.stopping.update(line[METRIC]):
+            self._best = Checkpoint(
+                config=self.stage.model,
+                weights=_copies(self._scored),
+                metrics={METRIC: line[METRIC]},
+                calibration=calibrations(logit_B, label_B, self._hospital_B),
+            )
+        return {**line, "bags_per_s": trained / seconds, "wait_share": waited / seconds}
 
     def checkpoint(self) -> Checkpoint:
-        """What is validated, with all it takes to continue."""
-        return Checkpoint(
-            config=self.stage.model,
-            weights={name: value.clone() for name, value in self._scored.state_dict().items()},
-            metrics={"history": list(self.history), METRIC: self.history[-1][METRIC]},
+        """The best model so far, with all it takes to continue the run.
+
+        Before the first validation it is the model as it is.
+        """
+        best = self._best or Checkpoint(self.stage.model, _copies(self._scored))
+        return dataclasses.replace(
+            best,
+            metrics={
+                **best.metrics,
+                "history": list(self.history),
+                "position": dataclasses.asdict(self._position),
+            },
             provenance=self.stage.provenance,
             state=optimizer_tensors(self._optimizer)
-            | {f"raw.{name}": value.clone() for name, value in self.model.state_dict().items()},
+            | {f"raw.{name}": value for name, value in _copies(self.model).items()}
+            | {f"averaged.{n}": value for n, value in _copies(self.averaged.module).items()},
         )
 
     @property
@@ -237,94 +337,156 @@ class Learner:
         averaged = cast(BagModel, self.averaged.module)
         return averaged if self.stage.training.averaging else self.model
 
-    def _restore_weights(self, resumed: Checkpoint) -> None:
-        raw = {n.removeprefix("raw."): t for n, t in resumed.state.items() if n.startswith("raw.")}
+    def _restore(self, resumed: Checkpoint) -> None:
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            of = {n: t for n, t in resumed.state.items() if n.startswith(prefix)}
+            return {name.removeprefix(prefix): tensor for name, tensor in of.items()}
+
         try:
-            self.model.load_state_dict(raw)
-            self.averaged.module.load_state_dict(dict(resumed.weights))
+            self.model.load_state_dict(part("raw."))
+            self.averaged.module.load_state_dict(part("averaged."))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self.stage.name}: the checkpoint to continue from is of another model "
                 f"({str(error).splitlines()[-1].strip()}); start a new run"
             ) from None
-        self.averaged.n_averaged.fill_(1)
-        self.history = list(resumed.metrics["history"])
+        metrics = resumed.metrics
+        self.history = list(metrics["history"])
+        self._position = _Position(**metrics["position"])
+        self.averaged.n_averaged.fill_(int(self.done_bags > 0))
         for line in self.history:
             self.stopping.update(line[METRIC])
+        if self.history:
+            best = {METRIC: metrics[METRIC]}
+            self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
-    def _score(self, bags: LoadedEpoch) -> NDArray[np.float64]:
-        """Logits of all bags on every worker; each worker computes its share."""
+    def _fit_template(self) -> None:
+        """Looks at the training pairs of all workers, if the model wants to."""
+        nothing = empty_batch(1, self.device)
+        total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
+        if total_TX is None:
+            return
+        total_TX.zero_()
+        for bank in self._train.once(self.stage.train_windows(self._index, 0)):
+            more_TX = self.model.template_sums(bank.pair_NPCL, bank.chromosome_N)
+            total_TX = total_TX if more_TX is None else total_TX + more_TX
+        if self.world > 1:
+            torch.distributed.all_reduce(total_TX)
+        self.model.take_sums(total_TX)
+
+    def _own(self, shard: Shard, epoch: Epoch, bank: DeviceBank | None) -> "_Mine":
+        mine = np.nonzero(shard.worker_of_bags(epoch) == self.rank)[0]
+        return _Mine(epoch, mine, bank, self.stage.training.batch_size)
+
+    def _settle(self, loss_sum: torch.Tensor) -> None:
+        """Adds what all workers summed to the position, and starts their sums anew."""
+        if self.world > 1:
+            torch.distributed.all_reduce(loss_sum)
+        self._position.loss += float(loss_sum)
+        loss_sum.zero_()
+
+    def _score(self) -> NDArray[np.float64]:
+        """Logits of all validation bags on every worker; each worker computes those it owns."""
         scored = self._scored
         scored.eval()
-        mine = np.arange(self.rank, len(bags), self.world)
         predictor = Predictor(scored, {}, version="", device=self.device)
-        parts = [
-            predictor.logits(bags.batch(mine[start : start + _SCORING_BATCH]))
-            for start in range(0, len(mine), _SCORING_BATCH)
-        ]
-        gathered = [np.concatenate(parts) if parts else np.empty(0)]
+        banks = self._validation.banks(self._validation_windows)
+        found = []
+        for epoch, bank in zip(self._validation_epochs, banks, strict=True):
+            mine = self._own(self._validation, epoch, bank)
+            logit_B = np.zeros(len(epoch))
+            if mine.bags:
+                logit_B[mine.number_B] = predictor.loaded_logits(mine.bags)
+            found.append(logit_B)
+        logit_B = np.concatenate(found)
         if self.world > 1:
-            everyone: list[Any] = [None] * self.world
-            torch.distributed.all_gather_object(everyone, gathered[0])
-            gathered = everyone
-        logits = np.empty(len(bags))
-        for worker, values in enumerate(gathered):
-            logits[worker :: self.world] = values
-        return logits
+            # Each bag has one owner and is zero elsewhere: the sum is exact.
+            total_B = torch.tensor(logit_B, device=self.device)
+            torch.distributed.all_reduce(total_B)
+            logit_B = total_B.cpu().numpy()
+        return logit_B
+
+
+class _Mine:
+    """The bags of a window that one worker owns, by the batches of all workers' bags."""
+
+    def __init__(
+        self, epoch: Epoch, mine_B: NDArray[np.int64], bank: DeviceBank | None, batch_size: int
+    ) -> None:
+        self.number_B = mine_B
+        """Numbers of these bags in the window."""
+        self.bags = None if bank is None or not len(mine_B) else bank.load(epoch, mine_B)
+        """They, on the device; None where there are none."""
+        self.num_batches = -(-len(epoch) // batch_size)
+        edges = np.minimum(np.arange(self.num_batches + 1) * batch_size, len(epoch))
+        self._sizes = np.diff(edges)
+        self._places = np.searchsorted(mine_B, edges)
+
+    def batch(self, number: int) -> tuple[Batch | None, int]:
+        """This worker's part of a batch, if it has one, and how many bags all have in it."""
+        begin, end = (int(place) for place in self._places[number : number + 2])
+        own = self.bags.batch(slice(begin, end)) if self.bags and begin < end else None
+        return own, int(self._sizes[number])
 
 
 def train(
     stage: Stage,
-    bank: PairBank,
+    pairs: PairBank,
     *,
     device: torch.device | str = "cpu",
+    kept: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> Checkpoint:
     """Trains one stage in this process and gives its best checkpoint, calibrated.
 
     Args:
         stage: what to train.
-        bank: pairs of its training and validation patients.
+        pairs: those of its training and validation patients.
         device: where.
+        kept: directory that keeps the last checkpoint of the run, from which the same call goes on
+            after an interruption; by default nothing is kept.
         report: is told the metrics of every epoch.
 
     Raises:
         DataError, CheckpointError: see :class:`Learner`.
     """
-    learner, best = Learner(stage, bank, device=device), None
+    resumed = Checkpoint.load(kept) if kept is not None and kept.is_dir() else None
+    learner = Learner(stage, pairs, device=device, resumed=resumed)
+
+    def save() -> None:
+        if kept is not None:
+            learner.checkpoint().save(kept)
+
     while not learner.finished:
-        report(learner.epoch())
-        if best is None or learner.improved:
-            best = learner.checkpoint()
-    if best is None:
-        raise DataError(f"{stage.name}: no epoch was trained; max_epochs must be at least 1")
-    metrics = {**best.metrics, "history": learner.history}
-    return calibrated(dataclasses.replace(best, state={}, metrics=metrics), stage, bank)
+        line = learner.epoch(save=save)
+        save()
+        report(line)
+    return finished(learner.checkpoint())
 
 
-def calibrated(checkpoint: Checkpoint, stage: Stage, bank: PairBank) -> Checkpoint:
-    """Temperature, threshold and prior of each hospital from its validation bags."""
-    _, validation_bank = stage.banks(bank)
-    epoch = stage.validation_epoch(validation_bank)
-    predictor = Predictor(checkpoint.build(), {}, version=checkpoint.version)
-    logit_B = predictor.epoch_logits(DeviceBank(validation_bank, "cpu"), epoch)
-    hospital_B = validation_bank.frame["hospital"].to_numpy()[epoch.bags.row_BK[:, 0]]
-    calibration = {}
+def calibrations(
+    logit_B: NDArray[np.float64], label_B: NDArray[np.bool_], hospital_B: NDArray[np.object_]
+) -> dict[str, Calibration]:
+    """Temperature, threshold and prior of each hospital whose bags are of both classes.
+
+    Args:
+        logit_B: uncalibrated logits of validation bags.
+        label_B: their labels.
+        hospital_B: whose they are.
+    """
+    found = {}
     for hospital in sorted(set(hospital_B)):
         of = hospital_B == hospital
-        if epoch.label_B[of].any() and not epoch.label_B[of].all():
-            calibration[hospital] = calibrate(logit_B[of], epoch.label_B[of])
-    return dataclasses.replace(checkpoint, calibration=calibration)
+        if label_B[of].any() and not label_B[of].all():
+            found[hospital] = calibrate(logit_B[of], label_B[of])
+    return found
 
 
-def _initial_model(stage: Stage, bank: PairBank) -> BagModel:
-    """A new model with its templates, or the parent's with the paper's parts frozen."""
-    torch.manual_seed(stage.training.seed)
-    if stage.parent is None:
-        model = stage.model.build()
-        types = torch.tensor(bank.frame["chromosome"].to_numpy())
-        model.fit_template(torch.tensor(bank.pair_NPCL), types)
-        return model
-    model = Checkpoint.load(stage.parent, type(stage.model)).build()
-    model.freeze_for_fine_tuning()
-    return model
+def finished(checkpoint: Checkpoint) -> Checkpoint:
+    """The best model of a run out of the last checkpoint of the run, without what continues it."""
+    metrics = {name: value for name, value in checkpoint.metrics.items() if name != "position"}
+    return dataclasses.replace(checkpoint, metrics=metrics, state={})
+
+
+def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}

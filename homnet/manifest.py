@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Final
+from typing import IO, Final
 
 import pandas as pd
 
@@ -17,7 +17,9 @@ _TRUTH: Final = {
 }
 
 
-def read_manifest(path: Path, *, hospital: str, band_level: int) -> pd.DataFrame:
+def read_manifest(
+    path: Path, *, hospital: str, band_level: int, content: IO[bytes] | None = None
+) -> pd.DataFrame:
     """Reads and checks a manifest.
 
     A row is counted as a spreadsheet counts it: the header is row 1.
@@ -28,6 +30,7 @@ def read_manifest(path: Path, *, hospital: str, band_level: int) -> pd.DataFrame
             further copies, which no pair has room for.
         hospital: of rows that name none.
         band_level: of rows that state none.
+        content: the CSV itself; ``path`` then is only what messages call it.
 
     Returns:
         All rows with the columns ``row`` and those of :data:`REQUIRED` and :data:`OPTIONAL`:
@@ -37,7 +40,7 @@ def read_manifest(path: Path, *, hospital: str, band_level: int) -> pd.DataFrame
     Raises:
         ManifestError: names the file and the first bad row.
     """
-    frame: pd.DataFrame = _read_csv(path)
+    frame: pd.DataFrame = _read_csv(path, path if content is None else content)
     for name, default in (("hospital", hospital), ("band_level", str(band_level))):
         if name not in frame:
             frame[name] = ""
@@ -93,13 +96,13 @@ def read_manifest(path: Path, *, hospital: str, band_level: int) -> pd.DataFrame
     return frame
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             # Rows that are longer than the header would be cut with no more than a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                path, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
+                source, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
             ).fillna("")
     except FileNotFoundError:
         raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None

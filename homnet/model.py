@@ -1,7 +1,10 @@
 """HomNet (KDD 2024): equations 1-11, over bags, cells, homologs and chromatids at once.
 
 Legend: B bags, K cells (the paper's m), P homologs (2), C chromatids (2), L positions (512),
-M regions, D width of a region, E width of a pair, H heads.
+M regions, D width of a region, E width of a pair, H heads, N chromosomes (B K P).
+
+Features of regions lie with the regions first (M, B, K, P, D): Eq. 4 is then one matrix product and
+the heads of Eq. 5 are views, without any copy.
 """
 
 from dataclasses import dataclass
@@ -12,11 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from homnet.bag_model import BagModel
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.bag_model import NUM_TYPES, BagModel
+from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.errors import ConfigError
 
-NUM_TYPES = len(CHROMOSOMES)
 NUM_LEVELS = len(BAND_LEVELS)
 
 
@@ -110,6 +112,7 @@ class CMSBlock(nn.Module):
         super().__init__()
         self.region_length = config.region_length
         self.num_regions = config.num_regions
+        self.stretched = config.view == "stretched"
         self.partner = config.partner
         # Left, right, and what the config lets a region see beside its own homolog.
         num_channels = 2 + config.partner + config.template
@@ -130,7 +133,7 @@ class CMSBlock(nn.Module):
     def forward(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
     ) -> torch.Tensor:
-        """Gives region features (B, K, P, M, D) of sequences (B, K, P, C, L)."""
+        """Gives region features (M, B, K, P, D) of sequences (B, K, P, C, L)."""
         num_bags, num_cells = level_BK.shape
         channels = [x_BKPCL]
         if self.partner:
@@ -142,14 +145,26 @@ class CMSBlock(nn.Module):
         missing = self.num_regions * self.region_length - x_BKPCL.shape[-1]
         regions_BKPCMX = F.pad(x_BKPCL, (0, missing)).unflatten(-1, (self.num_regions, -1))
         # Regions are cut out as bytes, where that is possible: a quarter of the memory to move.
-        patch_BKPMX = _unit(regions_BKPCMX.transpose(-3, -2).flatten(-2))
-        info_BKPMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
-            num_bags, num_cells, 1, self.num_regions, -1
+        patch_MBKPX = regions_BKPCMX.permute(4, 0, 1, 2, 3, 5).flatten(-2)
+        info_BKMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
+            num_bags, num_cells, self.num_regions, -1
         )
-        r_BKPMD = info_BKPMD + self.merge(patch_BKPMX)
-        r_BKPMD = self.local(r_BKPMD) + r_BKPMD
-        across: torch.Tensor = self.across(r_BKPMD.transpose(-1, -2)).transpose(-1, -2) + r_BKPMD
-        return across
+        info_MBKD = info_BKMD.permute(2, 0, 1, 3)
+        if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
+            # How many regions are distinct is known on the device only: no waiting for it there.
+            r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
+            r_MBKPD = self.local(r_MBKPD) + r_MBKPD
+        else:
+            kind_BK = chromosome_B[:, None] * NUM_LEVELS + level_BK
+            place_R, row_MBKP = _distinct_regions(patch_MBKPX, kind_BK)
+            cell_R = place_R // patch_MBKPX.shape[3]
+            info_RD = F.embedding(cell_R, info_MBKD.flatten(0, 2))
+            r_RD = info_RD + self.merge(_unit(patch_MBKPX.flatten(0, 3)[place_R]))
+            r_MBKPD = F.embedding(row_MBKP, self.local(r_RD) + r_RD)
+        w3, w4 = (self.across.get_parameter(f"{layer}.weight") for layer in (0, 2))
+        r_MX = r_MBKPD.flatten(1)
+        across_MX: torch.Tensor = w4 @ F.relu(w3 @ r_MX) + r_MX
+        return across_MX.view(r_MBKPD.shape)
 
 
 class Attention(nn.Module):
@@ -165,29 +180,41 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.width, config.width, bias=False)
         self.head = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
-        """Gives the partner's features aligned with each region (B, K, P, M, D)."""
-        # One product for all three; the partner is swapped in afterwards, as a view of its heads.
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        q, k, v = F.linear(r_BKPMD, weight).chunk(3, dim=-1)
-        if self.swap:
-            k, v = k.flip(2), v.flip(2)
-        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+    def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
+        """Gives the partner's features aligned with each region (M, B, K, P, D)."""
+        q, k, v = self.query(r_MBKPD), self.key(r_MBKPD), self.value(r_MBKPD)
         if self.ratio:
-            a = q @ k.transpose(-1, -2) / k.shape[-1] ** 0.5
-            total = a.sum(dim=-1, keepdim=True)
-            # Eq. 6 as printed; the sum is kept away from zero, where the ratio has a pole.
-            total = torch.where(total.abs() < 1e-2, torch.where(total < 0, -1e-2, 1e-2), total)
-            aligned = a @ v / total
+            aligned_MND = self._by_ratio(q, k, v)
         else:
+            if self.swap:
+                k, v = k.flip(3), v.flip(3)
+            # Four dimensions, not five: the fused kernels take no more.
+            q, k, v = (
+                x.flatten(1, 3).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3)
+                for x in (q, k, v)
+            )
             aligned = F.scaled_dot_product_attention(q, k, v)
-        aligned_BKPMD: torch.Tensor = self.head(aligned.transpose(-3, -2).reshape(r_BKPMD.shape))
-        return aligned_BKPMD
+            aligned_MND = aligned.permute(2, 0, 1, 3).flatten(2)
+        aligned_MBKPD: torch.Tensor = self.head(aligned_MND.reshape(r_MBKPD.shape))
+        return aligned_MBKPD
 
-    def _heads(self, x_BKPMD: torch.Tensor) -> torch.Tensor:
-        # Four dimensions, not five: the fused kernels take no more.
-        heads: torch.Tensor = x_BKPMD.flatten(0, 2).unflatten(-1, (self.num_heads, -1))
-        return heads.transpose(1, 2)
+    def _by_ratio(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        # Eq. 6 as printed is sum(a v) / sum(a) with a = q k. Both sums are linear in a, so k v and
+        # k are summed over the partner's regions first, and no matrix of all a is needed.
+        width = q.shape[-1]
+        q, k, v = (
+            x.reshape(len(x), -1, width // self.num_heads).transpose(0, 1) for x in (q, k, v)
+        )
+        kv, k_sum = k.transpose(1, 2) @ v, k.sum(dim=1, keepdim=True)
+        if self.swap:
+            kv, k_sum = (
+                x.unflatten(0, (-1, 2, self.num_heads)).flip(1).flatten(0, 2) for x in (kv, k_sum)
+            )
+        q = q / q.shape[-1] ** 0.5
+        total = (q * k_sum).sum(dim=-1, keepdim=True)
+        # The sum is kept away from zero, where the ratio has a pole.
+        total = torch.where(total.abs() < 1e-2, torch.where(total < 0, -1e-2, 1e-2), total)
+        return (q @ kv / total).transpose(0, 1).reshape(q.shape[1], -1, width)
 
 
 class Neighbours(nn.Module):
@@ -204,11 +231,11 @@ class Neighbours(nn.Module):
             nn.Conv1d(2 * width, width, 2 * reach + 1, padding=reach),
         )
 
-    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
-        """Gives what was found of the partner for each region (B, K, P, M, D)."""
-        partner_BKPMD = r_BKPMD.flip(2) if self.swap else r_BKPMD
-        both = torch.cat([r_BKPMD, partner_BKPMD], dim=-1).flatten(0, 2).transpose(-1, -2)
-        mixed: torch.Tensor = self.mix(both).transpose(-1, -2).reshape(r_BKPMD.shape)
+    def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
+        """Gives what was found of the partner for each region (M, B, K, P, D)."""
+        partner_MBKPD = r_MBKPD.flip(3) if self.swap else r_MBKPD
+        both = torch.cat([r_MBKPD, partner_MBKPD], dim=-1).flatten(1, 3).permute(1, 2, 0)
+        mixed: torch.Tensor = self.mix(both).permute(2, 0, 1).reshape(r_MBKPD.shape)
         return mixed
 
 
@@ -221,14 +248,14 @@ class Alignment(nn.Module):
         self.align = Attention(config) if config.alignment == "attention" else Neighbours(config)
         self.difference = nn.Linear(config.width, config.width)
 
-    def forward(self, r_BKPMD: torch.Tensor) -> torch.Tensor:
-        """Gives the difference features (B, K, P, M, D) of both homologs."""
+    def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
+        """Gives the difference features (M, B, K, P, D) of both homologs."""
         if self.norm is None:
-            plain: torch.Tensor = self.difference(r_BKPMD + self.align(r_BKPMD))
+            plain: torch.Tensor = self.difference(r_MBKPD + self.align(r_MBKPD))
             return plain
-        normed_BKPMD = self.norm(r_BKPMD)
-        difference = self.difference(normed_BKPMD + self.align(normed_BKPMD))
-        residual: torch.Tensor = F.gelu(difference) + r_BKPMD
+        normed_MBKPD = self.norm(r_MBKPD)
+        difference = self.difference(normed_MBKPD + self.align(normed_MBKPD))
+        residual: torch.Tensor = F.gelu(difference) + r_MBKPD
         return residual
 
 
@@ -252,23 +279,30 @@ class HomBlock(nn.Module):
         )
 
     def forward(
-        self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None = None
+        self,
+        r_MBKPD: torch.Tensor,
+        log_length_BKP: torch.Tensor | None = None,
+        *,
+        num_aligned: int = 0,
     ) -> torch.Tensor:
-        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs."""
-        for alignment in self.alignments:
-            r_BKPMD = alignment(r_BKPMD)
+        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
+
+        The first ``num_aligned`` alignments have been done already.
+        """
+        for alignment in self.alignments[num_aligned:]:
+            r_MBKPD = alignment(r_MBKPD)
         if self.single:
-            r_BKPMD = r_BKPMD.flatten(1, 2).unsqueeze(2)
+            r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
             if log_length_BKP is not None:
                 log_length_BKP = log_length_BKP.flatten(1).unsqueeze(2)
-        pair_BKE = self._pair(r_BKPMD, log_length_BKP)
+        pair_BKE = self._pair(r_MBKPD, log_length_BKP)
         if self.symmetric:
             swapped = None if log_length_BKP is None else log_length_BKP.flip(2)
-            pair_BKE = (pair_BKE + self._pair(r_BKPMD.flip(2), swapped)) / 2
+            pair_BKE = (pair_BKE + self._pair(r_MBKPD.flip(3), swapped)) / 2
         return pair_BKE
 
-    def _pair(self, r_BKPMD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
-        pair_BKE: torch.Tensor = self.pair(r_BKPMD.flatten(2))
+    def _pair(self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
+        pair_BKE: torch.Tensor = self.pair(r_MBKPD.permute(1, 2, 3, 0, 4).flatten(2))
         if self.length is not None and log_length_BKP is not None:
             evidence = log_length_BKP
             if not self.single:
@@ -294,9 +328,22 @@ class BagBlock(nn.Module):
 
     def forward(self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
         """Gives logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
-        weight_BK = torch.sigmoid(self.weight(pair_BKE)).squeeze(-1) * mask_BK
+        weight_BK = self.weights(pair_BKE) * mask_BK
         logit: torch.Tensor = self.bag((weight_BK[:, None] @ pair_BKE).squeeze(1)).squeeze(-1)
         return logit
+
+    def weights(self, pair_BKE: torch.Tensor) -> torch.Tensor:
+        """The weight of each pair (B, K), 0..1 (Eq. 9)."""
+        return torch.sigmoid(self.weight(pair_BKE)).squeeze(-1)
+
+    def evidence(self, pair_BKE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (B, K) of pairs, and what each adds to the logit of its bag (B, K).
+
+        Eq. 10 is linear in the weighted sum of the pairs, so a bag's logit is the sum of what its
+        pairs add, and the bias.
+        """
+        weight_BK = self.weights(pair_BKE)
+        return weight_BK, weight_BK * (pair_BKE @ self.bag.weight[0])
 
 
 class HomNet(BagModel):
@@ -327,13 +374,28 @@ class HomNet(BagModel):
         Returns:
             Logits (B): positive is abnormal.
         """
-        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
-        r_BKPMD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        pair_BKE = self.hom(r_BKPMD, log_length_BKP)
+        pair_BKE = self.head(*self.trunk(x_BKPCL, chromosome_B, level_BK))
         if self.hom.single:
             mask_BK = mask_BK.repeat_interleave(2, dim=1)
         logit: torch.Tensor = self.bag(pair_BKE, mask_BK)
         return logit
+
+    def trunk(
+        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What fine-tuning freezes: CMSBlock and the first alignment.
+
+        Returns:
+            Aligned regions (M, B, K, P, D), and the log lengths (B, K, P) that the view keeps.
+        """
+        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
+        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
+        return self.hom.alignments[0](r_MBKPD), log_length_BKP
+
+    def head(self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
+        """The rest of HomBlock on what :meth:`trunk` gave: H' (B, K, E), or (B, 2K, E)."""
+        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
+        return pair_BKE
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         config, log_length_BKP = self.config, None
@@ -344,24 +406,17 @@ class HomNet(BagModel):
             x_BKPCL = x_BKPCL.float() / 255
         return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
 
-    @torch.no_grad()
-    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        """Takes the mean profile of each chromosome type from normal pairs, if the form has one.
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
+        """The mean profile of each pair as this form sees it, if the form has templates."""
+        if self.cms.template_TL is None:
+            return None
+        profile_NL: torch.Tensor = self._view(pair_NPCL[:, None])[0].mean(dim=(1, 2, 3))
+        return profile_NL
 
-        Args:
-            pair_NPCL: darkness of structurally normal pairs, uint8.
-            chromosome_N: their types, 0..23. A type without pairs keeps a flat profile.
-        """
-        template_TL = self.cms.template_TL
-        if template_TL is None:
-            return
-        template_TL.zero_()
-        # In parts: the float copy of a paper-sized bank would not fit beside it.
-        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
-            profile_NL = self._view(part[:, None])[0].mean(dim=(1, 2, 3))
-            template_TL.index_add_(0, types, profile_NL)
-        count_T = torch.bincount(chromosome_N, minlength=NUM_TYPES).clamp(min=1)
-        template_TL /= count_T[:, None]
+    def set_template(self, mean_TL: torch.Tensor) -> None:
+        """Takes the mean profile of each type: what it should look like."""
+        if self.cms.template_TL is not None:
+            self.cms.template_TL.copy_(mean_TL)
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""
@@ -442,6 +497,40 @@ def flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
         with FlopCounterMode(display=False) as counter:
             model(*bag)
     return int(counter.get_total_flops())
+
+
+def _distinct_regions(
+    patch_MBKPX: torch.Tensor, kind_BK: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Finds the regions whose features before Eq. 4 can differ.
+
+    Most sequences end long before 512, and after the end they are zero: there the features follow
+    from the type, the band level and the number of the region alone.
+
+    Args:
+        patch_MBKPX: content of the regions.
+        kind_BK: number of the type and level, below 24 * 4.
+
+    Returns:
+        R places, as flat indices into (M, B, K, P), one of each distinct region; and for every
+        place (M, B, K, P) which of the R it equals.
+    """
+    device = patch_MBKPX.device
+    filled_MBKP = (patch_MBKPX != 0).any(dim=-1)
+    place_MBKP = torch.arange(filled_MBKP.numel(), device=device).view(filled_MBKP.shape)
+    # Numbers with gaps: the empty regions by region and kind, then each filled one by itself.
+    num_kinds = NUM_TYPES * NUM_LEVELS
+    num_empty = len(patch_MBKPX) * num_kinds
+    first_M = torch.arange(0, num_empty, num_kinds, device=device)
+    empty_MBK1 = (first_M[:, None, None] + kind_BK)[..., None]
+    number_MBKP = torch.where(filled_MBKP, num_empty + place_MBKP, empty_MBK1)
+    used = torch.zeros(num_empty + place_MBKP.numel(), dtype=torch.bool, device=device)
+    used[number_MBKP] = True
+    row_MBKP = (used.cumsum(0) - 1)[number_MBKP]
+    # Which of several equal places is taken makes no difference.
+    place_R = torch.empty(int(used.sum()), dtype=torch.long, device=device)
+    place_R[row_MBKP] = place_MBKP
+    return place_R, row_MBKP
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 
 from homnet.bag_model import BagModel, Form
 from homnet.checkpoint import Calibration, Checkpoint
-from homnet.epochs import Batch, DeviceBank, Epoch
+from homnet.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.metrics import threshold_for_f1
 from homnet.model import HomNetConfig
 
@@ -61,7 +61,11 @@ class Predictor:
         self, bank: DeviceBank, epoch: Epoch, batch_size: int = 512
     ) -> NDArray[np.float64]:
         """Uncalibrated logits of all bags of an epoch."""
-        return np.concatenate([self.logits(b) for b in bank.load(epoch).batches(batch_size)])
+        return self.loaded_logits(bank.load(epoch), batch_size)
+
+    def loaded_logits(self, bags: LoadedEpoch, batch_size: int = 512) -> NDArray[np.float64]:
+        """Uncalibrated logits of bags that are on the device."""
+        return np.concatenate([self.logits(batch) for batch in bags.batches(batch_size)])
 
     def probabilities(self, logit_B: NDArray[np.float64], hospital: str) -> NDArray[np.float64]:
         """Calibrated probabilities of abnormality for one hospital."""

@@ -3,6 +3,7 @@
 A directory, local or at any URI that pyarrow knows (``s3://``, ``gs://``, ``hdfs://``)::
 
     models/<version>/...        checkpoints, under the digest of their content
+    golden/<version>.arrow      bags with the logits that a model must give them, if it has some
     events/<number>-<id>.json   what was decided, one small file per decision, never changed
 
 Nothing is ever overwritten, so two processes that decide at the same time cannot damage anything:
@@ -117,6 +118,16 @@ class Registry:
         """
         return _replay(self.events(), hospital)
 
+    def lines(self) -> dict[str, tuple[str, ...]]:
+        """By hospital, the models that may answer: the promoted one last, before it its ancestors.
+
+        Raises:
+            RegistryError: as :meth:`entries`.
+        """
+        return {
+            hospital: tuple(line) for hospital, line in _state(self.events()).line.items() if line
+        }
+
     def promoted(self, hospital: str) -> Entry | None:
         """The model that answers for a hospital; None where nobody promoted one.
 
@@ -192,6 +203,35 @@ class Registry:
                     (Path(directory) / name).write_bytes(self._read(path))
             return Checkpoint.load(directory)
 
+    def keep_golden(self, version: str, golden: pa.Table) -> None:
+        """Stores the golden bags of a model (see :mod:`homnet.golden`).
+
+        Raises:
+            RegistryError: the place cannot be written.
+        """
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, golden.schema) as writer:
+            writer.write_table(golden)
+        self._write(f"{self._base}/golden/{version}.arrow", sink.getvalue().to_pybytes())
+
+    def golden(self, version: str) -> pa.Table | None:
+        """The golden bags of a model; None where nobody stored any.
+
+        Raises:
+            RegistryError: they cannot be read.
+        """
+        path = f"{self._base}/golden/{version}.arrow"
+        if not self._is_file(path):
+            return None
+        try:
+            with pa.ipc.open_file(self._read(path)) as reader:
+                return reader.read_all()
+        except pa.ArrowInvalid as error:
+            raise RegistryError(
+                f"{self.root}: the golden bags of {version[:12]} are damaged ({error}); store them "
+                "again"
+            ) from None
+
     def events(self) -> list[Event]:
         """All decisions, in the order in which they count.
 
@@ -266,36 +306,50 @@ class Registry:
             ) from None
 
 
-def _replay(events: Iterable[Event], hospital: str | None) -> list[Entry]:
+@dataclass(frozen=True)
+class _State:
+    """What decisions come to."""
+
+    published: dict[tuple[str, str], str]
+    """When, by hospital and version, in the order of publication."""
+    retired: set[tuple[str, str]]
+    """Hospitals and versions."""
+    line: dict[str, list[str]]
+    """By hospital, the models that answered, the present one last."""
+
+
+def _state(events: Iterable[Event]) -> _State:
     """What decisions come to. Those that contradict the state before them count for nothing."""
-    published: dict[tuple[str, str], str] = {}
-    retired: set[tuple[str, str]] = set()
-    # By hospital, the models that answered, the present one last.
-    line: dict[str, list[str]] = {}
+    state = _State({}, set(), {})
     for event in events:
         key = (event.hospital, event.version)
-        answering = line.setdefault(event.hospital, [])
+        answering = state.line.setdefault(event.hospital, [])
         if event.action == "publish":
-            published.setdefault(key, event.time)
-        elif event.action == "promote" and key in published and key not in retired:
+            state.published.setdefault(key, event.time)
+        elif event.action == "promote" and key in state.published and key not in state.retired:
             if answering[-1:] != [event.version]:
                 answering.append(event.version)
         elif event.action == "roll_back" and answering[-1:] == [event.version]:
             answering.pop()
         elif event.action == "retire" and answering[-1:] != [event.version]:
-            retired.add(key)
-            line[event.hospital] = [v for v in answering if v != event.version]
+            state.retired.add(key)
+            state.line[event.hospital] = [v for v in answering if v != event.version]
+    return state
+
+
+def _replay(events: Iterable[Event], hospital: str | None) -> list[Entry]:
+    state = _state(events)
     return [
         Entry(
             hospital=of,
             version=version,
             status="retired"
-            if (of, version) in retired
+            if (of, version) in state.retired
             else "promoted"
-            if line[of][-1:] == [version]
+            if state.line[of][-1:] == [version]
             else "candidate",
             published=time,
         )
-        for (of, version), time in published.items()
+        for (of, version), time in state.published.items()
         if hospital in (None, of)
     ]

@@ -34,8 +34,17 @@ class TrainingConfig:
     """Decoupled weight decay on matrices (0 is Adam, as in the paper; above it is AdamW)."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products while training; weights, sums and validation stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of matrix products while training; weights, sums and validation stay float32.
+    ``auto`` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    compile: bool = False
+    """Whether the model is compiled (``torch.compile``): worth its minute on GPUs and long runs."""
+    checkpoint_steps: int = 0
+    """Steps between checkpoints inside an epoch; 0 keeps one after each epoch only."""
+    window_pairs: int = 1_000_000
+    """Most pairs from which the bags of one stretch of an epoch are drawn (2 GB of darkness). More
+    pairs than that pass by in windows of whole patients, so that they need not be in memory
+    together; the same windows on any number of workers."""
     averaging: float = 0.0
     """Decay of an exponential moving average of the weights, which is then what is validated and
     kept; 0 keeps the weights themselves."""
@@ -60,8 +69,23 @@ class TrainingConfig:
             raise ConfigError(
                 "bags over people mix patients; the cohort's labels need over='patient'"
             )
+        if self.checkpoint_steps < 0 or self.window_pairs < 1:
+            raise ConfigError(
+                "checkpoint_steps must be 0 or more and window_pairs above zero, got "
+                f"{self.checkpoint_steps} and {self.window_pairs}"
+            )
         if not 0 <= self.averaging < 1:
             raise ConfigError(f"averaging must be in [0, 1), got {self.averaging}")
+
+
+def precision_on(
+    device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
+) -> Literal["float32", "bfloat16"]:
+    """The precision of a training on a device."""
+    if wanted != "auto":
+        return wanted
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:

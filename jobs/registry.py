@@ -13,7 +13,12 @@ from typing import Literal
 import tyro
 
 from homnet.checkpoint import Checkpoint
+from homnet.cohort import Cohort
 from homnet.errors import ConfigError
+from homnet.golden import golden_bags
+from homnet.joint import JointModel
+from homnet.pairs import MEASURED
+from homnet.predictor import Predictor
 from homnet.registry import Registry
 from homnet_platform.job import run_job
 
@@ -32,6 +37,9 @@ class RegistryConfig:
     """Model to promote or retire: its version, or as many leading letters as are unique."""
     checkpoint: str = ""
     """Checkpoint to publish."""
+    golden: str = ""
+    """Cohort whose first patient's pairs are kept with a published model, for endpoints to check it
+    before it answers. They are kept as they are: prefer a simulated cohort."""
 
     def __post_init__(self) -> None:
         needed = {"publish": "checkpoint", "promote": "version", "retire": "version"}
@@ -46,7 +54,7 @@ def main(config: RegistryConfig) -> None:
     registry = Registry(config.registry)
     match config.action:
         case "publish":
-            registry.publish(Checkpoint.load(config.checkpoint), config.hospital)
+            _publish(registry, config)
         case "promote":
             registry.promote(config.hospital, config.version)
         case "roll-back":
@@ -58,6 +66,17 @@ def main(config: RegistryConfig) -> None:
     for entry in registry.entries(config.hospital or None):
         line = f"{entry.hospital}  {entry.version[:12]}  {entry.status:9}  {entry.published}"
         print(line)
+
+
+def _publish(registry: Registry, config: RegistryConfig) -> None:
+    checkpoint = Checkpoint.load(config.checkpoint)
+    golden = None
+    if config.golden:
+        model = JointModel(Predictor(checkpoint.build(), {}, version=checkpoint.version))
+        golden = golden_bags(model, Cohort.open(config.golden).read(columns=MEASURED.names))
+    version = registry.publish(checkpoint, config.hospital)
+    if golden is not None:
+        registry.keep_golden(version, golden)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from homnet_platform.job import run_job
 from homnet_platform.paper_table import TableConfig, ablation_of, plan_of
 from homnet_platform.reproduction import HOMNET, refuse_failed, reproduce
 from homnet_platform.running_time import time_methods
-from homnet_platform.trials import Method
+from homnet_platform.method_trials import Method
 
 
 def methods_of(config: TableConfig) -> dict[str, Method]:

@@ -12,7 +12,13 @@ from typing import Any
 
 from homnet.errors import DataError
 from homnet.realism.tables import realism_summary
-from homnet.report import ablation_markdown, tables_markdown
+from homnet.report import (
+    ablation_markdown,
+    drill_markdown,
+    sweep_markdown,
+    tables_markdown,
+    throughput_markdown,
+)
 from homnet.results import read_result
 from homnet_platform.job import run_job
 
@@ -53,6 +59,12 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return tables_markdown(figures["evaluation"])
     if "ablation" in figures:
         return ablation_markdown(figures["ablation"])
+    if "drill" in figures:
+        return drill_markdown(figures["drill"])
+    if "sweep" in figures:
+        return sweep_markdown(figures["sweep"])
+    if "throughput" in figures:
+        return throughput_markdown(figures["throughput"])
     if "benchmark" in figures:
         return _benchmark_table(figures["benchmark"])
     if "bytes_on_disk" in figures:

@@ -13,7 +13,8 @@ import torch
 from dtaidistance import dtw
 from torch.nn import functional as F
 
-from homnet.model import NUM_TYPES, standardise, stretch
+from homnet.bag_model import NUM_TYPES
+from homnet.model import standardise, stretch
 
 NUM_PAPER: Final = 11
 """Features of :func:`paper_features`."""

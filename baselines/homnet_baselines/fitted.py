@@ -20,7 +20,7 @@ from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.epochs import DeviceBank
 from homnet.errors import DivergedError
-from homnet.learning import METRIC, Stage, calibrated, train
+from homnet.learning import METRIC, Stage, calibrations, train
 from homnet.predictor import Predictor
 
 
@@ -78,19 +78,23 @@ def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> 
         values = [line[METRIC] for line in best.metrics["history"]]
         spent = {"seconds": at[-1], "seconds_to_best": at[int(np.argmax(values))]}
         return dataclasses.replace(best, metrics={**best.metrics, **spent})
-    train_bank, validation_bank = stage.banks(bank)
-    epoch = stage.validation_epoch(validation_bank)
+    train_bank, validation_bank = stage.parts(bank)
+    epochs = stage.validation_epochs(validation_bank.index)
     if stage.parent is not None:
         parent = Checkpoint.load(stage.parent, type(stage.model))
         model.load_state_dict(dict(parent.weights))
     model.fit(stage, train_bank)
     predictor = Predictor(model, {}, version="")
-    logit_B = predictor.epoch_logits(DeviceBank(validation_bank, "cpu"), epoch)
+    on_device = DeviceBank(validation_bank, "cpu")
+    logit_B = np.concatenate([predictor.epoch_logits(on_device, epoch) for epoch in epochs])
+    label_B = np.concatenate([epoch.label_B for epoch in epochs])
+    hospital_N = validation_bank.frame["hospital"].to_numpy()
+    hospital_B = np.concatenate([hospital_N[epoch.bags.row_BK[:, 0]] for epoch in epochs])
     if not np.isfinite(logit_B).all():
         raise DivergedError(f"{stage.name}: scores of validation bags are not all finite")
     seconds = time.perf_counter() - started
-    line = {"epoch": 0, METRIC: float(roc_auc_score(epoch.label_B, logit_B))}
-    fitted = Checkpoint(
+    line = {"epoch": 0, METRIC: float(roc_auc_score(label_B, logit_B))}
+    return Checkpoint(
         config=stage.model,
         weights={name: value.clone() for name, value in model.state_dict().items()},
         metrics={
@@ -100,5 +104,5 @@ def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> 
             "seconds_to_best": seconds,
         },
         provenance=stage.provenance,
+        calibration=calibrations(logit_B, label_B, hospital_B),
     )
-    return calibrated(fitted, stage, bank)

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from homnet.bag_model import BagModel
+from homnet.bag_model import NUM_TYPES, BagModel
 from homnet.chromosomes import SEQUENCE_LENGTH
 from homnet.errors import ConfigError
-from homnet.model import NUM_LEVELS, NUM_TYPES, standardise, stretch
+from homnet.model import NUM_LEVELS, standardise, stretch
 from homnet_baselines.backbones import BACKBONES, Backbone
 from homnet_baselines.pooling import mean_over_pairs
 
@@ -117,16 +117,13 @@ class _Seen(BagModel):
             return info_MCS
         return torch.cat([info_MCS, self.template_TS[chromosome_M][:, None]], dim=1)
 
-    @torch.no_grad()
-    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        """Takes the mean profile of each type, in the stretched view."""
-        if not self.stretched:
-            return
-        self.template_TS.zero_()
-        # In parts: the float copy of a paper-sized bank would not fit beside it.
-        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
-            self.template_TS.index_add_(0, types, self.sequences(part)[0].mean(dim=(1, 2)))
-        self.template_TS /= torch.bincount(chromosome_N, minlength=NUM_TYPES).clamp(min=1)[:, None]
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
+        """The mean profile of each pair, in the stretched view."""
+        return self.sequences(pair_NPCL)[0].mean(dim=(1, 2)) if self.stretched else None
+
+    def set_template(self, mean_TL: torch.Tensor) -> None:
+        """Takes the mean profile of each type."""
+        self.template_TS.copy_(mean_TL)
 
     def forward(
         self,

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from sklearn.svm import OneClassSVM
 
+from homnet.bag_model import NUM_TYPES
 from homnet.bags import PairBank
 from homnet.chromosomes import SEQUENCE_LENGTH
 from homnet.errors import ConfigError
 from homnet.learning import Stage
-from homnet.model import NUM_TYPES
 from homnet.seeding import generator
 from homnet_baselines.features import NUM_PROFILE, profile_features, type_scaling
 from homnet_baselines.fitted import FittedModel

@@ -45,12 +45,12 @@ class LoopedHomNet(nn.Module):
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
         """Scores bags as :class:`homnet.model.HomNet` does."""
-        cms, hom, bag = self.model.cms, self.model.hom, self.model.bag
+        hom, bag = self.model.hom, self.model.bag
         total_BE = torch.zeros(len(x_BKPCL), hom.pair.out_features, device=x_BKPCL.device)
         for cell in range(x_BKPCL.shape[1]):
             of_cell = slice(cell, cell + 1)
             r_BMD = [
-                cms(x_BKPCL[:, of_cell, p : p + 1], chromosome_B, level_BK[:, of_cell])[:, 0, 0]
+                self._regions(x_BKPCL[:, cell, p], chromosome_B, level_BK[:, cell])
                 for p in range(2)
             ]
             for alignment in cast(Iterable[Alignment], hom.alignments):
@@ -66,6 +66,21 @@ class LoopedHomNet(nn.Module):
             total_BE = total_BE + weight_B1 * pair_BE
         logit: torch.Tensor = bag.bag(total_BE).squeeze(-1)
         return logit
+
+    def _regions(
+        self, x_BCL: torch.Tensor, chromosome_B: torch.Tensor, level_B: torch.Tensor
+    ) -> torch.Tensor:
+        cms = self.model.cms
+        missing = cms.num_regions * cms.region_length - x_BCL.shape[-1]
+        regions_BCMX = F.pad(x_BCL, (0, missing)).unflatten(-1, (cms.num_regions, -1))
+        patch_BMX = regions_BCMX.transpose(1, 2).flatten(2).float() / 255
+        info_BMD = (cms.info_type(chromosome_B) + cms.info_level(level_B)).unflatten(
+            1, (cms.num_regions, -1)
+        )
+        r_BMD = info_BMD + cms.merge(patch_BMX)
+        r_BMD = cms.local(r_BMD) + r_BMD
+        across_BMD: torch.Tensor = cms.across(r_BMD.transpose(1, 2)).transpose(1, 2) + r_BMD
+        return across_BMD
 
     @staticmethod
     def _aligned(align: Attention, own_BMD: torch.Tensor, other_BMD: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,13 @@ from homnet.report.comparison import (
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.summary import draw_examples, summarise_cohort
-from homnet.report.tables import ablation_markdown, tables_markdown
+from homnet.report.tables import (
+    ablation_markdown,
+    drill_markdown,
+    sweep_markdown,
+    tables_markdown,
+    throughput_markdown,
+)
 
 __all__ = [
     "Example",
@@ -19,8 +25,11 @@ __all__ = [
     "comparison_markdown",
     "draw_comparison",
     "draw_examples",
+    "drill_markdown",
     "running_time_markdown",
     "summarise_cohort",
+    "sweep_markdown",
     "tables_markdown",
+    "throughput_markdown",
     "write_report",
 ]

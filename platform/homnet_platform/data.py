@@ -1,22 +1,25 @@
 """Cohorts through Ray Data: files are read and checked in parallel, whole files at a time."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import DataIterator, Dataset
+from ray.data import Dataset
 
-from homnet.bags import PairBank
+from homnet.bags import PairBank, PairIndex, index_table
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
 from homnet.split import SplitConfig, split_patients
 
 
-def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
+def pairs_dataset(
+    cohort: Cohort, patients: Iterable[str] | None = None, *, index_only: bool = False
+) -> Dataset:
     """The rows of a cohort, one block per file.
 
     Files are read by our own strict reader rather than ``read_parquet``: it names file, row and
@@ -25,6 +28,7 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
     Args:
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
+        index_only: gives what :func:`homnet.bags.index_table` makes of the rows.
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())
@@ -36,8 +40,16 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
     dataset = ray.data.from_items(
         [{"file": number} for number in numbers], override_num_blocks=len(numbers)
     )
-    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
-    return dataset.map_batches(read, batch_size=1, batch_format="pyarrow")
+    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted, index_only=index_only)
+    # Reading asks for no CPU of its own: Train's workers may hold all of them, and would then wait
+    # for a reader that waits for them (ray-project/ray#44687).
+    return dataset.map_batches(
+        read,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0,
+        concurrency=min(len(numbers), max(2, int(ray.cluster_resources().get("CPU", 0)))),
+    )
 
 
 @dataclass(frozen=True)
@@ -114,19 +126,62 @@ def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
+def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index_only: bool) -> Any:
     table = cohort.read(cohort.files[batch["file"][0].as_py()])
-    if patients is None:
-        return table
-    return table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
+    if patients is not None:
+        table = table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
+    return index_table(table) if index_only else table
 
 
-def collect_bank(source: Dataset | DataIterator) -> PairBank:
-    """Takes all rows of a dataset, or of a Train worker's shard of it, into one bank.
+def collect_bank(source: Dataset) -> PairBank:
+    """Takes all rows of a dataset into one bank.
 
     Raises:
         DataError: no pair with both homologs is there.
     """
+    return PairBank.from_table(_all_rows(source))
+
+
+def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
+    """Reads the index of some patients: files are read where they are, only their lines travel.
+
+    Raises:
+        CohortError: a file is damaged.
+        DataError: no pair with both homologs is there.
+    """
+    return PairIndex.from_table(_all_rows(pairs_dataset(cohort, patients, index_only=True)))
+
+
+class CohortSource:
+    """The pairs of a cohort on disk, read group by group; the next is read while one is used."""
+
+    def __init__(self, cohort: Cohort, index: PairIndex) -> None:
+        """Takes the cohort and the index of the patients that will be asked for."""
+        self._cohort, self._index = cohort, index
+
+    @property
+    def index(self) -> PairIndex:
+        """All pairs there are."""
+        return self._index
+
+    def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
+        """The pairs of each group of patients, one group after the other.
+
+        Raises:
+            CohortError: a file is damaged.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="read pairs") as reader:
+            reading: list[Future[PairBank]] = []
+            for number in range(len(groups)):
+                for group in groups[number + len(reading) : number + 2]:
+                    reading.append(reader.submit(self._bank, group))
+                yield reading.pop(0).result()
+
+    def _bank(self, group: frozenset[str]) -> PairBank:
+        return collect_bank(pairs_dataset(self._cohort, group))
+
+
+def _all_rows(source: Dataset) -> pa.Table:
     # Whole blocks, whatever their size: the rows are put together anyway.
     batches: Iterable[Any] = source.iter_batches(batch_size=cast(int, None), batch_format="pyarrow")
-    return PairBank.from_table(pa.concat_tables(batches))
+    return pa.concat_tables(batches)

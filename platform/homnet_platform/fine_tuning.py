@@ -1,25 +1,37 @@
-"""Fine-tuning: one model per hospital, from one pre-trained checkpoint (paper, section 4.1)."""
+"""Fine-tuning: one model per hospital, from one pre-trained checkpoint (paper, section 4.1).
+
+Hospitals are few hundred bags each, so every hospital is one Ray task on one worker, side by side
+with the others; with several workers they are trained by Ray Train, one after the other.
+"""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from homnet.bags import BagConfig
+import ray
+import torch
+
+from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.learning import Stage
+from homnet.errors import ConfigError
+from homnet.learning import Stage, train
 from homnet.registry import Registry
 from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
-from homnet_platform.data import hospitals_with_abnormal_pairs
+from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
 from homnet_platform.pretraining import (
     claim_of,
     claim_output,
     provenance,
     publish,
 )
-from homnet_platform.runtime import local_or_cluster
+from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.tracking import Tracker, TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
 
 
@@ -42,14 +54,24 @@ class FineTuneConfig:
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Patients for test (paper: train to test 1:4) and, out of the training part, for early
     stopping and thresholds."""
-    scaling: ScalingOptions = ScalingOptions()
-    """Workers."""
+    scaling: ScalingOptions = ScalingOptions(num_workers=1)
+    """Workers of each hospital; with one, hospitals are trained side by side."""
+    hospitals_per_gpu: int = 1
+    """Hospitals that share a GPU, where ``scaling.use_gpu`` gives them one."""
+    tracking: TrackingOptions = TrackingOptions()
+    """Where metrics go while it trains."""
     registry: str = ""
     """Registry that gets every model as a candidate of its hospital, if one is named."""
+
+    def __post_init__(self) -> None:
+        if self.hospitals_per_gpu < 1:
+            raise ConfigError(f"hospitals_per_gpu must be at least 1, got {self.hospitals_per_gpu}")
 
 
 def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     """Trains one model per hospital; gives the checkpoints by hospital.
+
+    The same command continues a job that was interrupted.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -57,37 +79,109 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     cohort = Cohort.open(config.cohort)
     parent = Checkpoint.load(config.checkpoint)
     hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
-    published = {}
-    with local_or_cluster():
-        for hospital in hospitals:
-            output = Path(config.output) / hospital
-            own = cohort.of_hospitals([hospital])
-            split = split_patients(own.patients, config.split)
-            settings = dataclasses.replace(config, hospitals=(hospital,))
-            content = {"cohort": own.fingerprint, "parent": parent.version}
-            done = output / "checkpoint"
-            if done.exists() and read_json(output / "config.json") == claim_of(settings, **content):
-                print(f"{hospital}: finished before, {done}")
-                published[hospital] = done
-                _register(config, hospital, Checkpoint.load(done))
-                continue
-            claim_output(output, settings, **content)
-            stage = Stage(
-                name=f"fine-tuning {hospital}",
-                model=parent.config,
-                training=config.training,
-                train_patients=split[TRAIN],
-                validation_patients=split[VALIDATION],
-                parent=str(Path(config.checkpoint).resolve()),
-                provenance=provenance(own.fingerprint, [hospital], config, split, parent),
-            )
-            checkpoint = run_stage(own, stage, storage=output / "ray", scaling=config.scaling)
-            published[hospital] = publish(checkpoint, output)
-            _register(config, hospital, checkpoint)
+    stages = {}
+    for hospital in hospitals:
+        output = Path(config.output) / hospital
+        own = cohort.of_hospitals([hospital])
+        settings = dataclasses.replace(config, hospitals=(hospital,))
+        content = {"cohort": own.fingerprint, "parent": parent.version}
+        done = output / "checkpoint"
+        if done.exists() and read_json(output / "config.json") == claim_of(settings, **content):
+            print(f"{hospital}: finished before, {done}")
+            continue
+        claim_output(output, settings, **content)
+        split = split_patients(own.patients, config.split)
+        stages[hospital] = Stage(
+            name=f"fine-tuning {hospital}",
+            model=parent.config,
+            training=config.training,
+            train_patients=split[TRAIN],
+            validation_patients=split[VALIDATION],
+            parent=str(Path(config.checkpoint).resolve()),
+            provenance=provenance(own.fingerprint, [hospital], config, split, parent),
+        )
+    if stages:
+        with local_or_cluster():
+            if config.scaling.num_workers == 1:
+                _side_by_side(cohort, stages, config)
+            else:
+                _one_by_one(cohort, stages, config)
+    published = {hospital: Path(config.output) / hospital / "checkpoint" for hospital in hospitals}
+    for hospital, path in published.items():
+        _register(config, hospital, path)
     return published
 
 
-def _register(config: FineTuneConfig, hospital: str, checkpoint: Checkpoint) -> None:
+def _one_by_one(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
+    for hospital, stage in stages.items():
+        output = Path(config.output) / hospital
+        trained = run_stage(
+            cohort.of_hospitals([hospital]),
+            stage,
+            storage=output / "ray",
+            scaling=config.scaling,
+            tracking=config.tracking,
+        )
+        publish(trained.checkpoint, output)
+
+
+def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
+    """Every hospital as a task; what is finished is kept when another fails."""
+    scaling = config.scaling
+    gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
+    require_workers(1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus)
+    people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
+    bank = collect_bank(pairs_dataset(cohort.of_hospitals(stages), people))
+    # What cannot be validated fails here, before the first hospital is trained.
+    for stage in stages.values():
+        stage.validation_epochs(stage.parts(bank.index)[1])
+    task = ray.remote(
+        num_cpus=scaling.cpus_per_worker, num_gpus=gpus, max_retries=scaling.max_failures
+    )(_train_hospital)
+    shared = ray.put(bank)
+    num_epochs = len(stages) * config.training.max_epochs
+    with progress_bar("fine-tuning", num_epochs, " epochs") as progress:
+        waiting = {
+            task.remote(stage, shared, config, hospital, progress): hospital
+            for hospital, stage in stages.items()
+        }
+        failed = None
+        while waiting:
+            (done,), _ = ray.wait(list(waiting), num_returns=1)
+            hospital = waiting.pop(done)
+            try:
+                publish(ray.get(done), Path(config.output) / hospital)
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+
+def _train_hospital(
+    stage: Stage, bank: PairBank, config: FineTuneConfig, hospital: str, progress: Progress
+) -> Checkpoint:
+    torch.set_num_threads(max(1, math.floor(config.scaling.cpus_per_worker)))
+    output = Path(config.output) / hospital
+    kept = output / "last"
+    first = len(Checkpoint.load(kept).metrics["history"]) if kept.is_dir() else 0
+    tracker = Tracker(
+        config.tracking, output, stage.name, settings=stage.training, first_epoch=first
+    )
+
+    def report(line: dict[str, float]) -> None:
+        tracker.log(line)
+        progress.advance(1, **{hospital: line["validation_auc"]})
+
+    device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
+    progress.advance(first)
+    checkpoint = train(stage, bank, device=device, kept=kept, report=report)
+    # Early stopping leaves epochs undone that the bar counts.
+    progress.advance(stage.training.max_epochs - len(checkpoint.metrics["history"]))
+    tracker.close()
+    return checkpoint
+
+
+def _register(config: FineTuneConfig, hospital: str, path: Path) -> None:
     if config.registry:
-        version = Registry(config.registry).publish(checkpoint, hospital)
+        version = Registry(config.registry).publish(Checkpoint.load(path), hospital)
         print(f"{hospital}: candidate {version[:12]} in {config.registry}")

@@ -28,24 +28,23 @@ from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CohortError, ConfigError, DataError
 from homnet.extraction import Extraction, ExtractionConfig, extract, read_grey
 from homnet.manifest import read_manifest
-from homnet.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, pair_table
+from homnet.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.pairs import SCHEMA, SINGLE_HOMOLOG, pair_table
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
 """A second of work: enough to hide the cost of a task, little enough for a steady bar."""
 _PERSON: Final = ["hospital", "patient_id"]
-_CHROMOSOME: Final = [*_PERSON, "cell_id", "chromosome"]
 _REPORTED: Final = [
     "row",
     "path",
-    *_CHROMOSOME,
+    *CHROMOSOME_KEY,
     "homolog",
     "reason",
     "flags",
     "straightness",
     "width_variation",
 ]
-_SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    manifest = manifest.sort_values([*_CHROMOSOME, "homolog"], ignore_index=True)
+    manifest = manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
     outcome = _Outcome()
     settings = dataclasses.asdict(config)
     del settings["pseudonym_key"], settings["output"]
@@ -185,7 +184,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
     """Adds what was read from each image to rows of the manifest."""
     measured = [
-        _measure(folder / path, config) if homolog < 2 else _nothing(_SURPLUS)
+        _measure(folder / path, config) if homolog < 2 else _nothing(SURPLUS)
         for path, homolog in zip(
             table["path"].to_pylist(), table["homolog"].to_pylist(), strict=True
         )
@@ -236,14 +235,8 @@ class _Outcome:
         if usable.empty:
             return SCHEMA.empty_table()
 
-        by_chromosome = usable.groupby(_CHROMOSOME, sort=False)
-        number, slot = by_chromosome.ngroup(), by_chromosome.cumcount()
-        num_pairs = int(number.max()) + 1
-        pair_NPCL = np.zeros((num_pairs, *PAIR_SHAPE), np.uint8)
-        pair_NPCL[number, slot] = np.frombuffer(b"".join(usable["sequence"]), np.uint8).reshape(
-            -1, *PAIR_SHAPE[1:]
-        )
-        rows = by_chromosome.agg(
+        paired = pair_up(usable, usable["sequence"].tolist())
+        rows = usable.groupby(CHROMOSOME_KEY, sort=False).agg(
             size=("row", "size"),
             band_level=("band_level", "first"),
             straightness=("straightness", "min"),
@@ -251,12 +244,12 @@ class _Outcome:
             flags=("flags", lambda flags: sorted(set(" ".join(flags).split()))),
         )
         # An abnormal chromosome stays abnormal when the image that shows it was unusable.
-        truth = part.groupby(_CHROMOSOME).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
+        truth = part.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
         rows = rows.join(truth).reset_index()
         single = rows["size"] == 1
         self.num_single += int(single.sum())
-        abnormal_NP = np.zeros((num_pairs, 2), bool)
-        abnormal_NP[number, slot] = usable["abnormal"]
+        abnormal_NP = np.zeros((len(rows), 2), bool)
+        abnormal_NP[paired.pair_I, paired.homolog_I] = usable["abnormal"]
         return pair_table(
             hospital=rows["hospital"].tolist(),
             patient_id=[
@@ -269,7 +262,7 @@ class _Outcome:
             ],
             chromosome=rows["chromosome"].tolist(),
             band_level=rows["band_level"].tolist(),
-            pair=pair_NPCL,
+            pair=paired.pair_NPCL,
             abnormal=rows["abnormal"].tolist(),
             kind=[kind or None for kind in rows["kind"]],
             homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],

@@ -14,7 +14,7 @@ from homnet.bags import PairBank
 from homnet.learning import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared
-from homnet_platform.trials import Method
+from homnet_platform.method_trials import Method
 
 _PROBED_BAGS: Final = 256
 _SCORING_SHARE: Final = 1 / 3

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from homnet import __version__
 from homnet.abnormality import EventConfig
@@ -22,8 +22,13 @@ from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import hospitals_with_abnormal_pairs
+from homnet_platform.memory import PeakObjectStore
 from homnet_platform.runtime import local_or_cluster
+from homnet_platform.tracking import TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
+
+_PLACES: Final = ("scaling", "tracking", "registry")
+"""Fields that say where and with what a run works, not what it learns."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class PretrainConfig:
     """People for validation and test; the rest is learnt from (paper: 9:1)."""
     scaling: ScalingOptions = ScalingOptions()
     """Workers."""
+    tracking: TrackingOptions = TrackingOptions()
+    """Where metrics go while it trains."""
 
 
 def paper_recipe() -> PretrainConfig:
@@ -128,8 +135,15 @@ def pretrain(config: PretrainConfig) -> Path:
         provenance=provenance(cohort.fingerprint, cohort.hospitals, config, split),
     )
     started = time.perf_counter()
-    with local_or_cluster():
-        checkpoint = run_stage(cohort, stage, storage=output / "ray", scaling=config.scaling)
+    with local_or_cluster(), PeakObjectStore() as store:
+        trained = run_stage(
+            cohort,
+            stage,
+            storage=output / "ray",
+            scaling=config.scaling,
+            tracking=config.tracking,
+        )
+    checkpoint = trained.checkpoint
     history = checkpoint.metrics["history"]
     write_result(
         output / "run.json",
@@ -138,6 +152,8 @@ def pretrain(config: PretrainConfig) -> Path:
             "seconds": round(time.perf_counter() - started, 1),
             "epochs": len(history),
             "best validation AUC": max(line[METRIC] for line in history),
+            **trained.figures,
+            "object store peak, MB": round((store.peak_bytes or 0) / 1e6, 1),
         },
         command=shlex.join(["python", *sys.argv]),
         recipe=config.recipe,
@@ -179,7 +195,7 @@ def provenance(
 def portable(config: Any) -> dict[str, Any]:
     """A config as JSON-able values without the places of one machine."""
     content = dataclasses.asdict(config)
-    for name in ("cohort", "output", "checkpoint", "scaling", "registry", "claim", "result"):
+    for name in (*_PLACES, "cohort", "output", "checkpoint", "claim", "result"):
         content.pop(name, None)
     return content
 
@@ -209,9 +225,7 @@ def claim_output(output: Path, config: Any, **content: str | None) -> None:
 
 def claim_of(config: Any, **content: str | None) -> dict[str, Any]:
     """What a run's directory keeps, to know the run again."""
-    settings = {
-        k: v for k, v in dataclasses.asdict(config).items() if k not in ("scaling", "registry")
-    }
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
     return {"settings": json.loads(json.dumps(settings)), **content}
 
 

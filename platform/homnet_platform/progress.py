@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 
@@ -18,13 +20,29 @@ class Progress:
 
     def advance(self, amount: int, **state: Any) -> None:
         """Says that ``amount`` more units are done, and what to show beside the bar."""
-        self._queue.put_nowait((amount, state))
+        self._put((amount, False, state))
+
+    def reach(self, total: int, **state: Any) -> None:
+        """Says that ``total`` units are done in all; fewer than before, if some were lost."""
+        self._put((total, True, state))
+
+    def _put(self, message: tuple[int, bool, Mapping[str, Any]]) -> None:
+        # Nobody waits for the answer: work neither stops for a bar nor ends with it.
+        actor: Any = self._queue.actor
+        actor.put_nowait.remote(message)
 
 
 @contextmanager
 def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
     """Draws one bar on the driver's standard error while the body runs."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    # With the driver: the node of a worker may be lost, and the bar is not the worker's.
+    here = ray.get_runtime_context().get_node_id()
+    queue = Queue(
+        actor_options={
+            "num_cpus": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+        }
+    )
     done = threading.Event()
     # A log file gets a line now and then, a terminal a moving bar.
     interval_s = 0.5 if sys.stderr.isatty() else 10.0
@@ -43,15 +61,23 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
 
 def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
     state: dict[str, Any] = {}
+    begins = True
     while True:
         try:
-            amount, news = queue.get(timeout=0.2)
+            amount, absolute, news = queue.get(timeout=0.2)
         except Empty:
             if done.is_set():
                 return
             continue
         state |= news
         bar.set_postfix_str(_describe(state), refresh=False)
+        if absolute:
+            if amount < bar.n:
+                bar.write(f"{bar.desc}: goes on from {amount:,}; {bar.n - amount:,} are repeated")
+                bar.n = amount
+            elif begins and amount > 0:
+                bar.write(f"{bar.desc}: goes on from {amount:,}")
+            begins, amount = False, amount - bar.n
         bar.update(amount)
 
 

@@ -40,7 +40,7 @@ from homnet_platform.method_cost import print_estimate
 from homnet_platform.pretraining import provenance
 from homnet_platform.reproduction_plan import ReproduceConfig, collect, work_of
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.trials import Method, best_of, claim_trials
+from homnet_platform.method_trials import Method, best_of, claim_trials
 
 HOMNET: Final = "HomNet"
 """The method that others are compared with."""

@@ -25,7 +25,7 @@ from homnet_platform.comparison import claim_directory, side_by_side
 from homnet_platform.data import Shared
 from homnet_platform.reproduction_plan import ReproduceConfig, collect
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.trials import Method
+from homnet_platform.method_trials import Method
 
 
 def time_methods(

@@ -56,7 +56,7 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> None:
+def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> int:
     """Refuses workers that would wait for ever for CPUs or GPUs that no node has.
 
     Args:
@@ -64,6 +64,9 @@ def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: flo
         what: names the work in the error.
         cpus: of each worker.
         gpus: of each worker.
+
+    Returns:
+        How many such workers fit.
 
     Raises:
         ConfigError: fewer workers fit on the nodes of the cluster.
@@ -83,6 +86,7 @@ def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: flo
             f"{what} needs {num_workers} workers of {each}, and {fitting} fit on the nodes of the "
             f"Ray cluster ({there}); ask for fewer or smaller workers, or add nodes"
         )
+    return fitting
 
 
 def configure_ray_data() -> None:

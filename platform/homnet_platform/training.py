@@ -4,23 +4,39 @@ What a worker does is in :mod:`homnet.learning`; here workers are started, told 
 their checkpoints kept.
 """
 
-import dataclasses
+import errno
+import os
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import ray
 import ray.train
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+)
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
+from homnet.bags import count_bags
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
-from homnet.learning import METRIC, Learner, Stage, calibrated
-from homnet_platform.data import collect_bank, pairs_dataset
+from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.learning import METRIC, Learner, Stage, finished
+from homnet.pairs import PAIR_BYTES
+from homnet.shards import Residency
+from homnet_platform.data import CohortSource, collect_index
+from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runtime import require_workers
+from homnet_platform.runtime import configure_ray_data, require_workers
+from homnet_platform.tracking import Tracker, TrackingOptions
+
+_START_TIMEOUT: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 @dataclass(frozen=True)
@@ -29,59 +45,105 @@ class ScalingOptions:
 
     num_workers: int = 2
     """Workers."""
+    min_workers: int = 0
+    """Workers with which the run goes on when nodes are lost, until they come back; 0 waits for all
+    of ``num_workers``."""
     cpus_per_worker: float = 1.0
     """CPUs of one worker."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     max_failures: int = 2
     """How often the run is restarted from its last checkpoint after a worker died."""
+    pairs_gib: float = 4.0
+    """Memory of one worker (of its GPU, where it has one) for pairs, GiB. If its patients have
+    more, they pass by in windows of ``training.window_pairs``."""
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.cpus_per_worker <= 0:
+        if self.num_workers < 1 or self.cpus_per_worker <= 0 or self.pairs_gib <= 0:
             raise ConfigError(
-                "training needs num_workers of at least 1 and cpus_per_worker above 0, got "
-                f"{self.num_workers} and {self.cpus_per_worker}"
+                "training needs num_workers of at least 1, and cpus_per_worker and pairs_gib above "
+                f"0, got {self.num_workers}, {self.cpus_per_worker} and {self.pairs_gib}"
+            )
+        if not 0 <= self.min_workers <= self.num_workers:
+            raise ConfigError(
+                f"min_workers must be 0..num_workers ({self.num_workers}), got {self.min_workers}"
             )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came of a stage."""
+
+    checkpoint: Checkpoint
+    """The best model, calibrated on the validation patients."""
+    figures: Mapping[str, float]
+    """bags_per_s and wait_share of the first worker in the last epoch."""
+
+
 def run_stage(
-    cohort: Cohort, stage: Stage, *, storage: Path, scaling: ScalingOptions
-) -> Checkpoint:
-    """Trains one stage and gives its best checkpoint, calibrated on the validation patients.
+    cohort: Cohort,
+    stage: Stage,
+    *,
+    storage: Path,
+    scaling: ScalingOptions,
+    tracking: TrackingOptions | None = None,
+    callbacks: Sequence[Any] = (),
+) -> Trained:
+    """Trains one stage.
 
     Args:
         cohort: where the pairs are.
         stage: what to train.
         storage: directory (on a cluster: shared by all nodes) for the run's own checkpoints.
         scaling: workers.
+        tracking: where the metrics of every epoch go; nowhere by default.
+        callbacks: ``ray.train.UserCallback`` that are told of every report, in Train's controller.
 
     Raises:
+        CheckpointError: the storage cannot be written.
+        ConfigError: the workers do not fit the cluster, or the pairs do not fit the workers.
         DataError: training or validation patients lack pairs or a class.
     """
+    fewest = scaling.min_workers or scaling.num_workers
     require_workers(
-        scaling.num_workers,
+        fewest,
         f"training {stage.name}",
         cpus=scaling.cpus_per_worker,
         gpus=float(scaling.use_gpu),
     )
-    patients = stage.train_patients | stage.validation_patients
-    # In memory before the workers take the CPUs: on a small machine a lazy dataset would wait for
-    # CPUs that the workers hold, for ever.
-    pairs = pairs_dataset(cohort, patients).materialize()
-    bank = collect_bank(pairs)
-    train_bank, validation_bank = stage.banks(bank)
-    bags = len(stage.train_epoch(train_bank, 0))
+    _require_writable(storage)
+    index = collect_index(cohort, stage.train_patients | stage.validation_patients)
+    train_index, validation_index = stage.parts(index)
     # What cannot be validated fails here, not in a worker.
-    stage.validation_epoch(validation_bank)
-    with progress_bar(stage.name, bags * stage.training.max_epochs, " bags") as progress:
+    stage.validation_epochs(validation_index)
+    num_pairs = len(train_index) + len(validation_index)
+    residency = _residency(num_pairs, fewest, stage, scaling)
+    print(
+        f"{stage.name}: "
+        + residency.describe(num_pairs, stage.training.window_pairs, scaling.num_workers),
+        flush=True,
+    )
+    if scaling.min_workers:
+        # A lost node is counted for a while: do not wait a minute for workers it will never start.
+        os.environ.setdefault(_START_TIMEOUT, "20")
+    num_bags = count_bags(train_index, stage.training.bags) * stage.training.max_epochs
+    num_workers: Any = scaling.num_workers
+    if scaling.min_workers:
+        num_workers = (scaling.min_workers, scaling.num_workers)
+    with progress_bar(stage.name, num_bags, " bags") as progress:
         trainer = TorchTrainer(
             _train_worker,
-            train_loop_config={"stage": stage, "progress": progress},
-            datasets={"pairs": pairs},
-            # Nothing is split: each worker gets all pairs and takes its share of every batch.
-            dataset_config=DataConfig(datasets_to_split=[]),
+            train_loop_config={
+                "cohort": cohort,
+                "index": [ray.put(index)],
+                "residency": residency,
+                "stage": stage,
+                "progress": progress,
+                "storage": storage.resolve(),
+                "tracking": tracking,
+            },
             scaling_config=ScalingConfig(
-                num_workers=scaling.num_workers,
+                num_workers=num_workers,
                 use_gpu=scaling.use_gpu,
                 resources_per_worker={"CPU": scaling.cpus_per_worker}
                 | ({"GPU": 1} if scaling.use_gpu else {}),
@@ -90,13 +152,42 @@ def run_stage(
                 name=stage.name,
                 storage_path=str(storage.resolve()),
                 failure_config=FailureConfig(max_failures=scaling.max_failures),
-                checkpoint_config=CheckpointConfig(
-                    num_to_keep=1, checkpoint_score_attribute=METRIC
-                ),
+                # Each checkpoint holds the best model so far, so the last one is enough.
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                callbacks=list(callbacks),
             ),
         )
-        result = trainer.fit()
-    return calibrated(_best(result), stage, bank)
+        with _storage_errors(storage):
+            result = trainer.fit()
+    if result.checkpoint is None:
+        raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
+    last = result.metrics or {}
+    with result.checkpoint.as_directory() as directory:
+        return Trained(
+            checkpoint=finished(Checkpoint.load(directory)),
+            figures={name: last[name] for name in ("bags_per_s", "wait_share") if name in last},
+        )
+
+
+def _residency(
+    num_pairs: int, num_workers: int, stage: Stage, scaling: ScalingOptions
+) -> Residency:
+    """Where pairs are held, from the fewest workers that there may be."""
+    training = stage.training
+    residency = Residency.of(
+        num_pairs, training.bags, num_workers=num_workers, memory_gib=scaling.pairs_gib
+    )
+    # One window in use and the next one being read.
+    window = min(training.window_pairs, num_pairs)
+    share = 2 * window * PAIR_BYTES / 2**30 / (num_workers if residency.split else 1)
+    if not residency.resident and share > scaling.pairs_gib:
+        most = max(1, int(window * scaling.pairs_gib / share))
+        raise ConfigError(
+            f"{stage.name}: two windows of {window:,} pairs need {share:.2g} GiB on each of "
+            f"{num_workers} workers, and scaling.pairs_gib allows {scaling.pairs_gib:g}; "
+            f"set training.window_pairs to {most:,} or less, or take more workers or memory"
+        )
+    return residency
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -105,9 +196,11 @@ def _train_worker(config: dict[str, Any]) -> None:
     progress: Progress = config["progress"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
+    configure_ray_data()
     learner = Learner(
         stage,
-        collect_bank(ray.train.get_dataset_shard("pairs")),
+        CohortSource(config["cohort"], ray.get(config["index"][0])),
+        residency=config["residency"],
         device=get_device(),
         rank=rank,
         world=context.get_world_size(),
@@ -117,21 +210,36 @@ def _train_worker(config: dict[str, Any]) -> None:
         resumed=_resumed(),
     )
 
-    def advance(bags: int, **shown: float) -> None:
+    def advance(_: int = 0, **shown: float) -> None:
         if rank == 0:
-            progress.advance(bags, epoch=len(learner.history) + 1, **shown)
+            progress.reach(learner.done_bags, epoch=len(learner.history) + 1, **shown)
 
-    if learner.history:
-        advance(len(learner.history) * learner.num_bags)
-    while not learner.finished:
-        line = learner.epoch(advance)
-        advance(0, loss=line["train_loss"], AUC=line[METRIC], best=learner.stopping.best)
+    def report(line: dict[str, float]) -> None:
         if rank != 0:
             ray.train.report(line)
-            continue
+            return
         with tempfile.TemporaryDirectory() as directory:
             path = learner.checkpoint().save(Path(directory) / "checkpoint")
             ray.train.report(line, checkpoint=ray.train.Checkpoint.from_directory(path))
+
+    tracker = None
+    if rank == 0 and config["tracking"] is not None:
+        tracker = Tracker(
+            config["tracking"],
+            config["storage"],
+            stage.name,
+            settings=stage.training,
+            first_epoch=len(learner.history),
+        )
+    advance()
+    while not learner.finished:
+        line = learner.epoch(advance, save=lambda: report({"epoch": len(learner.history)}))
+        advance(loss=line["train_loss"], AUC=line[METRIC], best=learner.stopping.best)
+        report(line)
+        if tracker is not None:
+            tracker.log(line)
+    if tracker is not None:
+        tracker.close()
 
 
 def _resumed() -> Checkpoint | None:
@@ -143,17 +251,42 @@ def _resumed() -> Checkpoint | None:
         return Checkpoint.load(directory)
 
 
-def _best(result: Result) -> Checkpoint:
-    """The best checkpoint of a run, with the history of the whole run."""
-    ranked = result.best_checkpoints
-    if not ranked:
-        raise DataError("the run ended before its first checkpoint; see the log of its workers")
-    best = max(ranked, key=lambda pair: (pair[1][METRIC], -pair[1]["epoch"]))[0]
-    last = max(ranked, key=lambda pair: pair[1]["epoch"])[0]
-    with best.as_directory() as directory:
-        checkpoint = Checkpoint.load(directory)
-    with last.as_directory() as directory:
-        history = Checkpoint.load(directory).metrics["history"]
-    return dataclasses.replace(
-        checkpoint, state={}, metrics={**checkpoint.metrics, "history": history}
+def _require_writable(storage: Path) -> None:
+    """Finds out before any work whether checkpoints can be kept.
+
+    Raises:
+        CheckpointError: they cannot.
+    """
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=storage) as file:
+            file.write(b"0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(storage, error) from None
+
+
+@contextmanager
+def _storage_errors(storage: Path) -> Iterator[None]:
+    """Turns what Ray wraps around a full disk into a sentence; the last good checkpoint stays."""
+    try:
+        yield
+    except Exception as error:
+        cause = root_cause(error)
+        if isinstance(cause, OSError) and cause.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+            errno.EIO,
+        ):
+            raise _unwritable(storage, cause) from error
+        raise
+
+
+def _unwritable(storage: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{storage}: checkpoints cannot be written ({error.strerror or error}); free space or give "
+        "access, and give the same command again: it goes on from the last good checkpoint there"
     )

@@ -1,9 +1,9 @@
 """Sweeps: merge ranges and learning rates over all hospitals, each pre-training done once.
 
-Two searches follow each other, both of plain Tune functions, since a trial fits one worker. The
-first pre-trains every merge range with every rate; the best of them go on to the second, which
-fine-tunes each on all hospitals with every rate. Poor trials are stopped early in both (successive
-halving). Only people of the training and validation splits are read: nobody of the test is seen.
+Two searches follow each other. The first pre-trains every merge range with every rate; the best of
+them go on to the second, which fine-tunes each on all hospitals with every rate. Poor trials are
+stopped early in both (successive halving), but for the settings that the winner is compared with.
+Only people of the training and validation splits are read: nobody of the test is seen.
 """
 
 import dataclasses
@@ -11,38 +11,41 @@ import itertools
 import math
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import ray
-import torch
 from matplotlib.figure import Figure
-from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from homnet.bags import BagConfig, PairBank
+from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC, Learner, Stage, calibrated
+from homnet.errors import ConfigError, DataError
+from homnet.learning import METRIC, finished
 from homnet.model import HomNetConfig, best_form
 from homnet.registry import Registry
 from homnet.results import read_json, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.job import root_cause
-from homnet_platform.pretraining import claim_of, provenance
+from homnet_platform.pretraining import claim_of
 from homnet_platform.runtime import local_or_cluster, require_workers
-
-_PRETRAINING: Final = "pre-training"
-_FINE_TUNING: Final = "fine-tuning"
+from homnet_platform.trials import (
+    FINE_TUNING,
+    PRETRAINED,
+    PRETRAINING,
+    default_point,
+    fine_tuning_stage,
+    fine_tuning_trial,
+    pretraining_stage,
+    pretraining_trial,
+    search,
+)
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,20 @@ class TuneConfig:
     num_finalists: int = 4
     """Pre-trained models that are fine-tuned."""
     model: HomNetConfig = best_form()
-    """Form of the model, but for its merge range."""
+    """Form of the model. Its merge range, with the rates of ``training`` and ``fine_tuning``, is
+    the default that the winner is compared with: always trained to the end."""
     training: TrainingConfig = TrainingConfig(
         schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=8
     )
-    """Pre-training, but for its rate."""
+    """Pre-training."""
     fine_tuning: TrainingConfig = TrainingConfig(
-        labels="cohort", bags=BagConfig(rounds=4), validation_rounds=4, max_epochs=8
+        learning_rate=1e-5,
+        labels="cohort",
+        bags=BagConfig(rounds=4),
+        validation_rounds=4,
+        max_epochs=8,
     )
-    """Fine-tuning, but for its rate."""
+    """Fine-tuning."""
     split: SplitConfig = SplitConfig()
     """People of the pre-training."""
     hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
@@ -87,6 +95,9 @@ class TuneConfig:
     """CPUs, and threads, of a trial."""
     gpus_per_trial: float = 0.0
     """GPUs of a trial; a part lets several trials share one."""
+    workers_per_pretraining: int = 1
+    """Workers of one pre-training, each with the CPUs and GPUs of a trial; above 1 they are Ray
+    Train's. Fine-tunings are small and have one."""
     max_concurrent: int = 0
     """Trials at the same time; 0 is as many as fit."""
     registry: str = ""
@@ -100,10 +111,14 @@ class TuneConfig:
         for name in ("merge_ranges", "pretraining_rates", "fine_tuning_rates"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one value")
-        if self.num_finalists < 1 or self.grace_epochs < 1 or self.reduction_factor < 2:
+        if min(self.num_finalists, self.grace_epochs, self.workers_per_pretraining) < 1:
             raise ConfigError(
-                "num_finalists and grace_epochs must be at least 1 and reduction_factor at least 2"
+                "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
             )
+        if self.reduction_factor < 2:
+            raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
+        if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
+            raise ConfigError("workers of Ray Train have whole GPUs; set gpus_per_trial to 0 or 1")
         if (self.result is None) != (not self.claim):
             raise ConfigError("a result of record needs both --claim and --result")
 
@@ -122,12 +137,14 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     _claim(output, config, cohort)
     started = time.perf_counter()
     with local_or_cluster():
-        require_workers(
-            max(config.max_concurrent, 1),
+        fitting = require_workers(
+            max(config.max_concurrent, 1) * config.workers_per_pretraining,
             "the sweep",
             cpus=config.cpus_per_trial,
             gpus=config.gpus_per_trial,
         )
+        # Trials that wait for workers while others hold them would wait for ever.
+        at_once = fitting // config.workers_per_pretraining
         shared = collect_shared(
             cohort,
             healthy=config.healthy,
@@ -139,32 +156,43 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         _refuse_unusable(shared, config)
         data = ray.put((cohort.fingerprint, shared))
         grid = itertools.product(config.merge_ranges, config.pretraining_rates)
-        pretrained = _search(
-            _PRETRAINING,
-            _pretraining_trial,
-            [{"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid],
+        points: list[dict[str, Any]] = [
+            {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
+        ]
+        standard = default_point(config, PRETRAINING)
+        pretrained = search(
+            PRETRAINING,
+            pretraining_trial,
+            points + [point for point in [standard] if point not in points],
             data,
             config,
+            at_once,
         )
-        finalists = _finished(pretrained).head(config.num_finalists)
-        tuned = _search(
-            _FINE_TUNING,
-            _fine_tuning_trial,
-            [
-                {
-                    "merge_range": one["merge_range"],
-                    "pretraining_rate": one["pretraining_rate"],
-                    "fine_tuning_rate": rate,
-                    "pretrained": f"{one['checkpoint']}/{_PRETRAINING}/best",
-                }
-                for one in finalists.to_dict("records")
-                for rate in config.fine_tuning_rates
-            ],
+        ranked = _finished(pretrained)
+        finalists = ranked.head(config.num_finalists)
+        points = [
+            {
+                "merge_range": one["merge_range"],
+                "pretraining_rate": one["pretraining_rate"],
+                "fine_tuning_rate": rate,
+            }
+            for one in finalists.to_dict("records")
+            for rate in config.fine_tuning_rates
+        ]
+        standard = default_point(config, FINE_TUNING)
+        known = _of(ranked, standard)
+        if known and standard not in points:
+            points.append(standard)
+        tuned = search(
+            FINE_TUNING,
+            fine_tuning_trial,
+            [{**point, PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
             data,
             config,
+            at_once,
         )
         winner = _finished(tuned).iloc[0]
-        checkpoints = _keep_winner(winner, shared, config, output)
+        checkpoints = _keep_winner(winner, shared, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
     _promote(checkpoints, config)
@@ -174,15 +202,13 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
 def _refuse_unusable(shared: Shared, config: TuneConfig) -> None:
     """What cannot be validated fails before the first trial, not after the last."""
     for stage in (
-        _pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
+        pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
         *(
-            _fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
+            fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
             for hospital, split in shared.hospitals.items()
         ),
     ):
-        train_bank, validation_bank = stage.banks(shared.bank)
-        stage.train_epoch(train_bank, 0)
-        stage.validation_epoch(validation_bank)
+        stage.validation_epochs(stage.parts(shared.bank.index)[1])
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
@@ -207,181 +233,19 @@ def _claim(output: Path, config: TuneConfig, cohort: Cohort) -> None:
     write_json(kept, wanted)
 
 
-def _search(
-    name: str,
-    trial: Callable[..., None],
-    points: Sequence[Mapping[str, Any]],
-    data: Any,
-    config: TuneConfig,
-) -> pd.DataFrame:
-    """One search; gives a line per trial with its point, metrics and checkpoint."""
-    storage = Path(config.output).resolve() / "ray"
-    settings = config.training if name == _PRETRAINING else config.fine_tuning
-    trainable = tune.with_resources(
-        tune.with_parameters(trial, data=[data], config=config),
-        {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial},
-    )
-    space = {"point": tune.grid_search([dict(point) for point in points])}
-    path = str(storage / name)
-    if tune.Tuner.can_restore(path):
-        tuner = tune.Tuner.restore(
-            path,
-            trainable=trainable,
-            param_space=space,
-            resume_unfinished=True,
-            resume_errored=True,
-        )
-    else:
-        scheduler = AsyncHyperBandScheduler(
-            max_t=settings.max_epochs,
-            grace_period=min(config.grace_epochs, settings.max_epochs),
-            reduction_factor=config.reduction_factor,
-        )
-        tuner = tune.Tuner(
-            trainable,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                metric=METRIC,
-                mode="max",
-                scheduler=scheduler,
-                max_concurrent_trials=config.max_concurrent or None,
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(storage),
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            ),
-        )
-    results = tuner.fit()
-    if results.errors:
-        cause = str(root_cause(results.errors[0])).splitlines()[0]
-        raise DataError(f"{name}: {len(results.errors)} trials failed, the first: {cause}")
-    lines = []
-    for result in (results[number] for number in range(len(results))):
-        metrics, checkpoint = result.metrics, result.checkpoint
-        if metrics is None:
-            raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
-        lines.append(
-            {
-                **{k: v for k, v in metrics["config"]["point"].items() if k != "pretrained"},
-                "epochs": int(metrics["epochs"]),
-                **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
-                "diverged": bool(metrics["diverged"]),
-                "checkpoint": "" if checkpoint is None else checkpoint.path,
-            }
-        )
-    # In the order of the grid: trials come back in another order when a search was continued.
-    order = {
-        tuple(point[k] for k in point if k != "pretrained"): i for i, point in enumerate(points)
-    }
-    lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != "pretrained")])
-    # A diverged trial has no metrics of single hospitals.
-    return pd.DataFrame(lines).fillna(0.0)
+def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
+    """The trials of a point, as far as it names their columns."""
+    fits = np.ones(len(trials), np.bool_)
+    for name in set(point) & set(trials):
+        fits &= (trials[name] == point[name]).to_numpy()
+    return trials[fits].to_dict("records")
 
 
-def _pretraining_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
-    fingerprint, shared = ray.get(data[0])
-    merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
-    stage = _pretraining_stage(shared, merge_range, rate, config)
-    origin = provenance(fingerprint, config.healthy, config, shared.healthy)
-    _train({_PRETRAINING: dataclasses.replace(stage, provenance=origin)}, shared.bank, config)
-
-
-def _fine_tuning_trial(point: dict[str, Any], data: Sequence[Any], config: TuneConfig) -> None:
-    fingerprint, shared = ray.get(data[0])
-    place, rate = point["point"]["pretrained"], point["point"]["fine_tuning_rate"]
-    parent = Checkpoint.load(place)
-    stages = {}
-    for hospital, split in shared.hospitals.items():
-        stage = _fine_tuning_stage(hospital, split, place, rate, config)
-        origin = provenance(fingerprint, [hospital], config, split, parent)
-        stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
-    _train(stages, shared.bank, config)
-
-
-def _pretraining_stage(
-    shared: Shared, merge_range: int, learning_rate: float, config: TuneConfig
-) -> Stage:
-    return Stage(
-        name=_PRETRAINING,
-        model=dataclasses.replace(config.model, merge_range=merge_range),
-        training=dataclasses.replace(config.training, learning_rate=learning_rate),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
-    )
-
-
-def _fine_tuning_stage(
-    hospital: str,
-    split: Mapping[str, frozenset[str]],
-    parent: str | None,
-    learning_rate: float,
-    config: TuneConfig,
-) -> Stage:
-    return Stage(
-        name=hospital,
-        model=config.model,
-        training=dataclasses.replace(config.fine_tuning, learning_rate=learning_rate),
-        train_patients=split[TRAIN],
-        validation_patients=split[VALIDATION],
-        parent=parent,
-    )
-
-
-def _train(stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig) -> None:
-    """Trains stages in step, an epoch each, reporting their mean after every epoch."""
-    torch.set_num_threads(config.cpus_per_trial)
-    device = torch.device("cuda" if config.gpus_per_trial else "cpu")
-    last: dict[str, Checkpoint] = {}
-    best: dict[str, Checkpoint] = {}
-    resumed = tune.get_checkpoint()
-    if resumed is not None:
-        with resumed.as_directory() as directory:
-            for name in stages:
-                last[name] = Checkpoint.load(Path(directory) / name / "last")
-                best[name] = Checkpoint.load(Path(directory) / name / "best")
-    learners = {
-        name: Learner(stage, bank, device=device, resumed=last.get(name))
-        for name, stage in stages.items()
-    }
-    while not all(learner.finished for learner in learners.values()):
-        try:
-            for name, learner in learners.items():
-                if not learner.finished:
-                    learner.epoch()
-                    last[name] = learner.checkpoint()
-                    if learner.improved:
-                        best[name] = last[name]
-        except DivergedError:
-            # A rate that is too high is a finding of the sweep, not an error of it.
-            tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
-            return
-        reached = {name: learner.stopping.best for name, learner in learners.items()}
-        with tempfile.TemporaryDirectory() as directory:
-            for name in learners:
-                last[name].save(Path(directory) / name / "last")
-                dataclasses.replace(best[name], state={}).save(Path(directory) / name / "best")
-            tune.report(
-                {
-                    "epochs": max(len(learner.history) for learner in learners.values()),
-                    "diverged": False,
-                    METRIC: float(np.mean(list(reached.values()))),
-                    **{f"{METRIC} {name}": value for name, value in reached.items()},
-                },
-                checkpoint=tune.Checkpoint.from_directory(directory),
-            )
-
-
-def _keep_winner(
-    winner: "pd.Series[Any]", shared: Shared, config: TuneConfig, output: Path
-) -> dict[str, Checkpoint]:
+def _keep_winner(winner: "pd.Series[Any]", shared: Shared, output: Path) -> dict[str, Checkpoint]:
     """The winner's models by hospital, calibrated, and in the output."""
     kept = {}
-    for hospital, split in shared.hospitals.items():
-        best = Checkpoint.load(Path(winner["checkpoint"]) / hospital / "best")
-        stage = _fine_tuning_stage(hospital, split, None, float(winner["fine_tuning_rate"]), config)
-        kept[hospital] = calibrated(best, stage, shared.bank)
+    for hospital in shared.hospitals:
+        kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept
 
@@ -405,7 +269,10 @@ def _figures(
     whole = len(pretrained) * config.training.max_epochs
     whole += len(tuned) * config.fine_tuning.max_epochs
     plain = ["checkpoint"]
+    standard = _of(tuned, default_point(config, FINE_TUNING))
     return {
+        "winner": _finished(tuned).iloc[0].drop(plain).to_dict(),
+        "default": standard[0][METRIC] if standard else None,
         "pretraining": pretrained.drop(columns=plain).to_dict("records"),
         "fine_tuning": tuned.drop(columns=plain).to_dict("records"),
         "trials": len(pretrained) + len(tuned),
@@ -437,14 +304,16 @@ def _write(
         )
     print(tuned.drop(columns="checkpoint").sort_values(METRIC, ascending=False).to_string())
     print(
-        f"pruned {100 * figures['pruned_share']:.0f} % of the epochs; winner: {output / 'winner'}"
+        f"pruned {100 * figures['pruned_share']:.0f} % of the epochs; winner "
+        f"{figures['winner'][METRIC]:.3f}, default {figures['default'] or math.nan:.3f}: "
+        f"{output / 'winner'}"
     )
 
 
 def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     """Merge range against rate of the pre-training: best validation AUC of either search."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-    searches = ((_PRETRAINING, pretrained), (f"{_FINE_TUNING}, mean over hospitals", tuned))
+    searches = ((PRETRAINING, pretrained), (f"{FINE_TUNING}, mean over hospitals", tuned))
     for axes, (title, trials) in zip(figure.subplots(1, 2), searches, strict=True):
         table = trials.pivot_table(
             METRIC, index="merge_range", columns="pretraining_rate", aggfunc="max"

@@ -36,7 +36,7 @@ def test_a_strong_prior_keeps_the_parents_coefficients() -> None:
 def test_fine_tuning_keeps_the_scaling(bank: PairBank, stage_of) -> None:
     model = Regression(RegressionForm(max_bags=64))
     stage = stage_of(model.form, max_epochs=1)
-    train_bank, _ = stage.banks(bank)
+    train_bank, _ = stage.parts(bank)
     model.fit(stage, train_bank)
     scaling = model.centre_TF.clone()
     model.fit(stage, train_bank.of_patients([train_bank.frame["patient_id"].iloc[0]]))
@@ -53,11 +53,11 @@ def test_budget_ends_the_drawing_of_bags(
         return np.zeros(features.shape[1]), 0.0
 
     monkeypatch.setattr("homnet_baselines.regression.fit_logistic", spy)
-    num_bags = len(stage_of(RegressionForm()).train_epoch(stage_of(None).banks(bank)[0], 0))
+    num_bags = len(stage_of(RegressionForm()).train_epoch(stage_of(None).parts(bank)[0], 0))
     for max_bags, max_epochs in ((50, 9), (num_bags + 3, 9), (10_000, 2)):
         form = RegressionForm(max_bags=max_bags)
         stage = stage_of(form, max_epochs=max_epochs)
-        form.build().fit(stage, stage.banks(bank)[0])
+        form.build().fit(stage, stage.parts(bank)[0])
     assert seen == [50, num_bags + 3, 2 * num_bags]
 
 

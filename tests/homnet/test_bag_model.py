@@ -44,8 +44,11 @@ class _Lengths(BagModel):
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
         return ((logit_B - label_B) ** 2).sum()
 
-    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        self.longest = (pair_NPCL != 0).any(dim=2).sum(dim=-1).max().float()
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor:
+        return (pair_NPCL != 0).any(dim=2).sum(dim=-1).float()
+
+    def set_template(self, mean_TL: torch.Tensor) -> None:
+        self.longest = mean_TL.max()
 
     def freeze_for_fine_tuning(self) -> None:
         self.frozen.requires_grad_(requires_grad=False)

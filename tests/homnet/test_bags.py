@@ -6,7 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.bags import BagConfig, PairBank, draw_bags, summary
+from homnet.bags import (
+    BagConfig,
+    PairBank,
+    PairIndex,
+    count_bags,
+    draw_bags,
+    index_table,
+    summary,
+)
 from homnet.errors import DataError
 from homnet.pairs import pairs_of
 from homnet.seeding import generator
@@ -79,12 +87,22 @@ def test_single_homologs_are_counted_and_left_out(table_of: TableOf) -> None:
     assert set(bank.frame["chromosome"]) == {0}
 
 
-def test_lengths_are_the_last_position_of_either_chromatid(bank: PairBank) -> None:
-    pair = bank.pair_NPCL.copy()
+def test_lengths_are_the_last_position_of_either_chromatid(table_of: TableOf) -> None:
+    table = table_of(num_patients=1, num_cells=1, chromosomes=("1", "2"))
+    pair = pairs_of(table).copy()
     pair[0, 0, 0, 300], pair[0, 0, 1, 301:] = 9, 0
-    changed = PairBank(pair, bank.frame)
-    assert changed.length_NP[0, 0] == 301
-    np.testing.assert_array_equal(changed.length_NP[1:], bank.length_NP[1:])
+    changed = table.set_column(5, "pair", pa.array([p.tobytes() for p in pair], pa.binary(2048)))
+    bank, before = PairBank.from_table(changed), PairBank.from_table(table)
+    assert bank.length_NP[0, 0] == 301
+    np.testing.assert_array_equal(bank.length_NP[1:], before.length_NP[1:])
+    index = PairIndex.from_table(index_table(changed))
+    assert index.frame.equals(bank.frame)
+    assert index.not_assessed == bank.not_assessed
+
+
+def test_bags_are_counted_without_drawing_them(bank: PairBank) -> None:
+    for config in (BagConfig(num_cells=5, rounds=2), BagConfig(num_cells=4, over="people")):
+        assert count_bags(bank, config) == len(draw_bags(bank, config, generator(0)))
 
 
 def test_labels_of_bags_are_those_of_their_pairs(table_of: TableOf) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CohortError
-from homnet.pairs import PAIR_BYTES, SCHEMA, pair_table, pairs_of, read_pairs
+from homnet.pair_checks import read_pairs
+from homnet.pairs import PAIR_BYTES, SCHEMA, pair_table, pairs_of
 
 TableOf = Callable[..., pa.Table]
 PLACE = {"position": 7, "chromosome": "5", "band": "q13", "mb": 68.5}

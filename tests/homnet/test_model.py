@@ -15,6 +15,7 @@ from homnet.model import (
     Alignment,
     HomNet,
     HomNetConfig,
+    _distinct_regions,
     best_form,
     flops_per_bag,
     num_parameters,
@@ -65,7 +66,7 @@ def test_cms_block_is_equations_1_to_4() -> None:
     x, _, chromosome, level = _bags()
     x = F.pad(x.float() / 255, (0, num_regions * k_mg - 512))
     got = cms(x[..., :512], chromosome, level)
-    assert got.shape == (B, K, 2, num_regions, 6)
+    assert got.shape == (num_regions, B, K, 2, 6)
     for b, i, j in ((0, 0, 0), (1, 3, 1), (2, 4, 0)):
         rows = []
         for e in range(num_regions):
@@ -85,20 +86,62 @@ def test_cms_block_is_equations_1_to_4() -> None:
         r1 = torch.relu(r @ w1) @ w2 + r  # Eq. 3
         w3, w4 = cms.across[0].weight.T, cms.across[2].weight.T
         r2 = (torch.relu(r1.T @ w3) @ w4).T + r1  # Eq. 4
-        torch.testing.assert_close(got[b, i, j], r2)
+        torch.testing.assert_close(got[:, b, i, j], r2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equal_regions_are_computed_once_and_change_nothing(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Initial weights: larger ones bring Eq. 6's raw ratio near its pole, where roundings grow.
+    model = HomNet(FORMS[form])
+    x, mask, chromosome, level = _bags()
+    x[2, 1, 0] = 0  # a chromosome without content
+    x[1, 2, 1, :, 80:160] = 0  # and one with a gap inside
+
+    def run() -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        model.zero_grad()
+        logit = model(x, mask, chromosome, level)
+        torch.nn.functional.softplus(logit).sum().backward()
+        return logit.detach(), [p.grad for p in model.parameters()]
+
+    logit, gradients = run()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    dense_logit, dense_gradients = run()
+    torch.testing.assert_close(logit, dense_logit, rtol=1e-4, atol=1e-5)
+    for gradient, dense in zip(gradients, dense_gradients, strict=True):
+        if gradient is None or dense is None:
+            assert gradient is dense
+        else:
+            scale = float(dense.abs().max()) + 1e-6
+            torch.testing.assert_close(gradient, dense, rtol=0, atol=1e-3 * scale)
+
+
+def test_distinct_regions_stand_for_all() -> None:
+    patch = torch.randint(1, 256, (8, B, K, 2, 146), dtype=torch.uint8)
+    patch[3:] = 0
+    kind = torch.randint(0, 3, (B, K))
+    place, row = _distinct_regions(patch, kind)
+    assert len(place) == 3 * B * K * 2 + 5 * len(kind.unique())
+    chosen = place[row]
+    for values in (patch.flatten(0, 3), torch.arange(8).repeat_interleave(B * K * 2)):
+        assert torch.equal(values[chosen.flatten()], values)
+    kinds = kind[None, ..., None].expand(8, B, K, 2).flatten()
+    empty = (patch == 0).all(-1).flatten()
+    assert torch.equal(kinds[chosen.flatten()][empty], kinds[empty])
 
 
 @pytest.mark.parametrize("attention", ["softmax", "ratio"])
 def test_alignment_is_equations_5_to_7(attention: str) -> None:
     block = Alignment(replace(SMALL, attention=attention)).eval()  # type: ignore[arg-type]
-    r = torch.rand(B, K, 2, 8, 6) + 0.5
+    r = torch.rand(8, B, K, 2, 6) + 0.5
     with torch.no_grad():
         # Keeps the ratio's denominator away from its pole.
         for layer in (block.align.query, block.align.key):
             layer.weight.abs_()
     got = block(r)
     for b, i, j in ((0, 1, 0), (2, 4, 1)):
-        own, other = r[b, i, j], r[b, i, 1 - j]
+        own, other = r[:, b, i, j], r[:, b, i, 1 - j]
         for e in range(8):
             heads = []
             for h in range(3):
@@ -112,21 +155,21 @@ def test_alignment_is_equations_5_to_7(attention: str) -> None:
                 heads.append((weight[:, None] * v).sum(0))
             aligned = block.align.head.weight @ torch.cat(heads)
             expected = block.difference.weight @ (own[e] + aligned) + block.difference.bias
-            torch.testing.assert_close(got[b, i, j, e], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(got[e, b, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_ratio_stays_finite_at_its_pole() -> None:
     block = Alignment(replace(SMALL, attention="ratio"))
-    assert torch.isfinite(block(torch.zeros(B, K, 2, 8, 6))).all()
+    assert torch.isfinite(block(torch.zeros(8, B, K, 2, 6))).all()
 
 
 def test_hom_block_ends_with_equation_8() -> None:
     model = _model(SMALL)
-    r = torch.randn(B, K, 2, 8, 6)
+    r = torch.randn(8, B, K, 2, 6)
     got = model.hom(r)
     for alignment in model.hom.alignments:
         r = alignment(r)
-    flat = torch.cat([r[1, 2, 0].reshape(-1), r[1, 2, 1].reshape(-1)])
+    flat = torch.cat([r[:, 1, 2, 0].reshape(-1), r[:, 1, 2, 1].reshape(-1)])
     expected = torch.relu(model.hom.pair.weight @ flat + model.hom.pair.bias)
     torch.testing.assert_close(got[1, 2], expected, rtol=1e-4, atol=1e-4)
 

@@ -10,19 +10,25 @@ ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 DRY = {
     "ablate.py": ["paper"],
+    "audit.py": [],
     "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "draw_extraction.py": [],
+    "drill.py": [],
     "evaluate.py": ["hospitals"],
     "fine_tune.py": [],
     "fit_laboratory.py": ["--cohort", "c", "--hospital", "h", "--output", "o"],
     "ingest.py": ["--manifest", "m.csv", "--output", "o"],
+    "keys.py": ["list"],
+    "load_test.py": [],
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
+    "serve_demo.py": [],
     "simulate.py": ["--output", "o"],
+    "throughput.py": [],
     "tune.py": [],
     "update_readme.py": [],
 }
@@ -82,6 +88,7 @@ def test_a_dry_run_of_pretraining_says_size_and_cost(tmp_path: Path) -> None:
         ),
         ("simulate.py", ["--output", "o", "--laboratory", "l.json"], "l.json: there is no such"),
         ("simulate.py", ["--output", "o", "--scale", "0"], "scale is 0.0"),
+        ("throughput.py", ["--gpu.peak-flop-per-s", "1e13"], "nobody reaches the data sheet"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from homnet_platform.memory import PeakMemory, tree_bytes
+from homnet_platform.memory import PeakMemory, PeakObjectStore, tree_bytes
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").is_file(), reason="only Linux tells"
@@ -28,3 +30,15 @@ def test_the_peak_is_seen_even_of_a_short_run():
     with PeakMemory() as memory:
         pass
     assert memory.peak_bytes > 1e6
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_object_store_is_watched():
+    import ray
+
+    with PeakObjectStore() as store:
+        held = ray.put(np.zeros(50_000_000, np.uint8))
+        time.sleep(2.0)  # nodes report once in a while
+        del held
+    assert 50e6 <= store.peak_bytes < 150e6

@@ -21,7 +21,7 @@ from homnet_platform.data import collect_shared
 from homnet_platform.reproduction import HOMNET, refuse_failed, reproduce
 from homnet_platform.reproduction_plan import ReproduceConfig, collect, share_of, work_of
 from homnet_platform.running_time import time_methods
-from homnet_platform.trials import Method, best_of, claim_trials
+from homnet_platform.method_trials import Method, best_of, claim_trials
 
 TableOf = Callable[..., pa.Table]
 SHARES = SplitConfig(validation=0.25, test=0.5)  # one of each class in each part of "h1"

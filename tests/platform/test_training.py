@@ -1,5 +1,11 @@
 """The training loop under Ray Train: workers, resuming, early stopping, fine-tuning."""
 
+import contextlib
+import errno
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +14,21 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from ray.train import WorkerGroupError
 
 from homnet import learning
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
-from homnet.errors import ConfigError, DataError
+from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.learning import METRIC, Learner, Stage, train
-from homnet.model import HomNetConfig, best_form
+from homnet.model import best_form
 from homnet.predictor import Predictor
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.drill import train_workers
 from homnet_platform.runtime import require_workers
-from homnet_platform.training import ScalingOptions, run_stage
+from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
 
 TableOf = Callable[..., pa.Table]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -52,37 +60,106 @@ def _stage(name: str, **changes: object) -> Stage:
 
 
 def _run(cohort: Cohort, tmp_path: Path, stage: Stage, num_workers: int) -> Checkpoint:
-    return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=ScalingOptions(num_workers))
+    scaling = ScalingOptions(num_workers)
+    return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling).checkpoint
 
 
-def test_one_worker_and_two_train_the_same_model(cohort: Cohort, tmp_path: Path) -> None:
-    one = _run(cohort, tmp_path, _stage("one"), 1)
-    two = _run(cohort, tmp_path, _stage("two"), 2)
-    for first, second in zip(one.metrics["history"], two.metrics["history"], strict=True):
+def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
+    """The stage in this process on one thread, as Ray gives a worker of one CPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(stage, collect_bank(pairs_dataset(cohort)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "pairs_gib"), [(2, 1.0), (3, 2e-4)], ids=["2 workers", "3 workers, streaming"]
+)
+def test_any_number_of_workers_trains_the_same_model(
+    cohort: Cohort, tmp_path: Path, num_workers: int, pairs_gib: float
+) -> None:
+    training = replace(TRAINING, window_pairs=90, checkpoint_steps=2)
+    stage = _stage("several", training=training)
+    one = _alone(cohort, stage)
+    scaling = ScalingOptions(num_workers, cpus_per_worker=0.5, pairs_gib=pairs_gib)
+    trained = run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling)
+    assert trained.figures["bags_per_s"] > 0
+    assert 0 < trained.figures["wait_share"] < 1
+    several = trained.checkpoint
+    for first, second in zip(one.metrics["history"], several.metrics["history"], strict=True):
         assert first["train_loss"] == pytest.approx(second["train_loss"], abs=1e-4)
         assert first[METRIC] == pytest.approx(second[METRIC], abs=5e-3)
     for name, value in one.weights.items():
-        torch.testing.assert_close(value, two.weights[name], rtol=0, atol=2e-3)
+        torch.testing.assert_close(value, several.weights[name], rtol=0, atol=2e-3)
 
 
-def test_one_process_without_ray_trains_the_same_model(cohort: Cohort, tmp_path: Path) -> None:
-    """What ablations and sweeps do in one task is what the platform does on one worker."""
-    threads, lines = torch.get_num_threads(), []
-    torch.set_num_threads(1)  # as Ray gives a worker of one CPU
-    try:
-        alone = train(_stage("alone"), collect_bank(pairs_dataset(cohort)), report=lines.append)
-    finally:
-        torch.set_num_threads(threads)
-    worker = _run(cohort, tmp_path, _stage("worker"), 1)
-    assert alone.version == worker.version
-    assert alone.calibration == worker.calibration
-    assert alone.metrics == worker.metrics
-    assert [line["epoch"] for line in lines] == [0, 1]
+def test_a_fixed_model_has_one_validation_auc_on_any_workers(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    fixed = replace(TRAINING, learning_rate=1e-30, max_epochs=1, averaging=0.0)
+    one = _alone(cohort, _stage("fixed", training=fixed))
+    two = _run(cohort, tmp_path, _stage("fixed", training=fixed), 2)
+    assert two.metrics[METRIC] == pytest.approx(one.metrics[METRIC], abs=1e-6)
+    losses = [of.metrics["history"][0]["train_loss"] for of in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_the_same_seed_gives_the_same_bytes(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    """SIGKILL inside an epoch: the run goes on by itself and ends with the bits of a run without
+    Ray, which is how ablations and sweeps train."""
+    stage = _stage("killed", training=replace(TRAINING, max_epochs=6, checkpoint_steps=1))
+    killed = []
+
+    def kill_once() -> None:
+        while not list((tmp_path / "runs" / "killed").glob("checkpoint_*")):
+            time.sleep(0.05)
+        for pid in train_workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill_once)
+    killer.start()
+    survived = _run(cohort, tmp_path, stage, 1)
+    killer.join()
+    assert killed
+    straight = _alone(cohort, stage)
+    assert survived.version == straight.version
+    assert survived.metrics == straight.metrics
+    assert survived.calibration == straight.calibration
+
+
+def test_storage_that_cannot_be_written_is_one_sentence(cohort: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the directory should be")
+    with pytest.raises(CheckpointError, match=r"runs: checkpoints cannot be written \(.*give"):
+        _run(cohort, tmp_path, _stage("unwritable"), 1)
+
+
+def test_a_full_disk_is_one_sentence_and_names_the_way_on(tmp_path: Path) -> None:
+    def fill() -> None:
+        with _storage_errors(tmp_path):
+            full = OSError(errno.ENOSPC, "No space left on device")
+            raise WorkerGroupError("workers failed", {0: full})
+
+    with pytest.raises(CheckpointError, match=r"No space left on device.*last good checkpoint"):
+        fill()
+
+
+def test_windows_that_do_not_fit_are_refused_with_a_size_that_does(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    scaling = ScalingOptions(num_workers=1, pairs_gib=1e-4)
+    with pytest.raises(ConfigError, match=r"two windows of 516 pairs .* to 26 or less"):
+        run_stage(cohort, _stage("large"), storage=tmp_path / "runs", scaling=scaling)
+
+
+def test_the_same_seed_gives_the_same_bytes(cohort: Cohort) -> None:
     versions = {
-        name: _run(cohort, tmp_path, _stage(name, training=replace(TRAINING, seed=seed)), 1).version
+        name: _alone(cohort, _stage(name, training=replace(TRAINING, seed=seed))).version
         for name, seed in {"a": 1, "b": 1, "c": 2}.items()
     }
     assert versions["a"] == versions["b"] != versions["c"]
@@ -91,17 +168,17 @@ def test_the_same_seed_gives_the_same_bytes(cohort: Cohort, tmp_path: Path) -> N
 def test_a_stopped_run_continues_to_the_same_weights(cohort: Cohort, tmp_path: Path) -> None:
     """Two epochs and two more after a restart equal four in a row, to the bit."""
     four = replace(TRAINING, max_epochs=4)
-    straight = _run(cohort, tmp_path, _stage("straight", training=four), 1)
+    straight = _alone(cohort, _stage("straight", training=four))
     _run(cohort, tmp_path, _stage("stopped"), 1)
     continued = _run(cohort, tmp_path, _stage("stopped", training=four), 1)
     assert continued.metrics["history"] == straight.metrics["history"]
     assert continued.version == straight.version
 
 
-def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort, tmp_path: Path) -> None:
+def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort) -> None:
     # Steps too small to change a ranking: no epoch is better than the first.
     training = replace(TRAINING, max_epochs=9, patience=2, learning_rate=1e-12, averaging=0.0)
-    checkpoint = _run(cohort, tmp_path, _stage("stops", training=training), 1)
+    checkpoint = _alone(cohort, _stage("stops", training=training))
     history = checkpoint.metrics["history"]
     assert len(history) == 3
     assert checkpoint.metrics[METRIC] == max(line[METRIC] for line in history)
@@ -111,10 +188,10 @@ def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort, tmp_pa
 def test_fine_tuning_learns_the_cohorts_labels_and_keeps_frozen_parts(
     cohort: Cohort, tmp_path: Path
 ) -> None:
-    parent = _run(cohort, tmp_path, _stage("parent"), 1)
+    parent = _alone(cohort, _stage("parent"))
     path = parent.save(tmp_path / "parent")
     tuning = replace(TRAINING, labels="cohort", learning_rate=1e-2)
-    tuned = _run(cohort, tmp_path, _stage("tuned", training=tuning, parent=str(path)), 1)
+    tuned = _alone(cohort, _stage("tuned", training=tuning, parent=str(path)))
     same = {n for n, value in tuned.weights.items() if torch.equal(value, parent.weights[n])}
     frozen = {n for n in tuned.weights if n.startswith(("cms.", "hom.alignments.0."))}
     assert frozen <= same
@@ -146,12 +223,6 @@ def test_more_workers_than_cpus_are_refused_instead_of_waiting(
         match=r"needs 3 workers of 1 CPUs, and 2 fit on the nodes .*\(2 CPUs and 0 GPUs\)",
     ):
         _run(cohort, tmp_path, _stage("too many"), 3)
-
-
-def test_the_papers_form_trains_too(cohort: Cohort, tmp_path: Path) -> None:
-    form = HomNetConfig(merge_range=64, width=8, pair_width=12, attention="ratio")
-    checkpoint = _run(cohort, tmp_path, _stage("paper", model=form), 1)
-    assert all(torch.isfinite(value).all() for value in checkpoint.weights.values())
 
 
 def test_workers_that_no_node_can_hold_are_refused() -> None:

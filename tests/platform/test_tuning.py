@@ -34,7 +34,9 @@ def config(tmp_path: Path, table_of: TableOf) -> TuneConfig:
         table_of("h2", num_patients=8, abnormal="5", seed=2),
     ]
     write_cohort(tmp_path / "cohort", tables, scale={}, provenance={})
-    training = TrainingConfig(batch_size=64, max_epochs=3, bags=BagConfig(num_cells=3))
+    training = TrainingConfig(
+        batch_size=64, max_epochs=3, bags=BagConfig(num_cells=3), learning_rate=3e-3
+    )
     return TuneConfig(
         cohort=str(tmp_path / "cohort"),
         output=str(tmp_path / "tune"),
@@ -42,9 +44,9 @@ def config(tmp_path: Path, table_of: TableOf) -> TuneConfig:
         pretraining_rates=(1e-6, 3e-3),
         fine_tuning_rates=(1e-3,),
         num_finalists=2,
-        model=replace(best_form(), width=8, pair_width=12, num_heads=2, stretched_length=64),
+        model=replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64),
         training=training,
-        fine_tuning=replace(training, labels="cohort"),
+        fine_tuning=replace(training, labels="cohort", learning_rate=1e-3),
         split=SHARES,
         hospital_split=SHARES,
         reduction_factor=2,
@@ -56,17 +58,24 @@ def config(tmp_path: Path, table_of: TableOf) -> TuneConfig:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_sweep(config: TuneConfig, tmp_path: Path) -> None:
     figures = sweep(config)
-    assert figures["trials"] == 6
-    assert figures["epochs"] < figures["epochs_without_stopping"] == 18
-    assert figures["pruned_share"] == pytest.approx(1 - figures["epochs"] / 18)
+    tuned = len(figures["fine_tuning"])
+    assert figures["trials"] == 4 + tuned
+    assert figures["epochs"] < figures["epochs_without_stopping"] == 3 * figures["trials"]
+    whole = figures["epochs_without_stopping"]
+    assert figures["pruned_share"] == pytest.approx(1 - figures["epochs"] / whole)
     kept = {(one["merge_range"], one["pretraining_rate"]) for one in figures["fine_tuning"]}
     best = sorted(figures["pretraining"], key=lambda one: -one[METRIC])[:2]
-    assert kept == {(one["merge_range"], one["pretraining_rate"]) for one in best}
+    assert kept == {(one["merge_range"], one["pretraining_rate"]) for one in best} | {(64, 3e-3)}
+    # The settings that the winner is compared with are never stopped.
+    for search in (figures["pretraining"], figures["fine_tuning"]):
+        (standard,) = [p for p in search if (p["merge_range"], p["pretraining_rate"]) == (64, 3e-3)]
+        assert standard["epochs"] == 3
+    assert figures["default"] == standard[METRIC] <= figures["winner"][METRIC]
     for one in figures["fine_tuning"]:
         hospitals = [one[f"{METRIC} h1"], one[f"{METRIC} h2"]]
         assert one[METRIC] == pytest.approx(sum(hospitals) / 2)
     trials = pd.read_csv(tmp_path / "tune" / "trials.csv")
-    assert len(trials) == 2
+    assert len(trials) == tuned
     assert (tmp_path / "tune" / "sweep.png").stat().st_size > 5000
 
     registry = Registry(config.registry)
@@ -148,15 +157,34 @@ def test_rates_that_diverge_lose_and_do_not_stop_the_sweep(config: TuneConfig) -
     one = replace(config.training, max_epochs=1)
     wild = replace(
         config,
-        merge_ranges=(128,),
+        merge_ranges=(64,),
         pretraining_rates=(1e30, 1e-3),
-        training=replace(one, averaging=0.0),
+        training=replace(one, averaging=0.0, learning_rate=1e-3),
         fine_tuning=replace(one, labels="cohort"),
         registry="",
     )
     figures = sweep(wild)
     assert [trial["diverged"] for trial in figures["pretraining"]] == [True, False]
     assert {trial["pretraining_rate"] for trial in figures["fine_tuning"]} == {1e-3}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_pretrainings_that_span_workers(config: TuneConfig, tmp_path: Path) -> None:
+    """Ray Train inside Tune gives the models that one worker would have given."""
+    wide = replace(
+        config,
+        merge_ranges=(64,),
+        pretraining_rates=(3e-3,),
+        workers_per_pretraining=2,
+        registry="",
+    )
+    across = sweep(wide)
+    one = sweep(replace(wide, workers_per_pretraining=1, output=str(tmp_path / "one")))
+    for several, single in zip(across["pretraining"], one["pretraining"], strict=True):
+        assert several["epochs"] == single["epochs"] == 3
+        assert several[METRIC] == pytest.approx(single[METRIC], abs=5e-3)
+    assert across["winner"]["fine_tuning_rate"] == 1e-3
 
 
 @pytest.mark.ray
@@ -170,7 +198,14 @@ def test_patients_are_no_healthy_people(config: TuneConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"merge_ranges": ()}, {"num_finalists": 0}, {"reduction_factor": 1}, {"claim": "x"}]
+    "change",
+    [
+        {"merge_ranges": ()},
+        {"num_finalists": 0},
+        {"reduction_factor": 1},
+        {"claim": "x"},
+        {"workers_per_pretraining": 2, "gpus_per_trial": 0.5},
+    ],
 )
 def test_impossible_sweeps_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from homnet.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
-from homnet.pairs import SINGLE_HOMOLOG, check_table, pairs_of
+from homnet.pair_checks import check_table
+from homnet.pairs import SINGLE_HOMOLOG, pairs_of
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import KINDS, Laboratory, healthy, hospitals, ideal
 

@@ -1,0 +1,128 @@
+"""From scores to answers."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.assessment import NOTHING_SENT, REASONS, Assessment
+from homnet.joint import Evidence
+from homnet.predictor import Predictor
+from homnet_serve.schemas import (
+    ModelOfHospital,
+    NotAssessedType,
+    PairEvidence,
+    PatientResult,
+    RefusedImage,
+    TypeResult,
+)
+
+Sequences = Literal["none", "flagged", "all"]
+"""Whose sequences an answer repeats, so that they can be drawn."""
+
+
+def describe_model(hospital: str, version: str, predictor: Predictor) -> ModelOfHospital:
+    """What an answer says about the model of a hospital."""
+    calibration = predictor.of(hospital)
+    content = json.dumps(dataclasses.asdict(calibration), sort_keys=True).encode()
+    return ModelOfHospital(
+        hospital=hospital,
+        version=version,
+        weights=predictor.version,
+        calibration=hashlib.sha256(content).hexdigest(),
+        calibrated=hospital in predictor.calibration,
+        threshold=calibration.threshold,
+        temperature=calibration.temperature,
+    )
+
+
+def patient_results(
+    assessment: Assessment,
+    evidence: Evidence,
+    predictors: Mapping[str, Predictor],
+    *,
+    sequences: Sequences = "none",
+    refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
+) -> list[PatientResult]:
+    """One result per patient, by hospital and name.
+
+    Args:
+        assessment: the bags.
+        evidence: their scores.
+        predictors: by hospital, the model that scored it.
+        sequences: whose sequences to repeat.
+        refused: images without a sequence, by hospital and patient.
+    """
+    refused = refused or {}
+    types = _type_results(assessment, evidence, predictors, sequences)
+    found: dict[tuple[str, str], list[TypeResult]] = {
+        patient: [] for patient in sorted({*assessment.left_out, *refused})
+    }
+    for kind, result in zip(assessment.types, types, strict=True):
+        found[kind.hospital, kind.patient_id].append(result)
+    return [
+        PatientResult(
+            hospital=patient[0],
+            patient_id=patient[1],
+            flagged=[result.chromosome for result in results if result.abnormal],
+            types=results,
+            not_assessed=[
+                NotAssessedType(
+                    chromosome=left.chromosome,
+                    cells=list(left.cells),
+                    reason=left.reason,
+                    explanation=REASONS[left.reason],
+                )
+                for left in assessment.left_out.get(patient, NOTHING_SENT)
+            ],
+            refused_images=refused.get(patient, []),
+        )
+        for patient, results in found.items()
+    ]
+
+
+def _type_results(
+    assessment: Assessment,
+    evidence: Evidence,
+    predictors: Mapping[str, Predictor],
+    sequences: Sequences,
+) -> list[TypeResult]:
+    logit_G = assessment.of_types(evidence.logit_B)
+    bags_G = np.bincount(assessment.type_B, minlength=len(logit_G))
+    pairs_G = np.bincount(assessment.type_B, assessment.bags.size_B).astype(int)
+    stop_G = np.cumsum(pairs_G)
+    results = []
+    for g, kind in enumerate(assessment.types):
+        predictor = predictors[kind.hospital]
+        probability = float(predictor.probabilities(logit_G[g], kind.hospital))
+        abnormal = probability >= predictor.of(kind.hospital).threshold
+        drawn = sequences == "all" or (sequences == "flagged" and abnormal)
+        results.append(
+            TypeResult.model_construct(
+                chromosome=kind.chromosome,
+                num_pairs=int(pairs_G[g]),
+                num_bags=int(bags_G[g]),
+                logit=float(logit_G[g]),
+                probability=probability,
+                abnormal=abnormal,
+                pairs=[
+                    PairEvidence.model_construct(
+                        cell_id=assessment.cell_N[n],
+                        weight=float(evidence.weight_N[n]),
+                        added_logit=float(evidence.added_N[n]),
+                        sequence=_encoded(assessment.bags.pair_NPCL[n]) if drawn else None,
+                    )
+                    for n in range(int(stop_G[g] - pairs_G[g]), int(stop_G[g]))
+                ],
+            )
+        )
+    return results
+
+
+def _encoded(pair_PCL: NDArray[np.uint8]) -> str:
+    return base64.b64encode(pair_PCL.tobytes()).decode()

@@ -1,0 +1,248 @@
+"""The HTTP side: routes, statuses and limits of an endpoint. A plain ASGI application, without Ray.
+
+``create_app`` gives a FastAPI application around a :class:`homnet_serve.service.Service`; any ASGI
+server runs it, and :mod:`homnet_serve.deployment` puts it into a Ray Serve replica.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from homnet import __version__
+from homnet.chromosomes import BAND_LEVELS
+from homnet.pairs import MEASURED
+from homnet_serve.answers import Sequences
+from homnet_serve.archives import ZIP_TYPE
+from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
+from homnet_serve.errors import RequestError
+from homnet_serve.exchange import answered, body_of
+from homnet_serve.keys import Key, check_key
+from homnet_serve.middleware import Around
+from homnet_serve.page import page
+from homnet_serve.schemas import (
+    NOTICE,
+    DiagnoseRequest,
+    DiagnoseResponse,
+    ErrorBody,
+    Health,
+    ModelsResponse,
+)
+from homnet_serve.service import Asked, Service
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"model": ErrorBody, "description": "No valid key."},
+    403: {"model": ErrorBody, "description": "The key is not for this."},
+    404: {"model": ErrorBody, "description": "No model answers for the hospital."},
+    408: {"model": ErrorBody, "description": "The body did not arrive in time."},
+    413: {"model": ErrorBody, "description": "Over a limit."},
+    415: {"model": ErrorBody, "description": "Another media type."},
+    422: {"model": ErrorBody, "description": "The body or a parameter is wrong."},
+    503: {"model": ErrorBody, "description": "No room now; see Retry-After."},
+    504: {"model": ErrorBody, "description": "Not done before the deadline."},
+}
+_COLUMNS: Final = ", ".join(f"{field.name} {field.type}" for field in MEASURED)
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_PAIRS_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "description": f"JSON, or an Arrow IPC stream with one row per pair: {_COLUMNS}.",
+        "content": {
+            JSON_TYPE: {"schema": {"$ref": "#/components/schemas/DiagnoseRequest"}},
+            ARROW_TYPE: _BINARY,
+        },
+    }
+}
+_ZIP_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "description": "A zip with manifest.csv (path, patient_id, cell_id, chromosome, homolog; "
+        "optional hospital, band_level) and one image per chromosome, dark on white, p-arm up.",
+        "content": {ZIP_TYPE: _BINARY},
+    }
+}
+_Sequences = Annotated[
+    Sequences, Query(description="Whose sequences the answer repeats, so that they can be drawn.")
+]
+_Hospital = Annotated[
+    str, Query(max_length=128, description="Hospital of rows of the manifest that name none.")
+]
+_BandLevel = Annotated[
+    str,
+    Query(
+        pattern=f"^({'|'.join(map(str, BAND_LEVELS))})$",
+        description="Band level of rows of the manifest that state none.",
+    ),
+]
+_Scale = Annotated[
+    float | None,
+    Query(ge=0.1, le=30, description="Samples per image pixel: that of the hospital's cohort."),
+]
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; its lifespan starts and closes the service.
+
+    Args:
+        service: what answers.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="HomNet",
+        version=__version__,
+        description=NOTICE,
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere, and this schema is for holders of keys.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.add_middleware(Around, metrics=service.metrics)
+    _answer_errors(app, service)
+    _add_open_routes(app, service)
+    _add_routes(app, service)
+    return app
+
+
+def _add_open_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/", include_in_schema=False)
+    async def web_page() -> Response:
+        html, policy = page()
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+    async def healthz() -> Response:
+        """Whether the process works."""
+        return _health(service.alive)
+
+    @app.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+    async def readyz() -> Response:
+        """Whether requests can be answered."""
+        return _health(service.ready)
+
+
+def _health(good: bool) -> Response:
+    return JSONResponse({"status": "ok" if good else "starting"}, 200 if good else 503)
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    bearer = HTTPBearer(auto_error=False, description="An API key of this endpoint.")
+
+    async def key_of(request: Request, _: Annotated[Any, Depends(bearer)]) -> Key:
+        key = check_key(service.keys, request.headers.get("authorization"))
+        request.state.log["key"] = key.id
+        return key
+
+    own_key = Annotated[Key, Depends(key_of)]
+
+    @app.post(
+        "/v1/diagnose",
+        response_model=DiagnoseResponse,
+        responses=_ERRORS,
+        openapi_extra=_PAIRS_BODY,
+    )
+    async def diagnose(request: Request, key: own_key, sequences: _Sequences = "none") -> Response:
+        """Scores patients from the sequences of their homologous pairs."""
+        content_type = request.headers.get("content-type", "")
+        async with body_of(request, service) as body:
+            asked = Asked(key, request.state.request_id, "/v1/diagnose", body, sequences)
+            return await answered(request, service, service.diagnose(asked, content_type))
+
+    @app.post(
+        "/v1/diagnose/images",
+        response_model=DiagnoseResponse,
+        responses=_ERRORS,
+        openapi_extra=_ZIP_BODY,
+    )
+    async def diagnose_images(
+        request: Request,
+        key: own_key,
+        sequences: _Sequences = "none",
+        hospital: _Hospital = "",
+        band_level: _BandLevel = "550",
+        samples_per_px: _Scale = None,
+    ) -> Response:
+        """Scores patients from images of their chromosomes."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
+            raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
+        async with body_of(request, service) as body:
+            asked = Asked(key, request.state.request_id, "/v1/diagnose/images", body, sequences)
+            work = service.diagnose_images(
+                asked,
+                hospital=hospital,
+                band_level=int(band_level),
+                samples_per_px=samples_per_px,
+            )
+            return await answered(request, service, work)
+
+    @app.get("/v1/models", responses={401: _ERRORS[401]})
+    async def models(key: own_key) -> ModelsResponse:
+        """The models that answer for the hospitals of the key."""
+        return ModelsResponse(models=await service.models(key))
+
+    @app.get("/metrics", responses={401: _ERRORS[401], 403: _ERRORS[403]})
+    async def metrics(key: own_key) -> Response:
+        """Metrics of this process for Prometheus; for operators' keys."""
+        if not key.operator:
+            raise RequestError(403, "forbidden", "this key is not an operator's")
+        return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(key: own_key) -> JSONResponse:
+        return JSONResponse(schema_of(app))
+
+
+def schema_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI schema, with the request body that routes read by themselves."""
+    schema = app.openapi()
+    own = DiagnoseRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    components = schema["components"]["schemas"]
+    components.update(own.pop("$defs", {}))
+    components["DiagnoseRequest"] = own
+    return schema
+
+
+def _answer_errors(app: FastAPI, service: Service) -> None:
+    def answer(request: Request, error: RequestError) -> JSONResponse:
+        request.state.log["code"] = error.code
+        service.metrics.refused.labels(error.code).inc()
+        headers = {}
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        body = ErrorBody(request_id=request.state.request_id, code=error.code, message=str(error))
+        return JSONResponse(body.model_dump(), error.status, headers)
+
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> JSONResponse:
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        name = first["loc"][-1]
+        return answer(
+            request, RequestError(422, "invalid_parameter", f"parameter '{name}': {first['msg']}")
+        )
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> JSONResponse:
+        response = answer(
+            request, RequestError(error.status_code, "no_route", f"{error.detail} here")
+        )
+        response.headers.update(error.headers or {})
+        return response

@@ -1,0 +1,196 @@
+"""Reads zips of chromosome images with a manifest, in memory: no path from a request is opened."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from homnet.errors import DataError, ManifestError
+from homnet.extraction import ExtractionConfig, extract, read_grey
+from homnet.manifest import read_manifest
+from homnet.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.pairs import MEASURED, PAIR_BYTES
+from homnet_serve.bodies import check_pairs
+from homnet_serve.errors import RequestError, invalid, too_large
+from homnet_serve.limits import Limits
+from homnet_serve.schemas import RefusedImage
+
+MANIFEST: Final = "manifest.csv"
+ZIP_TYPE: Final = "application/zip"
+_FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
+_MAX_MANIFEST_BYTES: Final = 8 * 2**20
+_MAX_ENTRY_BYTES: Final = 1024
+"""Most bytes of a file's entry in the directory of a zip, its name included."""
+
+
+@dataclass(frozen=True)
+class ImagesOfBody:
+    """What was measured in the images of a request."""
+
+    table: pa.Table
+    """Pairs, columns of :data:`homnet.pairs.MEASURED`; possibly none."""
+    refused: dict[tuple[str, str], list[RefusedImage]]
+    """By hospital and patient, images that gave no sequence."""
+    hospitals: frozenset[str]
+    """Hospitals of all rows of the manifest."""
+
+
+def read_manifest_of_body(
+    body: bytes, *, hospital: str, band_level: int, limits: Limits
+) -> tuple[zipfile.ZipFile, pd.DataFrame]:
+    """Opens a zip and reads its manifest; no image yet.
+
+    Args:
+        body: the zip.
+        hospital: of rows that name none.
+        band_level: of rows that state none.
+        limits: what is too much.
+
+    Raises:
+        RequestError: it is no zip, is too large, or its manifest is wrong.
+    """
+    archive = _open(body, limits)
+    content = io.BytesIO(_read(archive, MANIFEST, _MAX_MANIFEST_BYTES))
+    try:
+        manifest = read_manifest(
+            Path(MANIFEST), hospital=hospital, band_level=band_level, content=content
+        )
+    except ManifestError as error:
+        raise invalid(str(error)) from None
+    if len(manifest) > limits.max_images:
+        raise too_large(
+            f"{MANIFEST}: {len(manifest)} rows, at most {limits.max_images}; send fewer"
+        )
+    return archive, manifest
+
+
+def measure_images(
+    archive: zipfile.ZipFile,
+    manifest: pd.DataFrame,
+    config: ExtractionConfig,
+    limits: Limits,
+    stopped: Callable[[], bool] = lambda: False,
+) -> ImagesOfBody:
+    """Measures the images of a zip and pairs the homologs.
+
+    An image that gives no sequence is no error: the answer lists it with its reason.
+
+    Args:
+        archive: from :func:`read_manifest_of_body`.
+        manifest: its manifest.
+        config: how chromosomes are measured.
+        limits: what is too much.
+        stopped: asked before every image whether nobody waits for the answer any more.
+
+    Raises:
+        RequestError: a row names a file that the zip does not have, or one that is too large, or
+            ``stopped`` said so.
+    """
+    manifest = manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
+    sequences: list[bytes] = []
+    refused: dict[tuple[str, str], list[RefusedImage]] = {}
+    for row in manifest.to_dict("records"):
+        if stopped():
+            raise RequestError(504, "deadline", "the deadline passed while images were measured")
+        content = _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
+        sequence, reason = _measure(content, config) if row["homolog"] < 2 else (b"", SURPLUS)
+        sequences.append(sequence)
+        if reason:
+            image = {name: row[name] for name in ("row", "cell_id", "chromosome", "homolog")}
+            refused.setdefault((row["hospital"], row["patient_id"]), []).append(
+                RefusedImage(**image, reason=reason)
+            )
+    usable = np.array([bool(sequence) for sequence in sequences])
+    hospitals = frozenset(manifest["hospital"])
+    if not usable.any():
+        return ImagesOfBody(MEASURED.empty_table(), refused, hospitals)
+    images = manifest[usable]
+    pair_NPCL = pair_up(images, [sequence for sequence in sequences if sequence]).pair_NPCL
+    rows = images.drop_duplicates(CHROMOSOME_KEY)
+    table = pa.table(
+        {
+            **{name: rows[name].tolist() for name in (*CHROMOSOME_KEY, "band_level")},
+            "pair": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(PAIR_BYTES), len(rows), [None, pa.py_buffer(pair_NPCL.tobytes())]
+            ),
+        }
+    )
+    table = table.select(MEASURED.names).cast(MEASURED)
+    check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows['row'].iloc[at]}")
+    return ImagesOfBody(table, refused, hospitals)
+
+
+def _measure(content: bytes, config: ExtractionConfig) -> tuple[bytes, str]:
+    try:
+        image = read_grey(io.BytesIO(content), formats=_FORMATS, max_side_px=config.max_side_px)
+    except DataError as error:
+        return b"", str(error)
+    extraction = extract(image, config)
+    if extraction.sequence_CL is None:
+        return b"", str(extraction.reason)
+    return extraction.sequence_CL.tobytes(), ""
+
+
+def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
+    max_files = limits.max_images + 1
+    end = body.rfind(b"PK\x05\x06", max(len(body) - 65_557, 0))
+    if end < 0 or end + 22 > len(body):
+        raise invalid("body: not a zip, or cut off; send a zip with manifest.csv and the images")
+    num_files, directory_bytes = struct.unpack_from("<HI", body, end + 10)
+    # Before the directory is read: one of a million files would take seconds.
+    if body[max(end - 20, 0) : end].startswith(b"PK\x06\x07"):
+        raise too_large("body: a zip64 archive; send fewer images")
+    if num_files > max_files or directory_bytes > max_files * _MAX_ENTRY_BYTES:
+        raise too_large(f"body: more than {max_files} files; send fewer images")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(body))
+        infos = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
+        raise invalid(f"body: not a readable zip ({str(error)[:100]})") from None
+    if len(infos) > max_files:
+        raise too_large(f"body: more than {max_files} files; send fewer images")
+    names = [info.filename for info in infos]
+    if len(set(names)) < len(names):
+        raise invalid("body: the zip has two files of one name; give each its own")
+    for info in infos:
+        if info.flag_bits & 1:
+            raise invalid("body: the zip is encrypted; send it without a password")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise invalid("body: the zip is compressed in another way than deflate; use deflate")
+    if sum(info.file_size for info in infos) > limits.max_expanded_bytes:
+        raise too_large(
+            f"body: the zip expands to more than {limits.max_expanded_bytes} bytes; send fewer "
+            "images"
+        )
+    return archive
+
+
+def _read(archive: zipfile.ZipFile, name: str, max_bytes: int, place: str = "") -> bytes:
+    """One file; never more than the directory says, which was added up before."""
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise invalid(f"{MANIFEST}: {place}the zip has no file {name[:100]!r}; add it") from None
+    if info.file_size > max_bytes:
+        raise too_large(f"{MANIFEST}: {place}{name[:100]!r} has more than {max_bytes} bytes")
+    try:
+        return archive.read(info)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+    ) as error:
+        raise invalid(
+            f"{MANIFEST}: {place}{name[:100]!r} cannot be unpacked ({str(error)[:100]})"
+        ) from None

@@ -1,0 +1,225 @@
+"""Gathers the bags of all waiting requests into passes of the models.
+
+Ray's ``@serve.batch`` waits its timeout out even when nobody else is there, puts what does not fit
+behind what came later, refuses what is larger than a batch, and computes what nobody waits for any
+more. This queue does not, and can be tested without Ray.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from homnet.assessment import FlatBags
+from homnet.joint import Evidence, JointModel, score_jointly
+from homnet_serve.errors import RequestError
+from homnet_serve.metrics import Metrics
+
+Score = Callable[
+    [Sequence[JointModel], FlatBags, "np.ndarray[tuple[int], np.dtype[np.int64]]"], Evidence
+]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request in the queue, and how far it is."""
+
+    bags: FlatBags
+    model_B: Sequence[JointModel]
+    answer: "asyncio.Future[Evidence]"
+    taken: int = 0
+    parts: list[Evidence] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return len(self.bags) - self.taken
+
+
+@dataclass(frozen=True)
+class _Slice:
+    request: _Waiting
+    start: int
+    stop: int
+
+
+class BatchQueue:
+    """A queue of bags in front of one thread that scores them."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        max_bags: int,
+        max_waiting_bags: int,
+        wait_s: float,
+        score: Score = score_jointly,
+    ) -> None:
+        """Sets up a queue; :meth:`run` works it off.
+
+        Args:
+            metrics: what is measured.
+            max_bags: bags of one pass.
+            max_waiting_bags: bags that may wait; more are refused with 503.
+            wait_s: how long a pass waits for requests that are being read, at most.
+            score: scores bags, each by its own model.
+        """
+        self._metrics = metrics
+        self._max_bags = max_bags
+        self._max_waiting_bags = max_waiting_bags
+        self._wait_s = wait_s
+        self._score = score
+        self._queue: deque[_Waiting] = deque()
+        self._changed = asyncio.Event()
+        self._waiting_bags = 0
+        self._arriving = 0
+        self._seconds_per_bag = 0.002
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="homnet-score")
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Around the reading of a request: a pass may wait for it a little."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._changed.set()
+
+    def admit(self, num_bags: int = 1) -> None:
+        """Refuses a request that the queue has no room for.
+
+        Raises:
+            RequestError: 503, with the seconds after which there should be room.
+        """
+        if self._waiting_bags and self._waiting_bags + num_bags > self._max_waiting_bags:
+            seconds = math.ceil(self._waiting_bags * self._seconds_per_bag)
+            raise RequestError(
+                503,
+                "busy",
+                "too many requests are waiting; try again later",
+                retry_after_s=min(max(seconds, 1), 60),
+            )
+
+    async def submit(self, bags: FlatBags, model_B: Sequence[JointModel]) -> Evidence:
+        """Scores bags together with those of other requests.
+
+        Cancelling the caller takes what was not begun out of the queue.
+
+        Raises:
+            RequestError: as :meth:`admit`.
+        """
+        self.admit(len(bags))
+        request = _Waiting(bags, model_B, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        self._count(len(bags))
+        self._changed.set()
+        return await request.answer
+
+    async def run(self) -> None:
+        """Works the queue off until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._gather()
+            begin_s = time.perf_counter()
+            try:
+                evidence = await loop.run_in_executor(self._thread, self._pass, batch)
+            except Exception as error:  # what went wrong is told to those who wait; others go on
+                for part in batch:
+                    if not part.request.answer.done():
+                        part.request.answer.set_exception(error)
+                continue
+            seconds = time.perf_counter() - begin_s
+            num_bags = sum(part.stop - part.start for part in batch)
+            self._metrics.batch_bags.observe(num_bags)
+            self._metrics.batch_seconds.observe(seconds)
+            self._seconds_per_bag += 0.1 * (seconds / num_bags - self._seconds_per_bag)
+            for part, own in zip(batch, evidence, strict=True):
+                _deliver(part, own)
+
+    def close(self) -> None:
+        """Ends the thread; what is being scored is finished first."""
+        self._thread.shutdown()
+
+    async def _gather(self) -> list[_Slice]:
+        """The next pass: from each request what fits, those that came first first."""
+        while not self._skip_done():
+            self._changed.clear()
+            await self._changed.wait()
+        deadline = time.monotonic() + self._wait_s
+        while self._arriving and self._waiting_bags < self._max_bags:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        batch: list[_Slice] = []
+        room = self._max_bags
+        while room and self._skip_done():
+            request = self._queue.popleft()
+            number = min(room, request.left)
+            batch.append(_Slice(request, request.taken, request.taken + number))
+            request.taken += number
+            room -= number
+            self._count(-number)
+            if request.left:
+                # Large requests take turns with the others.
+                self._queue.append(request)
+        return batch or await self._gather()
+
+    def _skip_done(self) -> bool:
+        """Drops requests that nobody waits for; says whether one is left."""
+        while self._queue and self._queue[0].answer.done():
+            self._count(-self._queue.popleft().left)
+        return bool(self._queue)
+
+    def _pass(self, batch: Sequence[_Slice]) -> list[Evidence]:
+        """Scores the parts of several requests in one pass, in the thread."""
+        models = list({id(m): m for part in batch for m in _models(part)}.values())
+        number = {id(model): index for index, model in enumerate(models)}
+        bags = FlatBags.concatenate(
+            [part.request.bags.part(part.start, part.stop) for part in batch]
+        )
+        model_B = np.array([number[id(m)] for part in batch for m in _models(part)], np.int64)
+        evidence = self._score(models, bags, model_B)
+        parts, bag, pair = [], 0, 0
+        for part in batch:
+            next_bag = bag + part.stop - part.start
+            next_pair = pair + int(bags.size_B[bag:next_bag].sum())
+            parts.append(
+                Evidence(
+                    evidence.logit_B[bag:next_bag],
+                    evidence.weight_N[pair:next_pair],
+                    evidence.added_N[pair:next_pair],
+                )
+            )
+            bag, pair = next_bag, next_pair
+        return parts
+
+    def _count(self, change: int) -> None:
+        self._waiting_bags += change
+        self._metrics.waiting_bags.set(self._waiting_bags)
+
+
+def _models(part: _Slice) -> Sequence[JointModel]:
+    return part.request.model_B[part.start : part.stop]
+
+
+def _deliver(part: _Slice, evidence: Evidence) -> None:
+    request = part.request
+    request.parts.append(evidence)
+    if request.answer.done() or sum(len(e.logit_B) for e in request.parts) < len(request.bags):
+        return
+    request.answer.set_result(
+        Evidence(
+            np.concatenate([part.logit_B for part in request.parts]),
+            np.concatenate([part.weight_N for part in request.parts]),
+            np.concatenate([part.added_N for part in request.parts]),
+        )
+    )

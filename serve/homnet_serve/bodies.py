@@ -1,0 +1,136 @@
+"""From the body of a request to checked pairs: one table of one schema, whatever was sent."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from homnet.errors import CohortError
+from homnet.pair_checks import check_measured
+from homnet.pairs import MEASURED, PAIR_BYTES
+from homnet_serve.arrow_stream import read_stream
+from homnet_serve.errors import RequestError, invalid, too_large
+from homnet_serve.limits import Limits
+from homnet_serve.schemas import DiagnoseRequest
+
+JSON_TYPE: Final = "application/json"
+ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
+_NAMES: Final = ("hospital", "patient_id", "cell_id")
+
+
+def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Table:
+    """Reads and checks the pairs of a request.
+
+    Args:
+        body: JSON of :class:`homnet_serve.schemas.DiagnoseRequest`, or an Arrow IPC stream with the
+            columns of :data:`homnet.pairs.MEASURED`.
+        content_type: its media type, with or without parameters.
+        limits: what is too much.
+
+    Raises:
+        RequestError: the media type is unknown, or the body is wrong; it names the first bad place.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == ARROW_TYPE:
+        table = read_stream(body, MEASURED, limits.max_expanded_bytes)
+        place: Callable[[int], str] = "row {}".format
+    elif media_type == JSON_TYPE:
+        table, place = _read_json(body, limits)
+    else:
+        raise RequestError(
+            415,
+            "unknown_media_type",
+            f"Content-Type: {media_type[:80]!r} cannot be read; send {JSON_TYPE} or {ARROW_TYPE}",
+        )
+    check_pairs(table, limits, place)
+    return table
+
+
+def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) -> None:
+    """Checks pairs against the format and the limits.
+
+    Args:
+        table: the columns of :data:`homnet.pairs.MEASURED`.
+        limits: what is too much.
+        place: what to call a row in messages.
+
+    Raises:
+        RequestError: names the first bad place.
+    """
+    if table.num_rows == 0:
+        raise invalid("body: there is no pair; send at least one")
+    if table.num_rows > limits.max_pairs:
+        raise too_large(
+            f"body: {table.num_rows} pairs, at most {limits.max_pairs} at once; send fewer patients"
+        )
+    for name in _NAMES:
+        length = pc.utf8_length(table[name])
+        bad = pc.or_(pc.equal(length, 0), pc.greater(length, limits.max_name_chars))
+        # What is empty altogether is found below.
+        if pc.any(pc.fill_null(bad, False)).as_py():
+            row = pc.index(bad, pa.scalar(True)).as_py()
+            raise invalid(
+                f"body: {place(row)}: '{name}' has {length[row].as_py()} characters, expected 1 to "
+                f"{limits.max_name_chars}"
+            )
+    try:
+        check_measured(table, "body", place)
+    except CohortError as error:
+        raise invalid(str(error)) from None
+    num_patients = len(table.group_by(["hospital", "patient_id"]).aggregate([]))
+    if num_patients > limits.max_patients:
+        raise too_large(
+            f"body: {num_patients} patients, at most {limits.max_patients} at once; send fewer"
+        )
+
+
+def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], str]]:
+    try:
+        request = DiagnoseRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(_sentence(error)) from None
+    patients = request.patients
+    num_pairs = [len(patient.pairs) for patient in patients]
+    if sum(num_pairs) > limits.max_pairs:
+        raise too_large(
+            f"body: {sum(num_pairs)} pairs, at most {limits.max_pairs} at once; send fewer patients"
+        )
+    pairs = [pair for patient in patients for pair in patient.pairs]
+    owners = [patient for patient in patients for _ in patient.pairs]
+    packed = pa.py_buffer(b"".join(pair.pair for pair in pairs))
+    columns = {
+        "hospital": [
+            p.hospital for p, n in zip(patients, num_pairs, strict=True) for _ in range(n)
+        ],
+        "patient_id": [patient.patient_id for patient in owners],
+        "cell_id": [pair.cell_id for pair in pairs],
+        "chromosome": [pair.chromosome for pair in pairs],
+        "band_level": [pair.band_level for pair in pairs],
+        "pair": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(PAIR_BYTES), len(pairs), [None, packed]
+        ),
+    }
+    stop_of_patient = np.cumsum(num_pairs)
+
+    def place(row: int) -> str:
+        patient = int(np.searchsorted(stop_of_patient, row, side="right"))
+        first = int(stop_of_patient[patient]) - num_pairs[patient]
+        return f"patients[{patient}].pairs[{row - first}]"
+
+    try:
+        return pa.table(columns, schema=MEASURED), place
+    except (pa.ArrowException, UnicodeEncodeError):
+        raise invalid("body: a name is not valid Unicode; send it as UTF-8") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place, and without what was sent."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ""
+    for part in first["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"[: 1 + 60]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"body: '{place.lstrip('.')}': {message}" if place else f"body: {message}"

@@ -1,0 +1,334 @@
+"""Asks an endpoint, from Python: one class to wait with, one to await.
+
+A request is a pure question, so it may be asked again, under the same request id: on 503 (after
+what Retry-After says), when the connection fails, and on a 500 or 502 that is not in the
+endpoint's own words: so Ray's proxy says that a replica was lost under a request. Everything else
+is an error at once.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import httpx
+import pyarrow as pa
+
+from homnet.errors import HomNetError
+from homnet.pairs import MEASURED
+from homnet_serve.answers import Sequences
+from homnet_serve.archives import ZIP_TYPE
+from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.schemas import DiagnoseResponse, ErrorBody, ModelOfHospital, ModelsResponse
+
+_RETRIED: Final = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
+
+class EndpointError(HomNetError):
+    """The endpoint refused, or could not be reached."""
+
+    def __init__(self, status: int | None, code: str, message: str, request_id: str) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status; None where there was no answer at all."""
+        self.code = code
+        self.request_id = request_id
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often and how patiently a request is asked again."""
+
+    max_attempts: int = 5
+    """Attempts in all."""
+    first_wait_s: float = 0.2
+    """Wait before the second attempt; it doubles each time, and half of it is random."""
+    max_wait_s: float = 10.0
+    """Longest wait, also where Retry-After asks for more."""
+
+    def waits(self) -> Iterator[float]:
+        """Seconds before each further attempt."""
+        for attempt in range(self.max_attempts - 1):
+            wait_s = min(self.first_wait_s * 2**attempt, self.max_wait_s)
+            yield wait_s * (0.5 + 0.5 * random.random())
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request before it is sent, and how its answer is understood."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None = None
+    params: Mapping[str, str] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @property
+    def request_id(self) -> str:
+        return self.headers["X-Request-Id"]
+
+    def checked(self, response: httpx.Response) -> bytes:
+        if response.is_success:
+            return response.content
+        body = _own_words(response)
+        raise EndpointError(
+            response.status_code,
+            body.code if body else "unknown",
+            body.message if body else f"the server answered {response.status_code}",
+            self.request_id,
+        )
+
+    def unreachable(self, error: Exception) -> EndpointError:
+        return EndpointError(
+            None,
+            "unreachable",
+            f"the endpoint cannot be reached ({type(error).__name__}); is the address right?",
+            self.request_id,
+        )
+
+
+def _asking(
+    request: _Request, retries: Retries
+) -> Generator[float, httpx.Response | httpx.TransportError, bytes]:
+    """Yields how long to wait before each attempt, is sent its outcome, returns the content."""
+    waits = retries.waits()
+    wait_s = 0.0
+    while True:
+        outcome = yield wait_s
+        next_wait_s = next(waits, None)
+        if isinstance(outcome, httpx.TransportError):
+            if next_wait_s is None or not isinstance(outcome, _RETRIED):
+                raise request.unreachable(outcome)
+            wait_s = next_wait_s
+        elif next_wait_s is not None and _is_passing(outcome):
+            asked = outcome.headers.get("retry-after", "")
+            asked_s = float(asked) if asked.isdecimal() else 0.0
+            wait_s = min(max(next_wait_s, asked_s), retries.max_wait_s)
+        else:
+            return request.checked(outcome)
+
+
+def _pairs_request(pairs: pa.Table, sequences: Sequences, request_id: str | None) -> _Request:
+    sink = pa.BufferOutputStream()
+    table = pairs.select(MEASURED.names).cast(MEASURED)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return _Request(
+        "POST",
+        "/v1/diagnose",
+        _headers(request_id, ARROW_TYPE),
+        sink.getvalue().to_pybytes(),
+        {"sequences": sequences},
+    )
+
+
+def _images_request(
+    archive: bytes, sequences: Sequences, request_id: str | None, options: Mapping[str, str]
+) -> _Request:
+    return _Request(
+        "POST",
+        "/v1/diagnose/images",
+        _headers(request_id, ZIP_TYPE),
+        archive,
+        {"sequences": sequences, **options},
+    )
+
+
+def _headers(request_id: str | None, content_type: str | None = None) -> dict[str, str]:
+    headers = {"X-Request-Id": request_id or uuid.uuid4().hex}
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    return headers
+
+
+def _is_passing(response: httpx.Response) -> bool:
+    """Whether the same question may well be answered a little later."""
+    if response.status_code in (500, 502):
+        return _own_words(response) is None
+    return response.status_code == 503
+
+
+def _own_words(response: httpx.Response) -> ErrorBody | None:
+    """What the endpoint itself says; None where a proxy speaks."""
+    try:
+        return ErrorBody.model_validate_json(response.content)
+    except ValueError:
+        return None
+
+
+class Client:
+    """Asks an endpoint and waits for the answers; usable from several threads."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        retries: Retries | None = None,
+        timeout_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Sets up a client.
+
+        Args:
+            url: of the endpoint, for example ``https://homnet.example``.
+            key: the API key.
+            retries: how often to ask again.
+            timeout_s: of one attempt.
+            transport: of httpx, for tests and special networks.
+        """
+        self._retries = retries or Retries()
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout_s,
+            transport=transport,
+        )
+
+    def diagnose(
+        self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
+    ) -> DiagnoseResponse:
+        """Asks about pairs.
+
+        Args:
+            pairs: a table with the columns of :data:`homnet.pairs.MEASURED`; others stay here.
+            sequences: whose sequences the answer repeats.
+            request_id: name of the request; a new one by default.
+
+        Raises:
+            EndpointError: it was refused, or nobody answered.
+        """
+        content = self._send(_pairs_request(pairs, sequences, request_id))
+        return DiagnoseResponse.model_validate_json(content)
+
+    def diagnose_images(
+        self,
+        archive: bytes,
+        *,
+        sequences: Sequences = "none",
+        request_id: str | None = None,
+        **options: str,
+    ) -> DiagnoseResponse:
+        """Asks about a zip of images with its manifest.csv.
+
+        Args:
+            archive: the zip.
+            sequences: whose sequences the answer repeats.
+            request_id: name of the request; a new one by default.
+            options: ``hospital``, ``band_level``, ``samples_per_px``.
+
+        Raises:
+            EndpointError: it was refused, or nobody answered.
+        """
+        content = self._send(_images_request(archive, sequences, request_id, options))
+        return DiagnoseResponse.model_validate_json(content)
+
+    def models(self) -> list[ModelOfHospital]:
+        """The models that answer for the hospitals of the key.
+
+        Raises:
+            EndpointError: it was refused, or nobody answered.
+        """
+        content = self._send(_Request("GET", "/v1/models", _headers(None)))
+        return ModelsResponse.model_validate_json(content).models
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, request: _Request) -> bytes:
+        asking = _asking(request, self._retries)
+        wait_s = next(asking)
+        while True:
+            time.sleep(wait_s)
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                outcome = self._http.request(**request.arguments())
+            except httpx.TransportError as error:
+                outcome = error
+            try:
+                wait_s = asking.send(outcome)
+            except StopIteration as done:
+                return bytes(done.value)
+
+
+class AsyncClient:
+    """The same for asyncio; see :class:`Client` for arguments and errors."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        retries: Retries | None = None,
+        timeout_s: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._retries = retries or Retries()
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout_s,
+            transport=transport,
+        )
+
+    async def diagnose(
+        self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
+    ) -> DiagnoseResponse:
+        """As :meth:`Client.diagnose`."""
+        content = await self._send(_pairs_request(pairs, sequences, request_id))
+        return DiagnoseResponse.model_validate_json(content)
+
+    async def diagnose_images(
+        self,
+        archive: bytes,
+        *,
+        sequences: Sequences = "none",
+        request_id: str | None = None,
+        **options: str,
+    ) -> DiagnoseResponse:
+        """As :meth:`Client.diagnose_images`."""
+        content = await self._send(_images_request(archive, sequences, request_id, options))
+        return DiagnoseResponse.model_validate_json(content)
+
+    async def models(self) -> list[ModelOfHospital]:
+        """As :meth:`Client.models`."""
+        content = await self._send(_Request("GET", "/v1/models", _headers(None)))
+        return ModelsResponse.model_validate_json(content).models
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _send(self, request: _Request) -> bytes:
+        asking = _asking(request, self._retries)
+        wait_s = next(asking)
+        while True:
+            await asyncio.sleep(wait_s)
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                outcome = await self._http.request(**request.arguments())
+            except httpx.TransportError as error:
+                outcome = error
+            try:
+                wait_s = asking.send(outcome)
+            except StopIteration as done:
+                return bytes(done.value)

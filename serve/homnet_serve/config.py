@@ -1,0 +1,104 @@
+"""Settings of an endpoint, and how they come out of YAML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from homnet.errors import ConfigError
+from homnet.extraction import ExtractionConfig
+from homnet_serve.limits import Limits
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """An endpoint."""
+
+    registry: str = "registry"
+    """Directory or URI of the registry of models."""
+    keys: str = ""
+    """File of API keys; if none is named, the variable HOMNET_API_KEYS holds its content."""
+    audit: str = "audit"
+    """Directory of the audit log."""
+    audit_sync: bool = True
+    """Whether an answer waits until the disk has its line of the audit log."""
+    device: str = "cpu"
+    """Where models are, for example ``cuda``."""
+    num_threads: int = 1
+    """Threads of one pass on the CPU; not more than the cores that a replica has to itself."""
+    max_bags: int = 184
+    """Bags of one pass: eight patients of 23 types. More would make the others wait longer and is
+    hardly faster on a CPU; give 1,000 on a GPU."""
+    batch_wait_s: float = 0.002
+    """How long a pass waits for requests that are just being read; a lone one never waits."""
+    max_waiting_bags: int = 4600
+    """Bags that may wait: 200 patients, some seconds on a small machine. More get 503."""
+    max_waiting_images: int = 4
+    """Zips of images that may be measured or wait for it. More get 503."""
+    max_held_bytes: int = 512 * 2**20
+    """Bytes of all bodies that are being read or answered (512 MiB). More get 503."""
+    deadline_s: float = 30.0
+    """Seconds after which a request that was read is given up with 504."""
+    body_timeout_s: float = 30.0
+    """Seconds that a body may take to arrive; then 408."""
+    refresh_s: float = 5.0
+    """Seconds between two looks into the registry."""
+    max_hospitals: int = 64
+    """Hospitals whose models are kept loaded; those not asked for longest make room."""
+    require_golden: bool = False
+    """Whether a model without golden bags may not answer."""
+    shadow_candidates: bool = False
+    """Whether the newest candidate of each hospital scores the same requests, for comparison in the
+    metrics. Costs as much again as answering."""
+    limits: Limits = field(default_factory=Limits)
+    """Bounds on one request."""
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    """How chromosomes are measured in images."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "num_threads",
+            "max_bags",
+            "max_waiting_bags",
+            "max_waiting_images",
+            "max_hospitals",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("deadline_s", "body_timeout_s", "refresh_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.max_held_bytes < self.limits.max_body_bytes:
+            raise ConfigError(
+                f"max_held_bytes {self.max_held_bytes} is below limits.max_body_bytes "
+                f"{self.limits.max_body_bytes}: such a body could never be read"
+            )
+        if self.batch_wait_s < 0:
+            raise ConfigError(f"batch_wait_s must not be negative, got {self.batch_wait_s}")
+
+
+def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
+    """Makes a config out of what YAML or JSON held.
+
+    Raises:
+        ConfigError: a name is unknown, or a value has another type than the field.
+    """
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in known:
+            raise ConfigError(
+                f"{kind.__name__} has no setting {name!r}; it has {', '.join(sorted(known))}"
+            )
+        wanted = hints[name]
+        if is_dataclass(wanted) and isinstance(value, Mapping):
+            values[name] = config_from(wanted, value)  # type: ignore[arg-type]
+        elif wanted is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is wanted:
+            values[name] = value
+        else:
+            raise ConfigError(f"{kind.__name__}: {name} is {value!r}, expected {wanted.__name__}")
+    return kind(**values)

@@ -1,0 +1,53 @@
+"""The endpoint in Ray Serve. ``serve/config.yaml`` names :func:`app`.
+
+HTTP, queue and models are one deployment: every further one costs a request some milliseconds.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application, Deployment
+
+from homnet_serve.app import create_app
+from homnet_serve.config import ServiceConfig, config_from
+from homnet_serve.logs import log_to_stderr
+from homnet_serve.service import Service
+
+NAME: Final = "Endpoint"
+
+
+class _Endpoint:
+    """A replica."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        log_to_stderr()
+        self._service = Service(config_from(ServiceConfig, settings))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application; Ray Serve calls this in the replica, and runs its lifespan."""
+        return create_app(self._service)
+
+    async def check_health(self) -> None:
+        """Called by Ray Serve; after three failures the replica is replaced.
+
+        Raises:
+            RuntimeError: a task that must never end has ended.
+        """
+        if not self._service.alive:
+            raise RuntimeError("the queue or the watcher of the registry has stopped")
+
+
+def app(settings: dict[str, Any]) -> Application:
+    """The application of ``serve run`` and ``serve deploy``.
+
+    Args:
+        settings: fields of :class:`homnet_serve.config.ServiceConfig`; the ``args`` in YAML.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong; it is found before any replica is started.
+    """
+    config_from(ServiceConfig, settings)
+    deployment = cast(Deployment, serve.deployment(serve.ingress()(_Endpoint), name=NAME))
+    return deployment.bind(settings)

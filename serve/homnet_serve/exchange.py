@@ -1,0 +1,89 @@
+"""Both ends of a request: its body comes in within bounds, its answer goes out or is given up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from homnet_serve.errors import RequestError, too_large
+from homnet_serve.service import Answer, Service
+
+
+@asynccontextmanager
+async def body_of(request: Request, service: Service) -> AsyncIterator[bytes]:
+    """The whole body; as long as it is held it counts among the bytes in flight.
+
+    Raises:
+        RequestError: it is too large, too slow or encoded, or there is no room; it is refused as
+            soon as that is clear.
+    """
+    limit = service.config.limits.max_body_bytes
+    refusal = too_large(f"body: more than {limit} bytes; send fewer patients at once")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError(415, "unknown_encoding", "Content-Encoding: send the body as it is")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise refusal
+    parts: list[bytes] = []
+    held = 0
+    try:
+        try:
+            async with asyncio.timeout(service.config.body_timeout_s):
+                async for part in request.stream():
+                    if held + len(part) > limit:
+                        raise refusal
+                    service.hold(len(part))
+                    held += len(part)
+                    parts.append(part)
+        except ClientDisconnect:
+            raise RequestError(400, "disconnected", "body: cut off") from None
+        except TimeoutError:
+            raise RequestError(
+                408,
+                "slow_body",
+                f"body: it did not arrive within {service.config.body_timeout_s:g} s; send less",
+            ) from None
+        request.state.log["bytes"] = held
+        yield b"".join(parts)
+    finally:
+        service.release(held)
+
+
+async def answered(request: Request, service: Service, work: Awaitable[Answer]) -> Response:
+    """Waits for an answer, until the deadline or until nobody wants it any more.
+
+    Raises:
+        RequestError: 504 after the deadline, or what the work raises.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait(
+            {task, gone},
+            timeout=service.config.deadline_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not task.done():
+            if gone.done():
+                return Response(status_code=499)
+            raise RequestError(
+                504,
+                "deadline",
+                f"not done within {service.config.deadline_s:g} s; send fewer patients, or again "
+                "later",
+            )
+        answer = task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+    request.state.log.update(
+        num_patients=answer.num_patients, num_bags=answer.num_bags, audit=answer.audit
+    )
+    return Response(answer.content, media_type="application/json")
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,163 @@
+"""API keys: who may ask, and for which hospitals. Only digests are kept.
+
+A key is 32 random bytes, so one SHA-256 is enough: there is nothing to guess from.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from homnet.errors import ConfigError
+from homnet.results import write_json
+from homnet_serve.errors import RequestError
+
+ENVIRONMENT: Final = "HOMNET_API_KEYS"
+"""Variable that holds the content of a key file, where no file is named."""
+_LOG: Final = logging.getLogger(__name__)
+_PREFIX: Final = "homnet-"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is known of a key."""
+
+    id: str
+    """Name of the key in logs; no secret."""
+    sha256: str
+    """Digest of the key."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals it may ask for."""
+    operator: bool = False
+    """Whether it may read the metrics."""
+    revoked: bool = False
+    """Whether it opens nothing any more."""
+
+
+def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
+    """Finds the key of an ``Authorization`` header.
+
+    Missing, wrong and revoked keys get the same answer, and every stored digest is compared, so
+    that neither the answer nor its time tells them apart.
+
+    Raises:
+        RequestError: 401.
+    """
+    scheme, _, presented = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer":
+        presented = ""
+    digest = hashlib.sha256(presented.strip().encode("utf-8", "surrogatepass")).hexdigest()
+    found = None
+    for key in keys:
+        if hmac.compare_digest(digest, key.sha256) and not key.revoked:
+            found = key
+    if found is None or not presented:
+        raise RequestError(
+            401, "unauthorized", "give a valid API key in the header 'Authorization: Bearer KEY'"
+        )
+    return found
+
+
+def new_key(id: str, hospitals: Iterable[str], *, operator: bool = False) -> tuple[str, Key]:
+    """Makes a key; gives the secret, which is kept nowhere, and what is kept of it."""
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    return secret, Key(id, digest, tuple(hospitals), operator)
+
+
+class KeyFile:
+    """Keys in a JSON file; a change is seen at the next request."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file.
+
+        Raises:
+            ConfigError: it is missing or no list of keys.
+        """
+        self.path = path
+        self._seen = self._stamp()
+        self._keys = read_keys(path)
+
+    def __iter__(self) -> Iterator[Key]:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._keys = read_keys(self.path)
+            except ConfigError as error:
+                # Half-written or gone: those who had access keep it, and the log says so.
+                _LOG.error("keys_unreadable", extra={"reason": str(error)})
+        return iter(self._keys)
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def open_keys(path: str) -> Iterable[Key]:
+    """The keys of a file, or those of the environment where no file is named.
+
+    Raises:
+        ConfigError: there is neither, or what is there is no list of keys.
+    """
+    if path:
+        return KeyFile(Path(path))
+    content = os.environ.get(ENVIRONMENT)
+    if content is None:
+        raise ConfigError(
+            f"no API keys: name a key file (jobs/keys.py makes one), or set {ENVIRONMENT} to its "
+            "content"
+        )
+    return _parse(content, ENVIRONMENT)
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """Reads a key file.
+
+    Raises:
+        ConfigError: it is missing or no list of keys.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: the key file cannot be read ({type(error).__name__}); make one with "
+            "jobs/keys.py"
+        ) from None
+    return _parse(content, str(path))
+
+
+def write_keys(path: Path, keys: Iterable[Key]) -> None:
+    """Writes a key file, whole or not at all, readable by its owner only."""
+    write_json(path, {"keys": [{**vars(key), "hospitals": list(key.hospitals)} for key in keys]})
+    path.chmod(0o600)
+
+
+def _parse(content: str, where: str) -> tuple[Key, ...]:
+    try:
+        keys = tuple(_key(item) for item in json.loads(content)["keys"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/keys.py"
+        ) from None
+    if len({key.id for key in keys}) < len(keys):
+        raise ConfigError(f"{where}: two keys have one id; give each its own")
+    return keys
+
+
+def _key(item: Mapping[str, Any]) -> Key:
+    key = Key(**{**item, "hospitals": tuple(item.get("hospitals", ()))})
+    if len(bytes.fromhex(key.sha256)) != 32 or not all(type(h) is str for h in key.hospitals):
+        raise ValueError("a digest or a hospital is none")
+    if type(key.operator) is not bool or type(key.revoked) is not bool or not key.id:
+        raise ValueError("operator and revoked are true or false")
+    return key

@@ -1,0 +1,63 @@
+"""Structured logs: one JSON object per line, of events and numbers, never of patients."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Final
+
+_FIELDS: Final = (
+    "request_id",
+    "route",
+    "method",
+    "status",
+    "code",
+    "key",
+    "seconds",
+    "bytes",
+    "num_patients",
+    "num_bags",
+    "hospital",
+    "version",
+    "reason",
+    "audit",
+    "error",
+    "where",
+)
+"""What a line may hold beside its event; whatever else a record carries is left out."""
+
+
+class JsonLines(logging.Formatter):
+    """Formats records of this package. A traceback is cut to types and places.
+
+    Messages of errors may quote what was sent, so they are left out.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        content = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+        }
+        content |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        return json.dumps(content, default=str)
+
+
+def fault_of(error: BaseException) -> dict[str, str]:
+    """The type of an error and the place where it was raised, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+    return {"error": type(error).__name__, "where": where}
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Sends the log of this package to stderr. Called by what starts a process, never at import."""
+    logger = logging.getLogger("homnet_serve")
+    logger.setLevel(level)
+    logger.propagate = False
+    if not any(isinstance(h.formatter, JsonLines) for h in logger.handlers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines())
+        logger.addHandler(handler)

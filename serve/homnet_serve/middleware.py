@@ -1,0 +1,93 @@
+"""Around every request: its name, its time, one line of log, headers that browsers heed."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from homnet_serve.logs import fault_of
+from homnet_serve.metrics import Metrics
+from homnet_serve.schemas import ErrorBody
+
+REQUEST_ID: Final = "x-request-id"
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOG: Final = logging.getLogger("homnet_serve.access")
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Around:
+    """ASGI middleware. What routes learn for the log they put into ``request.state.log``."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begin_s = time.perf_counter()
+        asked = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
+        request_id = asked if _SAFE_ID.fullmatch(asked) else uuid.uuid4().hex
+        log: dict[str, object] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, log=log)
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *_HEADERS,
+                    (REQUEST_ID.encode(), request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        except Exception as error:
+            # Its message may quote a patient: the log gets type and place only.
+            _LOG.error("fault", extra={"request_id": request_id, **fault_of(error)})
+            if status:
+                raise
+            body = ErrorBody(
+                request_id=request_id,
+                code="internal",
+                message="something went wrong here; tell the operator the request_id",
+            )
+            await answer(
+                {
+                    "type": "http.response.start",
+                    "status": 500,
+                    "headers": [(b"content-type", b"application/json")],
+                }
+            )
+            content = json.dumps(body.model_dump()).encode()
+            await answer({"type": "http.response.body", "body": content})
+        finally:
+            seconds = time.perf_counter() - begin_s
+            # The path as the application knows it: a stranger's paths would be countless.
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.request_seconds.labels(route).observe(seconds)
+            _LOG.info(
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "seconds": round(seconds, 4),
+                    **log,
+                },
+            )

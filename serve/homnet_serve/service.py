@@ -1,0 +1,302 @@
+"""What an endpoint does with a request once it has its body. Knows neither HTTP routes nor Ray."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from homnet.assessment import Assessment, assess
+from homnet.joint import Evidence
+from homnet.registry import Registry
+from homnet_serve.answers import Sequences, patient_results
+from homnet_serve.archives import measure_images, read_manifest_of_body
+from homnet_serve.audit import AuditLog
+from homnet_serve.batching import BatchQueue
+from homnet_serve.bodies import read_pairs_of_body
+from homnet_serve.config import ServiceConfig
+from homnet_serve.errors import RequestError
+from homnet_serve.keys import Key, open_keys
+from homnet_serve.logs import fault_of
+from homnet_serve.metrics import Metrics
+from homnet_serve.schemas import DiagnoseResponse, ModelOfHospital, PatientResult, RefusedImage
+from homnet_serve.shadow import ShadowComparison
+from homnet_serve.store import ModelStore, Served
+
+_LOG: Final = logging.getLogger(__name__)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asked what."""
+
+    key: Key
+    """Whose key."""
+    request_id: str
+    """Name of the request."""
+    route: str
+    """Where."""
+    body: bytes
+    """What was sent."""
+    sequences: Sequences = "none"
+    """Whose sequences to repeat."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back."""
+
+    content: bytes
+    """JSON of :class:`homnet_serve.schemas.DiagnoseResponse`."""
+    num_patients: int
+    """Patients in it."""
+    num_bags: int
+    """Bags that were scored."""
+    audit: str
+    """Digest of its line in the audit log."""
+
+
+class Service:
+    """An endpoint without its HTTP side: models, keys, queue, audit log."""
+
+    def __init__(self, config: ServiceConfig) -> None:
+        """Opens everything; :meth:`start` sets it going.
+
+        Raises:
+            ConfigError, RegistryError, DataError: see their messages.
+        """
+        self.config = config
+        self.metrics = Metrics()
+        self.keys = open_keys(config.keys)
+        self.audit = AuditLog(Path(config.audit), sync=config.audit_sync)
+        self.store = ModelStore(
+            Registry(config.registry),
+            self.metrics,
+            device=config.device,
+            max_hospitals=config.max_hospitals,
+            require_golden=config.require_golden,
+            shadow_candidates=config.shadow_candidates,
+        )
+        self.queue = BatchQueue(
+            self.metrics,
+            max_bags=config.max_bags,
+            max_waiting_bags=config.max_waiting_bags,
+            wait_s=config.batch_wait_s,
+        )
+        # Reading bodies, models and images must not wait for one another.
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
+        self._images = ThreadPoolExecutor(1, thread_name_prefix="homnet-images")
+        self._num_images = 0
+        self._held_bytes = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._shadow = ShadowComparison(self.store, self.metrics)
+
+    async def start(self) -> None:
+        """Looks into the registry and begins to work."""
+        torch.set_num_threads(self.config.num_threads)
+        await self._read(self.store.refresh)
+        self._tasks = [
+            asyncio.create_task(self.queue.run()),
+            asyncio.create_task(self._watch()),
+        ]
+
+    async def close(self) -> None:
+        """Ends all threads and tasks."""
+        self._shadow.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self.queue.close()
+        self._images.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
+        self.audit.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the tasks that must never end are running."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be answered."""
+        return self.alive and self.store.ready
+
+    def hold(self, num_bytes: int) -> None:
+        """Counts bytes of a body that came in.
+
+        Raises:
+            RequestError: 503, there are too many of all bodies together; these are not counted.
+        """
+        if self._held_bytes + num_bytes > self.config.max_held_bytes:
+            raise RequestError(
+                503, "busy", "too many large bodies at once; try again later", retry_after_s=2
+            )
+        self._held_bytes += num_bytes
+
+    def release(self, num_bytes: int) -> None:
+        """Counts bytes off again."""
+        self._held_bytes -= num_bytes
+
+    async def models(self, key: Key) -> list[ModelOfHospital]:
+        """The models that answer for the hospitals of a key."""
+        found = [await self._served(h) for h in sorted(key.hospitals) if h in self.store.hospitals]
+        return [served.description for served in found if served is not None]
+
+    async def diagnose(self, asked: Asked, content_type: str) -> Answer:
+        """Answers a body of pairs.
+
+        Raises:
+            RequestError: the body is wrong, the key may not ask this, or there is no room.
+        """
+        self.queue.admit()
+        limits = self.config.limits
+        with self.queue.arriving():
+            table = await self._read(lambda: read_pairs_of_body(asked.body, content_type, limits))
+            served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
+            assessment = await self._read(lambda: assess(table))
+        return await self._answer(asked, assessment, served, {})
+
+    async def diagnose_images(
+        self, asked: Asked, *, hospital: str, band_level: int, samples_per_px: float | None
+    ) -> Answer:
+        """Answers a zip of images.
+
+        Args:
+            asked: who asked what.
+            hospital: of rows of the manifest that name none.
+            band_level: of rows that state none.
+            samples_per_px: scale of the hospital; None takes that of the config.
+
+        Raises:
+            RequestError: as :meth:`diagnose`.
+        """
+        config, limits = self.config.extraction, self.config.limits
+        if samples_per_px is not None:
+            config = replace(config, samples_per_px=samples_per_px)
+        if self._num_images >= self.config.max_waiting_images:
+            raise RequestError(
+                503, "busy", "too many zips are waiting; try again later", retry_after_s=5
+            )
+        archive, manifest = await self._read(
+            lambda: read_manifest_of_body(
+                asked.body, hospital=hospital, band_level=band_level, limits=limits
+            )
+        )
+        # Who may not ask does not get images measured.
+        served = await self._models_for(asked.key, sorted(manifest["hospital"].unique()))
+        given_up = False
+        self._num_images += 1
+        try:
+            images = await asyncio.get_running_loop().run_in_executor(
+                self._images,
+                lambda: measure_images(archive, manifest, config, limits, lambda: given_up),
+            )
+        finally:
+            given_up = True
+            self._num_images -= 1
+        assessment = await self._read(lambda: assess(images.table))
+        return await self._answer(asked, assessment, served, images.refused)
+
+    async def _answer(
+        self,
+        asked: Asked,
+        assessment: Assessment,
+        served: dict[str, Served],
+        refused: dict[tuple[str, str], list[RefusedImage]],
+    ) -> Answer:
+        evidence = Evidence(np.zeros(0), np.zeros(0), np.zeros(0))
+        if len(assessment.bags):
+            models = [served[assessment.types[g].hospital].model for g in assessment.type_B]
+            evidence = await self.queue.submit(assessment.bags, models)
+
+        def write() -> tuple[bytes, list[PatientResult], str]:
+            patients = patient_results(
+                assessment,
+                evidence,
+                {name: one.model.predictor for name, one in served.items()},
+                sequences=asked.sequences,
+                refused=refused,
+            )
+            response = DiagnoseResponse(
+                request_id=asked.request_id,
+                models=[served[name].description for name in sorted(served)],
+                patients=patients,
+            )
+            content = response.model_dump_json(exclude_none=True).encode()
+            return content, patients, self._record(asked, served, patients, content)
+
+        content, patients, audit = await self._read(write)
+        for patient in patients:
+            self.metrics.patients.labels(patient.hospital).inc()
+            self.metrics.flagged.labels(patient.hospital).inc(len(patient.flagged))
+        self._shadow.compare(assessment, evidence, served)
+        return Answer(content, len(patients), len(assessment.bags), audit)
+
+    def _record(
+        self,
+        asked: Asked,
+        served: dict[str, Served],
+        patients: Sequence[PatientResult],
+        content: bytes,
+    ) -> str:
+        """Writes the audit log: without its line, no answer leaves."""
+        try:
+            return self.audit.append(
+                {
+                    "event": "answered",
+                    "request_id": asked.request_id,
+                    "key": asked.key.id,
+                    "route": asked.route,
+                    "models": {name: one.version for name, one in sorted(served.items())},
+                    "num_patients": len(patients),
+                    "request_sha256": hashlib.sha256(asked.body).hexdigest(),
+                    "result_sha256": hashlib.sha256(content).hexdigest(),
+                }
+            )
+        except OSError:
+            _LOG.critical("audit_unwritable")
+            raise RequestError(
+                503, "audit", "the audit log cannot be written; nothing is answered without it"
+            ) from None
+
+    async def _models_for(self, key: Key, hospitals: Sequence[str]) -> dict[str, Served]:
+        """The models of hospitals, all of which the key must be for."""
+        if not set(hospitals) <= set(key.hospitals):
+            raise RequestError(
+                403, "forbidden", "this key is not for every hospital that the request names"
+            )
+        served: dict[str, Served] = {}
+        for hospital in sorted(hospitals):
+            one = await self._served(hospital)
+            if one is None:
+                raise RequestError(
+                    404, "no_model", f"no model answers for hospital {hospital!r}; promote one"
+                )
+            served[hospital] = one
+        return served
+
+    async def _served(self, hospital: str) -> Served | None:
+        cached = self.store.cached(hospital)
+        if cached is not None or hospital not in self.store.hospitals:
+            return cached
+        return await self._read(lambda: self.store.load(hospital))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.refresh_s)
+            try:
+                await self._read(self.store.refresh)
+            except Exception as error:  # what answers now goes on answering
+                _LOG.error("refresh_failed", extra=fault_of(error))
+
+    async def _read(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)

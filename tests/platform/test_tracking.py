@@ -1,0 +1,72 @@
+"""What a run tells people: TensorBoard events and MLflow metrics, over interruptions."""
+
+import struct
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from homnet.errors import ConfigError
+from homnet.training import TrainingConfig
+from homnet_platform.tracking import Tracker, TrackingOptions
+
+
+def _events(directory: Path) -> list[tuple[str, int, float]]:
+    """Scalars of all event files below a directory: tag, step, value."""
+    found = []
+    for path in sorted(directory.rglob("events.*")):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + size])
+            content = content[12 + size + 4 :]
+            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+    return found
+
+
+def test_metrics_of_every_epoch_are_events(tmp_path: Path) -> None:
+    for first in (0, 1):
+        tracker = Tracker(
+            TrackingOptions(), tmp_path, "run", settings=TrainingConfig(), first_epoch=first
+        )
+        tracker.log({"epoch": first, "train_loss": 0.5 + first})
+        tracker.close()
+    assert _events(tmp_path / "tensorboard" / "run") == [
+        ("train_loss", 0, 0.5),
+        ("train_loss", 1, 1.5),
+    ]
+
+
+def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path) -> None:
+    tracker = Tracker(TrackingOptions(tensorboard=False), tmp_path, "r", settings=TrainingConfig())
+    tracker.log({"epoch": 0, "train_loss": 1.0})
+    tracker.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_mlflow_gets_one_run_over_interruptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    options = TrackingOptions(tensorboard=False, mlflow_uri=uri)
+    for epoch in (0, 1):
+        tracker = Tracker(
+            options, tmp_path, "run", settings=TrainingConfig(seed=7), first_epoch=epoch
+        )
+        tracker.log({"epoch": epoch, "validation_auc": 0.8 + epoch / 10})
+        tracker.close()
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("homnet")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["seed"] == "7"
+    history = client.get_metric_history(run.info.run_id, "validation_auc")
+    assert [(m.step, m.value) for m in history] == [(0, 0.8), (1, 0.9)]
+
+
+def test_an_mlflow_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    options = TrackingOptions(mlflow_uri="nonsense://x")
+    with pytest.raises(ConfigError, match="nonsense://x: MLflow does not answer"):
+        Tracker(options, tmp_path, "run", settings=TrainingConfig())

@@ -1,0 +1,270 @@
+"""Makers of bodies for the tests of the endpoint."""
+
+import asyncio
+import base64
+import copy
+import io
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+
+from homnet.checkpoint import Calibration, Checkpoint
+from homnet.joint import JointModel
+from homnet.model import HomNet, HomNetConfig
+from homnet.pairs import pairs_of
+from homnet.predictor import Predictor
+from homnet.registry import Registry
+from homnet_serve.app import create_app
+from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.config import ServiceConfig
+from homnet_serve.keys import new_key, write_keys
+from homnet_serve.service import Service
+
+
+@pytest.fixture(scope="session")
+def stream_of() -> Callable[..., bytes]:
+    """The maker of Arrow streams."""
+
+    def make(table: pa.Table, compression: str | None = None) -> bytes:
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+            writer.write_table(table)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def json_of() -> Callable[..., dict[str, Any]]:
+    """The maker of JSON bodies, with pairs as base64 or as lists."""
+
+    def make(table: pa.Table, *, lists: bool = False) -> dict[str, Any]:
+        patients: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row, pair in zip(table.to_pylist(), pairs_of(table), strict=True):
+            patients.setdefault((row["hospital"], row["patient_id"]), []).append(
+                {
+                    "cell_id": row["cell_id"],
+                    "chromosome": row["chromosome"],
+                    "band_level": row["band_level"],
+                    "pair": pair.tolist() if lists else base64.b64encode(row["pair"]).decode(),
+                }
+            )
+        return {
+            "patients": [
+                {"hospital": hospital, "patient_id": patient, "pairs": pairs}
+                for (hospital, patient), pairs in patients.items()
+            ]
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """The maker of upright banded chromosomes on white."""
+
+    def make(length: int = 60, *, seed: int = 0, size: tuple[int, int] | None = None) -> bytes:
+        height, width = size or (length + 20, 36)
+        image = np.full((height, width), 255, np.uint8)
+        bands = 90 + 70 * np.sin(np.arange(length) / 4 + seed)
+        image[10 : 10 + length, 10:26] = bands[:, None].astype(np.uint8)
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, "PNG")
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def zip_of() -> Callable[..., bytes]:
+    """The maker of zips."""
+
+    def make(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", compression) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images_zip(png: Callable[..., bytes], zip_of: Callable[..., bytes]) -> Callable[..., bytes]:
+    """The maker of zips of one patient: both homologs of some types in some cells."""
+
+    def make(
+        chromosomes: tuple[str, ...] = ("1", "2"), *, num_cells: int = 2, hospital: str = "h1"
+    ) -> bytes:
+        lines = ["path,hospital,patient_id,cell_id,chromosome,homolog"]
+        files = {}
+        for cell in range(num_cells):
+            for number, chromosome in enumerate(chromosomes):
+                for homolog in range(2):
+                    name = f"images/{cell}-{chromosome}-{homolog}.png"
+                    files[name] = png(70 - 10 * number, seed=homolog)
+                    lines.append(f"{name},{hospital},p1,c{cell},{chromosome},{homolog}")
+        return zip_of({"manifest.csv": "\n".join(lines).encode(), **files})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family() -> Callable[..., list[Checkpoint]]:
+    """The maker of checkpoints that were fine-tuned from one pre-training: only heads differ."""
+
+    def make(num: int, *, seed: int = 0, hospital: str = "h1") -> list[Checkpoint]:
+        torch.manual_seed(seed)
+        first = HomNet(HomNetConfig(width=8, pair_width=12, num_heads=2))
+        models = [first]
+        for _ in range(num - 1):
+            model = copy.deepcopy(first)
+            model.freeze_for_fine_tuning()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(torch.randn_like(parameter) * 0.05)
+            models.append(model)
+        return [
+            Checkpoint(
+                model.config,
+                model.state_dict(),
+                calibration={
+                    name: Calibration(threshold=0.5, temperature=0.5) for name in ("h1", "h2")
+                },
+            )
+            for model in models
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def joint_of() -> Callable[[Checkpoint], JointModel]:
+    """The maker of models out of checkpoints."""
+
+    def make(checkpoint: Checkpoint) -> JointModel:
+        return JointModel(
+            Predictor(checkpoint.build(), checkpoint.calibration, version=checkpoint.version)
+        )
+
+    return make
+
+
+@dataclass
+class Endpoint:
+    """A running service with its application, the checkpoints behind it, and keys to it."""
+
+    client: httpx.AsyncClient
+    """Of the application, without a key."""
+    service: Service
+    """Behind the application."""
+    registry: Registry
+    """Of its models."""
+    checkpoints: dict[str, Checkpoint]
+    """The promoted model of each hospital."""
+    keys: dict[str, str]
+    """Secrets: ``h1``, ``h2``, ``both``, ``revoked``, ``operator``."""
+    work: Path
+    """Where its files are."""
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    """Runs a coroutine in the loop of the service."""
+
+    def request(self, method: str, url: str, *, key: str | None = "both", **options: Any) -> Any:
+        """One request with one of the keys."""
+        headers = dict(options.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {self.keys.get(key, key)}"
+        return self.run(self.client.request(method, url, headers=headers, **options))
+
+    def arrow(self, body: bytes, **options: Any) -> Any:
+        """Asks with an Arrow body."""
+        headers = {"Content-Type": ARROW_TYPE, **options.pop("headers", {})}
+        return self.request("POST", "/v1/diagnose", content=body, headers=headers, **options)
+
+
+@pytest.fixture(scope="session")
+def start_endpoint(
+    family: Callable[..., list[Checkpoint]],
+) -> Iterator[Callable[..., Endpoint]]:
+    """The starter of endpoints for two hospitals whose models have one trunk."""
+    with ExitStack() as stack:
+
+        def start(work: Path, *, run: bool = True, **settings: Any) -> Endpoint:
+            registry = Registry(work / "registry")
+            checkpoints = dict(zip(("h1", "h2"), family(2), strict=True))
+            for hospital, checkpoint in checkpoints.items():
+                registry.promote(hospital, registry.publish(checkpoint, hospital))
+            made = {
+                "h1": new_key("one", ["h1"]),
+                "h2": new_key("two", ["h2"]),
+                "both": new_key("both", ["h1", "h2", "h-none"]),
+                "revoked": new_key("old", ["h1", "h2"]),
+                "operator": new_key("operator", [], operator=True),
+            }
+            secrets = {name: secret for name, (secret, _) in made.items()}
+            kept = [replace(key, revoked=name == "revoked") for name, (_, key) in made.items()]
+            write_keys(work / "keys.json", kept)
+            config = ServiceConfig(
+                **{
+                    "registry": str(work / "registry"),
+                    "keys": str(work / "keys.json"),
+                    "audit": str(work / "audit"),
+                    "refresh_s": 0.1,
+                    **settings,
+                }
+            )
+            runner = stack.enter_context(asyncio.Runner())
+            service = Service(config)
+            app = create_app(service)
+            lifespan = app.router.lifespan_context(app)
+            if run:
+                runner.run(lifespan.__aenter__())
+                stack.callback(lambda: runner.run(lifespan.__aexit__(None, None, None)))
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://endpoint"
+            )
+            return Endpoint(client, service, registry, checkpoints, secrets, work, runner.run)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def endpoint(
+    start_endpoint: Callable[..., Endpoint], tmp_path_factory: pytest.TempPathFactory
+) -> Endpoint:
+    """One endpoint for all tests that change nothing."""
+    return start_endpoint(tmp_path_factory.mktemp("endpoint"))
+
+
+@pytest.fixture(scope="session")
+def address(
+    start_endpoint: Callable[..., Endpoint], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """An endpoint behind a real port: its address and its keys."""
+    endpoint = start_endpoint(tmp_path_factory.mktemp("address"), run=False)
+    app = create_app(endpoint.service)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}", endpoint.keys
+    server.should_exit = True
+    thread.join()

@@ -1,0 +1,462 @@
+"""The application: right answers, clean refusals, and nothing that leaks."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from homnet.assessment import assess
+from homnet.checkpoint import Checkpoint
+from homnet.golden import golden_bags
+from homnet.joint import JointModel, score_jointly
+from homnet.pairs import MEASURED
+from homnet_serve.audit import verify_audit
+from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.keys import read_keys, write_keys
+from homnet_serve.limits import Limits
+from homnet_serve.logs import JsonLines
+from homnet_serve.schemas import DiagnoseResponse, ErrorBody
+
+StreamOf = Callable[..., bytes]
+TableOf = Callable[..., pa.Table]
+JointOf = Callable[[Checkpoint], JointModel]
+ROUTES = [
+    ("POST", "/v1/diagnose"),
+    ("POST", "/v1/diagnose/images"),
+    ("GET", "/v1/models"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+]
+
+
+@pytest.fixture(scope="module")
+def pairs(table_of: TableOf) -> pa.Table:
+    """Two hospitals, bags of one to four pairs."""
+    tables = [
+        table_of("h1", num_patients=2, num_cells=4, chromosomes=("1", "9", "22"), seed=1),
+        table_of("h2", num_patients=1, num_cells=1, chromosomes=("5", "X"), seed=2),
+    ]
+    return pa.concat_tables(tables).select(MEASURED.names)
+
+
+def _logits(response: httpx.Response) -> dict[tuple[str, str], float]:
+    answer = DiagnoseResponse.model_validate(response.json())
+    return {
+        (patient.patient_id, kind.chromosome): kind.logit
+        for patient in answer.patients
+        for kind in patient.types
+    }
+
+
+def _expected(
+    table: pa.Table, checkpoints: dict[str, Checkpoint], joint_of: JointOf
+) -> dict[tuple[str, str], float]:
+    assessment = assess(table)
+    logits = {}
+    for hospital, checkpoint in checkpoints.items():
+        evidence = score_jointly(
+            [joint_of(checkpoint)], assessment.bags, np.zeros(len(assessment.bags), np.int64)
+        )
+        for kind, logit in zip(
+            assessment.types, assessment.of_types(evidence.logit_B), strict=True
+        ):
+            if kind.hospital == hospital:
+                logits[kind.patient_id, kind.chromosome] = float(logit)
+    return logits
+
+
+@pytest.mark.parametrize("form", ["arrow", "base64", "lists"])
+def test_answers_are_those_of_each_hospitals_model(
+    endpoint: Any,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    json_of: Callable[..., Any],
+    joint_of: JointOf,
+    form: str,
+) -> None:
+    if form == "arrow":
+        response = endpoint.arrow(stream_of(pairs))
+    else:
+        response = endpoint.request(
+            "POST", "/v1/diagnose", json=json_of(pairs, lists=form == "lists")
+        )
+    assert response.status_code == 200, response.text
+    assert _logits(response) == pytest.approx(
+        _expected(pairs, endpoint.checkpoints, joint_of), abs=1e-5
+    )
+    answer = response.json()
+    assert answer["request_id"] == response.headers["x-request-id"]
+    for model in answer["models"]:
+        promoted = endpoint.registry.promoted(model["hospital"])
+        assert model["version"] == promoted.version
+        assert model["weights"] == endpoint.checkpoints[model["hospital"]].version
+        assert len(model["calibration"]) == 64
+
+
+def test_company_changes_no_score(
+    endpoint: Any, table_of: TableOf, stream_of: StreamOf, joint_of: JointOf
+) -> None:
+    tables = [
+        table_of(f"h{n % 2 + 1}", num_patients=1, num_cells=1 + n % 5, seed=n).select(
+            MEASURED.names
+        )
+        for n in range(16)
+    ]
+    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
+
+    async def all_at_once() -> list[httpx.Response]:
+        return await asyncio.gather(
+            *(
+                endpoint.client.post("/v1/diagnose", content=stream_of(table), headers=headers)
+                for table in tables
+            )
+        )
+
+    before = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
+    for table, response in zip(tables, endpoint.run(all_at_once()), strict=True):
+        assert _logits(response) == pytest.approx(
+            _expected(table, endpoint.checkpoints, joint_of), abs=1e-5
+        )
+    after = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
+    assert after - before < len(tables)
+
+
+def test_images_are_answered(endpoint: Any, images_zip: Callable[..., bytes]) -> None:
+    response = endpoint.request(
+        "POST",
+        "/v1/diagnose/images?sequences=all",
+        content=images_zip(("1", "X"), hospital="h2"),
+        headers={"Content-Type": "application/zip"},
+    )
+    assert response.status_code == 200, response.text
+    (patient,) = response.json()["patients"]
+    assert [kind["chromosome"] for kind in patient["types"]] == ["1", "X"]
+    assert all(pair["sequence"] for kind in patient["types"] for pair in kind["pairs"])
+
+
+@pytest.mark.parametrize(("method", "route"), ROUTES)
+@pytest.mark.parametrize("key", [None, "wrong", "revoked", "", "é"])
+def test_no_route_opens_without_a_key(
+    endpoint: Any, method: str, route: str, key: str | None
+) -> None:
+    header = {} if key is None else {"Authorization": f"Bearer {endpoint.keys.get(key, key)}"}
+    encoded = {name: value.encode() for name, value in header.items()}
+    response = endpoint.request(method, route, key=None, headers=encoded, content=b"x")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    said = response.json()
+    reference = endpoint.request(method, route, key=None).json()
+    assert {**said, "request_id": ""} == {**reference, "request_id": ""}
+
+
+def test_a_foreign_hospital_is_neither_named_nor_confirmed(
+    endpoint: Any, table_of: TableOf, stream_of: StreamOf, images_zip: Callable[..., bytes]
+) -> None:
+    answers = []
+    for hospital in ("h2", "never-heard-of"):
+        table = table_of(hospital, num_patients=1, num_cells=1).select(MEASURED.names)
+        answers.append(endpoint.arrow(stream_of(table), key="h1"))
+        answers.append(
+            endpoint.request(
+                "POST",
+                "/v1/diagnose/images",
+                key="h1",
+                content=images_zip(hospital=hospital),
+                headers={"Content-Type": "application/zip"},
+            )
+        )
+    assert {answer.status_code for answer in answers} == {403}
+    assert len({answer.json()["message"] for answer in answers}) == 1
+    assert "h2" not in answers[0].text
+    mixed = pa.concat_tables([table_of(name, num_patients=1) for name in ("h1", "h2")])
+    assert endpoint.arrow(stream_of(mixed.select(MEASURED.names)), key="h1").status_code == 403
+    models = endpoint.request("GET", "/v1/models", key="h1").json()["models"]
+    assert [model["hospital"] for model in models] == ["h1"]
+
+
+def test_only_operators_read_metrics(endpoint: Any) -> None:
+    assert endpoint.request("GET", "/metrics", key="h1").status_code == 403
+    response = endpoint.request("GET", "/metrics", key="operator")
+    assert response.status_code == 200
+    assert "homnet_requests_total" in response.text
+    assert endpoint.request("GET", "/v1/models", key="operator").json() == {"models": []}
+
+
+def test_a_hospital_without_a_model_is_said(
+    endpoint: Any, table_of: TableOf, stream_of: StreamOf
+) -> None:
+    table = table_of("h-none", num_patients=1).select(MEASURED.names)
+    response = endpoint.arrow(stream_of(table))
+    assert response.status_code == 404
+    assert "'h-none'" in response.json()["message"]
+
+
+def test_open_routes_need_no_key(endpoint: Any) -> None:
+    for route in ("/", "/healthz", "/readyz"):
+        assert endpoint.request("GET", route, key=None).status_code == 200
+    page = endpoint.request("GET", "/", key=None)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "headers", "status"),
+    [
+        ("GET", "/nothing", {}, 404),
+        ("GET", "/v1/diagnose", {}, 405),
+        ("POST", "/v1/diagnose?sequences=some", {"Content-Type": ARROW_TYPE}, 422),
+        ("POST", "/v1/diagnose/images?band_level=850", {"Content-Type": "application/zip"}, 422),
+        ("POST", "/v1/diagnose/images?samples_per_px=nan", {}, 422),
+        ("POST", "/v1/diagnose/images", {"Content-Type": "image/png"}, 415),
+        ("POST", "/v1/diagnose", {"Content-Type": "application/x-python-pickle"}, 415),
+        ("POST", "/v1/diagnose", {"Content-Type": ARROW_TYPE, "Content-Encoding": "gzip"}, 415),
+        ("POST", "/v1/diagnose", {"Content-Type": ARROW_TYPE, "Content-Length": "99999999"}, 413),
+    ],
+)
+def test_refusals_are_sentences(
+    endpoint: Any, method: str, url: str, headers: dict[str, str], status: int
+) -> None:
+    response = endpoint.request(method, url, headers=headers, content=b"")
+    assert response.status_code == status
+    body = ErrorBody.model_validate(response.json())
+    assert body.request_id == response.headers["x-request-id"]
+    assert body.message
+
+
+def test_a_body_is_refused_while_it_streams(start_endpoint: Any, tmp_path: Path) -> None:
+    endpoint = start_endpoint(tmp_path, limits=Limits(max_body_bytes=1000))
+    sent = []
+
+    async def endless() -> Any:
+        while True:
+            sent.append(1)
+            yield b"x" * 100
+
+    response = endpoint.arrow(endless())
+    assert response.status_code == 413
+    assert len(sent) < 20
+
+
+def test_a_slow_body_is_given_up(start_endpoint: Any, tmp_path: Path) -> None:
+    endpoint = start_endpoint(tmp_path, body_timeout_s=0.05)
+
+    async def slow() -> Any:
+        yield b"x"
+        await asyncio.sleep(5)
+
+    assert endpoint.arrow(slow()).status_code == 408
+
+
+def test_bodies_together_are_bounded(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    body = stream_of(pairs)
+    limits = Limits(max_body_bytes=len(body))
+    endpoint = start_endpoint(tmp_path, limits=limits, max_held_bytes=len(body) + 1000)
+    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
+    sent = asyncio.Event()
+
+    async def slow() -> Any:
+        yield body[:2000]
+        sent.set()
+        await asyncio.sleep(0.3)
+        yield body[2000:]
+
+    async def both() -> tuple[httpx.Response, httpx.Response]:
+        first = asyncio.create_task(
+            endpoint.client.post("/v1/diagnose", content=slow(), headers=headers)
+        )
+        await sent.wait()
+        other = await endpoint.client.post("/v1/diagnose", content=body, headers=headers)
+        return await first, other
+
+    first, other = endpoint.run(both())
+    assert (first.status_code, other.status_code) == (200, 503)
+    # What was held is given back.
+    assert endpoint.arrow(body).status_code == 200
+
+
+def test_the_deadline_is_kept(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    endpoint = start_endpoint(tmp_path, deadline_s=0.001)
+    response = endpoint.arrow(stream_of(pairs))
+    assert response.status_code == 504
+    assert response.json()["code"] == "deadline"
+
+
+def test_a_full_queue_answers_503(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    endpoint = start_endpoint(tmp_path, max_waiting_bags=5, max_bags=1)
+    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
+
+    async def flood() -> list[httpx.Response]:
+        body = stream_of(pairs)
+        post = endpoint.client.post
+        return await asyncio.gather(
+            *(post("/v1/diagnose", content=body, headers=headers) for _ in range(20))
+        )
+
+    responses = endpoint.run(flood())
+    statuses = [response.status_code for response in responses]
+    assert set(statuses) == {200, 503}
+    assert len({json.dumps(r.json()["patients"]) for r in responses if r.status_code == 200}) == 1
+    refused = next(r for r in responses if r.status_code == 503)
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_revoking_reaches_a_running_endpoint(start_endpoint: Any, tmp_path: Path) -> None:
+    endpoint = start_endpoint(tmp_path)
+    assert endpoint.request("GET", "/v1/models", key="h1").status_code == 200
+    path = tmp_path / "keys.json"
+    write_keys(path, [key for key in read_keys(path) if key.id != "one"])
+    assert endpoint.request("GET", "/v1/models", key="h1").status_code == 401
+    path.write_text("{")
+    assert endpoint.request("GET", "/v1/models", key="h2").status_code == 200
+
+
+def test_a_promotion_under_load_drops_nothing(
+    start_endpoint: Any,
+    tmp_path: Path,
+    table_of: TableOf,
+    stream_of: StreamOf,
+    family: Callable[..., list[Checkpoint]],
+    joint_of: JointOf,
+) -> None:
+    endpoint = start_endpoint(tmp_path, refresh_s=0.05)
+    newer = family(3)[2]
+    table = table_of("h1", num_patients=1, num_cells=2).select(MEASURED.names)
+    bad = family(1, seed=8)[0]
+    headers = {"Authorization": f"Bearer {endpoint.keys['h1']}", "Content-Type": ARROW_TYPE}
+    registry = endpoint.registry
+
+    async def load() -> list[httpx.Response]:
+        found = []
+        for number in range(60):
+            if number == 10:
+                version = registry.publish(newer, "h1")
+                registry.keep_golden(version, golden_bags(joint_of(newer), table))
+                registry.promote("h1", version)
+            if number == 35:
+                version = registry.publish(bad, "h1")
+                registry.keep_golden(version, golden_bags(joint_of(newer), table))
+                registry.promote("h1", version)
+            found += await asyncio.gather(
+                *(
+                    endpoint.client.post("/v1/diagnose", content=stream_of(table), headers=headers)
+                    for _ in range(3)
+                )
+            )
+        return found
+
+    expected = {
+        checkpoint.version: _expected(table, {"h1": checkpoint}, joint_of)
+        for checkpoint in (endpoint.checkpoints["h1"], newer)
+    }
+    seen = []
+    for response in endpoint.run(load()):
+        assert response.status_code == 200
+        weights = response.json()["models"][0]["weights"]
+        assert _logits(response) == pytest.approx(expected[weights], abs=1e-5)
+        seen.append(weights)
+    assert list(dict.fromkeys(seen)) == [endpoint.checkpoints["h1"].version, newer.version]
+    metrics = endpoint.service.metrics.registry
+    assert metrics.get_sample_value("homnet_models_rejected_total", {"hospital": "h1"}) == 1
+
+
+def test_a_shadow_is_compared_and_never_returned(
+    start_endpoint: Any,
+    tmp_path: Path,
+    table_of: TableOf,
+    stream_of: StreamOf,
+    family: Callable[..., list[Checkpoint]],
+) -> None:
+    endpoint = start_endpoint(tmp_path, shadow_candidates=True)
+    shadow = endpoint.registry.publish(family(3)[2], "h1")
+    table = table_of("h1", num_patients=1, num_cells=1).select(MEASURED.names)
+    endpoint.run(asyncio.sleep(0.5))
+    response = endpoint.arrow(stream_of(table), key="h1")
+    endpoint.run(asyncio.sleep(0.3))
+    value = endpoint.service.metrics.registry.get_sample_value
+    assert value("homnet_shadow_types_total", {"hospital": "h1"}) == 22
+    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) > 0
+    assert shadow not in response.text
+
+
+def test_logs_and_audit_know_no_patients(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    caplog.set_level(logging.INFO, "homnet_serve")
+    answered = endpoint.arrow(stream_of(pairs), headers={"X-Request-Id": "lab-7"})
+    endpoint.arrow(stream_of(pa.concat_tables([pairs, pairs])))
+    endpoint.arrow(stream_of(pairs), key="wrong-secret")
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
+    text = "\n".join(map(json.dumps, lines)) + (
+        endpoint.service.audit.path.read_text(encoding="utf-8")
+    )
+    # The cell in quotes: digests are full of c0.
+    for secret in ("h1-p0", "h2-p0", '"c0"', "wrong-secret", endpoint.keys["both"]):
+        assert secret not in text
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [line["status"] for line in requests] == [200, 422, 401]
+    assert requests[0]["request_id"] == "lab-7"
+    assert requests[0]["num_patients"] == 3
+    entry = json.loads(endpoint.service.audit.path.read_text().splitlines()[1])
+    assert entry["key"] == "both"
+    assert entry["models"].keys() == {"h1", "h2"}
+    assert requests[0]["audit"]
+    assert verify_audit(tmp_path / "audit") == {endpoint.service.audit.path.name: 2}
+    assert len(answered.json()["patients"]) == 3
+
+
+def test_without_an_audit_log_nothing_is_answered(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+
+    def full(entry: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(endpoint.service.audit, "append", full)
+    response = endpoint.arrow(stream_of(pairs))
+    assert response.status_code == 503
+    assert response.json()["code"] == "audit"
+
+
+def test_a_fault_says_nothing_but_its_number(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("h1-p0")
+
+    monkeypatch.setattr("homnet_serve.service.assess", broken)
+    response = endpoint.arrow(stream_of(pairs))
+    assert response.status_code == 500
+    assert "h1-p0" not in response.text
+    lines = [JsonLines().format(record) for record in caplog.records]
+    assert "h1-p0" not in "".join(lines)
+    assert any('"error": "KeyError"' in line for line in lines)

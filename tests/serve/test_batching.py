@@ -1,0 +1,164 @@
+"""The queue: one pass for many requests, each gets its own scores, nobody starves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from homnet.assessment import FlatBags
+from homnet.joint import Evidence, JointModel
+from homnet_serve.batching import BatchQueue
+from homnet_serve.errors import RequestError
+from homnet_serve.metrics import Metrics
+
+
+class _Recorder:
+    """Stands for the models: a bag's logit is the sum of its levels, a hundred per model more."""
+
+    def __init__(self) -> None:
+        self.passes: list[int] = []
+        self.fails = False
+
+    def __call__(
+        self, models: Sequence[JointModel], bags: FlatBags, model_B: NDArray[np.int64]
+    ) -> Evidence:
+        self.passes.append(len(bags))
+        if self.fails:
+            raise ValueError("broken")
+        levels = bags.level_N.astype(float)
+        start_B = np.cumsum(bags.size_B) - bags.size_B
+        number_B = np.array([int(models[m].trunk) for m in model_B])
+        return Evidence(np.add.reduceat(levels, start_B) + 100 * number_B, levels, -levels)
+
+
+def _model(number: int) -> JointModel:
+    model = JointModel.__new__(JointModel)
+    model.trunk = str(number)
+    return model
+
+
+def _bags(sizes: Sequence[int], seed: int) -> FlatBags:
+    total = sum(sizes)
+    level_N = np.random.default_rng(seed).integers(0, 1000, total)
+    pair_NPCL = np.zeros((total, 2, 2, 4), np.uint8)
+    return FlatBags(pair_NPCL, level_N * 0, level_N, np.array(sizes, np.int64))
+
+
+def _run(
+    body: Callable[[BatchQueue], Awaitable[None]], score: _Recorder, **settings: float
+) -> None:
+    async def main() -> None:
+        options = {"max_bags": 10, "max_waiting_bags": 1000, "wait_s": 0.0, **settings}
+        queue = BatchQueue(Metrics(), score=score, **options)  # type: ignore[arg-type]
+        worker = asyncio.create_task(queue.run())
+        try:
+            async with asyncio.timeout(10):
+                await body(queue)
+        finally:
+            worker.cancel()
+            queue.close()
+
+    asyncio.run(main())
+
+
+def _expected(bags: FlatBags, number: int) -> NDArray[np.float64]:
+    start_B = np.cumsum(bags.size_B) - bags.size_B
+    return np.add.reduceat(bags.level_N.astype(float), start_B) + 100 * number
+
+
+def test_each_request_gets_its_own_scores() -> None:
+    score = _Recorder()
+
+    async def body(queue: BatchQueue) -> None:
+        rng = np.random.default_rng(0)
+        models = [_model(n) for n in range(3)]
+        requests = [
+            _bags(rng.integers(1, 6, rng.integers(1, 30)).tolist(), seed) for seed in range(40)
+        ]
+        answers = await asyncio.gather(
+            *(queue.submit(b, [models[s % 3]] * len(b)) for s, b in enumerate(requests))
+        )
+        for number, (bags, evidence) in enumerate(zip(requests, answers, strict=True)):
+            np.testing.assert_array_equal(evidence.logit_B, _expected(bags, number % 3))
+            np.testing.assert_array_equal(evidence.weight_N, bags.level_N)
+        assert sum(score.passes) == sum(len(bags) for bags in requests)
+
+    _run(body, score)
+    assert max(score.passes) <= 10
+    assert np.median(score.passes) == 10
+
+
+def test_a_large_request_does_not_hold_up_a_small_one() -> None:
+    score = _Recorder()
+
+    async def body(queue: BatchQueue) -> None:
+        large = asyncio.create_task(queue.submit(_bags([1] * 500, 0), [_model(0)] * 500))
+        await asyncio.sleep(0)
+        await queue.submit(_bags([1], 1), [_model(0)])
+        assert not large.done()
+        await large
+
+    _run(body, score)
+
+
+def test_a_pass_waits_for_requests_that_are_being_read() -> None:
+    score = _Recorder()
+
+    async def late(queue: BatchQueue) -> None:
+        with queue.arriving():
+            await asyncio.sleep(0.01)
+        await queue.submit(_bags([1], 1), [_model(0)])
+
+    async def body(queue: BatchQueue) -> None:
+        task = asyncio.create_task(late(queue))
+        await asyncio.sleep(0)
+        await asyncio.gather(queue.submit(_bags([1], 0), [_model(0)]), task)
+
+    _run(body, score, wait_s=5.0)
+    assert score.passes == [2]
+    score.passes.clear()
+    _run(body, score, wait_s=0.0)
+    assert score.passes == [1, 1]
+
+
+def test_a_full_queue_refuses() -> None:
+    async def body(queue: BatchQueue) -> None:
+        first = asyncio.create_task(queue.submit(_bags([1] * 30, 0), [_model(0)] * 30))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as error:
+            await queue.submit(_bags([1] * 30, 0), [_model(0)] * 30)
+        assert error.value.status == 503
+        assert error.value.retry_after_s == 1
+        assert len((await first).logit_B) == 30
+        # Alone, even a request above the limit is served.
+        assert len((await queue.submit(_bags([1] * 90, 0), [_model(0)] * 90)).logit_B) == 90
+
+    _run(body, _Recorder(), max_waiting_bags=50)
+
+
+def test_what_nobody_waits_for_is_not_scored() -> None:
+    score = _Recorder()
+
+    async def body(queue: BatchQueue) -> None:
+        abandoned = asyncio.create_task(queue.submit(_bags([1] * 100, 0), [_model(0)] * 100))
+        await asyncio.sleep(0)
+        abandoned.cancel()
+        await queue.submit(_bags([1], 1), [_model(0)])
+
+    _run(body, score)
+    assert sum(score.passes) <= 11
+
+
+def test_a_failure_reaches_those_it_concerns_only() -> None:
+    score = _Recorder()
+
+    async def body(queue: BatchQueue) -> None:
+        score.fails = True
+        with pytest.raises(ValueError, match="broken"):
+            await queue.submit(_bags([1] * 25, 0), [_model(0)] * 25)
+        score.fails = False
+        assert len((await queue.submit(_bags([1], 0), [_model(0)])).logit_B) == 1
+
+    _run(body, score)

@@ -1,0 +1,255 @@
+"""Bodies: JSON and Arrow give the same pairs, and every wrong one is named in a sentence."""
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from homnet.pairs import MEASURED, PAIR_BYTES, pairs_of
+from homnet_serve.arrow_stream import read_stream
+from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
+from homnet_serve.errors import RequestError
+from homnet_serve.limits import Limits
+
+TableOf = Callable[..., pa.Table]
+StreamOf = Callable[..., bytes]
+JsonOf = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def pairs(table_of: TableOf) -> pa.Table:
+    table = pa.concat_tables(
+        [table_of("h1", num_patients=2, num_cells=2, chromosomes=("1", "X")), table_of("h2")]
+    )
+    return table.select(MEASURED.names).combine_chunks()
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_a_stream_gives_its_pairs(
+    pairs: pa.Table, compression: str | None, stream_of: StreamOf
+) -> None:
+    got = read_pairs_of_body(stream_of(pairs, compression), ARROW_TYPE, Limits())
+    assert got.equals(pairs.replace_schema_metadata())
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_json_gives_the_same_pairs(pairs: pa.Table, lists: bool, json_of: JsonOf) -> None:
+    body = json.dumps(json_of(pairs, lists=lists)).encode()
+    got = read_pairs_of_body(body, f"{JSON_TYPE}; charset=utf-8", Limits())
+    assert got.combine_chunks().equals(pairs.replace_schema_metadata())
+
+
+def test_wider_types_and_other_orders_of_columns_are_taken(
+    pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    wide = pairs.set_column(
+        MEASURED.names.index("band_level"), "band_level", pairs["band_level"].cast(pa.int64())
+    )
+    wide = wide.set_column(0, "hospital", wide["hospital"].cast(pa.large_string()))
+    got = read_stream(stream_of(wide.select(wide.column_names[::-1])), MEASURED, 2**30)
+    assert got.equals(pairs.replace_schema_metadata())
+
+
+def test_short_lists_end_where_the_chromosome_ends() -> None:
+    body = {
+        "patients": [
+            {
+                "hospital": "h",
+                "patient_id": "p",
+                "pairs": [
+                    {
+                        "cell_id": "c",
+                        "chromosome": "X",
+                        "band_level": 400,
+                        "pair": [[[5, 6, 7], [8, 9, 10]], None],
+                    }
+                ],
+            }
+        ]
+    }
+    got = pairs_of(read_pairs_of_body(json.dumps(body).encode(), JSON_TYPE, Limits()))
+    assert got[0, 0, :, :4].tolist() == [[5, 6, 7, 0], [8, 9, 10, 0]]
+    assert not got[0, 1].any()
+
+
+def test_a_bomb_is_refused_before_it_is_expanded(stream_of: StreamOf) -> None:
+    zeros = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(PAIR_BYTES), 20_000, [None, pa.py_buffer(bytes(20_000 * PAIR_BYTES))]
+    )
+    names = pa.array(["n"] * 20_000)
+    table = pa.table(
+        [names, names, names, names, pa.array([300] * 20_000, pa.int16()), zeros], schema=MEASURED
+    )
+    bomb = stream_of(table, "zstd")
+    assert len(bomb) < 250_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(RequestError, match="expanded") as error:
+        read_stream(bomb, MEASURED, 2**20)
+    assert error.value.status == 413
+    assert pa.total_allocated_bytes() - before < 2**20
+
+
+def test_a_size_that_lies_is_refused(pairs: pa.Table, stream_of: StreamOf) -> None:
+    body = bytearray(stream_of(pairs, "zstd"))
+    # The pair column's buffer begins with its size after decompression.
+    place = body.index(struct.pack("<q", len(pairs) * PAIR_BYTES))
+    for lie in (2**62, -5, 1):
+        body[place : place + 8] = struct.pack("<q", lie)
+        with pytest.raises(RequestError) as error:
+            read_stream(bytes(body), MEASURED, 2**27)
+        assert error.value.status in (413, 422)
+
+
+def test_damaged_streams_are_refused_or_harmless(pairs: pa.Table, stream_of: StreamOf) -> None:
+    body = stream_of(pairs.slice(0, 3))
+    rng = np.random.default_rng(0)
+    statuses = []
+    for number in range(300):
+        damaged = bytearray(body)
+        for at in rng.integers(0, min(len(body), 1500), 1 + number % 4):
+            damaged[at] = rng.integers(0, 256)
+        if number % 3 == 0:
+            damaged = damaged[: rng.integers(0, len(body))]
+        try:
+            read_pairs_of_body(bytes(damaged), ARROW_TYPE, Limits())
+        except RequestError as error:
+            statuses.append(error.status)
+    assert set(statuses) <= {413, 422}
+    assert len(statuses) > 150
+
+
+WRONG_JSON: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda b: b.clear(), "'patients': Field required"),
+    (lambda b: b.update(patients=[]), "'patients': List should have at least 1 item"),
+    (lambda b: b.update(patents=1), "'patents': Extra inputs"),
+    (lambda b: b["patients"][1].pop("hospital"), "'patients[1].hospital': Field required"),
+    (lambda b: b["patients"][0].update(patient_id=7), "'patients[0].patient_id'"),
+    (lambda b: b["patients"][0].update(patient_id=""), "'patients[0].patient_id'"),
+    (lambda b: b["patients"][0].update(hospital="h" * 129), "'patients[0].hospital'"),
+    (lambda b: b["patients"][0].update(pairs=[]), "'patients[0].pairs'"),
+    (lambda b: b["patients"][0]["pairs"][1].update(chromosome="23"), "pairs[1].chromosome'"),
+    (lambda b: b["patients"][0]["pairs"][1].update(band_level=850), "pairs[1].band_level'"),
+    (lambda b: b["patients"][0]["pairs"][1].update(band_level=None), "pairs[1].band_level'"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair="AAAA"), "pairs[0].pair': 3 bytes"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair="?"), "pairs[0].pair': not base64"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=5), "pairs[0].pair': expected base64"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[1], [2]]), "homolog 0: expected"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[None, None]), "homolog 0: expected"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[], []], None]), "1 to 512 numbers"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[1] * 513] * 2, None]), "1 to 512"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[256], [1]], None]), "from 0 to 255"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[-1], [1]], None]), "from 0 to 255"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[0.5], [1]], None]), "from 0 to 255"),
+    (lambda b: b["patients"][0]["pairs"][0].update(pair=[[[True], [1]], None]), "from 0 to 255"),
+    (
+        lambda b: b["patients"][0]["pairs"][0].update(pair=[[[float("nan")], [1]], None]),
+        "from 0 to 255",
+    ),
+    (
+        lambda b: b["patients"][0]["pairs"][0].update(pair=[[[0], [0]], None]),
+        "patients[0].pairs[0]: 'pair' has no chromosome in homolog 0",
+    ),
+    (
+        lambda b: b["patients"][1]["pairs"].append(b["patients"][1]["pairs"][0]),
+        "patients[1].pairs[4]: a second pair of chromosome 1 in cell c0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), WRONG_JSON)
+def test_wrong_json_is_named(
+    pairs: pa.Table, spoil: Callable[[dict[str, Any]], object], said: str, json_of: JsonOf
+) -> None:
+    body = json_of(pairs)
+    spoil(body)
+    with pytest.raises(RequestError) as error:
+        read_pairs_of_body(json.dumps(body).encode(), JSON_TYPE, Limits())
+    assert error.value.status == 422
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"patients":' + b"[" * 5000, b"1e999"]
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestError) as error:
+        read_pairs_of_body(body, JSON_TYPE, Limits())
+    assert error.value.status == 422
+
+
+def test_names_must_be_unicode(pairs: pa.Table, json_of: JsonOf) -> None:
+    body = json_of(pairs)
+    text = json.dumps(body).replace('"h1-p0"', '"\\ud800"')
+    with pytest.raises(RequestError, match="body: "):
+        read_pairs_of_body(text.encode(), JSON_TYPE, Limits())
+
+
+def _with(table: pa.Table, name: str, values: list[Any], kind: pa.DataType) -> pa.Table:
+    return table.set_column(MEASURED.names.index(name), name, pa.array(values, kind))
+
+
+WRONG_TABLES: list[tuple[Callable[[pa.Table], pa.Table], str]] = [
+    (lambda t: t.drop_columns(["cell_id"]), "column 'cell_id' is missing"),
+    (lambda t: t.append_column("abnormal", pa.array([True] * len(t))), "'abnormal' is not known"),
+    (lambda t: t.append_column("cell_id", t["cell_id"]), "'cell_id' is there more than once"),
+    (lambda t: t.slice(0, 0), "there is no pair"),
+    (
+        lambda t: _with(t, "pair", [[1] * 2048] * len(t), pa.list_(pa.uint8())),
+        "column 'pair' has type list",
+    ),
+    (lambda t: _with(t, "pair", [b"a"] * len(t), pa.binary()), "column 'pair' has type binary"),
+    (
+        lambda t: _with(t, "chromosome", ["1"] * len(t), pa.dictionary(pa.int8(), pa.string())),
+        "column 'chromosome' has type dictionary",
+    ),
+    (lambda t: _with(t, "band_level", [2**40] * len(t), pa.int64()), "do not fit into int16"),
+    (lambda t: _with(t, "band_level", [0.5] * len(t), pa.float64()), "has type double"),
+    (lambda t: _with(t, "band_level", [500] * len(t), pa.int16()), "row 0: 'band_level' is 500"),
+    (lambda t: _with(t, "patient_id", [""] * len(t), pa.string()), "row 0: 'patient_id' has 0"),
+    (
+        lambda t: _with(t, "cell_id", ["c" * 200, *t["cell_id"].to_pylist()[1:]], pa.string()),
+        "row 0: 'cell_id' has 200 characters",
+    ),
+    (
+        lambda t: _with(t, "patient_id", [None, *t["patient_id"].to_pylist()[1:]], pa.string()),
+        "row 0: 'patient_id' is empty",
+    ),
+    (lambda t: pa.concat_tables([t, t.slice(2, 1)]), "a second pair of chromosome X"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), WRONG_TABLES)
+def test_wrong_tables_are_named(
+    pairs: pa.Table, spoil: Callable[[pa.Table], pa.Table], said: str, stream_of: StreamOf
+) -> None:
+    with pytest.raises(RequestError) as error:
+        read_pairs_of_body(stream_of(spoil(pairs)), ARROW_TYPE, Limits())
+    assert error.value.status == 422
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (Limits(max_pairs=5), "at most 5 at once"),
+        (Limits(max_patients=2), "5 patients, at most 2"),
+        (Limits(max_expanded_bytes=1000), "more than 1000 bytes"),
+    ],
+)
+def test_too_much_is_refused(
+    pairs: pa.Table, limits: Limits, said: str, stream_of: StreamOf
+) -> None:
+    with pytest.raises(RequestError, match=said) as error:
+        read_pairs_of_body(stream_of(pairs), ARROW_TYPE, limits)
+    assert error.value.status == 413
+
+
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-python-pickle"])
+def test_other_media_types_are_refused(media_type: str) -> None:
+    with pytest.raises(RequestError, match="Content-Type") as error:
+        read_pairs_of_body(b"\x80\x04", media_type, Limits())
+    assert error.value.status == 415

@@ -1,0 +1,193 @@
+"""The endpoint under Ray Serve: same scores, a killed replica, a promotion under load."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from homnet.assessment import assess
+from homnet.checkpoint import Checkpoint
+from homnet.errors import ConfigError
+from homnet.joint import JointModel, score_jointly
+from homnet.pairs import MEASURED
+from homnet.registry import Registry
+from homnet_serve.audit import verify_audit
+from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.client import Client, EndpointError, Retries
+from homnet_serve.config import ServiceConfig, config_from
+from homnet_serve.deployment import NAME, app
+from homnet_serve.keys import new_key, write_keys
+
+TableOf = Callable[..., pa.Table]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config-gpu.yaml"])
+def test_the_configs_are_valid(name: str) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    content = yaml.safe_load((ROOT / "serve" / name).read_text())
+    schema = ServeDeploySchema.model_validate(content)
+    assert schema.http_options.host == "127.0.0.1"
+    (application,) = schema.applications
+    config = config_from(ServiceConfig, application.args)
+    assert application.import_path == "homnet_serve.deployment:app"
+    (deployment,) = application.deployments
+    assert deployment.name == NAME
+    assert deployment.max_ongoing_requests >= config.max_bags // 23
+    assert schema.http_options.request_timeout_s > config.deadline_s
+    assert deployment.graceful_shutdown_timeout_s > config.deadline_s
+
+
+def test_a_wrong_setting_is_found_before_a_replica_starts() -> None:
+    with pytest.raises(ConfigError, match="no setting 'registri'"):
+        app({"registri": "x"})
+
+
+@pytest.fixture(scope="module")
+def served(
+    ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, family: Callable[..., Any]
+) -> Iterator[tuple[httpx.Client, Registry, Path]]:
+    """A deployed endpoint with one replica for two hospitals."""
+    from ray import serve
+
+    work = tmp_path_factory.mktemp("served")
+    registry = Registry(work / "registry")
+    for hospital, checkpoint in zip(("h1", "h2"), family(2), strict=True):
+        registry.promote(hospital, registry.publish(checkpoint, hospital))
+    secret, key = new_key("lab", ["h1", "h2"])
+    write_keys(work / "keys.json", [key])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    settings = {
+        "registry": str(work / "registry"),
+        "keys": str(work / "keys.json"),
+        "audit": str(work / "audit"),
+        "refresh_s": 0.2,
+    }
+    serve.run(app(settings), name="homnet", route_prefix="/")
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": ARROW_TYPE}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+        yield client, registry, work
+    serve.shutdown()
+
+
+def _logits(answer: dict[str, Any]) -> list[float]:
+    return [kind["logit"] for patient in answer["patients"] for kind in patient["types"]]
+
+
+def _expected(joint: JointModel, table: pa.Table) -> Any:
+    assessment = assess(table)
+    model_B = np.zeros(len(assessment.bags), np.int64)
+    logits = assessment.of_types(score_jointly([joint], assessment.bags, model_B).logit_B)
+    return pytest.approx(logits.tolist(), abs=1e-5)
+
+
+@pytest.mark.ray
+def test_scores_are_those_of_batch_evaluation(
+    served: tuple[httpx.Client, Registry, Path],
+    table_of: TableOf,
+    stream_of: Callable[..., bytes],
+    family: Callable[..., list[Checkpoint]],
+    joint_of: Callable[[Checkpoint], JointModel],
+) -> None:
+    client, _, _ = served
+    models = [joint_of(checkpoint) for checkpoint in family(2)]
+    tables = [
+        table_of(f"h{n % 2 + 1}", num_patients=1, num_cells=1 + n % 4, seed=n).select(
+            MEASURED.names
+        )
+        for n in range(12)
+    ]
+
+    def ask(table: pa.Table) -> httpx.Response:
+        return client.post("/v1/diagnose", content=stream_of(table))
+
+    with ThreadPoolExecutor(12) as pool:
+        for n, response in enumerate(pool.map(ask, tables)):
+            assert response.status_code == 200, response.text
+            assert _logits(response.json()) == _expected(models[n % 2], tables[n])
+    assert client.get("/readyz").json() == {"status": "ok"}
+    assert client.get("/v1/models", headers={"Authorization": ""}).status_code == 401
+    assert client.post("/v1/diagnose", content=b"no stream").status_code == 422
+
+
+@pytest.mark.ray
+def test_a_promotion_and_a_killed_replica_give_no_wrong_answer(
+    served: tuple[httpx.Client, Registry, Path],
+    table_of: TableOf,
+    family: Callable[..., list[Checkpoint]],
+    joint_of: Callable[[Checkpoint], JointModel],
+) -> None:
+    client, registry, work = served
+    table = table_of("h1", num_patients=1, num_cells=2).select(MEASURED.names)
+    patient = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
+    asking = Client(str(client.base_url), client.headers["authorization"][7:], retries=patient)
+    checkpoints = family(3)
+    expected = {c.version: _expected(joint_of(c), table) for c in checkpoints}
+    stop = threading.Event()
+    answers: list[tuple[str, list[float]]] = []
+    failed: list[EndpointError] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                answer = asking.diagnose(table)
+            except EndpointError as error:
+                failed.append(error)
+            else:
+                answers.append((answer.models[0].weights, _logits(answer.model_dump())))
+
+    def wait_for(version: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        seen = len(answers)
+        while not any(weights == version for weights, _ in answers[seen:]):
+            assert time.monotonic() < deadline, f"nobody was answered by {version[:12]}"
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(checkpoints[0].version, 30)
+        registry.promote("h1", registry.publish(checkpoints[2], "h1"))
+        wait_for(checkpoints[2].version, 30)
+        os.kill(_replica_pid(), signal.SIGKILL)
+        time.sleep(1)
+        wait_for(checkpoints[2].version, 60)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    for weights, logits in answers:
+        assert logits == expected[weights]
+    assert failed == []
+    # The killed replica's file ends where it was killed; the new one's begins by naming it.
+    assert len(verify_audit(work / "audit")) == 2
+
+
+def _replica_pid() -> int:
+    import ray
+    from ray.util.state import list_actors
+
+    # By its address: another Ray may run on this machine.
+    address = ray.get_runtime_context().gcs_address
+    (replica,) = [
+        actor
+        for actor in list_actors(address, filters=[("state", "=", "ALIVE")])
+        if actor.class_name and actor.class_name.startswith("ServeReplica")
+    ]
+    return int(replica.pid)

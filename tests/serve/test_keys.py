@@ -1,0 +1,80 @@
+"""Keys: kept as digests, found in one way only, and never half-read."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from homnet.errors import ConfigError
+from homnet_serve.errors import RequestError
+from homnet_serve.keys import ENVIRONMENT, check_key, new_key, open_keys, read_keys, write_keys
+
+
+def test_a_key_is_found_by_its_secret_only(tmp_path: Path) -> None:
+    secret, key = new_key("lab", ["h1"])
+    other, second = new_key("lab-2", ["h2"], operator=True)
+    write_keys(tmp_path / "keys.json", [key, second])
+    assert secret not in (tmp_path / "keys.json").read_text()
+    assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
+    keys = open_keys(str(tmp_path / "keys.json"))
+    assert check_key(keys, f"Bearer {secret}") == key
+    assert check_key(keys, f"bearer {other}") == second
+    for header in (
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {secret}",
+        secret,
+        f"Bearer {key.sha256}",
+    ):
+        with pytest.raises(RequestError) as error:
+            check_key(keys, header)
+        assert error.value.status == 401
+
+
+def test_revoked_and_empty_keys_open_nothing() -> None:
+    secret, key = new_key("lab", ["h1"])
+    with pytest.raises(RequestError):
+        check_key([replace(key, revoked=True)], f"Bearer {secret}")
+    empty = replace(key, sha256=hashlib.sha256(b"").hexdigest())
+    with pytest.raises(RequestError):
+        check_key([empty], "Bearer ")
+
+
+def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, key = new_key("lab", ["h1"])
+    monkeypatch.setenv(ENVIRONMENT, json.dumps({"keys": [{**vars(key), "hospitals": ["h1"]}]}))
+    assert check_key(open_keys(""), f"Bearer {secret}").hospitals == ("h1",)
+    monkeypatch.delenv(ENVIRONMENT)
+    with pytest.raises(ConfigError, match="no API keys"):
+        open_keys("")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"keys": [{"id": "a"}]}',
+        '{"keys": [{"id": "a", "sha256": "xyz"}]}',
+        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": [1]}]}',
+        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "operator": "yes"}]}',
+        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "admin": true}]}',
+    ],
+)
+def test_what_is_no_key_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keys.json").write_text(content)
+    with pytest.raises(ConfigError, match="not a list of keys"):
+        read_keys(tmp_path / "keys.json")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_keys(tmp_path / "none.json")
+
+
+def test_ids_are_unique(tmp_path: Path) -> None:
+    _, key = new_key("lab", [])
+    write_keys(tmp_path / "keys.json", [key, key])
+    with pytest.raises(ConfigError, match="two keys"):
+        read_keys(tmp_path / "keys.json")

@@ -1,0 +1,182 @@
+"""The store: follows decisions, keeps what works, and trusts nothing it did not check."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from homnet.checkpoint import Checkpoint
+from homnet.golden import golden_bags
+from homnet.joint import JointModel
+from homnet.registry import Registry
+from homnet_serve.metrics import Metrics
+from homnet_serve.store import ModelStore
+
+Family = Callable[..., list[Checkpoint]]
+JointOf = Callable[[Checkpoint], JointModel]
+TableOf = Callable[..., pa.Table]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def _promote(registry: Registry, checkpoint: Checkpoint, hospital: str = "h1") -> str:
+    version = registry.publish(checkpoint, hospital)
+    registry.promote(hospital, version)
+    return version
+
+
+def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_promotion_reaches_a_store(registry: Registry, family: Family) -> None:
+    first, second = family(2)
+    metrics = Metrics()
+    store = ModelStore(registry, metrics)
+    store.refresh()
+    assert store.ready
+    assert store.load("h1") is None
+    versions = [_promote(registry, first)]
+    store.refresh()
+    served = store.load("h1")
+    assert served is not None
+    assert served.version == versions[0]
+    assert store.cached("h1") is served
+    versions.append(_promote(registry, second))
+    assert store.cached("h1") is served
+    store.refresh()
+    now = store.cached("h1")
+    assert now is not None
+    assert now.version == versions[1]
+    assert now.model.model.cms is not None
+    registry.roll_back("h1")
+    store.refresh()
+    assert store.cached("h1").version == versions[0]  # type: ignore[union-attr]
+    registry.roll_back("h1")
+    store.refresh()
+    assert store.cached("h1") is None
+    assert store.load("h1") is None
+    assert _value(metrics, "homnet_model_swaps_total") == 3
+
+
+def test_hospitals_share_models_and_trunks(registry: Registry, family: Family) -> None:
+    first, second = family(2)
+    for hospital, checkpoint in (("h1", first), ("h2", second), ("h3", first)):
+        _promote(registry, checkpoint, hospital)
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    one, two, three = (store.cached(name) for name in ("h1", "h2", "h3"))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    assert three.model is one.model
+    assert two.model is not one.model
+    assert two.model.model.cms is one.model.model.cms
+
+
+def test_a_model_that_fails_its_golden_bags_does_not_answer(
+    registry: Registry, family: Family, joint_of: JointOf, table_of: TableOf
+) -> None:
+    first, second = family(2)
+    old = _promote(registry, first)
+    metrics = Metrics()
+    store = ModelStore(registry, metrics)
+    store.refresh()
+    new = registry.publish(second, "h1")
+    # Golden bags of another model stand for a machine that computes something else.
+    registry.keep_golden(new, golden_bags(joint_of(family(1, seed=7)[0]), table_of()))
+    registry.promote("h1", new)
+    for _ in range(2):
+        store.refresh()
+        assert store.cached("h1").version == old  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_models_rejected_total", hospital="h1") == 1
+    # One that starts now comes to the same.
+    other = ModelStore(registry, Metrics())
+    other.refresh()
+    assert other.cached("h1").version == old  # type: ignore[union-attr]
+    # The right golden bags, and the decision once more: then it answers.
+    registry.keep_golden(new, golden_bags(joint_of(second), table_of()))
+    registry.roll_back("h1")
+    store.refresh()
+    registry.promote("h1", new)
+    store.refresh()
+    assert store.cached("h1").version == new  # type: ignore[union-attr]
+
+
+def test_golden_bags_can_be_required(
+    registry: Registry, family: Family, joint_of: JointOf, table_of: TableOf
+) -> None:
+    (checkpoint,) = family(1)
+    version = _promote(registry, checkpoint)
+    store = ModelStore(registry, Metrics(), require_golden=True)
+    store.refresh()
+    assert store.load("h1") is None
+    registry.keep_golden(version, golden_bags(joint_of(checkpoint), table_of()))
+    store = ModelStore(registry, Metrics(), require_golden=True)
+    store.refresh()
+    assert store.load("h1") is not None
+
+
+def test_the_cache_is_bounded(registry: Registry, family: Family) -> None:
+    names = [f"h{n}" for n in range(5)]
+    for name, checkpoint in zip(names, family(5), strict=True):
+        _promote(registry, checkpoint, name)
+    metrics = Metrics()
+    store = ModelStore(registry, metrics, max_hospitals=2)
+    store.refresh()
+    assert sum(store.cached(name) is not None for name in names) == 2
+    for name in names:
+        assert store.load(name) is not None
+    assert [name for name in names if store.cached(name)] == ["h3", "h4"]
+    store.cached("h3")
+    store.load("h0")
+    assert store.cached("h4") is None
+    assert store.hospitals == set(names)
+
+
+def test_a_registry_out_of_reach_changes_nothing(
+    registry: Registry, family: Family, tmp_path: Path
+) -> None:
+    version = _promote(registry, family(1)[0])
+    metrics = Metrics()
+    store = ModelStore(registry, metrics)
+    store.refresh()
+    damaged = tmp_path / "registry" / "events" / "000000099-x.json"
+    damaged.write_text("{")
+    store.refresh()
+    assert store.cached("h1").version == version  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_registry_errors_total") == 1
+
+
+def test_a_damaged_model_does_not_answer(
+    registry: Registry, family: Family, tmp_path: Path
+) -> None:
+    first, second = family(2)
+    old, new = _promote(registry, first), _promote(registry, second)
+    shutil.copy(
+        tmp_path / "registry" / "models" / old / "model.safetensors",
+        tmp_path / "registry" / "models" / new / "model.safetensors",
+    )
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    assert store.cached("h1").version == old  # type: ignore[union-attr]
+
+
+def test_the_newest_candidate_is_the_shadow(registry: Registry, family: Family) -> None:
+    answering, older, newer = family(3)
+    _promote(registry, answering)
+    registry.publish(older, "h1")
+    shadow = registry.publish(newer, "h1")
+    store = ModelStore(registry, Metrics(), shadow_candidates=True)
+    store.refresh()
+    assert store.shadow("h1").version == shadow  # type: ignore[union-attr]
+    registry.promote("h1", shadow)
+    store.refresh()
+    assert store.cached("h1").version == shadow  # type: ignore[union-attr]
+    assert store.shadow("h1").version != shadow  # type: ignore[union-attr]
+    assert ModelStore(registry, Metrics()).shadow("h1") is None
