@@ -3,8 +3,16 @@
 python jobs/ablate.py best --cohort cohorts/simulated --output runs/ablate
 """
 
-from homnet_platform.ablation import RECIPES, ablate
+from homnet_platform.ablation import AblateConfig, ablate
+from homnet_platform.ablation_recipes import RECIPES
+from homnet_platform.comparison import refuse_failed
 from homnet_platform.job import run_job
 
+
+def main(config: AblateConfig) -> None:
+    """Runs all variants; those that failed are named in the end."""
+    refuse_failed(ablate(config))
+
+
 if __name__ == "__main__":
-    run_job(RECIPES, ablate, description=__doc__)
+    run_job(RECIPES, main, description=__doc__)

@@ -1,56 +1,72 @@
-"""The paper's tables of methods: HomNet, eleven baselines and two floors, all by one protocol.
+"""The paper's tables: HomNet, eleven baselines and two floors, all by one protocol.
 
-python jobs/reproduce.py --table 2 --cohort cohorts/simulated --scale 0.01 --output runs/table-2
+python jobs/reproduce.py --table 2 --cohort cohorts/simulated --output runs/table-2
 
 Table 2: simulated hospitals, pre-training and fine-tuning. Table 3: artificial abnormalities of
-normal pairs, for example of real images. Table 4: HomNet taken apart. Table 5: seconds. A job that
-was killed continues with the same command.
+normal pairs, for example of real images. Table 4: HomNet taken apart. Table 5: seconds. What it
+will cost is measured and printed first. A job that was killed continues with the same command.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
+from homnet.bag_model import Form
 from homnet.report import (
     ablation_beside_paper,
     comparison_markdown,
     draw_comparison,
+    draw_running_time,
     running_time_markdown,
 )
+from homnet.report.comparison import HOMNET, PAPER_FORM
 from homnet_baselines.fitted import fit
-from homnet_baselines.methods import TRIALS, Trials, comparators
+from homnet_baselines.methods import comparators, in_steps, trials_of
 from homnet_platform.ablation import ablate
+from homnet_platform.comparison import refuse_failed
 from homnet_platform.job import run_job
-from homnet_platform.paper_table import TableConfig, ablation_of, plan_of
-from homnet_platform.reproduction import HOMNET, refuse_failed, reproduce
-from homnet_platform.running_time import time_methods
 from homnet_platform.method_trials import Method
+from homnet_platform.paper_table import (
+    HOMNET_SIZES,
+    TableConfig,
+    ablation_of,
+    homnet_forms,
+    plan_of,
+)
+from homnet_platform.reproduction import reproduce
+from homnet_platform.running_time import time_methods
 
 
 def methods_of(config: TableConfig) -> dict[str, Method]:
-    """The lines of the table: floors, baselines and HomNet."""
-    forms = {**comparators(config.setting, config.width), HOMNET: config.homnet}
+    """The lines of the table: floors, baselines, and HomNet in both of its forms."""
+    forms: dict[str, Form] = {**comparators(config.setting)}
+    found = {name: (form, trials_of(name)) for name, form in forms.items()}
+    own, sizes = homnet_forms(), in_steps(*HOMNET_SIZES)
+    found |= {PAPER_FORM: (own["paper"], sizes), HOMNET: (own["best"], sizes)}
     return {
-        name: Method(form, fit, **dataclasses.asdict(TRIALS.get(name, Trials())))
-        for name, form in forms.items()
+        name: Method(form, fit, **{f.name: getattr(t, f.name) for f in dataclasses.fields(t)})
+        for name, (form, t) in found.items()
     }
 
 
 def main(config: TableConfig) -> None:
     """Makes one table."""
-    plan, output = plan_of(config), Path(config.output)
+    name = f"table-{config.table}"
+    picture = config.picture or config.place / f"{name}.png"
     if config.table == 4:
         figures = ablate(ablation_of(config))
-        table = ablation_beside_paper(figures)
+        table, rows = ablation_beside_paper(figures), figures["rows"]
     elif config.table == 5:
-        figures = time_methods(plan, methods_of(config), config.num_batches)
-        table = running_time_markdown(figures)
+        figures = time_methods(plan_of(config), methods_of(config), config.num_batches)
+        table, rows = running_time_markdown(figures), figures["rows"]
     else:
-        figures = reproduce(plan, methods_of(config))
-        table = comparison_markdown(figures)
-        if figures["rows"]:
-            draw_comparison(figures, output / f"table-{config.table}.png")
-    (output / f"table-{config.table}.md").write_text(table)
+        figures = reproduce(plan_of(config), methods_of(config))
+        table, rows = comparison_markdown(figures), figures["rows"]
+    if rows and config.table == 5:
+        draw_running_time(rows, picture)
+    elif rows:
+        key = "variant" if config.table == 4 else "method"
+        draw_comparison(rows, picture, key=key, fine_tuned=config.table != 3)
+    (config.place / f"{name}.md").write_text(table)
     print(table)
     refuse_failed(figures)
 
@@ -58,14 +74,16 @@ def main(config: TableConfig) -> None:
 def facts(config: TableConfig) -> Mapping[str, object]:
     """What a dry run says: the runs; their cost is measured when the job starts."""
     plan, methods = plan_of(config), methods_of(config)
+    budget = {"epochs of each": plan.epochs, "share of the people": plan.share_of_people}
+    if config.table == 4:
+        return {"runs": len(config.variants) * len(config.seeds), **budget}
     lines = [name for name in methods if name in (config.methods or methods)]
-    trials = sum(len(methods[name].pretraining) or 1 for name in lines)
+    others = 0 if config.table == 5 else len(config.seeds) - 1
+    trials = 1 if config.table == 5 else None
     return {
         "methods": ", ".join(lines),
-        "runs": len(lines) * len(config.seeds),
-        "pre-trainings": trials * len(config.seeds),
-        "epochs of each": plan.epochs,
-        "share of the people": plan.share_of_people,
+        "trainings": sum((trials or len(methods[name].trials)) + others for name in lines),
+        **budget,
     }
 
 

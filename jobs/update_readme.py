@@ -13,8 +13,11 @@ from typing import Any
 from homnet.errors import DataError
 from homnet.realism.tables import realism_summary
 from homnet.report import (
+    ablation_beside_paper,
     ablation_markdown,
+    comparison_markdown,
     drill_markdown,
+    running_time_markdown,
     sweep_markdown,
     tables_markdown,
     throughput_markdown,
@@ -58,7 +61,14 @@ def _tables(figures: Mapping[str, Any]) -> str:
     if "evaluation" in figures:
         return tables_markdown(figures["evaluation"])
     if "ablation" in figures:
-        return ablation_markdown(figures["ablation"])
+        ablation = figures["ablation"]
+        # The paper's is of hospitals, after fine-tuning.
+        beside_paper = ablation.get("fine_tuned", False)
+        return ablation_beside_paper(ablation) if beside_paper else ablation_markdown(ablation)
+    if "reproduction" in figures:
+        return comparison_markdown(figures["reproduction"])
+    if "running_time" in figures:
+        return running_time_markdown(figures["running_time"])
     if "drill" in figures:
         return drill_markdown(figures["drill"])
     if "sweep" in figures:

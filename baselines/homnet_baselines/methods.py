@@ -32,32 +32,77 @@ _FORMS: Final[Mapping[str, type]] = {
 }
 
 
+Trial = Mapping[str, float | int | str]
+"""Fields of the training or of the form, by name, and the values that one trial gives them."""
+
+
 @dataclass(frozen=True)
 class Trials:
-    """What a method has to be tuned, as many values for each; by default its learning rate."""
+    """What a method is tried with."""
 
-    knob: str = "learning_rate"
-    """A field of the training, or of the form."""
-    pretraining: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    """Values around the paper's 1e-3."""
-    fine_tuning: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
-    """Values from the paper's 1e-5 on."""
+    pretraining: tuple[Trial, ...]
+    """Trials of the pre-training: four for whatever learns."""
+    fine_tuning: tuple[Trial, ...] = ()
+    """Trials of the fine-tuning: two for whatever learns from labels."""
     in_steps: bool = True
-    """Whether it learns step by step."""
+    """Whether it learns step by step, so that a step can be timed."""
+    growth: float = 1.0
+    """Power of the number of training pairs with which the time of learning grows."""
 
 
-_NOTHING: Final = Trials(pretraining=(), fine_tuning=(), in_steps=False)
-_ONE_CLASS: Final = Trials(fine_tuning=(), in_steps=False)
-TRIALS: Final[Mapping[str, Trials]] = {
+def _each(name: str, *values: float) -> tuple[Trial, ...]:
+    return tuple({name: value} for value in values)
+
+
+def in_steps(*sizes: Trial) -> Trials:
+    """Trials of a network: two learning rates, each with every size.
+
+    Args:
+        sizes: fields that make it small or large.
+    """
+    return Trials(
+        tuple({"learning_rate": rate, **size} for size in sizes for rate in (1e-3, 3e-3)),
+        _each("learning_rate", 1e-5, 1e-4),
+    )
+
+
+_SIZES: Final = in_steps({"width": 8}, {"width": 16})
+_NOTHING: Final = Trials((), in_steps=False)
+# Two of each of features, rate and size, and no two of them always together.
+_ONE_CLASS: Final = Trials(
+    (
+        {"features": "profile", "learning_rate": 1e-3, "width": 32},
+        {"features": "profile", "learning_rate": 3e-3, "width": 128},
+        {"features": "raw", "learning_rate": 3e-3, "width": 32},
+        {"features": "raw", "learning_rate": 1e-3, "width": 128},
+    ),
+    in_steps=False,
+)
+_TRIALS: Final[Mapping[str, Trials]] = {
     "Length ratio": _NOTHING,
     "Aligned correlation": _NOTHING,
-    "LR": Trials("penalty", (1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0), in_steps=False),
-    "OC-SVM": Trials("nu", (0.03, 0.1, 0.3), (), in_steps=False),
+    "LR": Trials(
+        _each("penalty", 1e-4, 1e-3, 1e-2, 1e-1), _each("penalty", 1e-1, 1.0), in_steps=False
+    ),
+    "OC-SVM": Trials(
+        tuple({"features": f, "nu": nu} for f in ("profile", "raw") for nu in (0.05, 0.3)),
+        in_steps=False,
+        growth=2.0,
+    ),
     "Deep-SVDD": _ONE_CLASS,
     "AE": _ONE_CLASS,
 }
-"""Where it is not the learning rate in steps. One-class methods learn from healthy people only, so
-that a hospital gives them a threshold and nothing else."""
+
+
+def trials_of(name: str) -> Trials:
+    """What a comparator is tried with.
+
+    As many trials for each: learning rate and size of networks; features (the paper's raw samples
+    and ours), learning rate and size, or the share left outside, of one-class methods; the penalty
+    of the regression, which has no size. One-class methods never see a label, so that fine-tuning
+    gives them a threshold and nothing else, and floors have nothing to try.
+    """
+    return _TRIALS.get(name, _SIZES)
 
 
 def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str, Form]:
@@ -73,7 +118,9 @@ def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str,
     for name, form in _FORMS.items():
         more: dict[str, Any] = {}
         if form is OneClassForm:
-            more = {"features": "raw" if setting == "paper" else "profile"}
+            # The time of OC-SVM grows with the square of the pairs.
+            most = 4_000 if name == "OC-SVM" else 10_000
+            more = {"max_pairs": most, "features": "raw" if setting == "paper" else "profile"}
         elif form in (NetworkForm, SiameseForm):
             more = {"view": view, "width": width}
         forms[name] = form(method=name, **more)

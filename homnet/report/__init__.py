@@ -1,13 +1,10 @@
 """The report of an evaluation: one HTML page without external parts, and Markdown tables."""
 
-from homnet.report.comparison import (
-    ablation_beside_paper,
-    comparison_markdown,
-    draw_comparison,
-    running_time_markdown,
-)
+from homnet.report.comparison import ablation_beside_paper, comparison_markdown
+from homnet.report.comparison_plots import draw_comparison, draw_running_time
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
+from homnet.report.running_time import running_time_markdown
 from homnet.report.summary import draw_examples, summarise_cohort
 from homnet.report.tables import (
     ablation_markdown,
@@ -25,6 +22,7 @@ __all__ = [
     "comparison_markdown",
     "draw_comparison",
     "draw_examples",
+    "draw_running_time",
     "drill_markdown",
     "running_time_markdown",
     "summarise_cohort",

@@ -1,201 +1,209 @@
-"""The paper's tables beside ours: Markdown and a picture.
+"""The paper's Tables 2 to 4 beside ours, in Markdown.
 
 The paper's data are private and its protocol is not fully told; its figures stand beside ours for
 the order of methods and for gaps, not for the values themselves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from homnet import paper
 from homnet.report.tables import ABSENT, cell, markdown_table
 
-_METRICS = ("auc", "f1")
+METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
+HOMNET: Final = "HomNet"
+PAPER_FORM: Final = "HomNet, paper's form"
+"""The line of the form that the paper describes; the line "HomNet" is the best form we know."""
+
+
+def of_paper(name: str, number: int, metric: str, *, fine_tuned: bool = True) -> float | None:
+    """The paper's figure beside one of ours, as a share; None where it has none.
+
+    Args:
+        name: a method, or a variant of an ablation.
+        number: of the hospital, in the order of both tables.
+        metric: "auc" or "f1".
+        fine_tuned: of the four hospitals (Tables 2 and 4), or of artificial abnormalities (Table 3,
+            one column).
+    """
+    name = HOMNET if name == PAPER_FORM else name
+    if fine_tuned:
+        known = paper.TABLE_2.get(name) or paper.TABLE_4.get(name) or ()
+    else:
+        one = paper.TABLE_3.get(name)
+        known = () if one is None else (one,)
+    return known[number][metric == "f1"] / 100 if number < len(known) else None
+
+
+def beside_paper_markdown(
+    rows: Sequence[Mapping[str, Any]], *, key: str, less: str, less_heading: str, fine_tuned: bool
+) -> str:
+    """AUC, F1 and differences: lines down, hospitals across, each beside the paper's.
+
+    Args:
+        rows: one per line and hospital, from :func:`homnet_platform.comparison.rows_of`.
+        key: "method" or "variant".
+        less: ending of the names of the differences.
+        less_heading: what the first column of the differences is called.
+        fine_tuned: see :func:`of_paper`.
+    """
+    names, hospitals, of = arranged(rows, key)
+    theirs = paper.HOSPITALS if fine_tuned else ("Pki-3",)
+    # A column of ours without one of theirs, and one of theirs without ours, is possible.
+    beside = [theirs[n] if n < len(theirs) else "" for n in range(len(hospitals))]
+    tables = []
+    for metric, title in METRICS:
+        heads = [key.capitalize()]
+        for hospital, other in zip(hospitals, beside, strict=True):
+            heads += [f"{title}, {hospital}", *([f"paper, {other}"] if other else [])]
+        lines = []
+        for name in names:
+            line = [name]
+            for number, (hospital, other) in enumerate(zip(hospitals, beside, strict=True)):
+                line.append(cell(of[name, hospital][metric]))
+                if other:
+                    value = of_paper(name, number, metric, fine_tuned=fine_tuned)
+                    line.append(ABSENT if value is None else f"{value:.3f}")
+            lines.append(line)
+        tables.append(markdown_table(heads, lines))
+    compared = [m for m in names if all(f"auc_{less}" in of[m, h] for h in hospitals)]
+    if compared:
+        heads = [less_heading, *(f"{h}: {title}" for h in hospitals for _, title in METRICS)]
+        lines = [
+            [m, *(cell(of[m, h][f"{name}_{less}"]) for h in hospitals for name, _ in METRICS)]
+            for m in compared
+        ]
+        tables.append(markdown_table(heads, lines))
+    return "\n\n".join(tables)
+
+
+def arranged(
+    rows: Sequence[Mapping[str, Any]], key: str
+) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
+    """Lines and hospitals in their order, and the row of each two."""
+    return (
+        list(dict.fromkeys(row[key] for row in rows)),
+        list(dict.fromkeys(row["hospital"] for row in rows)),
+        {(row[key], row["hospital"]): row for row in rows},
+    )
 
 
 def comparison_markdown(figures: Mapping[str, Any]) -> str:
     """Tables 2 and 3: methods down, hospitals across, and how far each is behind HomNet.
 
     Args:
-        figures: of a reproduction: ``rows``, ``seeds``, ``epochs``, ``share_of_people``,
-            ``fine_tuned`` and ``failed``.
+        figures: what :func:`homnet_platform.reproduction.reproduce` gives.
     """
-    rows = figures["rows"]
-    hospitals = list(dict.fromkeys(row["hospital"] for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    of = {(row["method"], row["hospital"]): row for row in rows}
-    theirs = _paper_cells(figures["fine_tuned"])
-    columns = paper.HOSPITALS if figures["fine_tuned"] else ("Pki-3",)
-    heads = [
-        "Method",
-        *(f"{h}: {name}" for h in hospitals for name in ("AUC", "F1")),
-        *(f"paper, {h}: AUC / F1" for h in columns),
-    ]
-    lines = [
-        [m, *(cell(of[m, h][name]) for h in hospitals for name in _METRICS), *theirs(m)]
-        for m in methods
-    ]
-    tables = [markdown_table(heads, lines)]
-    behind = [m for m in methods if all("auc_behind" in of[m, h] for h in hospitals)]
-    if behind:
-        heads = [
-            "HomNet minus",
-            *(f"{h}: {name}" for h in hospitals for name in ("AUC", "F1")),
-        ]
-        lines = [
-            [m, *(cell(of[m, h][f"{name}_behind"]) for h in hospitals for name in _METRICS)]
-            for m in behind
-        ]
-        tables.append(markdown_table(heads, lines))
-    tables.append(_setting(figures))
-    return "\n\n".join(tables)
+    table = beside_paper_markdown(
+        figures["rows"],
+        key="method",
+        less="behind",
+        less_heading="HomNet minus",
+        fine_tuned=figures["fine_tuned"],
+    )
+    notes = [_protocol(figures), _tuning(figures), _cost(figures)]
+    return "\n\n".join([table, *(note for note in notes if note)]) + "\n"
 
 
-def _paper_cells(fine_tuned: bool) -> Callable[[str], list[str]]:
-    """What the paper has for a method, as cells; floors are not in it."""
-
-    def cells(method: str) -> list[str]:
-        if fine_tuned:
-            known: Sequence[tuple[float, float]] | None = paper.TABLE_2.get(method)
-            return _both(known) if known else [ABSENT] * len(paper.HOSPITALS)
-        one = paper.TABLE_3.get(method)
-        return _both([one]) if one else [ABSENT]
-
-    return cells
-
-
-def _both(values: Sequence[tuple[float, float]]) -> list[str]:
-    return [f"{auc / 100:.3f} / {f1 / 100:.3f}" for auc, f1 in values]
-
-
-def _setting(figures: Mapping[str, Any]) -> str:
-    trials = max((len(run["pretraining"]) for run in figures["runs"]), default=1)
-    failed = sorted({one["method"] for one in figures["failed"]})
-    note = (
+def _protocol(figures: Mapping[str, Any]) -> str:
+    people = figures["people"]
+    source = (
+        "private patients"
+        if figures["fine_tuned"]
+        else "Pki-3 with abnormalities of its own making"
+    )
+    return (
         f"Means over {len(figures['seeds'])} seeds; in brackets: 95 % intervals by patient "
-        "bootstrap of that mean, paired for the differences. All methods: the same people, bags "
-        f"and early stopping, at most {figures['epochs']} epochs"
+        "bootstrap of that mean, paired for the differences: where one does not contain 0, the "
+        f"lead is real for these people. *HomNet* is the best form we know, *{PAPER_FORM}* the "
+        "paper's equations; the paper's HomNet stands beside both, the floors are not in the "
+        f"paper. The paper's figures ({paper.CITATION}) are of {source}. "
+        f"Pre-training: {people['train']} people to learn from and {people['validation']} to "
+        f"validate on, {figures['bags_per_epoch']:,} bags of {figures['num_cells']} in each of "
+        f"{figures['epochs']} epochs. With one seed, all that learn in steps (HomNet, the six "
+        "networks, Siamese) see the same bags with the same events in the same batches of "
+        f"{figures['batch_size']}; the epoch with the best validation AUC is kept, and "
+        f"{figures['patience']} without a better one would end a run. LR is fitted on the same "
+        "bags, 20,000 at most. OC-SVM, Deep-SVDD and AE see no bags while they learn, but single "
+        "normal pairs of the same people (10,000 at most; OC-SVM 4,000), the last two in as many "
+        "epochs; validation chooses among their trials, and stops none early. All are scored on "
+        "the same bags. Foreign segments of artificial abnormalities are of the same person."
     )
-    if figures["share_of_people"] < 1:
-        note += f" over {100 * figures['share_of_people']:.0f} % of the healthy people"
-    other = "private data" if figures["fine_tuned"] else "abnormalities"
-    note += (
-        f", {trials} trials of what each has to be tuned, chosen on validation people (floors have "
-        f"nothing to tune). The paper's figures ({paper.CITATION}) are of other {other}"
+
+
+def _tuning(figures: Mapping[str, Any]) -> str:
+    chosen = [
+        f"{name} {_tried(of['lines'][of['chosen']]['tried'])}"
+        for name, of in figures["trials"].items()
+        if of["lines"][of["chosen"]]["tried"]
+    ]
+    if not chosen:
+        return ""
+    note = (
+        f"{figures['num_trials']} trials of the pre-training for every method but the floors, with "
+        "the first seed, chosen by AUC on validation people, and used by the other seeds"
     )
-    return note + (
-        f". Not in the table, as they failed: {', '.join(failed)}.\n" if failed else ".\n"
-    )
+    if figures["fine_tuned"] and figures["num_tunings"]:
+        note += (
+            f"; {figures['num_tunings']} of the fine-tuning for all that learn from labels, one "
+            "choice for all hospitals by their mean validation AUC"
+        )
+    return f"{note}. Chosen: {'; '.join(chosen)}. {_one_class(figures)}".strip()
+
+
+def _tried(trial: Mapping[str, Any]) -> str:
+    values = (f"{v:g}" if isinstance(v, float | int) else str(v) for v in trial.values())
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in zip(trial, values, strict=True))
+
+
+def _one_class(figures: Mapping[str, Any]) -> str:
+    """Whether it is the methods or the setting: validation AUC with either kind of features."""
+    lines = []
+    for name, of in figures["trials"].items():
+        best: dict[str, float] = {}
+        for line in of["lines"]:
+            features = line["tried"].get("features")
+            if features and not line.get("diverged"):
+                best[features] = max(best.get(features, 0.0), line["validation_auc"])
+        if best:
+            lines.append(f"{name} {' and '.join(f'{v:.3f} ({f})' for f, v in best.items())}")
+    return f"Best validation AUC by features: {', '.join(lines)}." if lines else ""
+
+
+def _cost(figures: Mapping[str, Any]) -> str:
+    memory = figures["peak_memory_gib"]
+    note = f"{figures['work_s'] / 60:.0f} minutes of work"
+    if not figures["num_reused"]:
+        note += f" in {figures['wall_s'] / 60:.0f} minutes"
+    if memory is not None:
+        note += f", at most {memory:.1f} GiB over all processes"
+    return f"{note}.{failed_note(figures)}"
+
+
+def failed_note(figures: Mapping[str, Any]) -> str:
+    """What is not in a table because it failed."""
+    failed = sorted({one["name"] for one in figures["failed"]})
+    return f" Not in the table, as they failed: {', '.join(failed)}." if failed else ""
 
 
 def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
-    """The paper's Table 4, for the variants of an ablation of ours."""
-    variants = list(dict.fromkeys(row["variant"] for row in figures["rows"]))
-    lines = [
-        [variant, *_both(paper.TABLE_4[variant])]
-        for variant in variants
-        if variant in paper.TABLE_4
-    ]
-    lines.append(["HomNet", *_both(paper.TABLE_2["HomNet"])])
-    heads = ["Paper's variant", *(f"{h}: AUC / F1" for h in paper.HOSPITALS)]
-    return f"{markdown_table(heads, lines)}\n\n{paper.CITATION}.\n"
+    """The paper's Table 4 beside an ablation of ours.
 
-
-def running_time_markdown(figures: Mapping[str, Any]) -> str:
-    """Table 5: seconds of all methods, ours and the paper's."""
-    lines = []
-    for row in figures["rows"]:
-        theirs = paper.TABLE_5.get(row["method"])
-        lines.append(
-            [
-                row["method"],
-                f"{row['numbers']:,}",
-                "" if row["train_100"] is None else f"{row['train_100']:.1f}",
-                f"{row['score_100']:.1f}",
-                f"{row['convergence']:.1f}",
-                f"{row['validation_auc']:.3f}",
-                *([ABSENT, ABSENT] if theirs is None else [f"{theirs[0]:g}", f"{theirs[1]:,.0f}"]),
-            ]
-        )
-    heads = (
-        "Method",
-        "Numbers kept",
-        "100 batches, learning, s",
-        "100 batches, scoring, s",
-        "Convergence, s",
-        "Validation AUC",
-        "paper: 100 batches, s",
-        "paper: convergence, s",
+    Args:
+        figures: what :func:`homnet_platform.ablation.ablate` gives, of four hospitals.
+    """
+    table = beside_paper_markdown(
+        figures["rows"],
+        key="variant",
+        less="less_full",
+        less_heading="Minus HomNet",
+        fine_tuned=True,
     )
     note = (
-        f"Batches of {figures['batch_size']} bags; {figures['num_batches']} were timed, and the "
-        f"time of 100 is stated. {figures['threads']} threads, one method after the other. "
-        "Convergence is the epoch that early stopping kept. The paper "
-        f"({paper.CITATION}) names neither its hardware nor what its batches do."
+        f"Means over {len(figures['seeds'])} seeds; in brackets: 95 % intervals by patient "
+        "bootstrap of that mean, paired for the differences. All variants with one seed see the "
+        'same bags in the same batches, but for "w/o bag", whose batches hold as many pairs one by '
+        "one; none is tuned by itself. HomNet has merge range 32, as in the paper "
+        f"({paper.CITATION}), whose figures are of private patients."
     )
-    return f"{markdown_table(heads, lines)}\n\n{note}\n"
-
-
-def draw_comparison(figures: Mapping[str, Any], path: Path) -> None:
-    """AUC and F1 of every method with intervals, hospital by hospital, and the paper's AUC."""
-    rows = figures["rows"]
-    hospitals = list(dict.fromkeys(row["hospital"] for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    figure = Figure(
-        figsize=(2.2 + 2.6 * len(hospitals), 0.9 + 0.28 * len(methods)), layout="constrained"
-    )
-    panels = figure.subplots(1, len(hospitals), sharey=True, squeeze=False)[0]
-    for number, (axes, hospital) in enumerate(zip(panels, hospitals, strict=True)):
-        own = {row["method"]: row for row in rows if row["hospital"] == hospital}
-        for offset, metric, label in ((-0.12, "auc", "AUC"), (0.12, "f1", "F1")):
-            drawn = False
-            for place, method in enumerate(methods):
-                estimate = own[method][metric]
-                if estimate["value"] is None:
-                    continue
-                colour = "C0" if metric == "auc" else "C1"
-                if estimate["low"] is not None:
-                    axes.plot(
-                        [estimate["low"], estimate["high"]], 2 * [place + offset], color=colour
-                    )
-                axes.plot(
-                    estimate["value"],
-                    place + offset,
-                    "o",
-                    color=colour,
-                    markersize=4,
-                    label=None if drawn else label,
-                )
-                drawn = True
-        theirs = [
-            (place, _paper_auc(method, number, figures["fine_tuned"]))
-            for place, method in enumerate(methods)
-        ]
-        known = [(place, value) for place, value in theirs if value is not None]
-        if known:
-            axes.plot(
-                [value for _, value in known],
-                [place for place, _ in known],
-                "x",
-                color="grey",
-                label="AUC in the paper (other data)",
-            )
-        axes.axvline(0.5, color="lightgrey", linewidth=0.8)
-        axes.set(title=hospital, xlim=(0, 1.02))
-        axes.set_yticks(range(len(methods)), methods)
-        axes.grid(axis="x", alpha=0.3)
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-
-
-def _paper_auc(method: str, hospital: int, fine_tuned: bool) -> float | None:
-    if not fine_tuned:
-        one = paper.TABLE_3.get(method) if hospital == 0 else None
-        return None if one is None else one[0] / 100
-    four = paper.TABLE_2.get(method)
-    return None if four is None or hospital >= len(four) else four[hospital][0] / 100
+    return f"{table}\n\n{note}{failed_note(figures)}\n"

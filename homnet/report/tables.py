@@ -132,6 +132,9 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
         f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
         "bootstrap of that mean."
     )
+    failed = sorted({one["name"] for one in ablation.get("failed", ())})
+    if failed:
+        note += f" Not in the table, as they failed: {', '.join(failed)}."
     return f"{markdown_table(heads, lines)}\n\n{note}\n"
 
 
@@ -184,7 +187,8 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
         *hospitals,
     )
     return (
-        f"{markdown_table(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
+        f"{markdown_table(heads, lines)}\n\n"
+        f"The {len(lines)} best of {len(trials)} fine-tunings, after "
         f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all "
         "epochs were saved by stopping poor trials early. The default reaches "
         f"{number(sweep['default'])}.\n"

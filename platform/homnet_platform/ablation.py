@@ -9,7 +9,7 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError, DataError
 from homnet.learning import Stage, train
-from homnet.model import HomNetConfig, best_form, paper_form
+from homnet.model import HomNetConfig, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
 from homnet.results import write_json, write_result
@@ -39,6 +39,9 @@ from homnet_platform.comparison import (
     write_scores,
 )
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.memory import PeakMemory, gib
+from homnet_platform.method_cost import Times, print_estimate, work_of
+from homnet_platform.method_trials import Method
 from homnet_platform.runtime import local_or_cluster
 
 FULL: Final = "HomNet"
@@ -91,6 +94,10 @@ class AblateConfig:
     """Bags that are scored."""
     events: EventConfig = EventConfig()
     """Artificial abnormalities that are scored, where there is no fine-tuning."""
+    share_of_people: float = 1.0
+    """How many of the healthy people a small ablation learns from and validates on."""
+    estimate: bool = False
+    """Whether a small run of each variant says what all will take, before they start."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
     cpus_per_run: int = 1
@@ -117,44 +124,62 @@ class AblateConfig:
 def ablate(config: AblateConfig) -> dict[str, Any]:
     """Runs every variant with every seed and prints the table.
 
+    Returns:
+        JSON-able: ``rows`` (per variant and hospital), ``failed`` and totals.
+
     Raises:
-        CohortError, ConfigError, DataError: see their messages.
+        CohortError, ConfigError, DataError: see their messages. A variant that fails raises nothing
+            here: see :func:`homnet_platform.comparison.refuse_failed`.
     """
     cohort = Cohort.open(config.cohort)
     output = Path(config.output)
     # More variants and seeds may be added to what is there; what they are made of may not change.
     fixed = dataclasses.replace(
-        config, variants=(), seeds=(0,), claim="", result=None, num_bootstrap=0, recipe=""
+        config,
+        variants=(),
+        seeds=(0,),
+        claim="",
+        result=None,
+        num_bootstrap=0,
+        recipe="",
+        estimate=False,
     )
     claim_directory(output, fixed, cohort)
     started = time.perf_counter()
     runs = [(variant, seed) for variant in config.variants for seed in config.seeds]
     todo = [run for run in runs if not _scores_path(output, *run).is_file()]
-    with local_or_cluster():
+    failed: dict[tuple[str, int], str] = {}
+    with PeakMemory() as memory, local_or_cluster():
         if todo:
+            shared = _data(cohort, config)
+            if config.estimate:
+                _print_estimate(config, todo, shared)
             failed = side_by_side(
                 todo,
                 partial(_run, config),
-                ray.put(_data(cohort, config)),
+                ray.put(shared),
                 what="ablation",
                 cpus=config.cpus_per_run,
                 gpus=config.gpus_per_run,
             )
-            if failed:
-                (variant, seed), reason = next(iter(failed.items()))
-                raise DataError(
-                    f"{len(failed)} of {len(runs)} runs failed, the first {variant} with seed "
-                    f"{seed}: {reason}; the same command repeats those alone"
-                )
+    good = [v for v in config.variants if v not in {variant for variant, _ in failed}]
     figures = {
-        "rows": _rows(config, output),
+        "rows": _rows(config, output, good) if good else [],
+        "failed": [
+            {"name": variant, "run": f"seed {seed}", "reason": reason}
+            for (variant, seed), reason in failed.items()
+        ],
+        "fine_tuned": config.fine_tuning is not None,
         "seconds": round(time.perf_counter() - started, 1),
+        "num_reused": len(runs) - len(todo),
+        "peak_memory_gib": gib(memory.peak_bytes),
         "seeds": list(config.seeds),
     }
     write_json(output / "ablation.json", figures)
     table = ablation_markdown(figures)
     (output / "ablation.md").write_text(table)
-    if config.result is not None:
+    print(table)
+    if config.result is not None and not failed:
         write_result(
             config.result,
             claim=config.claim,
@@ -163,8 +188,20 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
             recipe=config.recipe,
             seed=config.seeds[0],
         )
-    print(table)
     return figures
+
+
+def _print_estimate(config: AblateConfig, todo: Sequence[tuple[str, int]], shared: Shared) -> None:
+    work = work_of(shared, config.training, config.fine_tuning, config.bags)
+    left = [variant for variant, _ in todo]
+    methods = {variant: Method(_form(config, variant), train) for variant in dict.fromkeys(left)}
+    tuned = int(config.fine_tuning is not None)
+    times = {name: Times(*(left.count(name) * each for each in (1, tuned, 1))) for name in methods}
+    print_estimate(methods, times, ray.put(("", shared)), work, config.cpus_per_run)
+
+
+def _form(config: AblateConfig, variant: str) -> HomNetConfig:
+    return dataclasses.replace(config.model, **_CHANGES[variant])
 
 
 def _data(cohort: Cohort, config: AblateConfig) -> Shared:
@@ -179,6 +216,7 @@ def _data(cohort: Cohort, config: AblateConfig) -> Shared:
         split=config.split,
         hospital_split=config.hospital_split,
         parts=(TRAIN, VALIDATION, TEST),
+        share_of_people=config.share_of_people,
     )
 
 
@@ -193,7 +231,7 @@ def _run(config: AblateConfig, data: Shared, run: tuple[str, int]) -> float:
     if not pretrained.is_dir():
         stage = Stage(
             name=f"{variant}, seed {seed}",
-            model=dataclasses.replace(config.model, **_CHANGES[variant]),
+            model=_form(config, variant),
             training=_adapted(config.training, variant, seed),
             train_patients=data.healthy[TRAIN],
             validation_patients=data.healthy[VALIDATION],
@@ -253,11 +291,11 @@ def _bags(config: AblateConfig, variant: str) -> BagConfig:
     return dataclasses.replace(config.bags, num_cells=1) if variant == _ONE_PAIR else config.bags
 
 
-def _rows(config: AblateConfig, output: Path) -> list[dict[str, Any]]:
+def _rows(config: AblateConfig, output: Path, variants: Sequence[str]) -> list[dict[str, Any]]:
     """One line per variant and hospital; values are means over seeds, replicate by replicate."""
     paths = {
         variant: [_scores_path(output, variant, seed) for seed in config.seeds]
-        for variant in config.variants
+        for variant in variants
     }
     return rows_of(
         {variant: samples_of(own, config.num_bootstrap) for variant, own in paths.items()},
@@ -271,34 +309,3 @@ def _rows(config: AblateConfig, output: Path) -> list[dict[str, Any]]:
 def _scores_path(output: Path, variant: str, seed: int) -> Path:
     folder = variant.replace("w/o", "without").replace("→", "to").replace(" ", "-")
     return output / folder / f"seed-{seed}" / "scores.parquet"
-
-
-_IMAGES: Final = TrainingConfig(
-    schedule="cosine",
-    weight_decay=0.01,
-    averaging=0.99,
-    batch_size=256,
-    max_epochs=4,
-    bags=BagConfig(rounds=10, over="people"),
-    events=EventConfig(sham_share=0.4),
-)
-
-RECIPES: Mapping[str, AblateConfig] = {
-    "paper": AblateConfig(recipe="paper"),
-    "best": AblateConfig(
-        recipe="best",
-        model=best_form(),
-        training=TrainingConfig(schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=4),
-    ),
-    "images": AblateConfig(
-        recipe="images",
-        cohort="cohorts/images",
-        model=best_form(),
-        training=_IMAGES,
-        fine_tuning=None,
-        bags=BagConfig(rounds=40, over="people"),
-        events=EventConfig(sham_share=0.2),
-    ),
-}
-"""The paper's form and the best one on simulated hospitals, and the best one on artificial
-abnormalities of a set of images. Epochs are few: raise them on a cluster."""

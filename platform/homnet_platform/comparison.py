@@ -98,6 +98,24 @@ def side_by_side(
     return failed
 
 
+def refuse_failed(figures: Mapping[str, Any]) -> None:
+    """Ends a job some of whose runs failed; call it after the table was written.
+
+    Args:
+        figures: with ``failed``: what was run, which run of it, and the reason.
+
+    Raises:
+        DataError: names what failed first, and why.
+    """
+    failed = figures["failed"]
+    if failed:
+        raise DataError(
+            f"{len(failed)} runs failed, the first {failed[0]['name']}, {failed[0]['run']}: "
+            f"{failed[0]['reason']}; the others are in the table, and the same command repeats "
+            "what failed alone"
+        )
+
+
 def _call(task: Callable[[Any, R], float], data: Any, run: R) -> float:
     return task(data, run)
 

@@ -1,6 +1,7 @@
 """Cohorts through Ray Data: files are read and checked in parallel, whole files at a time."""
 
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ray.data import Dataset
 from homnet.bags import PairBank, PairIndex, index_table
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
-from homnet.split import SplitConfig, split_patients
+from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 
 
 def pairs_dataset(
@@ -72,6 +73,7 @@ def collect_shared(
     split: SplitConfig,
     hospital_split: SplitConfig,
     parts: Sequence[str],
+    share_of_people: float = 1.0,
 ) -> Shared:
     """Takes the people of several training runs into memory.
 
@@ -82,6 +84,8 @@ def collect_shared(
         split: of the healthy people.
         hospital_split: of the patients.
         parts: splits whose people are read; who is in no other is never seen.
+        share_of_people: how many of the healthy people a small run learns from and validates on;
+            whom it is tested on stays the same.
 
     Raises:
         CohortError: no such hospital.
@@ -94,16 +98,17 @@ def collect_shared(
             f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
             "people: pre-training would learn from patients whom fine-tuning tests; choose others"
         )
-    of_healthy = split_patients(cohort.of_hospitals(healthy).patients, split)
+    of_healthy = fewer_people(
+        split_patients(cohort.of_hospitals(healthy).patients, split), share_of_people
+    )
     of_hospitals = {
         name: split_patients(cohort.of_hospitals([name]).patients, hospital_split)
         for name in hospitals
     }
-    wanted = {
-        person
-        for people in (of_healthy, *of_hospitals.values())
-        for part in parts
-        for person in people[part]
+    # With hospitals, they are what is tested, and healthy people held out are of no use.
+    own = [part for part in parts if not (hospitals and part == TEST)]
+    wanted = {person for part in own for person in of_healthy[part]} | {
+        person for people in of_hospitals.values() for part in parts for person in people[part]
     }
     names = [*healthy, *(name for name in hospitals if name not in healthy)]
     chosen = cohort.of_hospitals(names)
@@ -114,6 +119,24 @@ def collect_shared(
         healthy=of_healthy,
         hospitals=of_hospitals,
     )
+
+
+def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[str, frozenset[str]]:
+    """A split with a share of its training and validation people.
+
+    Who stays depends on the names alone. Fewer than 16 validation people say too little, so that
+    many stay where there are as many.
+    """
+    return {
+        part: people if part == TEST else _first(people, share, 16 if part == VALIDATION else 2)
+        for part, people in split.items()
+    }
+
+
+def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
+    # By digest, as names begin with what people have in common, their hospital for example.
+    ordered = sorted(people, key=lambda name: hashlib.blake2b(name.encode()).digest())
+    return frozenset(ordered[: max(least, round(share * len(ordered)))])
 
 
 def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class PeakObjectStore(_Peak):
         return int(ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0))
 
 
+def gib(num_bytes: int | None) -> float | None:
+    """Bytes as GiB with two decimals, as results have them; None stays None."""
+    return None if num_bytes is None else round(num_bytes / 2**30, 2)
+
+
 def tree_bytes(root: int) -> int:
     """Proportional set size of a process and its descendants, bytes (Linux)."""
     total = 0

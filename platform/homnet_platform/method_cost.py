@@ -10,8 +10,9 @@ import numpy as np
 import ray
 import torch
 
-from homnet.bags import PairBank
+from homnet.bags import BagConfig, PairBank
 from homnet.learning import Stage
+from homnet.split import TEST, TRAIN, VALIDATION
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared
 from homnet_platform.method_trials import Method
@@ -29,75 +30,136 @@ class Work:
     """Of the pre-training."""
     people: tuple[frozenset[str], frozenset[str]]
     """Whom the pre-training learns from and validates on."""
+    pretraining: float
+    """Bags of one pre-training, those that are only scored by what they cost beside others."""
+    fine_tuning: float = 0.0
+    """Bags of one fine-tuning of all hospitals, as above."""
+    scoring: float = 0.0
+    """Bags that are scored in the end, as above."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """How often one method does each part of the work."""
+
     pretraining: int
-    """Bags of one trial."""
-    fine_tuning: int
-    """Bags of one trial of all hospitals."""
-    scoring: int
-    """Bags that are scored in the end."""
+    fine_tuning: int = 0
+    scoring: int = 0
+
+
+def work_of(
+    shared: Shared, training: TrainingConfig, fine_tuning: TrainingConfig | None, bags: BagConfig
+) -> Work:
+    """How many bags each part of a run looks at.
+
+    Args:
+        shared: pairs and people.
+        training: the pre-training.
+        fine_tuning: that of each hospital; None without.
+        bags: those that are scored.
+    """
+    pairs = shared.bank.frame["patient_id"].value_counts()
+
+    def count(people: frozenset[str], settings: BagConfig, rounds: int) -> int:
+        known = pairs.reindex(sorted(people)).fillna(0).sum()
+        return int(known) * rounds // settings.num_cells
+
+    def trained(split: Mapping[str, frozenset[str]], config: TrainingConfig) -> float:
+        validated = count(split[VALIDATION], config.bags, config.validation_rounds)
+        return config.max_epochs * (
+            count(split[TRAIN], config.bags, config.bags.rounds) + _SCORING_SHARE * validated
+        )
+
+    tuned = tuple(shared.hospitals.values()) if fine_tuning is not None else ()
+    return Work(
+        training=training,
+        people=(shared.healthy[TRAIN], shared.healthy[VALIDATION]),
+        pretraining=trained(shared.healthy, training),
+        fine_tuning=sum(trained(s, fine_tuning) for s in tuned if fine_tuning is not None),
+        scoring=_SCORING_SHARE
+        * sum(
+            count(split[part], bags, bags.rounds)
+            for split in tuned or (shared.healthy,)
+            for part in (VALIDATION, TEST)
+        ),
+    )
 
 
 def print_estimate(
     methods: Mapping[str, Method],
-    num_runs: Mapping[str, int],
+    times: Mapping[str, Times],
     data: Any,
     work: Work,
     cpus_per_run: int,
+    at_once: int | None = None,
 ) -> float:
     """Trains each method on a few bags and says what all runs will take, before they start.
 
-    Early stopping makes it less, and so do methods that look at a part of the bags only.
+    Each is measured with what its last trial tries, which is its largest size. Early stopping makes
+    the rest less, and so do methods that look at a part of the bags only.
 
     Args:
         methods: by name.
-        num_runs: how many runs of each there are to do.
+        times: how often each does what.
         data: reference to (fingerprint, :class:`Shared`).
         work: of one run.
         cpus_per_run: CPUs of a run.
+        at_once: runs that go on at the same time; by default as many as the cluster has CPUs for.
 
     Returns:
-        Hours, if as many runs go on at the same time as the cluster has CPUs for.
+        Minutes.
     """
     probe: Any = ray.remote(num_cpus=cpus_per_run)(_probe)
-    waiting = {name: probe.remote(m, data, work, cpus_per_run) for name, m in methods.items()}
+    started = time.perf_counter()
+    waiting = {name: probe.remote(methods[name], data, work, cpus_per_run) for name in times}
     total_s = 0.0
-    print(f"{'method':<20} {'ms per bag':>10} {'runs':>5} {'hours':>8}")
+    print(f"{'method':<22} {'ms per bag':>10} {'trainings':>9} {'minutes':>8}")
     for name, reference in waiting.items():
         try:
-            per_bag = float(ray.get(reference))
+            seconds, bags = ray.get(reference)
         except Exception as error:
             # The run itself will say the same, and only the run counts.
-            print(f"{name:<20} cannot be estimated: {str(error).strip().splitlines()[-1]}")
+            print(f"{name:<22} cannot be estimated: {str(error).strip().splitlines()[-1]}")
             continue
-        trials = len(methods[name].pretraining) or 1
-        tuned = len(methods[name].fine_tuning) or 1
-        bags = trials * work.pretraining + tuned * work.fine_tuning + work.scoring * _SCORING_SHARE
-        seconds = num_runs[name] * per_bag * bags
-        total_s += seconds
-        print(f"{name:<20} {1e3 * per_bag:>10.1f} {num_runs[name]:>5} {seconds / 3600:>8.2f}")
-    at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_run)
-    hours = total_s / 3600 / at_once
+        per_bag, many = seconds / bags, times[name]
+        larger = max(1.0, work.pretraining / bags) ** (methods[name].growth - 1)
+        own_s = per_bag * (
+            many.pretraining * work.pretraining * larger
+            + many.fine_tuning * work.fine_tuning
+            + many.scoring * work.scoring
+        )
+        total_s += own_s
+        print(f"{name:<22} {1e3 * per_bag:>10.2f} {many.pretraining:>9} {own_s / 60:>8.1f}")
+    parallel = at_once or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_run)
+    minutes = total_s / 60 / parallel
     print(
-        f"at most about {total_s / 3600:.1f} hours of work, {hours:.1f} hours with {at_once} "
-        "runs at a time",
+        f"estimate: {total_s / 60:.0f} minutes of work at most, {minutes:.0f} minutes with "
+        f"{parallel} at a time (measured in {time.perf_counter() - started:.0f} s)",
         flush=True,
     )
-    return hours
+    return minutes
 
 
-def _probe(method: Method, content: tuple[str, Shared], work: Work, cpus: int) -> float:
-    """Seconds per bag of a short pre-training, validation included."""
-    torch.set_num_threads(cpus)
-    bank = content[1].bank
+def short_stage(method: Method, bank: PairBank, work: Work) -> tuple[Stage, int]:
+    """A training of one epoch of a few hundred bags with the method's last trial, and how many."""
     training = dataclasses.replace(work.training, max_epochs=1, validation_rounds=1)
     few = [_first_people(bank, people, training) for people in work.people]
     stage = Stage("probe", method.form, training, train_patients=few[0], validation_patients=few[1])
-    train_bank, validation_bank = stage.banks(bank)
-    num_bags = len(stage.train_epoch(train_bank, 0)) + len(stage.validation_epoch(validation_bank))
-    method.form.build()  # imports libraries, which is no part of the work
+    stage = method.stage(stage, method.trials[-1])
+    train_index, validation_index = stage.parts(bank.index)
+    validated = sum(len(epoch) for epoch in stage.validation_epochs(validation_index))
+    return stage, len(stage.train_epoch(train_index, 0)) + round(_SCORING_SHARE * validated)
+
+
+def _probe(method: Method, content: tuple[str, Shared], work: Work, cpus: int) -> tuple[float, int]:
+    """Seconds of a short pre-training, validation included, and its bags."""
+    torch.set_num_threads(cpus)
+    bank = content[1].bank
+    stage, num_bags = short_stage(method, bank, work)
+    stage.model.build()  # imports libraries, which is no part of the work
     started = time.perf_counter()
     method.fit(stage, bank)
-    return (time.perf_counter() - started) / num_bags
+    return time.perf_counter() - started, num_bags
 
 
 def _first_people(

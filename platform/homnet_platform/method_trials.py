@@ -1,8 +1,8 @@
-"""One method with its trials: the same number for all, the best by validation is kept."""
+"""Methods and their trials: the same number for all, the best by validation is kept."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,9 @@ from homnet.learning import METRIC, Stage
 from homnet.results import read_json, write_json
 from homnet.training import TrainingConfig
 
+Trial = Mapping[str, Any]
+"""Fields of the training or of the form, by name, and the values that one trial gives them."""
+
 _KEPT: Final = (METRIC, "seconds", "seconds_to_best")
 """Metrics of a checkpoint that a trial's line keeps."""
 
@@ -29,74 +32,80 @@ class Method:
     """Settings of the model."""
     fit: Callable[..., Checkpoint]
     """Trains a :class:`homnet.learning.Stage` on a bank, with ``device``."""
-    knob: str = "learning_rate"
-    """What is tried: a field of the training, or of the form."""
-    pretraining: tuple[float, ...] = ()
-    """Values that the pre-training tries; without any there is one run, as the form is."""
-    fine_tuning: tuple[float, ...] = ()
-    """Values that each fine-tuning tries."""
+    pretraining: tuple[Trial, ...] = ()
+    """What the pre-training tries; without any there is one run, as the form is."""
+    fine_tuning: tuple[Trial, ...] = ()
+    """What the fine-tuning tries; without any there is one run."""
     in_steps: bool = True
     """Whether it learns step by step, so that a step can be timed."""
+    growth: float = 1.0
+    """Power of the number of training pairs with which the time of learning grows."""
 
     def __post_init__(self) -> None:
         known = {f.name for of in (TrainingConfig, self.form) for f in dataclasses.fields(of)}
-        if self.knob not in known:
-            raise ConfigError(f"no field {self.knob!r} to try in the training or in {self.form}")
+        for trial in (*self.pretraining, *self.fine_tuning):
+            unknown = sorted(set(trial) - known)
+            if unknown:
+                raise ConfigError(
+                    f"no field {unknown[0]!r} to try in the training or in {self.form}"
+                )
 
-    def at(self, value: float | None, training: TrainingConfig) -> tuple[Form, TrainingConfig]:
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Trials of the pre-training, at least one."""
+        return self.pretraining or ({},)
+
+    @property
+    def tunings(self) -> tuple[Trial, ...]:
+        """Trials of the fine-tuning, at least one."""
+        return self.fine_tuning or ({},)
+
+    def at(self, trial: Trial, training: TrainingConfig) -> tuple[Form, TrainingConfig]:
         """The form and the training of one trial."""
-        changes: dict[str, Any] = {} if value is None else {self.knob: value}
-        if self.knob in {field.name for field in dataclasses.fields(training)}:
-            return self.form, dataclasses.replace(training, **changes)
+        of_training = {field.name for field in dataclasses.fields(training)}
         form: Any = self.form
-        return dataclasses.replace(form, **changes), training
+        return (
+            dataclasses.replace(form, **{k: v for k, v in trial.items() if k not in of_training}),
+            dataclasses.replace(training, **{k: v for k, v in trial.items() if k in of_training}),
+        )
+
+    def stage(self, stage: Stage, trial: Trial) -> Stage:
+        """A stage as one trial has it."""
+        form, training = self.at(trial, stage.training)
+        return dataclasses.replace(stage, model=form, training=training)
 
 
-def best_of(
-    method: Method,
-    values: Sequence[float],
-    stage: Stage,
-    bank: PairBank,
-    output: Path,
-    device: torch.device,
-) -> tuple[Checkpoint, list[dict[str, Any]]]:
-    """The trial that validates best, and a line for each trial; both are kept on disk.
+def try_once(
+    method: Method, trial: Trial, stage: Stage, bank: PairBank, device: torch.device | str
+) -> tuple[Checkpoint | None, dict[str, Any]]:
+    """One trial: its checkpoint, or None where it diverged, and a line about it.
 
     Args:
         method: what is trained.
-        values: what is tried; a single trial without any.
+        trial: what is tried.
         stage: the training, but for what is tried.
         bank: pairs of its people.
-        output: directory; what an earlier call left there is taken from it.
         device: where.
+    """
+    try:
+        found = method.fit(method.stage(stage, trial), bank, device=device)
+    except DivergedError:
+        # A value that does not work is a finding, not an error.
+        return None, {"tried": dict(trial), "diverged": True}
+    return found, {"tried": dict(trial), **{key: found.metrics[key] for key in _KEPT}}
+
+
+def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
+    """Number of the trial that validates best; of equals the first.
 
     Raises:
         DataError: every trial diverged.
     """
-    kept, lines = output / "checkpoint", output / "trials.json"
-    if kept.is_dir() and lines.is_file():
-        known = read_json(lines)["trials"]
-        return Checkpoint.load(kept, type(method.form)), known
-    best: Checkpoint | None = None
-    trials: list[dict[str, Any]] = []
-    for value in values or (None,):
-        form, training = method.at(value, stage.training)
-        trial = dataclasses.replace(stage, model=form, training=training)
-        line: dict[str, Any] = {} if value is None else {method.knob: value}
-        try:
-            found = method.fit(trial, bank, device=device)
-        except DivergedError:
-            # A value that does not work is a finding, not an error.
-            trials.append({**line, "diverged": True})
-            continue
-        trials.append({**line, **{key: found.metrics[key] for key in _KEPT}})
-        if best is None or found.metrics[METRIC] > best.metrics[METRIC]:
-            best = found
-    if best is None:
-        raise DataError(f"{stage.name}: every trial diverged; try other values than {list(values)}")
-    write_json(lines, {"trials": trials})
-    best.save(kept)
-    return best, trials
+    found = [number for number, line in enumerate(lines) if not line.get("diverged")]
+    if not found:
+        tried = [line["tried"] for line in lines]
+        raise DataError(f"{what}: every trial diverged; try others than {tried}")
+    return max(found, key=lambda number: float(lines[number][METRIC]))
 
 
 def claim_trials(directory: Path, method: Method) -> None:
@@ -107,7 +116,6 @@ def claim_trials(directory: Path, method: Method) -> None:
     """
     settings = {
         "form": dataclasses.asdict(method.form),
-        "knob": method.knob,
         "pretraining": method.pretraining,
         "fine_tuning": method.fine_tuning,
     }

@@ -1,17 +1,25 @@
 """Which of the paper's tables, and at what size: the few settings that a reproduction asks for."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from homnet.abnormality import EventConfig
 from homnet.bags import BagConfig
 from homnet.errors import ConfigError
 from homnet.model import HomNetConfig, best_form, paper_form
+from homnet.split import SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.ablation import AblateConfig
 from homnet_platform.reproduction_plan import ReproduceConfig
+
+DEFAULT_SCALES: Final[Mapping[int, float]] = {2: 0.002, 3: 0.04, 4: 0.002, 5: 0.002}
+"""By table, what two cores make in an hour, all four together."""
+HOMNET_SIZES: Final = ({"width": 32, "pair_width": 64}, {"width": 64, "pair_width": 128})
+"""Sizes of HomNet that trials try."""
+_VARIANTS: Final = tuple(name for name in AblateConfig().variants if name != "range 32")
 
 
 @dataclass(frozen=True)
@@ -21,25 +29,32 @@ class TableConfig:
     table: Literal[2, 3, 4, 5]
     """Which."""
     cohort: str = "cohorts/simulated"
-    """Cohort directory."""
-    output: str = "runs/reproduce"
-    """Directory of the runs, and of the table as JSON, Markdown and picture."""
-    setting: Literal["paper", "best"] = "best"
-    """What methods see, and which form HomNet has: the samples as the paper gives them and the
-    paper's form, or what HomNet's best form sees and that form."""
+    """Cohort directory; for Table 3 any set of normal pairs, for example real images."""
+    output: str = ""
+    """Directory of the runs, and of the table as JSON, Markdown and picture; runs/table-N by
+    default."""
+    picture: Path | None = None
+    """File of the picture, for example docs/table-2.png; in the output by default."""
+    scale: float | None = None
+    """Share of the full budget, 100 epochs over all people; by default what a laptop can do."""
     methods: tuple[str, ...] = ()
-    """Lines of the table; all by default."""
+    """Lines of Tables 2, 3 and 5; all by default."""
+    variants: tuple[str, ...] = _VARIANTS
+    """Lines of Table 4."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Runs of every method."""
-    scale: float = 1.0
-    """Share of the full budget: of 100 epochs and, below one epoch, of the people."""
+    """Runs of every line; Table 5 takes the first."""
+    setting: Literal["best", "paper"] = "best"
+    """What the networks among the baselines see: what HomNet's best form sees, or the samples as
+    the paper gives them. For Table 4, the form that is taken apart."""
     healthy: tuple[str, ...] = ("healthy-1",)
     """Hospitals of healthy people for pre-training (Table 3 takes all people of the cohort)."""
-    width: int = 16
-    """Channels in the first layer of the networks."""
-    batch_size: int = 512
-    """Bags per step (paper: 512)."""
-    fine_tuning_epochs: int = 8
+    split: SplitConfig = SplitConfig()
+    """People of the pre-training."""
+    hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Patients of the fine-tuning (paper: train to test 1:4)."""
+    batch_size: int = 64
+    """Bags per step of the pre-training; the paper's 512 would be too few steps for a laptop."""
+    fine_tuning_epochs: int = 3
     """Epochs of each fine-tuning."""
     over: Literal["patient", "people"] = "patient"
     """Whose pairs make a bag in Table 3: "people" for sets with one or two cells per person."""
@@ -48,7 +63,7 @@ class TableConfig:
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
     cpus_per_run: int = 1
-    """CPUs, and threads, of one run."""
+    """CPUs, and threads, of one run; give Table 5 all of the machine."""
     gpus_per_run: float = 0.0
     """GPUs of one run."""
     estimate: bool = True
@@ -56,7 +71,7 @@ class TableConfig:
     claim: str = ""
     """What the figures show, in one sentence; with it a result of record is written."""
     result: Path | None = None
-    """File of the result of record, for example results/reproduce-table-2.json."""
+    """File of the result of record, for example results/table-2.json."""
 
     def __post_init__(self) -> None:
         if self.over == "people" and self.table != 3:
@@ -65,40 +80,55 @@ class TableConfig:
             raise ConfigError("num_batches and fine_tuning_epochs must be at least 1")
 
     @property
-    def homnet(self) -> HomNetConfig:
-        """The form of HomNet in this setting."""
-        return best_form() if self.setting == "best" else paper_form()
+    def place(self) -> Path:
+        """The output directory."""
+        return Path(self.output or f"runs/table-{self.table}")
 
 
 def plan_of(config: TableConfig) -> ReproduceConfig:
     """People and budget, the same for all methods."""
-    training = TrainingConfig(batch_size=config.batch_size, validation_rounds=1)
-    if config.setting == "best":
+    training = TrainingConfig(
+        batch_size=config.batch_size, schedule="cosine", weight_decay=0.01, validation_rounds=1
+    )
+    fine_tuning: TrainingConfig | None = TrainingConfig(
+        # The paper's rate, where it is not tried.
+        learning_rate=1e-5,
+        batch_size=32,
+        labels="cohort",
+        max_epochs=config.fine_tuning_epochs,
+        validation_rounds=2,
+    )
+    bags = BagConfig()
+    if config.table == 3:
+        fine_tuning, bags = None, BagConfig(rounds=20, over=config.over)
+        # Cuts of people mixed in a bag show; shams teach that they mean nothing (LAB.md).
         training = dataclasses.replace(
-            training, schedule="cosine", weight_decay=0.01, averaging=0.99
+            training,
+            validation_rounds=4,
+            bags=BagConfig(over=config.over),
+            events=EventConfig(sham_share=0.4 if config.over == "people" else 0.0),
         )
-    bags = BagConfig(rounds=4)
-    if config.over == "people":
-        training = dataclasses.replace(
-            training, bags=BagConfig(rounds=10, over="people"), events=EventConfig(sham_share=0.4)
-        )
-        bags = BagConfig(rounds=40, over="people")
-    plan = ReproduceConfig(
-        recipe=f"table {config.table}, {config.setting} setting",
+    scale = DEFAULT_SCALES[config.table] if config.scale is None else config.scale
+    return ReproduceConfig(
+        recipe=f"table {config.table}, {config.setting} setting, scale {scale:g}",
+        cohort=config.cohort,
+        output=str(config.place),
+        methods=config.methods,
+        seeds=config.seeds[:1] if config.table == 5 else config.seeds,
+        scale=scale,
         training=training,
+        fine_tuning=fine_tuning,
+        healthy=config.healthy,
+        split=config.split,
+        hospital_split=config.hospital_split,
         bags=bags,
-        **{
-            field.name: getattr(config, field.name)
-            for field in dataclasses.fields(ReproduceConfig)
-            if hasattr(config, field.name)
-        },
+        num_bootstrap=config.num_bootstrap,
+        cpus_per_run=config.cpus_per_run,
+        gpus_per_run=config.gpus_per_run,
+        estimate=config.estimate,
+        claim=config.claim,
+        result=config.result,
     )
-    if config.table == 3 or plan.fine_tuning is None:
-        return dataclasses.replace(plan, fine_tuning=None)
-    tuning = dataclasses.replace(
-        plan.fine_tuning, batch_size=config.batch_size, max_epochs=config.fine_tuning_epochs
-    )
-    return dataclasses.replace(plan, fine_tuning=tuning)
 
 
 def ablation_of(config: TableConfig) -> AblateConfig:
@@ -107,6 +137,15 @@ def ablation_of(config: TableConfig) -> AblateConfig:
     shared = {field.name for field in dataclasses.fields(plan)} & {
         field.name for field in dataclasses.fields(AblateConfig)
     }
-    content = {name: getattr(plan, name) for name in shared}
-    training = dataclasses.replace(plan.training, max_epochs=plan.epochs)
-    return AblateConfig(**{**content, "model": config.homnet, "training": training})
+    return dataclasses.replace(
+        AblateConfig(**{name: getattr(plan, name) for name in shared}),
+        model=homnet_forms()[config.setting],
+        training=dataclasses.replace(plan.training, max_epochs=plan.epochs),
+        variants=config.variants,
+        share_of_people=plan.share_of_people,
+    )
+
+
+def homnet_forms() -> dict[str, HomNetConfig]:
+    """Both forms of HomNet: the best one that we know, and the paper's equations."""
+    return {"best": best_form(), "paper": paper_form()}

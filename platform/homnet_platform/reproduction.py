@@ -1,55 +1,48 @@
-"""The paper's tables of methods: pre-training, fine-tuning and judging of many models side by side.
+"""The paper's tables of methods: trials, pre-training, fine-tuning and judging, side by side.
 
 Nothing here knows a method: what stands in the table comes from the job, as a form, a function that
-fits it, and the values to try. All methods get the same people, bags, budget and early stopping,
-and as many trials; the trial with the best validation AUC is kept. Models, scores and times are
-written run by run, and a killed job continues with the same command.
+fits it, and what to try. All methods get the same people, the same number of bags and as many
+trials; validation people choose among the trials. With the first seed every trial is pre-trained;
+the best one is fine-tuned with every trial of the fine-tuning, and what is best over the hospitals
+is what the other seeds are trained with. Everything is written when it is done, so that a killed
+job continues with the same command.
 """
 
 import dataclasses
 import shlex
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import ray
-import torch
 
-from homnet.checkpoint import Checkpoint
+from homnet.bags import count_bags
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
-from homnet.learning import Stage
-from homnet.predictor import Predictor
+from homnet.errors import ConfigError
+from homnet.report.comparison import HOMNET
 from homnet.results import read_json, write_json, write_result
-from homnet.split import TRAIN, VALIDATION
-from homnet_platform.comparison import (
-    claim_directory,
-    rows_of,
-    samples_of,
-    scored,
-    side_by_side,
-    write_scores,
-)
+from homnet.split import TEST, TRAIN, VALIDATION
+from homnet_platform.comparison import claim_directory, rows_of, samples_of, side_by_side
 from homnet_platform.data import Shared
-from homnet_platform.memory import PeakMemory
-from homnet_platform.method_cost import print_estimate
-from homnet_platform.pretraining import provenance
-from homnet_platform.reproduction_plan import ReproduceConfig, collect, work_of
+from homnet_platform.memory import PeakMemory, gib
+from homnet_platform.method_cost import Times, print_estimate, work_of
+from homnet_platform.method_runs import (
+    Run,
+    chosen_trial,
+    folder,
+    is_done,
+    judge_seed,
+    record_of,
+    run_trial,
+    scores_path,
+    trial_lines,
+)
+from homnet_platform.method_trials import Method, claim_trials
+from homnet_platform.reproduction_plan import ReproduceConfig, collect
 from homnet_platform.runtime import local_or_cluster
-from homnet_platform.method_trials import Method, best_of, claim_trials
-
-HOMNET: Final = "HomNet"
-"""The method that others are compared with."""
-_RECORD: Final = "record.json"
-_SCORES: Final = "scores.parquet"
-
-
-Run = tuple[str, int]
-"""Method and seed."""
 
 
 def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Any]:
@@ -61,21 +54,22 @@ def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[st
 
     Returns:
         JSON-able: ``rows`` (per method and hospital AUC and F1 with intervals, and HomNet's lead
-        over the method on the same replicates), ``runs`` (seconds, memory, trials), ``failed``,
-        ``seeds``, ``scale`` and totals.
+        over the method on the same replicates), ``trials`` and ``runs`` (seconds, memory, what was
+        chosen), ``failed``, the setting, ``wall_s`` and ``peak_memory_gib`` of this call, and
+        ``num_reused``, how many runs it found done.
 
     Raises:
         CohortError, ConfigError, DataError: see their messages. A method that fails raises nothing
-            here: see :func:`refuse_failed`.
+            here: see :func:`homnet_platform.comparison.refuse_failed`.
     """
-    methods = _chosen(config, methods)
+    methods = chosen_methods(config, methods)
     cohort = Cohort.open(config.cohort)
     output = Path(config.output)
     # Methods and seeds may be added to what is there; what they share may not change.
     fixed = dataclasses.replace(
         config,
         methods=(),
-        seeds=(0,),
+        seeds=config.seeds[:1],
         num_bootstrap=0,
         cpus_per_run=1,
         estimate=True,
@@ -84,33 +78,35 @@ def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[st
         result=None,
     )
     claim_directory(output, fixed, cohort)
-    runs: list[Run] = [(name, seed) for name in methods for seed in config.seeds]
-    todo = [run for run in runs if not _is_done(output, run, methods[run[0]])]
+    for name, method in methods.items():
+        claim_trials(output / folder(name), method)
+    rounds = _rounds(config, methods)
+    todo = [[run for run in runs if not is_done(output, run)] for runs in rounds]
     started = time.perf_counter()
     failed: dict[Run, str] = {}
     with PeakMemory() as memory, local_or_cluster():
-        if todo:
+        if any(todo):
             shared = collect(cohort, config)
             data = ray.put((cohort.fingerprint, shared))
+            write_json(output / "people.json", _people(config, shared))
             if config.estimate:
-                num_runs = Counter(name for name, _ in todo)
-                waiting = {name: methods[name] for name in num_runs}
-                print_estimate(
-                    waiting, num_runs, data, work_of(shared, config), config.cpus_per_run
+                _print_estimate(config, methods, todo, shared, data)
+            for runs in todo:
+                lost = {name for name, _, _ in failed}
+                failed |= side_by_side(
+                    [run for run in runs if run[0] not in lost],
+                    partial(_task, config, methods),
+                    data,
+                    what="reproduction",
+                    cpus=config.cpus_per_run,
+                    gpus=config.gpus_per_run,
                 )
-            failed = side_by_side(
-                todo,
-                partial(_run, config, methods),
-                data,
-                what="reproduction",
-                cpus=config.cpus_per_run,
-                gpus=config.gpus_per_run,
-            )
-    figures = _figures(config, methods, failed)
-    figures["seconds_since_last_start"] = round(time.perf_counter() - started, 1)
-    figures["peak_memory_gib"] = (
-        None if memory.peak_bytes is None else round(memory.peak_bytes / 2**30, 2)
-    )
+    figures = _figures(config, methods, failed) | {
+        **read_json(output / "people.json"),
+        "wall_s": round(time.perf_counter() - started, 1),
+        "num_reused": sum(map(len, rounds)) - sum(map(len, todo)),
+        "peak_memory_gib": gib(memory.peak_bytes),
+    }
     write_json(output / "reproduction.json", figures)
     if config.result is not None and not failed:
         write_result(
@@ -124,116 +120,82 @@ def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[st
     return figures
 
 
-def refuse_failed(figures: Mapping[str, Any]) -> None:
-    """Ends the job when a method failed; call it after the table was written.
+def chosen_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Method]:
+    """The lines that a config asks for.
 
     Raises:
-        DataError: names what failed and why.
+        ConfigError: there is no such line.
     """
-    failed = figures.get("failed")
-    if failed:
-        raise DataError(
-            f"{len(failed)} runs failed, the first {failed[0]['method']} with seed "
-            f"{failed[0]['seed']}: {failed[0]['reason']}; the other methods are in the table, and "
-            "the same command repeats the failed runs alone"
-        )
-
-
-def _chosen(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Method]:
     unknown = sorted(set(config.methods) - set(methods))
     if unknown:
         raise ConfigError(f"unknown method {unknown[0]!r}; there are {', '.join(methods)}")
     return {name: m for name, m in methods.items() if name in (config.methods or methods)}
 
 
-def _run(
+def _people(config: ReproduceConfig, shared: Shared) -> dict[str, Any]:
+    """Who is there, and how many bags an epoch of the pre-training has."""
+    normal = shared.bank.index.normal()
+    judged = [*shared.hospitals.values()] or [shared.healthy]
+    return {
+        "people": {
+            **{part: len(shared.healthy[part]) for part in (TRAIN, VALIDATION)},
+            TEST: sum(len(split[TEST]) for split in judged),
+        },
+        "bags_per_epoch": count_bags(
+            normal.of_patients(shared.healthy[TRAIN]), config.training.bags
+        ),
+    }
+
+
+def _rounds(config: ReproduceConfig, methods: Mapping[str, Method]) -> list[list[Run]]:
+    """Runs that may go on side by side; each round needs what the one before it chose."""
+    first, others = config.seeds[0], config.seeds[1:]
+    return [
+        [(name, "trial", n) for name, m in methods.items() for n in range(len(m.trials))],
+        [(name, "seed", first) for name in methods],
+        [(name, "seed", seed) for name in methods for seed in others],
+    ]
+
+
+def _task(
     config: ReproduceConfig, methods: Mapping[str, Method], content: tuple[str, Shared], run: Run
 ) -> float:
-    """One method with one seed, from nothing to scores; gives the seconds it took."""
-    (fingerprint, data), (name, seed) = content, run
-    method = methods[name]
-    torch.set_num_threads(config.cpus_per_run)
-    device = torch.device("cuda" if config.gpus_per_run else "cpu")
-    output = run_directory(Path(config.output), run)
-    started = time.perf_counter()
-    with PeakMemory() as memory:
-        pretraining = dataclasses.replace(config.training, max_epochs=config.epochs, seed=seed)
-        stage = Stage(
-            name=f"{name}, seed {seed}",
-            model=method.form,
-            training=pretraining,
-            train_patients=data.healthy[TRAIN],
-            validation_patients=data.healthy[VALIDATION],
-            provenance=provenance(fingerprint, config.healthy, config, data.healthy),
-        )
-        pretrained = output / "pretrained"
-        best, trials = best_of(method, method.pretraining, stage, data.bank, pretrained, device)
-        record: dict[str, Any] = {"pretraining": trials, "fine_tuning": {}}
-        frames = []
-        if config.fine_tuning is None:
-            bank = data.bank.normal()
-            frames = scored(
-                bank, data.healthy, _predictor(best, device), config.bags, config.events
-            )
-        else:
-            tuning = dataclasses.replace(config.fine_tuning, seed=seed)
-            for hospital, split in data.hospitals.items():
-                stage = Stage(
-                    name=f"{name}, seed {seed}, {hospital}",
-                    model=best.config,
-                    training=tuning,
-                    train_patients=split[TRAIN],
-                    validation_patients=split[VALIDATION],
-                    parent=str((pretrained / "checkpoint").resolve()),
-                    provenance=provenance(fingerprint, [hospital], config, split, best),
-                )
-                # From the form that pre-trained best, as from its weights.
-                own = dataclasses.replace(method, form=best.config)
-                place = output / hospital
-                tuned, trials = best_of(own, method.fine_tuning, stage, data.bank, place, device)
-                record["fine_tuning"][hospital] = trials
-                predictor = _predictor(tuned, device)
-                frames += scored(data.bank, split, predictor, config.bags, None)
-    seconds = time.perf_counter() - started
-    record |= {
-        "seconds": round(seconds, 1),
-        "peak_memory_gib": None
-        if memory.peak_bytes is None
-        else round(memory.peak_bytes / 2**30, 2),
-    }
-    write_json(output / _RECORD, record)
-    write_scores(frames, output / _SCORES)
-    return seconds
+    task = run_trial if run[1] == "trial" else judge_seed
+    return task(config, methods[run[0]], content, run)
 
 
-def _predictor(checkpoint: Checkpoint, device: torch.device) -> Predictor:
-    return Predictor(
-        checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
+def _print_estimate(
+    config: ReproduceConfig,
+    methods: Mapping[str, Method],
+    todo: Sequence[Sequence[Run]],
+    shared: Shared,
+    data: Any,
+) -> None:
+    trials, first, others = (
+        {name: [run[0] for run in runs].count(name) for name in methods} for runs in todo
     )
-
-
-def run_directory(output: Path, run: Run) -> Path:
-    """Where a run keeps what it has."""
-    name, seed = run
-    return output / name.replace(" ", "-") / f"seed-{seed}"
-
-
-def _is_done(output: Path, run: Run, method: Method) -> bool:
-    directory = run_directory(output, run)
-    claim_trials(directory, method)
-    return (directory / _SCORES).is_file()
+    tuned = config.fine_tuning is not None
+    times = {
+        name: Times(
+            pretraining=trials[name] + others[name],
+            fine_tuning=(len(m.tunings) * first[name] + others[name]) * tuned,
+            scoring=first[name] + others[name],
+        )
+        for name, m in methods.items()
+        if trials[name] + first[name] + others[name]
+    }
+    training = dataclasses.replace(config.training, max_epochs=config.epochs)
+    work = work_of(shared, training, config.fine_tuning, config.bags)
+    print_estimate(methods, times, data, work, config.cpus_per_run)
 
 
 def _figures(
     config: ReproduceConfig, methods: Mapping[str, Method], failed: Mapping[Run, str]
 ) -> dict[str, Any]:
     output = Path(config.output)
-    bad = {name for name, _ in failed}
-    paths = {
-        name: [run_directory(output, (name, seed)) / _SCORES for seed in config.seeds]
-        for name in methods
-        if name not in bad
-    }
+    bad = {name for name, _, _ in failed}
+    good = [name for name in methods if name not in bad]
+    paths = {name: [scores_path(output, name, seed) for seed in config.seeds] for name in good}
     rows = []
     if paths:
         rows = rows_of(
@@ -244,26 +206,34 @@ def _figures(
             less="behind",
             sign=-1,
         )
-    records = [
-        {
-            "method": name,
-            "seed": seed,
-            **read_json(run_directory(output, (name, seed)) / _RECORD),
-        }
-        for name in paths
+    lines = {name: trial_lines(output, name, methods[name]) for name in good}
+    runs = [
+        {"method": name, "seed": seed, **record_of(output, name, seed)}
+        for name in good
         for seed in config.seeds
     ]
+    work_s = sum(run["seconds"] for run in runs)
+    work_s += sum(line.get("seconds", 0.0) for own in lines.values() for line in own)
     return {
         "rows": rows,
-        "runs": records,
+        "trials": {
+            name: {"chosen": chosen_trial(output, name, methods[name]), "lines": own}
+            for name, own in lines.items()
+        },
+        "runs": runs,
         "failed": [
-            {"method": name, "seed": seed, "reason": reason}
-            for (name, seed), reason in failed.items()
+            {"name": name, "run": f"{what} {number}", "reason": reason}
+            for (name, what, number), reason in failed.items()
         ],
         "seeds": list(config.seeds),
         "scale": config.scale,
         "epochs": config.epochs,
         "share_of_people": config.share_of_people,
+        "batch_size": config.training.batch_size,
+        "num_cells": config.training.bags.num_cells,
+        "patience": config.training.patience,
+        "num_trials": max((len(m.pretraining) for m in methods.values()), default=0),
+        "num_tunings": max((len(m.fine_tuning) for m in methods.values()), default=0),
         "fine_tuned": config.fine_tuning is not None,
-        "run_hours": sum(one["seconds"] for one in records) / 3600,
+        "work_s": round(work_s, 1),
     }

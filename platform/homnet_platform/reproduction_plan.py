@@ -1,7 +1,5 @@
 """What a reproduction is made of: people, budget and scale, the same for every method."""
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,39 +11,35 @@ from homnet.errors import ConfigError, DataError
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.method_cost import Work
 
 FULL_EPOCHS: Final = 100
 """Epochs of a pre-training at full scale, if early stopping does not end it before (paper: batch
 512, patience 10; it does not say after how many epochs)."""
+LEAST_EPOCHS: Final = 5
+"""Epochs at any scale, so that the best of several can be kept."""
 
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """Tables 2 and 3: all methods on the same people."""
+    """Tables 2, 3 and 5: all methods on the same people."""
 
     recipe: str = "custom"
     """Name that the result gives for these settings."""
     cohort: str = "cohorts/simulated"
     """Cohort directory; for Table 3 any set of normal pairs, for example real images."""
     output: str = "runs/reproduce"
-    """Directory with one folder per method and seed, and the tables."""
+    """Directory with one folder per method, and the table."""
     methods: tuple[str, ...] = ()
     """Lines of the table; all by default."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Each decides initial weights, bags and events of one run of every method."""
+    """Each decides initial weights, bags and events of one run of every method. The first is that
+    of the trials."""
     scale: float = 1.0
-    """Share of the full budget: of the 100 epochs and, below one epoch, of the people whom it
-    learns from and validates on. Full size is for a cluster."""
+    """Bags of a pre-training, as a share of 100 epochs over all people: fewer epochs, but at least
+    5, and then a part of the people. Full size is for a cluster."""
     training: TrainingConfig = TrainingConfig(validation_rounds=1)
     """Pre-training, but for its epochs and what is tried."""
-    fine_tuning: TrainingConfig | None = TrainingConfig(
-        learning_rate=1e-5,
-        labels="cohort",
-        bags=BagConfig(rounds=4),
-        validation_rounds=4,
-        max_epochs=8,
-    )
+    fine_tuning: TrainingConfig | None = TrainingConfig(labels="cohort", max_epochs=3)
     """Fine-tuning on each hospital's labels; None judges artificial abnormalities of people held
     out from the pre-training (Table 3)."""
     healthy: tuple[str, ...] = ("healthy-1",)
@@ -54,7 +48,7 @@ class ReproduceConfig:
     """People of the pre-training."""
     hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Patients of the fine-tuning."""
-    bags: BagConfig = BagConfig(rounds=4)
+    bags: BagConfig = BagConfig()
     """Bags that are scored."""
     events: EventConfig = EventConfig(sham_share=0.2)
     """Artificial abnormalities that are scored, where there is no fine-tuning."""
@@ -83,12 +77,12 @@ class ReproduceConfig:
     @property
     def epochs(self) -> int:
         """Epochs of a pre-training at this scale."""
-        return max(1, round(FULL_EPOCHS * self.scale))
+        return max(LEAST_EPOCHS, round(FULL_EPOCHS * self.scale))
 
     @property
     def share_of_people(self) -> float:
         """Share of the people of a pre-training at this scale."""
-        return min(1.0, FULL_EPOCHS * self.scale)
+        return min(1.0, FULL_EPOCHS * self.scale / self.epochs)
 
 
 def collect(cohort: Cohort, config: ReproduceConfig) -> Shared:
@@ -104,57 +98,12 @@ def collect(cohort: Cohort, config: ReproduceConfig) -> Shared:
             f"{cohort.root}: no hospital has abnormal pairs to fine-tune on; without them only "
             "artificial abnormalities can be judged (Table 3)"
         )
-    shared = collect_shared(
+    return collect_shared(
         cohort,
         healthy=config.healthy if tuned else cohort.hospitals,
         hospitals=hospitals,
         split=config.split,
         hospital_split=config.hospital_split,
         parts=(TRAIN, VALIDATION, TEST),
+        share_of_people=config.share_of_people,
     )
-    return dataclasses.replace(
-        shared,
-        healthy={
-            # Whom the table is judged on does not depend on the scale.
-            part: people if part == TEST else share_of(people, config.share_of_people)
-            for part, people in shared.healthy.items()
-        },
-    )
-
-
-def work_of(shared: Shared, config: ReproduceConfig) -> Work:
-    """How many bags one trial of each stage looks at, if early stopping does not end it."""
-    pairs = shared.bank.frame["patient_id"].value_counts()
-
-    def bags(people: frozenset[str], settings: BagConfig, rounds: int) -> int:
-        known = pairs.reindex(sorted(people)).fillna(0).sum()
-        return int(known) * rounds // settings.num_cells
-
-    def trial(split: Mapping[str, frozenset[str]], training: TrainingConfig) -> int:
-        return training.max_epochs * (
-            bags(split[TRAIN], training.bags, training.bags.rounds)
-            + bags(split[VALIDATION], training.bags, training.validation_rounds)
-        )
-
-    pretraining = dataclasses.replace(config.training, max_epochs=config.epochs)
-    tuned = () if config.fine_tuning is None else tuple(shared.hospitals.values())
-    judged = tuned or (shared.healthy,)
-    return Work(
-        training=pretraining,
-        people=(shared.healthy[TRAIN], shared.healthy[VALIDATION]),
-        pretraining=trial(shared.healthy, pretraining),
-        fine_tuning=sum(trial(split, config.fine_tuning) for split in tuned)
-        if config.fine_tuning
-        else 0,
-        scoring=sum(
-            bags(split[part], config.bags, config.bags.rounds)
-            for split in judged
-            for part in (VALIDATION, TEST)
-        ),
-    )
-
-
-def share_of(people: frozenset[str], share: float) -> frozenset[str]:
-    """The first people of a set in the order of their names, at least two where there are."""
-    kept = max(min(2, len(people)), round(share * len(people)))
-    return frozenset(sorted(people)[:kept])

@@ -25,6 +25,7 @@ DRY = {
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
+    "reproduce.py": ["--table", "2"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
     "simulate.py": ["--output", "o"],

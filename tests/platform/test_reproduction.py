@@ -12,16 +12,19 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC
+from homnet.learning import METRIC, Stage
 from homnet.model import HomNetConfig
-from homnet.report import comparison_markdown, draw_comparison, running_time_markdown
+from homnet.report import comparison_markdown, running_time_markdown
+from homnet.report.comparison import HOMNET
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
-from homnet_platform.data import collect_shared
-from homnet_platform.reproduction import HOMNET, refuse_failed, reproduce
-from homnet_platform.reproduction_plan import ReproduceConfig, collect, share_of, work_of
+from homnet_platform.comparison import refuse_failed
+from homnet_platform.data import collect_shared, fewer_people
+from homnet_platform.method_cost import work_of
+from homnet_platform.method_trials import Method, best_of, claim_trials, try_once
+from homnet_platform.reproduction import reproduce
+from homnet_platform.reproduction_plan import ReproduceConfig, collect
 from homnet_platform.running_time import time_methods
-from homnet_platform.method_trials import Method, best_of, claim_trials
 
 TableOf = Callable[..., pa.Table]
 SHARES = SplitConfig(validation=0.25, test=0.5)  # one of each class in each part of "h1"
@@ -65,12 +68,15 @@ def bench(tmp_path: Path) -> Bench:
     def broken(stage, bank, *, device="cpu"):
         raise RuntimeError("the machine is on fire")
 
-    trials = {"pretraining": (1e-3, 3e-3), "fine_tuning": (1e-5, 1e-3)}
+    rates = {
+        "pretraining": ({"learning_rate": 1e-3}, {"learning_rate": 3e-3, "width": 4}),
+        "fine_tuning": ({"learning_rate": 1e-5}, {"learning_rate": 1e-3}),
+    }
     return Bench(
         methods={
             "Floor": Method(replace(SMALL, merge_range=128), fit),
-            "Broken": Method(SMALL, broken, **trials),
-            HOMNET: Method(SMALL, fit, **trials),
+            "Broken": Method(SMALL, broken, **rates),
+            HOMNET: Method(SMALL, fit, **rates),
         },
         log=log,
     )
@@ -78,21 +84,20 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def config(tmp_path: Path, table_of: TableOf) -> ReproduceConfig:
+    few = ("1", "2", "3")
     tables = [
-        table_of("healthy-1", num_patients=8),
-        table_of("h1", num_patients=8, abnormal="3"),
+        table_of("healthy-1", num_patients=8, chromosomes=few),
+        table_of("h1", num_patients=8, abnormal="3", chromosomes=few),
     ]
     write_cohort(tmp_path / "cohort", tables, scale={"healthy-1": 3.0, "h1": 3.0}, provenance={})
-    training = TrainingConfig(
-        batch_size=32, max_epochs=1, bags=BagConfig(num_cells=3), validation_rounds=1
-    )
+    training = TrainingConfig(batch_size=32, bags=BagConfig(num_cells=3), validation_rounds=1)
     return ReproduceConfig(
         cohort=str(tmp_path / "cohort"),
         output=str(tmp_path / "reproduce"),
-        seeds=(0,),
-        scale=0.01,
+        seeds=(0, 1),
+        scale=0.05,
         training=training,
-        fine_tuning=replace(training, labels="cohort"),
+        fine_tuning=replace(training, labels="cohort", max_epochs=1),
         split=SHARES,
         hospital_split=SHARES,
         bags=BagConfig(num_cells=3),
@@ -106,56 +111,66 @@ def config(tmp_path: Path, table_of: TableOf) -> ReproduceConfig:
 def test_one_failure_stays_alone_and_restarts_repeat_what_is_missing(
     config: ReproduceConfig, bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = replace(config, estimate=True)
-    first = reproduce(config, bench.methods)
-    assert "at most about" in capsys.readouterr().out
+    first = reproduce(replace(config, estimate=True), bench.methods)
+    told = capsys.readouterr().out
+    assert "Broken                 cannot be estimated: " in told
+    assert "minutes of work at most" in told
     assert [row["method"] for row in first["rows"]] == ["Floor", HOMNET]
     floor, homnet = first["rows"]
     lead = homnet["auc"]["value"] - floor["auc"]["value"]
     assert floor["auc_behind"]["value"] == pytest.approx(lead)
     assert "auc_behind" not in homnet
-    assert [(one["method"], one["seed"]) for one in first["failed"]] == [("Broken", 0)]
-    with pytest.raises(DataError, match="Broken with seed 0: the machine is on fire"):
+    broken = [(one["name"], one["run"]) for one in first["failed"]]
+    assert sorted(broken) == [("Broken", "trial 0"), ("Broken", "trial 1")]
+    with pytest.raises(DataError, match="Broken, trial .: the machine is on fire"):
         refuse_failed(first)
-    # One run without trials, and two trials of HomNet, each before and after fine-tuning.
+    # The first seed is that of both trials, and tries both fine-tunings of the better one.
+    once = ["seed 0", "seed 0, h1", "seed 1", "seed 1, h1"]
+    twice = ["seed 0", "seed 0, h1"]
     assert bench.fits() == sorted(
-        ["Floor, seed 0", "Floor, seed 0, h1"] + 2 * ["HomNet, seed 0", "HomNet, seed 0, h1"]
+        [f"Floor, {stage}" for stage in once] + [f"HomNet, {stage}" for stage in once + twice]
     )
-    (run,) = [one for one in first["runs"] if one["method"] == HOMNET]
-    assert [trial["learning_rate"] for trial in run["pretraining"]] == [1e-3, 3e-3]
-    assert [trial["learning_rate"] for trial in run["fine_tuning"]["h1"]] == [1e-5, 1e-3]
+    trials = first["trials"][HOMNET]
+    assert [line["tried"] for line in trials["lines"]] == list(bench.methods[HOMNET].trials)
+    reached = [line[METRIC] for line in trials["lines"]]
+    assert reached[trials["chosen"]] == max(reached)
 
-    root = tmp_path / "reproduce"
-    best = max(trial[METRIC] for trial in run["pretraining"])
-    kept = Checkpoint.load(root / HOMNET / "seed-0" / "pretrained" / "checkpoint")
-    assert kept.metrics[METRIC] == best
-    tuned = Checkpoint.load(root / HOMNET / "seed-0" / "h1" / "checkpoint")
-    assert set(kept.provenance["learnt_from"]) < set(tuned.provenance["learnt_from"])
+    root = tmp_path / "reproduce" / HOMNET
+    one, other = (run for run in first["runs"] if run["method"] == HOMNET)
+    assert one["trial"] == other["trial"] == trials["chosen"]
+    assert one["tuning"] == other["tuning"]
+    assert [line["tried"]["learning_rate"] for line in one["tunings"]] == [1e-5, 1e-3]
+    assert len(other["tunings"]) == 1
+    width = bench.methods[HOMNET].trials[trials["chosen"]].get("width", SMALL.width)
+    parent = Checkpoint.load(root / "seed-1" / "pretrained")
+    tuned = Checkpoint.load(root / "seed-1" / "h1" / "checkpoint")
+    assert parent.config.width == tuned.config.width == width
+    assert set(parent.provenance["learnt_from"]) < set(tuned.provenance["learnt_from"])
 
-    scores = root / HOMNET / "seed-0" / "scores.parquet"
-    content, other = scores.read_bytes(), root / "Floor" / "seed-0" / "scores.parquet"
-    changed = other.stat().st_mtime_ns
+    scores, other_scores = (root / f"seed-{seed}" / "scores.parquet" for seed in (1, 0))
+    content, changed = scores.read_bytes(), other_scores.stat().st_mtime_ns
     scores.unlink()  # killed after the fine-tuning
     methods = {name: bench.methods[name] for name in ("Floor", HOMNET)}
     again = reproduce(config, methods)
-    assert bench.fits() == []
+    assert bench.fits() == ["HomNet, seed 1, h1"]
     assert scores.read_bytes() == content
-    assert other.stat().st_mtime_ns == changed
+    assert other_scores.stat().st_mtime_ns == changed
     assert again["rows"] == first["rows"]
-    assert again["failed"] == []
+    assert (again["failed"], again["num_reused"]) == ([], 6)
     refuse_failed(again)
 
     table = comparison_markdown(again)
     assert "| HomNet | " in table
-    assert "HomNet minus" in table
-    draw_comparison(again, tmp_path / "table.png")
-    assert (tmp_path / "table.png").stat().st_size > 10_000
+    assert "Not in the table" not in table
+    assert "Not in the table, as they failed: Broken." in comparison_markdown(first)
 
     form = replace(SMALL, merge_range=32)
     with pytest.raises(ConfigError, match="another form"):
         reproduce(config, methods | {HOMNET: replace(methods[HOMNET], form=form)})
     with pytest.raises(ConfigError, match="other settings"):
         reproduce(replace(config, scale=0.02), methods)
+    with pytest.raises(ConfigError, match="unknown method 'VGG'; there are Floor, HomNet"):
+        reproduce(replace(config, methods=("VGG",)), methods)
 
 
 @pytest.mark.ray
@@ -163,97 +178,97 @@ def test_one_failure_stays_alone_and_restarts_repeat_what_is_missing(
 def test_without_fine_tuning_artificial_abnormalities_are_judged(
     config: ReproduceConfig, bench: Bench, tmp_path: Path
 ) -> None:
-    config = replace(config, cohort=str(tmp_path / "normal"), fine_tuning=None)
+    cohort = Cohort.open(tmp_path / "cohort").of_hospitals(["healthy-1"])
     write_cohort(
         tmp_path / "normal",
-        _tables(tmp_path / "cohort", "healthy-1"),
+        [cohort.read(entry) for entry in cohort.files],
         scale={"healthy-1": 3.0},
         provenance={},
     )
+    config = replace(config, cohort=str(tmp_path / "normal"), fine_tuning=None, seeds=(0,))
     found = reproduce(config, {"Floor": bench.methods["Floor"]})
     assert [row["hospital"] for row in found["rows"]] == ["healthy-1"]
     assert bench.fits() == ["Floor, seed 0"]
-    assert "Pki-3" in comparison_markdown(found)
-
-
-def _tables(path: Path, hospital: str) -> list[pa.Table]:
-    cohort = Cohort.open(path).of_hospitals([hospital])
-    return [cohort.read(entry) for entry in cohort.files]
+    assert "| AUC, healthy-1 | paper, Pki-3 |" in comparison_markdown(found)
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_times_of_all_methods(config: ReproduceConfig, bench: Bench, tmp_path: Path) -> None:
+def test_times_of_all_methods(config: ReproduceConfig, bench: Bench) -> None:
     methods = {**bench.methods, "Floor": replace(bench.methods["Floor"], in_steps=False)}
     found = time_methods(config, methods, num_batches=2)
     floor, homnet = found["rows"]
     assert floor["train_100"] is None
-    assert homnet["train_100"] > homnet["score_100"] > 0
+    assert floor["converged"]
+    assert homnet["train_100"]["p10"] > homnet["score_100"]["p50"] > 0
     assert homnet["convergence"] == 1.0
     assert homnet["numbers"] > 1_000
-    assert [one["method"] for one in found["failed"]] == ["Broken"]
+    assert [one["name"] for one in found["failed"]] == ["Broken"]
     table = running_time_markdown(found)
     assert "| HomNet | " in table
     assert "| 5.39 | 2,468 |" in table
+    assert "as they failed: Broken." in table
     bench.fits()
     assert time_methods(config, {HOMNET: methods[HOMNET]}, num_batches=2)["rows"] == [homnet]
     assert bench.fits() == []
 
 
-def test_the_trial_that_validates_best_is_kept(tmp_path: Path) -> None:
-    reached = {1.0: 0.7, 2.0: 0.9, 3.0: 0.8}
+def test_the_trial_that_validates_best_is_kept() -> None:
+    reached = {1.0: 0.7, 2.0: 0.9, 3.0: 0.9}
 
     def fit(stage, bank, *, device):
         rate = stage.training.learning_rate
         if rate == 4.0:
             raise DivergedError("too high")
-        weights = SMALL.build().state_dict()
         metrics = {METRIC: reached[rate], "seconds": rate, "seconds_to_best": rate}
-        return Checkpoint(stage.model, weights, metrics)
+        return Checkpoint(stage.model, SMALL.build().state_dict(), metrics)
 
     method = Method(SMALL, fit)
-    stage = _stage()
-    best, lines = best_of(method, (1.0, 4.0, 2.0, 3.0), stage, None, tmp_path / "a", "cpu")
-    assert best.metrics[METRIC] == 0.9
-    assert [line["learning_rate"] for line in lines] == [1.0, 4.0, 2.0, 3.0]
-    assert lines[1] == {"learning_rate": 4.0, "diverged": True}
-    with pytest.raises(DataError, match="every trial diverged"):
-        best_of(method, (4.0,), stage, None, tmp_path / "b", "cpu")
-
-
-def _stage():
-    from homnet.learning import Stage
-
-    return Stage("s", SMALL, TrainingConfig(), frozenset("a"), frozenset("b"))
+    stage = Stage("s", SMALL, TrainingConfig(), frozenset("a"), frozenset("b"))
+    tried = [
+        try_once(method, {"learning_rate": rate}, stage, None, "cpu")
+        for rate in (1.0, 4.0, 2.0, 3.0)
+    ]
+    lines = [line for _, line in tried]
+    assert best_of(lines, "s") == 2  # of equals the first
+    assert tried[2][0].metrics[METRIC] == 0.9
+    assert tried[1] == (None, {"tried": {"learning_rate": 4.0}, "diverged": True})
+    with pytest.raises(DataError, match="s: every trial diverged"):
+        best_of(lines[1:2], "s")
 
 
 def test_what_is_tried_is_a_field_of_the_training_or_of_the_form() -> None:
-    rate = Method(SMALL, print, knob="learning_rate")
-    assert rate.at(0.5, TrainingConfig()) == (SMALL, TrainingConfig(learning_rate=0.5))
-    width = Method(SMALL, print, knob="merge_range")
-    assert width.at(16, TrainingConfig()) == (replace(SMALL, merge_range=16), TrainingConfig())
+    method = Method(SMALL, print, ({"learning_rate": 0.5, "merge_range": 16},))
+    assert method.at(method.trials[0], TrainingConfig()) == (
+        replace(SMALL, merge_range=16),
+        TrainingConfig(learning_rate=0.5),
+    )
+    assert Method(SMALL, print).trials == ({},)
     with pytest.raises(ConfigError, match="no field 'speed'"):
-        Method(SMALL, print, knob="speed")
+        Method(SMALL, print, ({"speed": 1},))
 
 
 def test_directories_know_their_form(tmp_path: Path) -> None:
-    claim_trials(tmp_path / "x", Method(SMALL, print, pretraining=(1.0,)))
-    claim_trials(tmp_path / "x", Method(SMALL, print, pretraining=(1.0,)))
+    one, two = {"learning_rate": 1.0}, {"learning_rate": 2.0}
+    claim_trials(tmp_path / "x", Method(SMALL, print, (one,)))
+    claim_trials(tmp_path / "x", Method(SMALL, print, (one,)))
     with pytest.raises(ConfigError, match="other trials"):
-        claim_trials(tmp_path / "x", Method(SMALL, print, pretraining=(1.0, 2.0)))
-    assert json.loads((tmp_path / "x" / "method.json").read_text())["knob"] == "learning_rate"
+        claim_trials(tmp_path / "x", Method(SMALL, print, (one, two)))
+    assert json.loads((tmp_path / "x" / "method.json").read_text())["pretraining"] == [one]
 
 
 def test_scale_shrinks_epochs_and_then_people() -> None:
     full = ReproduceConfig()
     assert (full.epochs, full.share_of_people) == (100, 1.0)
-    assert (replace(full, scale=0.05).epochs, replace(full, scale=0.05).share_of_people) == (5, 1)
+    assert (replace(full, scale=0.1).epochs, replace(full, scale=0.1).share_of_people) == (10, 1)
     tiny = replace(full, scale=0.002)
-    assert (tiny.epochs, tiny.share_of_people) == (1, 0.2)
-    people = frozenset(f"p{n:02}" for n in range(20))
-    assert share_of(people, 0.2) == {"p00", "p01", "p02", "p03"}
-    assert len(share_of(people, 0.001)) == 2
-    assert share_of(frozenset({"a"}), 0.1) == {"a"}
+    assert tiny.epochs == 5
+    assert tiny.share_of_people == pytest.approx(0.04)
+    people = frozenset(f"p{n:02}" for n in range(40))
+    split = dict.fromkeys((TRAIN, VALIDATION, TEST), people)
+    fewer = fewer_people(split, 0.1)
+    assert [len(fewer[part]) for part in (TRAIN, VALIDATION, TEST)] == [4, 16, 40]
+    assert fewer[TRAIN] < fewer_people(split, 0.2)[TRAIN]
     with pytest.raises(ConfigError, match="above 0"):
         ReproduceConfig(scale=0.0)
 
@@ -273,9 +288,10 @@ def test_scale_leaves_the_judged_people_alone(config: ReproduceConfig) -> None:
     shared = collect(cohort, replace(config, scale=0.0001))
     assert shared.healthy[TEST] == whole.healthy[TEST]
     assert shared.hospitals == whole.hospitals
-    assert len(shared.healthy[TRAIN]) == 2
-    work = work_of(shared, config)
-    # 22 types of 4 cells in bags of 3: 29 bags a person, one round each.
-    assert work.pretraining == 2 * 22 * 4 // 3 + 2 * 22 * 4 // 3
-    assert work.fine_tuning == work.pretraining
-    assert work.scoring == 2 * 22 * 4 // 3 + 4 * 22 * 4 // 3
+    # Nobody is read who is neither learnt from nor judged.
+    assert not shared.healthy[TEST] & set(shared.bank.frame["patient_id"])
+    work = work_of(shared, replace(config.training, max_epochs=5), config.fine_tuning, config.bags)
+    # Two people with 3 types of 4 cells in bags of 3; scored at a third of the cost.
+    assert work.pretraining == pytest.approx(5 * (8 + 8 / 3))
+    assert work.fine_tuning == pytest.approx(8 + 8 / 3)
+    assert work.scoring == pytest.approx((8 + 16) / 3)
