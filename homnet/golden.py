@@ -16,6 +16,8 @@ from homnet.errors import CheckpointError, DataError
 from homnet.joint import JointModel, score_jointly
 from homnet.pair_checks import check_measured
 from homnet.pairs import MEASURED
+from homnet.predictor import Predictor
+from homnet.whole_bags import whole_logits
 
 SCHEMA: Final = MEASURED.append(pa.field("logit", pa.float64(), nullable=False))
 """A pair with the logit of its patient's type."""
@@ -23,7 +25,7 @@ TOLERANCE: Final = 1e-3
 """Largest difference of a logit that other machines and packages may make (float32)."""
 
 
-def golden_bags(model: JointModel, table: pa.Table, num_patients: int = 1) -> pa.Table:
+def golden_bags(model: JointModel | Predictor, table: pa.Table, num_patients: int = 1) -> pa.Table:
     """Makes golden bags of all pairs of some patients.
 
     Args:
@@ -46,7 +48,9 @@ def golden_bags(model: JointModel, table: pa.Table, num_patients: int = 1) -> pa
     return chosen.append_column(SCHEMA.field("logit"), pa.array(logit_G[type_N])).cast(SCHEMA)
 
 
-def check_golden(model: JointModel, golden: pa.Table, tolerance: float = TOLERANCE) -> None:
+def check_golden(
+    model: JointModel | Predictor, golden: pa.Table, tolerance: float = TOLERANCE
+) -> None:
     """Scores golden bags again.
 
     Raises:
@@ -70,5 +74,7 @@ def check_golden(model: JointModel, golden: pa.Table, tolerance: float = TOLERAN
         )
 
 
-def _logits(model: JointModel, bags: FlatBags) -> NDArray[np.float64]:
+def _logits(model: JointModel | Predictor, bags: FlatBags) -> NDArray[np.float64]:
+    if isinstance(model, Predictor):
+        return whole_logits(model, bags)
     return score_jointly([model], bags, np.zeros(len(bags), np.int64)).logit_B

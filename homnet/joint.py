@@ -49,7 +49,9 @@ class JointModel:
             CheckpointError: its model has no such part.
         """
         if not isinstance(predictor.model, HomNet):
-            raise CheckpointError("only HomNet can be served; publish a HomNet checkpoint")
+            raise CheckpointError(
+                "only HomNet can answer, other models can be shadows; publish a HomNet checkpoint"
+            )
         self.predictor = predictor
         self.model: HomNet = predictor.model
         self.trunk = trunk_digest(self.model)

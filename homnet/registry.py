@@ -14,7 +14,7 @@ Status is what the decisions, read in that order, come to.
 import json
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,8 +24,10 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 from pyarrow import fs
 
+from homnet.bag_model import Form
 from homnet.checkpoint import Checkpoint
 from homnet.errors import RegistryError
+from homnet.model import HomNetConfig
 
 Action = Literal["publish", "promote", "retire", "roll_back"]
 _HASHES: Final = "sha256.json"
@@ -67,16 +69,19 @@ class Entry:
 class Registry:
     """Models and decisions under one root."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, form: Callable[..., Form] = HomNetConfig) -> None:
         """Opens a registry; a new place is made when something is published first.
 
         Args:
             root: local path or URI.
+            form: makes the form of a model out of what its checkpoint holds, where others than
+                HomNet are kept.
 
         Raises:
             RegistryError: nobody knows such a URI.
         """
         self.root = str(root)
+        self._form = form
         try:
             if "://" in self.root:
                 self._files, self._base = fs.FileSystem.from_uri(self.root)
@@ -201,7 +206,7 @@ class Registry:
                 name = Path(path).name
                 if not name.startswith("."):  # left by a process that was killed
                     (Path(directory) / name).write_bytes(self._read(path))
-            return Checkpoint.load(directory)
+            return Checkpoint.load(directory, self._form)
 
     def keep_golden(self, version: str, golden: pa.Table) -> None:
         """Stores the golden bags of a model (see :mod:`homnet.golden`).

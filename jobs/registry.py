@@ -17,9 +17,11 @@ from homnet.cohort import Cohort
 from homnet.errors import ConfigError
 from homnet.golden import golden_bags
 from homnet.joint import JointModel
+from homnet.model import HomNetConfig
 from homnet.pairs import MEASURED
 from homnet.predictor import Predictor
 from homnet.registry import Registry
+from homnet_baselines.methods import read_form
 from homnet_platform.job import run_job
 
 
@@ -69,10 +71,13 @@ def main(config: RegistryConfig) -> None:
 
 
 def _publish(registry: Registry, config: RegistryConfig) -> None:
-    checkpoint = Checkpoint.load(config.checkpoint)
+    # Comparators can be published too: an endpoint may have them as shadows.
+    checkpoint = Checkpoint.load(config.checkpoint, read_form)
     golden = None
     if config.golden:
-        model = JointModel(Predictor(checkpoint.build(), {}, version=checkpoint.version))
+        predictor = Predictor(checkpoint.build(), {}, version=checkpoint.version)
+        is_homnet = isinstance(checkpoint.config, HomNetConfig)
+        model = JointModel(predictor) if is_homnet else predictor
         golden = golden_bags(model, Cohort.open(config.golden).read(columns=MEASURED.names))
     version = registry.publish(checkpoint, config.hospital)
     if golden is not None:

@@ -51,6 +51,9 @@ class ServiceConfig:
     shadow_candidates: bool = False
     """Whether the newest candidate of each hospital scores the same requests, for comparison in the
     metrics. Costs as much again as answering."""
+    forms: str = ""
+    """What reads the forms of other models than HomNet, so that they can be shadows:
+    ``homnet_baselines.methods:read_form`` for the comparators. They never answer."""
     limits: Limits = field(default_factory=Limits)
     """Bounds on one request."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)

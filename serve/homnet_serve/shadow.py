@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from homnet.assessment import Assessment
 from homnet.joint import Evidence, score_jointly
+from homnet.predictor import Predictor
+from homnet.whole_bags import whole_logits
 from homnet_serve.metrics import Metrics
-from homnet_serve.store import ModelStore, Served
+from homnet_serve.store import ModelStore, Served, Shadow
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -51,36 +54,51 @@ class ShadowComparison:
         assessment: Assessment,
         evidence: Evidence,
         served: Mapping[str, Served],
-        shadows: Mapping[str, Served],
+        shadows: Mapping[str, Shadow],
     ) -> None:
-        judges = {**served, **shadows}
-        names = sorted(judges)
-        model_B = np.array(
-            [names.index(assessment.types[g].hospital) for g in assessment.type_B], np.int64
-        )
-        models = [judges[name].model for name in names]
         try:
-            other = await asyncio.to_thread(score_jointly, models, assessment.bags, model_B)
+            other_B = await asyncio.to_thread(_scored, assessment, served, shadows)
         except Exception as error:  # a shadow must not disturb what answers
             _LOG.error("shadow_failed", extra={"error": type(error).__name__})
             return
         logits = zip(
             assessment.types,
             assessment.of_types(evidence.logit_B),
-            assessment.of_types(other.logit_B),
+            assessment.of_types(other_B),
             strict=True,
         )
         for kind, logit, shadow_logit in logits:
             hospital = kind.hospital
             if hospital in shadows:
-                probability, abnormal = _judged(served[hospital], float(logit))
-                shadow, other_verdict = _judged(shadows[hospital], float(shadow_logit))
+                answering, other = served[hospital].model.predictor, shadows[hospital].predictor
+                probability, abnormal = _judged(answering, hospital, float(logit))
+                shadow, other_verdict = _judged(other, hospital, float(shadow_logit))
                 self._metrics.shadow_types.labels(hospital).inc()
                 self._metrics.shadow_difference.labels(hospital).observe(abs(probability - shadow))
                 self._metrics.shadow_changed.labels(hospital).inc(abnormal != other_verdict)
 
 
-def _judged(served: Served, logit: float) -> tuple[float, bool]:
-    predictor = served.model.predictor
-    probability = float(predictor.probabilities(np.asarray(logit), served.hospital))
-    return probability, probability >= predictor.of(served.hospital).threshold
+def _scored(
+    assessment: Assessment, served: Mapping[str, Served], shadows: Mapping[str, Shadow]
+) -> NDArray[np.float64]:
+    """Logits (B) by the shadows; by what answers where there is none."""
+    joint = {name: one.joint for name, one in shadows.items() if one.joint is not None}
+    judges = {name: joint.get(name, served[name].model) for name in sorted(served)}
+    names = list(judges)
+    model_B = np.array(
+        [names.index(assessment.types[g].hospital) for g in assessment.type_B], np.int64
+    )
+    logit_B = score_jointly(list(judges.values()), assessment.bags, model_B).logit_B
+    for number, name in enumerate(names):
+        # Types are in the order of their hospitals, so the bags of one lie side by side.
+        own = np.flatnonzero(model_B == number)
+        if name in shadows and name not in joint and len(own):
+            part = slice(int(own[0]), int(own[-1]) + 1)
+            bags = assessment.bags.part(part.start, part.stop)
+            logit_B[part] = whole_logits(shadows[name].predictor, bags)
+    return logit_B
+
+
+def _judged(predictor: Predictor, hospital: str, logit: float) -> tuple[float, bool]:
+    probability = float(predictor.probabilities(np.asarray(logit), hospital))
+    return probability, probability >= predictor.of(hospital).threshold

@@ -7,20 +7,24 @@ model that they began with, so a change never touches one that is under way.
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
 from homnet.errors import HomNetError, RegistryError
 from homnet.golden import check_golden
 from homnet.joint import JointModel
+from homnet.model import HomNetConfig
 from homnet.predictor import Predictor
 from homnet.registry import Registry
 from homnet_serve.answers import describe_model
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ModelOfHospital
+
+M = TypeVar("M", JointModel, JointModel | Predictor)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -37,6 +41,20 @@ class Served:
     """The model."""
     description: ModelOfHospital
     """What answers say about it."""
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A model whose scores are compared with those of the one that answers."""
+
+    hospital: str
+    """Whose."""
+    version: str
+    """Of the registry."""
+    predictor: Predictor
+    """The model with its calibration."""
+    joint: JointModel | None
+    """The same, where it is HomNet and can share its frozen part; None where it scores whole bags."""
 
 
 class ModelStore:
@@ -74,7 +92,7 @@ class ModelStore:
         """Held for a moment, where the loaded models are looked at or changed."""
         self._lines: dict[str, tuple[str, ...]] = {}
         self._current: OrderedDict[str, Served] = OrderedDict()
-        self._shadows: dict[str, Served] = {}
+        self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
         self.ready = False
 
@@ -99,7 +117,7 @@ class ModelStore:
                 self._put(served)
             return served
 
-    def shadow(self, hospital: str) -> Served | None:
+    def shadow(self, hospital: str) -> Shadow | None:
         """The candidate whose scores are compared with those of the answering model."""
         return self._shadows.get(hospital)
 
@@ -153,9 +171,15 @@ class ModelStore:
         return None
 
     def _load(self, hospital: str, version: str) -> Served | None:
-        """Loads and checks one model; None, and a line in the log, if it may not answer."""
+        model = self._checked(hospital, version, self._loaded)
+        if model is None:
+            return None
+        return Served(hospital, version, model, describe_model(hospital, version, model.predictor))
+
+    def _checked(self, hospital: str, version: str, load: Callable[[str], M]) -> M | None:
+        """Loads and checks one model; None, and a line in the log, if it may not be used."""
         try:
-            model = self._loaded(version)
+            model = load(version)
             golden = self._registry.golden(version)
             if golden is not None:
                 check_golden(model, golden)
@@ -174,24 +198,30 @@ class ModelStore:
                 extra={"hospital": hospital, "version": version, "reason": str(error)},
             )
             return None
-        return Served(hospital, version, model, describe_model(hospital, version, model.predictor))
+        return model
 
     def _loaded(self, version: str) -> JointModel:
-        others = [*self._loaded_now(), *self._shadows.values()]
-        for other in others:
-            if other.version == version:
-                return other.model
+        model = self._any(version)
+        return JointModel(model) if isinstance(model, Predictor) else model
+
+    def _any(self, version: str) -> JointModel | Predictor:
+        """A model, sharing what it can with those that are loaded; not joint if it is not HomNet."""
+        joints = {s.version: s.joint for s in self._shadows.values() if s.joint is not None}
+        joints |= {served.version: served.model for served in self._loaded_now()}
+        if version in joints:
+            return joints[version]
         checkpoint = self._registry.checkpoint(version)
-        model = JointModel(
-            Predictor(
-                checkpoint.build(),
-                checkpoint.calibration,
-                version=checkpoint.version,
-                device=self._device,
-            )
+        predictor = Predictor(
+            checkpoint.build(),
+            checkpoint.calibration,
+            version=checkpoint.version,
+            device=self._device,
         )
-        for other in others:
-            model.share(other.model)
+        if not isinstance(checkpoint.config, HomNetConfig):
+            return predictor
+        model = JointModel(predictor)
+        for other in joints.values():
+            model.share(other)
         return model
 
     def _put(self, served: Served) -> None:
@@ -220,6 +250,8 @@ class ModelStore:
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)
         if (now is None or now.version != version) and (hospital, version) not in self._rejected:
-            served = self._load(hospital, version)
-            if served is not None:
-                self._shadows[hospital] = served
+            model = self._checked(hospital, version, self._any)
+            if isinstance(model, Predictor):
+                self._shadows[hospital] = Shadow(hospital, version, model, None)
+            elif model is not None:
+                self._shadows[hospital] = Shadow(hospital, version, model.predictor, model)

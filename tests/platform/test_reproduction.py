@@ -122,7 +122,7 @@ def test_one_failure_stays_alone_and_restarts_repeat_what_is_missing(
     assert "auc_behind" not in homnet
     broken = [(one["name"], one["run"]) for one in first["failed"]]
     assert sorted(broken) == [("Broken", "trial 0"), ("Broken", "trial 1")]
-    with pytest.raises(DataError, match="Broken, trial .: the machine is on fire"):
+    with pytest.raises(DataError, match=r"Broken, trial \d: the machine is on fire"):
         refuse_failed(first)
     # The first seed is that of both trials, and tries both fine-tunings of the better one.
     once = ["seed 0", "seed 0, h1", "seed 1", "seed 1, h1"]

@@ -391,6 +391,47 @@ def test_a_shadow_is_compared_and_never_returned(
     assert shadow not in response.text
 
 
+def test_a_comparator_is_a_shadow_and_never_answers(
+    start_endpoint: Any, tmp_path: Path, table_of: TableOf, stream_of: StreamOf
+) -> None:
+    endpoint = start_endpoint(
+        tmp_path, shadow_candidates=True, forms="homnet_baselines.methods:read_form"
+    )
+    calibration = {"h1": Calibration(threshold=0.9, temperature=2.0)}
+    shadow = Checkpoint(SiameseForm(width=4, backbone="MobileNet"), {}, {}, {}, calibration)
+    torch.manual_seed(0)
+    shadow = replace(shadow, weights=shadow.config.build().state_dict())
+    predictor = Predictor(shadow.build(), shadow.calibration, version="")
+    table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
+    version = endpoint.registry.publish(shadow, "h1")
+    endpoint.registry.keep_golden(version, golden_bags(predictor, table))
+    endpoint.run(asyncio.sleep(0.5))
+    response = endpoint.arrow(stream_of(table), key="h1")
+    endpoint.run(asyncio.sleep(0.5))
+    value = endpoint.service.metrics.registry.get_sample_value
+    assert value("homnet_shadow_types_total", {"hospital": "h1"}) == 44
+    # The same bags through batch evaluation.
+    bank = PairBank.from_table(table_of("h1", num_patients=2, num_cells=3))
+    epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
+    logit = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+    frame = epoch.describe(bank)
+    keys = zip((people[0] for people in frame["patients"]), frame["chromosome"], strict=True)
+    of_shadow = dict(zip(keys, predictor.probabilities(logit, "h1"), strict=True))
+    differences = [
+        abs(of_type["probability"] - of_shadow[patient["patient_id"], of_type["chromosome"]])
+        for patient in response.json()["patients"]
+        for of_type in patient["types"]
+    ]
+    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) == pytest.approx(
+        sum(differences), abs=1e-4
+    )
+    endpoint.registry.promote("h1", version)
+    endpoint.run(asyncio.sleep(0.5))
+    again = endpoint.arrow(stream_of(table), key="h1").json()
+    assert again["models"] == response.json()["models"]
+    assert value("homnet_models_rejected_total", {"hospital": "h1"}) == 1
+
+
 def test_logs_and_audit_know_no_patients(
     start_endpoint: Any,
     tmp_path: Path,
