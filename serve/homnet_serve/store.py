@@ -54,7 +54,7 @@ class Shadow:
     predictor: Predictor
     """The model with its calibration."""
     joint: JointModel | None
-    """The same, where it is HomNet and can share its frozen part; None where it scores whole bags."""
+    """The same, if it is HomNet and shares its frozen part; None if it scores whole bags."""
 
 
 class ModelStore:
@@ -205,7 +205,7 @@ class ModelStore:
         return JointModel(model) if isinstance(model, Predictor) else model
 
     def _any(self, version: str) -> JointModel | Predictor:
-        """A model, sharing what it can with those that are loaded; not joint if it is not HomNet."""
+        """A model that shares what it can with those that are loaded, if it is HomNet."""
         joints = {s.version: s.joint for s in self._shadows.values() if s.joint is not None}
         joints |= {served.version: served.model for served in self._loaded_now()}
         if version in joints:

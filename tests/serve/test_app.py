@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from homnet.assessment import assess
-from homnet.checkpoint import Checkpoint
+from homnet.bags import BagConfig, PairBank
+from homnet.checkpoint import Calibration, Checkpoint
+from homnet.epochs import DeviceBank, draw_epoch
 from homnet.golden import golden_bags
 from homnet.joint import JointModel, score_jointly
 from homnet.pairs import MEASURED
+from homnet.predictor import Predictor
+from homnet_baselines.networks import SiameseForm
 from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.keys import read_keys, write_keys

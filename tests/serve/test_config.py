@@ -6,6 +6,7 @@ import pytest
 
 from homnet.errors import ConfigError
 from homnet_serve.config import ServiceConfig, config_from
+from homnet_serve.forms import reader_of_forms
 
 
 def test_settings_are_taken() -> None:
@@ -35,3 +36,9 @@ def test_settings_are_taken() -> None:
 def test_wrong_settings_are_named(content: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config_from(ServiceConfig, content)
+
+
+@pytest.mark.parametrize("name", ["nothing:here", "homnet_serve.forms:nobody", "homnet", ":"])
+def test_a_reader_of_forms_that_is_not_there(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"forms: .* give module:function"):
+        reader_of_forms(name)
