@@ -46,8 +46,6 @@ class Trials:
     """Trials of the fine-tuning: two for whatever learns from labels."""
     in_steps: bool = True
     """Whether it learns step by step, so that a step can be timed."""
-    growth: float = 1.0
-    """Power of the number of training pairs with which the time of learning grows."""
 
 
 def _each(name: str, *values: float) -> tuple[Trial, ...]:
@@ -87,7 +85,6 @@ _TRIALS: Final[Mapping[str, Trials]] = {
     "OC-SVM": Trials(
         tuple({"features": f, "nu": nu} for f in ("profile", "raw") for nu in (0.05, 0.3)),
         in_steps=False,
-        growth=2.0,
     ),
     "Deep-SVDD": _ONE_CLASS,
     "AE": _ONE_CLASS,

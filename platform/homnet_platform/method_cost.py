@@ -95,8 +95,9 @@ def print_estimate(
 ) -> float:
     """Trains each method on a few bags and says what all runs will take, before they start.
 
-    Each is measured with what its last trial tries, which is its largest size. Early stopping makes
-    the rest less, and so do methods that look at a part of the bags only.
+    Each is measured with what its last trial tries, which is its largest size, and taken to cost in
+    proportion to the bags. Early stopping makes that less, as does a method that takes only so many
+    of them.
 
     Args:
         methods: by name.
@@ -122,9 +123,8 @@ def print_estimate(
             print(f"{name:<22} cannot be estimated: {str(error).strip().splitlines()[-1]}")
             continue
         per_bag, many = seconds / bags, times[name]
-        larger = max(1.0, work.pretraining / bags) ** (methods[name].growth - 1)
         own_s = per_bag * (
-            many.pretraining * work.pretraining * larger
+            many.pretraining * work.pretraining
             + many.fine_tuning * work.fine_tuning
             + many.scoring * work.scoring
         )
@@ -133,7 +133,7 @@ def print_estimate(
     parallel = at_once or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_run)
     minutes = total_s / 60 / parallel
     print(
-        f"estimate: {total_s / 60:.0f} minutes of work at most, {minutes:.0f} minutes with "
+        f"estimate: about {total_s / 60:.0f} minutes of work, {minutes:.0f} minutes with "
         f"{parallel} at a time (measured in {time.perf_counter() - started:.0f} s)",
         flush=True,
     )

@@ -38,8 +38,6 @@ class Method:
     """What the fine-tuning tries; without any there is one run."""
     in_steps: bool = True
     """Whether it learns step by step, so that a step can be timed."""
-    growth: float = 1.0
-    """Power of the number of training pairs with which the time of learning grows."""
 
     def __post_init__(self) -> None:
         known = {f.name for of in (TrainingConfig, self.form) for f in dataclasses.fields(of)}

@@ -114,7 +114,7 @@ def test_one_failure_stays_alone_and_restarts_repeat_what_is_missing(
     first = reproduce(replace(config, estimate=True), bench.methods)
     told = capsys.readouterr().out
     assert f"{'Broken':<22} cannot be estimated: " in told
-    assert "minutes of work at most" in told
+    assert "minutes of work" in told
     assert [row["method"] for row in first["rows"]] == ["Floor", HOMNET]
     floor, homnet = first["rows"]
     lead = homnet["auc"]["value"] - floor["auc"]["value"]
