@@ -11,14 +11,14 @@ LENGTH_PRESERVING: Final = frozenset({"inversion", "replacement"})
 
 def number(value: float | None) -> str:
     """A metric with three decimals, or what stands for an undefined one."""
-    return ABSENT if value is None else f"{value:.3f}"
+    return ABSENT if value is None else f"{value:z.3f}"
 
 
 def interval(estimate: Mapping[str, Any] | None) -> str:
     """A 95 % interval such as ``0.88 to 0.96``, or nothing where there is none."""
     if estimate is None or estimate["low"] is None:
         return ""
-    return f"{estimate['low']:.2f} to {estimate['high']:.2f}"
+    return f"{estimate['low']:z.2f} to {estimate['high']:z.2f}"
 
 
 def cell(estimate: Mapping[str, Any] | None) -> str:

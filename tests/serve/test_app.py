@@ -411,11 +411,10 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
     version = endpoint.registry.publish(shadow, "h1")
     endpoint.registry.keep_golden(version, golden_bags(predictor, table))
-    endpoint.run(asyncio.sleep(0.5))
+    store, value = endpoint.service.store, endpoint.service.metrics.registry.get_sample_value
+    _until(endpoint, lambda: store.shadow("h1"))
     response = endpoint.arrow(stream_of(table), key="h1")
-    endpoint.run(asyncio.sleep(0.5))
-    value = endpoint.service.metrics.registry.get_sample_value
-    assert value("homnet_shadow_types_total", {"hospital": "h1"}) == 44
+    _until(endpoint, lambda: value("homnet_shadow_types_total", {"hospital": "h1"}) == 44)
     # The same bags through batch evaluation.
     bank = PairBank.from_table(table_of("h1", num_patients=2, num_cells=3))
     epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
@@ -432,10 +431,17 @@ def test_a_comparator_is_a_shadow_and_never_answers(
         sum(differences), abs=1e-4
     )
     endpoint.registry.promote("h1", version)
-    endpoint.run(asyncio.sleep(0.5))
+    _until(endpoint, lambda: value("homnet_models_rejected_total", {"hospital": "h1"}) == 1)
     again = endpoint.arrow(stream_of(table), key="h1").json()
     assert again["models"] == response.json()["models"]
-    assert value("homnet_models_rejected_total", {"hospital": "h1"}) == 1
+
+
+def _until(endpoint: Any, reached: Callable[[], object]) -> None:
+    for _ in range(600):
+        if reached():
+            return
+        endpoint.run(asyncio.sleep(0.05))
+    pytest.fail("it did not come to that within 30 seconds")
 
 
 def test_logs_and_audit_know_no_patients(
