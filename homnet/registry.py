@@ -149,7 +149,8 @@ class Registry:
             version: whole, or as many leading letters as tell it from the others.
 
         Raises:
-            RegistryError: the hospital has no such model, it is retired, or its files are damaged.
+            RegistryError: the hospital has no such model, it is retired, it is not HomNet, or its
+                files are damaged.
         """
         entry = self._one(hospital, version)
         if entry.status == "retired":
@@ -157,7 +158,12 @@ class Registry:
                 f"{self.root}: {entry.version[:12]} is retired for {hospital}; publish or choose "
                 "another"
             )
-        self.checkpoint(entry.version)  # what cannot be loaded must not come to answer
+        # What cannot be loaded must not come to answer; nor what cannot say what a pair added.
+        if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
+            raise RegistryError(
+                f"{self.root}: {entry.version[:12]} is not HomNet; other models can be shadows, and "
+                "only HomNet can answer"
+            )
         self._decide("promote", hospital, entry.version)
         return self._one(hospital, entry.version)
 

@@ -53,7 +53,7 @@ class RegistryConfig:
 
 def main(config: RegistryConfig) -> None:
     """Does it, and prints what the registry then holds."""
-    registry = Registry(config.registry)
+    registry = Registry(config.registry, read_form)
     match config.action:
         case "publish":
             _publish(registry, config)

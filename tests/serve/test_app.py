@@ -18,10 +18,13 @@ from homnet.assessment import assess
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Calibration, Checkpoint
 from homnet.epochs import DeviceBank, draw_epoch
+from homnet.errors import RegistryError
 from homnet.golden import golden_bags
 from homnet.joint import JointModel, score_jointly
 from homnet.pairs import MEASURED
 from homnet.predictor import Predictor
+from homnet.registry import Registry
+from homnet_baselines.methods import read_form
 from homnet_baselines.networks import SiameseForm
 from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
@@ -430,10 +433,8 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) == pytest.approx(
         sum(differences), abs=1e-4
     )
-    endpoint.registry.promote("h1", version)
-    _until(endpoint, lambda: value("homnet_models_rejected_total", {"hospital": "h1"}) == 1)
-    again = endpoint.arrow(stream_of(table), key="h1").json()
-    assert again["models"] == response.json()["models"]
+    with pytest.raises(RegistryError, match="only HomNet can answer"):
+        Registry(endpoint.registry.root, read_form).promote("h1", version)
 
 
 def _until(endpoint: Any, reached: Callable[[], object]) -> None:
