@@ -161,8 +161,8 @@ class Registry:
         # What cannot be loaded must not come to answer; nor what cannot say what a pair added.
         if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
             raise RegistryError(
-                f"{self.root}: {entry.version[:12]} is not HomNet; other models can be shadows, and "
-                "only HomNet can answer"
+                f"{self.root}: {entry.version[:12]} is not HomNet: other models can be shadows, "
+                "and only HomNet can answer"
             )
         self._decide("promote", hospital, entry.version)
         return self._one(hospital, entry.version)
