@@ -15,7 +15,7 @@ from homnet.training import TrainingConfig
 from homnet_platform.ablation import AblateConfig
 from homnet_platform.reproduction_plan import ReproduceConfig
 
-DEFAULT_SCALES: Final[Mapping[int, float]] = {2: 0.002, 3: 0.05, 4: 0.002, 5: 0.002}
+DEFAULT_SCALES: Final[Mapping[int, float]] = {2: 0.002, 3: 0.04, 4: 0.0015, 5: 0.0015}
 """By table, what two cores make in an hour, all four together."""
 HOMNET_SIZES: Final = ({"width": 32, "pair_width": 64}, {"width": 64, "pair_width": 128})
 """Sizes of HomNet that trials try."""

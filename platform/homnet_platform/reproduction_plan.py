@@ -15,7 +15,7 @@ from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal
 FULL_EPOCHS: Final = 100
 """Epochs of a pre-training at full scale, if early stopping does not end it before (paper: batch
 512, patience 10; it does not say after how many epochs)."""
-LEAST_EPOCHS: Final = 5
+LEAST_EPOCHS: Final = 4
 """Epochs at any scale, so that the best of several can be kept."""
 
 
@@ -36,7 +36,7 @@ class ReproduceConfig:
     of the trials."""
     scale: float = 1.0
     """Bags of a pre-training, as a share of 100 epochs over all people: fewer epochs, but at least
-    5, and then a part of the people. Full size is for a cluster."""
+    4, and then a part of the people. Full size is for a cluster."""
     training: TrainingConfig = TrainingConfig(validation_rounds=1)
     """Pre-training, but for its epochs and what is tried."""
     fine_tuning: TrainingConfig | None = TrainingConfig(labels="cohort", max_epochs=3)

@@ -262,8 +262,8 @@ def test_scale_shrinks_epochs_and_then_people() -> None:
     assert (full.epochs, full.share_of_people) == (100, 1.0)
     assert (replace(full, scale=0.1).epochs, replace(full, scale=0.1).share_of_people) == (10, 1)
     tiny = replace(full, scale=0.002)
-    assert tiny.epochs == 5
-    assert tiny.share_of_people == pytest.approx(0.04)
+    assert tiny.epochs == 4
+    assert tiny.share_of_people == pytest.approx(0.05)
     people = frozenset(f"p{n:02}" for n in range(40))
     split = dict.fromkeys((TRAIN, VALIDATION, TEST), people)
     fewer = fewer_people(split, 0.1)
