@@ -27,6 +27,7 @@ def of_paper(name: str, number: int, metric: str, *, fine_tuned: bool = True) ->
             one column).
     """
     name = HOMNET if name == PAPER_FORM else name
+    known: Sequence[tuple[float, float]]
     if fine_tuned:
         known = paper.TABLE_2.get(name) or paper.TABLE_4.get(name) or ()
     else:

@@ -144,11 +144,12 @@ def _fine_tuned(
     (name, _, seed), data = run, content[1]
     first, device = config.seeds[0], _device(config)
     known = None if seed == first else record_of(Path(config.output), name, first)["tuning"]
-    tried = range(len(method.tunings)) if known is None else (known,)
+    tried = list(range(len(method.tunings))) if known is None else [known]
     found: dict[int, dict[str, Checkpoint]] = {}
-    lines = []
+    lines: list[dict[str, Any]] = []
     for number in tried:
-        trial, of_hospitals = method.tunings[number], []
+        trial = method.tunings[number]
+        of_hospitals: list[dict[str, Any]] = []
         found[number] = {}
         for hospital, split in data.hospitals.items():
             stage = Stage(
