@@ -165,13 +165,11 @@ def _fine_tuned(
             of_hospitals.append(line)
             if tuned is not None:
                 found[number][hospital] = tuned
-        values = [line.get(METRIC) for line in of_hospitals]
+        values = [line[METRIC] for line in of_hospitals if METRIC in line]
+        line = {"tried": dict(trial), "hospitals": values}
         # One choice for all hospitals: each alone has too few validation patients to choose by.
-        lines.append(
-            {"tried": dict(trial), "hospitals": values, "diverged": True}
-            if None in values
-            else {"tried": dict(trial), "hospitals": values, METRIC: float(np.mean(values))}
-        )
+        diverged = len(values) < len(of_hospitals)
+        lines.append(line | ({"diverged": True} if diverged else {METRIC: float(np.mean(values))}))
     chosen = tried[best_of(lines, f"{name}, seed {seed}, fine-tuning")]
     record |= {"tuning": chosen, "tunings": lines}
     frames = []
