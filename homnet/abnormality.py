@@ -74,8 +74,6 @@ class EventConfig:
     """Share of the normal bags that are cut and pasted without structural change."""
     translocations: bool = False
     """Whether ends are exchanged between chromosomes, beside the paper's kinds."""
-    mosaic_share: float = 0.0
-    """Share of the abnormal bags in which some cells stay normal, as in a mosaic."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Events:
     donor_BKQ: NDArray[np.bool_]
     """Whether the piece reads the donor."""
     truth_BK2: NDArray[np.int64]
-    """First output position of what is wrong, and the position after it; equal in normal cells."""
+    """First output position of what is wrong, and the position after it."""
 
     def take(self, index: Any) -> Self:
         """Some of the bags, by index or slice."""
@@ -136,8 +134,6 @@ def draw_events(
             f"events of {config.min_fraction} to {config.max_fraction} of a chromosome do not fit "
             f"between margins of {config.margin}; lower max_fraction or margin"
         )
-    if not 0 <= config.mosaic_share <= 1:
-        raise ConfigError(f"mosaic_share must be in 0..1, got {config.mosaic_share}")
     shape_BK = bags.row_BK.shape
     kind_B = _draw_kinds(bags.chromosome_B, config, generator)
     fraction_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
@@ -179,7 +175,6 @@ def draw_events(
     gained_BK = np.rint((gained_B[:, None] + size_jitter_BK) * donor_length_BK).astype(np.int64)
     gained_BK = gained_BK.clip(1, np.maximum(donor_length_BK - 1, 1))
     short_arm_B = generator.random(len(bags)) < 0.5
-    changed_BK = _changed_cells(kind_B, shape_BK, config.mosaic_share, generator)
 
     whole_B = np.isin(kind_B, [_CODE["robertsonian"], _CODE["wrong_pair"]])
     return Events(
@@ -189,7 +184,7 @@ def draw_events(
         donor_row_BK=donor_row_BK,
         donor_homolog_BK=donor_homolog_BK,
         **_pieces(
-            np.where(changed_BK, kind_B[:, None], _CODE[NORMAL]),
+            kind_B,
             length_BK,
             donor_length_BK,
             start_BK,
@@ -201,25 +196,8 @@ def draw_events(
     )
 
 
-def _changed_cells(
-    kind_B: NDArray[np.int64],
-    shape_BK: tuple[int, ...],
-    mosaic_share: float,
-    generator: np.random.Generator,
-) -> NDArray[np.bool_]:
-    """Which cells have the event: all, or in a mosaic any share of them, but the first always.
-
-    Cells of a bag are in random order, so the first one is anybody.
-    """
-    mosaic_B = (generator.random(len(kind_B)) < mosaic_share) & (kind_B != _CODE[SHAM])
-    clone_B = np.where(mosaic_B, generator.random(len(kind_B)), 1.0)
-    changed_BK: NDArray[np.bool_] = generator.random(shape_BK) < clone_B[:, None]
-    changed_BK[:, 0] = True
-    return changed_BK
-
-
 def _pieces(
-    kind_BK: NDArray[np.int64],
+    kind_B: NDArray[np.int64],
     n: NDArray[np.int64],
     m: NDArray[np.int64],
     s: NDArray[np.int64],
@@ -231,7 +209,7 @@ def _pieces(
     """Pieces of every bag and cell.
 
     Args:
-        kind_BK: codes.
+        kind_B: codes.
         n: length of the homolog (B, K).
         m: length of the donor.
         s: start of the event.
@@ -282,15 +260,15 @@ def _pieces(
     step_BKQ, donor_BKQ = np.ones(shape_BKQ, np.int64), np.zeros(shape_BKQ, np.bool_)
     truth_BK2 = np.zeros((*n.shape, 2), np.int64)
     for name, (pieces, (first, last)) in table.items():
-        chosen = kind_BK == _CODE[name]
+        chosen = kind_B == _CODE[name]
         truth_BK2[chosen] = np.stack([first, last], axis=-1)[chosen]
         # Missing pieces repeat the last stop: they are empty.
         for q in range(3):
             stop, origin, step, donor = pieces[min(q, len(pieces) - 1)]
-            stop_BKQ[chosen, q] = (stop * one)[chosen]
-            origin_BKQ[chosen, q] = (origin * one)[chosen]
-            step_BKQ[chosen, q] = step
-            donor_BKQ[chosen, q] = donor
+            stop_BKQ[chosen, :, q] = (stop * one)[chosen]
+            origin_BKQ[chosen, :, q] = (origin * one)[chosen]
+            step_BKQ[chosen, :, q] = step
+            donor_BKQ[chosen, :, q] = donor
     return {
         "stop_BKQ": stop_BKQ,
         "origin_BKQ": origin_BKQ,

@@ -177,30 +177,10 @@ def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -
     assert (ratio > 1.05).any()
 
 
-def test_mosaics_leave_cells_normal_and_the_rest_as_it_was(drawn: Drawn) -> None:
-    bank, bags, events = drawn
-    mosaic = draw_events(bank, bags, replace(EVERY_KIND, mosaic_share=1.0), generator(2))
-    np.testing.assert_array_equal(mosaic.kind_B, events.kind_B)
-    changed = (mosaic.truth_BK2[..., 0] != mosaic.truth_BK2[..., 1])[events.abnormal_B]
-    assert changed.any(axis=1).all(), "an abnormal bag has an abnormal cell"
-    assert 0.3 < changed.mean() < 0.9
-    x_BKPCL = _applied((bank, bags, mosaic))[events.abnormal_B]
-    same = (x_BKPCL == bank.pair_NPCL[bags.row_BK[events.abnormal_B]]).all(axis=(2, 3, 4))
-    assert same[~changed].all()
-    as_before = np.nonzero(events.abnormal_B)[0][:, None], np.arange(bags.row_BK.shape[1])
-    np.testing.assert_array_equal(
-        mosaic.stop_BKQ[as_before][changed], events.stop_BKQ[as_before][changed]
-    )
-    sham = events.kind_B == KINDS.index("sham")
-    np.testing.assert_array_equal(mosaic.stop_BKQ[sham], events.stop_BKQ[sham])
-
-
 def test_only_the_papers_kinds_unless_asked_otherwise(drawn: Drawn) -> None:
     bank, bags, _ = drawn
     papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), generator(2))
     assert KINDS.index("translocation") not in papers.kind_B
-    with pytest.raises(ConfigError, match="mosaic_share"):
-        draw_events(bank, bags, replace(EVERY_KIND, mosaic_share=1.5), generator(0))
 
 
 def test_the_slot_tells_nothing(table_of: TableOf) -> None:
