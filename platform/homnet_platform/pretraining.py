@@ -74,7 +74,7 @@ def best_recipe() -> PretrainConfig:
             weight_decay=0.01,
             averaging=0.998,
             batch_size=128,
-            events=EventConfig(min_fraction=0.05, translocations=True),
+            events=EventConfig(min_fraction=0.05, translocations=True, sham_share=0.4),
         ),
     )
 
