@@ -13,8 +13,9 @@ demo: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/python jobs/serve_demo.py
 
+# Two processes, whole files each; one thread in each, or they fight for the cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 setup: $(INSTALLED)
 

@@ -34,15 +34,20 @@ KINDS: Final[tuple[str, ...]] = (
     "replacement",
     "robertsonian",
     "wrong_pair",
+    "translocation",
     SHAM,
 )
 """Kinds by code. The paper's *replaced* is two: ``inversion`` (own segment, turned) and
-``replacement`` (a segment of another chromosome, a balanced translocation). ``sham`` is a control:
-the segment is replaced by the same segment of the chromosome in another cell of the bag, so the
-chromosome stays structurally normal but has the seams of an artificial abnormality."""
+``replacement`` (a segment of another chromosome, of the same length). ``translocation`` is not the
+paper's: the end of one arm is exchanged for an end of another chromosome, as in nature, whatever
+their lengths. ``sham`` is a control: the segment is replaced by the same segment of the chromosome
+in another cell of the bag, so the chromosome stays structurally normal but has the seams of an
+artificial abnormality."""
 
 _CODE: Final = {name: code for code, name in enumerate(KINDS)}
-_FOREIGN: Final = (_CODE["addition"], _CODE["replacement"], _CODE["wrong_pair"])
+_FOREIGN: Final = tuple(
+    _CODE[kind] for kind in ("addition", "replacement", "wrong_pair", "translocation")
+)
 """Kinds that need a chromosome of another type."""
 
 
@@ -67,6 +72,8 @@ class EventConfig:
     appendix A.1 can be read."""
     sham_share: float = 0.0
     """Share of the normal bags that are cut and pasted without structural change."""
+    translocations: bool = False
+    """Whether ends are exchanged between chromosomes, beside the paper's kinds."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Events:
     kind_B: NDArray[np.int64]
     """Code in :data:`KINDS`."""
     fraction_B: NDArray[np.float64]
-    """Size as a share of the length (1 for robertsonian and wrong_pair, 0 for normal)."""
+    """Size as a share of the length (1 for robertsonian and wrong_pair, 0 for normal; for
+    translocation what is lost)."""
     homolog_BK: NDArray[np.int64]
     """Which homolog is abnormal, drawn for each cell, so that its place tells nothing."""
     donor_row_BK: NDArray[np.int64]
@@ -162,6 +170,12 @@ def draw_events(
     )
     donor_start_BK = donor_start_BK.clip(1, np.maximum(donor_length_BK - size_BK - 1, 1))
 
+    # Of an exchange, what is gained has a size of its own and hangs on either arm.
+    gained_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
+    gained_BK = np.rint((gained_B[:, None] + size_jitter_BK) * donor_length_BK).astype(np.int64)
+    gained_BK = gained_BK.clip(1, np.maximum(donor_length_BK - 1, 1))
+    short_arm_B = generator.random(len(bags)) < 0.5
+
     whole_B = np.isin(kind_B, [_CODE["robertsonian"], _CODE["wrong_pair"]])
     return Events(
         kind_B=kind_B,
@@ -169,7 +183,16 @@ def draw_events(
         homolog_BK=homolog_BK,
         donor_row_BK=donor_row_BK,
         donor_homolog_BK=donor_homolog_BK,
-        **_pieces(kind_B, length_BK, donor_length_BK, start_BK, size_BK, donor_start_BK),
+        **_pieces(
+            kind_B,
+            length_BK,
+            donor_length_BK,
+            start_BK,
+            size_BK,
+            donor_start_BK,
+            np.where(short_arm_B[:, None], gained_BK, 0),
+            np.where(short_arm_B[:, None], 0, gained_BK),
+        ),
     )
 
 
@@ -180,6 +203,8 @@ def _pieces(
     s: NDArray[np.int64],
     e: NDArray[np.int64],
     d: NDArray[np.int64],
+    gp: NDArray[np.int64],
+    gq: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
     """Pieces of every bag and cell.
 
@@ -190,7 +215,10 @@ def _pieces(
         s: start of the event.
         e: size of the event.
         d: start of the donor's segment.
+        gp: what an exchange of ends brings to the short arm; 0 where it is on the long arm.
+        gq: what it brings to the long arm.
     """
+    lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
     zero, one = np.zeros_like(n), np.ones_like(n)
     # name: ((stop, origin, step, reads the donor) per piece, (first, last) of the truth)
     table: dict[str, tuple[list[tuple[Any, Any, int, bool]], tuple[Any, Any]]] = {
@@ -214,6 +242,14 @@ def _pieces(
         ),
         "robertsonian": ([(n, n - 1, -1, False), (2 * n, 0, 1, False)], (zero, n)),
         "wrong_pair": ([(m, 0, 1, True)], (zero, m)),
+        "translocation": (
+            [
+                (gp, 0, 1, True),
+                (gp + n - e, lost_p, 1, False),
+                (gp + n - e + gq, m - gq, 1, True),
+            ],
+            (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq)),
+        ),
         SHAM: (
             [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)],
             (zero, zero),
@@ -245,7 +281,8 @@ def _pieces(
 def _draw_kinds(
     chromosome_B: NDArray[np.int64], config: EventConfig, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    abnormal = [_CODE[k] for k in KINDS if k not in (NORMAL, SHAM)]
+    left_out = (NORMAL, SHAM) if config.translocations else (NORMAL, SHAM, "translocation")
+    abnormal = [_CODE[k] for k in KINDS if k not in left_out]
     robertsonian = _CODE["robertsonian"]
     fits = np.isin(chromosome_B, [CHROMOSOME_INDEX[c] for c in ACROCENTRICS])
     if config.robertsonian == "any":

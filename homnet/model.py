@@ -295,24 +295,30 @@ class HomBlock(nn.Module):
             r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
             if log_length_BKP is not None:
                 log_length_BKP = log_length_BKP.flatten(1).unsqueeze(2)
-        pair_BKE = self._pair(r_MBKPD, log_length_BKP)
-        if self.symmetric:
-            swapped = None if log_length_BKP is None else log_length_BKP.flip(2)
-            pair_BKE = (pair_BKE + self._pair(r_MBKPD.flip(3), swapped)) / 2
-        return pair_BKE
+        flat_BKPX = r_MBKPD.permute(1, 2, 3, 0, 4).flatten(3)
+        if not self.symmetric:
+            pair_BKE = self.pair(flat_BKPX.flatten(2))
+            return F.relu(self._add_lengths(pair_BKE, log_length_BKP))
+        # Every homolog as the first and as the second of its pair, in one product.
+        first_EX, second_EX = self.pair.weight.chunk(2, dim=1)
+        both_BKPF = F.linear(flat_BKPX, torch.cat([first_EX, second_EX]))
+        first_BKPE, second_BKPE = both_BKPF.chunk(2, dim=-1)
+        pair_BKPE = first_BKPE + second_BKPE.flip(2) + self.pair.bias
+        if log_length_BKP is not None:
+            log_length_BKP = torch.stack([log_length_BKP, log_length_BKP.flip(2)], dim=2)
+        return F.relu(self._add_lengths(pair_BKPE, log_length_BKP)).mean(dim=2)
 
-    def _pair(self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
-        pair_BKE: torch.Tensor = self.pair(r_MBKPD.permute(1, 2, 3, 0, 4).flatten(2))
-        if self.length is not None and log_length_BKP is not None:
-            evidence = log_length_BKP
-            if not self.single:
-                difference_BK1 = log_length_BKP[..., :1] - log_length_BKP[..., 1:]
-                # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
-                evidence = torch.cat(
-                    [log_length_BKP, 10 * difference_BK1, 10 * difference_BK1.abs()], dim=-1
-                )
-            pair_BKE = pair_BKE + self.length(evidence)
-        return F.relu(pair_BKE)
+    def _add_lengths(self, pair: torch.Tensor, log_length: torch.Tensor | None) -> torch.Tensor:
+        """Adds to H' (..., E) what the lengths before stretching (..., P) say."""
+        if self.length is None or log_length is None:
+            return pair
+        evidence = log_length
+        if not self.single:
+            difference = log_length[..., :1] - log_length[..., 1:]
+            # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
+            evidence = torch.cat([log_length, 10 * difference, 10 * difference.abs()], dim=-1)
+        with_lengths: torch.Tensor = pair + self.length(evidence)
+        return with_lengths
 
 
 class BagBlock(nn.Module):

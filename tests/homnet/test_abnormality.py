@@ -25,14 +25,14 @@ from homnet.seeding import generator
 
 TableOf = Callable[..., pa.Table]
 Drawn = tuple[PairBank, Bags, Events]
-WITH_SHAM = EventConfig(sham_share=0.5)
+EVERY_KIND = EventConfig(sham_share=0.5, translocations=True)
 
 
 @pytest.fixture(scope="module")
 def drawn(table_of: TableOf) -> Drawn:
     bank = PairBank.from_table(table_of(num_patients=6, num_cells=4))
     bags = draw_bags(bank, BagConfig(num_cells=3, rounds=8), generator(1))
-    return bank, bags, draw_events(bank, bags, WITH_SHAM, generator(2))
+    return bank, bags, draw_events(bank, bags, EVERY_KIND, generator(2))
 
 
 def _applied(drawn: Drawn) -> NDArray[np.uint8]:
@@ -45,7 +45,7 @@ def _applied(drawn: Drawn) -> NDArray[np.uint8]:
 
 def _reference(
     kind: str, own: list[int], donor: list[int], start: int, size: int, donor_start: int
-) -> list[int]:
+) -> list[int]:  # of a translocation, size is what the donor gives
     """The paper's appendix A.1 on one list of darkness values, without index maps."""
     if kind in ("normal",):
         return own
@@ -63,6 +63,10 @@ def _reference(
         return own[::-1] + own
     if kind == "wrong_pair":
         return donor
+    if kind == "translocation" and donor_start == 0:
+        return donor[:size] + own[start:]
+    if kind == "translocation":
+        return own[:start] + donor[donor_start:]
     raise AssertionError(kind)
 
 
@@ -75,6 +79,10 @@ def _parameters(kind: str, events: Events, b: int, k: int) -> tuple[int, int, in
         return int(origin[1]), int(stop[0] - origin[1]), 0
     if kind in ("addition", "inversion", "replacement", "sham"):
         return int(stop[0]), int(stop[1] - stop[0]), int(origin[1])
+    if kind == "translocation" and stop[0]:
+        return int(origin[1]), int(stop[0]), 0
+    if kind == "translocation":
+        return int(stop[1]), 0, int(origin[2])
     return 0, 0, 0
 
 
@@ -134,19 +142,52 @@ def test_truth_mask_is_where_the_homolog_differs(drawn: Drawn) -> None:
     bank, bags, events = drawn
     x_BKPCL = _applied(drawn)
     mask = truth_mask(events, 512)
-    for kind in ("inversion", "replacement"):
+    for kind in ("inversion", "replacement", "translocation"):
         chosen = events.kind_B == KINDS.index(kind)
+        if kind == "translocation":  # an end of the long arm: nothing before it moves
+            chosen &= (events.stop_BKQ[..., 0] == 0).all(axis=1)
+            mask[chosen] |= _behind(events, bank.length_NP[bags.row_BK, events.homolog_BK])[chosen]
         changed = (x_BKPCL[chosen] != bank.pair_NPCL[bags.row_BK[chosen]]).any(axis=3)
         assert not (changed & ~mask[chosen]).any()
         assert changed.sum() > 0.8 * mask[chosen].sum()
     assert not mask[~events.abnormal_B].any()
 
 
+def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Positions of the abnormal homolog from the end of the truth to where it ended before."""
+    t_L = np.arange(512)
+    behind_BKL = (t_L >= events.truth_BK2[..., 1:]) & (t_L < length_BK[..., None])
+    return behind_BKL[:, :, None] & (events.homolog_BK[..., None] == np.arange(2))[..., None]
+
+
+def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    chosen = events.kind_B == KINDS.index("translocation")
+    before = bank.length_NP[bags.row_BK, events.homolog_BK][chosen]
+    truth = events.truth_BK2[chosen]
+    short_arm = truth[..., 0] == 0
+    assert (short_arm == short_arm[:, :1]).all(), "one arm in all cells of a bag"
+    assert 0.25 < short_arm[:, 0].mean() < 0.75
+    after = events.stop_BKQ[chosen][..., 2]
+    assert (truth[..., 1] == np.where(short_arm, truth[..., 1], after)).all(), "reaches the tip"
+    lost = (before - (after - (truth[..., 1] - truth[..., 0]))) / before
+    np.testing.assert_allclose(lost.mean(axis=1), events.fraction_B[chosen], atol=0.03)
+    ratio = after / before
+    assert (ratio < 0.95).any()
+    assert (ratio > 1.05).any()
+
+
+def test_only_the_papers_kinds_unless_asked_otherwise(drawn: Drawn) -> None:
+    bank, bags, _ = drawn
+    papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), generator(2))
+    assert KINDS.index("translocation") not in papers.kind_B
+
+
 def test_the_slot_tells_nothing(table_of: TableOf) -> None:
     """The homolog that is changed is a fair coin in every cell, whatever the label or kind."""
     bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
     bags = draw_bags(bank, BagConfig(rounds=20), generator(3))
-    events = draw_events(bank, bags, EventConfig(), generator(4))
+    events = draw_events(bank, bags, EventConfig(translocations=True), generator(4))
     for code, kind in enumerate(KINDS[:-1]):
         slots = events.homolog_BK[events.kind_B == code]
         assert slots.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(slots.size)), kind
@@ -186,7 +227,7 @@ def test_robertsonian_is_for_acrocentrics_unless_asked_otherwise(drawn: Drawn) -
         return {CHROMOSOMES[c] for c in bags.chromosome_B[of.kind_B == code]}
 
     assert types(events) == set(ACROCENTRICS)
-    anywhere = draw_events(bank, bags, replace(WITH_SHAM, robertsonian="any"), generator(2))
+    anywhere = draw_events(bank, bags, replace(EVERY_KIND, robertsonian="any"), generator(2))
     assert len(types(anywhere)) > 15
 
 
