@@ -123,7 +123,8 @@ class CellEvidence:
     band_level: int
     """Its band level."""
     probability: float | None = None
-    """Calibrated probability that the pair of this cell is abnormal; None where not assessed."""
+    """Calibrated probability that the pair of this cell is abnormal, at even odds before it was
+    looked at; None where not assessed."""
     homolog: int | None = None
     """Which homolog is abnormal: its slot, 0 or 1, in this cell; None where not assessed."""
     homolog_probability: float | None = None

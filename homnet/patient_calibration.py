@@ -1,0 +1,342 @@
+"""How scores of types, cells and whole patients become evidence and verdicts, by hospital.
+
+Everything here is fitted on validation patients: people of the hospital whom the model neither
+learnt from nor is tested on. *Healthy referrals* are those among them without an abnormal pair;
+they are who specificity is about, because they came to the same laboratory for the same reasons
+and were prepared, stained and photographed as the carriers were. Healthy people of a pre-training
+cohort are no substitute: they come from one laboratory, with another number of cells.
+
+Scores are turned into log likelihood ratios, in which no prevalence is left; prevalence comes back
+in one place, as a setting (:attr:`homnet.patient_verdict.VerdictConfig.prevalence`).
+
+Shape suffixes: N pairs, G types of patients, J patients.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit, logsumexp
+
+from homnet.errors import CheckpointError, DataError
+
+Floats = NDArray[np.float64]
+
+ALL_HOSPITALS: Final = "all hospitals"
+"""Name of the calibration that is used for a hospital without one of its own."""
+SPECIFICITY: Final = 0.99
+"""Share of healthy referrals to be called normal: that of the published clinical figure."""
+NUM_TYPES: Final = 23
+"""Types of a karyotype; X and Y count as one."""
+
+_PRIOR_SD: Final = 1.0
+"""Standard deviation of log scale and shift before anything was seen: one abnormal patient more or
+less must not turn a fit over."""
+_MAX_EVIDENCE: Final = 12.0
+"""Largest log likelihood ratio that is believed, either way."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A line from scores to log likelihood ratios."""
+
+    factor: float = 1.0
+    """What a score is multiplied by, above 0: the inverse of a temperature."""
+    shift: float = 0.0
+    """What is added."""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by (Guo et al. 2017)."""
+        return 1 / self.factor
+
+    def __call__(self, score_N: Floats) -> Floats:
+        """Log likelihood ratios of scores."""
+        evidence_N = self.factor * np.asarray(score_N, float) + self.shift
+        return np.clip(evidence_N, -_MAX_EVIDENCE, _MAX_EVIDENCE)
+
+
+def fit_scale(score_N: Floats, label_N: NDArray[np.bool_]) -> Scale:
+    """Fits a line from scores to log likelihood ratios, at the prevalence among the rows.
+
+    Platt's scaling (1999) with a normal prior around "leave it as it is".
+
+    Args:
+        score_N: scores.
+        label_N: whether each is of something abnormal; both must be there.
+
+    Raises:
+        DataError: one of the classes is absent.
+    """
+    if label_N.all() or not label_N.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")
+    prior = float(logit(label_N.mean()))
+    sign_N = np.where(label_N, 1.0, -1.0)
+
+    def loss(parameters: Floats) -> float:
+        log_factor, shift = parameters
+        margin_N = sign_N * (math.exp(log_factor) * score_N + shift + prior)
+        return float(np.logaddexp(0, -margin_N).sum() + (parameters**2).sum() / 2 / _PRIOR_SD**2)
+
+    best = minimize(loss, np.zeros(2), method="Nelder-Mead").x
+    return Scale(float(math.exp(best[0])), float(best[1]))
+
+
+@dataclass(frozen=True)
+class PatientCalibration:
+    """How one hospital's scores are read."""
+
+    hospitals: tuple[str, ...]
+    """Whose validation patients it was fitted on."""
+    num_normal: int
+    """Healthy referrals among them."""
+    num_abnormal: int
+    """Carriers of an abnormality among them."""
+    type_scale: Scale
+    """From logits of types."""
+    cell_scale: Scale
+    """From logits of single cells."""
+    patient_scale: Scale
+    """From what :func:`combine` gives, for the probability; the threshold needs none."""
+    threshold: float
+    """What :func:`combine` must give for a patient to be called abnormal."""
+    specificity: float
+    """Specificity that the threshold was set for."""
+    types_per_patient: float
+    """Abnormal types of an abnormal patient, on average: a translocation changes two."""
+    min_cells: int
+    """Cells that a type needed to be counted, here and in every verdict."""
+
+    @property
+    def prevalence(self) -> float:
+        """Share of carriers among the validation patients."""
+        return self.num_abnormal / (self.num_normal + self.num_abnormal)
+
+    @property
+    def supported_specificity(self) -> float:
+        """Highest specificity that this many healthy referrals can promise for the next one."""
+        return self.num_normal / (self.num_normal + 1)
+
+    @property
+    def supported(self) -> bool:
+        """Whether there were enough healthy referrals for the specificity asked for."""
+        return self.supported_specificity >= self.specificity
+
+    def type_prior(self, prevalence: float) -> float:
+        """Probability that a type is abnormal before it is looked at."""
+        return min(prevalence * self.types_per_patient / NUM_TYPES, 0.5)
+
+    def type_probability(self, evidence_G: Floats, prevalence: float) -> Floats:
+        """Probability that each type is abnormal, from its log likelihood ratio."""
+        return np.asarray(expit(evidence_G + logit(self.type_prior(prevalence))))
+
+    def patient_probability(self, score: float, prevalence: float) -> float:
+        """Probability that a patient is abnormal, from what :func:`combine` gave."""
+        return float(expit(self.patient_scale(np.array(score)) + logit(prevalence)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The calibration as what ``json`` writes."""
+        return {**asdict(self), "hospitals": list(self.hospitals)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: a field is missing or unknown.
+        """
+        scales = ("type_scale", "cell_scale", "patient_scale")
+        try:
+            values: dict[str, Any] = {**content, "hospitals": tuple(content["hospitals"])}
+            return cls(**{**values, **{name: Scale(**content[name]) for name in scales}})
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"not a calibration of patients: {error!r}") from None
+
+
+def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int) -> Floats:
+    """Joins the types of each patient: the log likelihood ratio that one of them is abnormal.
+
+    If exactly one type of a carrier is abnormal, and any with the same probability, the likelihood
+    ratio of the patient is the mean of those of the types. Two abnormal types, as after a
+    translocation, raise it above either.
+
+    Args:
+        evidence_G: log likelihood ratio of each type.
+        patient_G: number of its patient, 0..num_patients - 1.
+        num_patients: J.
+
+    Returns:
+        Scores (J); nan for patients without a type.
+    """
+    score_J = np.full(num_patients, np.nan)
+    for patient in np.unique(patient_G):
+        own = evidence_G[patient_G == patient]
+        score_J[patient] = logsumexp(own) - math.log(len(own))
+    return score_J
+
+
+def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
+    """The lowest threshold that keeps the promised specificity for the next healthy referral.
+
+    Of n healthy referrals and the next one, each is as likely as any other to be the highest, so
+    the j-th lowest score is exceeded by the next with a probability of at most 1 - j / (n + 1)
+    (conformal prediction; Vovk 2005). With fewer than 1 / (1 - specificity) - 1 of them no
+    threshold can promise it; the one given then lies just above all of them.
+
+    Args:
+        normal_J: scores of healthy referrals.
+        specificity: wanted, below 1.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not len(normal_J):
+        raise DataError("a threshold needs healthy referrals among the validation patients")
+    ordered = np.sort(normal_J)
+    place = min(math.ceil(specificity * (len(ordered) + 1) - 1e-9), len(ordered))
+    return float(np.nextafter(ordered[place - 1], np.inf))
+
+
+@dataclass(frozen=True)
+class LabelledScores:
+    """Scores of validation patients with the truth, of one hospital or of several."""
+
+    hospital_J: tuple[str, ...]
+    """Hospital of each patient."""
+    abnormal_J: NDArray[np.bool_]
+    """Whether the patient has an abnormal pair."""
+    patient_G: NDArray[np.int64]
+    """Patient of each type, 0..J - 1."""
+    num_cells_G: NDArray[np.int64]
+    """Cells of each type."""
+    logit_G: Floats
+    """Logit of each type."""
+    abnormal_G: NDArray[np.bool_]
+    """Whether the type has an abnormal pair."""
+    patient_N: NDArray[np.int64]
+    """Patient of each pair."""
+    logit_N: Floats
+    """Logit of each pair by itself."""
+    abnormal_N: NDArray[np.bool_]
+    """Whether the pair is abnormal."""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The patients of all parts, one part after the other."""
+        sizes = [len(part.hospital_J) for part in parts]
+        first = np.cumsum([0, *sizes[:-1]])
+
+        def joined(name: str, shifted: bool = False) -> Any:
+            values = [getattr(part, name) for part in parts]
+            if shifted:
+                values = [value + start for value, start in zip(values, first, strict=True)]
+            return np.concatenate(values)
+
+        return cls(
+            hospital_J=tuple(name for part in parts for name in part.hospital_J),
+            abnormal_J=joined("abnormal_J"),
+            patient_G=joined("patient_G", shifted=True),
+            num_cells_G=joined("num_cells_G"),
+            logit_G=joined("logit_G"),
+            abnormal_G=joined("abnormal_G"),
+            patient_N=joined("patient_N", shifted=True),
+            logit_N=joined("logit_N"),
+            abnormal_N=joined("abnormal_N"),
+        )
+
+    def of(self, chosen_J: NDArray[np.bool_]) -> Self:
+        """Some of the patients."""
+        number_J = np.cumsum(chosen_J) - 1
+        keep_G, keep_N = chosen_J[self.patient_G], chosen_J[self.patient_N]
+        return type(self)(
+            hospital_J=tuple(
+                name for name, keep in zip(self.hospital_J, chosen_J, strict=True) if keep
+            ),
+            abnormal_J=self.abnormal_J[chosen_J],
+            patient_G=number_J[self.patient_G[keep_G]],
+            num_cells_G=self.num_cells_G[keep_G],
+            logit_G=self.logit_G[keep_G],
+            abnormal_G=self.abnormal_G[keep_G],
+            patient_N=number_J[self.patient_N[keep_N]],
+            logit_N=self.logit_N[keep_N],
+            abnormal_N=self.abnormal_N[keep_N],
+        )
+
+
+def fit_patients(
+    scores: LabelledScores, *, min_cells: int, specificity: float = SPECIFICITY
+) -> PatientCalibration:
+    """Fits all of a calibration on validation patients.
+
+    Args:
+        scores: of healthy referrals and carriers.
+        min_cells: cells that a type needs to be counted.
+        specificity: of patients, for the threshold.
+
+    Raises:
+        DataError: there is no healthy referral or no carrier, or no type has cells enough.
+    """
+    counted_G = scores.num_cells_G >= min_cells
+    if not counted_G.any():
+        raise DataError(f"no type of any validation patient has {min_cells} cells; lower min_cells")
+    logit_G, abnormal_G = scores.logit_G[counted_G], scores.abnormal_G[counted_G]
+    type_scale = fit_scale(logit_G, abnormal_G)
+    score_J = combine(type_scale(logit_G), scores.patient_G[counted_G], len(scores.hospital_J))
+    judged_J = np.isfinite(score_J)
+    normal_J = judged_J & ~scores.abnormal_J
+    num_abnormal = int((judged_J & scores.abnormal_J).sum())
+    return PatientCalibration(
+        hospitals=tuple(sorted(set(scores.hospital_J))),
+        num_normal=int(normal_J.sum()),
+        num_abnormal=num_abnormal,
+        type_scale=type_scale,
+        cell_scale=fit_scale(scores.logit_N, scores.abnormal_N),
+        patient_scale=fit_scale(score_J[judged_J], scores.abnormal_J[judged_J]),
+        threshold=threshold_for_specificity(score_J[normal_J], specificity),
+        specificity=specificity,
+        types_per_patient=float(abnormal_G.sum() / max(num_abnormal, 1)),
+        min_cells=min_cells,
+    )
+
+
+def fit_hospitals(
+    scores: LabelledScores,
+    *,
+    min_cells: int,
+    specificity: float = SPECIFICITY,
+    min_patients: int = 5,
+    leave_out: bool = False,
+) -> dict[str, PatientCalibration]:
+    """A calibration for every hospital, and one of all of them together.
+
+    A hospital with fewer than ``min_patients`` healthy referrals or carriers among its validation
+    patients borrows that of all hospitals; :attr:`PatientCalibration.hospitals` says so.
+
+    Args:
+        scores: of validation patients.
+        min_cells: cells that a type needs to be counted.
+        specificity: of patients.
+        min_patients: fewest of either kind for a calibration of a hospital's own.
+        leave_out: fit each hospital's on the patients of all others, as if nothing were known of
+            it: what a hospital meets that has no labelled patients yet.
+
+    Raises:
+        DataError: all hospitals together lack healthy referrals or carriers.
+    """
+    hospital_J = np.array(scores.hospital_J)
+    settings: dict[str, Any] = {"min_cells": min_cells, "specificity": specificity}
+    pooled = fit_patients(scores, **settings)
+    found = {ALL_HOSPITALS: pooled}
+    for hospital in sorted(set(scores.hospital_J)):
+        own_J = hospital_J == hospital
+        carriers = int(scores.abnormal_J[own_J].sum())
+        enough = min(carriers, int(own_J.sum()) - carriers) >= min_patients
+        if leave_out:
+            found[hospital] = fit_patients(scores.of(~own_J), **settings)
+        else:
+            found[hospital] = fit_patients(scores.of(own_J), **settings) if enough else pooled
+    return found
