@@ -248,6 +248,26 @@ class LabelledScores:
             abnormal_N=joined("abnormal_N"),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """The scores as what ``json`` writes."""
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else list(value)
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        flags = ("abnormal_J", "abnormal_G", "abnormal_N")
+        whole = ("patient_G", "num_cells_G", "patient_N")
+        kinds: dict[str, Any] = {**dict.fromkeys(flags, np.bool_), **dict.fromkeys(whole, np.int64)}
+        arrays = {
+            name: np.array(value, kinds.get(name, np.float64))
+            for name, value in content.items()
+            if name != "hospital_J"
+        }
+        return cls(hospital_J=tuple(content["hospital_J"]), **arrays)
+
     def of(self, chosen_J: NDArray[np.bool_]) -> Self:
         """Some of the patients."""
         number_J = np.cumsum(chosen_J) - 1

@@ -56,7 +56,7 @@ def sensitivity_heading(evaluation: Mapping[str, Any]) -> str:
 def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     """The headline and the per-kind table of :func:`homnet.metrics.evaluate` in Markdown."""
     sensitivity = sensitivity_heading(evaluation)
-    headline = _markdown(
+    headline = markdown_table(
         (
             "Hospital",
             "AUC",
@@ -93,7 +93,7 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     if seam is not None:
         name = "seam control (sham; 0.5 is ideal)"
         kinds.append((name, cell(seam["auc"]), "", seam["num_people"], seam["num_bags"]))
-    by_kind = _markdown(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
+    by_kind = markdown_table(("Kind", "AUC", sensitivity, "Test people", "Test bags"), kinds)
     kept = sorted(LENGTH_PRESERVING & overall["kinds"].keys())
     by_cells = [
         (
@@ -110,10 +110,10 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     tables = [headline, by_kind]
     if by_cells:
         heads = ("Pairs per bag", "AUC", "F1", sensitivity, *(f"AUC, {kind}" for kind in kept))
-        tables.append(_markdown(heads, by_cells))
+        tables.append(markdown_table(heads, by_cells))
     if by_size:
         heads = ("Size", "AUC", "Sensitivity at 99.9 % specificity", "Test people", "Test bags")
-        tables.append(_markdown(heads, by_size))
+        tables.append(markdown_table(heads, by_size))
     tables.append("In brackets: 95 % intervals by patient bootstrap.\n")
     return "\n\n".join(tables)
 
@@ -132,7 +132,7 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
         f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
         "bootstrap of that mean."
     )
-    return f"{_markdown(heads, lines)}\n\n{note}\n"
+    return f"{markdown_table(heads, lines)}\n\n{note}\n"
 
 
 def drill_markdown(drill: Mapping[str, Any]) -> str:
@@ -159,7 +159,7 @@ def drill_markdown(drill: Mapping[str, Any]) -> str:
         "Same metrics as undisturbed",
     )
     interval = drill["checkpoint_interval_bags"]
-    return f"{_markdown(heads, lines)}\n\nA checkpoint every {interval} bags.\n"
+    return f"{markdown_table(heads, lines)}\n\nA checkpoint every {interval} bags.\n"
 
 
 def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
@@ -184,7 +184,7 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
         *hospitals,
     )
     return (
-        f"{_markdown(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
+        f"{markdown_table(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
         f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all "
         "epochs were saved by stopping poor trials early. The default reaches "
         f"{number(sweep['default'])}.\n"
@@ -256,7 +256,7 @@ def throughput_markdown(figures: Mapping[str, Any]) -> str:
     heads = ("Machine", "Workers", "Bags/s", "Summing gradients", *stages, "Cost of all three")
     return "\n\n".join(
         [
-            _markdown(
+            markdown_table(
                 (
                     "Workers",
                     "Bags a step",
@@ -268,7 +268,7 @@ def throughput_markdown(figures: Mapping[str, Any]) -> str:
                 ),
                 measured,
             ),
-            _markdown(heads, computed),
+            markdown_table(heads, computed),
             *notes,
         ]
     )
@@ -289,7 +289,8 @@ def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
     return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"
 
 
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown: the first column to the left, the others to the right."""
     ruler = ["---", *["---:"] * (len(heads) - 1)]
     # A bar inside a name would end its cell.
     lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
