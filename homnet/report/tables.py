@@ -184,7 +184,8 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
         *hospitals,
     )
     return (
-        f"{markdown_table(heads, lines)}\n\nThe {len(lines)} best of {len(trials)} fine-tunings, after "
+        f"{markdown_table(heads, lines)}\n\n"
+        f"The {len(lines)} best of {len(trials)} fine-tunings, after "
         f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all "
         "epochs were saved by stopping poor trials early. The default reaches "
         f"{number(sweep['default'])}.\n"

@@ -63,8 +63,8 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     cohort = cohort.of_hospitals(sorted(set(patients["hospital"])))
     if cohort.fingerprint != provenance["cohort"]:
         raise ConfigError(
-            f"{config.diagnosis} is a diagnosis of another cohort than {config.cohort}, or of other "
-            "hospitals of it; give the one that was diagnosed"
+            f"{config.diagnosis} is a diagnosis of another cohort than {config.cohort}, or of "
+            "other hospitals of it; give the one that was diagnosed"
         )
     _refuse_known(patients, provenance)
     people = set(patients["patient_id"])
@@ -105,8 +105,8 @@ def _refuse_known(patients: pd.DataFrame, provenance: Mapping[str, Any]) -> None
         known = [p for p in sorted(set(patients["patient_id"])) if patient_digests([p])[0] in used]
         if known:
             raise ConfigError(
-                f"{len(known)} patients, {known[0]} among them, were {use.replace('_', ' ')} by the "
-                "model; diagnose with --patients test and the --split of its calibration"
+                f"{len(known)} patients, {known[0]} among them, were {use.replace('_', ' ')} by "
+                "the model; diagnose with --patients test and the --split of its calibration"
             )
 
 
