@@ -149,13 +149,15 @@ def test_patients_who_chose_anything_are_not_measured(work: Path, tmp_path: Path
     assert not list((tmp_path / "all").rglob("*.html"))
     with pytest.raises(ConfigError, match="calibrated on"):
         measure(MeasureConfig(diagnosis=tmp_path / "all", cohort=str(work / "cohort")))
+    narrowed = diagnose(
+        _diagnose(work, output=str(tmp_path / "h1"), hospitals=("h1",), pages="none")
+    )
+    own = MeasureConfig(diagnosis=narrowed, cohort=str(work / "cohort"), num_bootstrap=0)
+    assert set(measure(own)["hospitals"]) == {"h1"}
+    provenance = json.loads((narrowed / "provenance.json").read_text())
+    (narrowed / "provenance.json").write_text(json.dumps({**provenance, "cohort": "x"}))
     with pytest.raises(ConfigError, match="another cohort"):
-        narrowed = diagnose(
-            _diagnose(work, output=str(tmp_path / "h1"), hospitals=("h1",), pages="none")
-        )
-        provenance = json.loads((narrowed / "provenance.json").read_text())
-        (narrowed / "provenance.json").write_text(json.dumps({**provenance, "cohort": "x"}))
-        measure(MeasureConfig(diagnosis=narrowed, cohort=str(work / "cohort")))
+        measure(own)
 
 
 def test_who_was_learnt_from_calibrates_nothing(work: Path, tmp_path: Path) -> None:
