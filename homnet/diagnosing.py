@@ -187,7 +187,7 @@ class Diagnostician:
         probability_G = calibration.type_probability(evidence_G, prevalence)
         cell_N = expit(calibration.cell_scale(scores.logit_N))
         found = unread(assessment, probability_G, cell_N)
-        if self._reader is not None:
+        if self._reader is not None and found:
             read = self._reader(assessment, probability_G)
             found = [_completed(one, own) for one, own in zip(read, found, strict=True)]
         rows = table.select(["patient_id", "cell_id", "band_level"]).to_pandas()

@@ -92,7 +92,7 @@ def measure_patients(
 def join_truth(patients: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Verdicts with the truth beside them, one line per patient, and ``called`` and ``judged``."""
     joined = patients.merge(truth_of_patients(truth), on=KEY, how="left", validate="1:1")
-    joined["true_abnormal"] = joined["true_abnormal"].fillna(False).astype(bool)
+    joined["true_abnormal"] = joined["true_abnormal"].eq(True)
     joined["called"] = joined["decision"] == "abnormal"
     joined["judged"] = joined["decision"] != "not_assessed"
     joined["right_type"] = [
@@ -151,7 +151,7 @@ def _scope(
     counted = typed[typed["evidence"].notna()]
     if len(counted):
         found["type_calibration_error"] = expected_calibration_error(
-            counted["true_abnormal"].fillna(False).astype(bool), counted["probability"]
+            counted["true_abnormal"].eq(True), counted["probability"]
         )
     return found
 
@@ -233,7 +233,7 @@ def _reliability(joined: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _variants(typed: pd.DataFrame) -> Mapping[str, Any]:
     """False alarms on types with harmless variants beside those on all other normal types."""
-    normal = typed[typed["evidence"].notna() & ~typed["true_abnormal"].fillna(False).astype(bool)]
+    normal = typed[typed["evidence"].notna() & ~typed["true_abnormal"].eq(True)]
     # The normal types of an abnormal patient are normal types too.
     with_variant = normal["variant"].notna()
     others = normal[~with_variant]

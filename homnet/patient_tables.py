@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median_low
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ PATIENTS: Final = pa.schema(
         ("band_level", pa.int64()),
     ]
 )
-"""One line per patient; ``band_level`` is the median over cells."""
+"""One line per patient; ``band_level`` is the median over cells, of two the lower."""
 TYPES: Final = pa.schema(
     [
         ("hospital", pa.string()),
@@ -68,7 +68,7 @@ def patient_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
                 "drafts": [str(each.draft) for each in one.flagged if each.draft is not None],
                 "notes": list(one.notes),
                 "num_cells": len(one.cells),
-                "band_level": int(np.median(list(one.cells.values()))) if one.cells else None,
+                "band_level": median_low(one.cells.values()) if one.cells else None,
             }
             for one in verdicts
         ],

@@ -129,6 +129,8 @@ def _row(one: TypeVerdict) -> dict[str, Any]:
 def _pairs(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
     """The patient's sequences by cell and type."""
     found: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    if table.num_rows == 0:
+        return found
     rows = zip(
         table["patient_id"].to_pylist(),
         table["cell_id"].to_pylist(),

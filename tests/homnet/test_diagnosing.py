@@ -316,7 +316,7 @@ def test_tables_hold_a_line_per_patient_and_per_type(
     types = type_table(verdicts).to_pandas()
     assert len(patients) == 2
     assert len(types) == 2 * 23
-    assert patients["band_level"].tolist() == [475, 475]
+    assert patients["band_level"].tolist() == [400, 400]
     assert set(patients["flagged"][0]) == set(
         types["chromosome"][types["flagged"] & (types["patient_id"] == "h1-p0")]
     )
