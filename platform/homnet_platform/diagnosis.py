@@ -36,6 +36,7 @@ from homnet.predictor import Predictor
 from homnet.registry import Registry
 from homnet.report.html import write_page
 from homnet.report.patient_page import render_patient
+from homnet.report.worklist import render_worklist
 from homnet.results import write_json
 from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.staging import Staging
@@ -106,7 +107,8 @@ class DiagnoseConfig:
     findings: str = ""
     """Checkpoint of a reader of findings; without one, kind and place are not assessed."""
     output: str = "runs/diagnose"
-    """Directory of patients.parquet, types.parquet, and a folder with JSON and page of everyone."""
+    """Directory of index.html (the list), patients.parquet, types.parquet, and in ``patients`` JSON
+    and page of everyone."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to diagnose; by default those that have a model."""
     patients: Who = "all"
@@ -229,6 +231,13 @@ def diagnose(config: DiagnoseConfig) -> Path:
         parts = [pq.read_table(staging.content / f"{name}-{table}.parquet") for name in names]
         with staging.writing(f"{table}.parquet") as temporary:
             pq.write_table(pa.concat_tables(parts), temporary)
+    everyone = pq.read_table(staging.content / "patients.parquet")
+    pages = {
+        path.relative_to(staging.content).as_posix()
+        for path in staging.content.glob("patients/*/*.html")
+    }
+    with staging.writing("index.html") as temporary:
+        write_page(temporary, render_worklist(everyone, pages))
     with staging.writing("provenance.json") as temporary:
         write_json(
             temporary,
@@ -246,7 +255,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
                 },
             },
         )
-    counts = pq.read_table(staging.content / "patients.parquet")["decision"].value_counts()
+    counts = everyone["decision"].value_counts()
     staging.publish()
     for one in counts.to_pylist():
         print(f"{one['counts']:6d} {one['values'].replace('_', ' ')}")

@@ -95,6 +95,8 @@ def test_every_test_patient_has_a_verdict_and_the_flagged_a_page(work: Path) -> 
         assert verdict["decision"] == row["decision"]
         shown = place.with_suffix(".html").exists()
         assert shown == (row["decision"] != "no_abnormality_found")
+        link = f'href="patients/{row["hospital"]}/{row["patient_id"]}.html"'
+        assert (link in (output / "index.html").read_text()) == shown
 
 
 def test_an_interrupted_run_keeps_what_it_had(
