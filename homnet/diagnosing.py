@@ -21,10 +21,10 @@ from homnet.clonality import Clone, estimate_clone
 from homnet.errors import CheckpointError, DataError
 from homnet.finding import Finding, FindingReader, unread
 from homnet.joint import JointModel, score_jointly
+from homnet.labelled_scores import LabelledScores
 from homnet.nomenclature_draft import draft_name
 from homnet.patient_calibration import (
     ALL_HOSPITALS,
-    LabelledScores,
     PatientCalibration,
     combine,
 )

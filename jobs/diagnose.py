@@ -6,7 +6,8 @@ python jobs/diagnose.py patients --manifest images/manifest.csv --checkpoint run
 python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/simulated
 """
 
-from homnet_platform.diagnosis import CalibrateConfig, DiagnoseConfig, calibrate, diagnose, facts
+from homnet_platform.calibration import CalibrateConfig, calibrate
+from homnet_platform.diagnosis import DiagnoseConfig, diagnose, facts
 from homnet_platform.diagnosis_measurement import MeasureConfig, measure
 from homnet_platform.job import run_job
 

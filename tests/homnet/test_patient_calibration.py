@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from homnet.errors import CheckpointError, DataError
+from homnet.labelled_scores import LabelledScores
 from homnet.patient_calibration import (
     ALL_HOSPITALS,
-    LabelledScores,
     PatientCalibration,
     combine,
     fit_hospitals,

@@ -19,7 +19,8 @@ from homnet.registry import Registry
 from homnet.results import read_result
 from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform import diagnosis
-from homnet_platform.diagnosis import CalibrateConfig, DiagnoseConfig, calibrate, diagnose
+from homnet_platform.calibration import CalibrateConfig, calibrate
+from homnet_platform.diagnosis import DiagnoseConfig, diagnose
 from homnet_platform.diagnosis_measurement import MeasureConfig, measure
 from homnet_platform.simulate import SimulateConfig, simulate
 
