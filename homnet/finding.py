@@ -158,18 +158,18 @@ class CellEvidence:
             if not ((score_PL >= 0) & (score_PL <= 1)).all():
                 raise DataError(f"cell {self.cell_id}: a score is not between 0 and 1")
 
-    def to_json(self) -> dict[str, Any]:
-        """The cell as what ``json`` writes; scores with four decimals."""
-        scores = None
-        if self.score_PL is not None:
-            scores = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
+    def to_json(self, *, scores: bool = True) -> dict[str, Any]:
+        """The cell as what ``json`` writes; scores, if they are wanted, with four decimals."""
+        along = None
+        if scores and self.score_PL is not None:
+            along = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
         return {
             "cell_id": self.cell_id,
             "band_level": self.band_level,
             "probability": self.probability,
             "homolog": self.homolog,
             "homolog_probability": self.homolog_probability,
-            "scores": scores,
+            "scores": along,
         }
 
     @classmethod
@@ -257,8 +257,12 @@ class Finding:
         """Whether a question has an answer for at least one cell."""
         return not any(one.question == question and not one.cells for one in self.not_answered)
 
-    def to_json(self) -> dict[str, Any]:
-        """The finding as what ``json`` writes."""
+    def to_json(self, *, scores: bool = True) -> dict[str, Any]:
+        """The finding as what ``json`` writes.
+
+        Args:
+            scores: whether to keep the scores along the homologs, a thousand numbers per cell.
+        """
         return {
             "hospital": self.hospital,
             "patient_id": self.patient_id,
@@ -267,7 +271,7 @@ class Finding:
             "kinds": dict(self.kinds),
             "start": None if self.start is None else vars(self.start),
             "stop": None if self.stop is None else vars(self.stop),
-            "cells": [cell.to_json() for cell in self.cells],
+            "cells": [cell.to_json(scores=scores) for cell in self.cells],
             "not_answered": [{**vars(one), "cells": list(one.cells)} for one in self.not_answered],
             "reader": self.reader,
         }

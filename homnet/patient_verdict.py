@@ -85,7 +85,7 @@ class TypeVerdict:
     """What of it was not assessed, and why."""
 
     def to_json(self) -> dict[str, Any]:
-        """The type as what ``json`` writes."""
+        """The type as what ``json`` writes; scores along homologs are kept where it is flagged."""
         clone = self.clone
         return {
             "chromosome": self.chromosome,
@@ -95,7 +95,7 @@ class TypeVerdict:
             "clone": None if clone is None else {**asdict(clone), "text": clone.describe()},
             "draft": None if self.draft is None else str(self.draft),
             "not_assessed": list(self.not_assessed),
-            "finding": None if self.finding is None else self.finding.to_json(),
+            "finding": None if self.finding is None else self.finding.to_json(scores=self.flagged),
         }
 
 
