@@ -1,8 +1,8 @@
 """Karyograms for reports, as inline SVG: one whole cell, and all cells of a suspicious type.
 
 Short arms are up, homologs stand side by side, all chromosomes of a picture have one scale and
-stand on their centromeres. Everything that is not measured is marked: the waist is where the bands
-fit the reference best.
+stand on their centromeres. The waist is not measured: it is where the bands put it
+(:mod:`homnet.report.upright`).
 
 Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 from homnet.bands import Band, band_table
 from homnet.description import chromosome_image
 from homnet.finding import BreakpointEstimate, CellEvidence, Finding
-from homnet.report.upright import Upright, stand_up
+from homnet.report.upright import Floats, Upright, stand_up, yardstick
 
 MARK: Final = "#b3261e"
 """Colour of what is flagged."""
@@ -56,6 +56,7 @@ def whole_cell(
     pairs: Mapping[str, NDArray[np.uint8]],
     flagged: Sequence[str],
     *,
+    yardsticks: Mapping[str, Floats | None],
     samples_per_px: float,
     label: str,
 ) -> str:
@@ -64,6 +65,7 @@ def whole_cell(
     Args:
         pairs: darkness (2, 2, 512) of each type that the cell has; an empty homolog is missing.
         flagged: types to mark.
+        yardsticks: of the patient's homologs by type (:func:`homnet.report.upright.yardstick`).
         samples_per_px: samples of a sequence per image pixel.
         label: what the picture shows, for those who cannot see it.
     """
@@ -72,7 +74,10 @@ def whole_cell(
     y, width = 6.0, 760.0
     for names in _ROWS:
         shown = [name for name in names if name in pairs]
-        drawn = {name: _draw_pair(pairs[name], name, samples_per_px, unit) for name in shown}
+        drawn = {
+            name: _draw_pair(pairs[name], name, yardsticks.get(name), samples_per_px, unit)
+            for name in shown
+        }
         above = max((one.centromere for pair in drawn.values() for one in pair), default=0.0)
         below = max(
             (one.height - one.centromere for pair in drawn.values() for one in pair), default=0.0
@@ -117,8 +122,11 @@ def evidence(
         (cell for cell in finding.cells if cell.cell_id in pairs),
         key=lambda cell: -(cell.probability or 0.0),
     )
+    usual_F = yardstick(sequence for pair in pairs.values() for sequence in pair)
     drawn = {
-        cell.cell_id: _draw_pair(pairs[cell.cell_id], finding.chromosome, samples_per_px, unit)
+        cell.cell_id: _draw_pair(
+            pairs[cell.cell_id], finding.chromosome, usual_F, samples_per_px, unit
+        )
         for cell in cells
     }
     every = [one for pair in drawn.values() for one in pair]
@@ -150,7 +158,11 @@ def evidence(
 
 
 def _draw_pair(
-    pair_PCL: NDArray[np.uint8], chromosome: str, samples_per_px: float, unit: float
+    pair_PCL: NDArray[np.uint8],
+    chromosome: str,
+    yardstick_F: Floats | None,
+    samples_per_px: float,
+    unit: float,
 ) -> list[_Drawn]:
     """Pictures of the homologs that are there."""
     seen = pair_PCL[pair_PCL > 0]
@@ -159,7 +171,7 @@ def _draw_pair(
     for sequence_CL in pair_PCL:
         if not sequence_CL.any():
             continue
-        upright = stand_up(sequence_CL, chromosome)
+        upright = stand_up(sequence_CL, chromosome, yardstick_F)
         width = round(_WIDTH_PX * samples_per_px / _SHRINK) * _SHRINK
         grey = chromosome_image(upright.sequence_CL, width)
         grey = 255 - np.clip((255 - grey) / max(darkest, 1.0), 0, 1) * 235

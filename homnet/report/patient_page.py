@@ -12,6 +12,7 @@ from homnet.pairs import pairs_of
 from homnet.patient_verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
+from homnet.report.upright import Floats, yardstick
 
 KIND_NAMES: Final[Mapping[str, str]] = {
     **{kind: kind for kind in KINDS},
@@ -45,6 +46,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
         karyogram=whole_cell(
             pairs.get(cell, {}),
             flagged,
+            yardsticks=_yardsticks(pairs),
             samples_per_px=samples_per_px,
             label=f"Karyogram of cell {cell}; flagged: {', '.join(flagged) or 'none'}.",
         )
@@ -142,6 +144,17 @@ def _pairs(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.u
         if patient == patient_id:
             found.setdefault(cell, {})[chromosome] = pair_PCL
     return found
+
+
+def _yardsticks(
+    pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]],
+) -> dict[str, Floats | None]:
+    """What the patient's homologs of each type look like."""
+    of_type: dict[str, list[NDArray[np.uint8]]] = {}
+    for cell in pairs.values():
+        for chromosome, pair_PCL in cell.items():
+            of_type.setdefault(chromosome, []).extend(pair_PCL)
+    return {chromosome: yardstick(found) for chromosome, found in of_type.items()}
 
 
 def _fullest(

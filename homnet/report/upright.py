@@ -1,27 +1,33 @@
 """Chromosomes as a karyogram shows them: short arm up, and a waist where the bands put it.
 
-Shape suffixes: C chromatids (2: left, right), L positions, F positions on the reference.
+A patient's own homologs of a type are the yardstick: they resemble each other far more than any of
+them resembles an ideogram, and few of them lie upside down.
+
+Shape suffixes: C chromatids (2: left, right), L positions, F places along a chromosome.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from homnet.bands import band_table
 
-_NUM_PLACES: Final = 128
-_LEVEL: Final = 400
-_BLUR: Final = 2.0
-"""Standard deviation of the blur of the reference, in its positions."""
-_REACH: Final = 0.14
+Floats = NDArray[np.float64]
+
+_NUM_PLACES: Final = 96
+_AT_F: Final = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES
+_FEWEST: Final = 4
+"""Homologs that make a yardstick."""
+_FLIP_MARGIN: Final = 0.15
+"""By how much the correlation must be better upside down before a chromosome is turned."""
+_REACH: Final = 0.12
 """How far from the usual share of the length the waist is looked for."""
-_NUM_CANDIDATES: Final = 15
-_FLIP_MARGIN: Final = 0.1
-"""By how much the bands must fit better upside down before a chromosome is turned."""
+_NUM_CANDIDATES: Final = 13
+_MOVED: Final = 0.5
+"""Correlation that a waist away from the usual share must gain, per share of the length."""
 
 
 @dataclass(frozen=True)
@@ -33,56 +39,82 @@ class Upright:
     flipped: bool
     """Whether it was turned."""
     centromere: int
-    """Position where reference bands fit best when the arms are stretched one by one. An estimate
-    for drawing; the width of a chromosome is not in its sequences."""
+    """Where the waist is drawn. The width of a chromosome is not in its sequences: this is where
+    its bands fit those of the patient's other homologs when the arms are stretched one by one."""
 
 
-def stand_up(sequence_CL: NDArray[np.uint8], chromosome: str) -> Upright:
-    """Turns a chromosome's short arm to the front and finds its centromere, by its bands.
+def yardstick(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
+    """Mean profile (F) of a patient's homologs of one type, all put the same way up.
+
+    Args:
+        sequences: darkness (2, 512) of each homolog; empty ones are passed over.
+
+    Returns:
+        The profile; None of too few homologs.
+    """
+    profile_NF = np.array([_profile(_cut(one).mean(axis=0)) for one in sequences if one.any()])
+    if len(profile_NF) < _FEWEST:
+        return None
+    mean_F = profile_NF.mean(axis=0)
+    for _ in range(2):
+        turned_N = _similar(profile_NF[:, ::-1], mean_F) > _similar(profile_NF, mean_F)
+        upright_NF = np.where(turned_N[:, None], profile_NF[:, ::-1], profile_NF)
+        # Most of them lie as the laboratory put them.
+        if turned_N.mean() > 0.5:
+            upright_NF = upright_NF[:, ::-1]
+        mean_F = upright_NF.mean(axis=0)
+    return np.asarray(mean_F)
+
+
+def stand_up(
+    sequence_CL: NDArray[np.uint8], chromosome: str, yardstick_F: Floats | None
+) -> Upright:
+    """Puts a chromosome the same way up as the others, and finds its waist.
 
     Args:
         sequence_CL: darkness (2, 512), 0 beyond the end; not empty.
         chromosome: type.
+        yardstick_F: of the patient's homologs of the type; without it nothing is turned and the
+            waist is at the usual share of the length.
     """
-    length = int(np.flatnonzero(sequence_CL.any(axis=0))[-1]) + 1
-    own_CL = sequence_CL[:, :length]
-    profile_L = own_CL.mean(axis=0)
-    (fit, place), (turned_fit, turned_place) = (
-        _fit(profile, chromosome) for profile in (profile_L, profile_L[::-1])
-    )
-    if turned_fit > fit + _FLIP_MARGIN:
+    own_CL = _cut(sequence_CL)
+    bands = band_table(400)[chromosome]
+    share = bands.centromere_iscn / bands.length_iscn
+    if yardstick_F is None:
+        return Upright(own_CL, False, int(share * own_CL.shape[1]))
+    profile_F = _profile(own_CL.mean(axis=0))
+    up, down = _similar(np.stack([profile_F, profile_F[::-1]]), yardstick_F)
+    flipped = bool(down > up + _FLIP_MARGIN)
+    if flipped:
         # Turned by 180 degrees, left and right change sides as well.
-        return Upright(own_CL[::-1, ::-1], True, turned_place)
-    return Upright(own_CL, False, place)
+        own_CL = own_CL[::-1, ::-1]
+    waist = _waist(own_CL.mean(axis=0), share, yardstick_F)
+    return Upright(own_CL, flipped, int(waist * own_CL.shape[1]))
 
 
-@cache
-def _reference(chromosome: str) -> tuple[tuple[float, ...], float]:
-    """Blurred darkness along the reference, and the centromere as a share of its length."""
-    bands = band_table(_LEVEL)[chromosome]
-    at_F = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES * bands.length_iscn
-    darkness_F = np.array([bands.at(float(place)).darkness for place in at_F])
-    blurred_F = gaussian_filter1d(darkness_F, _BLUR, mode="nearest")
-    return tuple(blurred_F.tolist()), bands.centromere_iscn / bands.length_iscn
+def _cut(sequence_CL: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A sequence without what lies beyond its end."""
+    return sequence_CL[:, : int(np.flatnonzero(sequence_CL.any(axis=0))[-1]) + 1]
 
 
-def _fit(profile_L: NDArray[np.float64], chromosome: str) -> tuple[float, int]:
-    """Best correlation with the reference, and the position of the centromere that gives it."""
-    reference, share = _reference(chromosome)
-    reference_F = np.asarray(reference)
-    at_F = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES
-    length = len(profile_L)
-    positions_L = (np.arange(length) + 0.5) / length
-    best = (-np.inf, int(share * length))
-    for candidate in np.linspace(
-        max(0.02, share - _REACH), min(0.98, share + _REACH), _NUM_CANDIDATES
-    ):
-        mapped_F = np.interp(at_F, (0.0, share, 1.0), (0.0, float(candidate), 1.0))
-        seen_F = np.interp(mapped_F, positions_L, profile_L)
-        if seen_F.std() == 0:
-            continue
-        # Of equal fits the usual place is preferred: tips tell little of short arms.
-        fit = float(np.corrcoef(seen_F, reference_F)[0, 1]) - 0.3 * abs(float(candidate) - share)
-        if fit > best[0]:
-            best = (fit, int(candidate * length))
-    return best
+def _profile(profile_L: Floats, border: tuple[float, float] = (0.5, 0.5)) -> Floats:
+    """A profile at F places, standardised; ``border`` maps a share of the length to another."""
+    at_F = np.interp(_AT_F, (0.0, border[0], 1.0), (0.0, border[1], 1.0))
+    positions_L = (np.arange(len(profile_L)) + 0.5) / len(profile_L)
+    seen_F = np.interp(at_F, positions_L, profile_L)
+    return np.asarray((seen_F - seen_F.mean()) / max(float(seen_F.std()), 1e-9))
+
+
+def _similar(profile_NF: Floats, yardstick_F: Floats) -> Floats:
+    """Correlation of standardised profiles with a yardstick."""
+    centred_F = yardstick_F - yardstick_F.mean()
+    return np.asarray(profile_NF @ centred_F / (_NUM_PLACES * max(float(centred_F.std()), 1e-9)))
+
+
+def _waist(profile_L: Floats, share: float, yardstick_F: Floats) -> float:
+    """The share of the length at which the arms, stretched one by one, fit the yardstick best."""
+    candidates = np.linspace(max(0.02, share - _REACH), min(0.98, share + _REACH), _NUM_CANDIDATES)
+    candidates = np.append(candidates, share)
+    stretched_NF = np.stack([_profile(profile_L, (share, float(one))) for one in candidates])
+    fit_N = _similar(stretched_NF, yardstick_F) - _MOVED * np.abs(candidates - share)
+    return float(candidates[int(fit_N.argmax())])

@@ -76,7 +76,7 @@ def _name(finding: Finding, partner: Finding | None = None) -> str:
 
 def test_drafts_of_every_kind() -> None:
     assert _name(_finding("deletion", stop=_at(22))) == "del(5)(p14)"
-    assert _name(_finding("deletion", start=_at(160))) == "del(5)(q34)"
+    assert _name(_finding("deletion", start=_at(165))) == "del(5)(q34)"
     assert _name(_finding("deletion", start=_at(74), stop=_at(158))) == "del(5)(q13q33)"
     # Within the short arm the inner breakpoint comes first.
     assert _name(_finding("deletion", start=_at(22), stop=_at(40))) == "del(5)(p13p14)"
@@ -90,7 +90,7 @@ def test_foreign_material_is_add_until_its_partner_is_known() -> None:
     one = _finding("insertion_translocation", "9", start=_at(132, "9"))
     other = _finding("insertion_translocation", "22", start=_at(23, "22"))
     assert _name(one) == "add(9)(q34)"
-    assert _name(one, other) == _name(other, one) == "t(9;22)(q34;q11)"
+    assert _name(one, other) == _name(other, one) == "t(9;22)(q34;q11.2)"
 
 
 def test_a_robertsonian_translocation_needs_two_acrocentrics() -> None:
