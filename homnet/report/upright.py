@@ -21,8 +21,9 @@ _NUM_PLACES: Final = 96
 _AT_F: Final = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES
 _FEWEST: Final = 4
 """Homologs that make a yardstick."""
-_FLIP_MARGIN: Final = 0.15
-"""By how much the correlation must be better upside down before a chromosome is turned."""
+_FLIP_MARGIN: Final = 0.25
+"""By how much the correlation must be better upside down before a chromosome is turned. With one in
+fifty upside down, a smaller margin would turn more that are upright than that are not."""
 _REACH: Final = 0.12
 """How far from the usual share of the length the waist is looked for."""
 _NUM_CANDIDATES: Final = 13
