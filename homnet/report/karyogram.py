@@ -37,6 +37,9 @@ _ROWS: Final = (
 _WIDTH_PX: Final = 13.0
 """Width of a drawn chromosome in image pixels, as on slides (11 to 21)."""
 _FONT: Final = 'font-family="system-ui, Segoe UI, Roboto, Arial, sans-serif"'
+_LIGHTEST: Final = 222
+_DARKEST: Final = 18
+"""Grey levels of the lightest and darkest band."""
 _SHRINK: Final = 2
 """Samples that become one pixel of a picture, along and across."""
 
@@ -88,7 +91,9 @@ def whole_cell(
             marked = name in flagged
             if name in drawn:
                 parts += _pair_svg(drawn[name], middle, y + above, gap=5.0)
-            text = escape(name)
+            if name == "Y" and name not in drawn:
+                continue
+            text = escape(name if name in drawn else f"{name} (none)")
             parts.append(
                 f'<text x="{middle:.1f}" y="{y + above + below + 17:.1f}" text-anchor="middle" '
                 f'font-size="13" fill="{MARK if marked else INK}" '
@@ -165,8 +170,8 @@ def _draw_pair(
     unit: float,
 ) -> list[_Drawn]:
     """Pictures of the homologs that are there."""
-    seen = pair_PCL[pair_PCL > 0]
-    darkest = float(np.percentile(seen, 99.5)) if seen.size else 255.0
+    # Light bands become light and dark ones dark, alike for both homologs.
+    light, dark = np.percentile(pair_PCL[pair_PCL > 0], (2, 99))
     found = []
     for sequence_CL in pair_PCL:
         if not sequence_CL.any():
@@ -174,7 +179,8 @@ def _draw_pair(
         upright = stand_up(sequence_CL, chromosome, yardstick_F)
         width = round(_WIDTH_PX * samples_per_px / _SHRINK) * _SHRINK
         grey = chromosome_image(upright.sequence_CL, width)
-        grey = 255 - np.clip((255 - grey) / max(darkest, 1.0), 0, 1) * 235
+        stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
+        grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)
         rows = len(grey) // _SHRINK * _SHRINK
         small = grey[:rows].reshape(rows // _SHRINK, _SHRINK, -1, _SHRINK).mean(axis=(1, 3))
         found.append(
