@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 
 from homnet.assessment import NOTHING_SENT, Assessment, assess
 from homnet.checkpoint import Checkpoint
+from homnet.chromosomes import CHROMOSOME_INDEX
 from homnet.clonality import Clone, estimate_clone
 from homnet.errors import CheckpointError, DataError
 from homnet.finding import Finding, FindingReader, unread
@@ -68,6 +69,12 @@ class PatientScores:
         return np.asarray(sizes, np.int64)
 
     @property
+    def chromosome_G(self) -> NDArray[np.int64]:
+        """Index of each type, 0..23."""
+        names = [who.chromosome for who in self.assessment.types]
+        return np.array([CHROMOSOME_INDEX[name] for name in names], np.int64)
+
+    @property
     def type_N(self) -> NDArray[np.int64]:
         """Type of each pair."""
         return np.repeat(self.assessment.type_B, self.assessment.bags.size_B)
@@ -110,6 +117,7 @@ def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
         hospital_J=tuple(hospital for hospital, _ in patients),
         abnormal_J=np.array([bool(carriers[patient]) for patient in patients], np.bool_),
         patient_G=patient_G,
+        chromosome_G=scores.chromosome_G,
         num_cells_G=scores.num_cells_G,
         logit_G=scores.logit_G,
         abnormal_G=np.bincount(type_N, abnormal_N, minlength=len(assessment.types)) > 0,
@@ -183,7 +191,7 @@ class Diagnostician:
         scores = score_patients(self._model, table)
         assessment = scores.assessment
         prevalence = self._config.prevalence or calibration.prevalence
-        evidence_G = calibration.type_scale(scores.logit_G)
+        evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G)
         probability_G = calibration.type_probability(evidence_G, prevalence)
         cell_N = expit(calibration.cell_scale(scores.logit_N))
         found = unread(assessment, probability_G, cell_N)

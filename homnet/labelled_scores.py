@@ -23,6 +23,8 @@ class LabelledScores:
     """Whether the patient has an abnormal pair."""
     patient_G: NDArray[np.int64]
     """Patient of each type, 0..J - 1."""
+    chromosome_G: NDArray[np.int64]
+    """Index of each type, 0..23."""
     num_cells_G: NDArray[np.int64]
     """Cells of each type."""
     logit_G: Floats
@@ -52,6 +54,7 @@ class LabelledScores:
             hospital_J=tuple(name for part in parts for name in part.hospital_J),
             abnormal_J=joined("abnormal_J"),
             patient_G=joined("patient_G", shifted=True),
+            chromosome_G=joined("chromosome_G"),
             num_cells_G=joined("num_cells_G"),
             logit_G=joined("logit_G"),
             abnormal_G=joined("abnormal_G"),
@@ -71,7 +74,7 @@ class LabelledScores:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
         flags = ("abnormal_J", "abnormal_G", "abnormal_N")
-        whole = ("patient_G", "num_cells_G", "patient_N")
+        whole = ("patient_G", "chromosome_G", "num_cells_G", "patient_N")
         kinds: dict[str, Any] = {**dict.fromkeys(flags, np.bool_), **dict.fromkeys(whole, np.int64)}
         arrays = {
             name: np.array(value, kinds.get(name, np.float64))
@@ -90,6 +93,7 @@ class LabelledScores:
             ),
             abnormal_J=self.abnormal_J[chosen_J],
             patient_G=number_J[self.patient_G[keep_G]],
+            chromosome_G=self.chromosome_G[keep_G],
             num_cells_G=self.num_cells_G[keep_G],
             logit_G=self.logit_G[keep_G],
             abnormal_G=self.abnormal_G[keep_G],

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
 
+from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import CheckpointError, DataError
 from homnet.labelled_scores import LabelledScores
 
@@ -87,6 +88,55 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_]) -> Scale:
     return Scale(float(math.exp(best[0])), float(best[1]))
 
 
+def fit_offsets(
+    logit_G: Floats, abnormal_G: NDArray[np.bool_], chromosome_G: NDArray[np.int64]
+) -> tuple[float, ...]:
+    """What to add to the logits of each chromosome type, so that all types can be compared.
+
+    Types differ in what is normal: satellites and stalks of the acrocentrics, and heterochromatin,
+    vary between the homologs of healthy people, and a threshold for all types would be set by them
+    alone. Offsets are fitted together with a common scale, with a normal prior around 0.
+
+    Args:
+        logit_G: logits of types.
+        abnormal_G: whether each is abnormal; both classes must be there.
+        chromosome_G: index of the type, 0..23.
+
+    Returns:
+        24 offsets in the units of logits, of mean 0 over the types that are there.
+
+    Raises:
+        DataError: one of the classes is absent.
+    """
+    if abnormal_G.all() or not abnormal_G.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")
+    prior = float(logit(abnormal_G.mean()))
+    sign_G = np.where(abnormal_G, 1.0, -1.0)
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        factor, offset_T = math.exp(parameters[0]), parameters[2:]
+        moved_G = logit_G + offset_T[chromosome_G]
+        margin_G = sign_G * (factor * moved_G + parameters[1] + prior)
+        slope_G = -sign_G * expit(-margin_G)
+        gradient = np.concatenate(
+            [
+                [(slope_G * factor * moved_G).sum(), slope_G.sum()],
+                factor * np.bincount(chromosome_G, slope_G, minlength=len(CHROMOSOMES)),
+            ]
+        )
+        penalty = (parameters**2).sum() / 2 / _PRIOR_SD**2
+        return float(np.logaddexp(0, -margin_G).sum() + penalty), gradient + (
+            parameters / _PRIOR_SD**2
+        )
+
+    start = np.zeros(2 + len(CHROMOSOMES))
+    offset_T = minimize(loss, start, jac=True, method="L-BFGS-B").x[2:]
+    there = np.unique(chromosome_G)
+    centred_T = np.zeros(len(CHROMOSOMES))
+    centred_T[there] = offset_T[there] - offset_T[there].mean()
+    return tuple(centred_T.tolist())
+
+
 @dataclass(frozen=True)
 class PatientCalibration:
     """How one hospital's scores are read."""
@@ -98,7 +148,9 @@ class PatientCalibration:
     num_abnormal: int
     """Carriers of an abnormality among them."""
     type_scale: Scale
-    """From logits of types."""
+    """From logits of types, after their offsets."""
+    type_offsets: tuple[float, ...]
+    """What is added to the logits of each of the 24 types first."""
     cell_scale: Scale
     """From logits of single cells."""
     patient_scale: Scale
@@ -127,6 +179,15 @@ class PatientCalibration:
         """Whether there were enough healthy referrals for the specificity asked for."""
         return self.supported_specificity >= self.specificity
 
+    def type_evidence(self, logit_G: Floats, chromosome_G: NDArray[np.int64]) -> Floats:
+        """Log likelihood ratios of types.
+
+        Args:
+            logit_G: their logits.
+            chromosome_G: their indices, 0..23.
+        """
+        return self.type_scale(logit_G + np.asarray(self.type_offsets)[chromosome_G])
+
     def type_prior(self, prevalence: float) -> float:
         """Probability that a type is abnormal before it is looked at."""
         return min(prevalence * self.types_per_patient / NUM_TYPES, 0.5)
@@ -141,7 +202,8 @@ class PatientCalibration:
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as what ``json`` writes."""
-        return {**asdict(self), "hospitals": list(self.hospitals)}
+        lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -152,7 +214,8 @@ class PatientCalibration:
         """
         scales = ("type_scale", "cell_scale", "patient_scale")
         try:
-            values: dict[str, Any] = {**content, "hospitals": tuple(content["hospitals"])}
+            lists = {name: tuple(content[name]) for name in ("hospitals", "type_offsets")}
+            values: dict[str, Any] = {**content, **lists}
             return cls(**{**values, **{name: Scale(**content[name]) for name in scales}})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"not a calibration of patients: {error!r}") from None
@@ -203,7 +266,11 @@ def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
 
 
 def fit_patients(
-    scores: LabelledScores, *, min_cells: int, specificity: float = SPECIFICITY
+    scores: LabelledScores,
+    *,
+    min_cells: int,
+    specificity: float = SPECIFICITY,
+    offsets: tuple[float, ...] | None = None,
 ) -> PatientCalibration:
     """Fits all of a calibration on validation patients.
 
@@ -211,6 +278,7 @@ def fit_patients(
         scores: of healthy referrals and carriers.
         min_cells: cells that a type needs to be counted.
         specificity: of patients, for the threshold.
+        offsets: of the types, from more patients than these; fitted on these for None.
 
     Raises:
         DataError: there is no healthy referral or no carrier, or no type has cells enough.
@@ -219,8 +287,12 @@ def fit_patients(
     if not counted_G.any():
         raise DataError(f"no type of any validation patient has {min_cells} cells; lower min_cells")
     logit_G, abnormal_G = scores.logit_G[counted_G], scores.abnormal_G[counted_G]
-    type_scale = fit_scale(logit_G, abnormal_G)
-    score_J = combine(type_scale(logit_G), scores.patient_G[counted_G], len(scores.hospital_J))
+    chromosome_G = scores.chromosome_G[counted_G]
+    if offsets is None:
+        offsets = fit_offsets(logit_G, abnormal_G, chromosome_G)
+    moved_G = logit_G + np.asarray(offsets)[chromosome_G]
+    type_scale = fit_scale(moved_G, abnormal_G)
+    score_J = combine(type_scale(moved_G), scores.patient_G[counted_G], len(scores.hospital_J))
     judged_J = np.isfinite(score_J)
     normal_J = judged_J & ~scores.abnormal_J
     num_abnormal = int((judged_J & scores.abnormal_J).sum())
@@ -229,6 +301,7 @@ def fit_patients(
         num_normal=int(normal_J.sum()),
         num_abnormal=num_abnormal,
         type_scale=type_scale,
+        type_offsets=offsets,
         cell_scale=fit_scale(scores.logit_N, scores.abnormal_N),
         patient_scale=fit_scale(score_J[judged_J], scores.abnormal_J[judged_J]),
         threshold=threshold_for_specificity(score_J[normal_J], specificity),
@@ -266,6 +339,8 @@ def fit_hospitals(
     settings: dict[str, Any] = {"min_cells": min_cells, "specificity": specificity}
     pooled = fit_patients(scores, **settings)
     found = {ALL_HOSPITALS: pooled}
+    # 24 offsets take more patients than one hospital has, and what is normal is so everywhere.
+    shared = {**settings, "offsets": pooled.type_offsets}
     for hospital in sorted(set(scores.hospital_J)):
         own_J = hospital_J == hospital
         carriers = int(scores.abnormal_J[own_J].sum())
@@ -273,5 +348,5 @@ def fit_hospitals(
         if leave_out:
             found[hospital] = fit_patients(scores.of(~own_J), **settings)
         else:
-            found[hospital] = fit_patients(scores.of(own_J), **settings) if enough else pooled
+            found[hospital] = fit_patients(scores.of(own_J), **shared) if enough else pooled
     return found

@@ -124,7 +124,8 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
         true_iscn=("iscn", "first"),
         variant=("variant", "first"),
     )
-    return truth.reset_index()
+    found: pd.DataFrame = truth.reset_index()
+    return found
 
 
 def truth_of_patients(types: pd.DataFrame) -> pd.DataFrame:

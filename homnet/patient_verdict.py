@@ -169,7 +169,7 @@ def flag_types(evidence_G: NDArray[np.float64], threshold: float) -> NDArray[np.
         evidence_G: log likelihood ratio of each counted type.
         threshold: of the patient's score.
     """
-    alone_G = evidence_G - np.log(len(evidence_G)) >= threshold
+    alone_G: NDArray[np.bool_] = evidence_G - np.log(len(evidence_G)) >= threshold
     if not alone_G.any():
         alone_G[int(evidence_G.argmax())] = True
     return alone_G

@@ -31,6 +31,7 @@ CALIBRATION = PatientCalibration(
     num_normal=120,
     num_abnormal=30,
     type_scale=Scale(),
+    type_offsets=(0.0,) * 24,
     cell_scale=Scale(),
     patient_scale=Scale(),
     threshold=4.0,

@@ -149,7 +149,7 @@ def test_measuring_leaves_figures_a_page_and_a_record(work: Path, tmp_path: Path
 
 def test_patients_who_chose_anything_are_not_measured(work: Path, tmp_path: Path) -> None:
     diagnose(_diagnose(work, output=str(tmp_path / "all"), patients="all", pages="none"))
-    assert not list((tmp_path / "all").rglob("*.html"))
+    assert not list((tmp_path / "all" / "patients").rglob("*.html"))
     with pytest.raises(ConfigError, match="calibrated on"):
         measure(MeasureConfig(diagnosis=tmp_path / "all", cohort=str(work / "cohort")))
     narrowed = diagnose(
@@ -212,5 +212,5 @@ def test_a_folder_of_images_becomes_verdicts(work: Path, tmp_path: Path) -> None
     )
     patients = pd.read_parquet(output / "patients.parquet")
     assert len(patients) == 1
-    (page,) = output.rglob("*.html")
+    (page,) = (output / "patients").rglob("*.html")
     assert page.stat().st_size > 50_000
