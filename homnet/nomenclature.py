@@ -6,7 +6,7 @@ one ``?q21``; ``p10`` and ``q10`` are the centromere as the end of an arm.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -164,7 +164,7 @@ def _exists(place: Place, bands: ChromosomeBands) -> bool:
     )
 
 
-_NUM_PLACES: Final = {
+_NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
     "add": {(1,)},
     "del": {(1,), (2,)},
     "dup": {(2,)},

@@ -130,7 +130,8 @@ def _gallery(
     alarms = wrong[~wrong["true_abnormal"] & wrong["called"]].nlargest(config.num_gallery, "margin")
     cases = []
     for rows, title in ((overlooked, "overlooked"), (alarms, "false alarm")):
-        for row in rows.to_dict("records"):
+        for record in rows.to_dict("records"):
+            row = {str(name): value for name, value in record.items()}
             chromosomes = row["true_types"] if title == "overlooked" else row["flagged"]
             cases += _cases(config.diagnosis, cohort, row, title, list(chromosomes)[:1])
     return cases
