@@ -229,8 +229,11 @@ def explain(left_out: Sequence[NotAssessed]) -> dict[str, tuple[str, ...]]:
     """Why types, or some cells of them, were not assessed, by type and in words."""
     found: dict[str, tuple[str, ...]] = {}
     for one in left_out:
-        cells = f" in {len(one.cells)} cells" if one.cells else ""
-        found[one.chromosome] = (f"{REASONS[one.reason]}{cells}",)
+        number = len(one.cells)
+        text = REASONS[one.reason]
+        if number and one.chromosome not in {"X", "Y"}:
+            text = f"one homolog only in {number} cell{'s' if number > 1 else ''}, left out"
+        found[one.chromosome] = (text,)
     return found
 
 

@@ -198,10 +198,11 @@ def test_what_has_one_homolog_or_none_is_said_to_be_so(
     types = {one.chromosome: one for one in verdict.types}
     assert list(types) == [*(str(n) for n in range(1, 23)), "X", "Y"]
     assert types["Y"].not_assessed == (
-        "there is no second homolog to compare with, as with a male X or Y in 4 cells",
+        "there is no second homolog to compare with, as with a male X or Y",
     )
     assert "no chromosome of this type was sent" in types["7"].not_assessed
     assert types["21"].finding is None
+    assert types["21"].not_assessed == ("one homolog only in 4 cells, left out",)
     assert any("Chromosome 21 has one homolog only in 4 of 4 cells" in n for n in verdict.notes)
     assert not any("Chromosome X" in note for note in verdict.notes)
 
