@@ -2,9 +2,10 @@
 
 ``config.json`` (form of the model), ``model.safetensors``, ``metrics.json``, ``provenance.json``
 (cohort fingerprint, recipe, seed, package version, parent), ``calibration.json`` (per hospital
-temperature, prior and threshold), ``state.safetensors`` (optimizer, while a run goes on) and
-``sha256.json``. No pickle is ever loaded. Nothing in it depends on when it was written: the same
-seed on the same machine gives the same bytes.
+temperature, prior and threshold), ``patients.json`` (the same for whole patients, once they were
+calibrated), ``state.safetensors`` (optimizer, while a run goes on) and ``sha256.json``. No pickle
+is ever loaded. Nothing in it depends on when it was written: the same seed on the same machine
+gives the same bytes.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from homnet.bag_model import BagModel, Form
 from homnet.errors import CheckpointError
 from homnet.model import HomNetConfig
+from homnet.patient_calibration import PatientCalibration
 
 FORMAT: Final = 1
 _HASHES: Final = "sha256.json"
@@ -52,6 +54,8 @@ class Checkpoint:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    patients: Mapping[str, PatientCalibration] = field(default_factory=dict)
+    """By hospital: how scores become the verdict on a patient. Empty until calibrated."""
 
     def build(self) -> BagModel:
         """The model with these weights.
@@ -82,6 +86,8 @@ class Checkpoint:
         """Digest of all that decides what is answered and why: also calibration and provenance."""
         calibration = {name: dataclasses.asdict(c) for name, c in self.calibration.items()}
         content = [self.version, self.metrics, self.provenance, calibration]
+        if self.patients:
+            content.append({name: c.to_json() for name, c in self.patients.items()})
         return hashlib.sha256(_json({"content": content})).hexdigest()
 
     def save(self, path: str | Path) -> Path:
@@ -99,6 +105,8 @@ class Checkpoint:
                 {name: dataclasses.asdict(value) for name, value in self.calibration.items()}
             ),
         }
+        if self.patients:
+            files["patients.json"] = _json({name: c.to_json() for name, c in self.patients.items()})
         staging = None
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +156,7 @@ class Checkpoint:
             config = json.loads((root / "config.json").read_text())
             if config.pop("format", None) != FORMAT:
                 raise CheckpointError(f"{root / 'config.json'}: not a format {FORMAT} checkpoint")
-            state = root / "state.safetensors"
+            state, patients = root / "state.safetensors", root / "patients.json"
             return cls(
                 config=form(**config),
                 weights=load_file(root / "model.safetensors"),
@@ -159,6 +167,12 @@ class Checkpoint:
                     for name, value in json.loads((root / "calibration.json").read_text()).items()
                 },
                 state=load_file(state) if state.is_file() else {},
+                patients={
+                    name: PatientCalibration.from_json(value)
+                    for name, value in json.loads(patients.read_text()).items()
+                }
+                if patients.is_file()
+                else {},
             )
         except (json.JSONDecodeError, TypeError, OSError, SafetensorError) as error:
             raise CheckpointError(f"{root}: the checkpoint cannot be read ({error})") from None

@@ -53,7 +53,7 @@ def split_patients(
     """
     splits: dict[str, set[str]] = {TRAIN: set(), VALIDATION: set(), TEST: set()}
     for hospital, members in sorted(patients.items()):
-        ordered = sorted(set(members), key=lambda patient: _place(patient, config.seed))
+        ordered = in_split_order(members, config.seed)
         taken = set().union(*splits.values()).intersection(ordered)
         if taken:
             raise DataError(f"patient {min(taken)} of {hospital} is in another hospital as well")
@@ -70,6 +70,11 @@ def split_patients(
         splits[VALIDATION].update(ordered[num_test : num_test + num_validation])
         splits[TRAIN].update(ordered[num_test + num_validation :])
     return {name: frozenset(members) for name, members in splits.items()}
+
+
+def in_split_order(patients: Iterable[str], seed: int) -> list[str]:
+    """Patients in an order that depends on their ids and the seed alone."""
+    return sorted(set(patients), key=lambda patient: _place(patient, seed))
 
 
 def _place(patient: str, seed: int) -> bytes:

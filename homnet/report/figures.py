@@ -25,7 +25,7 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 INK: Final = "#1d2733"
 MUTED: Final = "#66707c"
 _DASHES: Final = ("-", "--", "-.", ":")
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "font.size": 10,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -65,7 +65,7 @@ class Example:
     """Position after the event, if known."""
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def roc_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
     """ROC curves of the test bags, per hospital and of all, as SVG."""
     figure, axes = _square("Share of normal bags called abnormal", "Share of abnormal bags found")
@@ -75,10 +75,10 @@ def roc_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
         label = f"{name}: {number(scope['metrics']['auc']['value'])}"
         axes.plot(false_rate, true_rate, label=label, **style)
     figure.legend(loc="outside lower left", ncols=2, title="AUC", alignment="left")
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
     """Precision-recall curves of the test bags, per hospital and of all, as SVG."""
     figure, axes = _square("Recall: share of abnormal bags found", "Precision of the calls")
@@ -92,10 +92,10 @@ def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any])
         label = f"{name}: {number(scope['metrics']['pr_auc']['value'])}"
         axes.plot(recall, precision, drawstyle="steps-post", label=label, **style)
     figure.legend(loc="outside lower left", ncols=2, title="PR-AUC", alignment="left")
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
     """AUC per kind of abnormality with its interval, over all hospitals, as SVG."""
     overall = evaluation["overall"]
@@ -118,10 +118,10 @@ def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
     axes.set_xlabel("AUC against the normal bags (0.5: no skill)")
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def detection_figure(evaluation: Mapping[str, Any]) -> bytes:
     """Sensitivity at 99.9 % specificity against the size of the event, as SVG."""
     rows = evaluation["overall"]["event_sizes_mb"].values()
@@ -140,10 +140,10 @@ def detection_figure(evaluation: Mapping[str, Any]) -> bytes:
     axes.set_xticks(size_mb, [f"{x:.0f}" for x in size_mb], minor=False)
     axes.minorticks_off()
     axes.grid()
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
     """Scores of normal and abnormal test bags per hospital, with the threshold, as SVG."""
     test = scores[scores["split"] == "test"]
@@ -175,10 +175,10 @@ def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> byte
         axes.set_visible(False)
     figure.supxlabel("Score", fontsize=10)
     figure.supylabel("Share of the bags", fontsize=10)
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Training loss and validation AUC per epoch, one line per stage, as SVG."""
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
@@ -205,10 +205,10 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
         for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles, loc="outside right upper")
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def examples_figure(examples: Sequence[Example]) -> bytes:
     """Pairs as banded bars of their own length, homologs side by side, p arm at the top, as PNG.
 
@@ -287,7 +287,8 @@ def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> bytes:
+def svg_bytes(figure: Figure) -> bytes:
+    """A figure as SVG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     # Without a date, equal reports are equal files.
     figure.savefig(buffer, format="svg", metadata={"Date": None})

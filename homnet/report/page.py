@@ -1,20 +1,16 @@
 """The report as one HTML page: numbers come from the evaluation, words from the template."""
 
-import base64
-import importlib.resources
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pandas as pd
 
 from homnet.errors import DataError
 from homnet.report import figures, tables
 from homnet.report.figures import Example
+from homnet.report.html import data_uri, label, render_page, write_page
 from homnet.scores import check_scores
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
@@ -56,14 +52,7 @@ def write_report(output: str | Path, report: Report) -> Path:
     Raises:
         DataError: the evaluation lacks a part, or the scores are not those of the evaluation.
     """
-    page = render(report)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".index.", suffix=".html")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(page)
-    Path(temporary).chmod(0o644)
-    return Path(temporary).replace(folder / "index.html")
+    return write_page(Path(output) / "index.html", render(report))
 
 
 def render(report: Report) -> str:
@@ -83,23 +72,8 @@ def render(report: Report) -> str:
             f"The scores have {num_events} abnormal test bags and the evaluation "
             f"{evaluation['overall']['num_abnormal_bags']}; they are of two runs: evaluate again."
         )
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": tables.number,
-        "interval": tables.interval,
-        "percent": tables.percent,
-        "count": "{:,}".format,
-        "label": _label,
-        "sum_values": lambda counts: sum(counts.values()),
-    }
-    source = importlib.resources.files("homnet.report").joinpath("template.html.j2")
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    return template.render(
+    return render_page(
+        "template.html.j2",
         report=report,
         evaluation=evaluation,
         overall=evaluation["overall"],
@@ -123,17 +97,19 @@ def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
     """Data URIs by name, for the pictures that there is something to draw in."""
     evaluation = report.evaluation
     drawn = {
-        "roc": _uri(figures.roc_figure(scores, evaluation), "svg+xml"),
-        "precision_recall": _uri(figures.precision_recall_figure(scores, evaluation), "svg+xml"),
-        "kinds": _uri(figures.kinds_figure(evaluation), "svg+xml"),
-        "histogram": _uri(figures.score_histogram(scores, evaluation), "svg+xml"),
+        "roc": data_uri(figures.roc_figure(scores, evaluation), "svg+xml"),
+        "precision_recall": data_uri(
+            figures.precision_recall_figure(scores, evaluation), "svg+xml"
+        ),
+        "kinds": data_uri(figures.kinds_figure(evaluation), "svg+xml"),
+        "histogram": data_uri(figures.score_histogram(scores, evaluation), "svg+xml"),
     }
     if evaluation["overall"].get("event_sizes_mb"):
-        drawn["detection"] = _uri(figures.detection_figure(evaluation), "svg+xml")
+        drawn["detection"] = data_uri(figures.detection_figure(evaluation), "svg+xml")
     if any(report.histories.values()):
-        drawn["training"] = _uri(figures.training_figure(report.histories), "svg+xml")
+        drawn["training"] = data_uri(figures.training_figure(report.histories), "svg+xml")
     if report.examples:
-        drawn["examples"] = _uri(figures.examples_figure(report.examples), "png")
+        drawn["examples"] = data_uri(figures.examples_figure(report.examples), "png")
     return drawn
 
 
@@ -193,16 +169,16 @@ def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and text of each value."""
-    return [(_label(key), _text(value)) for key, value in content.items()]
+    return [(label(key), _text(value)) for key, value in content.items()]
 
 
 def _text(value: object) -> str:
     """A value in words; the members of mappings and lists follow each other."""
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{_label(key)} ({_text(member)})"
+            f"{label(key)} ({_text(member)})"
             if isinstance(member, Mapping)
-            else f"{_label(key)} {_text(member)}"
+            else f"{label(key)} {_text(member)}"
             for key, member in value.items()
         )
     if isinstance(value, list | tuple):
@@ -210,16 +186,6 @@ def _text(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _label(name: str) -> str:
-    """A field name as words."""
-    words = str(name).replace("_", " ").strip()
-    return words.removeprefix("num ")
-
-
 def _range(values: "pd.Series[int]") -> str:
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _uri(picture: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +100,9 @@ def evaluate(config: EvaluateConfig) -> Path:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = _models(Path(config.checkpoint), config.hospitals or cohort.hospitals, config)
+    models = models_of(
+        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
+    )
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     _refuse_known(split, models)
@@ -164,13 +166,24 @@ def _record(
     )
 
 
-def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dict[str, Path]:
-    """The checkpoint that scores each hospital."""
+def models_of(
+    root: Path, hospitals: Sequence[str], required: Sequence[str] = ()
+) -> dict[str, Path]:
+    """The checkpoint that scores each hospital.
+
+    Args:
+        root: a checkpoint, or a directory with ``<hospital>/checkpoint`` for each hospital.
+        hospitals: those of the cohort; the ones without a model are left out.
+        required: hospitals that must have one.
+
+    Raises:
+        CheckpointError: a required hospital has none, or nobody has.
+    """
     if (root / "sha256.json").is_file():
         return dict.fromkeys(hospitals, root)
     own = {h: root / h / "checkpoint" for h in hospitals}
     found = {hospital: path for hospital, path in own.items() if path.is_dir()}
-    missing = sorted(set(config.hospitals) - set(found))
+    missing = sorted(set(required) - set(found))
     if missing or not found:
         raise CheckpointError(
             f"{root}: neither a checkpoint nor the output of fine-tuning for "
@@ -179,25 +192,36 @@ def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dic
     return found
 
 
-def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path]) -> None:
+def refuse_known(path: Path, patients: Iterable[str], use: str) -> None:
     """No one who was learnt from is scored, no one who chose the model is tested.
 
-    This holds whatever split the config asks for.
+    This holds whatever split a config asks for.
+
+    Args:
+        path: a checkpoint.
+        patients: who are to be scored.
+        use: ``"learnt_from"`` or ``"validated_on"``.
+
+    Raises:
+        CheckpointError: the checkpoint does not say.
+        ConfigError: it was used on some of them.
     """
+    provenance = Checkpoint.load(path).provenance
+    if use not in provenance:
+        raise CheckpointError(f"{path}: does not say whom it was {use}; train it again")
+    used = set(provenance[use])
+    known = [p for p in sorted(patients) if patient_digests([p])[0] in used]
+    if known:
+        raise ConfigError(
+            f"{len(known)} patients of the validation and test splits, {known[0]} among "
+            f"them, were {use.replace('_', ' ')} by {path}; give the --split of its run"
+        )
+
+
+def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path]) -> None:
     for path in set(models.values()):
-        provenance = Checkpoint.load(path).provenance
-        for patients, use in (
-            (split[VALIDATION] | split[TEST], "learnt_from"),
-            (split[TEST], "validated_on"),
-        ):
-            if use not in provenance:
-                raise CheckpointError(f"{path}: does not say whom it was {use}; train it again")
-            known = [p for p in sorted(patients) if patient_digests([p])[0] in provenance[use]]
-            if known:
-                raise ConfigError(
-                    f"{len(known)} patients of the validation and test splits, {known[0]} among "
-                    f"them, were {use.replace('_', ' ')} by {path}; give the --split of its run"
-                )
+        refuse_known(path, split[VALIDATION] | split[TEST], "learnt_from")
+        refuse_known(path, split[TEST], "validated_on")
 
 
 def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:

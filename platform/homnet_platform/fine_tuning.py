@@ -16,11 +16,11 @@ import torch
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.learning import Stage, train
 from homnet.registry import Registry
 from homnet.results import read_json
-from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.split import TRAIN, VALIDATION, SplitConfig, in_split_order, split_patients
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
 from homnet_platform.pretraining import (
@@ -54,6 +54,10 @@ class FineTuneConfig:
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Patients for test (paper: train to test 1:4) and, out of the training part, for early
     stopping and thresholds."""
+    max_abnormal: int | None = None
+    """Most abnormal training patients of each hospital, with all its healthy ones: for a few-shot
+    curve. The first in the order of the split's seed, so that more are a superset of fewer. Early
+    stopping sees the validation patients all the same. None for all."""
     scaling: ScalingOptions = ScalingOptions(num_workers=1)
     """Workers of each hospital; with one, hospitals are trained side by side."""
     hospitals_per_gpu: int = 1
@@ -66,6 +70,8 @@ class FineTuneConfig:
     def __post_init__(self) -> None:
         if self.hospitals_per_gpu < 1:
             raise ConfigError(f"hospitals_per_gpu must be at least 1, got {self.hospitals_per_gpu}")
+        if self.max_abnormal is not None and self.max_abnormal < 1:
+            raise ConfigError(f"max_abnormal must be at least 1, got {self.max_abnormal}")
 
 
 def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
@@ -91,6 +97,8 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             continue
         claim_output(output, settings, **content)
         split = split_patients(own.patients, config.split)
+        if config.max_abnormal is not None:
+            split = _few_shot(own, split, config.max_abnormal, config.split.seed)
         stages[hospital] = Stage(
             name=f"fine-tuning {hospital}",
             model=parent.config,
@@ -110,6 +118,25 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     for hospital, path in published.items():
         _register(config, hospital, path)
     return published
+
+
+def _few_shot(
+    cohort: Cohort, split: Mapping[str, frozenset[str]], max_abnormal: int, seed: int
+) -> dict[str, frozenset[str]]:
+    """The split with no more than some abnormal patients to learn from.
+
+    Raises:
+        DataError: the training part has fewer.
+    """
+    table = cohort.read(columns=["patient_id", "abnormal"])
+    marked = table.filter(table["abnormal"])["patient_id"].unique().to_pylist()
+    carriers = in_split_order(split[TRAIN].intersection(marked), seed)
+    if len(carriers) < max_abnormal:
+        raise DataError(
+            f"{', '.join(cohort.hospitals)}: {len(carriers)} abnormal patients to learn from, and "
+            f"max_abnormal asks for {max_abnormal}; give the split fewer test patients"
+        )
+    return {**split, TRAIN: split[TRAIN].difference(carriers[max_abnormal:])}
 
 
 def _one_by_one(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:

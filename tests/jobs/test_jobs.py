@@ -14,6 +14,7 @@ DRY = {
     "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
+    "diagnose.py": ["patients"],
     "draw_extraction.py": [],
     "drill.py": [],
     "evaluate.py": ["hospitals"],
@@ -74,6 +75,8 @@ def test_a_dry_run_of_pretraining_says_size_and_cost(tmp_path: Path) -> None:
         ("fine_tune.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("evaluate.py", ["hospitals", "--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("diagnose.py", ["calibrate", "--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("diagnose.py", ["measure", "--claim", "much"], "needs both --claim and --result"),
         ("ingest.py", ["--manifest", "no.csv", "--output", "o"], "no.csv"),
         ("report.py", ["--evaluation", "nowhere"], "nowhere"),
         (

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint
+from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort, write_cohort
-from homnet.errors import CheckpointError, CohortError, ConfigError
+from homnet.errors import CheckpointError, CohortError, ConfigError, DataError
 from homnet.model import best_form
 from homnet.predictor import Predictor
 from homnet.registry import Registry
@@ -227,3 +227,28 @@ def test_only_files_with_wanted_patients_are_read(work: Path) -> None:
     bank = collect_bank(pairs_dataset(cohort, ["h1-p0"]))
     assert set(bank.frame["patient_id"]) == {"h1-p0"}
     assert pairs_dataset(cohort, ["h1-p0"]).materialize().num_blocks() == 1
+
+
+def test_few_abnormal_patients_are_learnt_from_and_all_healthy_ones(
+    work: Path, tmp_path: Path
+) -> None:
+    split = SplitConfig(validation=0.25, test=0.25, seed=2)
+    few = replace(
+        _fine_tune(work),
+        output=str(tmp_path / "few"),
+        hospitals=("h1",),
+        split=split,
+        max_abnormal=1,
+    )
+    checkpoint = Checkpoint.load(fine_tune(few)["h1"])
+    every = split_patients(Cohort.open(work / "cohort").of_hospitals(["h1"]).patients, split)
+    learnt = {
+        p for p in every["train"] if patient_digests([p])[0] in checkpoint.provenance["learnt_from"]
+    }
+    # Every second patient of the fixture is abnormal: those with an even number.
+    carriers = {p for p in every["train"] if int(p[-1]) % 2 == 0}
+    assert len(carriers) > 1
+    assert len(learnt & carriers) == 1
+    assert learnt - carriers == every["train"] - carriers
+    with pytest.raises(DataError, match="max_abnormal asks for 9"):
+        fine_tune(replace(few, output=str(tmp_path / "many"), max_abnormal=9))

@@ -1,0 +1,79 @@
+"""How many cells of a patient show an abnormality, and whether that is a clone or a mosaic.
+
+ISCN calls it a clone when at least two cells share a structural abnormality. How large a share of
+the cells it is, is estimated from the evidence of every cell, weak as that may be, so that a cell
+that cannot be judged does not count as a normal one.
+
+Shape suffixes: K cells.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_CLONE: Final = 2
+"""Cells that must share a structural abnormality (ISCN 2020, section on clones)."""
+_MAX_EVIDENCE: Final = 3.0
+"""Largest log likelihood ratio that is believed of one cell, either way: cells get mixed up."""
+_DROP: Final = 1.92
+"""By how much the log likelihood may fall within a 95 % interval (half the chi-square quantile)."""
+_GRID: Final = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Clone:
+    """The cells of one type of one patient, as far as they show an abnormality."""
+
+    num_cells: int
+    """Cells that were assessed."""
+    num_abnormal: int
+    """Cells that are more likely abnormal than normal, at even odds."""
+    share: float
+    """Share of abnormal cells that the evidence of all cells fits best, 0..1."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end."""
+
+    @property
+    def clonal(self) -> bool:
+        """Whether enough cells show it."""
+        return self.num_abnormal >= MIN_CLONE
+
+    @property
+    def mosaic(self) -> bool:
+        """Whether a part of the cells is normal beyond doubt."""
+        return self.high < 1.0
+
+    def describe(self) -> str:
+        """In words."""
+        cells = f"{self.num_abnormal} of {self.num_cells} cells"
+        interval = f"{self.low:.0%} to {self.high:.0%}"
+        if self.mosaic:
+            return f"{cells}; mosaic, about {self.share:.0%} of the cells ({interval})"
+        if self.low >= 0.5:
+            return f"{cells}; no sign of a mosaic"
+        return f"{cells}; whether it is a mosaic is open ({interval} of the cells)"
+
+
+def estimate_clone(evidence_K: NDArray[np.float64]) -> Clone:
+    """Estimates the share of abnormal cells, given that there are some.
+
+    Args:
+        evidence_K: log likelihood ratio of each cell, abnormal over normal.
+    """
+    if not len(evidence_K):
+        return Clone(0, 0, 0.0, 0.0, 1.0)
+    ratio_K = np.exp(np.clip(evidence_K, -_MAX_EVIDENCE, _MAX_EVIDENCE))
+    likelihood_F = np.log(_GRID[:, None] * ratio_K + 1 - _GRID[:, None]).sum(axis=1)
+    best = int(likelihood_F.argmax())
+    within = _GRID[likelihood_F >= likelihood_F[best] - _DROP]
+    return Clone(
+        num_cells=len(evidence_K),
+        num_abnormal=int((evidence_K > 0).sum()),
+        share=float(_GRID[best]),
+        low=float(within[0]),
+        high=float(within[-1]),
+    )

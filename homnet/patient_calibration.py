@@ -1,0 +1,352 @@
+"""How scores of types, cells and whole patients become evidence and verdicts, by hospital.
+
+Everything here is fitted on validation patients: people of the hospital whom the model neither
+learnt from nor is tested on. *Healthy referrals* are those among them without an abnormal pair;
+they are who specificity is about, because they came to the same laboratory for the same reasons
+and were prepared, stained and photographed as the carriers were. Healthy people of a pre-training
+cohort are no substitute: they come from one laboratory, with another number of cells.
+
+Scores are turned into log likelihood ratios, in which no prevalence is left; prevalence comes back
+in one place, as a setting (:attr:`homnet.patient_verdict.VerdictConfig.prevalence`).
+
+Shape suffixes: N pairs, G types of patients, J patients.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit, logsumexp
+
+from homnet.chromosomes import CHROMOSOMES
+from homnet.errors import CheckpointError, DataError
+from homnet.labelled_scores import LabelledScores
+
+Floats = NDArray[np.float64]
+
+ALL_HOSPITALS: Final = "all hospitals"
+"""Name of the calibration that is used for a hospital without one of its own."""
+SPECIFICITY: Final = 0.99
+"""Share of healthy referrals to be called normal: that of the published clinical figure."""
+NUM_TYPES: Final = 23
+"""Types of a karyotype; X and Y count as one."""
+
+_PRIOR_SD: Final = 1.0
+"""Standard deviation of log scale and shift before anything was seen: one abnormal patient more or
+less must not turn a fit over."""
+_MAX_EVIDENCE: Final = 12.0
+"""Largest log likelihood ratio that is believed, either way."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A line from scores to log likelihood ratios."""
+
+    factor: float = 1.0
+    """What a score is multiplied by, above 0: the inverse of a temperature."""
+    shift: float = 0.0
+    """What is added."""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by (Guo et al. 2017)."""
+        return 1 / self.factor
+
+    def __call__(self, score_N: Floats) -> Floats:
+        """Log likelihood ratios of scores."""
+        evidence_N = self.factor * np.asarray(score_N, float) + self.shift
+        return np.clip(evidence_N, -_MAX_EVIDENCE, _MAX_EVIDENCE)
+
+
+def fit_scale(score_N: Floats, label_N: NDArray[np.bool_]) -> Scale:
+    """Fits a line from scores to log likelihood ratios, at the prevalence among the rows.
+
+    Platt's scaling (1999) with a normal prior around "leave it as it is".
+
+    Args:
+        score_N: scores.
+        label_N: whether each is of something abnormal; both must be there.
+
+    Raises:
+        DataError: one of the classes is absent.
+    """
+    if label_N.all() or not label_N.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")
+    prior = float(logit(label_N.mean()))
+    sign_N = np.where(label_N, 1.0, -1.0)
+
+    def loss(parameters: Floats) -> float:
+        log_factor, shift = parameters
+        margin_N = sign_N * (math.exp(log_factor) * score_N + shift + prior)
+        return float(np.logaddexp(0, -margin_N).sum() + (parameters**2).sum() / 2 / _PRIOR_SD**2)
+
+    best = minimize(loss, np.zeros(2), method="Nelder-Mead").x
+    return Scale(float(math.exp(best[0])), float(best[1]))
+
+
+def fit_offsets(
+    logit_G: Floats, abnormal_G: NDArray[np.bool_], chromosome_G: NDArray[np.int64]
+) -> tuple[float, ...]:
+    """What to add to the logits of each chromosome type, so that all types can be compared.
+
+    Types differ in what is normal: satellites and stalks of the acrocentrics, and heterochromatin,
+    vary between the homologs of healthy people, and a threshold for all types would be set by them
+    alone. Offsets are fitted together with a common scale, with a normal prior around 0.
+
+    Args:
+        logit_G: logits of types.
+        abnormal_G: whether each is abnormal; both classes must be there.
+        chromosome_G: index of the type, 0..23.
+
+    Returns:
+        24 offsets in the units of logits, of mean 0 over the types that are there.
+
+    Raises:
+        DataError: one of the classes is absent.
+    """
+    if abnormal_G.all() or not abnormal_G.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")
+    prior = float(logit(abnormal_G.mean()))
+    sign_G = np.where(abnormal_G, 1.0, -1.0)
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        factor, offset_T = math.exp(parameters[0]), parameters[2:]
+        moved_G = logit_G + offset_T[chromosome_G]
+        margin_G = sign_G * (factor * moved_G + parameters[1] + prior)
+        slope_G = -sign_G * expit(-margin_G)
+        gradient = np.concatenate(
+            [
+                [(slope_G * factor * moved_G).sum(), slope_G.sum()],
+                factor * np.bincount(chromosome_G, slope_G, minlength=len(CHROMOSOMES)),
+            ]
+        )
+        penalty = (parameters**2).sum() / 2 / _PRIOR_SD**2
+        return float(np.logaddexp(0, -margin_G).sum() + penalty), gradient + (
+            parameters / _PRIOR_SD**2
+        )
+
+    start = np.zeros(2 + len(CHROMOSOMES))
+    offset_T = minimize(loss, start, jac=True, method="L-BFGS-B").x[2:]
+    there = np.unique(chromosome_G)
+    centred_T = np.zeros(len(CHROMOSOMES))
+    centred_T[there] = offset_T[there] - offset_T[there].mean()
+    return tuple(centred_T.tolist())
+
+
+@dataclass(frozen=True)
+class PatientCalibration:
+    """How one hospital's scores are read."""
+
+    hospitals: tuple[str, ...]
+    """Whose validation patients it was fitted on."""
+    num_normal: int
+    """Healthy referrals among them."""
+    num_abnormal: int
+    """Carriers of an abnormality among them."""
+    type_scale: Scale
+    """From logits of types, after their offsets."""
+    type_offsets: tuple[float, ...]
+    """What is added to the logits of each of the 24 types first."""
+    cell_scale: Scale
+    """From logits of single cells."""
+    patient_scale: Scale
+    """From what :func:`combine` gives, for the probability; the threshold needs none."""
+    threshold: float
+    """What :func:`combine` must give for a patient to be called abnormal."""
+    specificity: float
+    """Specificity that the threshold was set for."""
+    types_per_patient: float
+    """Abnormal types of an abnormal patient, on average: a translocation changes two."""
+    min_cells: int
+    """Cells that a type needed to be counted, here and in every verdict."""
+
+    @property
+    def prevalence(self) -> float:
+        """Share of carriers among the validation patients."""
+        return self.num_abnormal / (self.num_normal + self.num_abnormal)
+
+    @property
+    def supported_specificity(self) -> float:
+        """Highest specificity that this many healthy referrals can promise for the next one."""
+        return self.num_normal / (self.num_normal + 1)
+
+    @property
+    def supported(self) -> bool:
+        """Whether there were enough healthy referrals for the specificity asked for."""
+        return self.supported_specificity >= self.specificity
+
+    def type_evidence(self, logit_G: Floats, chromosome_G: NDArray[np.int64]) -> Floats:
+        """Log likelihood ratios of types.
+
+        Args:
+            logit_G: their logits.
+            chromosome_G: their indices, 0..23.
+        """
+        return self.type_scale(logit_G + np.asarray(self.type_offsets)[chromosome_G])
+
+    def type_prior(self, prevalence: float) -> float:
+        """Probability that a type is abnormal before it is looked at."""
+        return min(prevalence * self.types_per_patient / NUM_TYPES, 0.5)
+
+    def type_probability(self, evidence_G: Floats, prevalence: float) -> Floats:
+        """Probability that each type is abnormal, from its log likelihood ratio."""
+        return np.asarray(expit(evidence_G + logit(self.type_prior(prevalence))))
+
+    def patient_probability(self, score: float, prevalence: float) -> float:
+        """Probability that a patient is abnormal, from what :func:`combine` gave."""
+        return float(expit(self.patient_scale(np.array(score)) + logit(prevalence)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The calibration as what ``json`` writes."""
+        lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}
+        return {**asdict(self), **lists}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            CheckpointError: a field is missing or unknown.
+        """
+        scales = ("type_scale", "cell_scale", "patient_scale")
+        try:
+            lists = {name: tuple(content[name]) for name in ("hospitals", "type_offsets")}
+            values: dict[str, Any] = {**content, **lists}
+            return cls(**{**values, **{name: Scale(**content[name]) for name in scales}})
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"not a calibration of patients: {error!r}") from None
+
+
+def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int) -> Floats:
+    """Joins the types of each patient: the log likelihood ratio that one of them is abnormal.
+
+    If exactly one type of a carrier is abnormal, and any with the same probability, the likelihood
+    ratio of the patient is the mean of those of the types. Two abnormal types, as after a
+    translocation, raise it above either.
+
+    Args:
+        evidence_G: log likelihood ratio of each type.
+        patient_G: number of its patient, 0..num_patients - 1.
+        num_patients: J.
+
+    Returns:
+        Scores (J); nan for patients without a type.
+    """
+    score_J = np.full(num_patients, np.nan)
+    for patient in np.unique(patient_G):
+        own = evidence_G[patient_G == patient]
+        score_J[patient] = logsumexp(own) - math.log(len(own))
+    return score_J
+
+
+def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
+    """The lowest threshold that keeps the promised specificity for the next healthy referral.
+
+    Of n healthy referrals and the next one, each is as likely as any other to be the highest, so
+    the j-th lowest score is exceeded by the next with a probability of at most 1 - j / (n + 1)
+    (conformal prediction; Vovk 2005). With fewer than 1 / (1 - specificity) - 1 of them no
+    threshold can promise it; the one given then lies just above all of them.
+
+    Args:
+        normal_J: scores of healthy referrals.
+        specificity: wanted, below 1.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not len(normal_J):
+        raise DataError("a threshold needs healthy referrals among the validation patients")
+    ordered = np.sort(normal_J)
+    place = min(math.ceil(specificity * (len(ordered) + 1) - 1e-9), len(ordered))
+    return float(np.nextafter(ordered[place - 1], np.inf))
+
+
+def fit_patients(
+    scores: LabelledScores,
+    *,
+    min_cells: int,
+    specificity: float = SPECIFICITY,
+    offsets: tuple[float, ...] | None = None,
+) -> PatientCalibration:
+    """Fits all of a calibration on validation patients.
+
+    Args:
+        scores: of healthy referrals and carriers.
+        min_cells: cells that a type needs to be counted.
+        specificity: of patients, for the threshold.
+        offsets: of the types, from more patients than these; fitted on these for None.
+
+    Raises:
+        DataError: there is no healthy referral or no carrier, or no type has cells enough.
+    """
+    counted_G = scores.num_cells_G >= min_cells
+    if not counted_G.any():
+        raise DataError(f"no type of any validation patient has {min_cells} cells; lower min_cells")
+    logit_G, abnormal_G = scores.logit_G[counted_G], scores.abnormal_G[counted_G]
+    chromosome_G = scores.chromosome_G[counted_G]
+    if offsets is None:
+        offsets = fit_offsets(logit_G, abnormal_G, chromosome_G)
+    moved_G = logit_G + np.asarray(offsets)[chromosome_G]
+    type_scale = fit_scale(moved_G, abnormal_G)
+    score_J = combine(type_scale(moved_G), scores.patient_G[counted_G], len(scores.hospital_J))
+    judged_J = np.isfinite(score_J)
+    normal_J = judged_J & ~scores.abnormal_J
+    num_abnormal = int((judged_J & scores.abnormal_J).sum())
+    return PatientCalibration(
+        hospitals=tuple(sorted(set(scores.hospital_J))),
+        num_normal=int(normal_J.sum()),
+        num_abnormal=num_abnormal,
+        type_scale=type_scale,
+        type_offsets=offsets,
+        cell_scale=fit_scale(scores.logit_N, scores.abnormal_N),
+        patient_scale=fit_scale(score_J[judged_J], scores.abnormal_J[judged_J]),
+        threshold=threshold_for_specificity(score_J[normal_J], specificity),
+        specificity=specificity,
+        types_per_patient=float(abnormal_G.sum() / max(num_abnormal, 1)),
+        min_cells=min_cells,
+    )
+
+
+def fit_hospitals(
+    scores: LabelledScores,
+    *,
+    min_cells: int,
+    specificity: float = SPECIFICITY,
+    min_patients: int = 5,
+    leave_out: bool = False,
+) -> dict[str, PatientCalibration]:
+    """A calibration for every hospital, and one of all of them together.
+
+    A hospital with fewer than ``min_patients`` healthy referrals or carriers among its validation
+    patients borrows that of all hospitals; :attr:`PatientCalibration.hospitals` says so.
+
+    Args:
+        scores: of validation patients.
+        min_cells: cells that a type needs to be counted.
+        specificity: of patients.
+        min_patients: fewest of either kind for a calibration of a hospital's own.
+        leave_out: fit each hospital's on the patients of all others, as if nothing were known of
+            it: what a hospital meets that has no labelled patients yet.
+
+    Raises:
+        DataError: all hospitals together lack healthy referrals or carriers.
+    """
+    hospital_J = np.array(scores.hospital_J)
+    settings: dict[str, Any] = {"min_cells": min_cells, "specificity": specificity}
+    pooled = fit_patients(scores, **settings)
+    found = {ALL_HOSPITALS: pooled}
+    # 24 offsets take more patients than one hospital has, and what is normal is so everywhere.
+    shared = {**settings, "offsets": pooled.type_offsets}
+    for hospital in sorted(set(scores.hospital_J)):
+        own_J = hospital_J == hospital
+        carriers = int(scores.abnormal_J[own_J].sum())
+        enough = min(carriers, int(own_J.sum()) - carriers) >= min_patients
+        if leave_out:
+            found[hospital] = fit_patients(scores.of(~own_J), **settings)
+        else:
+            found[hospital] = fit_patients(scores.of(own_J), **shared) if enough else pooled
+    return found

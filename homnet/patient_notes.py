@@ -1,0 +1,112 @@
+"""What several types of a patient say together: translocations, and homologs that are missing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from homnet.assessment import NotAssessed
+from homnet.chromosomes import ACROCENTRICS
+from homnet.finding import Finding
+from homnet.nomenclature_draft import draft_name, rob_name
+from homnet.patient_verdict import TypeVerdict
+
+_EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
+"""What one side of an exchange looks like: foreign material, or a chromosome shorter or longer."""
+_SHARED_CELLS: Final = 0.5
+"""Least share of the cells with either abnormality that have both."""
+_MISSING: Final = 0.5
+"""Share of the cells in which a homolog must be missing to be mentioned."""
+
+
+def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
+    """Autosomes of which many cells hold one homolog only: types and numbers of cells."""
+    return {
+        one.chromosome: len(one.cells)
+        for one in left_out
+        if one.reason == "single_homolog"
+        and one.chromosome not in {"X", "Y"}
+        and len(one.cells) >= max(2.0, _MISSING * num_cells)
+    }
+
+
+def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, TypeVerdict] | None:
+    """The two types of a likely reciprocal translocation.
+
+    The two most suspicious types, if the same cells show both, and if a reader of kinds was used,
+    if both may be sides of an exchange and one shows foreign material.
+
+    Args:
+        flagged: types that the verdict rests on, the most suspicious first.
+    """
+    if len(flagged) < 2:
+        return None
+    one, other = flagged[:2]
+    if one.finding is None or other.finding is None:
+        return None
+    cells, others = (_abnormal_cells(each.finding) for each in (one, other))
+    if len(cells & others) < max(2.0, _SHARED_CELLS * len(cells | others)):
+        return None
+    kinds = [each.finding.abnormal_kind for each in (one, other) if each.finding is not None]
+    if None not in kinds and not (
+        "insertion_translocation" in kinds and set(map(str, kinds)) <= _EXCHANGED
+    ):
+        return None
+    return one, other
+
+
+def notes(
+    flagged: Sequence[TypeVerdict], missing: Mapping[str, int], num_cells: int
+) -> tuple[str, ...]:
+    """What to tell the reader of a report about several types together.
+
+    Args:
+        flagged: types that the verdict rests on, the most suspicious first.
+        missing: autosomes with one homolog only, and in how many cells.
+        num_cells: cells of the patient.
+    """
+    found = []
+    pair = translocation_partner(flagged)
+    if pair is not None:
+        one, other = pair
+        named = draft_of(one, other)
+        found.append(
+            f"Chromosomes {one.chromosome} and {other.chromosome} look abnormal in the same cells: "
+            "a reciprocal translocation between them is suggested"
+            + (f": {named}." if named is not None else "; its breakpoints were not assessed.")
+        )
+    fused = {one.chromosome for one in flagged} & set(ACROCENTRICS)
+    for chromosome, count in missing.items():
+        partners = sorted(fused - {chromosome}, key=int)
+        text = f"Chromosome {chromosome} has one homolog only in {count} of {num_cells} cells"
+        if chromosome in ACROCENTRICS and partners:
+            named = rob_name(chromosome, partners[0])
+            text += (
+                f", and chromosome {partners[0]} looks abnormal: a Robertsonian translocation is "
+                f"suggested: {named}."
+            )
+        else:
+            text += ": a missing chromosome, or one that is part of another. Not assessed here."
+        found.append(text)
+    return tuple(found)
+
+
+def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
+    """Draft of a translocation, if both breakpoints were read."""
+    if one.finding is None or other.finding is None:
+        return None
+    read = all(each.start or each.stop for each in (one.finding, other.finding))
+    kinds = {one.finding.abnormal_kind, other.finding.abnormal_kind}
+    if not read or "insertion_translocation" not in kinds:
+        return None
+    first, second = (
+        (one.finding, other.finding)
+        if one.finding.abnormal_kind == "insertion_translocation"
+        else (other.finding, one.finding)
+    )
+    return draft_name(first, second)
+
+
+def _abnormal_cells(finding: Finding | None) -> set[str]:
+    """Cells that more likely show it than not."""
+    if finding is None:
+        return set()
+    return {cell.cell_id for cell in finding.cells if (cell.probability or 0.0) > 0.5}

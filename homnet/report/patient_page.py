@@ -1,0 +1,194 @@
+"""The report on one patient: one HTML page that needs nothing beside it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from homnet.finding import KINDS, NO_ABNORMALITY, Finding
+from homnet.pairs import pairs_of
+from homnet.patient_verdict import DECISIONS, PatientVerdict, TypeVerdict
+from homnet.report.html import render_page
+from homnet.report.karyogram import evidence, whole_cell
+from homnet.report.upright import Floats, yardstick
+
+KIND_NAMES: Final[Mapping[str, str]] = {
+    **{kind: kind for kind in KINDS},
+    "insertion_translocation": "insertion or translocation",
+    "robertsonian": "Robertsonian translocation",
+    NO_ABNORMALITY: "no abnormality",
+}
+"""Kinds in words."""
+_MOST_DRAWN: Final = 4
+"""Most types whose cells are drawn."""
+
+
+def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: float) -> str:
+    """The page as text.
+
+    Args:
+        verdict: what is said of the patient.
+        table: the patient's pairs, which may include columns of truth; they are not looked at.
+        samples_per_px: samples of a sequence per image pixel of the hospital.
+    """
+    pairs = _pairs(table, verdict.patient_id)
+    cell = _fullest(verdict, pairs)
+    flagged = [one.chromosome for one in verdict.flagged]
+    return render_page(
+        "patient.html.j2",
+        verdict=verdict,
+        headline=DECISIONS[verdict.decision],
+        flagged=[_described(one) for one in verdict.flagged],
+        rows=[_row(one) for one in verdict.types],
+        shown_cell=cell,
+        karyogram=whole_cell(
+            pairs.get(cell, {}),
+            flagged,
+            yardsticks=_yardsticks(pairs),
+            samples_per_px=samples_per_px,
+            label=f"Karyogram of cell {cell}; flagged: {', '.join(flagged) or 'none'}.",
+        )
+        if cell
+        else None,
+        pictures=[
+            {
+                "chromosome": one.chromosome,
+                "svg": evidence(
+                    one.finding,
+                    {
+                        name: of_type[one.chromosome]
+                        for name, of_type in pairs.items()
+                        if one.chromosome in of_type
+                    },
+                    level=_usual_level(verdict),
+                    samples_per_px=samples_per_px,
+                    label=f"Both homologs of chromosome {one.chromosome} in every assessed cell.",
+                ),
+                "scored": any(cell.score_PL is not None for cell in one.finding.cells),
+            }
+            for one in verdict.flagged[:_MOST_DRAWN]
+            if one.finding is not None
+        ],
+        not_drawn=[one.chromosome for one in verdict.flagged[_MOST_DRAWN:]],
+        flags=_flags(table, verdict.patient_id),
+        read=verdict.versions.get("reader", "none") != "none",
+    )
+
+
+def _described(one: TypeVerdict) -> dict[str, Any]:
+    """A flagged type in words."""
+    finding = one.finding
+    kind = None if finding is None else finding.abnormal_kind
+    return {
+        "chromosome": one.chromosome,
+        "draft": None if one.draft is None else str(one.draft),
+        "kind": None if kind is None else KIND_NAMES[kind],
+        "kind_probability": None if finding is None or kind is None else finding.kinds[kind],
+        "places": [] if finding is None else _places(finding),
+        "cells": "not assessed" if one.clone is None else one.clone.describe(),
+    }
+
+
+def _places(finding: Finding) -> list[str]:
+    """Breakpoints in words."""
+    found = []
+    for place in (finding.start, finding.stop):
+        if place is not None:
+            bands = (
+                place.low_band
+                if place.low_band == place.high_band
+                else f"{place.low_band} to {place.high_band}"
+            )
+            found.append(
+                f"{finding.chromosome}{place.band}, {place.mb:.1f} Mb "
+                f"({place.low_mb:.1f} to {place.high_mb:.1f} Mb, {bands}, {place.level} bands)"
+            )
+    return found
+
+
+def _row(one: TypeVerdict) -> dict[str, Any]:
+    """A line of the table of types."""
+    finding = one.finding
+    counted = one.evidence is not None and finding is not None
+    return {
+        "chromosome": one.chromosome,
+        "flagged": one.flagged,
+        "probability": finding.probability if counted and finding is not None else None,
+        "evidence": one.evidence,
+        "cells": 0 if finding is None else len(finding.cells),
+        "abnormal": None if one.clone is None or not counted else one.clone.num_abnormal,
+        "kind": None
+        if finding is None or finding.kind is None
+        else KIND_NAMES[finding.abnormal_kind or finding.kind]
+        if one.flagged
+        else KIND_NAMES[finding.kind],
+        "not_assessed": "; ".join(one.not_assessed),
+    }
+
+
+def _pairs(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """The patient's sequences by cell and type."""
+    found: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    if table.num_rows == 0:
+        return found
+    rows = zip(
+        table["patient_id"].to_pylist(),
+        table["cell_id"].to_pylist(),
+        table["chromosome"].to_pylist(),
+        pairs_of(table),
+        strict=True,
+    )
+    for patient, cell, chromosome, pair_PCL in rows:
+        if patient == patient_id:
+            found.setdefault(cell, {})[chromosome] = pair_PCL
+    return found
+
+
+def _yardsticks(
+    pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]],
+) -> dict[str, Floats | None]:
+    """What the patient's homologs of each type look like."""
+    of_type: dict[str, list[NDArray[np.uint8]]] = {}
+    for cell in pairs.values():
+        for chromosome, pair_PCL in cell.items():
+            of_type.setdefault(chromosome, []).extend(pair_PCL)
+    return {chromosome: yardstick(found) for chromosome, found in of_type.items()}
+
+
+def _fullest(
+    verdict: PatientVerdict, pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]]
+) -> str | None:
+    """The cell to show whole: it shows the flagged types, is complete, and has many bands."""
+    suspicious = {
+        cell.cell_id: (cell.probability or 0.0)
+        for one in verdict.flagged[:1]
+        if one.finding is not None
+        for cell in one.finding.cells
+    }
+
+    def merit(cell: str) -> tuple[bool, int, int, float]:
+        probability = suspicious.get(cell, 0.0)
+        homologs = sum(int(pair[1].any()) + 1 for pair in pairs[cell].values())
+        return probability > 0.5, homologs, verdict.cells.get(cell, 0), probability
+
+    return max(sorted(pairs), key=merit, default=None)
+
+
+def _usual_level(verdict: PatientVerdict) -> int:
+    """The band level of most cells; of two equally frequent ones the lower."""
+    levels = verdict.band_levels
+    return max(levels, key=lambda level: (levels[level], -level)) if levels else 400
+
+
+def _flags(table: pa.Table, patient_id: str) -> dict[str, int]:
+    """Quality flags of the patient's pairs, where the table has any."""
+    counts: dict[str, int] = {}
+    if "quality" not in table.schema.names:
+        return counts
+    rows = zip(table["patient_id"].to_pylist(), table["quality"].to_pylist(), strict=True)
+    for patient, quality in rows:
+        for flag in (quality or {}).get("flags") or () if patient == patient_id else ():
+            counts[flag] = counts.get(flag, 0) + 1
+    return dict(sorted(counts.items()))

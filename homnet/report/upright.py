@@ -1,0 +1,121 @@
+"""Chromosomes as a karyogram shows them: short arm up, and a waist where the bands put it.
+
+A patient's own homologs of a type are the yardstick: they resemble each other far more than any of
+them resembles an ideogram, and few of them lie upside down.
+
+Shape suffixes: C chromatids (2: left, right), L positions, F places along a chromosome.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.bands import band_table
+
+Floats = NDArray[np.float64]
+
+_NUM_PLACES: Final = 96
+_AT_F: Final = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES
+_FEWEST: Final = 4
+"""Homologs that make a yardstick."""
+_FLIP_MARGIN: Final = 0.25
+"""By how much the correlation must be better upside down before a chromosome is turned. With one in
+fifty upside down, a smaller margin would turn more that are upright than that are not."""
+_REACH: Final = 0.12
+"""How far from the usual share of the length the waist is looked for."""
+_NUM_CANDIDATES: Final = 13
+_MOVED: Final = 0.5
+"""Correlation that a waist away from the usual share must gain, per share of the length."""
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A chromosome with its short arm first."""
+
+    sequence_CL: NDArray[np.uint8]
+    """Darkness (2, L), cut off at its end."""
+    flipped: bool
+    """Whether it was turned."""
+    centromere: int
+    """Where the waist is drawn. The width of a chromosome is not in its sequences: this is where
+    its bands fit those of the patient's other homologs when the arms are stretched one by one."""
+
+
+def yardstick(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
+    """Mean profile (F) of a patient's homologs of one type, all put the same way up.
+
+    Args:
+        sequences: darkness (2, 512) of each homolog; empty ones are passed over.
+
+    Returns:
+        The profile; None of too few homologs.
+    """
+    profile_NF = np.array([_profile(_cut(one).mean(axis=0)) for one in sequences if one.any()])
+    if len(profile_NF) < _FEWEST:
+        return None
+    mean_F = profile_NF.mean(axis=0)
+    for _ in range(2):
+        turned_N = _similar(profile_NF[:, ::-1], mean_F) > _similar(profile_NF, mean_F)
+        upright_NF = np.where(turned_N[:, None], profile_NF[:, ::-1], profile_NF)
+        # Most of them lie as the laboratory put them.
+        if turned_N.mean() > 0.5:
+            upright_NF = upright_NF[:, ::-1]
+        mean_F = upright_NF.mean(axis=0)
+    return np.asarray(mean_F)
+
+
+def stand_up(
+    sequence_CL: NDArray[np.uint8], chromosome: str, yardstick_F: Floats | None
+) -> Upright:
+    """Puts a chromosome the same way up as the others, and finds its waist.
+
+    Args:
+        sequence_CL: darkness (2, 512), 0 beyond the end; not empty.
+        chromosome: type.
+        yardstick_F: of the patient's homologs of the type; without it nothing is turned and the
+            waist is at the usual share of the length.
+    """
+    own_CL = _cut(sequence_CL)
+    bands = band_table(400)[chromosome]
+    share = bands.centromere_iscn / bands.length_iscn
+    if yardstick_F is None:
+        return Upright(own_CL, False, int(share * own_CL.shape[1]))
+    profile_F = _profile(own_CL.mean(axis=0))
+    up, down = _similar(np.stack([profile_F, profile_F[::-1]]), yardstick_F)
+    flipped = bool(down > up + _FLIP_MARGIN)
+    if flipped:
+        # Turned by 180 degrees, left and right change sides as well.
+        own_CL = own_CL[::-1, ::-1]
+    waist = _waist(own_CL.mean(axis=0), share, yardstick_F)
+    return Upright(own_CL, flipped, int(waist * own_CL.shape[1]))
+
+
+def _cut(sequence_CL: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A sequence without what lies beyond its end."""
+    return sequence_CL[:, : int(np.flatnonzero(sequence_CL.any(axis=0))[-1]) + 1]
+
+
+def _profile(profile_L: Floats, border: tuple[float, float] = (0.5, 0.5)) -> Floats:
+    """A profile at F places, standardised; ``border`` maps a share of the length to another."""
+    at_F = np.interp(_AT_F, (0.0, border[0], 1.0), (0.0, border[1], 1.0))
+    positions_L = (np.arange(len(profile_L)) + 0.5) / len(profile_L)
+    seen_F = np.interp(at_F, positions_L, profile_L)
+    return np.asarray((seen_F - seen_F.mean()) / max(float(seen_F.std()), 1e-9))
+
+
+def _similar(profile_NF: Floats, yardstick_F: Floats) -> Floats:
+    """Correlation of standardised profiles with a yardstick."""
+    centred_F = yardstick_F - yardstick_F.mean()
+    return np.asarray(profile_NF @ centred_F / (_NUM_PLACES * max(float(centred_F.std()), 1e-9)))
+
+
+def _waist(profile_L: Floats, share: float, yardstick_F: Floats) -> float:
+    """The share of the length at which the arms, stretched one by one, fit the yardstick best."""
+    candidates = np.linspace(max(0.02, share - _REACH), min(0.98, share + _REACH), _NUM_CANDIDATES)
+    candidates = np.append(candidates, share)
+    stretched_NF = np.stack([_profile(profile_L, (share, float(one))) for one in candidates])
+    fit_N = _similar(stretched_NF, yardstick_F) - _MOVED * np.abs(candidates - share)
+    return float(candidates[int(fit_N.argmax())])

@@ -1,0 +1,46 @@
+"""The list of diagnosed patients, those to look at first above, with links to their pages."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from homnet.patient_verdict import DECISIONS
+from homnet.report.html import label, render_page
+
+_FIRST: Final = ("abnormal", "not_assessed", "no_abnormality_found")
+
+
+def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
+    """The page as text.
+
+    Args:
+        patients: lines of :data:`homnet.patient_tables.PATIENTS`.
+        pages: paths of the pages that were written, below the folder of this one.
+    """
+    rows = [_row(one, pages) for one in patients.to_pylist()]
+    rows.sort(key=lambda row: (_FIRST.index(row["decision"]), -(row["probability"] or 0.0)))
+    decisions = [row["decision"] for row in rows]
+    return render_page(
+        "worklist.html.j2",
+        rows=rows,
+        counts={
+            DECISIONS[name].lower(): decisions.count(name) for name in _FIRST if name in decisions
+        },
+    )
+
+
+def _row(one: Mapping[str, Any], pages: Collection[str]) -> dict[str, Any]:
+    page = f"patients/{one['hospital']}/{one['patient_id']}.html"
+    return {
+        "patient_id": one["patient_id"],
+        "hospital": one["hospital"],
+        "decision": one["decision"],
+        "verdict": DECISIONS[one["decision"]],
+        "reasons": ", ".join(label(code) for code in one["abstentions"]),
+        "probability": one["probability"],
+        "flagged": ", ".join(one["flagged"]),
+        "drafts": "; ".join(one["drafts"]),
+        "num_cells": one["num_cells"],
+        "page": page if page in pages else None,
+    }

@@ -1,0 +1,32 @@
+"""Verdicts on patients, with a report on each: calibrate, diagnose, measure.
+
+python jobs/diagnose.py calibrate --cohort cohorts/simulated --checkpoint runs/fine_tune
+python jobs/diagnose.py patients --cohort cohorts/new --checkpoint runs/calibrate
+python jobs/diagnose.py patients --manifest images/manifest.csv --checkpoint runs/calibrate
+python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/simulated
+"""
+
+from homnet_platform.calibration import CalibrateConfig, calibrate
+from homnet_platform.diagnosis import DiagnoseConfig, diagnose, facts
+from homnet_platform.diagnosis_measurement import MeasureConfig, measure
+from homnet_platform.job import run_job
+
+RECIPES = {
+    "calibrate": CalibrateConfig(),
+    "patients": DiagnoseConfig(),
+    "measure": MeasureConfig(),
+}
+
+
+def main(config: CalibrateConfig | DiagnoseConfig | MeasureConfig) -> None:
+    """Does the step that was asked for."""
+    if isinstance(config, CalibrateConfig):
+        calibrate(config)
+    elif isinstance(config, DiagnoseConfig):
+        diagnose(config)
+    else:
+        measure(config)
+
+
+if __name__ == "__main__":
+    run_job(RECIPES, main, description=__doc__, facts=facts)
