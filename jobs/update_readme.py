@@ -15,6 +15,8 @@ from homnet.realism.tables import realism_summary
 from homnet.report import (
     ablation_markdown,
     drill_markdown,
+    load_markdown,
+    serve_drill_markdown,
     sweep_markdown,
     tables_markdown,
     throughput_markdown,
@@ -61,6 +63,10 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return ablation_markdown(figures["ablation"])
     if "drill" in figures:
         return drill_markdown(figures["drill"])
+    if "load" in figures:
+        return load_markdown(figures["load"])
+    if "serve_drill" in figures:
+        return serve_drill_markdown(figures["serve_drill"])
     if "sweep" in figures:
         return sweep_markdown(figures["sweep"])
     if "throughput" in figures:

@@ -2,6 +2,7 @@
 
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
+from homnet.report.serve_tables import load_markdown, serve_drill_markdown
 from homnet.report.summary import draw_examples, summarise_cohort
 from homnet.report.tables import (
     ablation_markdown,
@@ -17,6 +18,8 @@ __all__ = [
     "ablation_markdown",
     "draw_examples",
     "drill_markdown",
+    "load_markdown",
+    "serve_drill_markdown",
     "summarise_cohort",
     "sweep_markdown",
     "tables_markdown",

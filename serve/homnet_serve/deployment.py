@@ -48,6 +48,15 @@ def app(settings: dict[str, Any]) -> Application:
     Raises:
         ConfigError: a setting is unknown or wrong; it is found before any replica is started.
     """
+    return endpoint(settings)
+
+
+def endpoint(settings: dict[str, Any], **options: Any) -> Application:
+    """The same, with the options of the deployment that YAML has under ``deployments``.
+
+    Raises:
+        ConfigError: as :func:`app`.
+    """
     config_from(ServiceConfig, settings)
-    deployment = cast(Deployment, serve.deployment(serve.ingress()(_Endpoint), name=NAME))
-    return deployment.bind(settings)
+    made = serve.deployment(serve.ingress()(_Endpoint), name=NAME, **options)
+    return cast(Deployment, made).bind(settings)
