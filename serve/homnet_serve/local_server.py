@@ -2,7 +2,7 @@
 
 The parent asks and measures and knows nothing of Ray; the child, this module run with ``-m``,
 starts Ray or joins the cluster that RAY_ADDRESS names, and deploys what it reads from stdin, one
-JSON object per line. Everything it starts descends from it, so nothing else on the machine is touched.
+JSON object per line. All it starts descends from it, so nothing else on the machine is touched.
 """
 
 import contextlib
