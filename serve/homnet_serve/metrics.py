@@ -1,8 +1,8 @@
 """What an operator sees: counters and histograms in Prometheus' format.
 
 Each process counts for itself. Whichever replica is asked gives the metrics of all, every sample
-with the label ``replica``: a sum would fall whenever a replica goes, which Prometheus would take for
-a counter that begins anew. ``sum by (route) (rate(homnet_requests_total[5m]))`` is right.
+with the label ``replica``: a sum would fall whenever a replica goes, and Prometheus would take it
+for a counter that begins anew. ``sum by (route) (rate(homnet_requests_total[5m]))`` is right.
 """
 
 from collections.abc import Iterable, Iterator

@@ -27,6 +27,7 @@ DRY = {
     "realism.py": ["--simulated", "c", "--output", "o"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
+    "serve_drill.py": [],
     "simulate.py": ["--output", "o"],
     "throughput.py": [],
     "tune.py": [],
