@@ -111,10 +111,10 @@ class LocalServer:
         order = {
             "settings": dict(settings),
             "options": options,
+            "proxy_location": self._location,
             "http_options": {
                 "host": "127.0.0.1",
                 "port": self.port,
-                "location": self._location,
                 "request_timeout_s": 60,
             },
         }
@@ -201,6 +201,7 @@ def main() -> None:
             order = json.loads(line)
             if not number:
                 serve.start(
+                    proxy_location=order["proxy_location"],
                     http_options=order["http_options"],
                     logging_config={"enable_access_log": False, "log_level": "WARNING"},
                 )
