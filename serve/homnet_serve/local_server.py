@@ -127,12 +127,18 @@ class LocalServer:
                 return
         raise DataError(f"{self._log}: the endpoint did not come up; the log says why")
 
+    @property
+    def pid(self) -> int:
+        """Of the child, from which everything it starts descends."""
+        assert self._process is not None
+        return self._process.pid
+
     def processes(self) -> dict[str, list[int]]:
         """Process ids by role of :data:`ROLES`."""
         if self._joined:
             # The nodes of its cluster are children of this process, not of the child.
             return serve_processes(os.getpid())
-        return serve_processes(self._process.pid) if self._process else {}
+        return serve_processes(self.pid)
 
     def memory(self) -> dict[str, int]:
         """Bytes that the processes of each role hold."""
