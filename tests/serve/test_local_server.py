@@ -1,4 +1,4 @@
-"""Ray Serve in a child process: it answers, tells its processes apart, and leaves nothing behind."""
+"""Ray Serve in a child process: it answers, names its processes, and leaves nothing behind."""
 
 import os
 import subprocess
