@@ -21,6 +21,7 @@ import pyarrow as pa
 from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
+from homnet.processes import command_of, descendants
 from homnet.registry import Registry
 from homnet_serve.audit import verify_audit
 from homnet_serve.client import Client, EndpointError, Retries
@@ -46,6 +47,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     "queue",
 )
 _NUM_REPLICAS: Final = 2
+_NUM_PROXIES: Final = _NUM_REPLICAS + 1
+"""One on each node with a replica, and the head's."""
 _BACK_S: Final = 120.0
 """Seconds after which what was killed must be back."""
 
@@ -191,7 +194,7 @@ class _Scene:
         now = {role: len(pids) for role, pids in self.server.processes().items()}
         return (
             now["replica"] >= _NUM_REPLICAS
-            and now["proxy"] >= _NUM_REPLICAS
+            and now["proxy"] >= _NUM_PROXIES
             and now["controller"] >= 1
             and _ready(self.server.url)
         )
@@ -274,7 +277,18 @@ class _Nodes:
 
     def kill_one(self) -> None:
         """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
-        self._cluster.remove_node(self._workers.pop(), allow_graceful=False)
+        node = self._workers.pop()
+        pids = [
+            pid
+            for processes in node.all_processes.values()
+            for one in processes
+            for pid in descendants(one.process.pid)
+        ]
+        self._cluster.remove_node(node, allow_graceful=False)
+        # Workers end when they notice that their node is gone.
+        deadline = time.monotonic() + _BACK_S
+        while any(command_of(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
         self._workers.append(self._add())
 
     def stop(self) -> None:

@@ -125,6 +125,8 @@ class Generator:
             deadline = begin_s + length_s
 
             def work(asker: _Asker, deadline: float = deadline) -> None:
+                # However short the load and slow the machine, every client asks once.
+                asker.ask(self._next())
                 while time.perf_counter() < deadline:
                     asker.ask(self._next())
 

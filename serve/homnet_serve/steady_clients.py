@@ -130,7 +130,7 @@ class SteadyClients:
         place = number
         outcomes: list[str] = []
         with Client(self._url, self._key, retries=PATIENT, transport=_Counting(outcomes)) as client:
-            while not self._stop.is_set():
+            while True:
                 known = self._known[place % len(self._known)]
                 place += len(self._threads)
                 begin_s = time.monotonic()
@@ -144,6 +144,9 @@ class SteadyClients:
                 else:
                     self._judge(answer, known, outcomes, begin_s)
                 outcomes.clear()
+                # Last: however short the load, every client asks once.
+                if self._stop.is_set():
+                    return
 
     def _judge(
         self, answer: DiagnoseResponse, known: Known, outcomes: Sequence[str], begin_s: float
