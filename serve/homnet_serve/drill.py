@@ -278,12 +278,7 @@ class _Nodes:
     def kill_one(self) -> None:
         """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
         node = self._workers.pop()
-        pids = [
-            pid
-            for processes in node.all_processes.values()
-            for one in processes
-            for pid in descendants(one.process.pid)
-        ]
+        pids = [pid for _, one in node.live_processes() for pid in descendants(one.pid)]
         self._cluster.remove_node(node, allow_graceful=False)
         # Workers end when they notice that their node is gone.
         deadline = time.monotonic() + _BACK_S
