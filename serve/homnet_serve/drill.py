@@ -33,7 +33,7 @@ from homnet_serve.load_material import (
     logits_of,
     make_material,
 )
-from homnet_serve.local_server import LocalServer
+from homnet_serve.local_server import LocalServer, free_port
 from homnet_serve.steady_clients import Known, SteadyClients, Tally
 
 Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
@@ -263,7 +263,13 @@ class _Nodes:
 
     def __init__(self) -> None:
         os.environ["RAY_AUTH_MODE"] = "disabled"
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 200_000_000}
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            # Its API is not started, but it takes the port.
+            "dashboard_port": free_port(),
+            "object_store_memory": 200_000_000,
+        }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._workers = [self._add() for _ in range(_NUM_REPLICAS)]
 
