@@ -104,9 +104,9 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
     return generate_latest(registry)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Families(Collector):
-    """Metrics that were collected elsewhere."""
+    """Metrics that were collected elsewhere; a registry keeps collectors by identity."""
 
     families: tuple[Metric, ...]
 
