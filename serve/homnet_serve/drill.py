@@ -49,8 +49,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
 _NUM_REPLICAS: Final = 2
 _NUM_PROXIES: Final = _NUM_REPLICAS + 1
 """One on each node with a replica, and the head's."""
-_BACK_S: Final = 120.0
-"""Seconds after which what was killed must be back."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,12 @@ class DrillConfig:
     """Seconds of undisturbed load before each fault, and after what was killed is back."""
     flood: int = 64
     """Requests of four patients each that fill the queue at once, without retries."""
+    back_s: float = 120.0
+    """Seconds in which what was killed or decided must be back or done."""
 
     def __post_init__(self) -> None:
-        if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0:
-            raise ConfigError("num_clients, flood and calm_s must be above zero")
+        if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0 or self.back_s <= 0:
+            raise ConfigError("num_clients, flood, calm_s and back_s must be above zero")
 
 
 def drill(config: DrillConfig) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def drill(config: DrillConfig) -> dict[str, Any]:
     known = _known(material, second)
     runs: dict[str, Any] = {}
     with (
-        _nodes() as nodes,
+        _nodes(config.back_s) as nodes,
         LocalServer(
             config.work / "server.log",
             environment={"RAY_ADDRESS": nodes.address},
@@ -180,11 +180,11 @@ class _Scene:
 
     def wait_until_whole(self) -> float:
         """Waits for both replicas, their proxies and the controller; gives the time."""
-        deadline = time.monotonic() + _BACK_S
+        deadline = time.monotonic() + self.config.back_s
         while not self._whole():
             if time.monotonic() > deadline:
                 raise DataError(
-                    f"{self.config.work}: not whole again after {_BACK_S:g} s: "
+                    f"{self.config.work}: not whole again after {self.config.back_s:g} s: "
                     f"{self.server.processes()}; server.log may say why"
                 )
             time.sleep(0.1)
@@ -226,7 +226,7 @@ class _Scene:
             before = clients.answered_by(expected)
             decide()
             while clients.answered_by(expected) < before + (1 if expected == version else 20):
-                if time.monotonic() > begin_s + _BACK_S:
+                if time.monotonic() > begin_s + self.config.back_s:
                     raise DataError(f"{self.config.work}: no answer by {expected[:12]}")
                 time.sleep(0.02)
             taken[name] = round(time.monotonic() - begin_s, 1)
@@ -261,7 +261,8 @@ class _Scene:
 class _Nodes:
     """A head for the controller, and two nodes of one CPU, for a replica each."""
 
-    def __init__(self) -> None:
+    def __init__(self, back_s: float) -> None:
+        self._back_s = back_s
         os.environ["RAY_AUTH_MODE"] = "disabled"
         head = {
             "num_cpus": 0,
@@ -287,7 +288,7 @@ class _Nodes:
         pids = [pid for _, one in node.live_processes() for pid in descendants(one.pid)]
         self._cluster.remove_node(node, allow_graceful=False)
         # Workers end when they notice that their node is gone.
-        deadline = time.monotonic() + _BACK_S
+        deadline = time.monotonic() + self._back_s
         while any(command_of(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)
         self._workers.append(self._add())
@@ -297,8 +298,8 @@ class _Nodes:
 
 
 @contextmanager
-def _nodes() -> Iterator[_Nodes]:
-    nodes = _Nodes()
+def _nodes(back_s: float) -> Iterator[_Nodes]:
+    nodes = _Nodes(back_s)
     try:
         yield nodes
     finally:

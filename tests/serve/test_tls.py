@@ -6,7 +6,9 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pyarrow as pa
@@ -88,10 +90,15 @@ def test_what_is_for_inside_stays_inside(
     url, trust = tls
     headers = {"Authorization": f"Bearer {address[1]['operator']}"}
     with httpx.Client(base_url=url, verify=trust, headers=headers) as client:
-        for path in ("/metrics", "/METRICS", "/-/routes"):
+        for path in ("/metrics", "/METRICS", "/%6Detrics", "/-/routes", "/%2D/routes"):
             assert client.get(path).status_code == 404
-        large = client.build_request("POST", "/v1/diagnose", headers={"Content-Length": "70000000"})
-        assert client.send(large).status_code == 413
+    # Refused by what it says of its length, before any of it is sent.
+    large = HTTPSConnection(urlsplit(url).netloc, context=trust, timeout=20)
+    large.putrequest("POST", "/v1/diagnose")
+    large.putheader("Content-Length", "70000000")
+    large.endheaders()
+    assert large.getresponse().status == 413
+    large.close()
     assert httpx.get(f"{address[0]}/metrics", headers=headers).status_code == 200
 
 
