@@ -3,6 +3,7 @@
 Memory that processes share is counted once: each has its proportional part (PSS).
 """
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,27 @@ def descendants(root: int) -> list[int]:
 def command_of(pid: int) -> str:
     """The command line of a process, as it shows itself; empty when it has ended."""
     return _read(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
+
+
+def num_connections(pid: int, port: int) -> int:
+    """Established TCP connections over IPv4 that a process holds at a port of its own."""
+    held = set()
+    for entry in _entries(PROC / str(pid) / "fd"):
+        # Closed meanwhile, some are gone.
+        with contextlib.suppress(OSError):
+            held.add(str(entry.readlink()))
+    return sum(
+        fields[1].endswith(f":{port:04X}") and fields[3] == "01" and f"socket:[{fields[9]}]" in held
+        for fields in map(str.split, _read(PROC / str(pid) / "net" / "tcp").splitlines()[1:])
+    )
+
+
+def _entries(path: Path) -> list[Path]:
+    """What is in a directory, or nothing when the process has ended."""
+    try:
+        return list(path.iterdir())
+    except OSError:
+        return []
 
 
 def _read(path: Path) -> str:

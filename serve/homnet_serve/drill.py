@@ -6,25 +6,26 @@ are killed.
 """
 
 import os
+import re
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import httpx
 import numpy as np
 import pyarrow as pa
-from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
-from homnet.processes import command_of, descendants
+from homnet.processes import num_connections
 from homnet.registry import Registry
 from homnet_serve.audit import verify_audit
 from homnet_serve.client import Client, EndpointError, Retries
+from homnet_serve.drill_nodes import Nodes
 from homnet_serve.load_material import (
     Material,
     MaterialConfig,
@@ -33,7 +34,7 @@ from homnet_serve.load_material import (
     logits_of,
     make_material,
 )
-from homnet_serve.local_server import LocalServer, free_port
+from homnet_serve.local_server import LocalServer
 from homnet_serve.steady_clients import Known, SteadyClients, Tally
 
 Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
@@ -87,7 +88,7 @@ def drill(config: DrillConfig) -> dict[str, Any]:
     known = _known(material, second)
     runs: dict[str, Any] = {}
     with (
-        _nodes(config.back_s) as nodes,
+        Nodes(_NUM_REPLICAS, config.back_s) as nodes,
         LocalServer(
             config.work / "server.log",
             environment={"RAY_ADDRESS": nodes.address},
@@ -156,7 +157,7 @@ class _Scene:
     material: Material
     second: dict[str, str]
     server: LocalServer
-    nodes: "_Nodes"
+    nodes: Nodes
     secret: str
     settings: dict[str, Any]
 
@@ -196,12 +197,14 @@ class _Scene:
             now["replica"] >= _NUM_REPLICAS
             and now["proxy"] >= _NUM_PROXIES
             and now["controller"] >= 1
-            and _ready(self.server.url)
+            and _num_ready(self.server.url, self.secret) >= _NUM_REPLICAS
         )
 
     def kill(self, role: str) -> dict[str, Any]:
-        """SIGKILL for one process of a role."""
-        victim = self.server.processes()[role][-1]
+        """SIGKILL for one process of a role: of proxies, the one with the most clients."""
+        victim = max(
+            self.server.processes()[role], key=lambda pid: num_connections(pid, self.server.port)
+        )
         os.kill(victim, signal.SIGKILL)
         while victim in self.server.processes()[role]:
             time.sleep(0.05)
@@ -258,54 +261,6 @@ class _Scene:
         return {"flood": dict(outcomes)}
 
 
-class _Nodes:
-    """A head for the controller, and two nodes of one CPU, for a replica each."""
-
-    def __init__(self, back_s: float) -> None:
-        self._back_s = back_s
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-        head = {
-            "num_cpus": 0,
-            "include_dashboard": False,
-            # Its API is not started, but it takes the port.
-            "dashboard_port": free_port(),
-            "object_store_memory": 200_000_000,
-        }
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self._workers = [self._add() for _ in range(_NUM_REPLICAS)]
-
-    @property
-    def address(self) -> str:
-        address: str = self._cluster.address
-        return address
-
-    def _add(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
-
-    def kill_one(self) -> None:
-        """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
-        node = self._workers.pop()
-        pids = [pid for _, one in node.live_processes() for pid in descendants(one.pid)]
-        self._cluster.remove_node(node, allow_graceful=False)
-        # Workers end when they notice that their node is gone.
-        deadline = time.monotonic() + self._back_s
-        while any(command_of(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._workers.append(self._add())
-
-    def stop(self) -> None:
-        self._cluster.shutdown()
-
-
-@contextmanager
-def _nodes(back_s: float) -> Iterator[_Nodes]:
-    nodes = _Nodes(back_s)
-    try:
-        yield nodes
-    finally:
-        nodes.stop()
-
-
 def _second_versions(material: Material, registry: Registry) -> dict[str, str]:
     """Another fine-tuning for the first hospital, published but not promoted."""
     hospital, checkpoint = next(iter(material.checkpoints.items()))
@@ -332,10 +287,12 @@ def _known(material: Material, second: dict[str, str]) -> list[Known]:
     return known
 
 
-def _ready(url: str) -> bool:
-    import httpx
-
+def _num_ready(url: str, secret: str) -> int:
+    """Replicas that answer each other: the metrics of one have the names of all."""
     try:
-        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+        response = httpx.get(
+            f"{url}/metrics", headers={"Authorization": f"Bearer {secret}"}, timeout=10
+        )
     except httpx.TransportError:
-        return False
+        return 0
+    return len(set(re.findall(r'replica="([^"]+)"', response.text)))
