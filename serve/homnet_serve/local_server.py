@@ -200,7 +200,7 @@ def main() -> None:
         address=address,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        **({"include_dashboard": False} if address == "local" else {}),
+        include_dashboard=False if address == "local" else None,
     )
     try:
         for number, line in enumerate(sys.stdin):
