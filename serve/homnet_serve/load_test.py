@@ -230,12 +230,18 @@ def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
         shutil.rmtree(config.work / "heads-apart", ignore_errors=True)
         secret, settings = apart.publish(config.work / "heads-apart")
         other = dataclasses.replace(served, material=apart, secret=secret, settings=settings)
-        for name, one in (("one trunk", served), ("a model per hospital", other)):
-            one.deploy()
-            figures[name] = one.ask(name, "arrow", _MANY) | {
-                "replica_mib": round(one.server.memory()["replica"] / 2**20, 1)
-            }
-    rates = [figures[n]["patients_per_second"] for n in ("one trunk", "a model per hospital")]
+        kinds = {"one trunk": served, "a model per hospital": other}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+        for _ in range(2):
+            # In turns, so that noise of the machine hits both.
+            for name, one in kinds.items():
+                one.deploy()
+                runs[name].append(
+                    one.ask(name, "arrow", _MANY)
+                    | {"replica_mib": round(one.server.memory()["replica"] / 2**20, 1)}
+                )
+    rates = [float(np.mean([run["patients_per_second"] for run in runs[n]])) for n in kinds]
+    figures |= runs
     figures["times_as_fast"] = round(rates[0] / rates[1], 3)
     return figures
 

@@ -87,7 +87,7 @@ class SteadyClients:
         Args:
             url: of the endpoint.
             key: the API key.
-            known: asked in turns.
+            known: each client asks about all, in turns, from another one on.
             num_clients: how many ask at a time.
         """
         self._url = url
@@ -132,7 +132,7 @@ class SteadyClients:
         with Client(self._url, self._key, retries=PATIENT, transport=_Counting(outcomes)) as client:
             while True:
                 known = self._known[place % len(self._known)]
-                place += len(self._threads)
+                place += 1
                 begin_s = time.monotonic()
                 try:
                     answer = client.diagnose(known.pairs)
