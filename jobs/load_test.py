@@ -1,21 +1,20 @@
 """Measures an endpoint under load, beside its bare models on the same cores.
 
-python jobs/load_test.py --result results/serve-load.json
+python jobs/load_test.py --load.material.registry runs/demo/registry --result results/load.json
+python jobs/load_test.py --load.parts soak --result results/load.json
 
-Ray Serve runs in processes of its own; the clients are in this one, on the same machine.
+Ray Serve runs in processes of its own; the clients are in this one, on the same machine. Each part
+leaves its figures in the work directory, so that parts can be measured one by one; the result of
+record has all that are there.
 """
 
-import dataclasses
-import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from homnet.results import write_result
 from homnet_platform.job import run_job
-from homnet_platform.memory import tree_bytes
-from homnet_platform.runtime import local_or_cluster
 from homnet_serve.load_test import LoadTestConfig, measure
 
 
@@ -23,27 +22,25 @@ from homnet_serve.load_test import LoadTestConfig, measure
 class LoadJobConfig:
     """A load test, and where its figures go."""
 
-    load: LoadTestConfig = LoadTestConfig()
+    load: LoadTestConfig = field(default_factory=LoadTestConfig)
     """What is measured."""
     result: Path | None = None
-    """File of the result of record, for example results/serve-load.json."""
+    """File of the result of record, for example results/load.json."""
 
 
 def main(config: LoadJobConfig) -> None:
     """Measures, prints, and writes the result of record if one was asked for."""
-    with local_or_cluster():
-        figures = measure(config.load, lambda: tree_bytes(os.getpid()))
-    for name, rate in figures["bare"].items():
-        print(f"bare model, {name}: {rate} patients/s")
+    figures = measure(config.load)
     if config.result is not None:
+        material = config.load.material
         write_result(
             config.result,
-            claim="Latency and throughput of the endpoint under Ray Serve, clients on the same "
-            "machine, beside the bare models and beside serving one request at a time.",
-            figures={"settings": dataclasses.asdict(config.load), **figures},
+            claim="Latency and throughput of the endpoint under Ray Serve, clients in a process of "
+            "their own on the same cores, beside the bare models in the same run",
+            figures={"load": figures},
             command=shlex.join(["python", *sys.argv]),
-            recipe=config.load.form,
-            seed=config.load.seed,
+            recipe=material.registry or f"random {material.form}",
+            seed=material.seed,
         )
 
 

@@ -17,7 +17,9 @@ from homnet.report import (
     ablation_markdown,
     comparison_markdown,
     drill_markdown,
+    load_markdown,
     running_time_markdown,
+    serve_drill_markdown,
     sweep_markdown,
     tables_markdown,
     throughput_markdown,
@@ -71,6 +73,10 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return running_time_markdown(figures["running_time"])
     if "drill" in figures:
         return drill_markdown(figures["drill"])
+    if "load" in figures:
+        return load_markdown(figures["load"])
+    if "serve_drill" in figures:
+        return serve_drill_markdown(figures["serve_drill"])
     if "sweep" in figures:
         return sweep_markdown(figures["sweep"])
     if "throughput" in figures:

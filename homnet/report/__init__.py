@@ -5,6 +5,7 @@ from homnet.report.comparison_plots import draw_comparison, draw_running_time
 from homnet.report.figures import Example
 from homnet.report.page import Report, write_report
 from homnet.report.running_time import running_time_markdown
+from homnet.report.serve_tables import load_markdown, serve_drill_markdown
 from homnet.report.summary import draw_examples, summarise_cohort
 from homnet.report.tables import (
     ablation_markdown,
@@ -24,7 +25,9 @@ __all__ = [
     "draw_examples",
     "draw_running_time",
     "drill_markdown",
+    "load_markdown",
     "running_time_markdown",
+    "serve_drill_markdown",
     "summarise_cohort",
     "sweep_markdown",
     "tables_markdown",

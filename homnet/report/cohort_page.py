@@ -11,8 +11,8 @@ from homnet.finding import Finding
 from homnet.pairs import pairs_of
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
+from homnet.report.markdown import markdown_table
 from homnet.report.patient_figures import detection_curve, reliability_figure
-from homnet.report.tables import markdown_table
 
 _CELLS_DRAWN: Final = 6
 """Cells of a failure that are drawn: the most suspicious ones."""

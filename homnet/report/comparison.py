@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from homnet import paper
-from homnet.report.tables import ABSENT, cell, markdown_table
+from homnet.report.markdown import markdown_table
+from homnet.report.tables import ABSENT, cell
 
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
 HOMNET: Final = "HomNet"

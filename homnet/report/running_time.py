@@ -5,7 +5,8 @@ from typing import Any
 
 from homnet import paper
 from homnet.report.comparison import HOMNET, PAPER_FORM, failed_note
-from homnet.report.tables import ABSENT, markdown_table
+from homnet.report.markdown import markdown_table
+from homnet.report.tables import ABSENT
 
 
 def running_time_markdown(figures: Mapping[str, Any]) -> str:

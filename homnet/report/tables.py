@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from homnet.report.markdown import markdown_table
+
 ALL_HOSPITALS: Final = "all hospitals"
 ABSENT: Final = "n/a"
 LENGTH_PRESERVING: Final = frozenset({"inversion", "replacement"})
@@ -291,11 +293,3 @@ def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
     """What was asked for, and what bags hold where patients do not have as many cells."""
     mean = scope["num_pairs"] / scope["num_bags"]
     return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table in Markdown: the first column to the left, numbers to the right."""
-    ruler = ["---", *["---:"] * (len(heads) - 1)]
-    # A bar inside a name would end its cell.
-    lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -24,9 +24,9 @@ from typing import Any, Final, Literal
 from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
+from homnet.processes import command_of, descendants
 from homnet.results import write_json, write_result
 from homnet.seeding import generator
-from homnet_platform.memory import descendants
 
 _STAGE: Final = "pre-training"
 _NUM_WORKERS: Final = 2
@@ -266,12 +266,8 @@ def _bags_kept(output: Path, config: DrillConfig, bags_per_epoch: int) -> int:
 
 def train_workers() -> list[int]:
     """Train workers of the clusters that this process started, never those of another."""
-    found = []
-    for pid in descendants(os.getpid()):
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::RayTrainWorker"):
-                found.append(pid)
-    return sorted(found)
+    mine = descendants(os.getpid())
+    return sorted(pid for pid in mine if command_of(pid).startswith("ray::RayTrainWorker"))
 
 
 def _went_on(output: Path, most: int) -> Mapping[str, int]:

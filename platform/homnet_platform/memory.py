@@ -2,14 +2,14 @@
 
 import os
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import ray
 
+from homnet.processes import PROC, tree_bytes
+
 _INTERVAL_S: Final = 0.5
-_PROC: Final = Path("/proc")
 
 
 class _Peak:
@@ -56,7 +56,7 @@ class PeakMemory(_Peak):
     """
 
     def _look(self) -> int | None:
-        told = (_PROC / "self" / "smaps_rollup").is_file()
+        told = (PROC / "self" / "smaps_rollup").is_file()
         return tree_bytes(os.getpid()) if told else None
 
 
@@ -72,36 +72,3 @@ class PeakObjectStore(_Peak):
 def gib(num_bytes: int | None) -> float | None:
     """Bytes as GiB with two decimals, as results have them; None stays None."""
     return None if num_bytes is None else round(num_bytes / 2**30, 2)
-
-
-def tree_bytes(root: int) -> int:
-    """Proportional set size of a process and its descendants, bytes (Linux)."""
-    total = 0
-    for pid in descendants(root):
-        for line in _read(_PROC / str(pid) / "smaps_rollup").splitlines():
-            if line.startswith("Pss:"):
-                total += 1024 * int(line.split()[1])
-    return total
-
-
-def descendants(root: int) -> list[int]:
-    """A process and all that descend from it (Linux)."""
-    children: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            # The name, in brackets, may hold spaces and brackets itself.
-            fields = _read(entry / "stat").rpartition(")")[2].split()
-            if fields:
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found = [root]
-    for pid in found:  # grows while it is gone through
-        found += children.get(pid, [])
-    return found
-
-
-def _read(path: Path) -> str:
-    """The text, or nothing when the process has ended."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -4,7 +4,7 @@
 server runs it, and :mod:`homnet_serve.deployment` puts it into a Ray Serve replica.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -23,6 +23,7 @@ from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.errors import RequestError
 from homnet_serve.exchange import answered, body_of
 from homnet_serve.keys import Key, check_key
+from homnet_serve.metrics import exposition_of_replicas
 from homnet_serve.middleware import Around
 from homnet_serve.page import page
 from homnet_serve.schemas import (
@@ -85,12 +86,20 @@ _Scale = Annotated[
 ]
 
 
-def create_app(service: Service) -> FastAPI:
+Expositions = Callable[[], Awaitable[Sequence[tuple[str, str]]]]
+"""Asks all replicas for their metrics; gives the name of each with its text."""
+
+
+def create_app(service: Service, expositions: Expositions | None = None) -> FastAPI:
     """The application; its lifespan starts and closes the service.
 
     Args:
         service: what answers.
+        expositions: where there are several replicas, the metrics of all.
     """
+
+    async def own() -> Sequence[tuple[str, str]]:
+        return [("only", service.metrics.exposition())]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -113,7 +122,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Around, metrics=service.metrics)
     _answer_errors(app, service)
     _add_open_routes(app, service)
-    _add_routes(app, service)
+    _add_routes(app, service, expositions or own)
     return app
 
 
@@ -138,7 +147,7 @@ def _health(good: bool) -> Response:
     return JSONResponse({"status": "ok" if good else "starting"}, 200 if good else 503)
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
+def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> None:
     bearer = HTTPBearer(auto_error=False, description="An API key of this endpoint.")
 
     async def key_of(request: Request, _: Annotated[Any, Depends(bearer)]) -> Key:
@@ -195,10 +204,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", responses={401: _ERRORS[401], 403: _ERRORS[403]})
     async def metrics(key: own_key) -> Response:
-        """Metrics of this process for Prometheus; for operators' keys."""
+        """Metrics of all replicas for Prometheus; for operators' keys."""
         if not key.operator:
             raise RequestError(403, "forbidden", "this key is not an operator's")
-        return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4")
+        content = exposition_of_replicas(await expositions())
+        return Response(content, media_type="text/plain; version=0.0.4")
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(key: own_key) -> JSONResponse:

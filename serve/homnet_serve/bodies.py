@@ -80,11 +80,20 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
         check_measured(table, "body", place)
     except CohortError as error:
         raise invalid(str(error)) from None
-    num_patients = len(table.group_by(["hospital", "patient_id"]).aggregate([]))
+    num_patients = _num_patients(table)
     if num_patients > limits.max_patients:
         raise too_large(
             f"body: {num_patients} patients, at most {limits.max_patients} at once; send fewer"
         )
+
+
+def _num_patients(table: pa.Table) -> int:
+    """Different patients; a group_by, which starts threads, takes as long as all checks."""
+    hospital, patient = (
+        table[name].combine_chunks().dictionary_encode() for name in ("hospital", "patient_id")
+    )
+    code_N = hospital.indices.to_numpy().astype(np.int64) * len(patient.dictionary)
+    return len(np.unique(code_N + patient.indices.to_numpy()))
 
 
 def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], str]]:

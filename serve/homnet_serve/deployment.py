@@ -3,7 +3,8 @@
 HTTP, queue and models are one deployment: every further one costs a request some milliseconds.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from fastapi import FastAPI
@@ -12,10 +13,13 @@ from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
 from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.logs import log_to_stderr
+from homnet_serve.logs import fault_of, log_to_stderr
 from homnet_serve.service import Service
 
 NAME: Final = "Endpoint"
+_METRICS_S: Final = 3.0
+"""Seconds in which other replicas must give their metrics."""
+_LOG: Final = logging.getLogger(__name__)
 
 
 class _Endpoint:
@@ -27,7 +31,25 @@ class _Endpoint:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application; Ray Serve calls this in the replica, and runs its lifespan."""
-        return create_app(self._service)
+        return create_app(self._service, self._expositions)
+
+    async def exposition(self) -> tuple[str, str]:
+        """The name of this replica, and its metrics; replicas ask each other for them."""
+        context = serve.get_replica_context()
+        return context.replica_id.unique_id, self._service.metrics.exposition()
+
+    async def _expositions(self) -> Sequence[tuple[str, str]]:
+        """Those of all replicas that answer; of this one at least."""
+        own = await self.exposition()
+        handle = serve.get_deployment_handle(NAME, serve.get_replica_context().app_name)
+        try:
+            found = await handle.broadcast("exposition").results_async(
+                timeout_s=_METRICS_S, return_exceptions=True
+            )
+        except Exception as error:  # whatever Ray lacks just now, an operator should see something
+            _LOG.error("replicas_unreachable", extra=fault_of(error))
+            found = []
+        return sorted(dict([own, *(one for one in found if isinstance(one, tuple))]).items())
 
     async def check_health(self) -> None:
         """Called by Ray Serve; after three failures the replica is replaced.
@@ -48,6 +70,15 @@ def app(settings: dict[str, Any]) -> Application:
     Raises:
         ConfigError: a setting is unknown or wrong; it is found before any replica is started.
     """
+    return endpoint(settings)
+
+
+def endpoint(settings: dict[str, Any], **options: Any) -> Application:
+    """The same, with the options of the deployment that YAML has under ``deployments``.
+
+    Raises:
+        ConfigError: as :func:`app`.
+    """
     config_from(ServiceConfig, settings)
-    deployment = cast(Deployment, serve.deployment(serve.ingress()(_Endpoint), name=NAME))
-    return deployment.bind(settings)
+    made = serve.deployment(serve.ingress()(_Endpoint), name=NAME, **options)
+    return cast(Deployment, made).bind(settings)

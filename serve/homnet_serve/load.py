@@ -1,13 +1,21 @@
-"""Load on an endpoint from one process: clients that ask one request after the other, or a rate."""
+"""Load on an endpoint from one process: clients that ask one request after the other, or a rate.
 
-import asyncio
+The clients share their cores with the server in a load test, so they are as thin as can be: threads
+on plain connections that are kept open.
+"""
+
+import http.client
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 
 
@@ -23,6 +31,12 @@ class Load:
     """Answers by status; what was no answer, by the name of its error."""
     patients: int = 0
     """Patients answered."""
+
+    def add(self, other: "Load") -> None:
+        """Takes over what came of another load at the same time."""
+        self.latency_s += other.latency_s
+        self.statuses += other.statuses
+        self.patients += other.patients
 
     def figures(self) -> dict[str, Any]:
         """For a result of record; latencies in milliseconds."""
@@ -46,8 +60,42 @@ class Question:
     num_patients: int = 1
 
 
+class _Asker:
+    """One client with one connection, without retries: every failure counts."""
+
+    def __init__(self, url: str, key: str, load: Load) -> None:
+        self._address = urlsplit(url).netloc
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._connection = self._connect()
+        self.load = load
+
+    def ask(self, question: Question, asked_s: float | None = None) -> None:
+        """Asks, and counts from ``asked_s`` where the question was due before it could be sent."""
+        begin_s = time.perf_counter() if asked_s is None else asked_s
+        headers = {**self._headers, "Content-Type": question.media_type}
+        try:
+            self._connection.request("POST", "/v1/diagnose", question.content, headers)
+            response = self._connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.load.statuses[type(error).__name__] += 1
+            self._connection.close()
+            self._connection = self._connect()
+            return
+        self.load.statuses[str(response.status)] += 1
+        if response.status == 200:
+            self.load.latency_s.append(time.perf_counter() - begin_s)
+            self.load.patients += question.num_patients
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address, timeout=60)
+
+
 class Generator:
-    """Asks the same endpoint again and again, without retries: every failure counts."""
+    """Asks the same endpoint again and again."""
 
     def __init__(self, url: str, key: str, questions: Sequence[Question]) -> None:
         """Sets up a generator.
@@ -60,7 +108,7 @@ class Generator:
         self._url = url
         self._key = key
         self._questions = questions
-        self._number = 0
+        self._numbers = count()
 
     def closed(self, num_clients: int, seconds: float, warm_up_s: float = 1.0) -> Load:
         """Clients that ask the next question as soon as they have an answer.
@@ -70,74 +118,77 @@ class Generator:
             seconds: how long; begun requests are finished.
             warm_up_s: load before that, which is not counted.
         """
-        return asyncio.run(self._closed(num_clients, seconds, warm_up_s))
+        load = Load()
+        for length_s in (warm_up_s, seconds):
+            load = Load()
+            begin_s = time.perf_counter()
+            deadline = begin_s + length_s
+
+            def work(asker: _Asker, deadline: float = deadline) -> None:
+                # However short the load and slow the machine, every client asks once.
+                asker.ask(self._next())
+                while time.perf_counter() < deadline:
+                    asker.ask(self._next())
+
+            self._together(work, num_clients, load)
+            load.seconds = time.perf_counter() - begin_s
+        return load
 
     def steady(
-        self, requests_per_second: float, seconds: float, every_10_s: Callable[[], None]
+        self,
+        requests_per_second: float,
+        seconds: float,
+        every_10_s: Callable[[], None],
+        num_connections: int = 64,
     ) -> Load:
         """Requests at a fixed rate, whether or not earlier ones are answered.
+
+        Latencies count from the moment when a request was due, so one that waits for a free
+        connection is slow, not late.
 
         Args:
             requests_per_second: the rate.
             seconds: how long.
             every_10_s: called every ten seconds, for example to look at memory.
+            num_connections: most requests at a time.
         """
-        return asyncio.run(self._steady(requests_per_second, seconds, every_10_s))
-
-    async def _closed(self, num_clients: int, seconds: float, warm_up_s: float) -> Load:
-        async with self._client(num_clients) as client:
-
-            async def ask_until(deadline: float, load: Load) -> None:
-                while time.perf_counter() < deadline:
-                    await self._ask(client, load)
-
-            for length_s, load in ((warm_up_s, Load()), (seconds, Load())):
-                begin_s = time.perf_counter()
-                await asyncio.gather(
-                    *(ask_until(begin_s + length_s, load) for _ in range(num_clients))
-                )
-                load.seconds = time.perf_counter() - begin_s
-        return load
-
-    async def _steady(
-        self, requests_per_second: float, seconds: float, every_10_s: Callable[[], None]
-    ) -> Load:
         load = Load()
-        async with self._client(256) as client, asyncio.TaskGroup() as tasks:
-            begin_s = time.perf_counter()
-            next_look_s = 0.0
+        due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        begin_s = time.perf_counter()
+
+        def keep_time() -> None:
+            next_look_s = begin_s
             for number in range(int(requests_per_second * seconds)):
-                due_s = number / requests_per_second
-                await asyncio.sleep(begin_s + due_s - time.perf_counter())
-                if due_s >= next_look_s:
+                at_s = begin_s + number / requests_per_second
+                time.sleep(max(at_s - time.perf_counter(), 0))
+                due.put(at_s)
+                if at_s >= next_look_s:
                     next_look_s += 10.0
-                    await asyncio.to_thread(every_10_s)
-                tasks.create_task(self._ask(client, load))
+                    # Not here: looking at memory takes longer than a request.
+                    threading.Thread(target=every_10_s).start()
+            for _ in range(num_connections):
+                due.put(None)
+
+        def work(asker: _Asker) -> None:
+            for at_s in iter(due.get, None):
+                asker.ask(self._next(), at_s)
+
+        clock = threading.Thread(target=keep_time)
+        clock.start()
+        self._together(work, num_connections, load)
+        clock.join()
         load.seconds = time.perf_counter() - begin_s
         return load
 
-    def _client(self, num_connections: int) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self._url,
-            headers={"Authorization": f"Bearer {self._key}"},
-            timeout=60.0,
-            limits=httpx.Limits(max_connections=num_connections),
-        )
+    def _together(self, work: Callable[[_Asker], None], num_clients: int, load: Load) -> None:
+        askers = [_Asker(self._url, self._key, Load()) for _ in range(num_clients)]
+        with ThreadPoolExecutor(num_clients) as pool:
+            done: Iterable[None] = pool.map(work, askers)
+            for _ in done:
+                pass
+        for asker in askers:
+            load.add(asker.load)
+            asker.close()
 
-    async def _ask(self, client: httpx.AsyncClient, load: Load) -> None:
-        question = self._questions[self._number % len(self._questions)]
-        self._number += 1
-        begin_s = time.perf_counter()
-        try:
-            response = await client.post(
-                "/v1/diagnose",
-                content=question.content,
-                headers={"Content-Type": question.media_type},
-            )
-        except httpx.TransportError as error:
-            load.statuses[type(error).__name__] += 1
-            return
-        load.statuses[str(response.status_code)] += 1
-        if response.status_code == 200:
-            load.latency_s.append(time.perf_counter() - begin_s)
-            load.patients += question.num_patients
+    def _next(self) -> Question:
+        return self._questions[next(self._numbers) % len(self._questions)]

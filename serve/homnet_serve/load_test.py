@@ -1,272 +1,311 @@
-"""How fast an endpoint is beside its bare models on the same cores, and whether it stays so."""
+"""How fast an endpoint is beside its bare models on the same cores, and whether it stays so.
 
-import base64
-import json
-import socket
-import tempfile
+Each part is a measurement of its own, with what it is compared with in the same run. Parts can be
+measured one by one: each leaves its figures in the work directory, and the result has all of them.
+"""
+
+import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import pyarrow as pa
-import torch
-from ray import serve
 
-from homnet.assessment import FlatBags, assess
-from homnet.checkpoint import Calibration, Checkpoint
-from homnet.chromosomes import CHROMOSOMES
-from homnet.errors import ConfigError
-from homnet.joint import JointModel, score_jointly
-from homnet.model import HomNet, best_form, paper_form
-from homnet.pairs import MEASURED, pair_table
-from homnet.predictor import Predictor
-from homnet.registry import Registry
-from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
-from homnet_serve.deployment import app
-from homnet_serve.keys import new_key, write_keys
-from homnet_serve.load import Generator, Question
+from homnet.errors import ConfigError, DataError
+from homnet.results import describe_machine, read_json, write_json
+from homnet_serve.bare import bare_rates, head_rates
+from homnet_serve.load import Generator
+from homnet_serve.load_material import (
+    NUM_TYPES,
+    Material,
+    MaterialConfig,
+    make_material,
+    own_trunks,
+)
+from homnet_serve.local_server import PROXIES, LocalServer
 
-_TYPES: Final = 23
-_PATIENTS_PER_PASS: Final = 8
+Part = Literal["endpoint", "one_at_a_time", "heads", "proxies", "soak"]
+PARTS: Final[tuple[Part, ...]] = ("endpoint", "one_at_a_time", "heads", "proxies", "soak")
+_MANY: Final = 16
+"""Clients of comparisons."""
 
 
 @dataclass(frozen=True)
 class LoadTestConfig:
     """What is measured, and how long."""
 
-    form: Literal["best", "paper"] = "best"
-    """Form of the model; weights are random, for speed does not depend on them."""
-    num_hospitals: int = 4
-    """Hospitals whose models share their frozen part; patients come from them in turns."""
-    num_cells: int = 5
-    """Cells of a patient: 23 types of so many pairs."""
+    material: MaterialConfig = MaterialConfig()
+    """Models and patients."""
+    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "heads", "proxies")
+    """What is measured now; the soak is left out unless it is named."""
+    work: Path = Path("runs/load")
+    """Directory of logs and of the figures of each part."""
     clients: tuple[int, ...] = (1, 4, 16, 64)
     """Numbers of clients at a time."""
-    seconds: float = 20.0
+    seconds: float = 12.0
     """Length of each measurement."""
     num_threads: int = 2
     """Threads of a pass."""
-    soak_minutes: float = 0.0
-    """Length of the soak at 80 % of the capacity that was just measured; 0 leaves it out."""
-    seed: int = 0
-    """Of weights and pairs."""
+    patients_per_pass: int = 8
+    """Most patients of a pass."""
+    proxy: str = "python"
+    """Proxy of all parts but the comparison of proxies: one of python, throughput, haproxy and
+    "haproxy, throughput"."""
+    soak_minutes: float = 15.0
+    """Length of the soak."""
+    soak_share: float = 0.8
+    """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
 
     def __post_init__(self) -> None:
-        if self.num_hospitals < 1 or self.num_cells < 1 or not self.clients or self.seconds <= 0:
-            raise ConfigError("num_hospitals, num_cells, clients and seconds must be above zero")
+        if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
+            raise ConfigError("clients, seconds and soak_minutes must be above zero")
+        if self.proxy not in PROXIES:
+            raise ConfigError(f"proxy is {self.proxy!r}, expected one of {', '.join(PROXIES)}")
 
 
-def measure(config: LoadTestConfig, memory_bytes: Callable[[], int]) -> dict[str, Any]:
-    """Measures everything on the Ray that is running.
+def measure(config: LoadTestConfig) -> dict[str, Any]:
+    """Measures the parts that are asked for.
 
     Args:
         config: what.
-        memory_bytes: memory of the server's processes now.
 
     Returns:
-        Figures for a result of record.
+        The figures of all parts that the work directory has, those of now among them.
+
+    Raises:
+        DataError: a server did not come up, or the soak does not know the capacity.
     """
-    torch.set_num_threads(config.num_threads)
-    checkpoints = _checkpoints(config)
-    tables = [_patient(config, number) for number in range(4 * config.num_hospitals)]
-    figures: dict[str, Any] = {"bare": _bare(config, checkpoints, tables)}
-    with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory)
-        secret = _prepare(work, checkpoints)
-        bodies = {
-            "arrow": [Question(_stream(table), ARROW_TYPE) for table in tables],
-            "json": [Question(_json(table), JSON_TYPE) for table in tables],
-        }
-        with _serve() as url:
-            _deploy(config, work)
-            for form, questions in bodies.items():
-                generator = Generator(url, secret, questions)
-                figures[form] = {
-                    str(number): _said(f"{form}, {number} clients", generator, number, config)
-                    for number in config.clients
-                }
-            if config.soak_minutes:
-                figures["soak"] = _soak(
-                    config, Generator(url, secret, bodies["arrow"]), figures, memory_bytes
+    material = make_material(config.material)
+    run: dict[Part, Callable[[LoadTestConfig, Material], dict[str, Any]]] = {
+        "endpoint": _endpoint,
+        "one_at_a_time": _one_at_a_time,
+        "heads": _heads,
+        "proxies": _proxies,
+        "soak": _soak,
+    }
+    for part in config.parts:
+        begin_s = time.monotonic()
+        figures = run[part](config, material)
+        figures["seconds_in_all"] = round(time.monotonic() - begin_s)
+        figures["machine"] = describe_machine()
+        figures["settings"] = _settings(config)
+        write_json(_file(config, part), figures)
+        print(f"{part}: {figures['seconds_in_all']} s, kept in {_file(config, part)}", flush=True)
+    return {part: read_json(_file(config, part)) for part in PARTS if _file(config, part).is_file()}
+
+
+def _settings(config: LoadTestConfig) -> dict[str, Any]:
+    settings = dataclasses.asdict(config)
+    return {name: value for name, value in settings.items() if name not in ("parts", "work")}
+
+
+def _file(config: LoadTestConfig, part: Part) -> Path:
+    return config.work / f"{part}.json"
+
+
+@contextmanager
+def _server(
+    config: LoadTestConfig, name: str, material: Material, proxy: str | None = None
+) -> Iterator["_Served"]:
+    """A server and the models of the material, published where it can find them."""
+    work = config.work / name
+    shutil.rmtree(work, ignore_errors=True)
+    secret, settings = material.publish(work)
+    with LocalServer(work / "server.log", proxy=proxy or config.proxy) as server:
+        yield _Served(config, material, server, secret, settings)
+
+
+@dataclass(frozen=True)
+class _Served:
+    config: LoadTestConfig
+    material: Material
+    server: LocalServer
+    secret: str
+    settings: dict[str, Any]
+
+    def deploy(self, *, max_ongoing_requests: int = 256, **settings: Any) -> None:
+        """One replica that has all cores to itself, as ``serve/config.yaml`` says."""
+        self.server.deploy(
+            {
+                **self.settings,
+                "num_threads": self.config.num_threads,
+                "max_bags": NUM_TYPES * self.config.patients_per_pass,
+                **settings,
+            },
+            max_ongoing_requests=max_ongoing_requests,
+            ray_actor_options={"num_cpus": 1},
+        )
+
+    def generator(self, form: Literal["arrow", "json"]) -> Generator:
+        return Generator(self.server.url, self.secret, self.material.bodies(form))
+
+    def ask(self, what: str, form: Literal["arrow", "json"], num_clients: int) -> dict[str, Any]:
+        load = self.generator(form).closed(num_clients, self.config.seconds)
+        figures = load.figures()
+        print(
+            f"{what}, {form}, {num_clients} clients: {figures['patients_per_second']} patients/s, "
+            f"p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, {figures['statuses']}",
+            flush=True,
+        )
+        return figures
+
+
+def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
+    rates = bare_rates(
+        material,
+        num_threads=config.num_threads,
+        patients_per_pass=config.patients_per_pass,
+        seconds=config.seconds,
+    )
+    for name, rate in rates.items():
+        print(f"bare model, {name}: {rate} patients/s", flush=True)
+    return rates
+
+
+def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """Every number of clients and form of body, and the bare models before and after."""
+    before = _bare(config, material)
+    figures: dict[str, Any] = {}
+    with _server(config, "endpoint", material) as served:
+        served.deploy()
+        for form in ("arrow", "json"):
+            figures[form] = {
+                str(number): served.ask("endpoint", form, number) for number in config.clients
+            }
+    after = _bare(config, material)
+    bare = {name: round((rate + after[name]) / 2, 2) for name, rate in before.items()}
+    best = max(one["patients_per_second"] for one in figures["arrow"].values())
+    return {
+        "bare": {"before": before, "after": after, "mean": bare},
+        **figures,
+        "share_of_bare": round(best / max(bare.values()), 3),
+    }
+
+
+def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """Requests one after the other, beside batching, each measured twice in turns."""
+    figures: dict[str, list[dict[str, Any]]] = {}
+    with _server(config, "one_at_a_time", material) as served:
+        for _ in range(2):
+            served.deploy()
+            figures.setdefault("batching", []).append(served.ask("batching", "arrow", _MANY))
+            served.deploy(max_bags=NUM_TYPES)
+            figures.setdefault("one patient a pass", []).append(
+                served.ask("one patient a pass", "arrow", _MANY)
+            )
+            served.deploy(max_bags=NUM_TYPES, max_ongoing_requests=1)
+            figures.setdefault("one request at a time", []).append(
+                served.ask("one request at a time", "arrow", _MANY)
+            )
+    rate = {
+        name: float(np.mean([one["patients_per_second"] for one in runs]))
+        for name, runs in figures.items()
+    }
+    return {
+        "clients": _MANY,
+        **figures,
+        "times_as_fast": {
+            name: round(rate["batching"] / rate[name], 3) for name in rate if name != "batching"
+        },
+    }
+
+
+def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """One trunk with a head per hospital, beside a model per hospital: bare, and as an endpoint."""
+    figures: dict[str, Any] = {
+        "bare": head_rates(
+            material,
+            num_threads=config.num_threads,
+            patients_per_pass=config.patients_per_pass,
+            seconds=2 * config.seconds,
+        )
+    }
+    print(f"heads, bare: {figures['bare']}", flush=True)
+    apart = dataclasses.replace(material, checkpoints=own_trunks(material.checkpoints))
+    with _server(config, "heads", material) as served:
+        shutil.rmtree(config.work / "heads-apart", ignore_errors=True)
+        secret, settings = apart.publish(config.work / "heads-apart")
+        other = dataclasses.replace(served, material=apart, secret=secret, settings=settings)
+        kinds = {"one trunk": served, "a model per hospital": other}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+        for _ in range(2):
+            # In turns, so that noise of the machine hits both.
+            for name, one in kinds.items():
+                one.deploy()
+                runs[name].append(
+                    one.ask(name, "arrow", _MANY)
+                    | {"replica_mib": round(one.server.memory()["replica"] / 2**20, 1)}
                 )
-            # A pass takes the bags of one patient: serving without batching across requests.
-            _deploy(config, work, max_bags=_TYPES, batch_wait_s=0.0)
-            generator = Generator(url, secret, bodies["arrow"])
-            figures["one_at_a_time"] = {
-                str(number): _said(f"one at a time, {number} clients", generator, number, config)
-                for number in config.clients
+    rates = [float(np.mean([run["patients_per_second"] for run in runs[n]])) for n in kinds]
+    figures |= runs
+    figures["times_as_fast"] = round(rates[0] / rates[1], 3)
+    return figures
+
+
+def _proxies(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """The same endpoint behind each proxy; a new Ray for each, for the choice is made at its start.
+
+    A proxy that does not come up is a figure too: its log says why.
+    """
+    figures: dict[str, Any] = {}
+    for proxy in PROXIES:
+        with _server(config, f"proxy-{proxy.replace(', ', '-')}", material, proxy) as served:
+            try:
+                served.deploy()
+            except DataError as error:
+                figures[proxy] = {"failed": str(error)}
+                print(f"{proxy}: {error}", flush=True)
+                continue
+            figures[proxy] = {
+                str(number): served.ask(proxy, "arrow", number)
+                for number in sorted({1, _MANY, max(config.clients)})
             }
     return figures
 
 
-def _bare(
-    config: LoadTestConfig, checkpoints: Mapping[str, Checkpoint], tables: list[pa.Table]
-) -> dict[str, Any]:
-    """Patients per second of the models without any server, by patients of a pass."""
-    models = [
-        JointModel(Predictor(c.build(), c.calibration, version=c.version))
-        for c in checkpoints.values()
-    ]
-    for model in models[1:]:
-        model.share(models[0])
-    own = [assess(table).bags for table in tables]
-    numbers = [n % len(models) for n in range(len(own))]
+def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """A steady rate for long, with the memory of Ray Serve's processes all the while."""
+    if not _file(config, "endpoint").is_file():
+        raise DataError(
+            f"{_file(config, 'endpoint')}: the soak needs the capacity; measure the part 'endpoint'"
+        )
+    arrow: Mapping[str, Any] = read_json(_file(config, "endpoint"))["arrow"]
+    rate = config.soak_share * max(one["patients_per_second"] for one in arrow.values())
+    memory: list[dict[str, int]] = []
+    with _server(config, "soak", material) as served:
+        served.deploy()
+        generator = served.generator("arrow")
+        # Until every thread has worked and every buffer had its largest size.
+        generator.closed(max(config.clients), min(60.0, 6 * config.seconds))
+        started = time.monotonic()
 
-    def jointly(size: int) -> None:
-        model_B = np.repeat(numbers[:size], [len(bags) for bags in own[:size]])
-        score_jointly(models, FlatBags.concatenate(own[:size]), model_B)
+        def look() -> None:
+            sizes = served.server.memory()
+            memory.append(sizes)
+            if len(memory) % 6 == 1:
+                mib = {role: size >> 20 for role, size in sizes.items()}
+                minutes = (time.monotonic() - started) / 60
+                print(f"soak, minute {minutes:.0f}: MiB {mib}", flush=True)
 
-    def separately(size: int) -> None:
-        for number, model in enumerate(models):
-            part = [bags for bags, n in zip(own[:size], numbers[:size], strict=True) if n == number]
-            if part:
-                bags = FlatBags.concatenate(part)
-                score_jointly([model], bags, np.zeros(len(bags), np.int64))
-
-    eight = min(_PATIENTS_PER_PASS, len(own))
-    tasks: dict[str, tuple[Callable[[int], None], int]] = {
-        "1 patient": (jointly, 1),
-        f"{eight} patients, jointly": (jointly, eight),
-        f"{eight} patients, a pass per hospital": (separately, eight),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in tasks}
-    deadline = time.perf_counter() + config.seconds
-    for round_number in range(1_000_000):
-        # In turns, so that noise of the machine hits all alike; the first round warms up.
-        for name, (task, size) in tasks.items():
-            begin_s = time.perf_counter()
-            task(size)
-            if round_number:
-                rates[name].append(size / (time.perf_counter() - begin_s))
-        if round_number > 2 and time.perf_counter() > deadline:
-            break
-    return {name: round(float(np.median(values)), 2) for name, values in rates.items()}
-
-
-def _said(
-    what: str, generator: Generator, num_clients: int, config: LoadTestConfig
-) -> dict[str, Any]:
-    figures = generator.closed(num_clients, config.seconds).figures()
-    print(
-        f"{what}: {figures['patients_per_second']} patients/s, p50 {figures['p50_ms']} ms, "
-        f"p99 {figures['p99_ms']} ms, {figures['statuses']}",
-        flush=True,
-    )
-    return figures
-
-
-def _soak(
-    config: LoadTestConfig,
-    generator: Generator,
-    figures: Mapping[str, Any],
-    memory_bytes: Callable[[], int],
-) -> dict[str, Any]:
-    capacity = max(one["patients_per_second"] for one in figures["arrow"].values())
-    sizes: list[int] = []
-    load = generator.steady(
-        0.8 * capacity, 60 * config.soak_minutes, lambda: sizes.append(memory_bytes())
-    )
-    third = max(len(sizes) // 3, 1)
-    first, last = float(np.median(sizes[:third])), float(np.median(sizes[-third:]))
+        load = generator.steady(rate, 60 * config.soak_minutes, look)
+    tenth = max(len(memory) // 10, 1)
+    start, end = _mean_mib(memory[:tenth]), _mean_mib(memory[-tenth:])
     return {
         **load.figures(),
-        "requests_per_second": round(0.8 * capacity, 2),
-        "memory_mib_first_third": round(first / 2**20, 1),
-        "memory_mib_last_third": round(last / 2**20, 1),
-        "memory_growth": round(last / first - 1, 4) if first else None,
+        "requests_per_second": round(rate, 2),
+        "share_of_capacity": config.soak_share,
+        "minutes": config.soak_minutes,
+        "memory_mib": {"start": start, "end": end},
+        "memory_growth": round(sum(end.values()) / sum(start.values()) - 1, 4),
     }
 
 
-@contextmanager
-def _serve() -> Iterator[str]:
-    """Ray Serve on a free port; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    serve.start(
-        http_options={"host": "127.0.0.1", "port": port},
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serve.shutdown()
-
-
-def _deploy(config: LoadTestConfig, work: Path, **settings: Any) -> None:
-    """Puts an endpoint with one replica in the place of the one before."""
-    serve.delete("homnet")
-    own = {name: str(work / name) for name in ("registry", "audit")}
-    own |= {"keys": str(work / "keys.json")}
-    endpoint = app({**own, "num_threads": config.num_threads, **settings})
-    serve.run(endpoint, name="homnet", route_prefix="/")
-
-
-def _checkpoints(config: LoadTestConfig) -> dict[str, Checkpoint]:
-    """Random models that differ in what fine-tuning changes."""
-    torch.manual_seed(config.seed)
-    form = {"best": best_form, "paper": paper_form}[config.form]()
-    model = HomNet(form)
-    model.freeze_for_fine_tuning()
-    checkpoints = {}
-    for number in range(config.num_hospitals):
-        name = f"hospital-{number + 1}"
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(1e-3 * torch.randn_like(parameter))
-        weights = {key: value.clone() for key, value in model.state_dict().items()}
-        checkpoints[name] = Checkpoint(form, weights, calibration={name: Calibration(0.5)})
-    return checkpoints
-
-
-def _patient(config: LoadTestConfig, number: int) -> pa.Table:
-    """All pairs of one patient: noise inside chromosomes of plausible lengths."""
-    rng = np.random.default_rng([config.seed, number])
-    keys = [(t, c) for t in range(_TYPES) for c in range(config.num_cells)]
-    pair = rng.integers(1, 256, (len(keys), 2, 2, 512), np.uint8)
-    for row, (kind, _) in enumerate(keys):
-        pair[row, ..., 340 - 10 * kind :] = 0
-    hospital = f"hospital-{number % config.num_hospitals + 1}"
-    return pair_table(
-        hospital=[hospital] * len(keys),
-        patient_id=[f"patient-{number}"] * len(keys),
-        cell_id=[f"cell-{c}" for _, c in keys],
-        chromosome=[CHROMOSOMES[t] for t, _ in keys],
-        band_level=[550] * len(keys),
-        pair=pair,
-        abnormal=[False] * len(keys),
-    ).select(MEASURED.names)
-
-
-def _prepare(work: Path, checkpoints: Mapping[str, Checkpoint]) -> str:
-    registry = Registry(work / "registry")
-    for hospital, checkpoint in checkpoints.items():
-        registry.promote(hospital, registry.publish(checkpoint, hospital))
-    secret, key = new_key("load", checkpoints)
-    write_keys(work / "keys.json", [replace(key, operator=True)])
-    return secret
-
-
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _json(table: pa.Table) -> bytes:
-    rows = table.to_pylist()
-    pairs = [
-        {
-            **{name: row[name] for name in ("cell_id", "chromosome", "band_level")},
-            "pair": base64.b64encode(row["pair"]).decode(),
-        }
-        for row in rows
-    ]
-    who = {name: rows[0][name] for name in ("hospital", "patient_id")}
-    return json.dumps({"patients": [{**who, "pairs": pairs}]}).encode()
+def _mean_mib(samples: list[dict[str, int]]) -> dict[str, float]:
+    return {
+        role: round(float(np.mean([sample[role] for sample in samples])) / 2**20, 1)
+        for role in samples[0]
+    }

@@ -1,6 +1,17 @@
-"""What an operator sees: counters and histograms in Prometheus' format, of this process."""
+"""What an operator sees: counters and histograms in Prometheus' format.
+
+Each process counts for itself. Whichever replica is asked gives the metrics of all, every sample
+with the label ``replica``: a sum would fall whenever a replica goes, and Prometheus would take it
+for a counter that begins anew. ``sum by (route) (rate(homnet_requests_total[5m]))`` is right.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BAGS = (1, 8, 23, 46, 92, 184, 368, 736)
@@ -69,6 +80,35 @@ class Metrics:
             "homnet_shadow_skipped", "Requests that no shadow model saw, to save time", registry=own
         )
 
-    def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+    def exposition(self) -> str:
+        """The metrics of this process as text."""
+        return generate_latest(self.registry).decode()
+
+
+def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
+    """The text that Prometheus scrapes.
+
+    Args:
+        expositions: names of replicas with what :meth:`Metrics.exposition` gave there.
+    """
+    families: dict[str, Metric] = {}
+    for replica, text in expositions:
+        for family in text_string_to_metric_families(text):
+            merged = families.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
+            for sample in family.samples:
+                merged.samples.append(sample._replace(labels={**sample.labels, "replica": replica}))
+    registry = CollectorRegistry()
+    registry.register(_Families(tuple(families.values())))
+    return generate_latest(registry)
+
+
+@dataclass(frozen=True, eq=False)
+class _Families(Collector):
+    """Metrics that were collected elsewhere; a registry keeps collectors by identity."""
+
+    families: tuple[Metric, ...]
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.families

@@ -18,6 +18,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from homnet import __version__
+from homnet_serve.config import ServiceConfig
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -321,6 +322,42 @@ def test_the_endpoint_is_one_that_serve_takes_and_has_room() -> None:
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
         for name in ("keys", "registry", "audit"):
             assert any(application.args[name].startswith(f"{mount}/") for mount in mounts)
+
+
+def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes() -> None:
+    cluster = yaml.safe_load(_read("rayservice.yaml")["spec"]["serveConfigV2"])
+    laptop = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+
+    def parts(content: dict[str, Any]) -> dict[str, Any]:
+        """Settings by their dotted names."""
+        (application,) = content["applications"]
+        (deployment,) = application["deployments"]
+        flat = {key: value for key, value in content.items() if key != "applications"}
+        flat |= {key: value for key, value in application.items() if key != "deployments"}
+        named = {**flat, "deployment": deployment}
+        return {
+            f"{name}.{key}": inner
+            for name, value in named.items()
+            for key, inner in (value if isinstance(value, dict) else {"": value}).items()
+        }
+
+    ours, theirs = parts(cluster), parts(laptop)
+    assert ours["import_path."] == theirs["import_path."] == "homnet_serve.deployment:app"
+    differ = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
+    assert differ == {
+        # The pod's own address, and the places of the cluster's storage and secret.
+        "http_options.host",
+        "args.registry",
+        "args.audit",
+        "args.keys",
+        # Two replicas at least.
+        "deployment.autoscaling_config",
+        # The default, which config.yaml names to explain it.
+        "args.max_bags",
+    }
+    assert theirs["args.max_bags"] == ServiceConfig().max_bags
+    scaling = "deployment.autoscaling_config"
+    assert {**ours[scaling], "min_replicas": 1} == theirs[scaling]
 
 
 def test_the_image_has_what_the_manifests_run() -> None:

@@ -29,6 +29,7 @@ DRY = {
     "reproduce.py": ["--table", "2"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
+    "serve_drill.py": [],
     "simulate.py": ["--output", "o"],
     "throughput.py": [],
     "tune.py": [],

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from homnet_platform.memory import PeakMemory, PeakObjectStore, tree_bytes
+from homnet.processes import tree_bytes
+from homnet_platform.memory import PeakMemory, PeakObjectStore
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").is_file(), reason="only Linux tells"

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from homnet.assessment import assess
 from homnet.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.deployment import NAME, app
+from homnet_serve.deployment import NAME, app, endpoint
 from homnet_serve.keys import new_key, write_keys
 
 TableOf = Callable[..., pa.Table]
@@ -177,6 +178,42 @@ def test_a_promotion_and_a_killed_replica_give_no_wrong_answer(
     assert failed == []
     # The killed replica's file ends where it was killed; the new one's begins by naming it.
     assert len(verify_audit(work / "audit")) == 2
+
+
+@pytest.mark.ray
+def test_a_scrape_has_every_replica_once(
+    served: tuple[httpx.Client, Registry, Path],
+    table_of: TableOf,
+    stream_of: Callable[..., bytes],
+) -> None:
+    from ray import serve
+
+    client, _, work = served
+    operator, key = new_key("operator", ["h1"], operator=True)
+    write_keys(work / "keys.json", [key])
+    names = {"registry": "registry", "audit": "audit", "keys": "keys.json"}
+    settings = {name: str(work / place) for name, place in names.items()}
+    two = endpoint(settings, num_replicas=2, ray_actor_options={"num_cpus": 0.5})
+    serve.run(two, name="homnet", route_prefix="/")
+    body = stream_of(table_of("h1", num_patients=1, num_cells=1).select(MEASURED.names))
+    headers = {"Authorization": f"Bearer {operator}"}
+
+    def ask(_: int) -> int:
+        return client.post("/v1/diagnose", content=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(ask, range(18))) == {200}
+    # Whichever replica is asked, the scrape is the same.
+    for _ in range(6):
+        text = client.get("/metrics", headers=headers).text
+        answered = {
+            sample.labels["replica"]: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "homnet_patients_total"
+        }
+        assert len(answered) == 2
+        assert sum(answered.values()) == 18
 
 
 def _replica_pid() -> int:

@@ -1,0 +1,11 @@
+"""Tables in Markdown."""
+
+from collections.abc import Sequence
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    ruler = ["---", *["---:"] * (len(heads) - 1)]
+    # A bar inside a name would end its cell.
+    lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

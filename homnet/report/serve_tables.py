@@ -1,0 +1,170 @@
+"""What load and faults did to the endpoint, as Markdown tables of the README."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from homnet.report.markdown import markdown_table
+
+_FORMS: Final = {"arrow": "Arrow", "json": "JSON"}
+
+
+def load_markdown(load: Mapping[str, Any]) -> str:
+    """Latency and throughput of the endpoint, and what they were compared with, in Markdown.
+
+    Args:
+        load: figures of ``homnet_serve.load_test``, by part; parts that were not measured are left
+            out.
+    """
+    parts = {
+        "endpoint": _endpoint,
+        "one_at_a_time": _one_at_a_time,
+        "heads": _heads,
+        "proxies": _proxies,
+        "soak": _soak,
+    }
+    return "\n\n".join(write(load[part]) for part, write in parts.items() if part in load)
+
+
+def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
+    """What clients noticed of each fault, in Markdown.
+
+    Args:
+        drill: figures of ``homnet_serve.drill``.
+    """
+    rows = [
+        (
+            fault,
+            run["right"],
+            run["wrong"],
+            run["lost"],
+            _counts(run["absorbed"]),
+            f"{run['seconds_without_answer']:.1f}",
+            f"{run['slowest_answer_s']:.1f}",
+            f"{run['seconds_until_whole']:.0f}",
+        )
+        for fault, run in drill["faults"].items()
+    ]
+    heads = (
+        "Fault",
+        "Right answers",
+        "Wrong",
+        "Lost",
+        "Attempts that a retry made good",
+        "Longest time without any answer, s",
+        "Slowest answer, s",
+        "All processes back after, s",
+    )
+    notes = [f"{drill['clients']} clients, {drill['replicas']} replicas on as many nodes."]
+    if "promotion" in drill["faults"]:
+        run = drill["faults"]["promotion"]
+        notes.append(
+            f"A promoted version answered after {run['seconds_to_promote']:.1f} s, the one before "
+            f"it again {run['seconds_to_roll_back']:.1f} s after it was rolled back."
+        )
+    if "queue" in drill["faults"]:
+        notes.append(f"The flood got: {_counts(drill['faults']['queue']['flood'])}.")
+    return f"{markdown_table(heads, rows)}\n\n{' '.join(notes)}"
+
+
+def _endpoint(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{name}, {clients} {'client' if clients == '1' else 'clients'}",
+            f"{one['p50_ms']:.1f}",
+            f"{one['p99_ms']:.1f}",
+            f"{one['patients_per_second']:.1f}",
+        )
+        for form, name in _FORMS.items()
+        for clients, one in figures[form].items()
+    ]
+    bare = figures["bare"]["mean"]
+    rows += [(f"bare model, {name}", "", "", f"{rate:.1f}") for name, rate in bare.items()]
+    table = markdown_table(("Requests of one patient", "p50, ms", "p99, ms", "Patients/s"), rows)
+    settings = figures["settings"]
+    pairs = 23 * settings["material"]["num_cells"]
+    return (
+        f"{table}\n\nA patient has {pairs} pairs. At saturation the endpoint serves "
+        f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
+        f"the same cores, the clients' work included; proxy: {settings['proxy']}."
+    )
+
+
+def _one_at_a_time(figures: Mapping[str, Any]) -> str:
+    faster = figures["times_as_fast"]
+    rows = []
+    for name in ("batching", "one patient a pass", "one request at a time"):
+        rates = [one["patients_per_second"] for one in figures[name]]
+        p50 = [one["p50_ms"] for one in figures[name]]
+        rows.append((name, f"{np.mean(rates):.1f}", f"{np.mean(p50):.0f}", faster.get(name, "")))
+    heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
+    return markdown_table(heads, rows)
+
+
+def _heads(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"bare, {name}",
+            f"{one['one trunk']:.1f}",
+            f"{one['a model per hospital']:.1f}",
+            one["times_as_fast"],
+        )
+        for name, one in figures["bare"].items()
+    ]
+    one, other = figures["one trunk"], figures["a model per hospital"]
+    rows.append(
+        (
+            "endpoint, 16 clients",
+            f"{one['patients_per_second']:.1f}",
+            f"{other['patients_per_second']:.1f}",
+            figures["times_as_fast"],
+        )
+    )
+    heads = (
+        "Patients/s",
+        "One trunk, a head per hospital",
+        "A model per hospital",
+        "Times as fast",
+    )
+    return markdown_table(heads, rows)
+
+
+def _proxies(figures: Mapping[str, Any]) -> str:
+    proxies = {name: one for name, one in figures.items() if name not in _ABOUT}
+    measured = {name: one for name, one in proxies.items() if "failed" not in one}
+    clients = next(iter(measured.values())).keys() if measured else ()
+    rows: list[Sequence[object]] = [
+        (
+            name,
+            *(
+                f"{one[n]['patients_per_second']:.1f} ({one[n]['p50_ms']:.1f})"
+                if name in measured
+                else "did not start"
+                for n in clients
+            ),
+        )
+        for name, one in proxies.items()
+    ]
+    heads = ("Proxy: patients/s (p50, ms)", *(f"Clients: {n}" for n in clients))
+    return markdown_table(heads, rows)
+
+
+def _soak(figures: Mapping[str, Any]) -> str:
+    start, end = (figures["memory_mib"][when] for when in ("start", "end"))
+    memory = ", ".join(f"{role} {start[role]:.0f} to {end[role]:.0f} MiB" for role in start)
+    return (
+        f"{figures['minutes']:g} minutes at {figures['requests_per_second']:.1f} requests/s "
+        f"({100 * figures['share_of_capacity']:.0f} % of capacity): "
+        f"{_counts(figures['statuses'])}; p50 {figures['p50_ms']:.0f} ms, p99 "
+        f"{figures['p99_ms']:.0f} ms. Memory of Ray Serve's processes: {memory}; together "
+        f"{100 * figures['memory_growth']:+.1f} %."
+    )
+
+
+_ABOUT: Final = ("seconds_in_all", "machine", "settings")
+"""What a part says about itself beside its figures."""
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} x {name}" for name, number in counts.items()) or "none"
