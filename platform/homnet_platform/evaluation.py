@@ -100,10 +100,10 @@ def evaluate(config: EvaluateConfig) -> Path:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = _models(Path(config.checkpoint), config.hospitals or cohort.hospitals, config)
+    models = models_of(Path(config.checkpoint), cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    _refuse_known(split, models)
+    refuse_known(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
@@ -164,13 +164,23 @@ def _record(
     )
 
 
-def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dict[str, Path]:
-    """The checkpoint that scores each hospital."""
+def models_of(root: Path, there: Sequence[str], chosen: Sequence[str]) -> dict[str, Path]:
+    """The checkpoint that scores each hospital.
+
+    Args:
+        root: a checkpoint, or the output of fine-tuning.
+        there: hospitals of the cohort.
+        chosen: those that are wanted; empty for all that have a model.
+
+    Raises:
+        CheckpointError: a wanted hospital has no model, or none has.
+    """
+    hospitals = chosen or there
     if (root / "sha256.json").is_file():
         return dict.fromkeys(hospitals, root)
     own = {h: root / h / "checkpoint" for h in hospitals}
     found = {hospital: path for hospital, path in own.items() if path.is_dir()}
-    missing = sorted(set(config.hospitals) - set(found))
+    missing = sorted(set(chosen) - set(found))
     if missing or not found:
         raise CheckpointError(
             f"{root}: neither a checkpoint nor the output of fine-tuning for "
@@ -179,13 +189,22 @@ def _models(root: Path, hospitals: Sequence[str], config: EvaluateConfig) -> dic
     return found
 
 
-def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path]) -> None:
+def refuse_known(
+    split: Mapping[str, frozenset[str]], origins: Mapping[Path, Mapping[str, Any]]
+) -> None:
     """No one who was learnt from is scored, no one who chose the model is tested.
 
     This holds whatever split the config asks for.
+
+    Args:
+        split: patients of validation and test.
+        origins: provenance of each checkpoint, by its path.
+
+    Raises:
+        CheckpointError: a checkpoint does not say whom it knows.
+        ConfigError: it knows a patient whom it must not.
     """
-    for path in set(models.values()):
-        provenance = Checkpoint.load(path).provenance
+    for path, provenance in origins.items():
         for patients, use in (
             (split[VALIDATION] | split[TEST], "learnt_from"),
             (split[TEST], "validated_on"),
