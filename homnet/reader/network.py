@@ -24,6 +24,7 @@ from homnet.bag_model import NUM_TYPES, BagModel
 from homnet.errors import ConfigError
 from homnet.finding import KINDS
 from homnet.model import NUM_LEVELS, HomNet, HomNetConfig, standardise, stretch
+from homnet.reader.dotplot import DotPlots
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ReaderConfig:
     """Channels of the reader at its finest resolution, W."""
     num_positions: int = 128
     """Positions that each homolog is stretched to, and places of a segment between the tips."""
+    dot_plots: bool = True
+    """Whether kind and segment are also read from dot plots of the homologs that look abnormal."""
 
     def __post_init__(self) -> None:
         if self.model.view != "stretched" or self.model.homologs != "pair":
@@ -161,6 +164,7 @@ class Reader(BagModel):
         self.cell = nn.Linear(2 * width, 1)
         self.extent = nn.ConvTranspose1d(width, 1, 4, stride=2, padding=1)
         self.consensus = Consensus(config)
+        self.dot_plots = DotPlots(2 * width) if config.dot_plots else None
 
     def forward(
         self,
@@ -190,7 +194,7 @@ class Reader(BagModel):
     ) -> Reading:
         """Reads bags; for the arguments see :meth:`homnet.model.HomNet.forward`."""
         bags = Bag(mask_BK)
-        h_NWL = self._enter(x_BKPCL, chromosome_B, level_BK)
+        h_NWL, own_BKPL, template_BL = self._enter(x_BKPCL, chromosome_B, level_BK)
         finest = self.down[0](h_NWL, bags)
         middle = self.down[1](finest, bags)
         coarse = self.down[3](self.down[2](middle, bags), bags)
@@ -198,7 +202,7 @@ class Reader(BagModel):
         h_NWL = self.up[1](torch.cat([_twice(middle), finest], dim=1), bags)
 
         first_BKX = self._cells(self.first_cell, h_NWL, bags)
-        abnormal_BWL, normal_BWL, weight_B = self._agreed(h_NWL, first_BKX, bags)
+        abnormal_BWL, normal_BWL, _ = self._agreed(h_NWL, first_BKX, bags)
         # Each homolog again, beside what the abnormal ones of the bag have in common.
         a_NWL, n_NWL = (
             c[:, None, None].expand(bags.each(h_NWL).shape).flatten(0, 2)
@@ -208,8 +212,13 @@ class Reader(BagModel):
         again_NWL = self.again(both, bags)
         cell_BKX = self._cells(self.cell, again_NWL, bags)
         extent = self.extent(again_NWL).squeeze(1)
-        abnormal_BWL, normal_BWL, weight_B = self._agreed(again_NWL, cell_BKX, bags)
-        kind_BX, segment_B2G = self.consensus(abnormal_BWL, normal_BWL, weight_B, chromosome_B)
+        abnormal_BWL, normal_BWL, weight_BKP = self._agreed(again_NWL, cell_BKX, bags)
+        seen = None
+        if self.dot_plots is not None:
+            seen = self.dot_plots(own_BKPL, template_BL, weight_BKP)
+        kind_BX, segment_B2G = self.consensus(
+            abnormal_BWL, normal_BWL, weight_BKP.sum(dim=(1, 2)), chromosome_B, seen
+        )
         return Reading(
             kind_BX=kind_BX,
             segment_B2G=segment_B2G,
@@ -220,8 +229,8 @@ class Reader(BagModel):
 
     def _enter(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
-    ) -> torch.Tensor:
-        """The sequences and HomNet's regions as (N, W, L)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sequences with HomNet's regions (N, W, L), and sequences and template by themselves."""
         with torch.no_grad():
             r_MBKPD, log_length_BKP = self.homnet.trunk(x_BKPCL, chromosome_B, level_BK)
             view_BKPCL, _ = stretch(x_BKPCL, self.config.num_positions)
@@ -236,6 +245,7 @@ class Reader(BagModel):
                 own_BKPL - partner_BKPL,
                 place_L.expand_as(own_BKPL),
             ]
+            template_BL = own_BKPL.new_zeros(len(own_BKPL), own_BKPL.shape[-1])
             if self.homnet.cms.template_TL is not None:
                 template_BL = self.homnet.cms.template_TL[chromosome_B]
                 template_BL = F.interpolate(
@@ -254,7 +264,7 @@ class Reader(BagModel):
         h_NWL = h_NWL + F.interpolate(regions_MNW.permute(1, 2, 0), h_NWL.shape[-1], mode="linear")
         known_BKW = self.type(chromosome_B)[:, None] + self.level(level_BK)
         known_BKPW = known_BKW[:, :, None] + self.about(about_BKPX)
-        return F.gelu(h_NWL + known_BKPW.flatten(0, 2)[..., None])
+        return F.gelu(h_NWL + known_BKPW.flatten(0, 2)[..., None]), own_BKPL, template_BL
 
     @staticmethod
     def _cells(head: nn.Module, h_NWL: torch.Tensor, bags: Bag) -> torch.Tensor:
@@ -267,15 +277,15 @@ class Reader(BagModel):
     def _agreed(
         h_NWL: torch.Tensor, cell_BKX: torch.Tensor, bags: Bag
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Means (B, W, L) of the homologs that look abnormal and of their partners, and how many."""
+        """Means (B, W, L) of the homologs that look abnormal and of their partners, and how much
+        each does (B, K, P)."""
         h_BKPWL = bags.each(h_NWL)
         weight_BKP = cell_BKX.softmax(dim=-1)[..., 1:] * bags.there_BK111[:, :, :, 0, 0]
         weight_BKP11 = weight_BKP[..., None, None]
-        total_B = weight_BKP.sum(dim=(1, 2))
-        floor_B11 = total_B.clamp(min=1e-3)[:, None, None]
+        floor_B11 = weight_BKP.sum(dim=(1, 2)).clamp(min=1e-3)[:, None, None]
         abnormal_BWL = (h_BKPWL * weight_BKP11).sum(dim=(1, 2)) / floor_B11
         normal_BWL = (h_BKPWL * weight_BKP11.flip(2)).sum(dim=(1, 2)) / floor_B11
-        return abnormal_BWL, normal_BWL, total_B
+        return abnormal_BWL, normal_BWL, weight_BKP
 
 
 class Consensus(nn.Module):
@@ -305,9 +315,21 @@ class Consensus(nn.Module):
         normal_BWL: torch.Tensor,
         weight_B: torch.Tensor,
         chromosome_B: torch.Tensor,
+        seen: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives logits of kinds (B, X) and of the places of start and stop (B, 2, G)."""
+        """Gives logits of kinds (B, X) and of the places of start and stop (B, 2, G).
+
+        Args:
+            abnormal_BWL: mean of the homologs that look abnormal.
+            normal_BWL: mean of their partners.
+            weight_B: how many look abnormal.
+            chromosome_B: types.
+            seen: what dot plots show along the normal chromosome and as a whole.
+        """
         h_BWL = self.enter(torch.cat([abnormal_BWL, normal_BWL], dim=1))
+        if seen is not None:
+            along = F.interpolate(seen[0], h_BWL.shape[-1], mode="linear")
+            h_BWL = h_BWL + along + seen[1][..., None]
         h_BWL = F.gelu(h_BWL + self.type(chromosome_B)[..., None])
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h_BWL = h_BWL + F.gelu(norm(layer(h_BWL)))
