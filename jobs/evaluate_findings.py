@@ -1,4 +1,4 @@
-"""Measures findings on held-out patients: overlap, homolog, kind and breakpoints.
+r"""Measures findings on held-out patients: overlap, homolog, kind and breakpoints.
 
 python jobs/evaluate_findings.py --cohort cohorts/simulated --checkpoint runs/fine_tune \\
     --reader runs/findings/checkpoint

@@ -1,4 +1,4 @@
-"""Trains the reader of findings on a pre-trained HomNet: where, what, and on which homolog.
+r"""Trains the reader of findings on a pre-trained HomNet: where, what, and on which homolog.
 
 python jobs/simulate.py --output cohorts/rearranged --seed 1 --num-healthy 0 \\
     --num-patients 1500 1500 1500 1500 --abnormal-fraction 0.9 --patient-cells 7 --rearranged-types

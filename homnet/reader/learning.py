@@ -155,9 +155,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     segment_B2 = np.where(nothing_B[:, None], np.nan, targets.segment_B2)
     return Lessons(
         dataclasses.replace(lessons.epoch, bags=dataclasses.replace(bags, mask_BK=mask_BK)),
-        dataclasses.replace(
-            targets, kind_B=kind_B, segment_B2=segment_B2, abnormal_BK=abnormal_BK
-        ),
+        dataclasses.replace(targets, kind_B=kind_B, segment_B2=segment_B2, abnormal_BK=abnormal_BK),
     )
 
 
@@ -183,9 +181,9 @@ def loss_of(reading: Reading, batch: Batch, targets: Targets) -> dict[str, torch
         return torch.as_tensor(values, device=device)
 
     kind_B = tensor(targets.kind_B)
-    kind = F.cross_entropy(
-        reading.kind_BX, kind_B, ignore_index=UNKNOWN, reduction="sum"
-    ) / (kind_B != UNKNOWN).sum().clamp(min=1)
+    kind = F.cross_entropy(reading.kind_BX, kind_B, ignore_index=UNKNOWN, reduction="sum") / (
+        kind_B != UNKNOWN
+    ).sum().clamp(min=1)
 
     segment_B2 = tensor(targets.segment_B2).float()
     known_B = segment_B2.isfinite().all(dim=1)
@@ -321,9 +319,7 @@ class ReaderLearner:
         num_steps = -(-len(lessons) // settings.batch_size)
         self.reader.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        for step, (batch, targets) in enumerate(
-            batches(lessons, self._bank, settings.batch_size)
-        ):
+        for step, (batch, targets) in enumerate(batches(lessons, self._bank, settings.batch_size)):
             rate = learning_rate_at(
                 number * num_steps + step, settings.max_epochs * num_steps, settings
             )
@@ -428,9 +424,7 @@ class ReaderLearner:
         return calibrate(readings, self._lessons)
 
 
-def batches(
-    lessons: Lessons, bank: DeviceBank, batch_size: int
-) -> Iterator[tuple[Batch, Targets]]:
+def batches(lessons: Lessons, bank: DeviceBank, batch_size: int) -> Iterator[tuple[Batch, Targets]]:
     """The bags of some lessons on the device, with their truth."""
     loaded = bank.load(lessons.epoch)
     for start in range(0, len(lessons), batch_size):

@@ -6,6 +6,7 @@ detected if the verdict calls it abnormal; what the reader says is judged on det
 Shape suffixes: R replicates, N cases, pairs or breakpoints.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ def cases_of(
     """
     abnormal = truth[truth["abnormal"]]
     keys = ["hospital", "patient_id", "chromosome"]
-    groups = {key: rows for key, rows in abnormal.groupby(keys, sort=False)}
+    groups = dict(abnormal.groupby(keys, sort=False))
     lines = []
     for finding in findings:
         rows = groups.get((finding.hospital, finding.patient_id, finding.chromosome))
@@ -103,9 +104,7 @@ def overlap(finding: Finding, kind: str, start_mb: float, stop_mb: float) -> flo
     found_stop = length_mb if finding.stop is None else finding.stop.mb
     wanted = _pieces(kind, start_mb, stop_mb, length_mb)
     found = _pieces(finding.abnormal_kind, found_start, found_stop, length_mb)
-    common = sum(
-        max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in wanted for b in found
-    )
+    common = sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in wanted for b in found)
     size = sum(b - a for a, b in wanted)
     if size <= 0:
         return float("nan")
@@ -137,7 +136,9 @@ def breakpoint_errors(
         if abs(true_mb - tip_mb) < 1e-3:
             continue
         errors.append(abs(true_mb - (tip_mb if found is None else found.mb)))
-        inside.append(isinstance(found, BreakpointEstimate) and found.low_mb <= true_mb <= found.high_mb)
+        inside.append(
+            isinstance(found, BreakpointEstimate) and found.low_mb <= true_mb <= found.high_mb
+        )
     return errors, inside
 
 
@@ -176,7 +177,7 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
             f"{low:g} to {high:g} Mb" if np.isfinite(high) else f"{low:g} Mb and more": part(
                 cases[(sizes >= low) & (sizes < high)]
             )
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
+            for low, high in itertools.pairwise(edges)
             if ((sizes >= low) & (sizes < high)).any()
         },
         "by_hospital": {

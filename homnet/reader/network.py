@@ -144,9 +144,9 @@ class Reader(BagModel):
         self.enter = nn.Conv1d(num_channels, width, 5, padding=2)
         self.regions = nn.Linear(config.model.width, width)
         self.about = nn.Linear(3, width)
-        self.type = nn.Embedding(NUM_TYPES, width)
+        self.of_type = nn.Embedding(NUM_TYPES, width)
         self.level = nn.Embedding(NUM_LEVELS, width)
-        for table in (self.type, self.level):
+        for table in (self.of_type, self.level):
             nn.init.normal_(table.weight, std=0.1)
         self.down = nn.ModuleList(
             [
@@ -262,7 +262,7 @@ class Reader(BagModel):
         h_NWL: torch.Tensor = self.enter(torch.stack(channels, dim=3).flatten(0, 2))
         regions_MNW = self.regions(r_MBKPD).flatten(1, 3)
         h_NWL = h_NWL + F.interpolate(regions_MNW.permute(1, 2, 0), h_NWL.shape[-1], mode="linear")
-        known_BKW = self.type(chromosome_B)[:, None] + self.level(level_BK)
+        known_BKW = self.of_type(chromosome_B)[:, None] + self.level(level_BK)
         known_BKPW = known_BKW[:, :, None] + self.about(about_BKPX)
         return F.gelu(h_NWL + known_BKPW.flatten(0, 2)[..., None]), own_BKPL, template_BL
 
@@ -278,7 +278,8 @@ class Reader(BagModel):
         h_NWL: torch.Tensor, cell_BKX: torch.Tensor, bags: Bag
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Means (B, W, L) of the homologs that look abnormal and of their partners, and how much
-        each does (B, K, P)."""
+        each does (B, K, P).
+        """
         h_BKPWL = bags.each(h_NWL)
         weight_BKP = cell_BKX.softmax(dim=-1)[..., 1:] * bags.there_BK111[:, :, :, 0, 0]
         weight_BKP11 = weight_BKP[..., None, None]
@@ -296,8 +297,8 @@ class Consensus(nn.Module):
         width = config.width
         wide = 2 * width
         self.enter = nn.Conv1d(2 * width, wide, 5, padding=2)
-        self.type = nn.Embedding(NUM_TYPES, wide)
-        nn.init.normal_(self.type.weight, std=0.1)
+        self.of_type = nn.Embedding(NUM_TYPES, wide)
+        nn.init.normal_(self.of_type.weight, std=0.1)
         self.layers = nn.ModuleList(
             nn.Conv1d(wide, wide, 5, padding=2 * step, dilation=step) for step in (1, 2, 4, 8)
         )
@@ -330,7 +331,7 @@ class Consensus(nn.Module):
         if seen is not None:
             along = F.interpolate(seen[0], h_BWL.shape[-1], mode="linear")
             h_BWL = h_BWL + along + seen[1][..., None]
-        h_BWL = F.gelu(h_BWL + self.type(chromosome_B)[..., None])
+        h_BWL = F.gelu(h_BWL + self.of_type(chromosome_B)[..., None])
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h_BWL = h_BWL + F.gelu(norm(layer(h_BWL)))
         pooled_BX = torch.cat([h_BWL.mean(dim=-1), h_BWL.amax(dim=-1)], dim=-1)

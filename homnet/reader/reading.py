@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from homnet.assessment import Assessment, PatientType
-from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.checkpoint import Checkpoint
+from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
 from homnet.reader.places import mb_of_share, unstretched

@@ -211,10 +211,7 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     share_BK2 = np.where(abnormal_BK[..., None], share_BK2, np.nan)
     segment_B2 = _means(share_BK2)
     centromere_T = np.array(
-        [
-            bands.centromere_iscn / bands.length_iscn
-            for bands in band_table(FINEST_LEVEL).values()
-        ]
+        [bands.centromere_iscn / bands.length_iscn for bands in band_table(FINEST_LEVEL).values()]
     )
     robertsonian = name_B == "robertsonian"
     segment_B2[robertsonian, 0] = 0.0

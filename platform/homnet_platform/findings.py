@@ -51,7 +51,6 @@ from homnet_platform.pretraining import claim_output, portable, provenance, publ
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runtime import local_or_cluster, require_workers
 
-
 _TRUTH: Final = (
     "hospital",
     "patient_id",

@@ -129,7 +129,9 @@ def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
     Checkpoint(absolute, absolute.build().state_dict(), provenance=below.provenance).save(
         tmp_path / "absolute"
     )
-    config = replace(_learn(work), checkpoint=str(tmp_path / "absolute"), output=str(tmp_path / "o"))
+    config = replace(
+        _learn(work), checkpoint=str(tmp_path / "absolute"), output=str(tmp_path / "o")
+    )
     with pytest.raises(ConfigError, match="needs a HomNet that compares homologs"):
         learn_findings(config)
     assert not (tmp_path / "o").exists()

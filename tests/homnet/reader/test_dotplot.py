@@ -62,7 +62,7 @@ def test_swapped_homologs_with_swapped_weights_are_the_same_plot() -> None:
 
 def test_an_inversion_is_a_turned_diagonal() -> None:
     generator = torch.Generator().manual_seed(1)
-    normal = torch.randn(64, generator=generator)
+    normal = 4 * torch.randn(64, generator=generator)
     turned = normal.clone()
     turned[16:48] = normal[16:48].flip(0)
     own = torch.stack([turned, normal])[None, None]

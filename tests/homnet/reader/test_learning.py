@@ -93,7 +93,9 @@ def test_the_loss_counts_only_what_is_known(bank: PairBank, form: object) -> Non
         homolog_BK=np.full_like(targets.homolog_BK, -1),
         abnormal_BK=np.ones_like(targets.abnormal_BK),
     )
-    assert [float(loss_of(reading, batch, blind)[n]) for n in ("kind", "segment", "cell")] == [0] * 3
+    assert [float(loss_of(reading, batch, blind)[n]) for n in ("kind", "segment", "cell")] == [
+        0
+    ] * 3
     # What a masked cell would have said makes no difference.
     hidden = dataclasses.replace(reading, cell_BKX=reading.cell_BKX.clone())
     hidden.cell_BKX[~batch.mask_BK] = 100.0
@@ -113,11 +115,10 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path) -> None:
     assert isinstance(reader, Reader)
     right, pairs, segments = [], [], []
     with torch.no_grad():
-        for batch, targets in batches(lessons, DeviceBank(bank.of_patients(
-            stage.validation_patients), "cpu"), 64):
-            reading = reader.read(
-                batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK
-            )
+        for batch, targets in batches(
+            lessons, DeviceBank(bank.of_patients(stage.validation_patients), "cpu"), 64
+        ):
+            reading = reader.read(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
             right += (reading.kind_BX.argmax(1).numpy() == targets.kind_B).tolist()
             named = reading.cell_BKX[..., 1:].argmax(-1).numpy()
             of = targets.abnormal_BK
@@ -158,7 +159,9 @@ def test_a_checkpoint_holds_all_that_is_needed(
 
 def test_artificial_events_teach_too(bank: PairBank, parent: Path) -> None:
     settings = dataclasses.replace(TRAINING.optimiser, labels="artificial", max_epochs=1)
-    checkpoint = learn(_stage(bank, parent, dataclasses.replace(TRAINING, optimiser=settings)), bank)
+    checkpoint = learn(
+        _stage(bank, parent, dataclasses.replace(TRAINING, optimiser=settings)), bank
+    )
     assert np.isfinite(checkpoint.metrics["validation_loss"])
 
 

@@ -68,7 +68,10 @@ def test_breakpoint_errors() -> None:
 
 def _truth() -> pd.DataFrame:
     rows = []
-    for patient, kind, stop, size in (("p1", "deletion", 80.0, 40.0), ("p2", "deletion", 48.0, 8.0)):
+    for patient, kind, stop, size in (
+        ("p1", "deletion", 80.0, 40.0),
+        ("p2", "deletion", 48.0, 8.0),
+    ):
         rows += [
             {
                 "hospital": "h",

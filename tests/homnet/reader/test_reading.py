@@ -35,9 +35,11 @@ def test_a_sharp_peak_is_its_position() -> None:
 
 def test_a_tip_is_chosen_by_the_greater_half() -> None:
     start, _ = places_of(_logits({0: 0.6, 5: 0.4}, {12: 1.0}), 1.0)
-    assert start.share == 0.0 and start.at_tip
+    assert start.share == 0.0
+    assert start.at_tip
     start, stop = places_of(_logits({0: 0.4, 5: 0.6}, {17: 1.0}), 1.0)
-    assert start.share == pytest.approx(4.5 / 16) and not start.at_tip
+    assert start.share == pytest.approx(4.5 / 16)
+    assert not start.at_tip
     assert stop.share == 1.0
 
 
@@ -49,7 +51,7 @@ def test_start_and_stop_are_read_together() -> None:
 
 
 def test_intervals_hold_what_they_promise() -> None:
-    uniform = {place: 1 / 16 for place in range(1, 17)}
+    uniform = dict.fromkeys(range(1, 17), 1 / 16)
     start, _ = places_of(_logits(uniform, {17: 1.0}), 1.0)
     assert (start.share, start.low, start.high) == pytest.approx((0.5, 0.05, 0.95))
 
@@ -76,7 +78,8 @@ def test_one_finding_for_each_type(reader: FindingsReader, table: pa.Table) -> N
         assert [cell.cell_id for cell in finding.cells] == ["c0", "c1", "c2", "c3"]
         assert finding.not_answered == ()
         for cell in finding.cells:
-            assert cell.homolog_probability is not None and cell.homolog_probability >= 0.5
+            assert cell.homolog_probability is not None
+            assert cell.homolog_probability >= 0.5
             assert cell.score_PL is not None
         for place in (finding.start, finding.stop):
             if place is not None:
@@ -123,6 +126,7 @@ def test_scores_swap_with_the_homologs(reader: FindingsReader, table: pa.Table) 
         reader(assessment, probability_G), reader(swapped, probability_G), strict=True
     ):
         for cell, back in zip(one.cells, other.cells, strict=True):
-            assert cell.score_PL is not None and back.score_PL is not None
+            assert cell.score_PL is not None
+            assert back.score_PL is not None
             np.testing.assert_allclose(cell.score_PL, back.score_PL[::-1], atol=1e-4)
             assert cell.probability == pytest.approx(back.probability, abs=1e-4)

@@ -37,7 +37,9 @@ EVENTS = {
     "inversion": Event("inversion", (_at("2", 60.0), _at("2", 130.0))),
     "translocation": Event("translocation", (_at("7", 30.0), _at("11", 100.0))),
     "addition": Event("addition", (_at("6", 140.0), _at("9", 110.0))),
-    "robertsonian": Event("robertsonian", (Breakpoint.of_arm("13", "q"), Breakpoint.of_arm("14", "q"))),
+    "robertsonian": Event(
+        "robertsonian", (Breakpoint.of_arm("13", "q"), Breakpoint.of_arm("14", "q"))
+    ),
     "isochromosome q": Event("isochromosome", (Breakpoint.of_arm("17", "q"),)),
     "isochromosome p": Event("isochromosome", (Breakpoint.of_arm("18", "p"),)),
     "ring": Event("ring", (_at("20", 6.0), _at("20", 55.0))),
@@ -97,7 +99,8 @@ def test_an_insertion_is_a_point_and_its_donor_shows_a_deletion() -> None:
     event = Event("insertion", (_at("3", 50.0), _at("8", 70.0), _at("8", 100.0)))
     target = segment_of("insertion", "3", _rows(event))
     donor = segment_of("insertion", "8", _rows(event))
-    assert target is not None and donor is not None
+    assert target is not None
+    assert donor is not None
     assert (target.kind, target.start_mb) == ("insertion_translocation", target.stop_mb)
     assert (donor.kind, round(donor.start_mb), round(donor.stop_mb)) == ("deletion", 70, 100)
     within = Event("insertion", (_at("3", 50.0), _at("3", 120.0), _at("3", 160.0)))
@@ -127,7 +130,9 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_targets_of_a_cohort_are_its_columns() -> None:
-    hospital = HospitalConfig("h", kinds={"inversion": 1.0}, abnormal_fraction=1.0, recurrent_share=0)
+    hospital = HospitalConfig(
+        "h", kinds={"inversion": 1.0}, abnormal_fraction=1.0, recurrent_share=0
+    )
     table = with_segments(simulate_person(4, hospital, 0, 5.0, rearranged_types=True))
     bank = PairBank.from_table(table)
     epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
