@@ -277,8 +277,10 @@ class Reader(BagModel):
     def _agreed(
         h_NWL: torch.Tensor, cell_BKX: torch.Tensor, bags: Bag
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Means (B, W, L) of the homologs that look abnormal and of their partners, and how much
-        each does (B, K, P).
+        """Consensus of the homologs that look abnormal and of their partners.
+
+        Returns:
+            Both means (B, W, L), and how abnormal each homolog looks (B, K, P), 0..1.
         """
         h_BKPWL = bags.each(h_NWL)
         weight_BKP = cell_BKX.softmax(dim=-1)[..., 1:] * bags.there_BK111[:, :, :, 0, 0]

@@ -113,7 +113,7 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path) -> None:
     lessons = learner._lessons
     reader = learner.checkpoint().build()
     assert isinstance(reader, Reader)
-    right, pairs, segments = [], [], []
+    right, pairs = [], []
     with torch.no_grad():
         for batch, targets in batches(
             lessons, DeviceBank(bank.of_patients(stage.validation_patients), "cpu"), 64
@@ -123,7 +123,6 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path) -> None:
             named = reading.cell_BKX[..., 1:].argmax(-1).numpy()
             of = targets.abnormal_BK
             pairs += (named[of] == targets.homolog_BK[of]).tolist()
-    del segments
     # Three kinds, one of them none; homologs stand in random slots.
     assert np.mean(right) > 0.55
     assert np.mean(pairs) > 0.7
@@ -172,5 +171,5 @@ def test_what_cannot_be_learnt_is_refused(bank: PairBank, parent: Path) -> None:
     normal = dataclasses.replace(bank, frame=bank.frame.assign(abnormal=False))
     with pytest.raises(DataError, match="have no abnormal bag"):
         ReaderLearner(stage, normal)
-    with pytest.raises(ConfigError, match="fewest_cells must be 1..4, got 5"):
+    with pytest.raises(ConfigError, match="fewest_cells must be 1"):
         dataclasses.replace(TRAINING, fewest_cells=5)
