@@ -3,8 +3,8 @@
 In a dot plot a deletion is a step in the diagonal, a duplication repeats a part of it, an inversion
 turns a part of it, an exchanged end has none, and an isochromosome has two that meet. What is
 compared lies along the axes at its own place, so a plot also says where on the normal chromosome a
-piece comes from. The plots of all cells of a bag are averaged, each with its abnormal homolog as
-the first axis.
+piece comes from. What is plotted are means over the cells of a bag: of the homologs that look
+abnormal, and of their partners. Means are far less noisy than single chromosomes.
 
 Legend: B bags, K cells, P homologs, L positions, T windows, V positions of a window, X channels.
 """
@@ -64,7 +64,7 @@ def plots(
     num: int,
     size: int,
 ) -> torch.Tensor:
-    """The averaged dot plots of bags.
+    """The dot plots of bags.
 
     Args:
         own_BKPL: standardised sequences.
@@ -76,18 +76,14 @@ def plots(
     Returns:
         (B, 12, T, T): four channels each of :data:`NUM_PLOTS`.
     """
-    own_BKPTV = windows(own_BKPL, num, size)
-    template_BTV = windows(template_BL, num, size)
-    floor_B1 = weight_BKP.sum(dim=(1, 2)).clamp(min=1e-3)[:, None]
-    share_BKP = weight_BKP / floor_B1[..., None]
-    # Turned windows match where their partners match turned ones: one comparison serves both.
-    pair_BKXTT = compare(own_BKPTV[:, :, 0], own_BKPTV[:, :, 1])
-    partner = torch.einsum("bk,bkxtu->bxtu", share_BKP[..., 0], pair_BKXTT)
-    partner = partner + torch.einsum("bk,bkxtu->bxut", share_BKP[..., 1], pair_BKXTT)
-    of_BKPXTT = compare(own_BKPTV, template_BTV[:, None, None])
-    abnormal = torch.einsum("bkp,bkpxtu->bxtu", share_BKP, of_BKPXTT)
-    normal = torch.einsum("bkp,bkpxtu->bxtu", share_BKP.flip(2), of_BKPXTT)
-    return torch.cat([partner, abnormal, normal], dim=1)
+    share_BKP = weight_BKP / weight_BKP.sum(dim=(1, 2), keepdim=True).clamp(min=1e-3)
+    abnormal_BL = torch.einsum("bkp,bkpl->bl", share_BKP, own_BKPL)
+    normal_BL = torch.einsum("bkp,bkpl->bl", share_BKP.flip(2), own_BKPL)
+    abnormal, normal, template = (
+        windows(x_BL, num, size) for x_BL in (abnormal_BL, normal_BL, template_BL)
+    )
+    pairs = ((abnormal, normal), (abnormal, template), (normal, template))
+    return torch.cat([compare(a_BTV, b_BTV) for a_BTV, b_BTV in pairs], dim=1)
 
 
 class DotPlots(nn.Module):

@@ -58,7 +58,7 @@ class ReaderTraining:
         weight_decay=0.01,
         averaging=0.995,
         labels="cohort",
-        bags=BagConfig(num_cells=6),
+        bags=BagConfig(num_cells=5),
         events=EventConfig(min_fraction=0.05),
         validation_rounds=1,
     )

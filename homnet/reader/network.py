@@ -33,7 +33,7 @@ class ReaderConfig:
 
     model: HomNetConfig = HomNetConfig(view="stretched")
     """Form of the frozen HomNet below it."""
-    width: int = 48
+    width: int = 32
     """Channels of the reader at its finest resolution, W."""
     num_positions: int = 128
     """Positions that each homolog is stretched to, and places of a segment between the tips."""
@@ -88,15 +88,23 @@ class Block(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(width_in, width, 5, stride=stride, padding=2, bias=False)
+        # Many channels are made few before they are convolved: a third of the work.
+        wide = width_in >= 2 * width
+        self.narrow = nn.Conv1d(width_in, width, 1) if wide else nn.Identity()
+        size = 3 if wide else 5
+        self.conv = nn.Conv1d(
+            width if wide else width_in, width, size, stride, padding=size // 2, bias=False
+        )
         self.norm = nn.GroupNorm(8, width)
-        self.mix = nn.Conv1d(4 * width, width, 1)
+        self.pair = nn.Conv1d(2 * width, width, 1)
+        self.bag = nn.Conv1d(2 * width, width, 1)
 
     def forward(self, h_NXL: torch.Tensor, bags: "Bag") -> torch.Tensor:
         """Gives features (N, W, L / stride)."""
-        h_NWL = F.gelu(self.norm(self.conv(h_NXL)))
-        mixed: torch.Tensor = h_NWL + F.gelu(self.mix(bags.beside(h_NWL)))
-        return mixed
+        h_NWL = F.gelu(self.norm(self.conv(self.narrow(h_NXL))))
+        both_NXL, all_BXL = bags.beside(h_NWL)
+        mixed = bags.each(self.pair(both_NXL)) + self.bag(all_BXL)[:, None, None]
+        return h_NWL + F.gelu(mixed).flatten(0, 2)
 
 
 class Bag:
@@ -111,22 +119,15 @@ class Bag:
         """(N, W, L) as (B, K, P, W, L)."""
         return h_NWL.view(self.num_bags, self.num_cells, 2, *h_NWL.shape[1:])
 
-    def beside(self, h_NWL: torch.Tensor) -> torch.Tensor:
-        """Each homolog, its partner, and mean and maximum over all homologs of its bag."""
+    def beside(self, h_NWL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each homolog with its partner (N, 2W, L), mean and maximum over a bag's (B, 2W, L)."""
         h_BKPWL = self.each(h_NWL)
-        there = h_BKPWL * self.there_BK111
-        mean_B1WL = there.sum(dim=(1, 2)).unsqueeze(1) / self.count_B111
+        both_NXL = torch.cat([h_BKPWL, h_BKPWL.flip(2)], dim=3).flatten(0, 2)
+        total_BWL = (h_BKPWL * self.there_BK111).sum(dim=(1, 2))
+        mean_BWL = total_BWL / self.count_B111[:, 0]
         # GELU is above -0.2, so that an absent cell never is the maximum of one that is there.
-        low = h_BKPWL.masked_fill(~self.there_BK111, -1.0)
-        max_B1WL = low.amax(dim=(1, 2)).unsqueeze(1)
-        shape = h_BKPWL.shape
-        parts = [
-            h_BKPWL,
-            h_BKPWL.flip(2),
-            mean_B1WL.unsqueeze(2).expand(shape),
-            max_B1WL.unsqueeze(2).expand(shape),
-        ]
-        return torch.cat(parts, dim=3).flatten(0, 2)
+        most_BWL = h_BKPWL.masked_fill(~self.there_BK111, -1.0).amax(dim=(1, 2))
+        return both_NXL, torch.cat([mean_BWL, most_BWL], dim=1)
 
 
 class Reader(BagModel):

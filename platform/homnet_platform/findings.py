@@ -77,7 +77,7 @@ class LearnFindingsConfig:
     """Directory for the reader's checkpoint and the run's own files."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to learn from; all by default."""
-    width: int = 48
+    width: int = 32
     """Channels of the reader."""
     training: ReaderTraining = ReaderTraining()
     """How it is optimised."""

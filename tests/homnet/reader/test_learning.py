@@ -104,7 +104,7 @@ def test_the_loss_counts_only_what_is_known(bank: PairBank, form: object) -> Non
 
 def test_it_learns_what_is_easy(bank: PairBank, parent: Path) -> None:
     training = dataclasses.replace(
-        TRAINING, optimiser=dataclasses.replace(TRAINING.optimiser, max_epochs=12)
+        TRAINING, optimiser=dataclasses.replace(TRAINING.optimiser, max_epochs=8)
     )
     stage = _stage(bank, parent, training)
     learner = ReaderLearner(stage, bank)
