@@ -94,17 +94,17 @@ class DotPlots(nn.Module):
         self.num_windows, self.window = num_windows, window
         grid = torch.linspace(-1, 1, num_windows)
         places = torch.stack([grid[:, None].expand(-1, num_windows), grid.expand(num_windows, -1)])
+        self.places_XTT: torch.Tensor
         self.register_buffer("places_XTT", places, persistent=False)
         num_channels = NUM_PLOTS * _CHANNELS + 2
-        self.layers = nn.ModuleList(
-            [
-                nn.Conv2d(num_channels, 16, 3, padding=1),
-                nn.Conv2d(16, 32, 3, stride=2, padding=1),
-                nn.Conv2d(32, 32, 3, padding=2, dilation=2),
-                nn.Conv2d(32, 32, 3, padding=4, dilation=4),
-            ]
-        )
-        self.norms = nn.ModuleList(nn.GroupNorm(4, layer.out_channels) for layer in self.layers)
+        layers = [
+            nn.Conv2d(num_channels, 16, 3, padding=1),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.Conv2d(32, 32, 3, padding=2, dilation=2),
+            nn.Conv2d(32, 32, 3, padding=4, dilation=4),
+        ]
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(nn.GroupNorm(4, layer.out_channels) for layer in layers)
         self.last = nn.Conv2d(32, 48, 3, stride=2, padding=1)
         self.along = nn.Conv1d(2 * 32, width, 1)
         self.whole = nn.Linear(2 * 48, width)

@@ -147,7 +147,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     wanted_B = draw.integers(fewest, most + 1, len(lessons))
     rank_BK = np.where(bags.mask_BK, draw.random(bags.mask_BK.shape), 2.0)
     place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
-    mask_BK = bags.mask_BK & (place_BK < wanted_B[:, None])
+    mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
     abnormal_BK = targets.abnormal_BK & mask_BK
     # Of a mosaic only normal cells may be left: then there is nothing to find.
     nothing_B = targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
@@ -327,7 +327,7 @@ class ReaderLearner:
                 group["lr"] = rate
             loss = _total(loss_of(_read(self.reader, batch), batch, targets))
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self.reader.parameters(), settings.clip_norm)
             self._optimizer.step()
             self.averaged.update_parameters(self.reader)

@@ -155,12 +155,14 @@ def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
     )
     shown_N[~frame["abnormal"].to_numpy(bool)] = KIND_CODE[NO_ABNORMALITY]
     share_N2 = np.full((len(frame), 2), np.nan)
-    for n in np.nonzero(frame["segment_start_mb"].notna().to_numpy())[0].tolist():
-        name = CHROMOSOMES[int(frame["chromosome"].iat[n])]
-        for side, column in enumerate(SEGMENT_COLUMNS[1:]):
-            share_N2[n, side] = share_of_mb(name, float(frame[column].iat[n]))
+    type_N = frame["chromosome"].to_numpy(np.int64)
+    mb_N2 = frame[list(SEGMENT_COLUMNS[1:])].to_numpy(np.float64)
+    for n in np.nonzero(np.isfinite(mb_N2[:, 0]))[0].tolist():
+        name = CHROMOSOMES[type_N[n]]
+        share_N2[n] = [share_of_mb(name, mb) for mb in mb_N2[n].tolist()]
     row_BK = bags.row_BK
-    abnormal_BK = frame["abnormal"].to_numpy(bool)[row_BK] & bags.mask_BK
+    abnormal_N = frame["abnormal"].to_numpy(bool)
+    abnormal_BK: NDArray[np.bool_] = np.asarray(abnormal_N[row_BK] & bags.mask_BK)
     # All abnormal pairs of a bag carry the same event; the first of them speaks for the bag.
     first_B = row_BK[np.arange(len(row_BK)), abnormal_BK.argmax(axis=1)]
     abnormal_B = abnormal_BK.any(axis=1)
