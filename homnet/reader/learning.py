@@ -148,7 +148,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     rank_BK = np.where(bags.mask_BK, draw.random(bags.mask_BK.shape), 2.0)
     place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
     mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
-    abnormal_BK = targets.abnormal_BK & mask_BK
+    abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
     # Of a mosaic only normal cells may be left: then there is nothing to find.
     nothing_B = targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
     kind_B = np.where(nothing_B, KIND_CODE[NO_ABNORMALITY], targets.kind_B)

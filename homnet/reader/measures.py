@@ -44,7 +44,7 @@ def cases_of(
     """
     abnormal = truth[truth["abnormal"]]
     keys = ["hospital", "patient_id", "chromosome"]
-    groups = dict(abnormal.groupby(keys, sort=False))
+    groups = dict(iter(abnormal.groupby(keys, sort=False)))
     lines = []
     for finding in findings:
         rows = groups.get((finding.hospital, finding.patient_id, finding.chromosome))

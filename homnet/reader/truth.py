@@ -165,7 +165,7 @@ def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
     abnormal_BK: NDArray[np.bool_] = np.asarray(abnormal_N[row_BK] & bags.mask_BK)
     # All abnormal pairs of a bag carry the same event; the first of them speaks for the bag.
     first_B = row_BK[np.arange(len(row_BK)), abnormal_BK.argmax(axis=1)]
-    abnormal_B = abnormal_BK.any(axis=1)
+    abnormal_B: NDArray[np.bool_] = np.asarray(abnormal_BK.any(axis=1))
     homolog_N = frame["homolog"].fillna(-1).to_numpy(np.int64)
     homolog_BK = np.where(abnormal_BK, homolog_N[row_BK], -1)
     length_BK = index.length_NP[row_BK, homolog_BK.clip(0)]
