@@ -150,7 +150,9 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
     abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
     # Of a mosaic only normal cells may be left: then there is nothing to find.
-    nothing_B = targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
+    nothing_B: NDArray[np.bool_] = np.asarray(
+        targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
+    )
     kind_B = np.where(nothing_B, KIND_CODE[NO_ABNORMALITY], targets.kind_B)
     segment_B2 = np.where(nothing_B[:, None], np.nan, targets.segment_B2)
     return Lessons(
