@@ -52,11 +52,11 @@ class ReaderTraining:
 
     optimiser: TrainingConfig = TrainingConfig(
         learning_rate=2e-3,
-        batch_size=64,
+        batch_size=32,
         max_epochs=4,
         schedule="cosine",
         weight_decay=0.01,
-        averaging=0.995,
+        averaging=0.98,
         labels="cohort",
         bags=BagConfig(num_cells=5),
         events=EventConfig(min_fraction=0.05),
