@@ -44,8 +44,12 @@ _INDEXED: Final = (
     "stop",
     "size_mb",
     "variant",
+    "shown_kind",
+    "segment_start_mb",
+    "segment_stop_mb",
 )
-"""Columns of a cohort that bags and events are drawn from."""
+"""Columns of a cohort that bags and events are drawn from; the last three are there only where
+:func:`homnet.reader.truth.with_segments` added them."""
 _LENGTHS: Final = ("length_0", "length_1")
 
 

@@ -45,15 +45,22 @@ class _Chromosome:
 
 
 def simulate_person(
-    seed: int, hospital: HospitalConfig, number: int, mean_cells: float
+    seed: int,
+    hospital: HospitalConfig,
+    number: int,
+    mean_cells: float,
+    *,
+    rearranged_types: bool = False,
 ) -> pa.Table:
-    """Simulates all pairs of all cells of one person.
+    """Simulates all pairs of all cells of one person, or those that teach where and what.
 
     Args:
         seed: the cohort's seed.
         hospital: where the person is seen.
         number: which of the hospital's people, from 0.
         mean_cells: mean number of cells per person, at least 1.
+        rearranged_types: draw only the types that an abnormality has changed, and as many others,
+            at least one.
 
     Returns:
         Rows as of :data:`homnet.pairs.SCHEMA`, in the order of types, then cells.
@@ -62,6 +69,10 @@ def simulate_person(
     person = draw_person(draw, hospital, abnormal=_is_abnormal(seed, hospital, number))
     num_cells = 1 + int(draw.poisson(mean_cells - 1))
     chromosomes, dealt = _deal(draw, person, num_cells)
+    if rearranged_types:
+        left_out = np.ones(len(CHROMOSOMES), np.bool_)
+        left_out[_taught_types(generator(seed, "types", hospital.name, number), person)] = False
+        dealt[left_out] = -1
     batch = _batch(draw, hospital, chromosomes, dealt)
     rendering = render(batch, hospital.laboratory, draw)
     columns = {
@@ -77,6 +88,18 @@ def _is_abnormal(seed: int, hospital: HospitalConfig, number: int) -> bool:
     """Steps of the golden ratio keep the share of abnormal people even in small hospitals."""
     first = generator(seed, "abnormal", hospital.name).random()
     return bool((first + number * _GOLDEN) % 1.0 < hospital.abnormal_fraction)
+
+
+def _taught_types(draw: np.random.Generator, person: Person) -> NDArray[np.int64]:
+    """The changed types of a person and as many of the others that are in pairs, at least one."""
+    changed = {CHROMOSOME_INDEX[name] for name, _ in person.clones[0].derivatives}
+    others = [
+        CHROMOSOME_INDEX[name]
+        for name, homologs in person.clones[0].genome.items()
+        if len(homologs) == 2 and CHROMOSOME_INDEX[name] not in changed
+    ]
+    chosen = draw.choice(others, max(len(changed), 1), replace=False)
+    return np.array([*sorted(changed), *chosen], np.int64)
 
 
 def _pseudonym(seed: int, hospital: HospitalConfig, number: int) -> str:

@@ -85,7 +85,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     for path in set(models.values()):
-        refuse_known(path, split[VALIDATION], "learnt_from")
+        refuse_known(path, Checkpoint.load(path).provenance, split[VALIDATION], "learnt_from")
     blocks = patient_blocks(cohort, split[VALIDATION])
     with local_or_cluster():
         texts = process_blocks(

@@ -162,7 +162,7 @@ def collect_bank(source: Dataset) -> PairBank:
     Raises:
         DataError: no pair with both homologs is there.
     """
-    return PairBank.from_table(_all_rows(source))
+    return PairBank.from_table(all_rows(source))
 
 
 def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
@@ -172,7 +172,7 @@ def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
         CohortError: a file is damaged.
         DataError: no pair with both homologs is there.
     """
-    return PairIndex.from_table(_all_rows(pairs_dataset(cohort, patients, index_only=True)))
+    return PairIndex.from_table(all_rows(pairs_dataset(cohort, patients, index_only=True)))
 
 
 class CohortSource:
@@ -204,7 +204,8 @@ class CohortSource:
         return collect_bank(pairs_dataset(self._cohort, group))
 
 
-def _all_rows(source: Dataset) -> pa.Table:
+def all_rows(source: Dataset) -> pa.Table:
+    """All rows of a dataset as one table."""
     # Whole blocks, whatever their size: the rows are put together anyway.
     batches: Iterable[Any] = source.iter_batches(batch_size=cast(int, None), batch_format="pyarrow")
     return pa.concat_tables(batches)

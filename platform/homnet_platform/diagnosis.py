@@ -5,12 +5,11 @@ shared storage. A run that was killed continues with the same command.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from homnet.errors import CheckpointError
 from homnet.finding import FindingReader
 from homnet.patient_tables import patient_table, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig
+from homnet.reader.reading import FindingsReader
 from homnet.report.html import write_page
 from homnet.report.patient_page import render_patient
 from homnet.report.worklist import render_worklist
@@ -238,5 +238,4 @@ def _diagnostician(path: str, verdict: VerdictConfig, findings: str) -> Diagnost
 
 def _reader(path: str) -> FindingReader:
     """The reader of findings that lies at a path."""
-    reading = importlib.import_module("homnet.reader.reading")
-    return cast(FindingReader, reading.FindingsReader.load(path))
+    return FindingsReader.load(path)

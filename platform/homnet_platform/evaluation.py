@@ -105,7 +105,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     )
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    _refuse_known(split, models)
+    refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
         bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
@@ -192,13 +192,33 @@ def models_of(
     return found
 
 
-def refuse_known(path: Path, patients: Iterable[str], use: str) -> None:
+def refuse_split(
+    split: Mapping[str, frozenset[str]], origins: Mapping[Path, Mapping[str, Any]]
+) -> None:
     """No one who was learnt from is scored, no one who chose the model is tested.
 
     This holds whatever split a config asks for.
 
     Args:
-        path: a checkpoint.
+        split: patients of validation and test.
+        origins: provenance of each checkpoint, by its path.
+
+    Raises:
+        CheckpointError, ConfigError: see :func:`refuse_known`.
+    """
+    for path, provenance in origins.items():
+        refuse_known(path, provenance, split[VALIDATION] | split[TEST], "learnt_from")
+        refuse_known(path, provenance, split[TEST], "validated_on")
+
+
+def refuse_known(
+    path: Path, provenance: Mapping[str, Any], patients: Iterable[str], use: str
+) -> None:
+    """Refuses patients whom a checkpoint knows.
+
+    Args:
+        path: the checkpoint.
+        provenance: what it says of its origin.
         patients: who are to be scored.
         use: ``"learnt_from"`` or ``"validated_on"``.
 
@@ -206,7 +226,6 @@ def refuse_known(path: Path, patients: Iterable[str], use: str) -> None:
         CheckpointError: the checkpoint does not say.
         ConfigError: it was used on some of them.
     """
-    provenance = Checkpoint.load(path).provenance
     if use not in provenance:
         raise CheckpointError(f"{path}: does not say whom it was {use}; train it again")
     used = set(provenance[use])
@@ -216,12 +235,6 @@ def refuse_known(path: Path, patients: Iterable[str], use: str) -> None:
             f"{len(known)} patients of the validation and test splits, {known[0]} among "
             f"them, were {use.replace('_', ' ')} by {path}; give the --split of its run"
         )
-
-
-def _refuse_known(split: Mapping[str, frozenset[str]], models: Mapping[str, Path]) -> None:
-    for path in set(models.values()):
-        refuse_known(path, split[VALIDATION] | split[TEST], "learnt_from")
-        refuse_known(path, split[TEST], "validated_on")
 
 
 def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:

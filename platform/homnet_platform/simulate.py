@@ -69,6 +69,10 @@ class SimulateConfig:
     laboratory: Path | None = None
     """File that jobs/fit_laboratory.py wrote: everyone's chromosomes look as in this laboratory
     instead of the five built-in ones. Who is seen in each hospital stays as it is."""
+    rearranged_types: bool = False
+    """Draw of each patient only the types that an abnormality has changed, and as many others: many
+    abnormalities in few pairs, to teach where and what (jobs/learn_findings.py). Healthy people
+    are drawn whole."""
     num_files: int = 12
     """Files that the cohort is cut into, about; more when one would get large."""
     result: Path | None = None
@@ -101,11 +105,16 @@ class Group:
     """How many."""
     mean_cells: float
     """Mean cells of each."""
+    rearranged_types: bool = False
+    """Whether only changed types are drawn, and as many others."""
 
     @property
     def expected_pairs(self) -> float:
         """Pairs to expect, counting no missing chromosomes."""
-        return self.num_people * self.mean_cells * _PAIRS_PER_CELL
+        per_cell = _PAIRS_PER_CELL
+        if self.rearranged_types:
+            per_cell = 2 + self.hospital.abnormal_fraction
+        return self.num_people * self.mean_cells * per_cell
 
 
 def groups(config: SimulateConfig) -> list[Group]:
@@ -125,7 +134,12 @@ def groups(config: SimulateConfig) -> list[Group]:
             for hospital, number, mean_cells in people
         ]
     return [
-        Group(hospital, max(1, round(config.scale * number)), mean_cells)
+        Group(
+            hospital,
+            max(1, round(config.scale * number)),
+            mean_cells,
+            rearranged_types=config.rearranged_types and hospital.abnormal_fraction > 0,
+        )
         for hospital, number, mean_cells in people
         if number > 0
     ]
@@ -243,7 +257,13 @@ def _make_file(
         entry = describe_file(staging.content, relative)
     except CohortError:  # not there yet, or cut off when the machine went down
         table = pa.concat_tables(
-            simulate_person(seed, group.hospital, person, group.mean_cells)
+            simulate_person(
+                seed,
+                group.hospital,
+                person,
+                group.mean_cells,
+                rearranged_types=group.rearranged_types,
+            )
             for person in range(block["first"], block["stop"])
         )
         with staging.writing(relative) as temporary:

@@ -56,6 +56,13 @@ def test_blocks_hold_everyone_once(num_files):
     assert people == expected
 
 
+def test_people_who_only_teach_are_smaller_but_the_healthy_are_whole():
+    config = SimulateConfig(output=Path("cohort"), abnormal_fraction=0.5, rearranged_types=True)
+    pairs = {group.hospital.name: group.expected_pairs for group in groups(config)}
+    assert pairs["healthy-1"] == pytest.approx(1581 * 6.0 * 23)
+    assert pairs["hospital-1"] == pytest.approx(24 * 13.0 * 2.5)
+
+
 def test_no_block_gets_large():
     config = replace(SimulateConfig(output=Path("cohort")), num_files=1, scale=3.0)
     every = groups(config)

@@ -8,7 +8,14 @@ from homnet.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.pair_checks import check_table
 from homnet.pairs import SINGLE_HOMOLOG, pairs_of
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.laboratory import KINDS, Laboratory, healthy, hospitals, ideal
+from homnet.simulator.laboratory import (
+    KINDS,
+    HospitalConfig,
+    Laboratory,
+    healthy,
+    hospitals,
+    ideal,
+)
 
 HOSPITAL = hospitals()[1]
 
@@ -320,3 +327,28 @@ def test_homologs_resemble_each_other_as_real_ones_do():
             ]
             correlations.append(np.corrcoef(*ends)[0, 1])
     assert 0.6 < np.median(correlations) < 0.85
+
+
+def test_rearranged_types_alone_are_drawn_with_as_many_others():
+    hospital = HospitalConfig(
+        "h", Laboratory(missing_rate=0.0), abnormal_fraction=0.7, mosaic_share=0.3
+    )
+    for number in range(12):
+        whole = simulate_person(3, hospital, number, 3.0)
+        part = simulate_person(3, hospital, number, 3.0, rearranged_types=True)
+        changed = {
+            name
+            for name, abnormal in zip(
+                whole["chromosome"].to_pylist(), whole["abnormal"].to_pylist(), strict=True
+            )
+            if abnormal
+        }
+        drawn = set(part["chromosome"].to_pylist())
+        assert changed <= drawn
+        assert len(drawn) == max(2 * len(changed), 1)
+        assert set(part["patient_id"].to_pylist()) == set(whole["patient_id"].to_pylist())
+        # The same person: abnormality, cells and truth are those of the whole one.
+        for name in ("kind", "size_mb"):
+            assert set(part[name].drop_null().to_pylist()) == set(
+                whole[name].drop_null().to_pylist()
+            )

@@ -1,0 +1,1 @@
+"""The reader of findings: where on which homolog, what kind, and how sure, on top of HomNet."""

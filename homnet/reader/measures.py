@@ -1,0 +1,303 @@
+"""How good findings are: overlap, homolog, kind and breakpoints of the abnormalities detected.
+
+One *case* is one chromosome type of one patient that is abnormal in at least one cell. It is
+detected if the verdict calls it abnormal; what the reader says is judged on detected cases only.
+
+Shape suffixes: R replicates, N cases, pairs or breakpoints.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from homnet.bands import FINEST_LEVEL, band_table
+from homnet.bootstrap import bootstrap_weights, divide, estimate, index_people
+from homnet.finding import KINDS, NO_ABNORMALITY, BreakpointEstimate, Finding
+from homnet.metrics import EVENT_SIZES_MB
+
+Floats = NDArray[np.float64]
+
+LARGE_MB: Final = 10.0
+"""Size from which overlap is judged: smaller ones are at the limit of what G-bands show."""
+
+
+def cases_of(
+    findings: Sequence[Finding], truth: pd.DataFrame, thresholds: Mapping[str, float]
+) -> pd.DataFrame:
+    """Compares findings with the truth, case by case.
+
+    Args:
+        findings: of all types that are to be judged.
+        truth: rows of the cohort with :data:`homnet.reader.truth.SEGMENT_COLUMNS`, one per pair:
+            hospital, patient_id, chromosome (name), cell_id, abnormal, kind, size_mb, homolog.
+        thresholds: by hospital, probability from which a type is called abnormal.
+
+    Returns:
+        One line per case: hospital, patient_id, chromosome, kind (as shown), event (kind in the
+        cohort), size_mb, detected, iou (NaN where nothing but a point is to be found), kind_right,
+        num_pairs and pairs_right (whose abnormal homolog was named), errors_mb (one per breakpoint)
+        and inside (whether its interval holds it).
+    """
+    abnormal = truth[truth["abnormal"]]
+    keys = ["hospital", "patient_id", "chromosome"]
+    groups = dict(iter(abnormal.groupby(keys, sort=False)))
+    lines = []
+    for finding in findings:
+        rows = groups.get((finding.hospital, finding.patient_id, finding.chromosome))
+        if rows is None:
+            continue
+        first = rows.iloc[0]
+        probability = finding.probability
+        line: dict[str, Any] = {
+            "hospital": finding.hospital,
+            "patient_id": finding.patient_id,
+            "chromosome": finding.chromosome,
+            "kind": first["shown_kind"],
+            "event": first["kind"],
+            "size_mb": first["size_mb"],
+            "detected": probability is not None and probability >= thresholds[finding.hospital],
+            "found_kind": finding.abnormal_kind,
+            "iou": float("nan"),
+            "errors_mb": None,
+            "inside": None,
+        }
+        if pd.notna(first["segment_start_mb"]):
+            start, stop = float(first["segment_start_mb"]), float(first["segment_stop_mb"])
+            line["iou"] = overlap(finding, str(first["shown_kind"]), start, stop)
+            line["errors_mb"], line["inside"] = breakpoint_errors(finding, start, stop)
+        homolog = dict(zip(rows["cell_id"], rows["homolog"], strict=True))
+        named = [cell for cell in finding.cells if pd.notna(homolog.get(cell.cell_id))]
+        line["num_pairs"] = len(named)
+        line["pairs_right"] = sum(cell.homolog == int(homolog[cell.cell_id]) for cell in named)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def normal_types(
+    findings: Sequence[Finding], truth: pd.DataFrame, thresholds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What is said of types without any abnormality: how many the verdict and the reader call."""
+    keys = ["hospital", "patient_id", "chromosome"]
+    abnormal = set(truth[truth["abnormal"]][keys].itertuples(index=False, name=None))
+    normal = [f for f in findings if (f.hospital, f.patient_id, f.chromosome) not in abnormal]
+    called = [f for f in normal if (f.probability or 0.0) >= thresholds[f.hospital]]
+    return {
+        "num_types": len(normal),
+        "called_by_verdict": len(called),
+        "called_by_verdict_and_reader": sum(f.kind != NO_ABNORMALITY for f in called),
+        "called_by_reader": sum(f.kind != NO_ABNORMALITY for f in normal),
+    }
+
+
+def overlap(finding: Finding, kind: str, start_mb: float, stop_mb: float) -> float:
+    """Intersection over union, in megabases, of the segment found and the true one.
+
+    The segment is what :func:`homnet.reader.truth.segment_of` says; of a ring it is what lies
+    outside its breakpoints. NaN where the truth is a point.
+    """
+    length_mb = band_table(FINEST_LEVEL)[finding.chromosome].length_bp / 1e6
+    found_start = 0.0 if finding.start is None else finding.start.mb
+    found_stop = length_mb if finding.stop is None else finding.stop.mb
+    wanted = _pieces(kind, start_mb, stop_mb, length_mb)
+    found = _pieces(finding.abnormal_kind, found_start, found_stop, length_mb)
+    common = sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in wanted for b in found)
+    size = sum(b - a for a, b in wanted)
+    if size <= 0:
+        return float("nan")
+    return common / (size + sum(b - a for a, b in found) - common)
+
+
+def _pieces(
+    kind: str | None, start_mb: float, stop_mb: float, length_mb: float
+) -> list[tuple[float, float]]:
+    if kind == "ring":
+        return [(0.0, start_mb), (stop_mb, length_mb)]
+    return [(start_mb, stop_mb)]
+
+
+def breakpoint_errors(
+    finding: Finding, start_mb: float, stop_mb: float
+) -> tuple[list[float], list[bool]]:
+    """Errors in megabases of the true breakpoints, and whether the intervals hold them.
+
+    A tip is no breakpoint; a true breakpoint for which the finding has a tip is as wrong as the tip
+    is far, and in no interval.
+    """
+    length_mb = band_table(FINEST_LEVEL)[finding.chromosome].length_bp / 1e6
+    errors, inside = [], []
+    for true_mb, found, tip_mb in (
+        (start_mb, finding.start, 0.0),
+        (stop_mb, finding.stop, length_mb),
+    ):
+        if abs(true_mb - tip_mb) < 1e-3:
+            continue
+        errors.append(abs(true_mb - (tip_mb if found is None else found.mb)))
+        inside.append(
+            isinstance(found, BreakpointEstimate) and found.low_mb <= true_mb <= found.high_mb
+        )
+    return errors, inside
+
+
+def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dict[str, Any]:
+    """All figures of cases, with intervals by patient bootstrap.
+
+    Args:
+        cases: of :func:`cases_of`.
+        seed: of the bootstrap.
+        num_bootstrap: replicates.
+
+    Returns:
+        ``overall``, ``by_kind``, ``by_size``, ``by_hospital`` and ``kinds``: how often each kind
+        (by row) was called what (by column), of detected cases.
+    """
+    rng = np.random.default_rng(seed)
+
+    def part(rows: pd.DataFrame) -> dict[str, Any]:
+        return _scope(rows, num_bootstrap, rng)
+
+    large = cases[cases["size_mb"].to_numpy(np.float64) >= LARGE_MB]
+    sizes = cases["size_mb"].to_numpy(np.float64)
+    edges = [*EVENT_SIZES_MB, np.inf]
+    detected = cases[cases["detected"]]
+    kinds = [kind for kind in KINDS if kind != NO_ABNORMALITY]
+    return {
+        "overall": part(cases),
+        "from_10_mb": part(large),
+        "by_kind": {
+            str(kind): part(rows) for kind, rows in cases.groupby("kind", sort=True, dropna=True)
+        },
+        "by_event": {
+            str(kind): part(rows) for kind, rows in cases.groupby("event", sort=True, dropna=True)
+        },
+        "by_size": {
+            f"{low:g} to {high:g} Mb" if np.isfinite(high) else f"{low:g} Mb and more": part(
+                cases[(sizes >= low) & (sizes < high)]
+            )
+            for low, high in itertools.pairwise(edges)
+            if ((sizes >= low) & (sizes < high)).any()
+        },
+        "by_hospital": {
+            str(name): part(rows) for name, rows in cases.groupby("hospital", sort=True)
+        },
+        "kinds": {
+            kind: {
+                other: int(((detected["kind"] == kind) & (detected["found_kind"] == other)).sum())
+                for other in kinds
+            }
+            for kind in kinds
+        },
+    }
+
+
+def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Figures of some cases."""
+    detected = cases[cases["detected"]]
+    large = detected[detected["size_mb"].to_numpy(np.float64) >= LARGE_MB]
+    overlaps = large[large["iou"].notna()]
+    known = detected[detected["kind"].notna()]
+    located = detected[detected["errors_mb"].notna()]
+    points = located[["patient_id", "errors_mb", "inside"]].explode(["errors_mb", "inside"])
+    points = points[points["errors_mb"].notna()]
+    pairs = detected[detected["num_pairs"] > 0]
+
+    def mean(rows: pd.DataFrame, values: Any, weights: Any = 1.0) -> dict[str, Any]:
+        return _bootstrapped(rows, np.asarray(values, np.float64), weights, num_bootstrap, rng)
+
+    def median(rows: pd.DataFrame, values: Any) -> dict[str, Any]:
+        return _bootstrapped(
+            rows, np.asarray(values, np.float64), 1.0, num_bootstrap, rng, median=True
+        )
+
+    return {
+        "num_cases": len(cases),
+        "num_patients": int(cases["patient_id"].nunique()),
+        "num_detected": len(detected),
+        "detected": mean(cases, cases["detected"]),
+        "median_iou": median(overlaps, overlaps["iou"]),
+        "num_with_iou": len(overlaps),
+        "homolog": mean(
+            pairs,
+            pairs["pairs_right"] / pairs["num_pairs"],
+            pairs["num_pairs"].to_numpy(np.float64),
+        ),
+        "num_pairs": int(pairs["num_pairs"].sum()),
+        "kind": mean(known, known["kind"] == known["found_kind"]),
+        "median_breakpoint_error_mb": median(points, points["errors_mb"]),
+        "num_breakpoints": len(points),
+        "breakpoint_in_interval": mean(points, points["inside"].astype(float)),
+    }
+
+
+def _bootstrapped(
+    rows: pd.DataFrame,
+    values_N: Floats,
+    weights: Any,
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    *,
+    median: bool = False,
+) -> dict[str, Any]:
+    """A mean or median with its interval over patients; None without a value."""
+    if not len(values_N):
+        return {"value": None, "low": None, "high": None}
+    people_NK, num_people = index_people([[str(p)] for p in rows["patient_id"]])
+    own_N = np.broadcast_to(np.asarray(weights, np.float64), values_N.shape)
+    found = [_statistic(values_N, own_N[None], median=median)]
+    for weights_RN in bootstrap_weights(people_NK, num_people, num_bootstrap, rng):
+        found.append(_statistic(values_N, weights_RN * own_N, median=median))
+    whole = estimate(np.concatenate(found), num_people)
+    return {name: whole[name] for name in ("value", "low", "high")}
+
+
+def _statistic(values_N: Floats, weights_RN: Floats, *, median: bool) -> Floats:
+    total_R = weights_RN.sum(axis=1)
+    if not median:
+        return divide((weights_RN * values_N).sum(axis=1), total_R)
+    order = np.argsort(values_N, kind="stable")
+    below_RN = np.cumsum(weights_RN[:, order], axis=1)
+    # The median of an even number of equal weights lies between two values.
+    half_R1 = (total_R / 2)[:, None]
+    last = len(values_N) - 1
+    low = np.minimum((below_RN < half_R1 - 1e-9).sum(axis=1), last)
+    high = np.minimum((below_RN < half_R1 + 1e-9).sum(axis=1), last)
+    middle = (values_N[order][low] + values_N[order][high]) / 2
+    return np.where(total_R > 0, middle, np.nan)
+
+
+def summary_markdown(figures: Mapping[str, Any]) -> str:
+    """The figures as a table: one line for all, from 10 Mb on, each kind, size and hospital."""
+    lines = [
+        "| cases | detected | median IoU, from 10 Mb | right homolog | right kind "
+        "| breakpoint error, median Mb | in its interval |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    scopes = {"all": figures["overall"], f"from {LARGE_MB:g} Mb": figures["from_10_mb"]}
+    for group in ("by_kind", "by_size", "by_hospital"):
+        scopes |= figures[group]
+    for name, scope in scopes.items():
+        cells = [f"{scope['num_detected']} of {scope['num_cases']}"]
+        cells += [
+            _cell(scope[field], digits)
+            for field, digits in (
+                ("median_iou", 2),
+                ("homolog", 3),
+                ("kind", 3),
+                ("median_breakpoint_error_mb", 1),
+                ("breakpoint_in_interval", 2),
+            )
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Mapping[str, Any], digits: int) -> str:
+    if value["value"] is None:
+        return ""
+    text = f"{value['value']:.{digits}f}"
+    if value["low"] is None:
+        return text
+    return f"{text} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"

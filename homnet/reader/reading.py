@@ -1,0 +1,263 @@
+"""Findings out of readings: the one path that evaluation, reports and serving share.
+
+Shape suffixes: T types of patients, B bags, K cells, N pairs, P homologs, L stretched positions,
+G places of a segment, X kinds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from homnet.assessment import Assessment, PatientType
+from homnet.checkpoint import Checkpoint
+from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
+from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.reader.network import Reader, ReaderConfig, Reading
+from homnet.reader.places import mb_of_share, unstretched
+
+Floats = NDArray[np.float64]
+
+INTERVAL: Final = 0.9
+"""Share of the breakpoints that their intervals are to hold."""
+_BATCH_CELLS: Final = 640
+"""About how many pairs are read in one pass."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One end of a segment, as shares of the reference chromosome's visible length."""
+
+    share: float
+    """Best estimate: 0 or 1 is the tip."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+
+    @property
+    def at_tip(self) -> bool:
+        """Whether there is no break: the segment runs to the tip."""
+        return self.share in {0.0, 1.0}
+
+
+def places_of(logit_2G: Floats, temperature: float) -> tuple[Place, Place]:
+    """Start and stop of a segment out of the logits of their places.
+
+    Both are read together: only pairs in which the start does not lie behind the stop count. A tip
+    is chosen where it has more than half of the probability; else the median and the interval are
+    those of the places between the tips.
+
+    Args:
+        logit_2G: logits of :attr:`homnet.reader.network.Reading.segment_B2G` of one bag.
+        temperature: what they are divided by.
+    """
+    scaled_2G = logit_2G / temperature
+    p_2G = np.exp(scaled_2G - scaled_2G.max(axis=1, keepdims=True))
+    p_2G /= p_2G.sum(axis=1, keepdims=True)
+    joint_GG = np.triu(p_2G[0][:, None] * p_2G[1][None])
+    total = joint_GG.sum()
+    if total > 0:
+        p_2G = np.stack([joint_GG.sum(axis=1), joint_GG.sum(axis=0)]) / total
+    start, stop = (_place(p_G) for p_G in p_2G)
+    if start.share > stop.share:  # medians of each may cross where the joint has several peaks
+        middle = (start.share + stop.share) / 2
+        start = Place(middle, min(start.low, middle), max(start.high, middle))
+        stop = Place(middle, min(stop.low, middle), max(stop.high, middle))
+    return start, stop
+
+
+def _place(p_G: Floats) -> Place:
+    num_positions = len(p_G) - 2
+    for share, tip in ((0.0, p_G[0]), (1.0, p_G[-1])):
+        if tip > 0.5:
+            return Place(share, share, share)
+    inner_L = p_G[1:-1]
+    # Position i holds the shares from i / L to (i + 1) / L, evenly.
+    cumulative = np.concatenate([[0.0], np.cumsum(inner_L)]) / max(float(inner_L.sum()), 1e-12)
+    edges = np.arange(num_positions + 1) / num_positions
+    wanted = (0.5, (1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    middle, low, high = (float(np.interp(q, cumulative, edges)) for q in wanted)
+    least = 0.5 / num_positions
+    return Place(min(max(middle, least), 1 - least), low, high)
+
+
+class FindingsReader:
+    """A reader with its calibration, on one device; a :class:`homnet.finding.FindingReader`."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        calibration: Mapping[str, float],
+        *,
+        version: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Takes a reader.
+
+        Args:
+            reader: the network.
+            calibration: temperatures, as of :func:`homnet.reader.learning.calibrate`.
+            version: of its checkpoint.
+            device: where it computes.
+        """
+        self.reader = reader.to(device).eval()
+        self.calibration = calibration
+        self.device = torch.device(device)
+        self._version = version
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Loads the checkpoint of a reader.
+
+        Raises:
+            CheckpointError: see :meth:`homnet.checkpoint.Checkpoint.load`.
+        """
+        checkpoint = Checkpoint.load(path, ReaderConfig.of_json)
+        return cls(
+            cast(Reader, checkpoint.build()),
+            checkpoint.metrics["calibration"],
+            version=checkpoint.version,
+            device=device,
+        )
+
+    @property
+    def version(self) -> str:
+        """Digest of form and weights."""
+        return self._version
+
+    def __call__(self, assessment: Assessment, probability_G: Floats) -> list[Finding]:
+        """Reads types of patients.
+
+        Args:
+            assessment: all pairs of some patients, type by type.
+            probability_G: calibrated probability that each of ``assessment.types`` is abnormal;
+                taken over as it is.
+
+        Returns:
+            One finding for each of ``assessment.types``, in their order.
+        """
+        bags = assessment.bags
+        type_N = np.repeat(assessment.type_B, bags.size_B)
+        rows = [np.nonzero(type_N == g)[0] for g in range(len(assessment.types))]
+        findings: list[Finding] = []
+        for group in _groups([len(row) for row in rows]):
+            part = [rows[g] for g in group]
+            reading = self._read(assessment, part)
+            for i, g in enumerate(group):
+                findings.append(
+                    self._finding(
+                        assessment.types[g], assessment, part[i], reading, i, probability_G[g]
+                    )
+                )
+        return findings
+
+    @torch.inference_mode()
+    def _read(self, assessment: Assessment, rows: Sequence[NDArray[np.int64]]) -> Reading:
+        """One bag of all cells of each type."""
+        num_cells = max(map(len, rows))
+        row_BK = np.zeros((len(rows), num_cells), np.int64)
+        mask_BK = np.zeros((len(rows), num_cells), np.bool_)
+        for b, row in enumerate(rows):
+            row_BK[b, : len(row)], row_BK[b, len(row) :] = row, row[0]
+            mask_BK[b, : len(row)] = True
+        bags, device = assessment.bags, self.device
+        return self.reader.read(
+            torch.as_tensor(bags.pair_NPCL[row_BK]).to(device),
+            torch.as_tensor(mask_BK).to(device),
+            torch.as_tensor(bags.chromosome_N[row_BK[:, 0]]).to(device),
+            torch.as_tensor(bags.level_N[row_BK]).to(device),
+        )
+
+    def _finding(
+        self,
+        who: PatientType,
+        assessment: Assessment,
+        row_N: NDArray[np.int64],
+        reading: Reading,
+        bag: int,
+        probability: float,
+    ) -> Finding:
+        num_cells = len(row_N)
+        kind_X = _softmax(_array(reading.kind_BX[bag]), self.calibration["kind"])
+        cell_NX = _softmax(_array(reading.cell_BKX[bag, :num_cells]), self.calibration["cell"])
+        extent_NPL = 1 / (1 + np.exp(-_array(reading.extent_BKPL[bag, :num_cells])))
+        bags = assessment.bags
+        level_N = bags.level_N[row_N]
+        cells = []
+        for n, row in enumerate(row_N.tolist()):
+            pair_PL = bags.pair_NPCL[row].any(axis=1)
+            length_P = SEQUENCE_LENGTH - pair_PL[:, ::-1].argmax(axis=1)
+            abnormal = min(float(cell_NX[n, 1:].sum()), 1.0)
+            homolog = int(cell_NX[n, 1:].argmax())
+            cells.append(
+                CellEvidence(
+                    cell_id=assessment.cell_N[row],
+                    band_level=BAND_LEVELS[int(level_N[n])],
+                    probability=abnormal,
+                    homolog=homolog,
+                    homolog_probability=min(
+                        float(cell_NX[n, 1 + homolog]) / max(abnormal, 1e-12), 1.0
+                    ),
+                    score_PL=unstretched(extent_NPL[n], length_P),
+                )
+            )
+        start, stop = places_of(_array(reading.segment_B2G[bag]), self.calibration["segment"])
+        level = _common_level(level_N, cell_NX[:, 1:].sum(axis=1))
+        return Finding(
+            hospital=who.hospital,
+            patient_id=who.patient_id,
+            chromosome=who.chromosome,
+            probability=float(probability),
+            cells=tuple(cells),
+            kinds={kind: float(p) for kind, p in zip(KINDS, kind_X, strict=True)},
+            start=_estimate(who.chromosome, start, level),
+            stop=_estimate(who.chromosome, stop, level),
+            reader=self.version,
+        )
+
+
+def _estimate(chromosome: str, place: Place, level: int) -> BreakpointEstimate | None:
+    """A breakpoint at a band level; None at a tip."""
+    if place.at_tip:
+        return None
+    mb, low, high = (
+        mb_of_share(chromosome, share, level) for share in (place.share, place.low, place.high)
+    )
+    return BreakpointEstimate.at(chromosome, mb, min(low, mb), max(high, mb), level)
+
+
+def _common_level(level_N: NDArray[np.int64], weight_N: Floats) -> int:
+    """The coarsest band level that shows the finding in most of the abnormal cells."""
+    order = np.argsort(level_N, kind="stable")
+    cumulative = np.cumsum(weight_N[order])
+    at = int(np.searchsorted(cumulative, cumulative[-1] / 2))
+    return BAND_LEVELS[int(level_N[order[min(at, len(order) - 1)]])]
+
+
+def _groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Runs of types that are read in one pass, in order."""
+    groups: list[list[int]] = []
+    widest = 0
+    for g, size in enumerate(sizes):
+        wider = max(widest, size)
+        if not groups or wider * (len(groups[-1]) + 1) > _BATCH_CELLS:
+            groups.append([])
+            wider = size
+        groups[-1].append(g)
+        widest = wider
+    return groups
+
+
+def _softmax(logit_NX: Floats, temperature: float) -> Floats:
+    scaled = logit_NX / temperature
+    exponential = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    return tensor.double().cpu().numpy()

@@ -1,0 +1,238 @@
+"""What the reader is to find: the kind that one chromosome type shows, and where.
+
+Two places of an abnormality differ. The *extent* lies on the abnormal chromosome as it is: where
+its sequence is changed. The *segment* lies on the reference chromosome: what of it is deleted,
+duplicated, turned around or exchanged. A deletion of 40 Mb has a segment of 40 Mb, and an extent of
+a junction only.
+
+Shape suffixes: N pairs, B bags, K cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from homnet.abnormality import KINDS as ARTIFICIAL_KINDS
+from homnet.bags import Bags, PairIndex
+from homnet.bands import FINEST_LEVEL, band_table
+from homnet.chromosomes import CHROMOSOMES
+from homnet.epochs import Epoch
+from homnet.errors import DataError
+from homnet.finding import KIND_OF, KINDS, NO_ABNORMALITY
+from homnet.reader.places import share_of_mb
+
+UNKNOWN: Final = -1
+"""Code of a kind that the reader neither learns nor is judged by."""
+KIND_CODE: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
+SEGMENT_COLUMNS: Final = ("shown_kind", "segment_start_mb", "segment_stop_mb")
+"""What :func:`with_segments` adds to the rows of a cohort."""
+
+
+class Segment(NamedTuple):
+    """What one chromosome type shows of an abnormality, on the reference chromosome."""
+
+    kind: str
+    """One of :data:`homnet.finding.KINDS`."""
+    start_mb: float
+    """Breakpoint nearer the tip of the short arm; 0 where the segment runs to that tip."""
+    stop_mb: float
+    """The other one; the chromosome's length where the segment runs to the tip of the long arm.
+    Equal to ``start_mb`` where something was inserted."""
+
+
+def segment_of(
+    kind: str, chromosome: str, breakpoints: Sequence[Mapping[str, Any]]
+) -> Segment | None:
+    """The segment of an abnormality on one of the types that it breaks.
+
+    Deletion, duplication and inversion: what is deleted, duplicated or turned around. Exchanged and
+    added ends: from the breakpoint to the tip that was lost. Robertsonian and isochromosome: the
+    arm that was lost. Ring: from break to break; what is lost lies outside. Insertion: the point
+    where something was put in; within one chromosome all from the fragment to its new place; and
+    the chromosome that gave the fragment shows a deletion.
+
+    Args:
+        kind: of the cohort.
+        chromosome: the type that is looked at.
+        breakpoints: as in a cohort's column: chromosome, band and mb of each.
+
+    Returns:
+        The segment, or None where the cohort does not say enough.
+
+    Raises:
+        DataError: breakpoints and kind do not belong together.
+    """
+    own = [at for at in breakpoints if at["chromosome"] == chromosome]
+    if kind not in KIND_OF or not own:
+        return None
+    mb = sorted(float(at["mb"]) for at in own)
+    bands = band_table(FINEST_LEVEL)[chromosome]
+    length_mb, centromere_mb = bands.length_bp / 1e6, bands.centromere_bp / 1e6
+    shown = KIND_OF[kind]
+    match kind:
+        case "robertsonian":
+            return Segment(shown, 0.0, mb[0])
+        case "isochromosome":
+            kept_q = str(own[0]["band"]).startswith("q")
+            return Segment(shown, 0.0, mb[0]) if kept_q else Segment(shown, mb[0], length_mb)
+        case "insertion":
+            if breakpoints[0]["chromosome"] != chromosome:
+                shown = "deletion"
+            return Segment(shown, mb[0], mb[-1])
+        case "deletion" | "translocation" | "addition" if len(mb) == 1:
+            # A band says the arm more surely than megabases beside the centromere.
+            on_p = mb[0] < centromere_mb
+            if own[0]["band"]:
+                on_p = str(own[0]["band"]).startswith("p")
+            return Segment(shown, 0.0, mb[0]) if on_p else Segment(shown, mb[0], length_mb)
+        case "deletion" | "duplication" | "inversion" | "ring" if len(mb) == 2:
+            return Segment(shown, mb[0], mb[1])
+    raise DataError(f"{kind} with {len(mb)} breakpoints on chromosome {chromosome}")
+
+
+def with_segments(table: pa.Table) -> pa.Table:
+    """Adds :data:`SEGMENT_COLUMNS` to rows of a cohort: null where there is nothing, or no truth.
+
+    Raises:
+        DataError: see :func:`segment_of`.
+    """
+    found: list[Segment | None] = [None] * table.num_rows
+    abnormal_N = np.nonzero(table["abnormal"].to_numpy())[0]
+    rows = table.select(["kind", "chromosome", "breakpoints"]).take(abnormal_N).to_pylist()
+    for number, row in zip(abnormal_N.tolist(), rows, strict=True):
+        if row["kind"] is not None and row["breakpoints"]:
+            found[number] = segment_of(row["kind"], row["chromosome"], row["breakpoints"])
+    for place, (name, kind) in enumerate(
+        zip(SEGMENT_COLUMNS, (pa.string(), pa.float64(), pa.float64()), strict=True)
+    ):
+        values = [None if segment is None else segment[place] for segment in found]
+        table = table.append_column(name, pa.array(values, kind))
+    return table
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the reader is to say of B bags. Arrays share their first axis, B."""
+
+    kind_B: NDArray[np.int64]
+    """Code in :data:`homnet.finding.KINDS`; ``UNKNOWN`` where it is not known."""
+    segment_B2: NDArray[np.float64]
+    """First and last share of the segment on the reference chromosome, exactly 0 or 1 at a tip; NaN
+    where there is none, or it is not known."""
+    abnormal_BK: NDArray[np.bool_]
+    """Whether the pair of a cell is abnormal: in a mosaic not all are."""
+    homolog_BK: NDArray[np.int64]
+    """Which homolog of an abnormal pair is abnormal; -1 where there is none, or it is not known."""
+    extent_BK2: NDArray[np.float64]
+    """First and last share of the extent on that homolog; NaN as above."""
+
+    def take(self, index: Any) -> Self:
+        """Some of the bags, by index or slice."""
+        return replace(self, **{name: value[index] for name, value in vars(self).items()})
+
+    @classmethod
+    def of(cls, epoch: Epoch, index: PairIndex) -> Self:
+        """The truth about the bags of an epoch, from its artificial events or from the cohort.
+
+        Args:
+            epoch: bags.
+            index: the pairs they were drawn from; where the cohort's labels are used, of a table
+                that went through :func:`with_segments`.
+        """
+        if epoch.events is not None:
+            return cls(**_of_events(epoch, index))
+        return cls(**_of_cohort(epoch.bags, index))
+
+
+def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
+    frame = index.frame
+    shown_N = np.array(
+        [KIND_CODE.get(name, UNKNOWN) for name in frame["shown_kind"]], dtype=np.int64
+    )
+    shown_N[~frame["abnormal"].to_numpy(bool)] = KIND_CODE[NO_ABNORMALITY]
+    share_N2 = np.full((len(frame), 2), np.nan)
+    type_N = frame["chromosome"].to_numpy(np.int64)
+    mb_N2 = frame[list(SEGMENT_COLUMNS[1:])].to_numpy(np.float64)
+    for n in np.nonzero(np.isfinite(mb_N2[:, 0]))[0].tolist():
+        name = CHROMOSOMES[type_N[n]]
+        share_N2[n] = [share_of_mb(name, mb) for mb in mb_N2[n].tolist()]
+    row_BK = bags.row_BK
+    abnormal_N = frame["abnormal"].to_numpy(bool)
+    abnormal_BK: NDArray[np.bool_] = np.asarray(abnormal_N[row_BK] & bags.mask_BK)
+    # All abnormal pairs of a bag carry the same event; the first of them speaks for the bag.
+    first_B = row_BK[np.arange(len(row_BK)), abnormal_BK.argmax(axis=1)]
+    abnormal_B: NDArray[np.bool_] = np.asarray(abnormal_BK.any(axis=1))
+    homolog_N = frame["homolog"].fillna(-1).to_numpy(np.int64)
+    homolog_BK = np.where(abnormal_BK, homolog_N[row_BK], -1)
+    length_BK = index.length_NP[row_BK, homolog_BK.clip(0)]
+    extent_N2 = frame[["start", "stop"]].to_numpy(np.float64)
+    known_BK = (homolog_BK >= 0)[..., None]
+    return {
+        "kind_B": np.where(abnormal_B, shown_N[first_B], KIND_CODE[NO_ABNORMALITY]),
+        "segment_B2": np.where(abnormal_B[:, None], share_N2[first_B], np.nan),
+        "abnormal_BK": abnormal_BK,
+        "homolog_BK": homolog_BK,
+        "extent_BK2": np.where(known_BK, extent_N2[row_BK] / length_BK[..., None], np.nan),
+    }
+
+
+_OF_ARTIFICIAL: Final = np.array(
+    [KIND_CODE.get(KIND_OF.get(kind, ""), UNKNOWN) for kind in ARTIFICIAL_KINDS]
+)
+
+
+def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
+    """Segments and extents of artificial events, read from their pieces.
+
+    A wrong pair is a mix-up and no kind; its cells are abnormal all the same.
+    """
+    events, bags = epoch.events, epoch.bags
+    assert events is not None
+    name_B = np.asarray(ARTIFICIAL_KINDS, object)[events.kind_B]
+    abnormal_BK = events.abnormal_B[:, None] & bags.mask_BK
+    homolog_BK = np.where(abnormal_BK, events.homolog_BK, -1)
+    length_BK = index.length_NP[bags.row_BK, events.homolog_BK]
+    first_BK, last_BK = events.truth_BK2[..., 0], events.truth_BK2[..., 1]
+    # Where the segment lies on the chromosome before the event.
+    size_BK = last_BK - first_BK
+    start_BK, stop_BK = first_BK.copy(), last_BK.copy()
+    deletion = name_B == "deletion"
+    start_BK[deletion] = events.stop_BKQ[deletion, :, 0]
+    gone_BK = length_BK - events.stop_BKQ[..., -1]
+    stop_BK[deletion] = (start_BK + gone_BK)[deletion]
+    duplication = name_B == "duplication"
+    start_BK[duplication] = (first_BK - size_BK)[duplication]
+    stop_BK[duplication] = first_BK[duplication]
+    addition = name_B == "addition"
+    stop_BK[addition] = start_BK[addition]
+    share_BK2 = np.stack([start_BK, stop_BK], axis=-1) / length_BK[..., None]
+    share_BK2 = np.where(abnormal_BK[..., None], share_BK2, np.nan)
+    segment_B2 = _means(share_BK2)
+    centromere_T = np.array(
+        [bands.centromere_iscn / bands.length_iscn for bands in band_table(FINEST_LEVEL).values()]
+    )
+    robertsonian = name_B == "robertsonian"
+    segment_B2[robertsonian, 0] = 0.0
+    segment_B2[robertsonian, 1] = centromere_T[bags.chromosome_B[robertsonian]]
+    segment_B2[name_B == "wrong_pair"] = np.nan
+    after_BK = np.where(homolog_BK >= 0, events.stop_BKQ[..., -1], 1)
+    extent_BK2 = events.truth_BK2 / after_BK[..., None]
+    return {
+        "kind_B": _OF_ARTIFICIAL[events.kind_B],
+        "segment_B2": segment_B2,
+        "abnormal_BK": abnormal_BK,
+        "homolog_BK": homolog_BK,
+        "extent_BK2": np.where(abnormal_BK[..., None], extent_BK2, np.nan).clip(0, 1),
+    }
+
+
+def _means(share_BK2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over the cells that have a value; NaN without any."""
+    known_BK2 = np.isfinite(share_BK2)
+    count_B2 = known_BK2.sum(axis=1)
+    total_B2 = np.where(known_BK2, share_BK2, 0.0).sum(axis=1)
+    return np.where(count_B2 > 0, total_B2 / np.maximum(count_B2, 1), np.nan)

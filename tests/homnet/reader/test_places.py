@@ -1,0 +1,63 @@
+"""Shares, positions, megabases and bands, exactly as the tables have them."""
+
+import numpy as np
+import pytest
+import torch
+
+from homnet.bands import FINEST_LEVEL, band_table
+from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.model import stretch
+from homnet.reader.places import (
+    band_of_share,
+    mb_of_share,
+    position_of_share,
+    share_of_mb,
+    share_of_position,
+    unstretched,
+)
+
+
+@pytest.mark.parametrize("level", [*BAND_LEVELS, FINEST_LEVEL])
+def test_borders_of_bands_are_those_of_the_tables(level: int) -> None:
+    for name in CHROMOSOMES:
+        table = band_table(level)[name]
+        for band in table.bands:
+            start, stop = band.iscn_start / table.length_iscn, band.iscn_stop / table.length_iscn
+            assert mb_of_share(name, stop, level) == pytest.approx(band.bp_stop / 1e6, abs=1e-9)
+            assert share_of_mb(name, band.bp_stop / 1e6, level) == pytest.approx(stop, abs=1e-12)
+            if band.length_iscn > 0:
+                assert band_of_share(name, start, level) == band.label
+                assert band_of_share(name, (start + stop) / 2, level) == band.label
+
+
+def test_tips_are_tips() -> None:
+    assert mb_of_share("5", 0.0) == 0.0
+    assert mb_of_share("5", 1.0) == pytest.approx(band_table(FINEST_LEVEL)["5"].length_bp / 1e6)
+    assert band_of_share("5", 1.0, 550) == band_table(550)["5"].bands[-1].label
+
+
+def test_a_position_goes_to_its_share_and_back() -> None:
+    for length in (24, 25, 301, 512):
+        for position in range(length):
+            assert position_of_share(share_of_position(position, length), length) == position
+
+
+def test_scores_go_back_to_where_the_view_took_them_from() -> None:
+    # A view of as many positions as the sequence has is the sequence itself.
+    score = np.random.default_rng(0).random((2, 40))
+    found = unstretched(score, np.array([40, 40]))
+    np.testing.assert_allclose(found[:, :40], score, rtol=1e-6)
+    assert not found[:, 40:].any()
+
+
+@pytest.mark.parametrize("length", [60, 128, 333, 512])
+def test_a_ramp_survives_stretching_and_its_inverse(length: int) -> None:
+    ramp = torch.zeros(1, 1, 1, 1, 512)
+    ramp[..., :length] = torch.linspace(1, 2, length)
+    view, _ = stretch(ramp, 128)
+    found = unstretched(view.view(1, 128).double().numpy(), np.array([length]))[0]
+    # Both are linear inside; only the outermost positions are held level.
+    edge = int(np.ceil(length / 128)) + 1
+    inner = slice(edge, length - edge)
+    np.testing.assert_allclose(found[inner], ramp.numpy()[0, 0, 0, 0][inner], atol=2e-3)
+    assert not found[length:].any()
