@@ -53,7 +53,7 @@ class ReaderTraining:
     optimiser: TrainingConfig = TrainingConfig(
         learning_rate=2e-3,
         batch_size=32,
-        max_epochs=4,
+        max_epochs=2,
         schedule="cosine",
         weight_decay=0.01,
         averaging=0.98,
