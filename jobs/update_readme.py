@@ -24,6 +24,7 @@ from homnet.report import (
     tables_markdown,
     throughput_markdown,
 )
+from homnet.report.cohort_page import cohort_markdown
 from homnet.results import read_result
 from homnet_platform.job import run_job
 
@@ -81,6 +82,8 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return sweep_markdown(figures["sweep"])
     if "throughput" in figures:
         return throughput_markdown(figures["throughput"])
+    if "overall" in figures:
+        return cohort_markdown(figures, ("By hospital", "By size", "Harmless variants"))
     if "benchmark" in figures:
         return _benchmark_table(figures["benchmark"])
     if "bytes_on_disk" in figures:

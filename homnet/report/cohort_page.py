@@ -60,10 +60,17 @@ def render_cohort(
     )
 
 
-def cohort_markdown(figures: Mapping[str, Any]) -> str:
-    """The same tables in Markdown, with their titles."""
+def cohort_markdown(figures: Mapping[str, Any], titles: Sequence[str] = ()) -> str:
+    """The same tables in Markdown, with their titles.
+
+    Args:
+        figures: as of :func:`homnet.patient_metrics.measure_patients`.
+        titles: of the tables that are wanted; all by default.
+    """
     return "\n\n".join(
-        f"{title}\n\n{markdown_table(heads, rows)}" for title, heads, rows in _tables(figures)
+        f"{title}\n\n{markdown_table(heads, rows)}"
+        for title, heads, rows in _tables(figures)
+        if not titles or title in titles
     )
 
 
