@@ -209,6 +209,13 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     stop_BK[duplication] = first_BK[duplication]
     addition = name_B == "addition"
     stop_BK[addition] = start_BK[addition]
+    # Of an exchange, the end of its own that the chromosome lost.
+    exchange = name_B == "translocation"
+    kept_BK = events.origin_BKQ[..., 1]
+    kept_until_BK = kept_BK + events.stop_BKQ[..., 1] - events.stop_BKQ[..., 0]
+    on_short_arm_BK = kept_BK > 0
+    start_BK[exchange] = np.where(on_short_arm_BK, 0, kept_until_BK)[exchange]
+    stop_BK[exchange] = np.where(on_short_arm_BK, kept_BK, length_BK)[exchange]
     share_BK2 = np.stack([start_BK, stop_BK], axis=-1) / length_BK[..., None]
     share_BK2 = np.where(abnormal_BK[..., None], share_BK2, np.nan)
     segment_B2 = _means(share_BK2)
