@@ -179,7 +179,9 @@ def test_targets_of_artificial_events_follow_their_pieces(
     bank = PairBank.from_table(table_of(num_patients=4, num_cells=5))
     generator = np.random.default_rng(0)
     bags = draw_bags(bank, BagConfig(num_cells=4), generator)
-    events = draw_events(bank, bags, EventConfig(abnormal_share=0.9, translocations=True), generator)
+    events = draw_events(
+        bank, bags, EventConfig(abnormal_share=0.9, translocations=True), generator
+    )
     kinds = np.asarray(ARTIFICIAL, object)[events.kind_B]
     targets = Targets.of(Epoch(bags, events, events.abnormal_B, kinds), bank)
     seen = set()
