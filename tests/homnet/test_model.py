@@ -215,6 +215,17 @@ def test_swapping_homologs_changes_nothing_in_the_symmetric_form() -> None:
         assert (change.abs().max() < 1e-4) == symmetric, form
 
 
+def test_the_symmetric_form_is_the_mean_of_both_orders() -> None:
+    x, _, chromosome, level = _bags()
+    symmetric = _model(FORMS["best"])
+    one_order = _model(replace(FORMS["best"], symmetric=False))
+    one_order.load_state_dict(symmetric.state_dict())
+    there, back = (one_order.head(*one_order.trunk(y, chromosome, level)) for y in (x, x.flip(2)))
+    assert (there - back).abs().max() > 1e-3
+    got = symmetric.head(*symmetric.trunk(x, chromosome, level))
+    torch.testing.assert_close(got, (there + back) / 2, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("num_cells", [1, 3, 30])
 def test_any_number_of_cells(form: str, num_cells: int) -> None:
