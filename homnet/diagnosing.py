@@ -244,7 +244,7 @@ class Diagnostician:
                 flagged_G[counted_G] = flag_types(own, calibration.threshold)
         types = self._types(findings, evidence_G, counted_G, flagged_G, calibration)
         verdicts = {one.chromosome: one for one in types}
-        reasons = explain(left_out)
+        reasons = explain(left_out, verdicts)
         present = [*verdicts, *(one.chromosome for one in left_out if one.cells)]
         complete = []
         for chromosome in karyotype_types(present):

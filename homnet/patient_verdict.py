@@ -9,7 +9,7 @@ Shape suffixes: G types of patients, N assessable pairs.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -225,13 +225,20 @@ def one_cell_only(flagged: Sequence[TypeVerdict]) -> Abstention | None:
     )
 
 
-def explain(left_out: Sequence[NotAssessed]) -> dict[str, tuple[str, ...]]:
-    """Why types, or some cells of them, were not assessed, by type and in words."""
+def explain(
+    left_out: Sequence[NotAssessed], compared: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Why types, or some cells of them, were not assessed, by type and in words.
+
+    Args:
+        left_out: what was left out.
+        compared: types of which other cells have both homologs; an X among them is a woman's.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for one in left_out:
         number = len(one.cells)
         text = REASONS[one.reason]
-        if number and one.chromosome not in {"X", "Y"}:
+        if number and (one.chromosome in compared or one.chromosome not in {"X", "Y"}):
             text = f"one homolog only in {number} cell{'s' if number > 1 else ''}, left out"
         found[one.chromosome] = (text,)
     return found

@@ -24,6 +24,8 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
     return render_page(
         "worklist.html.j2",
         rows=rows,
+        # Names need a reader of findings.
+        has_drafts=any(row["drafts"] for row in rows),
         counts={
             DECISIONS[name].lower(): decisions.count(name) for name in _FIRST if name in decisions
         },

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from homnet.assessment import Assessment, assess
+from homnet.assessment import Assessment, NotAssessed, assess
 from homnet.checkpoint import Checkpoint
 from homnet.diagnosing import Diagnostician, labelled_scores, score_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
@@ -21,7 +21,7 @@ from homnet.joint import JointModel
 from homnet.model import HomNet, HomNetConfig
 from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration, Scale
 from homnet.patient_tables import patient_table, truth_of_patients, truth_of_types, type_table
-from homnet.patient_verdict import PatientVerdict, VerdictConfig, flag_types
+from homnet.patient_verdict import PatientVerdict, VerdictConfig, explain, flag_types
 from homnet.predictor import Predictor
 
 TableOf = Callable[..., pa.Table]
@@ -205,6 +205,12 @@ def test_what_has_one_homolog_or_none_is_said_to_be_so(
     assert types["21"].not_assessed == ("one homolog only in 4 cells, left out",)
     assert any("Chromosome 21 has one homolog only in 4 of 4 cells" in n for n in verdict.notes)
     assert not any("Chromosome X" in note for note in verdict.notes)
+
+
+def test_a_womans_missing_x_is_no_male_x() -> None:
+    left_out = [NotAssessed("X", ("c1", "c2"), "single_homolog")]
+    assert explain(left_out, {"X"}) == {"X": ("one homolog only in 2 cells, left out",)}
+    assert "male X" in explain(left_out, {"1"})["X"][0]
 
 
 def _at(chromosome: str, mb: float) -> BreakpointEstimate:
