@@ -30,3 +30,14 @@ DENVER_GROUP_OF: Final[dict[str, str]] = {
 
 ACROCENTRICS: Final[tuple[str, ...]] = ("13", "14", "15", "21", "22")
 """The types that take part in Robertsonian translocations."""
+
+KARYOGRAM_ROWS: Final[tuple[tuple[str, ...], ...]] = (
+    ("1", "2", "3", "4", "5"),
+    ("6", "7", "8", "9", "10", "11", "12"),
+    ("13", "14", "15", "16", "17", "18"),
+    ("19", "20", "21", "22", "X", "Y"),
+)
+"""Rows of a karyogram: Denver groups A to G, then the sex chromosomes."""
+
+CHROMOSOME_WIDTH_PX: Final[float] = 13.0
+"""Width of a drawn chromosome in image pixels, as on slides (11 to 21)."""

@@ -12,20 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.chromosomes import CHROMOSOME_WIDTH_PX, CHROMOSOMES, KARYOGRAM_ROWS
 from homnet.cohort import Cohort
 from homnet.errors import DataError
 from homnet.pairs import pairs_of
 
-_ROWS: Final = (
-    ("1", "2", "3", "4", "5"),
-    ("6", "7", "8", "9", "10", "11", "12"),
-    ("13", "14", "15", "16", "17", "18"),
-    ("19", "20", "21", "22", "X", "Y"),
-)
-"""Rows of a karyogram: Denver groups A to G, then the sex chromosomes."""
-_WIDTH_PX: Final = 13.0
-"""Width of a drawn chromosome in image pixels, as on slides (11 to 21)."""
 _GAP: Final = 12
 """Samples between homologs."""
 _SPACING: Final = 130
@@ -133,10 +124,10 @@ def _draw_karyogram(axes: Axes, cohort: Cohort, generator: np.random.Generator) 
     full = cells.sort_by([("chromosome_count", "descending"), ("cell_id", "ascending")])
     table = table.filter(pc.equal(table["cell_id"], full["cell_id"][0]))
     hospital = table["hospital"][0].as_py()
-    width = round(_WIDTH_PX * cohort.scale[hospital])
+    width = round(CHROMOSOME_WIDTH_PX * cohort.scale[hospital])
     pairs = dict(zip(table["chromosome"].to_pylist(), pairs_of(table), strict=True))
     bottom = 0.0
-    for names in _ROWS:
+    for names in KARYOGRAM_ROWS:
         lengths = [_length(pairs[name]) for name in names if name in pairs]
         bottom += max(lengths, default=0) + 60
         for column, name in enumerate(names):
@@ -180,7 +171,7 @@ def _draw_pair(
 
 
 def _draw_example(axes: Axes, row: Mapping[str, Any], samples_per_px: float) -> None:
-    width = round(_WIDTH_PX * samples_per_px)
+    width = round(CHROMOSOME_WIDTH_PX * samples_per_px)
     pair = row["pair"]
     longest = _length(pair)
     corners = _draw_pair(axes, pair, 0, longest, width)

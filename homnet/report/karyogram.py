@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from homnet.bands import Band, band_table
+from homnet.chromosomes import CHROMOSOME_WIDTH_PX, KARYOGRAM_ROWS
 from homnet.description import chromosome_image
 from homnet.finding import BreakpointEstimate, CellEvidence, Finding
 from homnet.report.upright import Floats, Upright, stand_up, yardstick
@@ -27,15 +28,6 @@ MARK: Final = "#b3261e"
 """Colour of what is flagged."""
 INK: Final = "#1d2733"
 MUTED: Final = "#566270"
-_ROWS: Final = (
-    ("1", "2", "3", "4", "5"),
-    ("6", "7", "8", "9", "10", "11", "12"),
-    ("13", "14", "15", "16", "17", "18"),
-    ("19", "20", "21", "22", "X", "Y"),
-)
-"""Rows of a karyogram: Denver groups A to G, then the sex chromosomes."""
-_WIDTH_PX: Final = 13.0
-"""Width of a drawn chromosome in image pixels, as on slides (11 to 21)."""
 _FONT: Final = 'font-family="system-ui, Segoe UI, Roboto, Arial, sans-serif"'
 _LIGHTEST: Final = 222
 _DARKEST: Final = 18
@@ -75,7 +67,7 @@ def whole_cell(
     unit = 1.35 / samples_per_px
     parts: list[str] = []
     y, width = 6.0, 760.0
-    for names in _ROWS:
+    for names in KARYOGRAM_ROWS:
         shown = [name for name in names if name in pairs]
         drawn = {
             name: _draw_pair(pairs[name], name, yardsticks.get(name), samples_per_px, unit)
@@ -177,7 +169,7 @@ def _draw_pair(
         if not sequence_CL.any():
             continue
         upright = stand_up(sequence_CL, chromosome, yardstick_F)
-        width = round(_WIDTH_PX * samples_per_px / _SHRINK) * _SHRINK
+        width = round(CHROMOSOME_WIDTH_PX * samples_per_px / _SHRINK) * _SHRINK
         grey = chromosome_image(upright.sequence_CL, width)
         stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
         grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)

@@ -22,13 +22,13 @@ from homnet.abnormality import EventConfig
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
+from homnet.errors import ConfigError
 from homnet.learning import Stage, train
 from homnet.model import HomNetConfig, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
 from homnet.results import write_json, write_result
-from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
+from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.comparison import (
     claim_directory,
@@ -38,7 +38,7 @@ from homnet_platform.comparison import (
     side_by_side,
     write_scores,
 )
-from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.data import Shared, collect_people
 from homnet_platform.memory import PeakMemory, gib
 from homnet_platform.method_cost import Times, print_estimate, work_of
 from homnet_platform.method_trials import Method
@@ -205,17 +205,12 @@ def _form(config: AblateConfig, variant: str) -> HomNetConfig:
 
 
 def _data(cohort: Cohort, config: AblateConfig) -> Shared:
-    tuned = config.fine_tuning is not None
-    hospitals = hospitals_with_abnormal_pairs(cohort) if tuned else ()
-    if tuned and not hospitals:
-        raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
-    return collect_shared(
+    return collect_people(
         cohort,
-        healthy=config.healthy if tuned else cohort.hospitals,
-        hospitals=hospitals,
+        tuned=config.fine_tuning is not None,
+        healthy=config.healthy,
         split=config.split,
         hospital_split=config.hospital_split,
-        parts=(TRAIN, VALIDATION, TEST),
         share_of_people=config.share_of_people,
     )
 

@@ -7,10 +7,10 @@ from typing import Final
 from homnet.abnormality import EventConfig
 from homnet.bags import BagConfig
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
-from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
+from homnet.errors import ConfigError
+from homnet.split import SplitConfig
 from homnet.training import TrainingConfig
-from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.data import Shared, collect_people
 
 FULL_EPOCHS: Final = 100
 """Epochs of a pre-training at full scale, if early stopping does not end it before (paper: batch
@@ -89,21 +89,13 @@ def collect(cohort: Cohort, config: ReproduceConfig) -> Shared:
     """Pairs and people of all runs, at the config's scale.
 
     Raises:
-        CohortError, ConfigError, DataError: see :func:`homnet_platform.data.collect_shared`.
+        CohortError, ConfigError, DataError: see :func:`homnet_platform.data.collect_people`.
     """
-    tuned = config.fine_tuning is not None
-    hospitals = hospitals_with_abnormal_pairs(cohort) if tuned else ()
-    if tuned and not hospitals:
-        raise DataError(
-            f"{cohort.root}: no hospital has abnormal pairs to fine-tune on; without them only "
-            "artificial abnormalities can be judged (Table 3)"
-        )
-    return collect_shared(
+    return collect_people(
         cohort,
-        healthy=config.healthy if tuned else cohort.hospitals,
-        hospitals=hospitals,
+        tuned=config.fine_tuning is not None,
+        healthy=config.healthy,
         split=config.split,
         hospital_split=config.hospital_split,
-        parts=(TRAIN, VALIDATION, TEST),
         share_of_people=config.share_of_people,
     )
