@@ -29,7 +29,7 @@ def held_bytes(pids: Iterable[int]) -> int:
 def descendants(root: int) -> list[int]:
     """A process and all that descend from it."""
     children: dict[int, list[int]] = {}
-    for entry in PROC.iterdir():
+    for entry in _entries(PROC):
         if entry.name.isdigit():
             # The name, in brackets, may hold spaces and brackets itself.
             fields = _read(entry / "stat").rpartition(")")[2].split()

@@ -32,7 +32,7 @@ from homnet_platform.paper_table import (
     homnet_forms,
     plan_of,
 )
-from homnet_platform.reproduction import reproduce
+from homnet_platform.reproduction import chosen_methods, reproduce
 from homnet_platform.running_time import time_methods
 
 
@@ -77,7 +77,7 @@ def facts(config: TableConfig) -> Mapping[str, object]:
     budget = {"epochs of each": plan.epochs, "share of the people": plan.share_of_people}
     if config.table == 4:
         return {"runs": len(config.variants) * len(config.seeds), **budget}
-    lines = [name for name in methods if name in (config.methods or methods)]
+    lines = chosen_methods(plan, methods)
     others = 0 if config.table == 5 else len(config.seeds) - 1
     trials = 1 if config.table == 5 else None
     return {

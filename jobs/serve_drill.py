@@ -5,7 +5,6 @@ python jobs/serve_drill.py --drill.material.registry runs/demo/registry \
 """
 
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ class ServeDrillConfig:
 
 def main(config: ServeDrillConfig) -> None:
     """Runs the drill; fails if an answer was wrong or a request was lost."""
-    shutil.rmtree(config.drill.work, ignore_errors=True)
     figures = drill(config.drill)
     if config.result is not None:
         material = config.drill.material

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from homnet import paper
 from homnet.report.markdown import markdown_table
-from homnet.report.tables import ABSENT, cell
+from homnet.report.tables import ABSENT, cell, failed_note
 
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
 HOMNET: Final = "HomNet"
@@ -180,12 +180,6 @@ def _cost(figures: Mapping[str, Any]) -> str:
     if memory is not None:
         note += f", at most {memory:.1f} GiB over all processes"
     return f"{note}.{failed_note(figures)}"
-
-
-def failed_note(figures: Mapping[str, Any]) -> str:
-    """What is not in a table because it failed."""
-    failed = sorted({one["name"] for one in figures["failed"]})
-    return f" Not in the table, as they failed: {', '.join(failed)}." if failed else ""
 
 
 def ablation_beside_paper(figures: Mapping[str, Any]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from homnet import paper
-from homnet.report.comparison import HOMNET, PAPER_FORM, failed_note
+from homnet.report.comparison import HOMNET, PAPER_FORM
 from homnet.report.markdown import markdown_table
-from homnet.report.tables import ABSENT
+from homnet.report.tables import ABSENT, failed_note
 
 
 def running_time_markdown(figures: Mapping[str, Any]) -> str:

@@ -72,8 +72,8 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
     rows = [
         (
             f"{name}, {clients} {'client' if clients == '1' else 'clients'}",
-            f"{one['p50_ms']:.1f}",
-            f"{one['p99_ms']:.1f}",
+            _ms(one["p50_ms"]),
+            _ms(one["p99_ms"]),
             f"{one['patients_per_second']:.1f}",
         )
         for form, name in _FORMS.items()
@@ -96,8 +96,9 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
     rows = []
     for name in ("batching", "one patient a pass", "one request at a time"):
         rates = [one["patients_per_second"] for one in figures[name]]
-        p50 = [one["p50_ms"] for one in figures[name]]
-        rows.append((name, f"{np.mean(rates):.1f}", f"{np.mean(p50):.0f}", faster.get(name, "")))
+        p50 = [one["p50_ms"] for one in figures[name] if one["p50_ms"] is not None]
+        mean = float(np.mean(p50)) if p50 else None
+        rows.append((name, f"{np.mean(rates):.1f}", _ms(mean), faster.get(name, "")))
     heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
     return markdown_table(heads, rows)
 
@@ -112,12 +113,14 @@ def _heads(figures: Mapping[str, Any]) -> str:
         )
         for name, one in figures["bare"].items()
     ]
-    one, other = figures["one trunk"], figures["a model per hospital"]
+    rates = [
+        np.mean([run["patients_per_second"] for run in figures[name]])
+        for name in ("one trunk", "a model per hospital")
+    ]
     rows.append(
         (
-            "endpoint, 16 clients",
-            f"{one['patients_per_second']:.1f}",
-            f"{other['patients_per_second']:.1f}",
+            f"endpoint, {figures['clients']} clients",
+            *(f"{rate:.1f}" for rate in rates),
             figures["times_as_fast"],
         )
     )
@@ -138,7 +141,7 @@ def _proxies(figures: Mapping[str, Any]) -> str:
         (
             name,
             *(
-                f"{one[n]['patients_per_second']:.1f} ({one[n]['p50_ms']:.1f})"
+                f"{one[n]['patients_per_second']:.1f} ({_ms(one[n]['p50_ms'])})"
                 if name in measured
                 else "did not start"
                 for n in clients
@@ -156,14 +159,19 @@ def _soak(figures: Mapping[str, Any]) -> str:
     return (
         f"{figures['minutes']:g} minutes at {figures['requests_per_second']:.1f} requests/s "
         f"({100 * figures['share_of_capacity']:.0f} % of capacity): "
-        f"{_counts(figures['statuses'])}; p50 {figures['p50_ms']:.0f} ms, p99 "
-        f"{figures['p99_ms']:.0f} ms. Memory of Ray Serve's processes: {memory}; together "
+        f"{_counts(figures['statuses'])}; p50 {_ms(figures['p50_ms'])} ms, p99 "
+        f"{_ms(figures['p99_ms'])} ms. Memory of Ray Serve's processes: {memory}; together "
         f"{100 * figures['memory_growth']:+.1f} %."
     )
 
 
 _ABOUT: Final = ("seconds_in_all", "machine", "settings")
 """What a part says about itself beside its figures."""
+
+
+def _ms(value: float | None) -> str:
+    """Milliseconds; "n/a" where nothing was answered."""
+    return "n/a" if value is None else f"{value:.1f}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -134,10 +134,13 @@ def ablation_markdown(ablation: Mapping[str, Any]) -> str:
         f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
         "bootstrap of that mean."
     )
-    failed = sorted({one["name"] for one in ablation.get("failed", ())})
-    if failed:
-        note += f" Not in the table, as they failed: {', '.join(failed)}."
-    return f"{markdown_table(heads, lines)}\n\n{note}\n"
+    return f"{markdown_table(heads, lines)}\n\n{note}{failed_note(ablation)}\n"
+
+
+def failed_note(figures: Mapping[str, Any]) -> str:
+    """What is not in a table because it failed."""
+    failed = sorted({one["name"] for one in figures.get("failed", ())})
+    return f" Not in the table, as they failed: {', '.join(failed)}." if failed else ""
 
 
 def drill_markdown(drill: Mapping[str, Any]) -> str:

@@ -152,7 +152,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     with PeakMemory() as memory, local_or_cluster():
         if todo:
             shared = _data(cohort, config)
-            if config.estimate:
+            if config.estimate and not config.gpus_per_run:
                 _print_estimate(config, todo, shared)
             failed = side_by_side(
                 todo,
@@ -176,9 +176,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         "seeds": list(config.seeds),
     }
     write_json(output / "ablation.json", figures)
-    table = ablation_markdown(figures)
-    (output / "ablation.md").write_text(table)
-    print(table)
+    (output / "ablation.md").write_text(ablation_markdown(figures))
     if config.result is not None and not failed:
         write_result(
             config.result,

@@ -31,18 +31,19 @@ Samples = Mapping[str, Mapping[str, Any]]
 """By hospital and metric: the value on the data itself, then one value per replicate."""
 
 
-def claim_directory(output: Path, fixed: Any, cohort: Cohort) -> None:
+def claim_directory(output: Path, fixed: Any, cohort: Cohort, **content: str) -> None:
     """Recognises the directory of an interrupted job of the same kind, or makes one.
 
     Args:
         output: the directory.
         fixed: the settings that every run in it shares.
         cohort: what they learn from.
+        content: what else they share.
 
     Raises:
         ConfigError: runs of other settings or another cohort are there.
     """
-    wanted = claim_of(fixed, cohort=cohort.fingerprint)
+    wanted = claim_of(fixed, cohort=cohort.fingerprint, **content)
     kept = output / "config.json"
     if kept.is_file() and read_json(kept) != wanted:
         raise ConfigError(

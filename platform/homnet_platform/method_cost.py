@@ -16,6 +16,7 @@ from homnet.split import TEST, TRAIN, VALIDATION
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared
 from homnet_platform.method_trials import Method
+from homnet_platform.runtime import require_workers
 
 _PROBED_BAGS: Final = 256
 _SCORING_SHARE: Final = 1 / 3
@@ -109,7 +110,11 @@ def print_estimate(
 
     Returns:
         Minutes.
+
+    Raises:
+        ConfigError: no node has the CPUs of a run.
     """
+    require_workers(1, "a run", cpus=cpus_per_run)
     probe: Any = ray.remote(num_cpus=cpus_per_run)(_probe)
     started = time.perf_counter()
     waiting = {name: probe.remote(methods[name], data, work, cpus_per_run) for name in times}

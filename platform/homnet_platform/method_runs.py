@@ -184,13 +184,15 @@ def _pretraining(
     config: ReproduceConfig, method: Method, content: tuple[str, Shared], name: str, seed: int
 ) -> Stage:
     fingerprint, data = content
+    people, frame = data.healthy[TRAIN] | data.healthy[VALIDATION], data.bank.frame
+    hospitals = sorted(frame.loc[frame["patient_id"].isin(list(people)), "hospital"].unique())
     return Stage(
         name=f"{name}, seed {seed}",
         model=method.form,
         training=dataclasses.replace(config.training, max_epochs=config.epochs, seed=seed),
         train_patients=data.healthy[TRAIN],
         validation_patients=data.healthy[VALIDATION],
-        provenance=provenance(fingerprint, config.healthy, config, data.healthy),
+        provenance=provenance(fingerprint, hospitals, config, data.healthy),
     )
 
 

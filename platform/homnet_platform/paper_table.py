@@ -67,7 +67,7 @@ class TableConfig:
     gpus_per_run: float = 0.0
     """GPUs of one run."""
     estimate: bool = True
-    """Whether a small run of each method says what all will take, before they start."""
+    """Whether a small run of each method says before the start what all take; on CPUs only."""
     claim: str = ""
     """What the figures show, in one sentence; with it a result of record is written."""
     result: Path | None = None

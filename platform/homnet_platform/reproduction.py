@@ -89,7 +89,7 @@ def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[st
             shared = collect(cohort, config)
             data = ray.put((cohort.fingerprint, shared))
             write_json(output / "people.json", _people(config, shared))
-            if config.estimate:
+            if config.estimate and not config.gpus_per_run:
                 _print_estimate(config, methods, todo, shared, data)
             for runs in todo:
                 lost = {name for name, _, _ in failed}

@@ -59,7 +59,7 @@ class ReproduceConfig:
     gpus_per_run: float = 0.0
     """GPUs of one run; a part lets several runs share one."""
     estimate: bool = True
-    """Whether a small run of each method says what all will take, before they start."""
+    """Whether a small run of each method says before the start what all take; on CPUs only."""
     claim: str = ""
     """What the figures show, in one sentence; with it a result of record is written."""
     result: Path | None = None

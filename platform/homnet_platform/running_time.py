@@ -27,7 +27,7 @@ from homnet_platform.data import Shared
 from homnet_platform.memory import PeakMemory, gib
 from homnet_platform.method_cost import Times, print_estimate, short_stage, work_of
 from homnet_platform.method_runs import folder
-from homnet_platform.method_trials import Method
+from homnet_platform.method_trials import Method, claim_trials
 from homnet_platform.reproduction import chosen_methods
 from homnet_platform.reproduction_plan import ReproduceConfig, collect
 from homnet_platform.runtime import local_or_cluster
@@ -54,6 +54,8 @@ def time_methods(
     Raises:
         CohortError, ConfigError, DataError: see their messages.
     """
+    if config.gpus_per_run:
+        raise ConfigError("methods are timed on CPUs; leave gpus_per_run at 0")
     if num_batches < 1:
         raise ConfigError(f"batches to be timed must be at least 1, got {num_batches}")
     methods = chosen_methods(config, methods)
@@ -61,7 +63,9 @@ def time_methods(
     fixed = dataclasses.replace(
         config, methods=(), claim="", result=None, recipe="", estimate=True, num_bootstrap=0
     )
-    claim_directory(output, fixed, cohort)
+    claim_directory(output, fixed, cohort, num_batches=str(num_batches))
+    for name, method in methods.items():
+        claim_trials(output / folder(name), method)
     todo = [name for name in methods if not _line(output, name).is_file()]
     failed: dict[str, str] = {}
     started = time.perf_counter()
@@ -79,7 +83,7 @@ def time_methods(
                     data,
                     what="running time",
                     cpus=config.cpus_per_run,
-                    gpus=config.gpus_per_run,
+                    gpus=0.0,
                 )
     figures = {
         "rows": [

@@ -4,6 +4,7 @@
 server runs it, and :mod:`homnet_serve.deployment` puts it into a Ray Serve replica.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
@@ -207,7 +208,7 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
         """Metrics of all replicas for Prometheus; for operators' keys."""
         if not key.operator:
             raise RequestError(403, "forbidden", "this key is not an operator's")
-        content = exposition_of_replicas(await expositions())
+        content = await asyncio.to_thread(exposition_of_replicas, await expositions())
         return Response(content, media_type="text/plain; version=0.0.4")
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -13,6 +13,7 @@ from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
 from homnet_serve.config import ServiceConfig, config_from
+from homnet_serve.forms import reader_of_forms
 from homnet_serve.logs import fault_of, log_to_stderr
 from homnet_serve.service import Service
 
@@ -41,7 +42,10 @@ class _Endpoint:
     async def _expositions(self) -> Sequence[tuple[str, str]]:
         """Those of all replicas that answer; of this one at least."""
         own = await self.exposition()
-        handle = serve.get_deployment_handle(NAME, serve.get_replica_context().app_name)
+        # Unchecked: the check would wait for the controller, and with it all requests.
+        handle = serve.get_deployment_handle(
+            NAME, serve.get_replica_context().app_name, _check_exists=False
+        )
         try:
             found = await handle.broadcast("exposition").results_async(
                 timeout_s=_METRICS_S, return_exceptions=True
@@ -79,6 +83,6 @@ def endpoint(settings: dict[str, Any], **options: Any) -> Application:
     Raises:
         ConfigError: as :func:`app`.
     """
-    config_from(ServiceConfig, settings)
+    reader_of_forms(config_from(ServiceConfig, settings).forms)
     made = serve.deployment(serve.ingress()(_Endpoint), name=NAME, **options)
     return cast(Deployment, made).bind(settings)

@@ -7,6 +7,7 @@ are killed.
 
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -82,7 +83,14 @@ def drill(config: DrillConfig) -> dict[str, Any]:
     Raises:
         DataError: what was killed did not come back, or the audit log has a gap.
     """
+    registry = config.material.registry
+    if registry and config.work.resolve() in (
+        Path(registry).resolve(),
+        *Path(registry).resolve().parents,
+    ):
+        raise ConfigError(f"{config.work} is emptied first, and holds the registry; choose another")
     material = make_material(config.material)
+    shutil.rmtree(config.work, ignore_errors=True)
     secret, settings = material.publish(config.work)
     second = _second_versions(material, Registry(settings["registry"]))
     known = _known(material, second)
@@ -102,12 +110,16 @@ def drill(config: DrillConfig) -> dict[str, Any]:
             for fault in config.faults:
                 runs[fault] = _run(fault, scene, clients)
                 print(f"{fault}: {runs[fault]}", flush=True)
+        # Requests of the last seconds end when their clients do.
+        rest = clients.take()
+        if rest.reasons:
+            print(f"after the last fault: {sorted(set(rest.reasons))}", flush=True)
     return {
         "faults": runs,
         "clients": config.num_clients,
         "replicas": _NUM_REPLICAS,
-        "wrong": sum(run["wrong"] for run in runs.values()),
-        "lost": sum(run["lost"] for run in runs.values()),
+        "wrong": rest.wrong + sum(run["wrong"] for run in runs.values()),
+        "lost": rest.lost + sum(run["lost"] for run in runs.values()),
         "audit_lines": sum(verify_audit(Path(settings["audit"])).values()),
     }
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -155,6 +155,7 @@ class Generator:
         load = Load()
         due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
         begin_s = time.perf_counter()
+        looks: list[Future[None]] = []
 
         def keep_time() -> None:
             next_look_s = begin_s
@@ -165,7 +166,7 @@ class Generator:
                 if at_s >= next_look_s:
                     next_look_s += 10.0
                     # Not here: looking at memory takes longer than a request.
-                    threading.Thread(target=every_10_s).start()
+                    looks.append(looking.submit(every_10_s))
             for _ in range(num_connections):
                 due.put(None)
 
@@ -173,11 +174,14 @@ class Generator:
             for at_s in iter(due.get, None):
                 asker.ask(self._next(), at_s)
 
-        clock = threading.Thread(target=keep_time)
-        clock.start()
-        self._together(work, num_connections, load)
-        clock.join()
-        load.seconds = time.perf_counter() - begin_s
+        with ThreadPoolExecutor(1) as looking:
+            clock = threading.Thread(target=keep_time)
+            clock.start()
+            self._together(work, num_connections, load)
+            clock.join()
+            load.seconds = time.perf_counter() - begin_s
+        for look in looks:
+            look.result()
         return load
 
     def _together(self, work: Callable[[_Asker], None], num_clients: int, load: Load) -> None:

@@ -5,6 +5,7 @@ measured one by one: each leaves its figures in the work directory, and the resu
 """
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +96,31 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
         figures["settings"] = _settings(config)
         write_json(_file(config, part), figures)
         print(f"{part}: {figures['seconds_in_all']} s, kept in {_file(config, part)}", flush=True)
-    return {part: read_json(_file(config, part)) for part in PARTS if _file(config, part).is_file()}
+    kept: dict[str, Any] = {}
+    for part in PARTS:
+        if _file(config, part).is_file():
+            kept[part] = read_json(_file(config, part))
+            _require_same(config, part, kept[part])
+    return kept
+
+
+_SHARED: Final = ("material", "num_threads", "patients_per_pass", "proxy")
+"""Settings that parts of one result must have in common."""
+
+
+def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]) -> None:
+    """Parts of other models or settings make no result together.
+
+    Raises:
+        DataError: they are such.
+    """
+    wanted = json.loads(json.dumps(_settings(config), default=str))
+    for name in _SHARED:
+        if figures["settings"][name] != wanted[name]:
+            raise DataError(
+                f"{_file(config, part)}: was measured with other settings ({name}); choose another "
+                "--load.work, or measure this part again"
+            )
 
 
 def _settings(config: LoadTestConfig) -> dict[str, Any]:
@@ -128,7 +153,7 @@ class _Served:
     settings: dict[str, Any]
 
     def deploy(self, *, max_ongoing_requests: int = 256, **settings: Any) -> None:
-        """One replica that has all cores to itself, as ``serve/config.yaml`` says."""
+        """One replica that has all cores to itself, whatever Ray counts for it."""
         self.server.deploy(
             {
                 **self.settings,
@@ -217,12 +242,13 @@ def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]
 def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
     """One trunk with a head per hospital, beside a model per hospital: bare, and as an endpoint."""
     figures: dict[str, Any] = {
+        "clients": _MANY,
         "bare": head_rates(
             material,
             num_threads=config.num_threads,
             patients_per_pass=config.patients_per_pass,
             seconds=2 * config.seconds,
-        )
+        ),
     }
     print(f"heads, bare: {figures['bare']}", flush=True)
     apart = dataclasses.replace(material, checkpoints=own_trunks(material.checkpoints))
@@ -273,7 +299,9 @@ def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:
         raise DataError(
             f"{_file(config, 'endpoint')}: the soak needs the capacity; measure the part 'endpoint'"
         )
-    arrow: Mapping[str, Any] = read_json(_file(config, "endpoint"))["arrow"]
+    endpoint = read_json(_file(config, "endpoint"))
+    _require_same(config, "endpoint", endpoint)
+    arrow: Mapping[str, Any] = endpoint["arrow"]
     rate = config.soak_share * max(one["patients_per_second"] for one in arrow.values())
     memory: list[dict[str, int]] = []
     with _server(config, "soak", material) as served:

@@ -157,7 +157,7 @@ class LocalServer:
             process.kill()
             process.wait()
         for pid in mine:
-            if command_of(pid).startswith(("ray::", "haproxy")):
+            if _name_of(pid).startswith(("ray::", "haproxy")):
                 _end(pid)
         if process.stdout:
             process.stdout.close()
@@ -167,12 +167,17 @@ def serve_processes(root: int) -> dict[str, list[int]]:
     """Processes of Ray Serve that descend from a process, by role."""
     found: dict[str, list[int]] = {role: [] for role in ROLES}
     for pid in descendants(root):
-        command = command_of(pid)
-        name = Path(command.split(" ")[0]).name if command.startswith("/") else command
+        name = _name_of(pid)
         for role, starts in ROLES.items():
             if name.startswith(starts):
                 found[role].append(pid)
     return found
+
+
+def _name_of(pid: int) -> str:
+    """The command line of a process; of a program with a path, its name."""
+    command = command_of(pid)
+    return Path(command.split(" ")[0]).name if command.startswith("/") else command
 
 
 def free_port() -> int:

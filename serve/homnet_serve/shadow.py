@@ -57,7 +57,7 @@ class ShadowComparison:
         shadows: Mapping[str, Shadow],
     ) -> None:
         try:
-            other_B = await asyncio.to_thread(_scored, assessment, served, shadows)
+            other_B = await asyncio.to_thread(_scored, assessment, evidence.logit_B, shadows)
         except Exception as error:  # a shadow must not disturb what answers
             _LOG.error("shadow_failed", extra={"error": type(error).__name__})
             return
@@ -79,23 +79,23 @@ class ShadowComparison:
 
 
 def _scored(
-    assessment: Assessment, served: Mapping[str, Served], shadows: Mapping[str, Shadow]
+    assessment: Assessment, logit_B: NDArray[np.float64], shadows: Mapping[str, Shadow]
 ) -> NDArray[np.float64]:
-    """Logits (B) by the shadows; by what answers where there is none."""
-    joint = {name: one.joint for name, one in shadows.items() if one.joint is not None}
-    judges = {name: joint.get(name, served[name].model) for name in sorted(served)}
-    names = list(judges)
-    model_B = np.array(
-        [names.index(assessment.types[g].hospital) for g in assessment.type_B], np.int64
-    )
-    logit_B = score_jointly(list(judges.values()), assessment.bags, model_B).logit_B
-    for number, name in enumerate(names):
+    """Logits (B) by the shadows; those of the answer where there is none."""
+    logit_B = logit_B.copy()
+    hospitals = np.array([assessment.types[g].hospital for g in assessment.type_B], object)
+    for name, shadow in shadows.items():
         # Types are in the order of their hospitals, so the bags of one lie side by side.
-        own = np.flatnonzero(model_B == number)
-        if name in shadows and name not in joint and len(own):
-            part = slice(int(own[0]), int(own[-1]) + 1)
-            bags = assessment.bags.part(part.start, part.stop)
-            logit_B[part] = whole_logits(shadows[name].predictor, bags)
+        own = np.flatnonzero(hospitals == name)
+        if len(own) == 0:
+            continue
+        part = slice(int(own[0]), int(own[-1]) + 1)
+        bags = assessment.bags.part(part.start, part.stop)
+        if shadow.joint is not None:
+            model_B = np.zeros(len(bags), np.int64)
+            logit_B[part] = score_jointly([shadow.joint], bags, model_B).logit_B
+        else:
+            logit_B[part] = whole_logits(shadow.predictor, bags)
     return logit_B
 
 

@@ -44,11 +44,12 @@ class Tally:
     lost: int = 0
     """Requests without an answer after the last attempt."""
     absorbed: Counter[str] = field(default_factory=Counter)
-    """Attempts that failed and were made again, by status, or by the name of an error."""
+    """Attempts without an answer, by status, or by the name of an error; the last attempt of a lost
+    request is among them."""
     versions: Counter[str] = field(default_factory=Counter)
     """Right answers by version."""
     answered_s: list[float] = field(default_factory=list)
-    """When each right answer came."""
+    """When each answer came, right or wrong."""
     seconds: list[float] = field(default_factory=list)
     """How long each took, with all attempts."""
     reasons: list[str] = field(default_factory=list)
@@ -141,18 +142,21 @@ class SteadyClients:
                         self._tally.lost += 1
                         self._tally.reasons.append(f"{error.status}: {error}")
                         self._tally.absorbed.update(outcomes)
+                except Exception as error:  # what cannot be read as an answer is a wrong one
+                    self._count(type(error).__name__, "", outcomes, begin_s)
                 else:
-                    self._judge(answer, known, outcomes, begin_s)
+                    try:
+                        version, fault = answer.models[0].version, _fault_of(answer, known)
+                    except LookupError as error:
+                        version, fault = "", f"an answer without what it must have: {error}"
+                    self._count(fault, version, outcomes, begin_s)
                 outcomes.clear()
                 # Last: however short the load, every client asks once.
                 if self._stop.is_set():
                     return
 
-    def _judge(
-        self, answer: DiagnoseResponse, known: Known, outcomes: Sequence[str], begin_s: float
-    ) -> None:
+    def _count(self, fault: str, version: str, outcomes: Sequence[str], begin_s: float) -> None:
         now = time.monotonic()
-        version, fault = answer.models[0].version, _fault_of(answer, known)
         with self._lock:
             if fault:
                 self._tally.wrong += 1

@@ -37,8 +37,9 @@ LOAD: dict[str, Any] = {
                 "times_as_fast": 1.1,
             }
         },
-        "one trunk": _asked(80),
-        "a model per hospital": _asked(75),
+        "clients": 16,
+        "one trunk": [_asked(79), _asked(81)],
+        "a model per hospital": [_asked(75), _asked(75)],
         "times_as_fast": 1.067,
     },
     "proxies": {
@@ -70,8 +71,8 @@ def test_load_is_told_part_by_part() -> None:
         "| bare model, 8 patients a pass |  |  | 100.0 |",
         "A patient has 115 pairs.",
         "serves 83 % of the patients per second",
-        "| batching | 82.0 | 10 |  |",
-        "| one request at a time | 41.0 | 10 | 2.0 |",
+        "| batching | 82.0 | 10.0 |  |",
+        "| one request at a time | 41.0 | 10.0 | 2.0 |",
         "| bare, 4 patients a pass | 99.0 | 90.0 | 1.1 |",
         "| endpoint, 16 clients | 80.0 | 75.0 | 1.067 |",
         "| python | 50.0 (10.0) | 83.0 (10.0) |",
@@ -81,6 +82,12 @@ def test_load_is_told_part_by_part() -> None:
     ):
         assert line in text, line
     assert "seconds_in_all" not in text
+
+
+def test_what_got_no_answer_has_no_latency() -> None:
+    none = {"patients_per_second": 0.0, "p50_ms": None, "p99_ms": None, "statuses": {"500": 7}}
+    proxies = {**LOAD["proxies"], "python": {"1": none, "16": none}}
+    assert "| python | 0.0 (n/a) | 0.0 (n/a) |" in load_markdown({"proxies": proxies})
 
 
 def test_parts_that_were_not_measured_are_left_out() -> None:
