@@ -44,12 +44,14 @@ class Clone:
 
     @property
     def mosaic(self) -> bool:
-        """Whether a part of the cells is normal beyond doubt."""
-        return self.high < 1.0
+        """Whether some cells are abnormal and some normal, by the interval."""
+        return self.num_abnormal > 0 and self.low > 0.0 and self.high < 1.0
 
     def describe(self) -> str:
         """In words."""
         cells = f"{self.num_abnormal} of {self.num_cells} cells"
+        if not self.num_abnormal:
+            return cells
         interval = f"{self.low:.0%} to {self.high:.0%}"
         if self.mosaic:
             return f"{cells}; mosaic, about {self.share:.0%} of the cells ({interval})"

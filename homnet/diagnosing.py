@@ -340,12 +340,13 @@ def _clone(finding: Finding) -> Clone:
 
 
 def _completed(read: Finding, own: Finding) -> Finding:
-    """A reader's finding, with HomNet's own evidence of the cells where the reader gives none."""
+    """A reader's finding, with HomNet's own evidence of each cell.
+
+    Clones are judged by it, and with them the verdict, which no reader changes: its cells know of
+    each other and of how often its lessons were abnormal.
+    """
     of_cell = {cell.cell_id: cell.probability for cell in own.cells}
     given = {cell.cell_id for cell in read.cells}
-    cells = [
-        replace(cell, probability=of_cell.get(cell.cell_id)) if cell.probability is None else cell
-        for cell in read.cells
-    ]
+    cells = [replace(cell, probability=of_cell.get(cell.cell_id)) for cell in read.cells]
     cells += [cell for cell in own.cells if cell.cell_id not in given]
     return replace(read, cells=tuple(sorted(cells, key=lambda cell: cell.cell_id)))

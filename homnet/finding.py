@@ -49,7 +49,7 @@ Question = Literal["abnormal", "kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
 """What a finding can answer: whether, what, where, and in which cells and on which homolog."""
 NO_READER: Final = "no reader of findings was used"
-NOT_SUSPECTED: Final = "the type was not called suspicious enough to be read"
+
 
 _DECIMALS: Final = 4
 """Decimals of probabilities and scores in JSON."""

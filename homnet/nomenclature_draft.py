@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from homnet.bands import band_table
 from homnet.chromosomes import ACROCENTRICS
+from homnet.errors import DataError
 from homnet.finding import BreakpointEstimate, Finding
 from homnet.nomenclature import band_name, parse, rank, short_form
 
@@ -48,8 +49,15 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
 
     Returns:
         The draft, or None where nothing can be said without guessing: breakpoints that do not fit
-        the kind are left to the reader of the report.
+        the kind are left to the reader of the report, as is a name that cannot be read back.
     """
+    try:
+        return _named(finding, partner)
+    except DataError:
+        return None
+
+
+def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     kind, chromosome = finding.abnormal_kind, finding.chromosome
     places = [place for place in (finding.start, finding.stop) if place is not None]
     if kind is None:

@@ -19,7 +19,6 @@ from homnet.metrics import (
     expected_calibration_error,
     sensitivity_at_specificity,
 )
-from homnet.patient_calibration import SPECIFICITY
 from homnet.patient_tables import KEY, truth_of_patients
 
 _NUM_BINS: Final = 10
@@ -73,7 +72,6 @@ def measure_patients(
         labels=["up to 25 %", "25 to 50 %", "50 to 75 %", "75 % to nearly all", "all cells"],
     )
     return {
-        "specificity": SPECIFICITY,
         "overall": _scope(joined, typed, rng, num_bootstrap),
         "hospitals": {
             str(name): _scope(own, typed[typed["hospital"] == name], rng, num_bootstrap)

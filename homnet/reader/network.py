@@ -11,7 +11,6 @@ M regions, D width of HomNet's regions, W width of the reader, N homologs (B K P
 segment on the reference chromosome.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -345,19 +344,6 @@ class Consensus(nn.Module):
         start_BG = torch.cat([tip_B2[:, :1], places_B2L[:, 0], never], dim=1)
         stop_BG = torch.cat([never, places_B2L[:, 1], tip_B2[:, 1:]], dim=1)
         return kind_BX, torch.stack([start_BG, stop_BG], dim=1)
-
-
-def reader_on(config: HomNetConfig, weights: Mapping[str, torch.Tensor], **fields: Any) -> Reader:
-    """A new reader on a HomNet with given weights.
-
-    Args:
-        config: form of the HomNet.
-        weights: its weights.
-        fields: of :class:`ReaderConfig`.
-    """
-    reader = dataclasses.replace(ReaderConfig(model=config), **fields).build()
-    reader.take_homnet(weights)
-    return reader
 
 
 def _twice(h_NWL: torch.Tensor) -> torch.Tensor:

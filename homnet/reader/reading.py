@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from homnet.assessment import Assessment, PatientType
 from homnet.checkpoint import Checkpoint
@@ -185,7 +186,7 @@ class FindingsReader:
         num_cells = len(row_N)
         kind_X = _softmax(_array(reading.kind_BX[bag]), self.calibration["kind"])
         cell_NX = _softmax(_array(reading.cell_BKX[bag, :num_cells]), self.calibration["cell"])
-        extent_NPL = 1 / (1 + np.exp(-_array(reading.extent_BKPL[bag, :num_cells])))
+        extent_NPL = expit(_array(reading.extent_BKPL[bag, :num_cells]))
         bags = assessment.bags
         level_N = bags.level_N[row_N]
         cells = []
@@ -225,8 +226,9 @@ def _estimate(chromosome: str, place: Place, level: int) -> BreakpointEstimate |
     """A breakpoint at a band level; None at a tip."""
     if place.at_tip:
         return None
+    # Shares are of the finest table, as they were learnt; only the band's name is of the level.
     mb, low, high = (
-        mb_of_share(chromosome, share, level) for share in (place.share, place.low, place.high)
+        mb_of_share(chromosome, share) for share in (place.share, place.low, place.high)
     )
     return BreakpointEstimate.at(chromosome, mb, min(low, mb), max(high, mb), level)
 
@@ -254,9 +256,7 @@ def _groups(sizes: Sequence[int]) -> list[list[int]]:
 
 
 def _softmax(logit_NX: Floats, temperature: float) -> Floats:
-    scaled = logit_NX / temperature
-    exponential = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
+    return np.asarray(softmax(logit_NX / temperature, axis=-1))
 
 
 def _array(tensor: torch.Tensor) -> Any:

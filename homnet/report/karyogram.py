@@ -7,7 +7,6 @@ stand on their centromeres. The waist is not measured: it is where the bands put
 Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from homnet.bands import Band, band_table
 from homnet.chromosomes import CHROMOSOME_WIDTH_PX, KARYOGRAM_ROWS
 from homnet.description import chromosome_image
 from homnet.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.report.html import data_uri
 from homnet.report.upright import Floats, Upright, stand_up, yardstick
 
 MARK: Final = "#b3261e"
@@ -191,7 +191,7 @@ def png_uri(grey: NDArray[np.float64]) -> str:
     """A grey picture as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(grey.round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), "png")
 
 
 def _pair_svg(pair: Sequence[_Drawn], middle: float, base: float, gap: float) -> list[str]:

@@ -5,6 +5,8 @@ shared storage. A run that was killed continues with the same command.
 """
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -17,10 +19,11 @@ import pyarrow.parquet as pq
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.diagnosing import Diagnostician
-from homnet.errors import CheckpointError
+from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.finding import FindingReader
 from homnet.patient_tables import patient_table, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig
+from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
 from homnet.report.html import write_page
 from homnet.report.patient_page import render_patient
@@ -94,11 +97,16 @@ def diagnose(config: DiagnoseConfig) -> Path:
     for hospital, path in models.items():
         Diagnostician(checkpoints[path], config.verdict).calibration_of(hospital)
     reader = _reader(config.findings) if config.findings else None
+    # Whoever taught a model, or the reader, must not be measured with it.
+    origins = [one.provenance for one in checkpoints.values()]
+    if config.findings:
+        origins.append(Checkpoint.load(config.findings, ReaderConfig.of_json).provenance)
     people = None
     if config.patients != "all":
         part = VALIDATION if config.patients == "validation" else TEST
         people = split_patients(cohort.patients, config.split)[part]
     blocks = patient_blocks(cohort, people)
+    _require_file_names(blocks)
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
@@ -144,9 +152,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
             {
                 **settings,
                 "known": {
-                    use: sorted(
-                        {p for one in checkpoints.values() for p in one.provenance.get(use, ())}
-                    )
+                    use: sorted({patient for origin in origins for patient in origin.get(use, ())})
                     for use in ("learnt_from", "validated_on", "calibrated_on")
                 },
                 "calibrations": {
@@ -170,6 +176,21 @@ def facts(config: Any) -> Mapping[str, object]:
     return {}
 
 
+def _require_file_names(blocks: Sequence[PatientBlock]) -> None:
+    """Pages are named by patient, so a patient's id must be fit for a file and a link.
+
+    Raises:
+        DataError: one is not.
+    """
+    for block in blocks:
+        for patient in block.patients:
+            if not re.fullmatch(r"[\w-][\w.-]*", patient):
+                raise DataError(
+                    f"patient_id is {patient!r}, and pages are named by it; use letters, digits, "
+                    "'.', '_' and '-' only, or let ingest make pseudonyms"
+                )
+
+
 def _cohort(config: DiagnoseConfig) -> Cohort:
     """The cohort to diagnose; images are measured first, unless an earlier run did."""
     if config.manifest is None:
@@ -185,7 +206,18 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
                 band_level=config.band_level,
             )
         )
-    return Cohort.open(measured)
+    cohort = Cohort.open(measured)
+    made = cohort.provenance
+    digest = hashlib.sha256(config.manifest.read_bytes()).hexdigest()
+    wanted = {"hospital": config.hospital, "band_level": config.band_level}
+    if made["manifest_sha256"] != digest or any(
+        made["settings"][name] != value for name, value in wanted.items()
+    ):
+        raise ConfigError(
+            f"{measured} was measured from another manifest, or with another hospital or "
+            "band_level; remove it, or choose another --output"
+        )
+    return cohort
 
 
 def _diagnose_block(

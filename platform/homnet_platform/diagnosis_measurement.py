@@ -72,6 +72,13 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     figures = measure_patients(
         patients, types, truth, seed=config.seed, num_bootstrap=config.num_bootstrap
     )
+    asked = {one["specificity"] for one in provenance["calibrations"].values()}
+    if len(asked) > 1:
+        raise ConfigError(
+            f"{config.diagnosis}: thresholds were set for different specificities "
+            f"({', '.join(f'{one:g}' for one in sorted(asked))}); calibrate all hospitals alike"
+        )
+    figures["specificity"] = asked.pop()
     figures["calibrations"] = provenance["calibrations"]
     figures["reader"] = provenance["findings"]
     output = config.output or config.diagnosis / "measured"

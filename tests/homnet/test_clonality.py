@@ -22,6 +22,13 @@ def test_half_of_the_cells_is_a_mosaic_of_about_half() -> None:
     assert clone.describe().startswith("10 of 20 cells; mosaic, about 5")
 
 
+def test_normal_cells_are_no_mosaic() -> None:
+    clone = estimate_clone(np.full(4, -2.5))
+    assert clone.num_abnormal == 0
+    assert not clone.mosaic
+    assert clone.describe() == "0 of 4 cells"
+
+
 def test_weak_evidence_leaves_it_open() -> None:
     clone = estimate_clone(np.array([0.4, -0.3, 0.2]))
     assert not clone.mosaic

@@ -18,11 +18,13 @@ from homnet.diagnosing import Diagnostician, labelled_scores, score_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, NotAnswered
 from homnet.joint import JointModel
-from homnet.model import HomNet, HomNetConfig
+from homnet.model import HomNet, HomNetConfig, best_form
 from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration, Scale
 from homnet.patient_tables import patient_table, truth_of_patients, truth_of_types, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig, explain, flag_types
 from homnet.predictor import Predictor
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import FindingsReader
 
 TableOf = Callable[..., pa.Table]
 FORM = HomNetConfig(width=8, pair_width=12, num_heads=2)
@@ -205,6 +207,29 @@ def test_what_has_one_homolog_or_none_is_said_to_be_so(
     assert types["21"].not_assessed == ("one homolog only in 4 cells, left out",)
     assert any("Chromosome 21 has one homolog only in 4 of 4 cells" in n for n in verdict.notes)
     assert not any("Chromosome X" in note for note in verdict.notes)
+
+
+def test_no_reader_changes_a_verdict(checkpoint: Checkpoint, table_of: TableOf) -> None:
+    table = table_of("h1", num_patients=2, num_cells=4, chromosomes=("1", "5", "21"))
+    torch.manual_seed(0)
+    real = FindingsReader(
+        ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16).build(),
+        {"kind": 1.0, "segment": 1.0, "cell": 1.0},
+        version="real",
+    )
+    config = VerdictConfig(min_types=2)
+    # Single cells are weak here, a reader that is sure of them must not make a clone of them.
+    weak = Scale(1e-6, -3.0)
+    plain = _forced(checkpoint, table, config=config, cell_scale=weak)
+    for reader in (FixedReader({"5": {"kind": "deletion"}}), real):
+        read = _forced(checkpoint, table, config=config, cell_scale=weak, reader=reader)
+        for one, other in zip(plain, read, strict=True):
+            assert one.decision == other.decision == "not_assessed"
+            assert one.score == other.score
+            assert [t.clone for t in one.types] == [t.clone for t in other.types]
+        kinds = {t.chromosome: t.finding.kinds for t in read[0].types if t.finding is not None}
+        assert set(kinds) == {"1", "5", "21"}
+        assert all(kinds.values())
 
 
 def test_a_womans_missing_x_is_no_male_x() -> None:

@@ -13,7 +13,8 @@ from homnet.bands import band_table
 from homnet.finding import Finding
 from homnet.model import HomNetConfig
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader, places_of
+from homnet.reader.places import share_of_mb
+from homnet.reader.reading import FindingsReader, Place, _estimate, places_of
 
 CALIBRATION = {"kind": 1.5, "segment": 1.0, "cell": 2.0}
 
@@ -31,6 +32,16 @@ def test_a_sharp_peak_is_its_position() -> None:
     # Place 5 of 16 inner ones holds the shares 4/16 to 5/16.
     assert (start.share, start.low, start.high) == pytest.approx((4.5 / 16, 4.05 / 16, 4.95 / 16))
     assert stop.share == pytest.approx(11.5 / 16)
+
+
+@pytest.mark.parametrize("level", [300, 400, 550, 700])
+@pytest.mark.parametrize(("chromosome", "mb"), [("5", 22.0), ("5", 150.0), ("16", 40.0)])
+def test_megabases_come_back_at_every_level(chromosome: str, mb: float, level: int) -> None:
+    share = share_of_mb(chromosome, mb)
+    estimate = _estimate(chromosome, Place(share, share - 0.01, share + 0.01), level)
+    assert estimate is not None
+    assert estimate.mb == pytest.approx(mb, abs=0.01)
+    assert estimate.level == level
 
 
 def test_a_tip_is_chosen_by_the_greater_half() -> None:
