@@ -20,8 +20,9 @@ from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.epochs import DeviceBank
 from homnet.errors import DivergedError
-from homnet.learning import METRIC, Stage, calibrations, train
+from homnet.learning import METRIC, calibrations, train
 from homnet.predictor import Predictor
+from homnet.stage import Stage
 
 
 class FittedModel(BagModel, ABC):

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from homnet.bags import PairBank
-from homnet.learning import Stage
+from homnet.stage import Stage
 from homnet_baselines.features import aligned_correlation, log_length_ratio
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import over_pairs

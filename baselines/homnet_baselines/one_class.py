@@ -26,8 +26,8 @@ from homnet.bag_model import NUM_TYPES
 from homnet.bags import PairBank
 from homnet.chromosomes import SEQUENCE_LENGTH
 from homnet.errors import ConfigError
-from homnet.learning import Stage
 from homnet.seeding import generator
+from homnet.stage import Stage
 from homnet_baselines.features import NUM_PROFILE, profile_features, type_scaling
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs

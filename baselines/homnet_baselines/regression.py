@@ -17,8 +17,8 @@ from homnet.bag_model import NUM_TYPES
 from homnet.bags import PairBank
 from homnet.epochs import DeviceBank, Epoch
 from homnet.errors import ConfigError
-from homnet.learning import Stage
 from homnet.model import NUM_LEVELS
+from homnet.stage import Stage
 from homnet_baselines.features import NUM_PAPER, paper_features, type_scaling
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs

@@ -21,6 +21,7 @@ def load_markdown(load: Mapping[str, Any]) -> str:
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
         "heads": _heads,
+        "replicas": _replicas,
         "proxies": _proxies,
         "soak": _soak,
     }
@@ -75,26 +76,40 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
             _ms(one["p50_ms"]),
             _ms(one["p99_ms"]),
             f"{one['patients_per_second']:.1f}",
+            f"{_bare(one):.1f}",
+            f"{one['share_of_bare']:.2f}",
         )
         for form, name in _FORMS.items()
         for clients, one in figures[form].items()
     ]
-    bare = figures["bare"]["mean"]
-    rows += [(f"bare model, {name}", "", "", f"{rate:.1f}") for name, rate in bare.items()]
-    table = markdown_table(("Requests of one patient", "p50, ms", "p99, ms", "Patients/s"), rows)
+    heads = (
+        "Requests of one patient",
+        "p50, ms",
+        "p99, ms",
+        "Patients/s",
+        "Bare model just before and after",
+        "Share of it",
+    )
+    table = markdown_table(heads, rows)
     settings = figures["settings"]
     pairs = 23 * settings["material"]["num_cells"]
     return (
         f"{table}\n\nA patient has {pairs} pairs. At saturation the endpoint serves "
         f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
-        f"the same cores, the clients' work included; proxy: {settings['proxy']}."
+        f"the same cores, the clients' work included; {settings['num_replicas']} replicas of "
+        f"{settings['num_threads']} threads, proxy: {settings['proxy']}."
     )
+
+
+def _bare(asked: Mapping[str, Any]) -> float:
+    """The better bare rate, mean of before and after."""
+    return float(np.mean([max(rates.values()) for rates in asked["bare"].values()]))
 
 
 def _one_at_a_time(figures: Mapping[str, Any]) -> str:
     faster = figures["times_as_fast"]
     rows = []
-    for name in ("batching", "one patient a pass", "one request at a time"):
+    for name in ("batching", *faster):
         rates = [one["patients_per_second"] for one in figures[name]]
         p50 = [one["p50_ms"] for one in figures[name] if one["p50_ms"] is not None]
         mean = float(np.mean(p50)) if p50 else None
@@ -130,6 +145,24 @@ def _heads(figures: Mapping[str, Any]) -> str:
         "A model per hospital",
         "Times as fast",
     )
+    return markdown_table(heads, rows)
+
+
+def _replicas(figures: Mapping[str, Any]) -> str:
+    layouts = {name: runs for name, runs in figures.items() if name not in _ABOUT}
+    clients = next(iter(layouts.values()))[0].keys()
+    rows: list[Sequence[object]] = [
+        (
+            name,
+            *(
+                f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
+                f"({', '.join(_ms(run[n]['p50_ms']) for run in runs)})"
+                for n in clients
+            ),
+        )
+        for name, runs in layouts.items()
+    ]
+    heads = ("Patients/s (p50 of each run, ms)", *(f"Clients: {n}" for n in clients))
     return markdown_table(heads, rows)
 
 

@@ -23,12 +23,13 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
-from homnet.learning import Stage, train
+from homnet.learning import train
 from homnet.model import HomNetConfig, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
 from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.comparison import (
     claim_directory,

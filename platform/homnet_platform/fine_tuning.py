@@ -1,12 +1,14 @@
 """Fine-tuning: one model per hospital, from one pre-trained checkpoint (paper, section 4.1).
 
+Or one per hospital on the labels of all the others: what a laboratory gets that has none.
+
 Hospitals are few hundred bags each, so every hospital is one Ray task on one worker, side by side
 with the others; with several workers they are trained by Ray Train, one after the other.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +19,11 @@ from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError, DataError
-from homnet.learning import Stage, train
+from homnet.learning import train
 from homnet.registry import Registry
 from homnet.results import read_json
 from homnet.split import TRAIN, VALIDATION, SplitConfig, in_split_order, split_patients
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
 from homnet_platform.pretraining import (
@@ -58,6 +61,9 @@ class FineTuneConfig:
     """Most abnormal training patients of each hospital, with all its healthy ones: for a few-shot
     curve. The first in the order of the split's seed, so that more are a superset of fewer. Early
     stopping sees the validation patients all the same. None for all."""
+    leave_one_out: bool = False
+    """Train the model of each hospital on the labels of all the other hospitals and none of its
+    own."""
     scaling: ScalingOptions = ScalingOptions(num_workers=1)
     """Workers of each hospital; with one, hospitals are trained side by side."""
     hospitals_per_gpu: int = 1
@@ -72,6 +78,8 @@ class FineTuneConfig:
             raise ConfigError(f"hospitals_per_gpu must be at least 1, got {self.hospitals_per_gpu}")
         if self.max_abnormal is not None and self.max_abnormal < 1:
             raise ConfigError(f"max_abnormal must be at least 1, got {self.max_abnormal}")
+        if self.leave_one_out and self.max_abnormal is not None:
+            raise ConfigError("leave_one_out takes no max_abnormal: no own label is learnt from")
 
 
 def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
@@ -84,11 +92,13 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     """
     cohort = Cohort.open(config.cohort)
     parent = Checkpoint.load(config.checkpoint)
-    hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
+    labelled = hospitals_with_abnormal_pairs(cohort)
+    hospitals = config.hospitals or labelled
+    teachers = {hospital: _teachers(hospital, labelled, config) for hospital in hospitals}
     stages = {}
     for hospital in hospitals:
         output = Path(config.output) / hospital
-        own = cohort.of_hospitals([hospital])
+        own = cohort.of_hospitals(teachers[hospital])
         settings = dataclasses.replace(config, hospitals=(hospital,))
         content = {"cohort": own.fingerprint, "parent": parent.version}
         done = output / "checkpoint"
@@ -106,18 +116,37 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             train_patients=split[TRAIN],
             validation_patients=split[VALIDATION],
             parent=str(Path(config.checkpoint).resolve()),
-            provenance=provenance(own.fingerprint, [hospital], config, split, parent),
+            provenance=provenance(own.fingerprint, teachers[hospital], config, split, parent),
         )
     if stages:
+        everybody = sorted({name for hospital in stages for name in teachers[hospital]})
         with local_or_cluster():
             if config.scaling.num_workers == 1:
-                _side_by_side(cohort, stages, config)
+                _side_by_side(cohort.of_hospitals(everybody), stages, config)
             else:
-                _one_by_one(cohort, stages, config)
+                for hospital, stage in stages.items():
+                    own = cohort.of_hospitals(teachers[hospital])
+                    _with_workers(own, stage, hospital, config)
     published = {hospital: Path(config.output) / hospital / "checkpoint" for hospital in hospitals}
     for hospital, path in published.items():
         _register(config, hospital, path)
     return published
+
+
+def _teachers(hospital: str, labelled: Sequence[str], config: FineTuneConfig) -> list[str]:
+    """The hospitals whose labels the model of one learns from.
+
+    Raises:
+        DataError: there is no other.
+    """
+    if not config.leave_one_out:
+        return [hospital]
+    others = [name for name in labelled if name != hospital]
+    if not others:
+        raise DataError(
+            f"{config.cohort}: no other hospital than {hospital} has abnormal pairs to learn from"
+        )
+    return others
 
 
 def _few_shot(
@@ -139,17 +168,16 @@ def _few_shot(
     return {**split, TRAIN: split[TRAIN].difference(carriers[max_abnormal:])}
 
 
-def _one_by_one(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
-    for hospital, stage in stages.items():
-        output = Path(config.output) / hospital
-        trained = run_stage(
-            cohort.of_hospitals([hospital]),
-            stage,
-            storage=output / "ray",
-            scaling=config.scaling,
-            tracking=config.tracking,
-        )
-        publish(trained.checkpoint, output)
+def _with_workers(cohort: Cohort, stage: Stage, hospital: str, config: FineTuneConfig) -> None:
+    output = Path(config.output) / hospital
+    trained = run_stage(
+        cohort,
+        stage,
+        storage=output / "ray",
+        scaling=config.scaling,
+        tracking=config.tracking,
+    )
+    publish(trained.checkpoint, output)
 
 
 def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
@@ -158,7 +186,7 @@ def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneC
     gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
     require_workers(1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus)
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
-    bank = collect_bank(pairs_dataset(cohort.of_hospitals(stages), people))
+    bank = collect_bank(pairs_dataset(cohort, people))
     # What cannot be validated fails here, before the first hospital is trained.
     for stage in stages.values():
         stage.validation_epochs(stage.parts(bank.index)[1])

@@ -11,8 +11,8 @@ import ray
 import torch
 
 from homnet.bags import BagConfig, PairBank
-from homnet.learning import Stage
 from homnet.split import TEST, TRAIN, VALIDATION
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared
 from homnet_platform.method_trials import Method

@@ -15,10 +15,11 @@ import torch
 
 from homnet.checkpoint import Checkpoint
 from homnet.errors import ConfigError
-from homnet.learning import METRIC, Stage
+from homnet.learning import METRIC
 from homnet.predictor import Predictor
 from homnet.results import read_json, write_json
 from homnet.split import TRAIN, VALIDATION
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.comparison import scored, write_scores
 from homnet_platform.data import Shared

@@ -13,8 +13,9 @@ from homnet.bag_model import Form
 from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC, Stage
+from homnet.learning import METRIC
 from homnet.results import read_json, write_json
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 
 Trial = Mapping[str, Any]
@@ -31,7 +32,7 @@ class Method:
     form: Form
     """Settings of the model."""
     fit: Callable[..., Checkpoint]
-    """Trains a :class:`homnet.learning.Stage` on a bank, with ``device``."""
+    """Trains a :class:`homnet.stage.Stage` on a bank, with ``device``."""
     pretraining: tuple[Trial, ...] = ()
     """What the pre-training tries; without any there is one run, as the form is."""
     fine_tuning: tuple[Trial, ...] = ()

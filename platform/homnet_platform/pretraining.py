@@ -16,10 +16,11 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
-from homnet.learning import METRIC, Stage
+from homnet.learning import METRIC
 from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_parameters, paper_form
 from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.memory import PeakObjectStore

@@ -17,10 +17,11 @@ from homnet.benchmark.timing import in_turns, quantiles
 from homnet.cohort import Cohort
 from homnet.epochs import DeviceBank
 from homnet.errors import ConfigError
-from homnet.learning import METRIC, Stage
+from homnet.learning import METRIC
 from homnet.predictor import Predictor
 from homnet.results import read_json, write_json, write_result
 from homnet.split import TRAIN, VALIDATION
+from homnet.stage import Stage
 from homnet.training import make_optimizer, train_step
 from homnet_platform.comparison import claim_directory, side_by_side
 from homnet_platform.data import Shared

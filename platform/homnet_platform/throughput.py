@@ -29,11 +29,11 @@ from homnet.benchmark.data_parallel import (
 from homnet.benchmark.timing import quantiles
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
-from homnet.learning import Stage
 from homnet.model import HomNetConfig, flops_per_bag, paper_form
 from homnet.report import throughput_markdown
 from homnet.results import write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.memory import PeakObjectStore

@@ -17,8 +17,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from homnet.cohort import Cohort
-from homnet.learning import Learner, Stage
+from homnet.learning import Learner
 from homnet.shards import PairSource, Residency, Shard
+from homnet.stage import Stage
 from homnet_platform.data import CohortSource, collect_index
 
 _LATENCY_BYTES: Final = 4

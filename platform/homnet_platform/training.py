@@ -27,9 +27,10 @@ from homnet.bags import count_bags
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.learning import METRIC, Learner, Stage, finished
+from homnet.learning import METRIC, Learner, finished
 from homnet.pairs import PAIR_BYTES
 from homnet.shards import Residency
+from homnet.stage import Stage
 from homnet_platform.data import CohortSource, collect_index
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar

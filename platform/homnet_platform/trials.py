@@ -22,8 +22,9 @@ from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.errors import DataError, DivergedError
-from homnet.learning import METRIC, Learner, Stage
+from homnet.learning import METRIC, Learner
 from homnet.split import TRAIN, VALIDATION
+from homnet.stage import Stage
 from homnet_platform.data import Shared
 from homnet_platform.job import root_cause
 from homnet_platform.pretraining import provenance

@@ -29,8 +29,15 @@ from homnet_serve.load_material import (
 )
 from homnet_serve.local_server import PROXIES, LocalServer
 
-Part = Literal["endpoint", "one_at_a_time", "heads", "proxies", "soak"]
-PARTS: Final[tuple[Part, ...]] = ("endpoint", "one_at_a_time", "heads", "proxies", "soak")
+Part = Literal["endpoint", "one_at_a_time", "heads", "replicas", "proxies", "soak"]
+PARTS: Final[tuple[Part, ...]] = (
+    "endpoint",
+    "one_at_a_time",
+    "heads",
+    "replicas",
+    "proxies",
+    "soak",
+)
 _MANY: Final = 16
 """Clients of comparisons."""
 
@@ -41,7 +48,7 @@ class LoadTestConfig:
 
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
-    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "heads", "proxies")
+    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "heads", "replicas", "proxies")
     """What is measured now; the soak is left out unless it is named."""
     work: Path = Path("runs/load")
     """Directory of logs and of the figures of each part."""
@@ -49,11 +56,13 @@ class LoadTestConfig:
     """Numbers of clients at a time."""
     seconds: float = 12.0
     """Length of each measurement."""
-    num_threads: int = 2
-    """Threads of a pass."""
+    num_replicas: int = 2
+    """Replicas of the endpoint; with the threads of each they should fill the cores."""
+    num_threads: int = 1
+    """Threads of a replica's passes."""
     patients_per_pass: int = 8
     """Most patients of a pass."""
-    proxy: str = "python"
+    proxy: str = "haproxy"
     """Proxy of all parts but the comparison of proxies: one of python, throughput, haproxy and
     "haproxy, throughput"."""
     soak_minutes: float = 15.0
@@ -64,6 +73,8 @@ class LoadTestConfig:
     def __post_init__(self) -> None:
         if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
             raise ConfigError("clients, seconds and soak_minutes must be above zero")
+        if self.num_replicas < 1 or self.num_threads < 1:
+            raise ConfigError("num_replicas and num_threads must be at least 1")
         if self.proxy not in PROXIES:
             raise ConfigError(f"proxy is {self.proxy!r}, expected one of {', '.join(PROXIES)}")
 
@@ -85,6 +96,7 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
         "heads": _heads,
+        "replicas": _replicas,
         "proxies": _proxies,
         "soak": _soak,
     }
@@ -104,7 +116,7 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
     return kept
 
 
-_SHARED: Final = ("material", "num_threads", "patients_per_pass", "proxy")
+_SHARED: Final = ("material", "num_replicas", "num_threads", "patients_per_pass", "proxy")
 """Settings that parts of one result must have in common."""
 
 
@@ -152,8 +164,11 @@ class _Served:
     secret: str
     settings: dict[str, Any]
 
-    def deploy(self, *, max_ongoing_requests: int = 256, **settings: Any) -> None:
-        """One replica that has all cores to itself, whatever Ray counts for it."""
+    def deploy(
+        self, *, num_replicas: int | None = None, max_ongoing_requests: int = 256, **settings: Any
+    ) -> None:
+        """Replicas that have all cores to themselves, whatever Ray counts for them."""
+        number = num_replicas or self.config.num_replicas
         self.server.deploy(
             {
                 **self.settings,
@@ -161,8 +176,9 @@ class _Served:
                 "max_bags": NUM_TYPES * self.config.patients_per_pass,
                 **settings,
             },
+            num_replicas=number,
             max_ongoing_requests=max_ongoing_requests,
-            ray_actor_options={"num_cpus": 1},
+            ray_actor_options={"num_cpus": 1 / number},
         )
 
     def generator(self, form: Literal["arrow", "json"]) -> Generator:
@@ -180,11 +196,12 @@ class _Served:
 
 
 def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
+    """The bare models with the threads of all replicas together."""
     rates = bare_rates(
         material,
-        num_threads=config.num_threads,
+        num_threads=config.num_replicas * config.num_threads,
         patients_per_pass=config.patients_per_pass,
-        seconds=config.seconds,
+        seconds=config.seconds / 2,
     )
     for name, rate in rates.items():
         print(f"bare model, {name}: {rate} patients/s", flush=True)
@@ -192,40 +209,54 @@ def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
 
 
 def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Every number of clients and form of body, and the bare models before and after."""
-    before = _bare(config, material)
+    """Every number of clients and form of body; the bare models before and after each of them.
+
+    The machine's speed changes within minutes, so each rate is compared with its neighbours in
+    time.
+    """
     figures: dict[str, Any] = {}
     with _server(config, "endpoint", material) as served:
         served.deploy()
+        bare = _bare(config, material)
         for form in ("arrow", "json"):
-            figures[form] = {
-                str(number): served.ask("endpoint", form, number) for number in config.clients
-            }
-    after = _bare(config, material)
-    bare = {name: round((rate + after[name]) / 2, 2) for name, rate in before.items()}
-    best = max(one["patients_per_second"] for one in figures["arrow"].values())
+            figures[form] = {}
+            for number in config.clients:
+                before = bare
+                asked = served.ask("endpoint", form, number)
+                bare = _bare(config, material)
+                beside = float(np.mean([max(before.values()), max(bare.values())]))
+                figures[form][str(number)] = asked | {
+                    "bare": {"before": before, "after": bare},
+                    "share_of_bare": round(asked["patients_per_second"] / beside, 3),
+                }
     return {
-        "bare": {"before": before, "after": after, "mean": bare},
         **figures,
-        "share_of_bare": round(best / max(bare.values()), 3),
+        "share_of_bare": max(one["share_of_bare"] for one in figures["arrow"].values()),
     }
 
 
 def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Requests one after the other, beside batching, each measured twice in turns."""
-    figures: dict[str, list[dict[str, Any]]] = {}
+    """Requests one after the other, beside batching, each measured twice in turns.
+
+    The endpoint as configured, then with all cores in one replica, then that replica with less and
+    less put together; and requests one after the other in each of as many replicas.
+    """
+    cores = config.num_replicas * config.num_threads
+    alone: dict[str, Any] = {"num_replicas": 1, "num_threads": cores}
+    single: dict[str, Any] = {"max_bags": NUM_TYPES, "max_ongoing_requests": 1}
+    kinds: dict[str, dict[str, Any]] = {
+        "batching": {},
+        "batching in one replica": alone,
+        "one patient a pass in one replica": {**alone, "max_bags": NUM_TYPES},
+        "one request at a time": {**alone, **single},
+        "one request at a time in each replica": single,
+    }
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
     with _server(config, "one_at_a_time", material) as served:
         for _ in range(2):
-            served.deploy()
-            figures.setdefault("batching", []).append(served.ask("batching", "arrow", _MANY))
-            served.deploy(max_bags=NUM_TYPES)
-            figures.setdefault("one patient a pass", []).append(
-                served.ask("one patient a pass", "arrow", _MANY)
-            )
-            served.deploy(max_bags=NUM_TYPES, max_ongoing_requests=1)
-            figures.setdefault("one request at a time", []).append(
-                served.ask("one request at a time", "arrow", _MANY)
-            )
+            for name, settings in kinds.items():
+                served.deploy(**settings)
+                figures[name].append(served.ask(name, "arrow", _MANY))
     rate = {
         name: float(np.mean([one["patients_per_second"] for one in runs]))
         for name, runs in figures.items()
@@ -269,6 +300,24 @@ def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
     rates = [float(np.mean([run["patients_per_second"] for run in runs[n]])) for n in kinds]
     figures |= runs
     figures["times_as_fast"] = round(rates[0] / rates[1], 3)
+    return figures
+
+
+def _replicas(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """The cores as one replica with many threads, beside as many replicas of one, in turns."""
+    cores = config.num_replicas * config.num_threads
+    layouts = {f"{cores} replicas of 1 thread": cores, f"1 replica of {cores} threads": 1}
+    figures: dict[str, Any] = {name: [] for name in layouts}
+    with _server(config, "replicas", material) as served:
+        for _ in range(2):
+            for name, number in layouts.items():
+                served.deploy(num_replicas=number, num_threads=cores // number)
+                figures[name].append(
+                    {
+                        str(clients): served.ask(name, "arrow", clients)
+                        for clients in sorted({1, _MANY, max(config.clients)})
+                    }
+                )
     return figures
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import torch
 
 from homnet.assessment import Assessment, assess
+from homnet.heap import keep_freed_memory
 from homnet.joint import Evidence
 from homnet.registry import Registry
 from homnet_serve.answers import Sequences, patient_results
@@ -102,6 +103,7 @@ class Service:
 
     async def start(self) -> None:
         """Looks into the registry and begins to work."""
+        keep_freed_memory()
         torch.set_num_threads(self.config.num_threads)
         await self._read(self.store.refresh)
         self._tasks = [

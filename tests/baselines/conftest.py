@@ -11,9 +11,9 @@ import pytest
 from homnet.abnormality import EventConfig
 from homnet.bag_model import Form
 from homnet.bags import BagConfig, PairBank
-from homnet.learning import Stage
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy, ideal
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 
 TYPES = ("3", "9", "13", "17")

@@ -350,14 +350,11 @@ def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes() -> 
         "args.registry",
         "args.audit",
         "args.keys",
-        # Two replicas at least.
-        "deployment.autoscaling_config",
         # The default, which config.yaml names to explain it.
         "args.max_bags",
     }
     assert theirs["args.max_bags"] == ServiceConfig().max_bags
-    scaling = "deployment.autoscaling_config"
-    assert {**ours[scaling], "min_replicas": 1} == theirs[scaling]
+    assert theirs["deployment.autoscaling_config"]["min_replicas"] > 1
 
 
 def test_the_image_has_what_the_manifests_run() -> None:

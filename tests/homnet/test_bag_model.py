@@ -13,7 +13,8 @@ from homnet.bag_model import BagModel
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
 from homnet.errors import CheckpointError
-from homnet.learning import METRIC, Stage, train
+from homnet.learning import METRIC, train
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 
 TableOf = Callable[..., pa.Table]

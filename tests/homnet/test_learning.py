@@ -11,9 +11,10 @@ import torch
 
 from homnet.bags import BagConfig, PairBank
 from homnet.checkpoint import Checkpoint
-from homnet.learning import METRIC, Learner, Stage, finished, train
+from homnet.learning import METRIC, Learner, finished, train
 from homnet.model import HomNetConfig, best_form
 from homnet.shards import MemorySource, Residency
+from homnet.stage import Stage
 from homnet.training import TrainingConfig, precision_on
 
 TableOf = Callable[..., pa.Table]

@@ -12,10 +12,10 @@ import torch
 from homnet.bags import BagConfig, PairBank
 from homnet.epochs import DeviceBank
 from homnet.errors import DataError
-from homnet.learning import Stage
 from homnet.model import HomNetConfig
 from homnet.seeding import generator
 from homnet.shards import MemorySource, Residency, Shard, shards, windows
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 
 TableOf = Callable[..., pa.Table]

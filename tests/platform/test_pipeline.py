@@ -252,3 +252,19 @@ def test_few_abnormal_patients_are_learnt_from_and_all_healthy_ones(
     assert learnt - carriers == every["train"] - carriers
     with pytest.raises(DataError, match="max_abnormal asks for 9"):
         fine_tune(replace(few, output=str(tmp_path / "many"), max_abnormal=9))
+
+
+def test_a_hospital_can_be_left_out_of_its_own_model(work: Path, tmp_path: Path) -> None:
+    left_out = replace(_fine_tune(work), output=str(tmp_path / "others"), leave_one_out=True)
+    paths = fine_tune(left_out)
+    assert set(paths) == {"h1", "h2"}
+    cohort = Cohort.open(work / "cohort")
+    for hospital, other in (("h1", "h2"), ("h2", "h1")):
+        provenance = Checkpoint.load(paths[hospital]).provenance
+        assert provenance["hospitals"] == [other]
+        split = split_patients(cohort.of_hospitals([other]).patients, left_out.split)
+        assert set(provenance["learnt_from"]) >= set(patient_digests(split["train"]))
+        own = patient_digests(cohort.of_hospitals([hospital]).patients[hospital])
+        assert not set(provenance["learnt_from"]) & set(own)
+    with pytest.raises(ConfigError, match="takes no max_abnormal"):
+        replace(left_out, max_abnormal=1)

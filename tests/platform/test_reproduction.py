@@ -12,11 +12,12 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.learning import METRIC, Stage
+from homnet.learning import METRIC
 from homnet.model import HomNetConfig
 from homnet.report import comparison_markdown, running_time_markdown
 from homnet.report.comparison import HOMNET
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.comparison import refuse_failed
 from homnet_platform.data import collect_shared, fewer_people

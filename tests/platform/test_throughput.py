@@ -14,10 +14,10 @@ from homnet.bags import BagConfig
 from homnet.benchmark.data_parallel import FullRun, GpuOptions
 from homnet.cohort import write_cohort
 from homnet.errors import ConfigError
-from homnet.learning import Stage
 from homnet.model import best_form
 from homnet.report import throughput_markdown
 from homnet.results import write_result
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.throughput import ThroughputConfig, figures_of
 from homnet_platform.timed_training import Measured, _StepClock, timed_training

@@ -21,9 +21,10 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.learning import METRIC, Learner, Stage, train
+from homnet.learning import METRIC, Learner, train
 from homnet.model import best_form
 from homnet.predictor import Predictor
+from homnet.stage import Stage
 from homnet.training import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.drill import train_workers

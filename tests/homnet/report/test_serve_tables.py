@@ -14,13 +14,25 @@ def _asked(rate: float, p50: float = 10.0) -> dict[str, Any]:
     }
 
 
+def _beside(asked: dict[str, Any], share: float) -> dict[str, Any]:
+    bare = {
+        "before": {"1 patient a pass": 95.0, "8 patients a pass": 90.0},
+        "after": {"1 patient a pass": 80.0, "8 patients a pass": 105.0},
+    }
+    return asked | {"bare": bare, "share_of_bare": share}
+
+
 LOAD: dict[str, Any] = {
     "endpoint": {
-        "arrow": {"1": _asked(50, 11.2), "16": _asked(83.4, 200)},
-        "json": {"1": _asked(30), "16": _asked(60)},
-        "bare": {"mean": {"1 patient a pass": 90.0, "8 patients a pass": 100.0}},
+        "arrow": {"1": _beside(_asked(50, 11.2), 0.5), "16": _beside(_asked(83.4, 200), 0.834)},
+        "json": {"1": _beside(_asked(30), 0.3), "16": _beside(_asked(60), 0.6)},
         "share_of_bare": 0.834,
-        "settings": {"material": {"num_cells": 5}, "proxy": "python"},
+        "settings": {
+            "material": {"num_cells": 5},
+            "proxy": "haproxy",
+            "num_replicas": 2,
+            "num_threads": 1,
+        },
     },
     "one_at_a_time": {
         "clients": 16,
@@ -41,6 +53,13 @@ LOAD: dict[str, Any] = {
         "one trunk": [_asked(79), _asked(81)],
         "a model per hospital": [_asked(75), _asked(75)],
         "times_as_fast": 1.067,
+    },
+    "replicas": {
+        "2 replicas of 1 thread": [{"1": _asked(40, 25), "16": _asked(70)}] * 2,
+        "1 replica of 2 threads": [{"1": _asked(50, 20), "16": _asked(55)}] * 2,
+        "seconds_in_all": 100,
+        "machine": {},
+        "settings": {},
     },
     "proxies": {
         "python": {"1": _asked(50), "16": _asked(83)},
@@ -66,9 +85,10 @@ LOAD: dict[str, Any] = {
 def test_load_is_told_part_by_part() -> None:
     text = load_markdown(LOAD)
     for line in (
-        "| Arrow, 1 client | 11.2 | 33.6 | 50.0 |",
-        "| JSON, 16 clients | 10.0 | 30.0 | 60.0 |",
-        "| bare model, 8 patients a pass |  |  | 100.0 |",
+        "| Arrow, 1 client | 11.2 | 33.6 | 50.0 | 100.0 | 0.50 |",
+        "| JSON, 16 clients | 10.0 | 30.0 | 60.0 | 100.0 | 0.60 |",
+        "2 replicas of 1 threads, proxy: haproxy",
+        "| 2 replicas of 1 thread | 40.0 (25.0, 25.0) | 70.0 (10.0, 10.0) |",
         "A patient has 115 pairs.",
         "serves 83 % of the patients per second",
         "| batching | 82.0 | 10.0 |  |",
