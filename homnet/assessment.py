@@ -106,6 +106,25 @@ class Assessment:
     left_out: dict[tuple[str, str], tuple[NotAssessed, ...]]
     """By hospital and patient, for every patient of the table: what is not assessed."""
 
+    def only(self, chosen_G: Sequence[int]) -> Self:
+        """Some of the types, ascending, and nothing of the others."""
+        kept_B = np.isin(self.type_B, chosen_G)
+        kept_N = np.repeat(kept_B, self.bags.size_B)
+        bags = FlatBags(
+            self.bags.pair_NPCL[kept_N],
+            self.bags.chromosome_N[kept_N],
+            self.bags.level_N[kept_N],
+            self.bags.size_B[kept_B],
+        )
+        return type(self)(
+            bags=bags,
+            type_B=np.searchsorted(chosen_G, self.type_B[kept_B]),
+            types=tuple(self.types[g] for g in chosen_G),
+            cell_N=tuple(np.asarray(self.cell_N, object)[kept_N]),
+            row_N=self.row_N[kept_N],
+            left_out={},
+        )
+
     def of_types(self, logit_B: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits (G) of whole types: the mean over a type's bags, weighted by their pairs."""
         size_B = self.bags.size_B

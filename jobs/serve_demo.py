@@ -38,6 +38,8 @@ class ServeDemoConfig:
     """Port on 127.0.0.1."""
     num_threads: int = 2
     """Threads of the model."""
+    findings: str = ""
+    """Checkpoint of a reader of findings (jobs/learn_findings.py), if one is to be used."""
 
 
 def main(config: ServeDemoConfig) -> None:
@@ -62,6 +64,7 @@ def main(config: ServeDemoConfig) -> None:
         "keys": str((work / "keys.json").resolve()),
         "audit": str((work / "audit").resolve()),
         "num_threads": config.num_threads,
+        "findings": str(Path(config.findings).resolve()) if config.findings else "",
     }
     with local_or_cluster():
         serve.start(http_options={"host": "127.0.0.1", "port": config.port})

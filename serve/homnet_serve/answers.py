@@ -5,20 +5,26 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homnet.assessment import NOTHING_SENT, REASONS, Assessment
+from homnet.finding import CellEvidence, Finding, FindingReader
 from homnet.joint import Evidence
+from homnet.nomenclature_draft import draft_name
 from homnet.predictor import Predictor
 from homnet_serve.schemas import (
+    Breakpoint,
     ModelOfHospital,
     NotAssessedType,
     PairEvidence,
     PatientResult,
     RefusedImage,
+    Region,
+    TypeFinding,
     TypeResult,
 )
 
@@ -48,6 +54,7 @@ def patient_results(
     *,
     sequences: Sequences = "none",
     refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
+    reader: FindingReader | None = None,
 ) -> list[PatientResult]:
     """One result per patient, by hospital and name.
 
@@ -57,9 +64,12 @@ def patient_results(
         predictors: by hospital, the model that scored it.
         sequences: whose sequences to repeat.
         refused: images without a sequence, by hospital and patient.
+        reader: says of abnormal types what was found and where.
     """
     refused = refused or {}
     types = _type_results(assessment, evidence, predictors, sequences)
+    if reader is not None:
+        _read_findings(assessment, types, reader)
     found: dict[tuple[str, str], list[TypeResult]] = {
         patient: [] for patient in sorted({*assessment.left_out, *refused})
     }
@@ -122,6 +132,51 @@ def _type_results(
             )
         )
     return results
+
+
+def _read_findings(
+    assessment: Assessment, types: SequenceOf[TypeResult], reader: FindingReader
+) -> None:
+    """Adds what a reader says to the results of the abnormal types; verdicts stay as they are."""
+    flagged = [g for g, result in enumerate(types) if result.abnormal]
+    if not flagged:
+        return
+    probability_G = np.array([types[g].probability for g in flagged])
+    findings = reader(assessment.only(flagged), probability_G)
+    for g, finding in zip(flagged, findings, strict=True):
+        types[g].finding = _type_finding(finding)
+        cells = {cell.cell_id: cell for cell in finding.cells}
+        for pair in types[g].pairs:
+            cell = cells[pair.cell_id]
+            pair.homolog, pair.homolog_probability = cell.homolog, cell.homolog_probability
+            pair.regions = _regions(cell)
+
+
+def _type_finding(finding: Finding) -> TypeFinding:
+    draft = draft_name(finding)
+    start, stop = (
+        None if place is None else Breakpoint(**vars(place))
+        for place in (finding.start, finding.stop)
+    )
+    return TypeFinding(
+        draft=None if draft is None else str(draft),
+        kinds=dict(finding.kinds),
+        start=start,
+        stop=stop,
+        reader=finding.reader or "",
+    )
+
+
+def _regions(cell: CellEvidence) -> list[Region]:
+    """Runs of samples that more likely than not belong to the abnormality."""
+    if cell.score_PL is None:
+        return []
+    edges_PX = np.diff(cell.score_PL >= 0.5, axis=1, prepend=False, append=False)
+    found = []
+    for homolog, edges_X in enumerate(edges_PX):
+        for start, stop in np.flatnonzero(edges_X).reshape(-1, 2).tolist():
+            found.append(Region.model_validate({"homolog": homolog, "start": start, "stop": stop}))
+    return found
 
 
 def _encoded(pair_PCL: NDArray[np.uint8]) -> str:

@@ -54,6 +54,9 @@ class ServiceConfig:
     forms: str = ""
     """What reads the forms of other models than HomNet, so that they can be shadows:
     ``homnet_baselines.methods:read_form`` for the comparators. They never answer."""
+    findings: str = ""
+    """Checkpoint of a reader of findings (jobs/learn_findings.py), which says of flagged types what
+    was found and where, as drafts. None is used by default."""
     limits: Limits = field(default_factory=Limits)
     """Bounds on one request."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)

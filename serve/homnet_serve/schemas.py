@@ -170,6 +170,14 @@ class ModelOfHospital(BaseModel):
     temperature: float = Field(description="What logits are divided by.")
 
 
+class Region(BaseModel):
+    """A part of one homolog that a reader of findings thinks abnormal."""
+
+    homolog: Literal[0, 1]
+    start: int = Field(description="First sample of the sequence.")
+    stop: int = Field(description="The sample after the last.")
+
+
 class PairEvidence(BaseModel):
     """What one cell's pair had to do with the verdict."""
 
@@ -179,6 +187,47 @@ class PairEvidence(BaseModel):
     sequence: str | None = Field(
         default=None, description="base64 of its 2,048 bytes, where sequences were asked for."
     )
+    homolog: int | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The homolog that looks abnormal, where a reader was used.",
+    )
+    homolog_probability: float | None = Field(
+        default=None, description="That it is this one, given that one is."
+    )
+    regions: list[Region] | None = Field(
+        default=None, description="Where it looks abnormal, where a reader was used."
+    )
+
+
+class Breakpoint(BaseModel):
+    """Where a chromosome is broken, on the reference chromosome of its type."""
+
+    mb: float = Field(description="Megabases from the tip of the short arm.")
+    low_mb: float = Field(description="Lower end of the 90 % interval.")
+    high_mb: float
+    level: int = Field(description="Band level of the bands.")
+    band: str
+    low_band: str
+    high_band: str
+
+
+class TypeFinding(BaseModel):
+    """What a reader of findings says of a flagged type: always a draft, to be confirmed."""
+
+    draft: str | None = Field(
+        default=None,
+        description="Name after ISCN, called a draft; absent where none fits without guessing.",
+    )
+    kinds: dict[str, float] = Field(description="Probability of each kind; none: nothing is seen.")
+    start: Breakpoint | None = Field(
+        default=None, description="Nearer the tip of the short arm; absent: the segment runs there."
+    )
+    stop: Breakpoint | None = Field(
+        default=None, description="Nearer the tip of the long arm; absent: the segment runs there."
+    )
+    reader: str = Field(description="Digest of the reader's form and weights.")
 
 
 class TypeResult(BaseModel):
@@ -190,6 +239,9 @@ class TypeResult(BaseModel):
     logit: float
     probability: float = Field(description="Calibrated for the hospital.")
     abnormal: bool = Field(description="Whether the probability reaches the hospital's threshold.")
+    finding: TypeFinding | None = Field(
+        default=None, description="Of an abnormal type, where a reader of findings is configured."
+    )
     pairs: list[PairEvidence]
 
 

@@ -16,6 +16,7 @@ import torch
 from homnet.assessment import Assessment, assess
 from homnet.heap import keep_freed_memory
 from homnet.joint import Evidence
+from homnet.reader.reading import FindingsReader
 from homnet.registry import Registry
 from homnet_serve.answers import Sequences, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
@@ -92,6 +93,9 @@ class Service:
             max_bags=config.max_bags,
             max_waiting_bags=config.max_waiting_bags,
             wait_s=config.batch_wait_s,
+        )
+        self._findings = (
+            FindingsReader.load(config.findings, config.device) if config.findings else None
         )
         # Reading bodies, models and images must not wait for one another.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
@@ -228,6 +232,7 @@ class Service:
                 {name: one.model.predictor for name, one in served.items()},
                 sequences=asked.sequences,
                 refused=refused,
+                reader=self._findings,
             )
             response = DiagnoseResponse(
                 request_id=asked.request_id,
@@ -260,6 +265,7 @@ class Service:
                     "key": asked.key.id,
                     "route": asked.route,
                     "models": {name: one.version for name, one in sorted(served.items())},
+                    "reader": None if self._findings is None else self._findings.version,
                     "num_patients": len(patients),
                     "request_sha256": hashlib.sha256(asked.body).hexdigest(),
                     "result_sha256": hashlib.sha256(content).hexdigest(),

@@ -23,9 +23,10 @@ from PIL import Image
 
 from homnet.checkpoint import Calibration, Checkpoint
 from homnet.joint import JointModel
-from homnet.model import HomNet, HomNetConfig
+from homnet.model import HomNet, HomNetConfig, best_form
 from homnet.pairs import pairs_of
 from homnet.predictor import Predictor
+from homnet.reader.network import ReaderConfig
 from homnet.registry import Registry
 from homnet_serve.app import create_app
 from homnet_serve.bodies import ARROW_TYPE
@@ -253,11 +254,24 @@ def endpoint(
 
 
 @pytest.fixture(scope="session")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a reader of findings that has learnt nothing."""
+    form = replace(best_form(), width=16, pair_width=24, num_heads=2)
+    config = ReaderConfig(model=form, width=16)
+    torch.manual_seed(0)
+    metrics = {"calibration": {"kind": 1.0, "segment": 1.0, "cell": 1.0}}
+    checkpoint = Checkpoint(config, config.build().state_dict(), metrics=metrics)
+    return checkpoint.save(tmp_path_factory.mktemp("findings") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
 def address(
-    start_endpoint: Callable[..., Endpoint], tmp_path_factory: pytest.TempPathFactory
+    start_endpoint: Callable[..., Endpoint],
+    tmp_path_factory: pytest.TempPathFactory,
+    findings: Path,
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """An endpoint behind a real port: its address and its keys."""
-    endpoint = start_endpoint(tmp_path_factory.mktemp("address"), run=False)
+    """An endpoint with a reader of findings behind a real port: its address and its keys."""
+    endpoint = start_endpoint(tmp_path_factory.mktemp("address"), run=False, findings=str(findings))
     app = create_app(endpoint.service)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy.special import expit
 
-from homnet.assessment import assess
+from homnet.assessment import Assessment, assess
 from homnet.checkpoint import Calibration
 from homnet.chromosomes import CHROMOSOMES
+from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.joint import JointModel, score_jointly
 from homnet.model import HomNet, HomNetConfig
 from homnet.pairs import MEASURED, pairs_of
@@ -31,13 +32,22 @@ def predictor() -> Predictor:
 
 
 def _answer(
-    table: pa.Table, predictor: Predictor, sequences: Sequences = "none"
+    table: pa.Table,
+    predictor: Predictor,
+    sequences: Sequences = "none",
+    reader: Callable[..., list[Finding]] | None = None,
 ) -> list[PatientResult]:
     assessment = assess(table.select(MEASURED.names))
     model_B = np.zeros(len(assessment.bags), np.int64)
     evidence = score_jointly([JointModel(predictor)], assessment.bags, model_B)
     predictors = dict.fromkeys(("h1", "h2"), predictor)
-    return patient_results(assessment, evidence, predictors, sequences=sequences)
+    return patient_results(
+        assessment,
+        evidence,
+        predictors,
+        sequences=sequences,
+        reader=reader,  # type: ignore[arg-type]
+    )
 
 
 def test_every_type_is_accounted_for(table_of: TableOf, predictor: Predictor) -> None:
@@ -113,3 +123,82 @@ def test_a_model_is_described_by_its_digests(predictor: Predictor) -> None:
     assert (own.version, own.weights, own.calibrated) == ("version", "v", True)
     assert (other.calibrated, other.threshold, other.temperature) == (False, 0.5, 1.0)
     assert own.calibration != other.calibration
+
+
+class _Reader:
+    """Says of every type that it lost its short arm, on the second homolog."""
+
+    version = "reader-1"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Assessment, list[float]]] = []
+
+    def __call__(self, assessment: Assessment, probability_G: np.ndarray) -> list[Finding]:
+        self.asked.append((assessment, probability_G.tolist()))
+        score_PL = np.zeros((2, 512), np.float32)
+        score_PL[1, 10:30] = score_PL[1, 500:] = 0.9
+        type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
+        return [
+            Finding(
+                *who,
+                probability=float(probability),
+                cells=tuple(
+                    CellEvidence(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
+                    for n in np.flatnonzero(type_N == g)
+                ),
+                kinds={kind: float(kind == "deletion") for kind in KINDS},
+                stop=BreakpointEstimate.at(who.chromosome, 20.0, 18.0, 22.0, 550),
+                reader=self.version,
+            )
+            for g, (who, probability) in enumerate(
+                zip(assessment.types, probability_G, strict=True)
+            )
+        ]
+
+
+def test_only_abnormal_types_are_read_and_their_verdicts_stay(
+    table_of: TableOf, predictor: Predictor
+) -> None:
+    table = table_of(num_patients=2, num_cells=12, chromosomes=("1", "4", "5", "9", "20"))
+    untold = [t.probability for p in _answer(table, predictor) for t in p.types]
+    half = Calibration(threshold=float(np.median(untold)), temperature=0.25)
+    predictor = Predictor(predictor.model, {"h1": half}, version="v")
+    plain, reader = _answer(table, predictor), _Reader()
+    read = _answer(table, predictor, reader=reader)
+    flagged = [(p.patient_id, t.chromosome) for p in plain for t in p.types if t.abnormal]
+    assert 0 < len(flagged) < 10
+    ((asked, probabilities),) = reader.asked
+    assert [(who.patient_id, who.chromosome) for who in asked.types] == flagged
+    assert len(asked.cell_N) == len(asked.bags.pair_NPCL) == 12 * len(flagged)
+    # What reaches the reader are the pairs of these types and of no other.
+    rows = table.select(["patient_id", "chromosome"]).take(asked.row_N).to_pylist()
+    assert [(row["patient_id"], row["chromosome"]) for row in rows] == [
+        one for one in flagged for _ in range(12)
+    ]
+    assert np.array_equal(asked.bags.pair_NPCL, pairs_of(table)[asked.row_N])
+    assert probabilities == [t.probability for p in plain for t in p.types if t.abnormal]
+    for before, after in zip(plain, read, strict=True):
+        for one, other in zip(before.types, after.types, strict=True):
+            assert one.model_dump() == other.model_dump(exclude={"finding", "pairs"}) | {
+                "finding": None,
+                "pairs": [
+                    pair.model_dump() | dict.fromkeys(("homolog", "homolog_probability", "regions"))
+                    for pair in other.pairs
+                ],
+            }
+            assert (other.finding is not None) == other.abnormal
+            if other.finding is None:
+                continue
+            assert other.finding.reader == "reader-1"
+            assert other.finding.draft is not None
+            assert other.finding.draft.startswith(f"del({other.chromosome})(p")
+            assert other.finding.draft.endswith("draft, to be confirmed")
+            assert other.finding.start is None
+            for pair in other.pairs:
+                assert pair.homolog == 1
+                assert pair.regions is not None
+                assert [(r.homolog, r.start, r.stop) for r in pair.regions] == [
+                    (1, 10, 30),
+                    (1, 500, 512),
+                ]
+        PatientResult.model_validate(after.model_dump())

@@ -208,6 +208,17 @@ def test_files_are_assessed_and_drawn(
         ".getImageData(0, 0, 100, 10).data.some(v => v > 0 && v < 255))"
     )
     assert inked
+    told = browser.run(
+        "[...document.querySelectorAll('#karyogram h3 + p')].map(p => p.textContent)"
+    )
+    assert len(told) == flagged
+    for text in told:
+        assert re.search(r"^(No name is drafted|.* draft, to be confirmed)\. Kind: ", text), text
+        assert re.search(r"From (the tip|[0-9.]+ Mb \().* to (the tip|[0-9.]+ Mb \()", text), text
+    cells = browser.run(
+        "[...document.querySelectorAll('#karyogram .cell p')].map(p => p.textContent)"
+    )
+    assert all(re.search(r"homolog [12] \(0\.[5-9]|homolog [12] \(1\.00", text) for text in cells)
     assert re.search(r"Chromosome .*X.*:", browser.run("byId('left-out').textContent"))
     assert browser.run("document.activeElement.id") == "result"
     assert all(asked.startswith((url, "data:", "blob:")) for asked in browser.requests())
