@@ -135,6 +135,18 @@ class PatientVerdict:
         return tuple(sorted(found, key=lambda one: -(one.evidence or 0.0)))
 
     @property
+    def nearly(self) -> str | None:
+        """The type with most evidence, of a patient short of the threshold but likely a carrier.
+
+        None for all who are less likely a carrier than not, and all who are called abnormal.
+        """
+        short = self.decision == "no_abnormality_found" and (self.probability or 0.0) >= 0.5
+        known = [one for one in self.types if one.evidence is not None]
+        if not short or not known:
+            return None
+        return max(known, key=lambda one: one.evidence or 0.0).chromosome
+
+    @property
     def band_levels(self) -> dict[int, int]:
         """Cells by band level."""
         return dict(sorted(Counter(self.cells.values()).items()))

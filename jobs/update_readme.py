@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from homnet.errors import DataError
+from homnet.reader.measures import summary_markdown
 from homnet.realism.tables import realism_summary
 from homnet.report import (
     ablation_beside_paper,
@@ -82,6 +83,8 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return sweep_markdown(figures["sweep"])
     if "throughput" in figures:
         return throughput_markdown(figures["throughput"])
+    if "findings" in figures:
+        return summary_markdown(figures["findings"])
     if "overall" in figures:
         return cohort_markdown(figures, ("By hospital", "By size", "Harmless variants"))
     if "benchmark" in figures:

@@ -266,7 +266,7 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
             figures={
                 "findings": figures,
                 **said,
-                "training": read_result(run) if run.is_file() else None,
+                "training": {"reader": read_result(run)} if run.is_file() else {},
             },
             command=shlex.join(["python", *sys.argv]),
             recipe="findings",

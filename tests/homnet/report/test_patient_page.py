@@ -147,6 +147,17 @@ def test_an_abstention_is_said_first_and_findings_are_no_findings(table: pa.Tabl
     assert "it is no finding" in page
 
 
+def test_who_falls_short_of_the_threshold_but_is_likely_a_carrier_is_said_so(
+    table: pa.Table,
+) -> None:
+    found = replace(_verdict(table), decision="no_abnormality_found")
+    sentence = "Most of it comes from chromosome 5."
+    assert sentence in render_patient(found, table, samples_per_px=3.0)
+    unlikely = replace(found, probability=0.49)
+    assert sentence not in render_patient(unlikely, table, samples_per_px=3.0)
+    assert sentence not in render_patient(_verdict(table), table, samples_per_px=3.0)
+
+
 def test_a_patient_without_cells_has_a_page(table: pa.Table) -> None:
     empty = replace(
         _verdict(table),
