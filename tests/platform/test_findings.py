@@ -107,7 +107,7 @@ def test_the_whole_line_leaves_a_reader_and_figures(work: Path) -> None:
     result = json.loads((work / "result.json").read_text())
     assert result["figures"]["findings"] == figures
     assert result["figures"]["reader"] == reader.version
-    assert result["figures"]["training"]["figures"]["epochs"] == 1
+    assert result["figures"]["training"]["reader"]["figures"]["epochs"] == 1
     said = json.loads((output / "provenance.json").read_text())
     assert said["verdicts"] == {"h1": below.version}
 
