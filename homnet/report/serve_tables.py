@@ -94,11 +94,15 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
     settings = figures["settings"]
     pairs = 23 * settings["material"]["num_cells"]
     return (
-        f"{table}\n\nA patient has {pairs} pairs. At saturation the endpoint serves "
+        f"{table}\n\nA patient has {pairs} pairs. At best the endpoint serves "
         f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
         f"the same cores, the clients' work included; {settings['num_replicas']} replicas of "
-        f"{settings['num_threads']} threads, proxy: {settings['proxy']}."
+        f"{_threads(settings['num_threads'])}, proxy: {settings['proxy']}."
     )
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _bare(asked: Mapping[str, Any]) -> float:

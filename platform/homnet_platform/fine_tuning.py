@@ -92,7 +92,9 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     """
     cohort = Cohort.open(config.cohort)
     parent = Checkpoint.load(config.checkpoint)
-    labelled = hospitals_with_abnormal_pairs(cohort)
+    labelled = config.hospitals
+    if config.leave_one_out or not labelled:
+        labelled = hospitals_with_abnormal_pairs(cohort)
     hospitals = config.hospitals or labelled
     teachers = {hospital: _teachers(hospital, labelled, config) for hospital in hospitals}
     stages = {}

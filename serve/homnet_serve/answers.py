@@ -4,8 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -135,7 +134,7 @@ def _type_results(
 
 
 def _read_findings(
-    assessment: Assessment, types: SequenceOf[TypeResult], reader: FindingReader
+    assessment: Assessment, types: Sequence[TypeResult], reader: FindingReader
 ) -> None:
     """Adds what a reader says to the results of the abnormal types; verdicts stay as they are."""
     flagged = [g for g, result in enumerate(types) if result.abnormal]
@@ -175,7 +174,7 @@ def _regions(cell: CellEvidence) -> list[Region]:
     found = []
     for homolog, edges_X in enumerate(edges_PX):
         for start, stop in np.flatnonzero(edges_X).reshape(-1, 2).tolist():
-            found.append(Region.model_validate({"homolog": homolog, "start": start, "stop": stop}))
+            found.append(Region(homolog=homolog, start=start, stop=stop))
     return found
 
 

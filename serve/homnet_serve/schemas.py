@@ -173,7 +173,7 @@ class ModelOfHospital(BaseModel):
 class Region(BaseModel):
     """A part of one homolog that a reader of findings thinks abnormal."""
 
-    homolog: Literal[0, 1]
+    homolog: int = Field(ge=0, le=1)
     start: int = Field(description="First sample of the sequence.")
     stop: int = Field(description="The sample after the last.")
 

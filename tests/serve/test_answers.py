@@ -12,7 +12,7 @@ from scipy.special import expit
 from homnet.assessment import Assessment, assess
 from homnet.checkpoint import Calibration
 from homnet.chromosomes import CHROMOSOMES
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, FindingReader
 from homnet.joint import JointModel, score_jointly
 from homnet.model import HomNet, HomNetConfig
 from homnet.pairs import MEASURED, pairs_of
@@ -35,7 +35,7 @@ def _answer(
     table: pa.Table,
     predictor: Predictor,
     sequences: Sequences = "none",
-    reader: Callable[..., list[Finding]] | None = None,
+    reader: FindingReader | None = None,
 ) -> list[PatientResult]:
     assessment = assess(table.select(MEASURED.names))
     model_B = np.zeros(len(assessment.bags), np.int64)
@@ -46,7 +46,7 @@ def _answer(
         evidence,
         predictors,
         sequences=sequences,
-        reader=reader,  # type: ignore[arg-type]
+        reader=reader,
     )
 
 

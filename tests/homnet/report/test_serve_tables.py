@@ -87,7 +87,7 @@ def test_load_is_told_part_by_part() -> None:
     for line in (
         "| Arrow, 1 client | 11.2 | 33.6 | 50.0 | 100.0 | 0.50 |",
         "| JSON, 16 clients | 10.0 | 30.0 | 60.0 | 100.0 | 0.60 |",
-        "2 replicas of 1 threads, proxy: haproxy",
+        "2 replicas of 1 thread, proxy: haproxy",
         "| 2 replicas of 1 thread | 40.0 (25.0, 25.0) | 70.0 (10.0, 10.0) |",
         "A patient has 115 pairs.",
         "serves 83 % of the patients per second",
