@@ -111,7 +111,7 @@ def _evidence(
     first = models[model_N[0]]
     device = first.predictor.device
     # A pair is a bag of one here: (N, 1, ...).
-    aligned_MN, log_length = first.model.trunk(
+    aligned_MN, number = first.model.trunk(
         torch.from_numpy(bags.pair_NPCL[rows]).to(device)[:, None],
         torch.from_numpy(bags.chromosome_N[rows]).to(device),
         torch.from_numpy(bags.level_N[rows]).to(device)[:, None],
@@ -120,7 +120,7 @@ def _evidence(
     begins = np.flatnonzero(np.diff(model_N, prepend=-1))
     for begin, end in zip(begins, [*begins[1:], len(model_N)], strict=True):
         model = models[model_N[begin]].model
-        own = None if log_length is None else log_length[begin:end]
+        own = None if number is None else number[begin:end]
         weight_NK, added_NK = model.bag.evidence(model.head(aligned_MN[:, begin:end], own))
         # One column, or one for each homolog where they are judged by themselves.
         weights.append(weight_NK.amax(dim=1))

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from homnet.bag_model import NUM_TYPES, BagModel
 from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.errors import ConfigError
+from homnet.views import NUM_DEVIATIONS, Deviations, standardise, stretch
 
 NUM_LEVELS = len(BAND_LEVELS)
 
@@ -58,6 +59,9 @@ class HomNetConfig:
     template: bool = False
     """Whether regions also see the mean profile of their chromosome type at the same place, taken
     once from the normal training pairs: what the type should look like."""
+    deviations: bool = False
+    """Whether Eq. 8 also gets how far the pair lies from normal ones of its type, in proportion to
+    how much those vary (:class:`homnet.views.Deviations`)."""
     partner: bool = False
     """Whether regions also see the other homolog at the same place, before any alignment."""
     normalise_regions: bool = False
@@ -74,10 +78,12 @@ class HomNetConfig:
             )
         if self.num_alignments < 1:
             raise ConfigError(f"num_alignments must be at least 1, got {self.num_alignments}")
-        if self.homologs == "single" and (self.partner or self.symmetric):
+        if self.homologs == "single" and (self.partner or self.symmetric or self.deviations):
             raise ConfigError(
-                "homologs='single' knows no partner; set partner and symmetric to False"
+                "homologs='single' knows no partner; set partner, symmetric and deviations to False"
             )
+        if self.deviations and not self.template:
+            raise ConfigError("deviations are from the template: set template to True")
         if self.template and not (self.standardise and self.view == "stretched"):
             raise ConfigError(
                 "template needs view='stretched' and standardise=True: else places differ"
@@ -129,6 +135,7 @@ class CMSBlock(nn.Module):
         self.template_TL: torch.Tensor | None
         template = torch.zeros(NUM_TYPES, config.num_positions) if config.template else None
         self.register_buffer("template_TL", template)
+        self.deviations = Deviations() if config.deviations else None
 
     def forward(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
@@ -270,10 +277,12 @@ class HomBlock(nn.Module):
         num_homologs = 1 if self.single else 2
         flat = num_homologs * config.num_regions * config.width
         self.pair = nn.Linear(flat, config.pair_width)
-        # The lengths, and between two homologs their difference with and without its sign.
+        # The lengths, and between two homologs their difference with and without its sign; then how
+        # far both homologs are from normal ones: one number of each, the others of both.
         num_lengths = 1 if self.single else 4
+        num_deviations = NUM_DEVIATIONS + 1 if config.deviations else 0
         self.length = (
-            nn.Linear(num_lengths, config.pair_width, bias=False)
+            nn.Linear(num_lengths + num_deviations, config.pair_width, bias=False)
             if config.view == "stretched"
             else None
         )
@@ -281,44 +290,48 @@ class HomBlock(nn.Module):
     def forward(
         self,
         r_MBKPD: torch.Tensor,
-        log_length_BKP: torch.Tensor | None = None,
+        number_BKPF: torch.Tensor | None = None,
         *,
         num_aligned: int = 0,
     ) -> torch.Tensor:
         """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
 
-        The first ``num_aligned`` alignments have been done already.
+        ``number_BKPF`` is what :meth:`HomNet.trunk` gives beside the regions. The first
+        ``num_aligned`` alignments have been done already.
         """
         for alignment in self.alignments[num_aligned:]:
             r_MBKPD = alignment(r_MBKPD)
         if self.single:
             r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
-            if log_length_BKP is not None:
-                log_length_BKP = log_length_BKP.flatten(1).unsqueeze(2)
+            if number_BKPF is not None:
+                number_BKPF = number_BKPF.flatten(1, 2).unsqueeze(2)
         flat_BKPX = r_MBKPD.permute(1, 2, 3, 0, 4).flatten(3)
         if not self.symmetric:
             pair_BKE = self.pair(flat_BKPX.flatten(2))
-            return F.relu(self._add_lengths(pair_BKE, log_length_BKP))
+            return F.relu(self._add_numbers(pair_BKE, number_BKPF))
         # Every homolog as the first and as the second of its pair, in one product.
         first_EX, second_EX = self.pair.weight.chunk(2, dim=1)
         both_BKPF = F.linear(flat_BKPX, torch.cat([first_EX, second_EX]))
         first_BKPE, second_BKPE = both_BKPF.chunk(2, dim=-1)
         pair_BKPE = first_BKPE + second_BKPE.flip(2) + self.pair.bias
-        if log_length_BKP is not None:
-            log_length_BKP = torch.stack([log_length_BKP, log_length_BKP.flip(2)], dim=2)
-        return F.relu(self._add_lengths(pair_BKPE, log_length_BKP)).mean(dim=2)
+        if number_BKPF is not None:
+            number_BKPF = torch.stack([number_BKPF, number_BKPF.flip(2)], dim=2)
+        return F.relu(self._add_numbers(pair_BKPE, number_BKPF)).mean(dim=2)
 
-    def _add_lengths(self, pair: torch.Tensor, log_length: torch.Tensor | None) -> torch.Tensor:
-        """Adds to H' (..., E) what the lengths before stretching (..., P) say."""
-        if self.length is None or log_length is None:
+    def _add_numbers(self, pair: torch.Tensor, number: torch.Tensor | None) -> torch.Tensor:
+        """Adds to H' (..., E) what is known beside the regions (..., P, F)."""
+        if self.length is None or number is None:
             return pair
-        evidence = log_length
+        log_length = number[..., 0]
+        evidence = [log_length]
         if not self.single:
             difference = log_length[..., :1] - log_length[..., 1:]
             # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
-            evidence = torch.cat([log_length, 10 * difference, 10 * difference.abs()], dim=-1)
-        with_lengths: torch.Tensor = pair + self.length(evidence)
-        return with_lengths
+            evidence += [10 * difference, 10 * difference.abs()]
+        if number.shape[-1] > 1:
+            evidence += [number[..., 1], number[..., 0, 2:]]
+        with_numbers: torch.Tensor = pair + self.length(torch.cat(evidence, dim=-1))
+        return with_numbers
 
 
 class BagBlock(nn.Module):
@@ -392,79 +405,60 @@ class HomNet(BagModel):
         """What fine-tuning freezes: CMSBlock and the first alignment.
 
         Returns:
-            Aligned regions (M, B, K, P, D), and the log lengths (B, K, P) that the view keeps.
+            Aligned regions (M, B, K, P, D), and numbers of each homolog (B, K, P, F) if the view
+            keeps any: the log length before stretching, then its deviations.
         """
-        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
+        x_BKPCL, number_BKPF = self._view(x_BKPCL)
         r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        return self.hom.alignments[0](r_MBKPD), log_length_BKP
+        if number_BKPF is not None and self.cms.deviations is not None:
+            assert self.cms.template_TL is not None
+            deviation_BKPF = self.cms.deviations(
+                x_BKPCL, number_BKPF[..., 0], chromosome_B, self.cms.template_TL
+            )
+            number_BKPF = torch.cat([number_BKPF, deviation_BKPF], dim=-1)
+        return self.hom.alignments[0](r_MBKPD), number_BKPF
 
-    def head(self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None) -> torch.Tensor:
+    def head(self, r_MBKPD: torch.Tensor, number_BKPF: torch.Tensor | None) -> torch.Tensor:
         """The rest of HomBlock on what :meth:`trunk` gave: H' (B, K, E), or (B, 2K, E)."""
-        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
+        pair_BKE: torch.Tensor = self.hom(r_MBKPD, number_BKPF, num_aligned=1)
         return pair_BKE
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        config, log_length_BKP = self.config, None
+        config, number_BKP1 = self.config, None
         if config.view == "stretched":
             x_BKPCL, log_length_BKP = stretch(x_BKPCL, config.stretched_length)
-            x_BKPCL = x_BKPCL / 255
+            x_BKPCL, number_BKP1 = x_BKPCL / 255, log_length_BKP[..., None]
         elif config.standardise or config.partner or x_BKPCL.is_floating_point():
             x_BKPCL = x_BKPCL.float() / 255
-        return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
+        return (standardise(x_BKPCL) if config.standardise else x_BKPCL), number_BKP1
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """The mean profile of each pair as this form sees it, if the form has templates."""
+        """The mean profile of each pair as this form sees it, if the form has templates.
+
+        Behind it stands what deviations are measured by, if the form has them.
+        """
         if self.cms.template_TL is None:
             return None
-        profile_NL: torch.Tensor = self._view(pair_NPCL[:, None])[0].mean(dim=(1, 2, 3))
-        return profile_NL
+        x_N1PCL, number_N1P1 = self._view(pair_NPCL[:, None])
+        profile_NL: torch.Tensor = x_N1PCL.mean(dim=(1, 2, 3))
+        if self.cms.deviations is None or number_N1P1 is None:
+            return profile_NL
+        moment_NX = self.cms.deviations.moments(x_N1PCL, number_N1P1[..., 0])
+        return torch.cat([profile_NL, moment_NX], dim=1)
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the mean profile of each type: what it should look like."""
-        if self.cms.template_TL is not None:
-            self.cms.template_TL.copy_(mean_TL)
+        """Takes the means of :meth:`profiles` of each type: what it should look like."""
+        if self.cms.template_TL is None:
+            return
+        profile_TL, moment_TX = mean_TL.tensor_split([self.config.num_positions], dim=1)
+        self.cms.template_TL.copy_(profile_TL)
+        if self.cms.deviations is not None:
+            self.cms.deviations.take_moments(moment_TX, self.cms.template_TL)
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""
         self.cms.requires_grad_(requires_grad=False)
         self.hom.alignments[0].requires_grad_(requires_grad=False)
-
-
-def standardise(x_BKPCL: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and variance 1 of each homolog inside its chromosome; background stays 0."""
-    inside = (x_BKPCL > 0).to(x_BKPCL.dtype)
-    count = inside.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
-    mean = x_BKPCL.sum(dim=(-2, -1), keepdim=True) / count
-    centred = (x_BKPCL - mean) * inside
-    variance = centred.square().sum(dim=(-2, -1), keepdim=True) / count
-    return centred * torch.rsqrt(variance + 1e-4)
-
-
-def stretch(x_BKPCL: torch.Tensor, num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stretches or shrinks each homolog to one length, linearly.
-
-    Args:
-        x_BKPCL: darkness, 0 after the end of the chromosome.
-        num_positions: the new length.
-
-    Returns:
-        The stretched sequences (B, K, P, C, num_positions), float, and the lengths before
-        (B, K, P) as natural logarithms of the share of L, which keep the evidence of deletions and
-        duplications.
-    """
-    size = x_BKPCL.shape[-1]
-    filled_BKPX = (x_BKPCL != 0).any(dim=-2)
-    ends_X = torch.arange(1, size + 1, device=x_BKPCL.device)
-    length_BKP1 = (filled_BKPX * ends_X).amax(dim=-1, keepdim=True).clamp(min=1)
-    t_L = torch.arange(num_positions, device=x_BKPCL.device)
-    place_BKPL = ((t_L + 0.5) * (length_BKP1 / num_positions) - 0.5).clamp(min=0)
-    left_BKPL = place_BKPL.long()
-    share_BKP1L = (place_BKPL - left_BKPL)[..., None, :]
-    right_BKPL = torch.minimum(left_BKPL + 1, length_BKP1 - 1)
-    shape = (*x_BKPCL.shape[:-1], num_positions)
-    left = x_BKPCL.gather(-1, left_BKPL[..., None, :].expand(shape)).float()
-    right = x_BKPCL.gather(-1, right_BKPL[..., None, :].expand(shape)).float()
-    return torch.lerp(left, right, share_BKP1L), torch.log(length_BKP1 / size).squeeze(-1)
 
 
 def paper_form(merge_range: int = 32) -> HomNetConfig:
@@ -479,6 +473,7 @@ def best_form(merge_range: int = 32) -> HomNetConfig:
         view="stretched",
         standardise=True,
         template=True,
+        deviations=True,
         partner=True,
         normalise_regions=True,
         symmetric=True,

@@ -14,7 +14,7 @@ from dtaidistance import dtw
 from torch.nn import functional as F
 
 from homnet.bag_model import NUM_TYPES
-from homnet.model import standardise, stretch
+from homnet.views import standardise, stretch
 
 NUM_PAPER: Final = 11
 """Features of :func:`paper_features`."""

@@ -20,8 +20,6 @@ from homnet.model import (
     flops_per_bag,
     num_parameters,
     paper_form,
-    standardise,
-    stretch,
 )
 
 B, K = 3, 5
@@ -57,6 +55,8 @@ def _model(config: HomNetConfig) -> HomNet:
         torch.nn.init.normal_(parameter, std=0.3)
     if model.cms.template_TL is not None:
         model.cms.template_TL.normal_()
+    if model.cms.deviations is not None:
+        model.cms.deviations.centre_TF.normal_()
     return model
 
 
@@ -242,28 +242,6 @@ def test_one_bag_does_not_see_the_others(form: str) -> None:
     torch.testing.assert_close(alone, model(x, mask, chromosome, level)[1:2], rtol=1e-4, atol=1e-4)
 
 
-def test_standardise_ignores_the_background() -> None:
-    x = torch.zeros(1, 1, 2, 2, 40)
-    x[..., :25] = torch.rand(1, 1, 2, 2, 25) * 0.4 + 0.3
-    z = standardise(x)
-    inside = z[0, 0, 0, :, :25]
-    assert abs(float(inside.mean())) < 1e-5
-    assert float(inside.std(correction=0)) == pytest.approx(1, abs=0.01)
-    assert not z[..., 25:].any()
-    torch.testing.assert_close(standardise(x * 0.5), z, atol=0.03, rtol=0)
-
-
-def test_stretch_keeps_shape_and_tells_the_length() -> None:
-    x = torch.zeros(1, 1, 2, 2, 64)
-    ramp = torch.linspace(1, 2, 16)
-    x[0, 0, 0, :, :16] = ramp
-    x[0, 0, 1, :, :64] = torch.linspace(1, 2, 64)
-    stretched, log_length = stretch(x, 32)
-    assert stretched.shape == (1, 1, 2, 2, 32)
-    torch.testing.assert_close(log_length[0, 0].exp(), torch.tensor([16 / 64, 1.0]))
-    torch.testing.assert_close(stretched[0, 0, 0], stretched[0, 0, 1], atol=0.04, rtol=0)
-
-
 def test_templates_are_the_mean_profile_of_each_type() -> None:
     model = HomNet(FORMS["best"])
     x, _, _, _ = _bags()
@@ -310,7 +288,13 @@ def test_flops_are_counted() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"merge_range": 0}, {"width": 65}, {"num_alignments": 0}, {"template": True}],
+    [
+        {"merge_range": 0},
+        {"width": 65},
+        {"num_alignments": 0},
+        {"template": True},
+        {"deviations": True},
+    ],
 )
 def test_impossible_forms_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError):

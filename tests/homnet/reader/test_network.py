@@ -13,10 +13,15 @@ FORM = dataclasses.replace(best_form(), width=16, pair_width=24, num_heads=2)
 B, K = 3, 5
 
 
+def _random_template(homnet: HomNet) -> None:
+    assert homnet.cms.template_TL is not None
+    homnet.cms.template_TL.normal_()
+
+
 def _reader() -> Reader:
     torch.manual_seed(0)
     reader = ReaderConfig(model=FORM, width=16, num_positions=64).build()
-    reader.homnet.set_template(torch.randn(24, FORM.num_positions))
+    _random_template(reader.homnet)
     return reader.eval()
 
 
@@ -105,7 +110,7 @@ def test_cells_help_each_other() -> None:
 def test_the_verdict_is_that_of_the_homnet_below_to_the_bit() -> None:
     torch.manual_seed(3)
     homnet = HomNet(FORM).eval()
-    homnet.set_template(torch.randn(24, FORM.num_positions))
+    _random_template(homnet)
     reader = _reader()
     reader.take_homnet(homnet.state_dict())
     bags = _bags()

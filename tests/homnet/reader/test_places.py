@@ -6,7 +6,6 @@ import torch
 
 from homnet.bands import FINEST_LEVEL, band_table
 from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
-from homnet.model import stretch
 from homnet.reader.places import (
     band_of_share,
     mb_of_share,
@@ -15,6 +14,7 @@ from homnet.reader.places import (
     share_of_position,
     unstretched,
 )
+from homnet.views import stretch
 
 
 @pytest.mark.parametrize("level", [*BAND_LEVELS, FINEST_LEVEL])
