@@ -218,8 +218,8 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
     events = test[abnormal]
     groups: dict[str, dict[str, NDArray[np.bool_]]] = {
         "kinds": {kind: (events["kind"] == kind).to_numpy() for kind in _sorted(events["kind"])},
-        "event_sizes": _size_classes(100 * events["event_fraction"], EVENT_SIZES_PERCENT, "%"),
-        "event_sizes_mb": _size_classes(events["size_mb"], EVENT_SIZES_MB, "Mb"),
+        "event_sizes": size_classes(100 * events["event_fraction"], EVENT_SIZES_PERCENT, "%"),
+        "event_sizes_mb": size_classes(events["size_mb"], EVENT_SIZES_MB, "Mb"),
     }
     samples = _samples(test, abnormal, sham, groups, num_bootstrap, rng)
     # Both sides must have people enough, whatever the metric.
@@ -324,7 +324,7 @@ def _samples(
     return {name: np.concatenate(values) for name, values in collected.items()}
 
 
-def _size_classes(
+def size_classes(
     sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks of the non-empty classes of event size; events of unknown size are in none."""

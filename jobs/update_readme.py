@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from homnet.errors import DataError
+from homnet.oracle import oracle_markdown
 from homnet.reader.measures import summary_markdown
 from homnet.realism.tables import realism_summary
 from homnet.report import (
@@ -85,6 +86,8 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return throughput_markdown(figures["throughput"])
     if "findings" in figures:
         return summary_markdown(figures["findings"])
+    if "oracle" in figures:
+        return oracle_markdown(figures["oracle"])
     if "overall" in figures:
         return cohort_markdown(figures, ("By hospital", "By size", "Harmless variants"))
     if "benchmark" in figures:

@@ -29,6 +29,7 @@ DRY = {
     "keys.py": ["list"],
     "learn_findings.py": [],
     "load_test.py": [],
+    "oracle.py": [],
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],

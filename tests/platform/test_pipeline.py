@@ -49,6 +49,12 @@ def work(tmp_path_factory: pytest.TempPathFactory, table_of: TableOf) -> Path:
     return work
 
 
+@pytest.fixture(scope="module")
+def evaluated(work: Path) -> Path:
+    """What the evaluation of the two fine-tuned models left."""
+    return evaluate(_evaluate(work))
+
+
 def _pretrain(work: Path) -> PretrainConfig:
     return PretrainConfig(
         cohort=str(work / "cohort"),
@@ -86,21 +92,20 @@ def _evaluate(work: Path, **changes: object) -> EvaluateConfig:
     return replace(config, **changes)
 
 
-def test_the_whole_line_leaves_scores_and_metrics(work: Path) -> None:
-    output = evaluate(_evaluate(work))
-    scores = pd.read_parquet(output / "scores.parquet")
+def test_the_whole_line_leaves_scores_and_metrics(evaluated: Path) -> None:
+    scores = pd.read_parquet(evaluated / "scores.parquet")
     assert set(scores["hospital"]) == {"h1", "h2"}
     assert set(scores["kind"]) == {"normal", "deletion"}
     assert scores["score"].between(0, 1).all()
-    evaluation = json.loads((output / "evaluation.json").read_text())
+    evaluation = json.loads((evaluated / "evaluation.json").read_text())
     assert set(evaluation["hospitals"]) == {"h1", "h2"}
-    provenance = json.loads((output / "provenance.json").read_text())
+    provenance = json.loads((evaluated / "provenance.json").read_text())
     assert len(set(provenance["checkpoints"].values())) == 2
 
 
-def test_no_patient_is_in_two_splits_anywhere(work: Path) -> None:
+def test_no_patient_is_in_two_splits_anywhere(work: Path, evaluated: Path) -> None:
     """From the files that the jobs left: scored people are those of the split, and disjoint."""
-    scores = pd.read_parquet(evaluate(_evaluate(work)) / "scores.parquet")
+    scores = pd.read_parquet(evaluated / "scores.parquet")
     people = scores.explode("patients").groupby("split")["patients"].agg(set)
     cohort = Cohort.open(work / "cohort").of_hospitals(["h1", "h2"])
     split = split_patients(cohort.patients, SPLIT)
@@ -109,11 +114,13 @@ def test_no_patient_is_in_two_splits_anywhere(work: Path) -> None:
     assert not people["validation"] & people["test"]
 
 
-def test_scores_equal_those_of_the_predictor_on_the_same_bags(work: Path) -> None:
+def test_scores_equal_those_of_the_predictor_on_the_same_bags(
+    work: Path, evaluated: Path
+) -> None:
     from homnet.epochs import DeviceBank, draw_epoch
 
     config = _evaluate(work)
-    scores = pd.read_parquet(evaluate(config) / "scores.parquet")
+    scores = pd.read_parquet(evaluated / "scores.parquet")
     cohort = Cohort.open(config.cohort).of_hospitals(["h1", "h2"])
     split = split_patients(cohort.patients, SPLIT)
     bank = collect_bank(pairs_dataset(cohort, split[TEST])).of_patients(split[TEST])

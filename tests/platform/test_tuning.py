@@ -13,13 +13,14 @@ from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError, DataError
-from homnet.learning import METRIC
+from homnet.learning import METRIC, train
 from homnet.model import best_form
 from homnet.registry import Registry
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.training import TrainingConfig
-from homnet_platform.data import collect_shared
+from homnet_platform.data import Shared, collect_shared
 from homnet_platform.evaluation import EvaluateConfig, evaluate
+from homnet_platform.trials import pretraining_stage
 from homnet_platform.tuning import TuneConfig, sweep
 
 TableOf = Callable[..., pa.Table]
@@ -111,18 +112,21 @@ def test_a_sweep(config: TuneConfig, tmp_path: Path) -> None:
         sweep(replace(config, merge_ranges=(64,)))
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
-def test_nobody_of_the_test_is_read(config: TuneConfig) -> None:
-    cohort = Cohort.open(config.cohort)
-    shared = collect_shared(
-        cohort,
+def _shared(config: TuneConfig) -> Shared:
+    return collect_shared(
+        Cohort.open(config.cohort),
         healthy=("healthy-1",),
         hospitals=("h1", "h2"),
         split=SHARES,
         hospital_split=SHARES,
         parts=(TRAIN, VALIDATION),
     )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_nobody_of_the_test_is_read(config: TuneConfig) -> None:
+    cohort, shared = Cohort.open(config.cohort), _shared(config)
     read = set(shared.bank.frame["patient_id"])
     for hospital in ("healthy-1", "h1", "h2"):
         split = split_patients(cohort.of_hospitals([hospital]).patients, SHARES)
@@ -170,21 +174,22 @@ def test_rates_that_diverge_lose_and_do_not_stop_the_sweep(config: TuneConfig) -
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_pretrainings_that_span_workers(config: TuneConfig, tmp_path: Path) -> None:
-    """Ray Train inside Tune gives the models that one worker would have given."""
+def test_pretrainings_that_span_workers(config: TuneConfig) -> None:
+    """Ray Train inside Tune gives the models that one process would have given."""
     wide = replace(
         config,
         merge_ranges=(64,),
         pretraining_rates=(3e-3,),
         workers_per_pretraining=2,
+        training=replace(config.training, max_epochs=2),
+        fine_tuning=replace(config.fine_tuning, max_epochs=1),
         registry="",
     )
-    across = sweep(wide)
-    one = sweep(replace(wide, workers_per_pretraining=1, output=str(tmp_path / "one")))
-    for several, single in zip(across["pretraining"], one["pretraining"], strict=True):
-        assert several["epochs"] == single["epochs"] == 3
-        assert several[METRIC] == pytest.approx(single[METRIC], abs=5e-3)
-    assert across["winner"]["fine_tuning_rate"] == 1e-3
+    (across,) = (figures := sweep(wide))["pretraining"]
+    alone = train(pretraining_stage(_shared(wide), 64, 3e-3, wide), _shared(wide).bank)
+    assert across["epochs"] == len(alone.metrics["history"]) == 2
+    assert across[METRIC] == pytest.approx(alone.metrics[METRIC], abs=5e-3)
+    assert figures["winner"]["fine_tuning_rate"] == 1e-3
 
 
 @pytest.mark.ray
