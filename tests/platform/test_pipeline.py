@@ -114,9 +114,7 @@ def test_no_patient_is_in_two_splits_anywhere(work: Path, evaluated: Path) -> No
     assert not people["validation"] & people["test"]
 
 
-def test_scores_equal_those_of_the_predictor_on_the_same_bags(
-    work: Path, evaluated: Path
-) -> None:
+def test_scores_equal_those_of_the_predictor_on_the_same_bags(work: Path, evaluated: Path) -> None:
     from homnet.epochs import DeviceBank, draw_epoch
 
     config = _evaluate(work)
