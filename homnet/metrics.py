@@ -40,6 +40,10 @@ EVENT_SIZES_MB: Final = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 EVENT_SIZES_PERCENT: Final = (0.0, 10.0, 20.0, 40.0)
 """Lower ends of the classes of event size, in per cent of the chromosome."""
 
+ENOUGH_FOR_A_THRESHOLD: Final = 10
+"""Abnormal validation people from whom on a hospital has a threshold of its own. With fewer, the
+one of all hospitals' validation people gave a higher F1 on other people (LAB.md)."""
+
 NUM_CALIBRATION_BINS: Final = 10
 
 _ROUNDING: Final = 1e-12
@@ -50,8 +54,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """All metrics of one table of scores.
 
-    Thresholds come from validation bags alone: of the hospital where it has both classes there,
-    else of all hospitals. Sensitivity at 99 % specificity is a point of the test ROC curve.
+    Thresholds come from validation bags alone: of the hospital where it has enough abnormal people
+    there (:data:`ENOUGH_FOR_A_THRESHOLD`), else of all hospitals. Sensitivity at 99 % specificity
+    is a point of the test ROC curve.
 
     Args:
         scores: the table of :mod:`homnet.scores`, as a pandas or Arrow table.
@@ -200,11 +205,13 @@ def _thresholds(validation: pd.DataFrame, hospitals: Sequence[str]) -> dict[str,
     chosen = {}
     for hospital in hospitals:
         own = validation[validation["hospital"] == hospital]
-        has_both = own["abnormal"].nunique() == 2
+        num_abnormal = _num_people(own[own["abnormal"]])
+        enough = num_abnormal >= ENOUGH_FOR_A_THRESHOLD and not own["abnormal"].all()
+        alone = enough or len(own) == len(validation)
         chosen[hospital] = {
-            "threshold": threshold_for_f1(own) if has_both else overall,
-            "chosen_on": "own validation bags" if has_both else "validation bags of all hospitals",
-            "num_people": _num_people(own if has_both else validation),
+            "threshold": threshold_for_f1(own) if alone else overall,
+            "chosen_on": "own validation bags" if alone else "validation bags of all hospitals",
+            "num_people": _num_people(own if alone else validation),
         }
     return chosen
 

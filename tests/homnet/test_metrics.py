@@ -16,6 +16,7 @@ from sklearn.metrics import (
 from homnet.bootstrap import bootstrap_weights, estimate, index_people, rank, weighted_mean
 from homnet.errors import DataError
 from homnet.metrics import (
+    ENOUGH_FOR_A_THRESHOLD,
     evaluate,
     expected_calibration_error,
     hospital_samples,
@@ -252,16 +253,19 @@ def test_threshold_comes_from_validation_alone() -> None:
     assert evaluate(frame, seed=0, num_bootstrap=0)["thresholds"] == before
 
 
-def test_threshold_falls_back_to_all_hospitals() -> None:
-    frame = make_scores()
-    lacks = (frame["hospital"] == "south") & (frame["split"] == "validation") & frame["abnormal"]
-    frame = frame[~lacks]
+def test_few_abnormal_people_borrow_the_threshold_of_all_hospitals() -> None:
+    frame = make_scores(num_people=20)
+    south = (frame["hospital"] == "south") & (frame["split"] == "validation") & frame["abnormal"]
+    person = frame["patients"].str[0]
+    nine = sorted(set(person[south]))[: ENOUGH_FOR_A_THRESHOLD - 1]
+    frame = frame[~south | person.isin(nine)]
+    frame.loc[frame["hospital"] == "south", "score"] /= 2
     chosen = evaluate(frame, seed=0, num_bootstrap=0)["thresholds"]
     validation = frame[frame["split"] == "validation"]
     assert chosen["south"]["threshold"] == threshold_for_f1(validation)
     assert chosen["south"]["chosen_on"] == "validation bags of all hospitals"
     assert chosen["south"]["num_people"] == validation["patients"].explode().nunique()
-    assert chosen["north"]["num_people"] == 8
+    assert chosen["north"]["num_people"] == 20
     north = validation[validation["hospital"] == "north"]
     assert chosen["north"]["threshold"] == threshold_for_f1(north)
     assert chosen["north"]["threshold"] != chosen["south"]["threshold"]

@@ -240,7 +240,7 @@ def test_hospital_of_one_class_and_borrowed_threshold_are_caveats() -> None:
     healthy = scores[~((scores["hospital"] == "south") & scores["abnormal"])]
     text = render(make_report(healthy))
     assert "south: the test bags are all normal or all abnormal" in text
-    assert "The threshold of south comes from all hospitals" in text
+    assert "The threshold of north, south comes from all hospitals" in text
 
 
 def test_pooled_bags_are_a_caveat() -> None:
