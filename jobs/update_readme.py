@@ -1,7 +1,9 @@
 """Writes the tables of README.md from the results of record, between their markers.
 
-A table stands between ``<!-- table: results/NAME.json -->`` and ``<!-- end -->``. With ``--check``
-nothing is written; a README that does not say what the results say is an error.
+A table stands between ``<!-- table: results/NAME.json -->`` and ``<!-- end -->``. Evaluations that
+belong together stand in one, a line each, between ``<!-- rows: LABEL = results/NAME.json; ... -->``
+and ``<!-- end -->``. With ``--check`` nothing is written; a README that does not say what the
+results say is an error.
 """
 
 import re
@@ -17,6 +19,7 @@ from homnet.realism.tables import realism_summary
 from homnet.report import (
     ablation_beside_paper,
     ablation_markdown,
+    aucs_markdown,
     comparison_markdown,
     drill_markdown,
     load_markdown,
@@ -31,6 +34,8 @@ from homnet.results import read_result
 from homnet_platform.job import run_job
 
 _TABLE = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_ROWS = re.compile(r"(<!-- rows: (?P<rows>[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,22 @@ def render(readme: Path) -> str:
         body = _tables(result["figures"]).strip()
         return f"{match[1]}{body}\n\n{source}\n{match[3]}"
 
-    return _TABLE.sub(table, readme.read_text())
+    def rows(match: re.Match[str]) -> str:
+        pairs = [one.rsplit("=", 1) for one in match["rows"].split(";")]
+        evaluations = {
+            label.strip(): read_result(readme.parent / path.strip()) for label, path in pairs
+        }
+        last = list(evaluations.values())[-1]
+        files = ", ".join(f"`{path.strip()}`" for _, path in pairs)
+        source = (
+            f"*AUC, in brackets 95 % intervals by patient bootstrap: {files}; {last['date'][:10]}.*"
+        )
+        body = aucs_markdown(
+            {label: one["figures"]["evaluation"] for label, one in evaluations.items()}
+        )
+        return f"{match[1]}{body}\n\n{source}\n{match[3]}"
+
+    return _ROWS.sub(rows, _TABLE.sub(table, readme.read_text()))
 
 
 def _tables(figures: Mapping[str, Any]) -> str:

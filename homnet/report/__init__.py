@@ -9,6 +9,7 @@ from homnet.report.serve_tables import load_markdown, serve_drill_markdown
 from homnet.report.summary import draw_examples, summarise_cohort
 from homnet.report.tables import (
     ablation_markdown,
+    aucs_markdown,
     drill_markdown,
     sweep_markdown,
     tables_markdown,
@@ -20,6 +21,7 @@ __all__ = [
     "Report",
     "ablation_beside_paper",
     "ablation_markdown",
+    "aucs_markdown",
     "comparison_markdown",
     "draw_comparison",
     "draw_examples",

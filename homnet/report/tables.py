@@ -120,6 +120,16 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     return "\n\n".join(tables)
 
 
+def aucs_markdown(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """AUC of several evaluations, a line each, hospitals across, in Markdown."""
+    names = list(dict.fromkeys(name for one in evaluations.values() for name, _ in scopes(one)))
+    lines = []
+    for label, evaluation in evaluations.items():
+        found = {name: cell(metric(scope, "auc")) for name, scope in scopes(evaluation)}
+        lines.append((label, *(found.get(name, ABSENT) for name in names)))
+    return markdown_table(("", *names), lines)
+
+
 def ablation_markdown(ablation: Mapping[str, Any]) -> str:
     """The rows of an ablation: variants down, hospitals across, in Markdown."""
     hospitals = list(dict.fromkeys(row["hospital"] for row in ablation["rows"]))

@@ -1,6 +1,8 @@
-"""Tables of drills and sweeps for the README."""
+"""Tables of drills, sweeps and evaluations for the README."""
 
-from homnet.report import drill_markdown, sweep_markdown
+from typing import Any
+
+from homnet.report import aucs_markdown, drill_markdown, sweep_markdown
 
 
 def test_a_drill_is_told_by_what_was_killed() -> None:
@@ -38,3 +40,18 @@ def test_a_sweep_is_told_by_its_best_trials() -> None:
     assert table[2] == "| 16 | 0.001 | 1e-05 | 0.900 | 0.900 | 0.450 |"
     assert table[3].startswith("| 32 |")
     assert "The 2 best of 3 fine-tunings, after 3 pre-trainings; 40 % of all epochs" in table[-1]
+
+
+def test_evaluations_stand_in_one_table_a_line_each() -> None:
+    def scope(value: float | None) -> dict[str, Any]:
+        auc = {"value": value, "low": 0.5, "high": 1.0}
+        return {"metrics": None if value is None else {"auc": auc}}
+
+    both = {"hospitals": {"a": scope(0.75), "b": scope(None)}, "overall": scope(0.7)}
+    table = aucs_markdown({"none": both, "5": {"hospitals": {"b": scope(0.9)}}})
+    assert table.splitlines() == [
+        "|  | a | b | all hospitals |",
+        "| --- | ---: | ---: | ---: |",
+        "| none | 0.750 (0.50 to 1.00) | n/a | 0.700 (0.50 to 1.00) |",
+        "| 5 | n/a | 0.900 (0.50 to 1.00) | n/a |",
+    ]
