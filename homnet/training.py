@@ -47,7 +47,8 @@ class TrainingConfig:
     together; the same windows on any number of workers."""
     averaging: float = 0.0
     """Decay of an exponential moving average of the weights, which is then what is validated and
-    kept; 0 keeps the weights themselves."""
+    kept; 0 keeps the weights themselves. It should forget the first weights many times over within
+    a run: 0.998 is for thousands of steps, 0.98 for hundreds (LAB.md)."""
     bags: BagConfig = BagConfig()
     """Bags of an epoch."""
     labels: Literal["artificial", "cohort"] = "artificial"
