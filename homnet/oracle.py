@@ -11,7 +11,7 @@ Shape suffixes: N pairs, P homologs, C chromatids, L positions, F features, B ba
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,8 @@ def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
     frame = bank.frame.reset_index(drop=True)
     rng = np.random.default_rng(config.seed)
     rows = []
-    for (hospital, chromosome), group in frame.groupby(["hospital", "chromosome"]):
+    for key, group in frame.groupby(["hospital", "chromosome"]):
+        hospital, chromosome = cast(tuple[str, int], key)
         normal = group[~group["abnormal"]]
         people = rng.permutation(normal["patient_id"].unique())
         for patient, cells in group[group["abnormal"]].groupby("patient_id"):
@@ -107,7 +108,7 @@ def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
                 {
                     "hospital": hospital,
                     "patient": patient,
-                    "chromosome": CHROMOSOMES[int(chromosome)],
+                    "chromosome": CHROMOSOMES[chromosome],
                     "kind": cells["kind"].iloc[0],
                     "size_mb": float(cells["size_mb"].iloc[0]),
                     "num_cells": len(cells),
