@@ -68,10 +68,10 @@ def render(readme: Path) -> str:
         evaluations = {
             label.strip(): read_result(readme.parent / path.strip()) for label, path in pairs
         }
-        last = list(evaluations.values())[-1]
+        dates = sorted({one["date"][:10] for one in evaluations.values()})
         files = ", ".join(f"`{path.strip()}`" for _, path in pairs)
         source = (
-            f"*AUC, in brackets 95 % intervals by patient bootstrap: {files}; {last['date'][:10]}.*"
+            f"*AUC, in brackets 95 % intervals by patient bootstrap: {files}; {', '.join(dates)}.*"
         )
         body = aucs_markdown(
             {label: one["figures"]["evaluation"] for label, one in evaluations.items()}

@@ -128,7 +128,7 @@ def _trials(
                 mode="max",
                 scheduler=scheduler,
                 max_concurrent_trials=config.max_concurrent or at_once,
-                # A process that imports torch and Ray anew takes eight seconds of a core.
+                # A process of its own would import torch and Ray anew for each trial.
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
