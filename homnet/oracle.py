@@ -26,6 +26,7 @@ from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import ConfigError, DataError
 from homnet.metrics import EVENT_SIZES_MB, size_classes
 from homnet.report.markdown import markdown_table
+from homnet.results import require_both
 from homnet.scores import NORMAL
 from homnet.views import standardise, stretch
 
@@ -58,8 +59,7 @@ class OracleConfig:
     """File of the result of record, for example results/oracle.json."""
 
     def __post_init__(self) -> None:
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
         if min(self.num_pairs, self.num_places, self.bags_per_person) < 1 or self.num_folds < 2:
             raise ConfigError(
                 "num_pairs, num_places and bags_per_person must be at least 1 and num_folds 2"

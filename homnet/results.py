@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
 
 _PACKAGES: Final = (
     "homnet",
@@ -29,6 +29,16 @@ _PACKAGES: Final = (
     "scikit-learn",
 )
 _FIELDS: Final = ("claim", "figures", "command", "recipe", "seed", "packages", "machine", "date")
+
+
+def require_both(claim: str, result: Path | None) -> None:
+    """Refuses half of a result of record, before anything is measured.
+
+    Raises:
+        ConfigError: there is a claim without a file for it, or a file without a claim.
+    """
+    if (result is None) != (not claim):
+        raise ConfigError("a result of record needs both --claim and --result")
 
 
 def write_result(

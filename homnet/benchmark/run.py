@@ -22,7 +22,7 @@ from homnet.epochs import Batch, DeviceBank, Epoch, LoadedEpoch, draw_epoch
 from homnet.errors import ConfigError
 from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, paper_form
 from homnet.predictor import Predictor
-from homnet.results import write_json
+from homnet.results import require_both, write_json
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy
 from homnet.training import TrainingConfig, make_optimizer, train_step
@@ -73,8 +73,7 @@ class BenchmarkConfig:
             )
         if self.repeats < 3:
             raise ConfigError(f"repeats must be at least 3 to say how noisy it is: {self.repeats}")
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from homnet.learning import train
 from homnet.model import HomNetConfig, paper_form
 from homnet.predictor import Predictor
 from homnet.report import ablation_markdown
-from homnet.results import write_json, write_result
+from homnet.results import require_both, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.stage import Stage
 from homnet.training import TrainingConfig
@@ -123,8 +123,7 @@ class AblateConfig:
                 if unknown
                 else "seeds must name at least one seed"
             )
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def ablate(config: AblateConfig) -> dict[str, Any]:

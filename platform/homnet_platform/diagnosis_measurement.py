@@ -20,7 +20,7 @@ from homnet.patient_metrics import join_truth, measure_patients
 from homnet.patient_tables import truth_of_types
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
 from homnet.report.html import write_page
-from homnet.results import read_json, write_json, write_result
+from homnet.results import read_json, require_both, write_json, write_result
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         """Refuses half of a result of record."""
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def measure(config: MeasureConfig) -> dict[str, Any]:

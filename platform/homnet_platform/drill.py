@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
 from homnet.processes import command_of, descendants
-from homnet.results import write_json, write_result
+from homnet.results import require_both, write_json, write_result
 from homnet.seeding import generator
 
 _STAGE: Final = "pre-training"
@@ -67,8 +67,7 @@ class DrillConfig:
     """File of the result of record."""
 
     def __post_init__(self) -> None:
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
         if self.checkpoint_steps < 1:
             raise ConfigError("checkpoint_steps must be at least 1: else nothing limits a loss")
 

@@ -29,6 +29,7 @@ from homnet.results import (
     describe_machine,
     package_versions,
     read_result,
+    require_both,
     write_json,
     write_result,
 )
@@ -78,8 +79,7 @@ class EvaluateConfig:
     """File of the result of record, for example results/evaluate-images.json."""
 
     def __post_init__(self) -> None:
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
         if self.bags.over == "people" and not self.artificial:
             raise ConfigError("bags over people mix patients; the cohort's labels need one patient")
 

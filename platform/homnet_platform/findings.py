@@ -41,6 +41,7 @@ from homnet.results import (
     describe_machine,
     package_versions,
     read_result,
+    require_both,
     write_json,
     write_result,
 )
@@ -121,8 +122,7 @@ class EvaluateFindingsConfig:
     """File of the result of record, for example results/findings.json."""
 
     def __post_init__(self) -> None:
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def facts(config: LearnFindingsConfig) -> Mapping[str, object]:

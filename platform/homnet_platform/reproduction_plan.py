@@ -8,6 +8,7 @@ from homnet.abnormality import EventConfig
 from homnet.bags import BagConfig
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError
+from homnet.results import require_both
 from homnet.split import SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_people
@@ -71,8 +72,7 @@ class ReproduceConfig:
                 f"scale must be above 0 and seeds name at least one, got {self.scale:g} and "
                 f"{self.seeds}"
             )
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
     @property
     def epochs(self) -> int:

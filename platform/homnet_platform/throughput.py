@@ -31,7 +31,7 @@ from homnet.cohort import Cohort
 from homnet.errors import ConfigError
 from homnet.model import HomNetConfig, flops_per_bag, paper_form
 from homnet.report import throughput_markdown
-from homnet.results import write_json, write_result
+from homnet.results import require_both, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.stage import Stage
 from homnet.training import TrainingConfig
@@ -93,8 +93,7 @@ class ThroughputConfig:
             raise ConfigError(
                 "steps, warm_up, repeats and workers must be at least 1, num_people at least 10"
             )
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def throughput(config: ThroughputConfig) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from homnet.errors import ConfigError, DataError
 from homnet.learning import METRIC, finished
 from homnet.model import HomNetConfig, best_form
 from homnet.registry import Registry
-from homnet.results import read_json, write_json, write_result
+from homnet.results import read_json, require_both, write_json, write_result
 from homnet.split import TRAIN, VALIDATION, SplitConfig
 from homnet.training import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
@@ -119,8 +119,7 @@ class TuneConfig:
             raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
         if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
             raise ConfigError("workers of Ray Train have whole GPUs; set gpus_per_trial to 0 or 1")
-        if (self.result is None) != (not self.claim):
-            raise ConfigError("a result of record needs both --claim and --result")
+        require_both(self.claim, self.result)
 
 
 def sweep(config: TuneConfig) -> dict[str, Any]:
