@@ -19,14 +19,11 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
 
-from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import CheckpointError, DataError
 from homnet.labelled_scores import LabelledScores
-
-Floats = NDArray[np.float64]
+from homnet.likelihood_ratios import Floats, Scale, fit_offsets, fit_scale
 
 ALL_HOSPITALS: Final = "all hospitals"
 """Name of the calibration that is used for a hospital without one of its own."""
@@ -34,107 +31,6 @@ SPECIFICITY: Final = 0.99
 """Share of healthy referrals to be called normal: that of the published clinical figure."""
 NUM_TYPES: Final = 23
 """Types of a karyotype; X and Y count as one."""
-
-_PRIOR_SD: Final = 1.0
-"""Standard deviation of log scale and shift before anything was seen: one abnormal patient more or
-less must not turn a fit over."""
-_MAX_EVIDENCE: Final = 12.0
-"""Largest log likelihood ratio that is believed, either way."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A line from scores to log likelihood ratios."""
-
-    factor: float = 1.0
-    """What a score is multiplied by, above 0: the inverse of a temperature."""
-    shift: float = 0.0
-    """What is added."""
-
-    @property
-    def temperature(self) -> float:
-        """What logits are divided by (Guo et al. 2017)."""
-        return 1 / self.factor
-
-    def __call__(self, score_N: Floats) -> Floats:
-        """Log likelihood ratios of scores."""
-        evidence_N = self.factor * np.asarray(score_N, float) + self.shift
-        return np.clip(evidence_N, -_MAX_EVIDENCE, _MAX_EVIDENCE)
-
-
-def fit_scale(score_N: Floats, label_N: NDArray[np.bool_]) -> Scale:
-    """Fits a line from scores to log likelihood ratios, at the prevalence among the rows.
-
-    Platt's scaling (1999) with a normal prior around "leave it as it is".
-
-    Args:
-        score_N: scores.
-        label_N: whether each is of something abnormal; both must be there.
-
-    Raises:
-        DataError: one of the classes is absent.
-    """
-    if label_N.all() or not label_N.any():
-        raise DataError("a calibration needs normal and abnormal validation patients")
-    prior = float(logit(label_N.mean()))
-    sign_N = np.where(label_N, 1.0, -1.0)
-
-    def loss(parameters: Floats) -> float:
-        log_factor, shift = parameters
-        margin_N = sign_N * (math.exp(log_factor) * score_N + shift + prior)
-        return float(np.logaddexp(0, -margin_N).sum() + (parameters**2).sum() / 2 / _PRIOR_SD**2)
-
-    best = minimize(loss, np.zeros(2), method="Nelder-Mead").x
-    return Scale(float(math.exp(best[0])), float(best[1]))
-
-
-def fit_offsets(
-    logit_G: Floats, abnormal_G: NDArray[np.bool_], chromosome_G: NDArray[np.int64]
-) -> tuple[float, ...]:
-    """What to add to the logits of each chromosome type, so that all types can be compared.
-
-    Types differ in what is normal: satellites and stalks of the acrocentrics, and heterochromatin,
-    vary between the homologs of healthy people, and a threshold for all types would be set by them
-    alone. Offsets are fitted together with a common scale, with a normal prior around 0.
-
-    Args:
-        logit_G: logits of types.
-        abnormal_G: whether each is abnormal; both classes must be there.
-        chromosome_G: index of the type, 0..23.
-
-    Returns:
-        24 offsets in the units of logits, of mean 0 over the types that are there.
-
-    Raises:
-        DataError: one of the classes is absent.
-    """
-    if abnormal_G.all() or not abnormal_G.any():
-        raise DataError("a calibration needs normal and abnormal validation patients")
-    prior = float(logit(abnormal_G.mean()))
-    sign_G = np.where(abnormal_G, 1.0, -1.0)
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        factor, offset_T = math.exp(parameters[0]), parameters[2:]
-        moved_G = logit_G + offset_T[chromosome_G]
-        margin_G = sign_G * (factor * moved_G + parameters[1] + prior)
-        slope_G = -sign_G * expit(-margin_G)
-        gradient = np.concatenate(
-            [
-                [(slope_G * factor * moved_G).sum(), slope_G.sum()],
-                factor * np.bincount(chromosome_G, slope_G, minlength=len(CHROMOSOMES)),
-            ]
-        )
-        penalty = (parameters**2).sum() / 2 / _PRIOR_SD**2
-        return float(np.logaddexp(0, -margin_G).sum() + penalty), gradient + (
-            parameters / _PRIOR_SD**2
-        )
-
-    start = np.zeros(2 + len(CHROMOSOMES))
-    offset_T = minimize(loss, start, jac=True, method="L-BFGS-B").x[2:]
-    there = np.unique(chromosome_G)
-    centred_T = np.zeros(len(CHROMOSOMES))
-    centred_T[there] = offset_T[there] - offset_T[there].mean()
-    return tuple(centred_T.tolist())
 
 
 @dataclass(frozen=True)
@@ -270,7 +166,7 @@ def fit_patients(
     *,
     min_cells: int,
     specificity: float = SPECIFICITY,
-    offsets: tuple[float, ...] | None = None,
+    pooled: PatientCalibration | None = None,
 ) -> PatientCalibration:
     """Fits all of a calibration on validation patients.
 
@@ -278,7 +174,8 @@ def fit_patients(
         scores: of healthy referrals and carriers.
         min_cells: cells that a type needs to be counted.
         specificity: of patients, for the threshold.
-        offsets: of the types, from more patients than these; fitted on these for None.
+        pooled: calibration of all hospitals, for one of them: the offsets of types are its own,
+            and scales are fitted around its. None for patients who are all there is.
 
     Raises:
         DataError: there is no healthy referral or no carrier, or no type has cells enough.
@@ -288,10 +185,12 @@ def fit_patients(
         raise DataError(f"no type of any validation patient has {min_cells} cells; lower min_cells")
     logit_G, abnormal_G = scores.logit_G[counted_G], scores.abnormal_G[counted_G]
     chromosome_G = scores.chromosome_G[counted_G]
-    if offsets is None:
+    if pooled is None:
         offsets = fit_offsets(logit_G, abnormal_G, chromosome_G)
+    else:  # 24 offsets take more patients than one hospital has; what is normal is so everywhere
+        offsets = pooled.type_offsets
     moved_G = logit_G + np.asarray(offsets)[chromosome_G]
-    type_scale = fit_scale(moved_G, abnormal_G)
+    type_scale = fit_scale(moved_G, abnormal_G, around=pooled.type_scale if pooled else None)
     score_J = combine(type_scale(moved_G), scores.patient_G[counted_G], len(scores.hospital_J))
     judged_J = np.isfinite(score_J)
     normal_J = judged_J & ~scores.abnormal_J
@@ -302,8 +201,14 @@ def fit_patients(
         num_abnormal=num_abnormal,
         type_scale=type_scale,
         type_offsets=offsets,
-        cell_scale=fit_scale(scores.logit_N, scores.abnormal_N),
-        patient_scale=fit_scale(score_J[judged_J], scores.abnormal_J[judged_J]),
+        cell_scale=fit_scale(
+            scores.logit_N, scores.abnormal_N, around=pooled.cell_scale if pooled else None
+        ),
+        patient_scale=fit_scale(
+            score_J[judged_J],
+            scores.abnormal_J[judged_J],
+            around=pooled.patient_scale if pooled else None,
+        ),
         threshold=threshold_for_specificity(score_J[normal_J], specificity),
         specificity=specificity,
         types_per_patient=float(abnormal_G.sum() / max(num_abnormal, 1)),
@@ -339,8 +244,6 @@ def fit_hospitals(
     settings: dict[str, Any] = {"min_cells": min_cells, "specificity": specificity}
     pooled = fit_patients(scores, **settings)
     found = {ALL_HOSPITALS: pooled}
-    # 24 offsets take more patients than one hospital has, and what is normal is so everywhere.
-    shared = {**settings, "offsets": pooled.type_offsets}
     for hospital in sorted(set(scores.hospital_J)):
         own_J = hospital_J == hospital
         carriers = int(scores.abnormal_J[own_J].sum())
@@ -348,5 +251,6 @@ def fit_hospitals(
         if leave_out:
             found[hospital] = fit_patients(scores.of(~own_J), **settings)
         else:
-            found[hospital] = fit_patients(scores.of(own_J), **shared) if enough else pooled
+            own = fit_patients(scores.of(own_J), **settings, pooled=pooled) if enough else pooled
+            found[hospital] = own
     return found

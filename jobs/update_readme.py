@@ -14,7 +14,7 @@ from typing import Any
 
 from homnet.errors import DataError
 from homnet.oracle import oracle_markdown
-from homnet.reader.measures import summary_markdown
+from homnet.reader.measures import findings_tables
 from homnet.realism.tables import realism_summary
 from homnet.report import (
     ablation_beside_paper,
@@ -30,10 +30,19 @@ from homnet.report import (
     throughput_markdown,
 )
 from homnet.report.cohort_page import cohort_markdown
+from homnet.report.markdown import tables_text
 from homnet.results import read_result
 from homnet_platform.job import run_job
 
 _TABLE = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_OF_PATIENTS = (
+    "By hospital",
+    "By size",
+    "Harmless variants",
+    "What the reader says of detected types",
+    "What each kind is called",
+)
 
 _ROWS = re.compile(r"(<!-- rows: (?P<rows>[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -104,12 +113,12 @@ def _tables(figures: Mapping[str, Any]) -> str:
         return sweep_markdown(figures["sweep"])
     if "throughput" in figures:
         return throughput_markdown(figures["throughput"])
+    if "overall" in figures:
+        return cohort_markdown(figures, _OF_PATIENTS)
     if "findings" in figures:
-        return summary_markdown(figures["findings"])
+        return tables_text(findings_tables(figures["findings"]))
     if "oracle" in figures:
         return oracle_markdown(figures["oracle"])
-    if "overall" in figures:
-        return cohort_markdown(figures, ("By hospital", "By size", "Harmless variants"))
     if "benchmark" in figures:
         return _benchmark_table(figures["benchmark"])
     if "bytes_on_disk" in figures:

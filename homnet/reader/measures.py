@@ -1,19 +1,20 @@
 """How good findings are: overlap, homolog, kind and breakpoints of the abnormalities detected.
 
 One *case* is one chromosome type of one patient that is abnormal in at least one cell. It is
-detected if the verdict calls it abnormal; what the reader says is judged on detected cases only.
+detected if the patient's verdict rests on it; what the reader says is judged on detected cases.
 
 Shape suffixes: R replicates, N cases, pairs or breakpoints.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from homnet.assessment import PatientType
 from homnet.bands import FINEST_LEVEL, band_table
 from homnet.bootstrap import bootstrap_weights, divide, estimate, index_people
 from homnet.finding import KINDS, NO_ABNORMALITY, BreakpointEstimate, Finding
@@ -26,7 +27,7 @@ LARGE_MB: Final = 10.0
 
 
 def cases_of(
-    findings: Sequence[Finding], truth: pd.DataFrame, thresholds: Mapping[str, float]
+    findings: Iterable[Finding], truth: pd.DataFrame, detected: Collection[PatientType]
 ) -> pd.DataFrame:
     """Compares findings with the truth, case by case.
 
@@ -34,32 +35,33 @@ def cases_of(
         findings: of all types that are to be judged.
         truth: rows of the cohort with :data:`homnet.reader.truth.SEGMENT_COLUMNS`, one per pair:
             hospital, patient_id, chromosome (name), cell_id, abnormal, kind, size_mb, homolog.
-        thresholds: by hospital, probability from which a type is called abnormal.
+        detected: the types that verdicts rest on.
 
     Returns:
-        One line per case: hospital, patient_id, chromosome, kind (as shown), event (kind in the
-        cohort), size_mb, detected, iou (NaN where nothing but a point is to be found), kind_right,
-        num_pairs and pairs_right (whose abnormal homolog was named), errors_mb (one per breakpoint)
-        and inside (whether its interval holds it).
+        One line per case: hospital, patient_id, people (whose pairs these are), chromosome, kind
+        (as shown), event (kind in the cohort), size_mb, detected, found_kind, iou (NaN where
+        nothing but a point is to be found), num_pairs and pairs_right (whose abnormal homolog was
+        named), errors_mb (one per breakpoint) and inside (whether its interval holds it).
     """
     abnormal = truth[truth["abnormal"]]
     keys = ["hospital", "patient_id", "chromosome"]
     groups = dict(iter(abnormal.groupby(keys, sort=False)))
     lines = []
     for finding in findings:
-        rows = groups.get((finding.hospital, finding.patient_id, finding.chromosome))
+        who = PatientType(finding.hospital, finding.patient_id, finding.chromosome)
+        rows = groups.get(who)
         if rows is None:
             continue
         first = rows.iloc[0]
-        probability = finding.probability
         line: dict[str, Any] = {
             "hospital": finding.hospital,
             "patient_id": finding.patient_id,
+            "people": [finding.patient_id],
             "chromosome": finding.chromosome,
             "kind": first["shown_kind"],
             "event": first["kind"],
             "size_mb": first["size_mb"],
-            "detected": probability is not None and probability >= thresholds[finding.hospital],
+            "detected": who in detected,
             "found_kind": finding.abnormal_kind,
             "iou": float("nan"),
             "errors_mb": None,
@@ -75,22 +77,6 @@ def cases_of(
         line["pairs_right"] = sum(cell.homolog == int(homolog[cell.cell_id]) for cell in named)
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def normal_types(
-    findings: Sequence[Finding], truth: pd.DataFrame, thresholds: Mapping[str, float]
-) -> dict[str, Any]:
-    """What is said of types without any abnormality: how many the verdict and the reader call."""
-    keys = ["hospital", "patient_id", "chromosome"]
-    abnormal = set(truth[truth["abnormal"]][keys].itertuples(index=False, name=None))
-    normal = [f for f in findings if (f.hospital, f.patient_id, f.chromosome) not in abnormal]
-    called = [f for f in normal if (f.probability or 0.0) >= thresholds[f.hospital]]
-    return {
-        "num_types": len(normal),
-        "called_by_verdict": len(called),
-        "called_by_verdict_and_reader": sum(f.kind != NO_ABNORMALITY for f in called),
-        "called_by_reader": sum(f.kind != NO_ABNORMALITY for f in normal),
-    }
 
 
 def overlap(finding: Finding, kind: str, start_mb: float, stop_mb: float) -> float:
@@ -200,7 +186,7 @@ def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) ->
     overlaps = large[large["iou"].notna()]
     known = detected[detected["kind"].notna()]
     located = detected[detected["errors_mb"].notna()]
-    points = located[["patient_id", "errors_mb", "inside"]].explode(["errors_mb", "inside"])
+    points = located[["people", "errors_mb", "inside"]].explode(["errors_mb", "inside"])
     points = points[points["errors_mb"].notna()]
     pairs = detected[detected["num_pairs"] > 0]
 
@@ -214,7 +200,7 @@ def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) ->
 
     return {
         "num_cases": len(cases),
-        "num_patients": int(cases["patient_id"].nunique()),
+        "num_patients": int(cases["people"].explode().nunique()),
         "num_detected": len(detected),
         "detected": mean(cases, cases["detected"]),
         "median_iou": median(overlaps, overlaps["iou"]),
@@ -244,7 +230,7 @@ def _bootstrapped(
     """A mean or median with its interval over patients; None without a value."""
     if not len(values_N):
         return {"value": None, "low": None, "high": None}
-    people_NK, num_people = index_people([[str(p)] for p in rows["patient_id"]])
+    people_NK, num_people = index_people(rows["people"].tolist())
     own_N = np.broadcast_to(np.asarray(weights, np.float64), values_N.shape)
     found = [_statistic(values_N, own_N[None], median=median)]
     for weights_RN in bootstrap_weights(people_NK, num_people, num_bootstrap, rng):
@@ -268,18 +254,31 @@ def _statistic(values_N: Floats, weights_RN: Floats, *, median: bool) -> Floats:
     return np.where(total_R > 0, middle, np.nan)
 
 
-def summary_markdown(figures: Mapping[str, Any]) -> str:
-    """The figures as a table: one line for all, from 10 Mb on, each kind, size and hospital."""
-    lines = [
-        "| cases | detected | median IoU, from 10 Mb | right homolog | right kind "
-        "| breakpoint error, median Mb | in its interval |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, headings and cells."""
+
+
+def findings_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """The figures of :func:`measure` as tables.
+
+    One has a line for all, from 10 Mb on, and each kind, size and hospital; the other says what
+    each kind was called.
+    """
+    heads = [
+        "Abnormal types",
+        "Detected",
+        "Median overlap (IoU), from 10 Mb",
+        "Right homolog",
+        "Right kind",
+        "Breakpoint error, median Mb",
+        "In its interval",
     ]
     scopes = {"all": figures["overall"], f"from {LARGE_MB:g} Mb": figures["from_10_mb"]}
     for group in ("by_kind", "by_size", "by_hospital"):
         scopes |= figures[group]
+    rows = []
     for name, scope in scopes.items():
-        cells = [f"{scope['num_detected']} of {scope['num_cases']}"]
+        cells = [name.replace("_", " or "), f"{scope['num_detected']} of {scope['num_cases']}"]
         cells += [
             _cell(scope[field], digits)
             for field, digits in (
@@ -290,8 +289,21 @@ def summary_markdown(figures: Mapping[str, Any]) -> str:
                 ("breakpoint_in_interval", 2),
             )
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    kinds = [kind for kind in figures["kinds"] if any(figures["kinds"][kind].values())]
+    called = [k for k in figures["kinds"] if any(one[k] for one in figures["kinds"].values())]
+    confused = [
+        [kind.replace("_", " or "), *(str(figures["kinds"][kind][other]) for other in called)]
+        for kind in kinds
+    ]
+    return [
+        ("What the reader says of detected types", heads, rows),
+        (
+            "What each kind is called",
+            ["Kind", *(f"called {k.replace('_', ' or ')}" for k in called)],
+            confused,
+        ),
+    ]
 
 
 def _cell(value: Mapping[str, Any], digits: int) -> str:

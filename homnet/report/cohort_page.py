@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from homnet.finding import Finding
 from homnet.pairs import pairs_of
+from homnet.reader.measures import Table, findings_tables
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
-from homnet.report.markdown import markdown_table
+from homnet.report.markdown import tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
 
 _CELLS_DRAWN: Final = 6
@@ -41,7 +42,8 @@ def render_cohort(
 
     Args:
         figures: what :func:`homnet.patient_metrics.measure_patients` returned, with
-            ``calibrations`` and ``reader``.
+            ``calibrations``, ``reader``, and what :func:`homnet.reader.measures.measure` returned
+            as ``findings`` where there was a reader.
         gallery: failures to draw.
         provenance: of the diagnosis.
     """
@@ -67,11 +69,7 @@ def cohort_markdown(figures: Mapping[str, Any], titles: Sequence[str] = ()) -> s
         figures: as of :func:`homnet.patient_metrics.measure_patients`.
         titles: of the tables that are wanted; all by default.
     """
-    return "\n\n".join(
-        f"{title}\n\n{markdown_table(heads, rows)}"
-        for title, heads, rows in _tables(figures)
-        if not titles or title in titles
-    )
+    return tables_text(one for one in _tables(figures) if not titles or one[0] in titles)
 
 
 def with_interval(share: Mapping[str, Any] | None) -> str:
@@ -84,7 +82,7 @@ def with_interval(share: Mapping[str, Any] | None) -> str:
     return f"{value} ({share['low']:.2f} to {share['high']:.2f})"
 
 
-def _tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def _tables(figures: Mapping[str, Any]) -> list[Table]:
     """Titles, headings and cells of all tables."""
     scopes = [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]
     by_hospital = [
@@ -102,6 +100,7 @@ def _tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[
     ]
     reasons = figures["overall"]["abstained"]["reasons"]
     variants = figures["variants"]
+    read = findings_tables(figures["findings"]) if "findings" in figures else []
     return [
         (
             "By hospital",
@@ -139,6 +138,7 @@ def _tables(figures: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[
                 )
             ],
         ),
+        *read,
     ]
 
 

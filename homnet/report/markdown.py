@@ -1,6 +1,6 @@
 """Tables in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -9,3 +9,12 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> st
     # A bar inside a name would end its cell.
     lines = [[str(value).replace("|", "\\|") for value in row] for row in (heads, ruler, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tables_text(tables: Iterable[tuple[str, Sequence[str], Sequence[Sequence[object]]]]) -> str:
+    """Tables under their titles.
+
+    Args:
+        tables: title, headings and rows of each.
+    """
+    return "\n\n".join(f"{title}\n\n{markdown_table(heads, rows)}" for title, heads, rows in tables)

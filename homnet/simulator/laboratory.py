@@ -200,6 +200,8 @@ class HospitalConfig:
     exchange_spread: float = 0.4
     """Standard deviation of the log ratio of the two ends that a translocation exchanges. Below
     that of unrelated sizes (1.1), so that length alone does not give translocations away."""
+    variant_inversions: float = 1.0
+    """Factor on the shares of chromosomes that carry a harmless inversion, such as inv(9)."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
@@ -219,6 +221,11 @@ class HospitalConfig:
                 raise ConfigError(
                     f"hospital '{self.name}': {name} is {share}; give a share between 0 and 1"
                 )
+        if self.variant_inversions < 0.0:
+            raise ConfigError(
+                f"hospital '{self.name}': variant_inversions is {self.variant_inversions:g}; "
+                "give a factor of 0 or more"
+            )
         low, high = self.clone_fraction
         if not 0.0 < low <= high <= 1.0:
             raise ConfigError(

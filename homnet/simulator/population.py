@@ -109,7 +109,11 @@ def draw_person(
     # Variant inversions spare the chromosomes that break: their places follow the reference.
     born = {
         name: tuple(
-            _homolog(generator, name, invertible=broken.get(name) != index)
+            _homolog(
+                generator,
+                name,
+                inverted=0.0 if broken.get(name) == index else hospital.variant_inversions,
+            )
             for index in range(number[name])
         )
         for name in CHROMOSOMES
@@ -196,8 +200,8 @@ def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb:
     return Event("insertion", (target, *in_order(*fragment)), inverted, balanced)
 
 
-def _homolog(generator: np.random.Generator, name: str, *, invertible: bool = True) -> Homolog:
-    """A normal chromosome with its variants."""
+def _homolog(generator: np.random.Generator, name: str, *, inverted: float = 1.0) -> Homolog:
+    """A normal chromosome with its variants, inverted ones so many times as often as usual."""
     homolog = genome.reference(name)
     variants: tuple[str, ...] = ()
     if name in _HETEROCHROMATIN:
@@ -209,7 +213,7 @@ def _homolog(generator: np.random.Generator, name: str, *, invertible: bool = Tr
         variants += (label,) * (factor >= _MARKED_STRETCH)
     if name in _INVERTED_VARIANT:
         first, last, rate = _INVERTED_VARIANT[name]
-        if generator.random() < rate and invertible:
+        if generator.random() < rate * inverted:
             start, stop = (homolog.position_of(name, _middle(name, band)) for band in (first, last))
             homolog = genome.invert(homolog, start, stop).homolog
             variants += (f"inv({name})({first}{last})",)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +44,8 @@ from homnet_platform.patient_blocks import (
 from homnet_platform.pretraining import portable
 from homnet_platform.runtime import local_or_cluster
 
+NO_FINDINGS: Final = "none"
+"""What provenance says instead of a reader's version."""
 Pages = Literal["all", "flagged", "none"]
 Who = Literal["all", "validation", "test"]
 
@@ -110,7 +112,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
-        "findings": reader.version if reader is not None else "none",
+        "findings": reader.version if reader is not None else NO_FINDINGS,
         "cohort": cohort.fingerprint,
         "models": {hospital: checkpoints[path].digest for hospital, path in models.items()},
     }

@@ -1,6 +1,5 @@
 """How good the verdicts of a diagnosis were, against the truth of its cohort, and its page."""
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,15 +11,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from homnet.assessment import PatientType
 from homnet.checkpoint import patient_digests
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError, DataError
 from homnet.finding import Finding
 from homnet.patient_metrics import join_truth, measure_patients
 from homnet.patient_tables import truth_of_types
+from homnet.reader.measures import cases_of
+from homnet.reader.measures import measure as measure_findings
+from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
 from homnet.report.html import write_page
 from homnet.results import read_json, require_both, write_json, write_result
+from homnet_platform.diagnosis import NO_FINDINGS
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     figures = measure_patients(
         patients, types, truth, seed=config.seed, num_bootstrap=config.num_bootstrap
     )
+    if provenance["findings"] != NO_FINDINGS:
+        cases = _cases_of_findings(config.diagnosis, cohort, patients, truth)
+        if not cases.empty:
+            figures["findings"] = measure_findings(
+                cases, seed=config.seed, num_bootstrap=config.num_bootstrap
+            )
     asked = {one["specificity"] for one in provenance["calibrations"].values()}
     if len(asked) > 1:
         raise ConfigError(
@@ -122,6 +132,49 @@ def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
     return truth_of_types(table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people)))))
 
 
+def _cases_of_findings(
+    diagnosis: Path, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
+) -> pd.DataFrame:
+    """What was found on the abnormal types, beside the truth of their pairs.
+
+    Detected are the types that the verdict on an abnormal patient rests on.
+    """
+    carriers = set(truth.loc[truth["true_abnormal"], "patient_id"])
+    pairs = pd.concat([_pairs_of(cohort, number, carriers) for number in range(len(cohort.files))])
+    judged = patients[patients["patient_id"].isin(carriers)].to_dict("records")
+    detected = {
+        PatientType(row["hospital"], row["patient_id"], chromosome)
+        for row in judged
+        if row["decision"] == "abnormal"
+        for chromosome in row["flagged"]
+    }
+    found = (
+        finding
+        for row in judged
+        for finding in _findings(diagnosis, row["hospital"], row["patient_id"]).values()
+    )
+    return cases_of(found, pairs, detected)
+
+
+def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
+    """The truth of each pair of some patients."""
+    columns = [*PatientType._fields, "cell_id", "abnormal", "kind", "size_mb", "homolog"]
+    table = cohort.read(cohort.files[number], [*columns, "breakpoints"])
+    kept = table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people))))
+    pairs: pd.DataFrame = with_segments(kept).select([*columns, *SEGMENT_COLUMNS]).to_pandas()
+    return pairs
+
+
+def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Finding]:
+    """What was found on each type of a patient that was looked at."""
+    verdict = read_json(diagnosis / "patients" / hospital / f"{patient_id}.json")
+    return {
+        one["chromosome"]: Finding.from_json(one["finding"])
+        for one in verdict["types"]
+        if one["finding"] is not None
+    }
+
+
 def _gallery(
     config: MeasureConfig, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
 ) -> list[Case]:
@@ -151,9 +204,7 @@ def _cases(
     chromosomes: Sequence[str],
 ) -> list[Case]:
     """One type of a patient each, with its sequences."""
-    place = diagnosis / "patients" / row["hospital"] / f"{row['patient_id']}.json"
-    verdict = json.loads(place.read_text(encoding="utf-8"))
-    findings = {one["chromosome"]: one["finding"] for one in verdict["types"]}
+    findings = _findings(diagnosis, row["hospital"], row["patient_id"])
     file = next(
         entry
         for entry in cohort.files
@@ -162,7 +213,7 @@ def _cases(
     table = cohort.read(file)
     found = []
     for chromosome in chromosomes:
-        if findings.get(chromosome) is None:
+        if chromosome not in findings:
             continue
         own = table.filter(
             pc.and_(
@@ -174,7 +225,7 @@ def _cases(
             Case(
                 title=title,
                 patient=row,
-                finding=Finding.from_json(findings[chromosome]),
+                finding=findings[chromosome],
                 table=own,
                 samples_per_px=cohort.scale[row["hospital"]],
             )

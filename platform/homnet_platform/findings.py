@@ -1,5 +1,8 @@
 """The reader of findings: training it on a checkpoint of pre-training, and measuring what it says.
 
+It is measured here on artificial abnormalities of held-out people; on patients with known ones it
+is measured with their verdicts (:mod:`homnet_platform.diagnosis_measurement`).
+
 Readers are small, so one is trained by one Ray task; the same command continues a run that was
 interrupted.
 """
@@ -8,60 +11,39 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import cast
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import torch
-from numpy.typing import NDArray
-from scipy.special import expit
 
-from homnet.assessment import Assessment, PatientType, assess
-from homnet.bags import PairBank
-from homnet.checkpoint import Calibration, Checkpoint
+from homnet.abnormality import EventConfig
+from homnet.assessment import PatientType
+from homnet.bags import BagConfig, PairBank
+from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
-from homnet.errors import ConfigError, DataError
+from homnet.epochs import draw_epoch
+from homnet.errors import ConfigError
 from homnet.joint import JointModel, score_jointly
-from homnet.learning import calibrations
 from homnet.model import HomNetConfig
-from homnet.predictor import Predictor, calibrate
+from homnet.predictor import Predictor
+from homnet.reader.artificial import ArtificialPatients
 from homnet.reader.learning import ReaderStage, ReaderTraining, learn
-from homnet.reader.measures import cases_of, measure, normal_types, summary_markdown
+from homnet.reader.measures import cases_of, findings_tables, measure
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
-from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
-from homnet.results import (
-    describe_machine,
-    package_versions,
-    read_result,
-    require_both,
-    write_json,
-    write_result,
-)
+from homnet.reader.truth import with_segments
+from homnet.report.markdown import tables_text
+from homnet.results import read_result, require_both, write_json, write_result
 from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
-from homnet_platform.data import all_rows, hospitals_with_abnormal_pairs, pairs_dataset
-from homnet_platform.evaluation import models_of, refuse_split
-from homnet_platform.pretraining import claim_output, portable, provenance, publish
+from homnet_platform.data import all_rows, collect_bank, pairs_dataset
+from homnet_platform.evaluation import refuse_known
+from homnet_platform.pretraining import claim_output, provenance, publish
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runtime import local_or_cluster, require_workers
-
-_TRUTH: Final = (
-    "hospital",
-    "patient_id",
-    "chromosome",
-    "cell_id",
-    "abnormal",
-    "kind",
-    "size_mb",
-    "homolog",
-)
 
 
 @dataclass(frozen=True)
@@ -98,28 +80,32 @@ class LearnFindingsConfig:
 
 @dataclass(frozen=True)
 class EvaluateFindingsConfig:
-    """What a reader says of held-out patients, against the truth of their cohort."""
+    """What a reader says of artificial abnormalities of held-out people, against what was done."""
 
-    cohort: str = "cohorts/simulated"
-    """Cohort directory, with truth."""
-    checkpoint: str = "runs/pretrain/checkpoint"
-    """HomNet whose verdict counts, or the output of fine-tuning: then each hospital has its own."""
-    reader: str = "runs/findings/checkpoint"
+    cohort: str = "cohorts/images"
+    """Cohort directory; its normal pairs are used."""
+    checkpoint: str = "runs/images/checkpoint"
+    """The HomNet below the reader, whose verdict and threshold count."""
+    reader: str = "runs/images-findings/checkpoint"
     """Checkpoint of the reader."""
     output: str = "runs/findings-evaluation"
-    """Directory for findings.json, cases.parquet and provenance.json."""
+    """Directory for findings.json and cases.parquet."""
     hospitals: tuple[str, ...] = ()
-    """Hospitals to judge; by default those with abnormal pairs."""
-    split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """Patients for thresholds of the verdict, and for the figures."""
+    """Hospitals whose pairs are used; all by default."""
+    events: EventConfig = EventConfig()
+    """Artificial abnormalities."""
+    bags: BagConfig = BagConfig(rounds=10, over="people")
+    """How bags are drawn; each is judged as a patient of one type."""
+    split: SplitConfig = SplitConfig()
+    """Must be the split of the training of both; whoever was learnt from is refused."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Of bags, events and bootstrap."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
     claim: str = ""
     """What the figures show, in one sentence; with it a result of record is written."""
     result: Path | None = None
-    """File of the result of record, for example results/findings.json."""
+    """File of the result of record, for example results/findings-images.json."""
 
     def __post_init__(self) -> None:
         require_both(self.claim, self.result)
@@ -209,121 +195,65 @@ def _learn(
 
 
 def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
-    """Reads validation and test patients, measures, and gives the output directory.
+    """Reads artificial abnormalities of the test people, measures, and gives the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    diseased = hospitals_with_abnormal_pairs(cohort)
-    models = models_of(Path(config.checkpoint), config.hospitals or diseased, config.hospitals)
-    cohort = cohort.of_hospitals(models)
-    split = split_patients(cohort.patients, config.split)
-    predictors = {path: Predictor.load(path) for path in set(models.values())}
-    origins = {path: Checkpoint.load(path).provenance for path in predictors}
-    origins[Path(config.reader)] = Checkpoint.load(config.reader, ReaderConfig.of_json).provenance
-    refuse_split(split, origins)
-    reader = FindingsReader.load(config.reader)
-    verdicts = {hospital: predictors[path] for hospital, path in models.items()}
+    if config.hospitals:
+        cohort = cohort.of_hospitals(config.hospitals)
+    test = split_patients(cohort.patients, config.split)[TEST]
+    below = Checkpoint.load(config.checkpoint)
+    above = Checkpoint.load(config.reader, ReaderConfig.of_json)
+    if above.provenance["parent"] != below.version:
+        raise ConfigError(
+            f"{config.reader} stands on another HomNet than {config.checkpoint}; give the one that "
+            "it was trained with"
+        )
+    for path, one in ((config.checkpoint, below), (config.reader, above)):
+        for use in ("learnt_from", "validated_on"):
+            refuse_known(Path(path), one.provenance, test, use)
+    predictor, reader = Predictor.load(config.checkpoint), FindingsReader.load(config.reader)
     with local_or_cluster():
-        rows = with_segments(all_rows(pairs_dataset(cohort, split[VALIDATION] | split[TEST])))
-    parts = {
-        name: rows.filter(pc.is_in(rows["patient_id"], pa.array(sorted(split[name]))))
-        for name in (VALIDATION, TEST)
-    }
-    judged = {name: _Judged.of(part, verdicts) for name, part in parts.items()}
-    calibrated = judged[VALIDATION].calibrations(tuple(verdicts))
-    test = judged[TEST]
-    findings = reader(test.assessment, test.probabilities(calibrated))
-    thresholds = {hospital: c.threshold for hospital, c in calibrated.items()}
-    cases = cases_of(findings, test.truth, thresholds)
-    if cases.empty:
-        raise DataError("the test patients have no abnormality with truth; nothing can be measured")
+        bank = collect_bank(pairs_dataset(cohort, test)).normal()
+    epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)
+    patients = ArtificialPatients.of(bank, epoch)
+    assessment = patients.assessment
+    evidence = score_jointly(
+        [JointModel(predictor)], assessment.bags, np.zeros(len(assessment.bags), np.int64)
+    )
+    probability_G = np.zeros(len(assessment.types))
+    detected = set()
+    for g, who in enumerate(assessment.types):
+        probability_G[g] = predictor.probabilities(evidence.logit_B[g], who.hospital)
+        if probability_G[g] >= predictor.of(who.hospital).threshold:
+            detected.add(who)
+    cases = cases_of(reader(assessment, probability_G), patients.truth, detected)
+    cases["people"] = [
+        patients.people[PatientType(*who)]
+        for who in cases[list(PatientType._fields)].itertuples(index=False, name=None)
+    ]
     figures = measure(cases, seed=config.seed, num_bootstrap=config.num_bootstrap)
-    figures["normal_types"] = normal_types(findings, test.truth, thresholds)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     cases.to_parquet(output / "cases.parquet", index=False)
     write_json(output / "findings.json", figures)
-    versions = {hospital: predictor.version for hospital, predictor in verdicts.items()}
-    said = {"reader": reader.version, "verdicts": versions, "thresholds": thresholds}
-    write_json(
-        output / "provenance.json",
-        {
-            "cohort": cohort.fingerprint,
-            **said,
-            "config": portable(config),
-            "packages": package_versions(),
-            "machine": describe_machine(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
     if config.result is not None:
-        run = Path(config.reader).parent / "run.json"
+        runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+        took = {name: path.parent / "run.json" for name, path in runs.items()}
         write_result(
             config.result,
             claim=config.claim,
             figures={
                 "findings": figures,
-                **said,
-                "training": {"reader": read_result(run)} if run.is_file() else {},
+                "versions": {"HomNet": below.version, "reader": above.version},
+                "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
             },
             command=shlex.join(["python", *sys.argv]),
-            recipe="findings",
+            recipe="findings, artificial abnormalities",
             seed=config.seed,
         )
-    print(summary_markdown(figures))
+    print(tables_text(findings_tables(figures)))
     print(f"findings: {output}")
     return output
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Patients of one split with the verdicts of their hospitals' models."""
-
-    assessment: Assessment
-    logit_G: NDArray[np.float64]
-    """Uncalibrated logits of the types."""
-    truth: pd.DataFrame
-    """What the cohort says of each pair."""
-
-    @classmethod
-    def of(cls, table: pa.Table, verdicts: Mapping[str, Predictor]) -> "_Judged":
-        assessment = assess(table)
-        models = {h: JointModel(predictor) for h, predictor in verdicts.items()}
-        number = {hospital: n for n, hospital in enumerate(models)}
-        hospital_G = np.array([number[who.hospital] for who in assessment.types], np.int64)
-        evidence = score_jointly(
-            list(models.values()), assessment.bags, hospital_G[assessment.type_B]
-        )
-        return cls(
-            assessment,
-            assessment.of_types(evidence.logit_B),
-            table.select([*_TRUTH, *SEGMENT_COLUMNS]).to_pandas(),
-        )
-
-    def calibrations(self, hospitals: Sequence[str]) -> dict[str, Calibration]:
-        """Temperature and threshold of each hospital, from these patients.
-
-        A hospital whose patients here are all normal or all abnormal takes those of all together.
-        """
-        abnormal = set(
-            self.truth[self.truth["abnormal"]][list(PatientType._fields)].itertuples(
-                index=False, name=None
-            )
-        )
-        label_G = np.array([tuple(who) in abnormal for who in self.assessment.types])
-        hospital_G = np.array([who.hospital for who in self.assessment.types], object)
-        if label_G.all() or not label_G.any():
-            raise DataError(
-                "the types of the validation patients are all of one class, so the verdict has no "
-                "threshold; give more validation patients or another split seed"
-            )
-        own = calibrations(self.logit_G, label_G, hospital_G)
-        together = calibrate(self.logit_G, label_G)
-        return {hospital: own.get(hospital, together) for hospital in hospitals}
-
-    def probabilities(self, calibrations: Mapping[str, Calibration]) -> NDArray[np.float64]:
-        """Calibrated probabilities of the types."""
-        temperature_G = [calibrations[who.hospital].temperature for who in self.assessment.types]
-        return np.asarray(expit(self.logit_G / np.array(temperature_G)))

@@ -73,6 +73,10 @@ class SimulateConfig:
     """Draw of each patient only the types that an abnormality has changed, and as many others: many
     abnormalities in few pairs, to teach where and what (jobs/learn_findings.py). Healthy people
     are drawn whole."""
+    variant_inversions: float = 1.0
+    """Factor on how many chromosomes carry a harmless inversion, such as inv(9). People who teach
+    should be rich in them (20: a tenth of the chromosomes 9), or too few are met to learn that
+    they are normal."""
     num_files: int = 12
     """Files that the cohort is cut into, about; more when one would get large."""
     result: Path | None = None
@@ -127,6 +131,10 @@ def groups(config: SimulateConfig) -> list[Group]:
     for hospital, number in zip(hospitals(), config.num_patients, strict=True):
         hospital = dataclasses.replace(hospital, abnormal_fraction=config.abnormal_fraction)
         people.append((hospital, number, config.patient_cells))
+    people = [
+        (dataclasses.replace(one, variant_inversions=config.variant_inversions), number, mean_cells)
+        for one, number, mean_cells in people
+    ]
     if config.laboratory is not None:
         laboratory = read_laboratory(config.laboratory).laboratory
         people = [

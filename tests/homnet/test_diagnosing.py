@@ -18,8 +18,9 @@ from homnet.diagnosing import Diagnostician, labelled_scores, score_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, NotAnswered
 from homnet.joint import JointModel
+from homnet.likelihood_ratios import Scale
 from homnet.model import HomNet, HomNetConfig, best_form
-from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration, Scale
+from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration
 from homnet.patient_tables import patient_table, truth_of_patients, truth_of_types, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig, explain, flag_types
 from homnet.predictor import Predictor

@@ -10,14 +10,13 @@ from scipy.special import expit
 
 from homnet.errors import CheckpointError, DataError
 from homnet.labelled_scores import LabelledScores
+from homnet.likelihood_ratios import Scale, fit_offsets, fit_scale
 from homnet.patient_calibration import (
     ALL_HOSPITALS,
     PatientCalibration,
     combine,
     fit_hospitals,
-    fit_offsets,
     fit_patients,
-    fit_scale,
     threshold_for_specificity,
 )
 
@@ -61,6 +60,33 @@ def test_a_scale_finds_the_likelihood_ratio_whatever_the_prevalence() -> None:
 def test_a_scale_of_few_patients_stays_near_what_is_given() -> None:
     scale = fit_scale(np.array([-1.0, 1.0]), np.array([False, True]))
     assert 0.3 < scale.factor < 3
+
+
+def test_a_hospital_of_few_patients_stays_near_all_hospitals() -> None:
+    score_N, label_N = np.array([-1.0, 1.0]), np.array([False, True])
+    everybody = Scale(0.2, -2.0)
+    few = fit_scale(score_N, label_N, around=everybody)
+    assert few.factor == pytest.approx(0.2, rel=0.3)
+    assert few.shift == pytest.approx(-2.0, abs=0.3)
+    # Many patients of its own outweigh them.
+    rng = np.random.default_rng(1)
+    label_N = rng.random(40_000) < 0.1
+    score_N = rng.normal(0, 1, 40_000) + 3 * label_N
+    many = fit_scale(score_N, label_N, around=everybody)
+    assert many.factor == pytest.approx(3.0, rel=0.08)
+
+
+def test_hospitals_are_fitted_around_all_of_them() -> None:
+    scores = LabelledScores.concatenate([_scores(60, 30), _scores(6, 6, hospital="west", seed=1)])
+    found = fit_hospitals(scores, min_cells=2)
+    west, pooled = found["west"], found[ALL_HOSPITALS]
+    alone = fit_patients(scores.of(np.array(scores.hospital_J) == "west"), min_cells=2)
+    assert west.type_offsets == pooled.type_offsets
+
+    def distance(one: PatientCalibration) -> float:
+        return abs(math.log(one.patient_scale.factor / pooled.patient_scale.factor))
+
+    assert distance(west) < distance(alone)
 
 
 def test_combining_one_of_many_types_is_its_ratio_over_their_number() -> None:

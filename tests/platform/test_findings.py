@@ -8,18 +8,21 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from homnet.abnormality import EventConfig
 from homnet.bags import BagConfig
 from homnet.checkpoint import Checkpoint
-from homnet.cohort import write_cohort
+from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError
-from homnet.finding import KINDS
 from homnet.model import best_form
 from homnet.reader.learning import ReaderTraining
 from homnet.reader.network import ReaderConfig
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
-from homnet.split import SplitConfig
+from homnet.split import TEST, SplitConfig, split_patients
 from homnet.training import TrainingConfig
+from homnet_platform.calibration import CalibrateConfig, calibrate
+from homnet_platform.diagnosis import DiagnoseConfig, diagnose
+from homnet_platform.diagnosis_measurement import MeasureConfig, measure
 from homnet_platform.findings import (
     EvaluateFindingsConfig,
     LearnFindingsConfig,
@@ -66,7 +69,28 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     learn_findings(_learn(work))
+    calibrate(
+        CalibrateConfig(
+            cohort=str(work / "patients"),
+            checkpoint=str(work / "pretrain" / "checkpoint"),
+            output=str(work / "calibrate"),
+            split=SPLIT,
+            min_patients=1,
+        )
+    )
     return work
+
+
+def _diagnose(work: Path, cohort: str) -> DiagnoseConfig:
+    return DiagnoseConfig(
+        cohort=str(work / cohort),
+        checkpoint=str(work / "calibrate"),
+        findings=str(work / "findings" / "checkpoint"),
+        output=str(work / f"diagnosis-of-{cohort}"),
+        patients="test",
+        split=SPLIT,
+        pages="none",
+    )
 
 
 def _learn(work: Path) -> LearnFindingsConfig:
@@ -81,41 +105,75 @@ def _learn(work: Path) -> LearnFindingsConfig:
     )
 
 
-def _evaluate(work: Path) -> EvaluateFindingsConfig:
-    return EvaluateFindingsConfig(
-        cohort=str(work / "patients"),
-        checkpoint=str(work / "pretrain" / "checkpoint"),
-        reader=str(work / "findings" / "checkpoint"),
-        output=str(work / "evaluated"),
-        split=SPLIT,
-        num_bootstrap=50,
-        claim="a test",
-        result=work / "result.json",
-    )
-
-
-def test_the_whole_line_leaves_a_reader_and_figures(work: Path) -> None:
+def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: Path) -> None:
     reader = Checkpoint.load(work / "findings" / "checkpoint", ReaderConfig.of_json)
     below = Checkpoint.load(work / "pretrain" / "checkpoint")
     assert reader.provenance["parent"] == below.version
     assert set(below.provenance["learnt_from"]) < set(reader.provenance["learnt_from"])
-    output = evaluate_findings(_evaluate(work))
+    diagnosis = diagnose(_diagnose(work, "patients"))
+    figures = measure(
+        MeasureConfig(diagnosis=diagnosis, cohort=str(work / "patients"), num_bootstrap=50)
+    )
+    assert figures["reader"] == reader.version
+    # Abnormal types of the test patients, found or not.
+    truth = Cohort.open(work / "patients").read(columns=["patient_id", "chromosome", "abnormal"])
+    judged = pd.read_parquet(diagnosis / "patients.parquet")["patient_id"]
+    abnormal = truth.filter(truth["abnormal"]).to_pandas()
+    abnormal = abnormal[abnormal["patient_id"].isin(judged)]
+    findings = figures["findings"]["overall"]
+    assert findings["num_cases"] == len(abnormal.groupby(["patient_id", "chromosome"])) > 0
+    page = (diagnosis / "measured" / "index.html").read_text()
+    assert "What the reader says of detected types" in page
+
+
+def test_nobody_who_taught_is_measured(work: Path) -> None:
+    diagnosis = diagnose(replace(_diagnose(work, "teach"), patients="all"))
+    with pytest.raises(ConfigError, match="learnt from by the model"):
+        measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
+
+
+def _evaluate(work: Path, **changes: object) -> EvaluateFindingsConfig:
+    config = EvaluateFindingsConfig(
+        cohort=str(work / "healthy"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        reader=str(work / "findings" / "checkpoint"),
+        output=str(work / "evaluated"),
+        bags=BagConfig(num_cells=3, over="people"),
+        split=SplitConfig(0.2, 0.2),
+        num_bootstrap=50,
+    )
+    return replace(config, **changes)
+
+
+def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> None:
+    output = evaluate_findings(
+        _evaluate(
+            work,
+            claim="a test",
+            result=work / "result.json",
+            events=EventConfig(abnormal_share=0.9),
+        )
+    )
     figures = json.loads((output / "findings.json").read_text())
     cases = pd.read_parquet(output / "cases.parquet")
     assert figures["overall"]["num_cases"] == len(cases) > 0
-    assert cases["kind"].isin(KINDS).all()
+    test = split_patients(Cohort.open(work / "healthy").patients, SplitConfig(0.2, 0.2))[TEST]
+    assert set(cases["people"].explode()) == test
     result = json.loads((work / "result.json").read_text())
     assert result["figures"]["findings"] == figures
-    assert result["figures"]["reader"] == reader.version
     assert result["figures"]["training"]["reader"]["figures"]["epochs"] == 1
-    said = json.loads((output / "provenance.json").read_text())
-    assert said["verdicts"] == {"h1": below.version}
 
 
-def test_nobody_who_taught_is_judged(work: Path) -> None:
-    known = replace(_evaluate(work), cohort=str(work / "teach"))
-    with pytest.raises(ConfigError, match="were learnt from by"):
-        evaluate_findings(known)
+def test_readers_are_not_measured_on_whom_they_know_or_with_another_homnet(
+    work: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="learnt from by"):
+        evaluate_findings(_evaluate(work, split=SplitConfig(0.2, 0.2, seed=5)))
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
+    weights = {name: weight + 1 for name, weight in below.weights.items()}
+    replace(below, weights=weights).save(tmp_path / "other")
+    with pytest.raises(ConfigError, match="stands on another HomNet"):
+        evaluate_findings(_evaluate(work, checkpoint=str(tmp_path / "other")))
 
 
 def test_a_finished_run_is_not_overwritten(work: Path) -> None:
@@ -135,8 +193,3 @@ def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a HomNet that compares homologs"):
         learn_findings(config)
     assert not (tmp_path / "o").exists()
-
-
-def test_a_result_needs_a_claim() -> None:
-    with pytest.raises(ConfigError, match="needs both --claim and --result"):
-        EvaluateFindingsConfig(claim="something")

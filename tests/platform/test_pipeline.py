@@ -174,6 +174,27 @@ def test_pretraining_refuses_abnormal_people(work: Path, tmp_path: Path) -> None
         pretrain(config)
 
 
+def test_pretraining_learns_from_people_with_known_abnormalities(
+    work: Path, tmp_path: Path
+) -> None:
+    config = replace(
+        _pretrain(work),
+        hospitals=("h1", "h2"),
+        training=replace(TRAINING, labels="cohort"),
+        split=SplitConfig(0.4, 0.0),
+        output=str(tmp_path / "taught"),
+    )
+    checkpoint = Checkpoint.load(pretrain(config))
+    assert checkpoint.provenance["hospitals"] == ["h1", "h2"]
+    assert checkpoint.provenance["parent"] is None
+    # Who taught it is known, and nobody of them is tested.
+    with pytest.raises(ConfigError, match="were learnt from"):
+        evaluate(_evaluate(work, checkpoint=str(tmp_path / "taught" / "checkpoint")))
+    healthy = replace(config, hospitals=("healthy",), output=str(tmp_path / "healthy"))
+    with pytest.raises(ConfigError, match="nobody has an abnormal pair"):
+        pretrain(healthy)
+
+
 def test_a_finished_run_is_not_overwritten(work: Path) -> None:
     with pytest.raises(ConfigError, match="this run is finished"):
         pretrain(_pretrain(work))

@@ -63,6 +63,15 @@ def test_people_who_only_teach_are_smaller_but_the_healthy_are_whole():
     assert pairs["hospital-1"] == pytest.approx(24 * 13.0 * 2.5)
 
 
+def test_harmless_inversions_are_as_frequent_everywhere_as_wanted():
+    config = SimulateConfig(output=Path("cohort"), variant_inversions=20.0)
+    assert {group.hospital.variant_inversions for group in groups(config)} == {20.0}
+    assert {
+        group.hospital.variant_inversions
+        for group in groups(replace(config, variant_inversions=1.0))
+    } == {1.0}
+
+
 def test_no_block_gets_large():
     config = replace(SimulateConfig(output=Path("cohort")), num_files=1, scale=3.0)
     every = groups(config)

@@ -4,17 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from homnet.assessment import PatientType
 from homnet.bands import FINEST_LEVEL, band_table
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.measures import (
     breakpoint_errors,
     cases_of,
+    findings_tables,
     measure,
-    normal_types,
     overlap,
-    summary_markdown,
 )
 
+DETECTED = {PatientType("h", patient, "5") for patient in ("p1", "p2", "p3")}
 LENGTH = band_table(FINEST_LEVEL)["5"].length_bp / 1e6
 
 
@@ -24,7 +25,6 @@ def _finding(
     stop: float | None = 80.0,
     *,
     patient: str = "p1",
-    probability: float = 0.9,
     homologs: tuple[int, ...] = (0, 1),
 ) -> Finding:
     def place(mb: float | None) -> BreakpointEstimate | None:
@@ -34,7 +34,7 @@ def _finding(
         hospital="h",
         patient_id=patient,
         chromosome="5",
-        probability=probability,
+        probability=0.9,
         cells=tuple(
             CellEvidence(f"c{n}", 550, 0.8, homolog, 0.9) for n, homolog in enumerate(homologs)
         ),
@@ -96,9 +96,9 @@ def test_cases_and_figures() -> None:
     findings = [
         _finding(homologs=(0, 0, 1)),
         _finding("inversion", 44, 48, patient="p2"),
-        _finding(patient="p3", probability=0.7),
+        _finding(patient="p3"),
     ]
-    cases = cases_of(findings, _truth(), {"h": 0.5})
+    cases = cases_of(findings, _truth(), DETECTED)
     assert list(cases["patient_id"]) == ["p1", "p2"]
     # The normal cell of a mosaic has no homolog to be named.
     assert list(cases["num_pairs"]) == [2, 2]
@@ -119,18 +119,18 @@ def test_cases_and_figures() -> None:
         "inversion": 1,
     }
     assert figures["by_size"]["5 to 10 Mb"]["num_cases"] == 1
-    assert "| all | 2 of 2 |" in summary_markdown(figures)
-    assert normal_types(findings, _truth(), {"h": 0.5}) == {
-        "num_types": 1,
-        "called_by_verdict": 1,
-        "called_by_verdict_and_reader": 1,
-        "called_by_reader": 1,
-    }
+    said, called = findings_tables(figures)
+    assert said[2][0][:2] == ["all", "2 of 2"]
+    assert called[1:] == (
+        ["Kind", "called deletion", "called inversion"],
+        [["deletion", "1", "1"]],
+    )
 
 
 def test_what_was_not_detected_is_not_judged() -> None:
-    findings = [_finding(probability=0.1), _finding("inversion", 44, 48, patient="p2")]
-    overall = measure(cases_of(findings, _truth(), {"h": 0.5}), seed=0, num_bootstrap=0)["overall"]
+    findings = [_finding(), _finding("inversion", 44, 48, patient="p2")]
+    cases = cases_of(findings, _truth(), DETECTED - {PatientType("h", "p1", "5")})
+    overall = measure(cases, seed=0, num_bootstrap=0)["overall"]
     assert (overall["num_cases"], overall["num_detected"]) == (2, 1)
     assert overall["median_iou"]["value"] is None
     assert overall["kind"]["value"] == 0
@@ -141,7 +141,7 @@ def test_intervals_are_of_patients() -> None:
     cases = pd.DataFrame(
         {
             "hospital": "h",
-            "patient_id": [f"p{n // 4}" for n in range(80)],
+            "people": [[f"p{n // 4}"] for n in range(80)],
             "chromosome": "5",
             "kind": "deletion",
             "event": "deletion",

@@ -6,7 +6,7 @@ import pytest
 
 from homnet.bands import FINEST_LEVEL, band_table
 from homnet.chromosomes import ACROCENTRICS, CHROMOSOMES
-from homnet.simulator import population
+from homnet.errors import ConfigError
 from homnet.simulator.breakpoints import Site
 from homnet.simulator.laboratory import KINDS, hospitals
 from homnet.simulator.population import draw_event, draw_person
@@ -150,15 +150,36 @@ def test_rings_lose_both_tips_and_isochromosomes_an_arm():
         assert {s.inverted for s in iso.homolog.segments} == {True, False}
 
 
-def test_broken_chromosomes_carry_no_variant_inversion(monkeypatch):
-    monkeypatch.setattr(population, "_INVERTED_VARIANT", {"9": ("p12", "q13", 1.0)})
+def test_broken_chromosomes_carry_no_variant_inversion():
+    everywhere = replace(HOSPITAL, kinds={"deletion": 1.0}, variant_inversions=200.0)
     paired = []
-    for person in carriers("deletion", 60):
+    for seed in range(60):
+        person = draw_person(np.random.default_rng(seed), everywhere, abnormal=True)
         (((name, index), derivative),) = person.clones[0].derivatives.items()
         if name == "9":
             assert not any(segment.inverted for segment in derivative.homolog.segments)
             paired += person.clones[0].genome[name][1 - index].variants
     assert "inv(9)(p12q13)" in paired
+
+
+def test_variant_inversions_can_be_made_frequent_and_nothing_else_changes():
+    often = replace(HOSPITAL, variant_inversions=20.0)
+    with pytest.raises(ConfigError, match="give a factor of 0 or more"):
+        replace(HOSPITAL, variant_inversions=-1.0)
+    inverted = 0
+    for seed in range(200):
+        usual, rich = (
+            draw_person(np.random.default_rng(seed), hospital, abnormal=False).clones[0].genome
+            for hospital in (HOSPITAL, often)
+        )
+        for name, homologs in rich.items():
+            for before, after in zip(usual[name], homologs, strict=True):
+                more = set(after.variants) - set(before.variants)
+                assert all(variant.startswith(f"inv({name})") for variant in more)
+                assert more or after == before
+        inverted += sum("inv(9)(p12q13)" in homolog.variants for homolog in rich["9"])
+    # A tenth of 400 chromosomes 9.
+    assert 16 <= inverted <= 64
 
 
 def test_mosaic_people_keep_a_normal_clone():
