@@ -12,6 +12,7 @@ in one place, as a setting (:attr:`homnet.patient_verdict.VerdictConfig.prevalen
 Shape suffixes: N pairs, G types of patients, J patients.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -227,7 +228,8 @@ def fit_hospitals(
     """A calibration for every hospital, and one of all of them together.
 
     A hospital with fewer than ``min_patients`` healthy referrals or carriers among its validation
-    patients borrows that of all hospitals; :attr:`PatientCalibration.hospitals` says so.
+    patients, or whose carriers have too few cells to be counted, borrows that of all hospitals;
+    :attr:`PatientCalibration.hospitals` says so.
 
     Args:
         scores: of validation patients.
@@ -250,7 +252,9 @@ def fit_hospitals(
         enough = min(carriers, int(own_J.sum()) - carriers) >= min_patients
         if leave_out:
             found[hospital] = fit_patients(scores.of(~own_J), **settings)
-        else:
-            own = fit_patients(scores.of(own_J), **settings, pooled=pooled) if enough else pooled
-            found[hospital] = own
+            continue
+        found[hospital] = pooled
+        if enough:
+            with contextlib.suppress(DataError):
+                found[hospital] = fit_patients(scores.of(own_J), **settings, pooled=pooled)
     return found

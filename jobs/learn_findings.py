@@ -1,8 +1,10 @@
 r"""Trains the reader of findings on a pre-trained HomNet: where, what, and on which homolog.
 
-python jobs/simulate.py --output cohorts/rearranged --seed 1 --num-healthy 0 \\
-    --num-patients 1500 1500 1500 1500 --abnormal-fraction 0.9 --patient-cells 7 --rearranged-types
-python jobs/learn_findings.py --cohort cohorts/rearranged --checkpoint runs/pretrain/checkpoint
+python jobs/simulate.py --output cohorts/rearranged --seed 7 --num-healthy 0 \\
+    --num-patients 5000 5000 5000 5000 --abnormal-fraction 0.9 --patient-cells 6 \\
+    --rearranged-types --variant-inversions 20
+python jobs/learn_findings.py --cohort cohorts/rearranged \\
+    --checkpoint runs/pretrain-simulated/checkpoint --training.optimiser.max-epochs 3
 """
 
 from homnet_platform.findings import LearnFindingsConfig, facts, learn_findings

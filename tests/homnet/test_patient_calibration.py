@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,13 @@ def test_a_hospital_of_few_patients_stays_near_all_hospitals() -> None:
     score_N = rng.normal(0, 1, 40_000) + 3 * label_N
     many = fit_scale(score_N, label_N, around=everybody)
     assert many.factor == pytest.approx(3.0, rel=0.08)
+
+
+def test_a_hospital_whose_carriers_cannot_be_counted_borrows() -> None:
+    thin = _scores(6, 6, hospital="west", seed=1)
+    thin = replace(thin, num_cells_G=np.where(thin.abnormal_G, 1, thin.num_cells_G))
+    found = fit_hospitals(LabelledScores.concatenate([_scores(60, 30), thin]), min_cells=2)
+    assert found["west"] == found[ALL_HOSPITALS] != found["east"]
 
 
 def test_hospitals_are_fitted_around_all_of_them() -> None:
