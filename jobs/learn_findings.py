@@ -1,10 +1,10 @@
 r"""Trains the reader of findings on a pre-trained HomNet: where, what, and on which homolog.
 
-python jobs/simulate.py --output cohorts/rearranged --seed 7 --num-healthy 0 \\
-    --num-patients 5000 5000 5000 5000 --abnormal-fraction 0.9 --patient-cells 6 \\
+python jobs/simulate.py --output cohorts/rearranged --seed 8 --num-healthy 0 \\
+    --num-patients 12500 12500 12500 12500 --abnormal-fraction 0.9 --patient-cells 6 \\
     --rearranged-types --variant-inversions 20
 python jobs/learn_findings.py --cohort cohorts/rearranged \\
-    --checkpoint runs/pretrain-simulated/checkpoint --training.optimiser.max-epochs 3
+    --checkpoint runs/pretrain-simulated/checkpoint --training.optimiser.max-epochs 1
 """
 
 from homnet_platform.findings import LearnFindingsConfig, facts, learn_findings
