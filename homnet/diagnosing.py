@@ -6,8 +6,7 @@ Shape suffixes: G types of patients, N assessable pairs, J patients.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,21 +14,21 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from homnet.assessment import NOTHING_SENT, Assessment, assess
+from homnet.assessment import NOTHING_SENT, Assessment
 from homnet.checkpoint import Checkpoint
-from homnet.chromosomes import CHROMOSOME_INDEX
 from homnet.clonality import Clone, estimate_clone
 from homnet.errors import CheckpointError, DataError
 from homnet.finding import Finding, FindingReader, unread
-from homnet.joint import JointModel, score_jointly
-from homnet.labelled_scores import LabelledScores
+from homnet.joint import JointModel
 from homnet.nomenclature_draft import draft_name
 from homnet.patient_calibration import (
     ALL_HOSPITALS,
+    NO_READER_USED,
     PatientCalibration,
     combine,
 )
 from homnet.patient_notes import missing_homologs, notes
+from homnet.patient_scores import LEAST_PROBABILITY, score_patients
 from homnet.patient_verdict import (
     Abstention,
     PatientVerdict,
@@ -42,89 +41,6 @@ from homnet.patient_verdict import (
     one_cell_only,
 )
 from homnet.predictor import Predictor
-
-_LEAST_PROBABILITY: Final = 1e-6
-"""A cell's probability is kept this far from 0 and 1 before its odds are taken."""
-
-
-@dataclass(frozen=True)
-class PatientScores:
-    """Uncalibrated scores of all pairs of some patients."""
-
-    assessment: Assessment
-    """The pairs, type by type."""
-    logit_G: NDArray[np.float64]
-    """Logit of each type, all cells together."""
-    logit_N: NDArray[np.float64]
-    """Logit of each pair, as a bag of one."""
-
-    @property
-    def num_cells_G(self) -> NDArray[np.int64]:
-        """Assessable cells of each type."""
-        sizes = np.bincount(
-            self.assessment.type_B,
-            self.assessment.bags.size_B,
-            minlength=len(self.assessment.types),
-        )
-        return np.asarray(sizes, np.int64)
-
-    @property
-    def chromosome_G(self) -> NDArray[np.int64]:
-        """Index of each type, 0..23."""
-        names = [who.chromosome for who in self.assessment.types]
-        return np.array([CHROMOSOME_INDEX[name] for name in names], np.int64)
-
-    @property
-    def type_N(self) -> NDArray[np.int64]:
-        """Type of each pair."""
-        return np.repeat(self.assessment.type_B, self.assessment.bags.size_B)
-
-
-def score_patients(model: JointModel, table: pa.Table) -> PatientScores:
-    """Scores types and single cells in one pass.
-
-    Args:
-        model: of the patients' hospital.
-        table: pairs that passed :func:`homnet.pair_checks.check_measured`, whole patients.
-    """
-    assessment = assess(table)
-    bags = assessment.bags
-    evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
-    # Eq. 10 adds pairs up, so a bag of one is what its pair adds, and the bias.
-    bias = float(model.model.bag.bag.bias.item())
-    return PatientScores(assessment, assessment.of_types(evidence.logit_B), evidence.added_N + bias)
-
-
-def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
-    """Puts the truth of a cohort beside scores.
-
-    Args:
-        scores: of the table.
-        table: with the column ``abnormal``. Patients without an assessable pair are left out.
-    """
-    assessment = scores.assessment
-    abnormal_N = table["abnormal"].to_numpy()[assessment.row_N]
-    type_N = scores.type_N
-    patients = list(dict.fromkeys((who.hospital, who.patient_id) for who in assessment.types))
-    number = {patient: j for j, patient in enumerate(patients)}
-    patient_G = np.array(
-        [number[who.hospital, who.patient_id] for who in assessment.types], np.int64
-    )
-    # A patient is a carrier also where the abnormal type is not assessable.
-    frame = table.select(["hospital", "patient_id", "abnormal"]).to_pandas()
-    carriers = frame.groupby(["hospital", "patient_id"])["abnormal"].any()
-    return LabelledScores(
-        hospital_J=tuple(hospital for hospital, _ in patients),
-        abnormal_J=np.array([bool(carriers[patient]) for patient in patients], np.bool_),
-        patient_G=patient_G,
-        chromosome_G=scores.chromosome_G,
-        num_cells_G=scores.num_cells_G,
-        logit_G=scores.logit_G,
-        abnormal_G=np.bincount(type_N, abnormal_N, minlength=len(assessment.types)) > 0,
-        patient_N=patient_G[type_N],
-        logit_N=scores.logit_N,
-        abnormal_N=abnormal_N,
-    )
 
 
 class Diagnostician:
@@ -163,13 +79,21 @@ class Diagnostician:
         """The calibration that a hospital's patients are judged by.
 
         Raises:
-            CheckpointError: there is none, not even one of all hospitals.
+            CheckpointError: there is none, not even one of all hospitals, or it was fitted with
+                another reader.
         """
         found = self._patients.get(hospital) or self._patients.get(ALL_HOSPITALS)
         if found is None:
             raise CheckpointError(
                 f"the checkpoint has no calibration of patients for {hospital}; run "
                 "jobs/diagnose.py calibrate with it"
+            )
+        version = NO_READER_USED if self._reader is None else self._reader.version
+        if found.reader not in {NO_READER_USED, version}:
+            raise CheckpointError(
+                f"the checkpoint was calibrated for {hospital} together with the reader "
+                f"{found.reader[:12]}, and its verdicts need that one (--findings); given is "
+                f"{version[:12]}"
             )
         return found
 
@@ -188,16 +112,15 @@ class Diagnostician:
         if len(hospitals) != 1:
             raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
         calibration = self.calibration_of(hospitals[0])
-        scores = score_patients(self._model, table)
+        scores = score_patients(self._model, table, self._reader)
         assessment = scores.assessment
         prevalence = self._config.prevalence or calibration.prevalence
-        evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G)
+        evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
         probability_G = calibration.type_probability(evidence_G, prevalence)
         cell_N = expit(calibration.cell_scale(scores.logit_N))
         found = unread(assessment, probability_G, cell_N)
-        if self._reader is not None and found:
-            read = self._reader(assessment, probability_G)
-            found = [_completed(one, own) for one, own in zip(read, found, strict=True)]
+        if scores.read:
+            found = [_completed(one, own) for one, own in zip(scores.read, found, strict=True)]
         rows = table.select(["patient_id", "cell_id", "band_level"]).to_pandas()
         cells = {
             str(patient): dict(zip(own["cell_id"], own["band_level"].astype(int), strict=True))
@@ -288,7 +211,7 @@ class Diagnostician:
                 "model": self._model.predictor.version,
                 "calibration": calibration_digest(calibration),
                 "calibrated_on": ", ".join(calibration.hospitals),
-                "reader": "none" if self._reader is None else self._reader.version,
+                "reader": NO_READER_USED if self._reader is None else self._reader.version,
             },
         )
 
@@ -335,18 +258,19 @@ def _clone(finding: Finding) -> Clone:
     probability_K = np.array(
         [cell.probability for cell in finding.cells if cell.probability is not None], float
     )
-    odds_K = logit(np.clip(probability_K, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+    odds_K = logit(np.clip(probability_K, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
     return estimate_clone(np.asarray(odds_K))
 
 
 def _completed(read: Finding, own: Finding) -> Finding:
-    """A reader's finding, with HomNet's own evidence of each cell.
+    """A reader's finding, with the type's calibrated probability and HomNet's opinion of each cell.
 
-    Clones are judged by it, and with them the verdict, which no reader changes: its cells know of
-    each other and of how often its lessons were abnormal.
+    Clones are judged by the latter: a reader's cells know of each other, and of how often its
+    lessons were abnormal.
     """
     of_cell = {cell.cell_id: cell.probability for cell in own.cells}
     given = {cell.cell_id for cell in read.cells}
     cells = [replace(cell, probability=of_cell.get(cell.cell_id)) for cell in read.cells]
     cells += [cell for cell in own.cells if cell.cell_id not in given]
-    return replace(read, cells=tuple(sorted(cells, key=lambda cell: cell.cell_id)))
+    ordered = tuple(sorted(cells, key=lambda cell: cell.cell_id))
+    return replace(read, probability=own.probability, cells=ordered)

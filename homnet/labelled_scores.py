@@ -29,6 +29,8 @@ class LabelledScores:
     """Cells of each type."""
     logit_G: Floats
     """Logit of each type."""
+    read_G: Floats
+    """Log odds of a reader of findings that each type shows an abnormality; zeros without one."""
     abnormal_G: NDArray[np.bool_]
     """Whether the type has an abnormal pair."""
     patient_N: NDArray[np.int64]
@@ -57,6 +59,7 @@ class LabelledScores:
             chromosome_G=joined("chromosome_G"),
             num_cells_G=joined("num_cells_G"),
             logit_G=joined("logit_G"),
+            read_G=joined("read_G"),
             abnormal_G=joined("abnormal_G"),
             patient_N=joined("patient_N", shifted=True),
             logit_N=joined("logit_N"),
@@ -96,6 +99,7 @@ class LabelledScores:
             chromosome_G=self.chromosome_G[keep_G],
             num_cells_G=self.num_cells_G[keep_G],
             logit_G=self.logit_G[keep_G],
+            read_G=self.read_G[keep_G],
             abnormal_G=self.abnormal_G[keep_G],
             patient_N=number_J[self.patient_N[keep_N]],
             logit_N=self.logit_N[keep_N],

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
 from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import DataError
@@ -23,6 +24,8 @@ less must not turn a fit over."""
 _HOSPITAL_SD: Final = 0.5
 """The same between a hospital and all of them together: laboratories differ, and a hospital has few
 carriers of its own."""
+_LEAST_WEIGHT: Final = 0.01
+"""Smallest weight of a first opinion."""
 _MAX_EVIDENCE: Final = 12.0
 """Largest log likelihood ratio that is believed, either way."""
 
@@ -78,6 +81,31 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | No
 
     best = minimize(loss, start, method="Nelder-Mead").x
     return Scale(float(math.exp(best[0])), float(best[1]))
+
+
+def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -> float:
+    """How much a second opinion counts beside the first, by logistic regression on both.
+
+    Args:
+        logit_G: logits of the first.
+        read_G: log odds of the second.
+        abnormal_G: whether each type is abnormal; both classes must be there.
+
+    Returns:
+        What ``read_G`` is to be multiplied by before it is added to ``logit_G``, 0 or more; 0 where
+        the second says the same of everything.
+
+    Raises:
+        DataError: one of the classes is absent.
+    """
+    if abnormal_G.all() or not abnormal_G.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")
+    if np.ptp(read_G) == 0:
+        return 0.0
+    fitted = LogisticRegression(C=_PRIOR_SD**2).fit(np.stack([logit_G, read_G], 1), abnormal_G)
+    own, read = fitted.coef_[0].tolist()
+    # A first opinion that says nothing beside the second still sets the unit.
+    return float(max(read, 0.0) / max(own, _LEAST_WEIGHT))
 
 
 def fit_offsets(

@@ -24,12 +24,14 @@ from scipy.special import expit, logit, logsumexp
 
 from homnet.errors import CheckpointError, DataError
 from homnet.labelled_scores import LabelledScores
-from homnet.likelihood_ratios import Floats, Scale, fit_offsets, fit_scale
+from homnet.likelihood_ratios import Floats, Scale, fit_offsets, fit_scale, fit_weight
 
 ALL_HOSPITALS: Final = "all hospitals"
 """Name of the calibration that is used for a hospital without one of its own."""
 SPECIFICITY: Final = 0.99
 """Share of healthy referrals to be called normal: that of the published clinical figure."""
+NO_READER_USED: Final = "none"
+"""What stands for the version of a reader where there was none."""
 NUM_TYPES: Final = 23
 """Types of a karyotype; X and Y count as one."""
 
@@ -60,6 +62,10 @@ class PatientCalibration:
     """Abnormal types of an abnormal patient, on average: a translocation changes two."""
     min_cells: int
     """Cells that a type needed to be counted, here and in every verdict."""
+    reader: str = NO_READER_USED
+    """Version of the reader of findings whose log odds count too."""
+    read_weight: float = 0.0
+    """What these are multiplied by before they are added to logits of types."""
 
     @property
     def prevalence(self) -> float:
@@ -76,14 +82,18 @@ class PatientCalibration:
         """Whether there were enough healthy referrals for the specificity asked for."""
         return self.supported_specificity >= self.specificity
 
-    def type_evidence(self, logit_G: Floats, chromosome_G: NDArray[np.int64]) -> Floats:
+    def type_evidence(
+        self, logit_G: Floats, chromosome_G: NDArray[np.int64], read_G: Floats
+    ) -> Floats:
         """Log likelihood ratios of types.
 
         Args:
             logit_G: their logits.
             chromosome_G: their indices, 0..23.
+            read_G: log odds of the reader.
         """
-        return self.type_scale(logit_G + np.asarray(self.type_offsets)[chromosome_G])
+        moved_G = logit_G + np.asarray(self.type_offsets)[chromosome_G]
+        return self.type_scale(moved_G + self.read_weight * read_G)
 
     def type_prior(self, prevalence: float) -> float:
         """Probability that a type is abnormal before it is looked at."""
@@ -167,6 +177,7 @@ def fit_patients(
     *,
     min_cells: int,
     specificity: float = SPECIFICITY,
+    reader: str = NO_READER_USED,
     pooled: PatientCalibration | None = None,
 ) -> PatientCalibration:
     """Fits all of a calibration on validation patients.
@@ -175,8 +186,10 @@ def fit_patients(
         scores: of healthy referrals and carriers.
         min_cells: cells that a type needs to be counted.
         specificity: of patients, for the threshold.
-        pooled: calibration of all hospitals, for one of them: the offsets of types are its own,
-            and scales are fitted around its. None for patients who are all there is.
+        reader: version of the reader whose log odds the scores hold.
+        pooled: calibration of all hospitals, for one of them: the offsets of types and the weight
+            of the reader are its own, and scales are fitted around its. None for patients who are
+            all there is.
 
     Raises:
         DataError: there is no healthy referral or no carrier, or no type has cells enough.
@@ -186,11 +199,13 @@ def fit_patients(
         raise DataError(f"no type of any validation patient has {min_cells} cells; lower min_cells")
     logit_G, abnormal_G = scores.logit_G[counted_G], scores.abnormal_G[counted_G]
     chromosome_G = scores.chromosome_G[counted_G]
+    read_G = scores.read_G[counted_G]
     if pooled is None:
-        offsets = fit_offsets(logit_G, abnormal_G, chromosome_G)
+        read_weight = fit_weight(logit_G, read_G, abnormal_G)
+        offsets = fit_offsets(logit_G + read_weight * read_G, abnormal_G, chromosome_G)
     else:  # 24 offsets take more patients than one hospital has; what is normal is so everywhere
-        offsets = pooled.type_offsets
-    moved_G = logit_G + np.asarray(offsets)[chromosome_G]
+        read_weight, offsets = pooled.read_weight, pooled.type_offsets
+    moved_G = logit_G + read_weight * read_G + np.asarray(offsets)[chromosome_G]
     type_scale = fit_scale(moved_G, abnormal_G, around=pooled.type_scale if pooled else None)
     score_J = combine(type_scale(moved_G), scores.patient_G[counted_G], len(scores.hospital_J))
     judged_J = np.isfinite(score_J)
@@ -214,6 +229,8 @@ def fit_patients(
         specificity=specificity,
         types_per_patient=float(abnormal_G.sum() / max(num_abnormal, 1)),
         min_cells=min_cells,
+        reader=reader,
+        read_weight=read_weight,
     )
 
 
@@ -222,6 +239,7 @@ def fit_hospitals(
     *,
     min_cells: int,
     specificity: float = SPECIFICITY,
+    reader: str = NO_READER_USED,
     min_patients: int = 5,
     leave_out: bool = False,
 ) -> dict[str, PatientCalibration]:
@@ -235,6 +253,7 @@ def fit_hospitals(
         scores: of validation patients.
         min_cells: cells that a type needs to be counted.
         specificity: of patients.
+        reader: version of the reader whose log odds the scores hold.
         min_patients: fewest of either kind for a calibration of a hospital's own.
         leave_out: fit each hospital's on the patients of all others, as if nothing were known of
             it: what a hospital meets that has no labelled patients yet.
@@ -243,7 +262,11 @@ def fit_hospitals(
         DataError: all hospitals together lack healthy referrals or carriers.
     """
     hospital_J = np.array(scores.hospital_J)
-    settings: dict[str, Any] = {"min_cells": min_cells, "specificity": specificity}
+    settings: dict[str, Any] = {
+        "min_cells": min_cells,
+        "specificity": specificity,
+        "reader": reader,
+    }
     pooled = fit_patients(scores, **settings)
     found = {ALL_HOSPITALS: pooled}
     for hospital in sorted(set(scores.hospital_J)):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from homnet.finding import KINDS, NO_ABNORMALITY, Finding
 from homnet.pairs import pairs_of
+from homnet.patient_calibration import NO_READER_USED
 from homnet.patient_verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
@@ -73,7 +74,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
         ],
         not_drawn=[one.chromosome for one in verdict.flagged[_MOST_DRAWN:]],
         flags=_flags(table, verdict.patient_id),
-        read=verdict.versions.get("reader", "none") != "none",
+        read=verdict.versions.get("reader", NO_READER_USED) != NO_READER_USED,
     )
 
 

@@ -9,17 +9,20 @@ from pathlib import Path
 
 from homnet.checkpoint import Checkpoint, patient_digests
 from homnet.cohort import Cohort
-from homnet.diagnosing import labelled_scores, score_patients
 from homnet.errors import ConfigError
 from homnet.joint import JointModel
 from homnet.labelled_scores import LabelledScores
 from homnet.patient_calibration import (
     ALL_HOSPITALS,
+    NO_READER_USED,
     SPECIFICITY,
     PatientCalibration,
     fit_hospitals,
 )
+from homnet.patient_scores import labelled_scores, score_patients
 from homnet.predictor import Predictor
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import FindingsReader
 from homnet.registry import Registry
 from homnet.split import VALIDATION, SplitConfig, split_patients
 from homnet_platform.blocks import process_blocks
@@ -46,6 +49,10 @@ class CalibrateConfig:
     says what they can support."""
     checkpoint: str = "runs/fine_tune"
     """A checkpoint, or the output of fine-tuning: then each hospital is scored by its own model."""
+    findings: str = ""
+    """Checkpoint of a reader of findings, whose opinion of each type then counts beside the
+    model's; verdicts need the same one. Without it verdicts are the model's alone, and a reader
+    changes none."""
     output: str = "runs/calibrate"
     """Directory that gets one calibrated checkpoint per hospital."""
     hospitals: tuple[str, ...] = ()
@@ -84,14 +91,23 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
     )
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    for path in set(models.values()):
-        refuse_known(path, Checkpoint.load(path).provenance, split[VALIDATION], "learnt_from")
+    origins = {path: Checkpoint.load(path).provenance for path in set(models.values())}
+    reader = NO_READER_USED
+    if config.findings:
+        above = Checkpoint.load(config.findings, ReaderConfig.of_json)
+        origins[Path(config.findings)], reader = above.provenance, above.version
+    for path, origin in origins.items():
+        refuse_known(path, origin, split[VALIDATION], "learnt_from")
     blocks = patient_blocks(cohort, split[VALIDATION])
     with local_or_cluster():
         texts = process_blocks(
             len(blocks),
             partial(
-                _score_block, cohort=absolute(cohort), blocks=blocks, models=absolute_paths(models)
+                _score_block,
+                cohort=absolute(cohort),
+                blocks=blocks,
+                models=absolute_paths(models),
+                findings=str(Path(config.findings).absolute()) if config.findings else "",
             ),
             title="calibrate",
             total=len(split[VALIDATION]),
@@ -103,6 +119,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         scores,
         min_cells=config.min_cells,
         specificity=config.specificity,
+        reader=reader,
         min_patients=config.min_patients,
         leave_out=config.leave_out,
     )
@@ -136,11 +153,13 @@ def _score_block(
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
     models: Mapping[str, str],
+    findings: str,
 ) -> tuple[int, str]:
     """Scores and truth of the patients of a block, as JSON."""
     table = read_block(cohort, blocks[number])
     model = _model(models[cohort.files[blocks[number].file].hospital])
-    scores = labelled_scores(score_patients(model, table), table)
+    reader = _reader(findings) if findings else None
+    scores = labelled_scores(score_patients(model, table, reader), table)
     return len(blocks[number].patients), json.dumps(scores.to_json())
 
 
@@ -148,6 +167,12 @@ def _score_block(
 def _model(path: str) -> JointModel:
     """A model, once for each process."""
     return JointModel(Predictor.load(path))
+
+
+@cache
+def _reader(path: str) -> FindingsReader:
+    """A reader, once for each process."""
+    return FindingsReader.load(path)
 
 
 def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:

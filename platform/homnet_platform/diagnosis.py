@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +20,7 @@ from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort
 from homnet.diagnosing import Diagnostician
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.finding import FindingReader
+from homnet.patient_calibration import NO_READER_USED
 from homnet.patient_tables import patient_table, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
@@ -44,8 +44,6 @@ from homnet_platform.patient_blocks import (
 from homnet_platform.pretraining import portable
 from homnet_platform.runtime import local_or_cluster
 
-NO_FINDINGS: Final = "none"
-"""What provenance says instead of a reader's version."""
 Pages = Literal["all", "flagged", "none"]
 Who = Literal["all", "validation", "test"]
 
@@ -96,9 +94,9 @@ def diagnose(config: DiagnoseConfig) -> Path:
     )
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
+    reader = FindingsReader.load(config.findings) if config.findings else None
     for hospital, path in models.items():
-        Diagnostician(checkpoints[path], config.verdict).calibration_of(hospital)
-    reader = _reader(config.findings) if config.findings else None
+        Diagnostician(checkpoints[path], config.verdict, reader).calibration_of(hospital)
     # Whoever taught a model, or the reader, must not be measured with it.
     origins = [one.provenance for one in checkpoints.values()]
     if config.findings:
@@ -112,7 +110,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
-        "findings": reader.version if reader is not None else NO_FINDINGS,
+        "findings": reader.version if reader is not None else NO_READER_USED,
         "cohort": cohort.fingerprint,
         "models": {hospital: checkpoints[path].digest for hospital, path in models.items()},
     }
@@ -158,7 +156,9 @@ def diagnose(config: DiagnoseConfig) -> Path:
                     for use in ("learnt_from", "validated_on", "calibrated_on")
                 },
                 "calibrations": {
-                    hospital: Diagnostician(checkpoints[path]).calibration_of(hospital).to_json()
+                    hospital: Diagnostician(checkpoints[path], reader=reader)
+                    .calibration_of(hospital)
+                    .to_json()
                     for hospital, path in models.items()
                 },
             },
@@ -264,12 +264,7 @@ def _diagnostician(path: str, verdict: VerdictConfig, findings: str) -> Diagnost
     """Model and reader, once for each process."""
     try:
         return Diagnostician(
-            Checkpoint.load(path), verdict, _reader(findings) if findings else None
+            Checkpoint.load(path), verdict, FindingsReader.load(findings) if findings else None
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-
-
-def _reader(path: str) -> FindingReader:
-    """The reader of findings that lies at a path."""
-    return FindingsReader.load(path)

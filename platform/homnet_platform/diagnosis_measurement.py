@@ -16,6 +16,7 @@ from homnet.checkpoint import patient_digests
 from homnet.cohort import Cohort
 from homnet.errors import ConfigError, DataError
 from homnet.finding import Finding
+from homnet.patient_calibration import NO_READER_USED
 from homnet.patient_metrics import join_truth, measure_patients
 from homnet.patient_tables import truth_of_types
 from homnet.reader.measures import cases_of
@@ -24,7 +25,6 @@ from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
 from homnet.report.html import write_page
 from homnet.results import read_json, require_both, write_json, write_result
-from homnet_platform.diagnosis import NO_FINDINGS
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     figures = measure_patients(
         patients, types, truth, seed=config.seed, num_bootstrap=config.num_bootstrap
     )
-    if provenance["findings"] != NO_FINDINGS:
+    if provenance["findings"] != NO_READER_USED:
         cases = _cases_of_findings(config.diagnosis, cohort, patients, truth)
         if not cases.empty:
             figures["findings"] = measure_findings(

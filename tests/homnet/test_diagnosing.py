@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from homnet.assessment import Assessment, NotAssessed, assess
 from homnet.checkpoint import Checkpoint
-from homnet.diagnosing import Diagnostician, labelled_scores, score_patients
+from homnet.diagnosing import Diagnostician
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, NotAnswered
 from homnet.joint import JointModel
 from homnet.likelihood_ratios import Scale
 from homnet.model import HomNet, HomNetConfig, best_form
 from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration
+from homnet.patient_scores import labelled_scores, score_patients
 from homnet.patient_tables import patient_table, truth_of_patients, truth_of_types, type_table
 from homnet.patient_verdict import PatientVerdict, VerdictConfig, explain, flag_types
 from homnet.predictor import Predictor
@@ -91,6 +92,7 @@ def _judge(
 ) -> list[PatientVerdict]:
     """Verdicts with other calibrations; ``config`` is the config of the verdict."""
     config = changes.pop("config", VerdictConfig())
+    changes["reader"] = changes.pop("reader_version", "none")
     calibration = replace(CALIBRATION, **changes)
     return Diagnostician(replace(checkpoint, patients={"h1": calibration}), config, reader)(table)
 
@@ -231,6 +233,27 @@ def test_no_reader_changes_a_verdict(checkpoint: Checkpoint, table_of: TableOf) 
         kinds = {t.chromosome: t.finding.kinds for t in read[0].types if t.finding is not None}
         assert set(kinds) == {"1", "5", "21"}
         assert all(kinds.values())
+
+
+def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
+    checkpoint: Checkpoint, table_of: TableOf
+) -> None:
+    table = table_of("h1", num_patients=1, chromosomes=("1", "5"))
+    reader = FixedReader({"5": {"kind": "deletion"}})
+    config = VerdictConfig(min_types=1)
+    plain, told = (
+        _judge(checkpoint, table, reader, config=config, reader_version=version, read_weight=weight)
+        for version, weight in (("none", 0.0), ("fixed", 0.5))
+    )
+    before, after = (
+        {one.chromosome: one.evidence for one in verdict.types} for (verdict,) in (plain, told)
+    )
+    # Sure to a millionth, either way: half of the log odds of that is added.
+    moved = 0.5 * np.log((1 - 1e-6) / 1e-6)
+    assert after["5"] == pytest.approx(before["5"] + moved, abs=1e-6)
+    assert after["1"] == pytest.approx(before["1"] - moved, abs=1e-6)
+    with pytest.raises(CheckpointError, match=r"together with the reader fixed.*given is none"):
+        _judge(checkpoint, table, reader_version="fixed", read_weight=0.5)
 
 
 def test_a_womans_missing_x_is_no_male_x() -> None:

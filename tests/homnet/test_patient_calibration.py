@@ -23,15 +23,27 @@ from homnet.patient_calibration import (
 
 
 def _scores(
-    num_normal: int, num_abnormal: int, *, hospital: str = "east", seed: int = 0, gap: float = 6.0
+    num_normal: int,
+    num_abnormal: int,
+    *,
+    hospital: str = "east",
+    seed: int = 0,
+    gap: float = 6.0,
+    read: float | None = None,
 ) -> LabelledScores:
-    """Patients of 23 types of three cells; the first type of a carrier is abnormal."""
+    """Patients of 23 types of three cells; the first type of a carrier is abnormal.
+
+    ``gap`` and ``read`` are how far its logit, and the reader's log odds, lie above the others'.
+    """
     rng = np.random.default_rng(seed)
     num = num_normal + num_abnormal
     abnormal_J = np.arange(num) >= num_normal
     patient_G = np.repeat(np.arange(num), 23)
     abnormal_G = abnormal_J[patient_G] & (np.tile(np.arange(23), num) == 0)
     logit_G = rng.normal(-3, 1, len(patient_G)) + gap * abnormal_G
+    read_G = np.zeros(len(logit_G))
+    if read is not None:
+        read_G = np.random.default_rng(seed + 100).normal(0, 1, len(logit_G)) + read * abnormal_G
     type_N = np.repeat(np.arange(len(patient_G)), 3)
     abnormal_N = abnormal_G[type_N]
     return LabelledScores(
@@ -41,6 +53,7 @@ def _scores(
         chromosome_G=np.tile(np.arange(23), num),
         num_cells_G=np.full(len(patient_G), 3),
         logit_G=logit_G,
+        read_G=read_G,
         abnormal_G=abnormal_G,
         patient_N=patient_G[type_N],
         logit_N=rng.normal(-1, 1, len(type_N)) + 2 * abnormal_N,
@@ -82,6 +95,29 @@ def test_a_hospital_whose_carriers_cannot_be_counted_borrows() -> None:
     thin = replace(thin, num_cells_G=np.where(thin.abnormal_G, 1, thin.num_cells_G))
     found = fit_hospitals(LabelledScores.concatenate([_scores(60, 30), thin]), min_cells=2)
     assert found["west"] == found[ALL_HOSPITALS] != found["east"]
+
+
+def test_a_second_opinion_counts_as_much_as_it_is_worth() -> None:
+    alone = fit_patients(_scores(300, 150, gap=2.0), min_cells=2)
+    assert (alone.reader, alone.read_weight) == ("none", 0.0)
+    worthless = fit_patients(_scores(300, 150, gap=2.0, read=0.0), min_cells=2, reader="v1")
+    assert worthless.read_weight == pytest.approx(0.0, abs=0.1)
+    # As far apart, as noisy and independent: as much worth as the first.
+    scores = _scores(300, 150, gap=2.0, read=2.0)
+    both = fit_patients(scores, min_cells=2, reader="v1")
+    assert both.reader == "v1"
+    assert both.read_weight == pytest.approx(1.0, abs=0.2)
+
+    def found(one: PatientCalibration) -> float:
+        evidence_G = one.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
+        score_J = combine(evidence_G, scores.patient_G, len(scores.hospital_J))
+        return float(np.mean(score_J[scores.abnormal_J] >= one.threshold))
+
+    assert found(both) > found(alone) + 0.2
+    # A hospital takes the weight that all have found.
+    few = _scores(6, 6, hospital="west", seed=1, gap=2.0, read=0.0)
+    west = fit_hospitals(LabelledScores.concatenate([scores, few]), min_cells=2)["west"]
+    assert west.read_weight == pytest.approx(both.read_weight, abs=0.1)
 
 
 def test_hospitals_are_fitted_around_all_of_them() -> None:
@@ -136,7 +172,7 @@ def test_too_few_healthy_referrals_put_the_threshold_above_all_of_them() -> None
 def test_probabilities_mean_what_they_say_and_follow_the_prevalence() -> None:
     fitted = fit_patients(_scores(300, 100, gap=3.0), min_cells=2)
     fresh = _scores(3000, 1000, gap=3.0, seed=5)
-    evidence_G = fitted.type_evidence(fresh.logit_G, fresh.chromosome_G)
+    evidence_G = fitted.type_evidence(fresh.logit_G, fresh.chromosome_G, fresh.read_G)
     score_J = combine(evidence_G, fresh.patient_G, 4000)
     probability_J = np.array(
         [fitted.patient_probability(score, fitted.prevalence) for score in score_J]
