@@ -1,9 +1,9 @@
 """Writes the tables of README.md from the results of record, between their markers.
 
-A table stands between ``<!-- table: results/NAME.json -->`` and ``<!-- end -->``. Evaluations that
-belong together stand in one, a line each, between ``<!-- rows: LABEL = results/NAME.json; ... -->``
-and ``<!-- end -->``. With ``--check`` nothing is written; a README that does not say what the
-results say is an error.
+A table stands between ``<!-- table: results/NAME.json -->`` and ``<!-- end -->``. Evaluations, or
+sets of verdicts, that belong together stand in one, a line each, between
+``<!-- rows: LABEL = results/NAME.json; ... -->`` and ``<!-- end -->``. With ``--check`` nothing is
+written; a README that does not say what the results say is an error.
 """
 
 import re
@@ -29,7 +29,7 @@ from homnet.report import (
     tables_markdown,
     throughput_markdown,
 )
-from homnet.report.cohort_page import cohort_markdown
+from homnet.report.cohort_page import cohort_markdown, verdicts_markdown
 from homnet.report.markdown import tables_text
 from homnet.results import read_result
 from homnet_platform.job import run_job
@@ -79,12 +79,14 @@ def render(readme: Path) -> str:
         }
         dates = sorted({one["date"][:10] for one in evaluations.values()})
         files = ", ".join(f"`{path.strip()}`" for _, path in pairs)
-        source = (
-            f"*AUC, in brackets 95 % intervals by patient bootstrap: {files}; {', '.join(dates)}.*"
-        )
-        body = aucs_markdown(
-            {label: one["figures"]["evaluation"] for label, one in evaluations.items()}
-        )
+        figures = {label: one["figures"] for label, one in evaluations.items()}
+        if all("evaluation" in one for one in figures.values()):
+            what = "AUC, in brackets 95 % intervals by patient bootstrap"
+            body = aucs_markdown({label: one["evaluation"] for label, one in figures.items()})
+        else:
+            what = "In brackets 95 % intervals: exact ones, by bootstrap of AUC and calibration"
+            body = verdicts_markdown(figures)
+        source = f"*{what}: {files}; {', '.join(dates)}.*"
         return f"{match[1]}{body}\n\n{source}\n{match[3]}"
 
     return _ROWS.sub(rows, _TABLE.sub(table, readme.read_text()))

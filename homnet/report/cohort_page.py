@@ -12,7 +12,7 @@ from homnet.pairs import pairs_of
 from homnet.reader.measures import Table, findings_tables
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
-from homnet.report.markdown import tables_text
+from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
 
 _CELLS_DRAWN: Final = 6
@@ -70,6 +70,37 @@ def cohort_markdown(figures: Mapping[str, Any], titles: Sequence[str] = ()) -> s
         titles: of the tables that are wanted; all by default.
     """
     return tables_text(one for one in _tables(figures) if not titles or one[0] in titles)
+
+
+def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Several sets of verdicts on the same patients, a line each.
+
+    Args:
+        records: by label, figures as of :func:`homnet.patient_metrics.measure_patients`.
+    """
+    hospitals = sorted({name for one in records.values() for name in one["hospitals"]})
+    heads = [
+        "",
+        *(f"Sensitivity, {name}" for name in hospitals),
+        "Sensitivity, all",
+        "Specificity",
+        "AUC",
+        "Calibration error",
+        "Harmless variants over the evidence of 1 % of the others",
+    ]
+    rows = [
+        [
+            label,
+            *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
+            *(
+                with_interval(one["overall"][name])
+                for name in ("sensitivity", "specificity", "auc", "calibration_error")
+            ),
+            _rate(one["variants"]["variants"]["at_one_percent_of_others"]),
+        ]
+        for label, one in records.items()
+    ]
+    return markdown_table(heads, rows)
 
 
 def with_interval(share: Mapping[str, Any] | None) -> str:

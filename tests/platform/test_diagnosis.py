@@ -16,6 +16,7 @@ from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.model import HomNet, HomNetConfig
 from homnet.patient_calibration import ALL_HOSPITALS
 from homnet.registry import Registry
+from homnet.report.cohort_page import verdicts_markdown
 from homnet.results import read_result
 from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform import diagnosis
@@ -143,6 +144,9 @@ def test_measuring_leaves_figures_a_page_and_a_record(work: Path, tmp_path: Path
     page = (tmp_path / "index.html").read_text()
     assert "Detection limit" in page
     assert page.count("<table>") == 8
+    beside = verdicts_markdown({"one": figures, "other": figures}).splitlines()
+    sensitivity = figures["hospitals"]["h2"]["sensitivity"]["value"]
+    assert beside[2].split(" | ")[2] == beside[3].split(" | ")[2] == f"{sensitivity:.3f}"
     overlooked = figures["overall"]["sensitivity"]
     assert page.count("<h3>overlooked") == min(4, overlooked["total"] - overlooked["count"])
 
