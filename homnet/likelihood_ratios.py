@@ -64,10 +64,7 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | No
     Raises:
         DataError: one of the classes is absent.
     """
-    if label_N.all() or not label_N.any():
-        raise DataError("a calibration needs normal and abnormal validation patients")
-    prior = float(logit(label_N.mean()))
-    sign_N = np.where(label_N, 1.0, -1.0)
+    prior, sign_N = _prior_and_signs(label_N)
     middle, sd = Scale(), _PRIOR_SD
     if around is not None:
         middle, sd = around, _HOSPITAL_SD
@@ -98,8 +95,7 @@ def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -
     Raises:
         DataError: one of the classes is absent.
     """
-    if abnormal_G.all() or not abnormal_G.any():
-        raise DataError("a calibration needs normal and abnormal validation patients")
+    _require_both(abnormal_G)
     if np.ptp(read_G) == 0:
         return 0.0
     fitted = LogisticRegression(C=_PRIOR_SD**2).fit(np.stack([logit_G, read_G], 1), abnormal_G)
@@ -128,10 +124,7 @@ def fit_offsets(
     Raises:
         DataError: one of the classes is absent.
     """
-    if abnormal_G.all() or not abnormal_G.any():
-        raise DataError("a calibration needs normal and abnormal validation patients")
-    prior = float(logit(abnormal_G.mean()))
-    sign_G = np.where(abnormal_G, 1.0, -1.0)
+    prior, sign_G = _prior_and_signs(abnormal_G)
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         factor, offset_T = math.exp(parameters[0]), parameters[2:]
@@ -155,3 +148,14 @@ def fit_offsets(
     centred_T = np.zeros(len(CHROMOSOMES))
     centred_T[there] = offset_T[there] - offset_T[there].mean()
     return tuple(centred_T.tolist())
+
+
+def _prior_and_signs(label_N: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Log odds of an abnormality among the rows, and 1 where there is one and -1 elsewhere."""
+    _require_both(label_N)
+    return float(logit(label_N.mean())), np.where(label_N, 1.0, -1.0)
+
+
+def _require_both(label_N: NDArray[np.bool_]) -> None:
+    if label_N.all() or not label_N.any():
+        raise DataError("a calibration needs normal and abnormal validation patients")

@@ -88,7 +88,8 @@ def simulated_recipe() -> PretrainConfig:
 
     The cohort is one of ``jobs/simulate.py --rearranged-types``: events of every kind and size, in
     the laboratories of all hospitals, without seams, and rich in the harmless inversions that a
-    model of artificial events takes for abnormal. More people help more than more epochs (LAB.md).
+    model of artificial events takes for abnormal. It learns people by heart that it sees more than
+    twice (LAB.md).
     """
     best = best_recipe()
     return dataclasses.replace(

@@ -216,6 +216,8 @@ def test_types_with_too_few_cells_do_not_count() -> None:
 def test_a_calibration_needs_both_classes() -> None:
     with pytest.raises(DataError, match="normal and abnormal"):
         fit_patients(_scores(20, 0), min_cells=2)
+    with pytest.raises(DataError, match="normal and abnormal"):
+        fit_patients(_scores(20, 0, read=1.0), min_cells=2, reader="v1")
 
 
 def test_json_keeps_scores_and_calibration() -> None:
