@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from homnet.chromosomes import CHROMOSOMES
 from homnet.cohort import Cohort, write_cohort
@@ -56,6 +57,12 @@ def make_table(
         kind=["deletion" if label else None for label in labels],
         homolog=[1 if label else None for label in labels],
     )
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    """Weights and inputs that a test draws without a generator are the same in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,8 @@ class ReaderStage:
     """Patients to learn from."""
     validation_patients: frozenset[str]
     """Patients for calibration and for choosing the best epoch."""
+    start: str | None = None
+    """Checkpoint of a reader on the same HomNet whose weights learning starts from."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What the checkpoint says of its origin."""
 
@@ -274,7 +276,7 @@ class ReaderLearner:
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            ConfigError: no reader can stand on the parent.
+            ConfigError: no reader can stand on the parent, or the one to start from does not.
             DataError: there is nobody, or nothing abnormal, to learn from or to validate on.
         """
         settings = stage.training.optimiser
@@ -290,6 +292,8 @@ class ReaderLearner:
         torch.manual_seed(settings.seed)
         self.reader = self.config.build()
         self.reader.take_homnet(parent.weights)
+        if stage.start is not None:
+            self._start(stage.start, parent)
         self._lessons = self._validation_lessons()
         self.averaged = AveragedModel(
             self.reader, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
@@ -369,6 +373,15 @@ class ReaderLearner:
     def _scored(self) -> Reader:
         averaged = cast(Reader, self.averaged.module)
         return averaged if self.stage.training.optimiser.averaging else self.reader
+
+    def _start(self, path: str, parent: Checkpoint) -> None:
+        start = Checkpoint.load(path, ReaderConfig.of_json)
+        if start.config != self.config or start.provenance.get("parent") != parent.version:
+            raise ConfigError(
+                f"{path} is of another width or stands on another HomNet than {self.stage.parent}; "
+                "give the checkpoint and the width that it was trained with, or start anew"
+            )
+        self.reader.load_state_dict(dict(start.weights), strict=True)
 
     def _restore(self, resumed: Checkpoint) -> None:
         for prefix, model in (("raw.", self.reader), ("averaged.", self.averaged.module)):

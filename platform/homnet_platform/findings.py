@@ -56,6 +56,8 @@ class LearnFindingsConfig:
     (--training.optimiser.labels artificial). Never one whose patients are to be judged."""
     checkpoint: str = "runs/pretrain/checkpoint"
     """The HomNet below; it stays as it is."""
+    start: str | None = None
+    """Checkpoint of a reader on this HomNet to go on from, best with people whom neither knows."""
     output: str = "runs/findings"
     """Directory for the reader's checkpoint and the run's own files."""
     hospitals: tuple[str, ...] = ()
@@ -130,15 +132,30 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
     output = Path(config.output)
-    claim_output(output, config, cohort=cohort.fingerprint, parent=parent.version)
     split = split_patients(cohort.patients, config.split)
+    origin = provenance(cohort.fingerprint, cohort.hospitals, config, split, parent)
+    if config.start is not None:
+        path = Path(config.start)
+        start = Checkpoint.load(path, ReaderConfig.of_json)
+        refuse_known(path, start.provenance, split[VALIDATION], "learnt_from")
+        origin["start"] = start.version
+        for use in ("learnt_from", "validated_on"):
+            origin[use] = sorted({*origin[use], *start.provenance[use]})
+    claim_output(
+        output,
+        config,
+        cohort=cohort.fingerprint,
+        parent=parent.version,
+        start=origin.get("start"),
+    )
     stage = ReaderStage(
         parent=str(Path(config.checkpoint).resolve()),
         width=config.width,
         training=config.training,
         train_patients=split[TRAIN],
         validation_patients=split[VALIDATION],
-        provenance=provenance(cohort.fingerprint, cohort.hospitals, config, split, parent),
+        start=None if config.start is None else str(Path(config.start).resolve()),
+        provenance=origin,
     )
     started = time.perf_counter()
     with local_or_cluster():

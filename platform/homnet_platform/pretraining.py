@@ -246,7 +246,7 @@ def provenance(
 def portable(config: Any) -> dict[str, Any]:
     """A config as JSON-able values without the places of one machine."""
     content = dataclasses.asdict(config)
-    for name in (*_PLACES, "cohort", "output", "checkpoint", "claim", "result"):
+    for name in (*_PLACES, "cohort", "output", "checkpoint", "start", "claim", "result"):
         content.pop(name, None)
     return content
 

@@ -134,6 +134,20 @@ def test_nobody_who_taught_is_measured(work: Path) -> None:
         measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
 
 
+def test_a_reader_goes_on_with_other_people(work: Path) -> None:
+    first = work / "findings" / "checkpoint"
+    config = replace(_learn(work), start=str(first), output=str(work / "again"))
+    with pytest.raises(ConfigError, match="were learnt from by"):
+        learn_findings(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
+    learn_findings(replace(config, cohort=str(work / "patients")))
+    reader = Checkpoint.load(work / "again" / "checkpoint", ReaderConfig.of_json)
+    before = Checkpoint.load(first, ReaderConfig.of_json)
+    assert reader.provenance["start"] == before.version != reader.version
+    for use in ("learnt_from", "validated_on"):
+        assert set(before.provenance[use]) < set(reader.provenance[use])
+    assert str(work) not in str(reader.provenance)
+
+
 def _evaluate(work: Path, **changes: object) -> EvaluateFindingsConfig:
     config = EvaluateFindingsConfig(
         cohort=str(work / "healthy"),

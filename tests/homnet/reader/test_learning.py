@@ -160,6 +160,29 @@ def test_a_checkpoint_holds_all_that_is_needed(
     )
 
 
+def test_learning_goes_on_from_another_reader(bank: PairBank, parent: Path, tmp_path: Path) -> None:
+    stage = dataclasses.replace(_stage(bank, parent), provenance={"parent": _version(parent)})
+    first = learn(stage, bank)
+    path = str(first.save(tmp_path / "first"))
+    still = dataclasses.replace(TRAINING.optimiser, learning_rate=1e-12, max_epochs=1)
+    again = dataclasses.replace(
+        stage, start=path, training=dataclasses.replace(TRAINING, optimiser=still)
+    )
+    # Next to no step was made: it is the reader of before.
+    assert learn(again, bank).metrics["validation_loss"] == pytest.approx(
+        first.metrics["validation_loss"], abs=1e-4
+    )
+    with pytest.raises(ConfigError, match="is of another width or stands on another HomNet"):
+        ReaderLearner(dataclasses.replace(again, width=32), bank)
+    dataclasses.replace(first, provenance={"parent": "another"}).save(tmp_path / "first")
+    with pytest.raises(ConfigError, match="stands on another HomNet"):
+        ReaderLearner(again, bank)
+
+
+def _version(path: Path) -> str:
+    return Checkpoint.load(path).version
+
+
 def test_artificial_events_teach_too(parent: Path) -> None:
     people = [simulate_person(5, healthy(), number, 2.0) for number in range(6)]
     bank = PairBank.from_table(with_segments(pa.concat_tables(people)))
