@@ -174,6 +174,8 @@ class Checkpoint:
                 if patients.is_file()
                 else {},
             )
+        except CheckpointError as error:
+            raise CheckpointError(f"{root}: {error}") from None
         except (json.JSONDecodeError, TypeError, OSError, SafetensorError) as error:
             raise CheckpointError(f"{root}: the checkpoint cannot be read ({error})") from None
 

@@ -27,7 +27,7 @@ from homnet.patient_calibration import (
     PatientCalibration,
     combine,
 )
-from homnet.patient_notes import missing_homologs, notes
+from homnet.patient_notes import missing_homologs, notes, with_partners
 from homnet.patient_scores import LEAST_PROBABILITY, score_patients
 from homnet.patient_verdict import (
     Abstention,
@@ -165,6 +165,7 @@ class Diagnostician:
             score = float(combine(own, np.zeros(len(own), np.int64), 1)[0])
             if score >= calibration.threshold:
                 flagged_G[counted_G] = flag_types(own, calibration.threshold)
+        findings = with_partners(findings, np.where(counted_G, evidence_G, np.nan))
         types = self._types(findings, evidence_G, counted_G, flagged_G, calibration)
         verdicts = {one.chromosome: one for one in types}
         reasons = explain(left_out, verdicts)

@@ -200,6 +200,28 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / len(scores))
 
 
+def calibration_error_by_chance(
+    scores: ArrayLike, rng: np.random.Generator, num_replicates: int = 1000
+) -> dict[str, float]:
+    """The calibration error of as many people if every score were right: what chance alone gives.
+
+    Args:
+        scores: probabilities.
+        rng: draws who is abnormal.
+        num_replicates: draws.
+
+    Returns:
+        ``value``, the mean, and ``low`` and ``high``, between which 95 of 100 draws lie.
+    """
+    scores = np.asarray(scores, float)
+    errors = [
+        expected_calibration_error(rng.random(len(scores)) < scores, scores)
+        for _ in range(num_replicates)
+    ]
+    low, high = np.quantile(errors, [0.025, 0.975])
+    return {"value": float(np.mean(errors)), "low": float(low), "high": float(high)}
+
+
 def _thresholds(validation: pd.DataFrame, hospitals: Sequence[str]) -> dict[str, dict[str, Any]]:
     overall = threshold_for_f1(validation)
     chosen = {}

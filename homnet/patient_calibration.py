@@ -32,6 +32,9 @@ SPECIFICITY: Final = 0.99
 """Share of healthy referrals to be called normal: that of the published clinical figure."""
 NO_READER_USED: Final = "none"
 """What stands for the version of a reader where there was none."""
+_FORMAT: Final = 2
+"""Of what :meth:`PatientCalibration.to_json` writes. In the first, logits of types were means over
+bags of up to ten cells."""
 NUM_TYPES: Final = 23
 """Types of a karyotype; X and Y count as one."""
 
@@ -110,16 +113,22 @@ class PatientCalibration:
     def to_json(self) -> dict[str, Any]:
         """The calibration as what ``json`` writes."""
         lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}
-        return {**asdict(self), **lists}
+        return {"format": _FORMAT, **asdict(self), **lists}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            CheckpointError: a field is missing or unknown.
+            CheckpointError: a field is missing or unknown, or it is of another version.
         """
+        if content.get("format", 1) != _FORMAT:
+            raise CheckpointError(
+                "the calibration of patients is of another version, whose scores were others; run "
+                "jobs/diagnose.py calibrate again"
+            )
         scales = ("type_scale", "cell_scale", "patient_scale")
+        content = {name: value for name, value in content.items() if name != "format"}
         try:
             lists = {name: tuple(content[name]) for name in ("hospitals", "type_offsets")}
             values: dict[str, Any] = {**content, **lists}

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from homnet.bootstrap import bootstrap_weights, estimate
 from homnet.metrics import (
     EVENT_SIZES_MB,
+    calibration_error_by_chance,
     expected_calibration_error,
     sensitivity_at_specificity,
 )
@@ -134,6 +135,7 @@ def _scope(
         "auc": None,
         "sensitivity_at_specificity": None,
         "calibration_error": None,
+        "calibration_error_by_chance": None,
         "brier": None,
         "type_calibration_error": None,
     }
@@ -144,6 +146,9 @@ def _scope(
         found["sensitivity_at_specificity"] = sensitivity_at_specificity(labels, scored["score"])
         found["calibration_error"] = _bootstrapped(
             scored, "probability", expected_calibration_error, rng, num_bootstrap
+        )
+        found["calibration_error_by_chance"] = calibration_error_by_chance(
+            scored["probability"], rng.spawn(1)[0]
         )
         found["brier"] = float(((scored["probability"] - labels) ** 2).mean())
     counted = typed[typed["evidence"].notna()]

@@ -17,6 +17,8 @@ from homnet.finding import NO_ABNORMALITY, Finding, FindingReader
 from homnet.joint import JointModel, score_jointly
 from homnet.labelled_scores import LabelledScores
 
+_REFERENCE_CELLS: Final = 5
+"""Cells of a type at which its logit is that of a bag: as many as the models learn from."""
 LEAST_PROBABILITY: Final = 1e-6
 """A probability is kept this far from 0 and 1 before its odds are taken."""
 
@@ -28,7 +30,7 @@ class PatientScores:
     assessment: Assessment
     """The pairs, type by type."""
     logit_G: NDArray[np.float64]
-    """Logit of each type, all cells together."""
+    """Logit of each type, all cells together (see :func:`score_patients`)."""
     logit_N: NDArray[np.float64]
     """Logit of each pair, as a bag of one."""
     read: tuple[Finding, ...] = ()
@@ -70,6 +72,11 @@ def score_patients(
 ) -> PatientScores:
     """Scores types and single cells in one pass, and has a reader look at the types.
 
+    A bag's logit adds its pairs up (Eq. 10), so it spreads the more the more cells a type has, and
+    one scale would not do for patients of 6 and of 20. Sums of n independent numbers spread with
+    the root of n; so a type's sum over all its cells is divided by the root of their number, in
+    units in which five cells have the logit of their bag.
+
     Args:
         model: of the patients' hospital.
         table: pairs that passed :func:`homnet.pair_checks.check_measured`, whole patients.
@@ -78,9 +85,14 @@ def score_patients(
     assessment = assess(table)
     bags = assessment.bags
     evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
-    # Eq. 10 adds pairs up, so a bag of one is what its pair adds, and the bias.
+    # A bag of one is what its pair adds, and the bias.
     bias = float(model.model.bag.bag.bias.item())
-    logit_G = assessment.of_types(evidence.logit_B)
+    type_N = np.repeat(assessment.type_B, bags.size_B)
+    size_G, added_G = (
+        np.bincount(type_N, weights, minlength=len(assessment.types))
+        for weights in (None, evidence.added_N)
+    )
+    logit_G = added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias
     read: tuple[Finding, ...] = ()
     if reader is not None and assessment.types:
         read = tuple(reader(assessment, np.zeros(len(assessment.types))))

@@ -86,6 +86,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
         "Specificity",
         "AUC",
         "Calibration error",
+        "By chance alone",
         "Harmless variants over the evidence of 1 % of the others",
     ]
     rows = [
@@ -94,7 +95,13 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
             *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
             *(
                 with_interval(one["overall"][name])
-                for name in ("sensitivity", "specificity", "auc", "calibration_error")
+                for name in (
+                    "sensitivity",
+                    "specificity",
+                    "auc",
+                    "calibration_error",
+                    "calibration_error_by_chance",
+                )
             ),
             _rate(one["variants"]["variants"]["at_one_percent_of_others"]),
         ]
@@ -126,6 +133,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
             with_interval(one["right_type"]),
             with_interval(one["auc"]),
             with_interval(one["calibration_error"]),
+            with_interval(one["calibration_error_by_chance"]),
         ]
         for name, one in scopes
     ]
@@ -144,6 +152,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
                 "Right chromosome among those found",
                 "AUC",
                 "Calibration error",
+                "By chance alone",
             ],
             by_hospital,
         ),

@@ -17,7 +17,7 @@ from homnet.checkpoint import Checkpoint
 from homnet.diagnosing import Diagnostician
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, NotAnswered
-from homnet.joint import JointModel
+from homnet.joint import JointModel, score_jointly
 from homnet.likelihood_ratios import Scale
 from homnet.model import HomNet, HomNetConfig, best_form
 from homnet.patient_calibration import ALL_HOSPITALS, PatientCalibration
@@ -112,13 +112,28 @@ def test_scores_are_those_of_types_and_of_single_cells(
     one_cell = table.filter(pc.equal(table["cell_id"], "c1"))
     alone = score_patients(model, one_cell)
     cells = np.array(scores.assessment.cell_N)
-    np.testing.assert_allclose(scores.logit_N[cells == "c1"], alone.logit_G, atol=1e-5)
+    np.testing.assert_allclose(scores.logit_N[cells == "c1"], alone.logit_N, atol=1e-5)
     assert scores.num_cells_G.tolist() == [3, 3, 3, 3]
     labelled = labelled_scores(scores, table)
     assert labelled.abnormal_J.tolist() == [True, False]
     assert labelled.abnormal_G.tolist() == [False, True, False, False]
     assert labelled.abnormal_N.sum() == 3
     assert labelled.patient_G.tolist() == [0, 0, 1, 1]
+
+
+def test_a_type_counts_as_the_root_of_its_cells(checkpoint: Checkpoint, table_of: TableOf) -> None:
+    model = JointModel(Predictor(checkpoint.build(), {}, version="1"))
+    bias = float(model.model.bag.bag.bias.item())
+    for num_cells in (1, 5, 23):
+        table = table_of("h1", num_patients=1, num_cells=num_cells, chromosomes=("1",))
+        scores = score_patients(model, table)
+        added = (scores.logit_N - bias).mean()
+        np.testing.assert_allclose(scores.logit_G, added * np.sqrt(5 * num_cells) + bias)
+        if num_cells == 5:  # as many as the bags that models learn from: the bag's own logit
+            bags = scores.assessment.bags
+            assert len(bags) == 1
+            found = score_jointly([model], bags, np.zeros(1, np.int64))
+            np.testing.assert_allclose(scores.logit_G, found.logit_B)
 
 
 def test_the_threshold_decides_and_truth_is_not_looked_at(

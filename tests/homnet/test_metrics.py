@@ -17,6 +17,7 @@ from homnet.bootstrap import bootstrap_weights, estimate, index_people, rank, we
 from homnet.errors import DataError
 from homnet.metrics import (
     ENOUGH_FOR_A_THRESHOLD,
+    calibration_error_by_chance,
     evaluate,
     expected_calibration_error,
     hospital_samples,
@@ -439,6 +440,16 @@ def test_calibration_error() -> None:
     # Two bins of equal mass: |0.2 - 0.5| and |0.9 - 0.0|.
     labels = np.array([0, 1, 0, 0])
     assert expected_calibration_error(labels, [0.2, 0.2, 0.9, 0.9], 2) == pytest.approx(0.6)
+
+
+def test_chance_alone_gives_a_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    few, many = (calibration_error_by_chance(np.full(number, 0.5), rng) for number in (100, 10_000))
+    # One bin: the mean distance of a share from 0.5 is sqrt(2 / pi) standard deviations.
+    assert few["value"] == pytest.approx(np.sqrt(2 / np.pi) * 0.05, rel=0.1)
+    assert many["value"] == pytest.approx(few["value"] / 10, rel=0.15)
+    assert few["low"] < few["value"] < few["high"]
+    assert calibration_error_by_chance([0.0, 1.0], rng)["high"] == 0
 
 
 def change(frame: pd.DataFrame, column: str, value: object, row: int = 3) -> pd.DataFrame:

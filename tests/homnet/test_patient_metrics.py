@@ -101,6 +101,9 @@ def test_calibration_error_is_the_distance_from_the_truth() -> None:
     # Eight were called at 0.9, of whom seven are carriers; of the others 3 of 32 are, at 0.05.
     expected = (8 * abs(0.9 - 7 / 8) + 32 * abs(0.05 - 3 / 32)) / 40
     assert error == pytest.approx(expected)
+    # Eight people at 0.9 and 32 at 0.05 are rarely off by more than that, and rarely not at all.
+    chance = figures["overall"]["calibration_error_by_chance"]
+    assert 0 < chance["low"] < error < chance["high"] < 0.15
 
 
 def test_variants_have_a_rate_of_their_own() -> None:
