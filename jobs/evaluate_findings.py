@@ -1,11 +1,11 @@
 r"""Measures what a reader of findings says of artificial abnormalities of held-out people.
 
 python jobs/pretrain.py images --cohort cohorts/images --output runs/images
-python jobs/learn_findings.py --cohort cohorts/images --checkpoint runs/images/checkpoint \\
-    --output runs/images-findings --split.validation 0.1 --split.test 0.1 \\
-    --training.optimiser.labels artificial --training.optimiser.bags.over people \\
+python jobs/learn_findings.py --cohort cohorts/images --checkpoint runs/images/checkpoint \
+    --output runs/images-findings --split.validation 0.1 --split.test 0.1 \
+    --training.optimiser.labels artificial --training.optimiser.bags.over people \
     --training.optimiser.bags.rounds 10
-python jobs/evaluate_findings.py --cohort cohorts/images --checkpoint runs/images/checkpoint \\
+python jobs/evaluate_findings.py --cohort cohorts/images --checkpoint runs/images/checkpoint \
     --reader runs/images-findings/checkpoint
 
 On patients with known abnormalities a reader is measured with the verdicts: jobs/diagnose.py.

@@ -4,8 +4,8 @@ python jobs/pretrain.py best --cohort cohorts/simulated --hospitals healthy-1 --
 
 Simulated patients show every kind and size of abnormality, in all laboratories and without seams:
 
-python jobs/simulate.py --output cohorts/rearranged --seed 8 --num-healthy 0 \\
-    --num-patients 12500 12500 12500 12500 --abnormal-fraction 0.9 --patient-cells 6 \\
+python jobs/simulate.py --output cohorts/rearranged --seed 8 --num-healthy 0 \
+    --num-patients 12500 12500 12500 12500 --abnormal-fraction 0.9 --patient-cells 6 \
     --rearranged-types --variant-inversions 20
 python jobs/pretrain.py simulated --cohort cohorts/rearranged --output runs/pretrain-simulated
 """
