@@ -92,7 +92,7 @@ def score_patients(
         np.bincount(type_N, weights, minlength=len(assessment.types))
         for weights in (None, evidence.added_N)
     )
-    logit_G = added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias
+    logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias, np.float64)
     read: tuple[Finding, ...] = ()
     if reader is not None and assessment.types:
         read = tuple(reader(assessment, np.zeros(len(assessment.types))))

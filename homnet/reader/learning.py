@@ -1,81 +1,30 @@
-"""Training of the reader: its loss, its epochs, and the calibration of what it says.
+"""Training of the reader: its epochs, and what they leave behind.
 
-The teacher is a cohort with truth (simulated rearranged people), or artificial abnormalities of
-normal pairs. HomNet below is frozen; only the reader learns.
-
-Shape suffixes: B bags, K cells, P homologs, L stretched positions, G places, X classes.
+HomNet below is frozen; only the reader learns.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from homnet.abnormality import EventConfig
-from homnet.bags import BagConfig, PairBank
+from homnet.bags import PairBank
 from homnet.checkpoint import Checkpoint
-from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch
+from homnet.epochs import Batch, DeviceBank
 from homnet.errors import ConfigError, DataError, DivergedError
-from homnet.finding import NO_ABNORMALITY
+from homnet.reader.lessons import Lessons, ReaderTraining, batches, draw_lessons
+from homnet.reader.loss import WEIGHTS, loss_of, total_loss
 from homnet.reader.network import Reader, ReaderConfig, Reading
-from homnet.reader.truth import KIND_CODE, UNKNOWN, Targets
-from homnet.seeding import generator
-from homnet.training import (
-    TrainingConfig,
-    learning_rate_at,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from homnet.reader.temperatures import calibrate
+from homnet.training import learning_rate_at, make_optimizer, optimizer_tensors, restore_optimizer
 
 METRIC: Final = "validation_loss"
-_EXTENT_MARGIN: Final = 1.5
-"""Stretched positions by which an extent is widened at both ends: of a deletion only a junction is
-left, and no breakpoint is seen to the position."""
-_PLACE_BLUR: Final = 1.0
-"""Standard deviation, in stretched positions, of the wanted distribution of a breakpoint."""
-
-
-@dataclass(frozen=True)
-class ReaderTraining:
-    """How a reader is optimised."""
-
-    optimiser: TrainingConfig = TrainingConfig(
-        learning_rate=2e-3,
-        batch_size=32,
-        max_epochs=2,
-        schedule="cosine",
-        weight_decay=0.01,
-        averaging=0.98,
-        labels="cohort",
-        bags=BagConfig(num_cells=5),
-        events=EventConfig(min_fraction=0.05),
-        validation_rounds=1,
-    )
-    """Adam, schedule, batches, and what is learnt: the cohort's own abnormalities, or artificial
-    ones of its normal pairs. Epochs are not ended early."""
-    max_normal_share: float = 0.4
-    """Largest share of normal bags in an epoch; a cohort has far more of them."""
-    fewest_cells: int = 1
-    """Bags are cut to a random number of cells from here up, so that all are known."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.max_normal_share < 1:
-            raise ConfigError(f"max_normal_share must be in (0, 1), got {self.max_normal_share}")
-        if not 1 <= self.fewest_cells <= self.optimiser.bags.num_cells:
-            raise ConfigError(
-                f"fewest_cells must be 1..{self.optimiser.bags.num_cells}, got {self.fewest_cells}"
-            )
 
 
 @dataclass(frozen=True)
@@ -101,158 +50,6 @@ class ReaderStage:
         shared = self.train_patients & self.validation_patients
         if shared:
             raise DataError(f"patient {min(shared)} is in both training and validation")
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """Bags with their truth, ready to be learnt from."""
-
-    epoch: Epoch
-    targets: Targets
-
-    def __len__(self) -> int:
-        return len(self.epoch)
-
-    def take(self, index: NDArray[np.int64]) -> "Lessons":
-        """Some of the bags."""
-        epoch = self.epoch
-        events = None if epoch.events is None else epoch.events.take(index)
-        kept = Epoch(epoch.bags.take(index), events, epoch.label_B[index], epoch.kind_B[index])
-        return Lessons(kept, self.targets.take(index))
-
-
-def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: int) -> Lessons:
-    """Draws the bags of an epoch, thins the normal ones, and hides cells at random.
-
-    Args:
-        bank: pairs; normal ones are chosen where artificial events are wanted.
-        training: what is wanted.
-        number: of the epoch.
-        seed: of the run.
-    """
-    settings = training.optimiser
-    events = settings.events if settings.labels == "artificial" else None
-    epoch = draw_epoch(bank, settings.bags, events, seed=seed, epoch=number)
-    draw = generator(seed, "lessons", number)
-    abnormal = np.nonzero(epoch.label_B)[0]
-    normal = np.nonzero(~epoch.label_B)[0]
-    share = training.max_normal_share
-    most = math.ceil(len(abnormal) * share / (1 - share))
-    chosen = draw.permutation(np.concatenate([abnormal, draw.permutation(normal)[:most]]))
-    lessons = Lessons(epoch, Targets.of(epoch, bank)).take(chosen)
-    return _with_hidden_cells(lessons, training.fewest_cells, draw)
-
-
-def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator) -> Lessons:
-    bags, targets = lessons.epoch.bags, lessons.targets
-    most = bags.mask_BK.shape[1]
-    wanted_B = draw.integers(fewest, most + 1, len(lessons))
-    rank_BK = np.where(bags.mask_BK, draw.random(bags.mask_BK.shape), 2.0)
-    place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
-    mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
-    abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
-    # Of a mosaic only normal cells may be left: then there is nothing to find.
-    nothing_B: NDArray[np.bool_] = np.asarray(
-        targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
-    )
-    kind_B = np.where(nothing_B, KIND_CODE[NO_ABNORMALITY], targets.kind_B)
-    segment_B2 = np.where(nothing_B[:, None], np.nan, targets.segment_B2)
-    return Lessons(
-        dataclasses.replace(lessons.epoch, bags=dataclasses.replace(bags, mask_BK=mask_BK)),
-        dataclasses.replace(targets, kind_B=kind_B, segment_B2=segment_B2, abnormal_BK=abnormal_BK),
-    )
-
-
-def place_of_share(share_B2: torch.Tensor, num_positions: int) -> torch.Tensor:
-    """Places on the axis of :attr:`ReaderConfig.num_places`, as real numbers.
-
-    The tips are 0 and G - 1; a share s between them is in the middle of positions s L - 0.5.
-    """
-    inside = (share_B2 * num_positions + 0.5).clamp(1, num_positions)
-    inside = torch.where(share_B2 <= 0, torch.zeros_like(inside), inside)
-    return torch.where(share_B2 >= 1, torch.full_like(inside, num_positions + 1.0), inside)
-
-
-def loss_of(reading: Reading, batch: Batch, targets: Targets) -> dict[str, torch.Tensor]:
-    """The parts of the loss, each a mean over what is known in the batch.
-
-    Returns:
-        ``kind``, ``segment``, ``cell`` and ``extent``.
-    """
-    device = batch.mask_BK.device
-
-    def tensor(values: NDArray[Any]) -> torch.Tensor:
-        return torch.as_tensor(values, device=device)
-
-    kind_B = tensor(targets.kind_B)
-    kind = F.cross_entropy(reading.kind_BX, kind_B, ignore_index=UNKNOWN, reduction="sum") / (
-        kind_B != UNKNOWN
-    ).sum().clamp(min=1)
-
-    segment_B2 = tensor(targets.segment_B2).float()
-    known_B = segment_B2.isfinite().all(dim=1)
-    num_places = reading.segment_B2G.shape[-1]
-    place_B2 = place_of_share(segment_B2.nan_to_num(), num_places - 2)
-    wanted_B2G = _blurred(place_B2, num_places)
-    each_B2 = -(wanted_B2G * reading.segment_B2G.log_softmax(dim=-1)).sum(dim=-1)
-    segment = (each_B2.sum(dim=1) * known_B).sum() / known_B.sum().clamp(min=1)
-
-    mask_BK = batch.mask_BK
-    homolog_BK, abnormal_BK = tensor(targets.homolog_BK), tensor(targets.abnormal_BK)
-    class_BK = torch.where(abnormal_BK, homolog_BK + 1, 0)
-    unknown_BK = ~mask_BK | (abnormal_BK & (homolog_BK < 0))
-    class_BK = class_BK.masked_fill(unknown_BK, UNKNOWN)
-    count = (~unknown_BK).sum().clamp(min=1)
-    cell = sum(
-        (
-            F.cross_entropy(
-                logit_BKX.flatten(0, 1),
-                class_BK.flatten(),
-                ignore_index=UNKNOWN,
-                reduction="sum",
-            )
-            / count
-            for logit_BKX in (reading.first_cell_BKX, reading.cell_BKX)
-        ),
-        start=torch.zeros((), device=device),
-    )
-
-    extent_BK2 = tensor(targets.extent_BK2).float()
-    known_BK = mask_BK & (~abnormal_BK | extent_BK2.isfinite().all(dim=-1)) & ~unknown_BK
-    wanted_BKPL = _extents(extent_BK2, homolog_BK, abnormal_BK, reading.extent_BKPL.shape[-1])
-    each_BKPL = F.binary_cross_entropy_with_logits(
-        reading.extent_BKPL, wanted_BKPL, reduction="none"
-    )
-    extent = (each_BKPL.mean(dim=(2, 3)) * known_BK).sum() / known_BK.sum().clamp(min=1)
-    return {"kind": kind, "segment": segment, "cell": cell, "extent": extent}
-
-
-def _blurred(place_B2: torch.Tensor, num_places: int) -> torch.Tensor:
-    """A wanted distribution over places: sure of a tip, else a bell that leaves the tips alone."""
-    places_G = torch.arange(num_places, device=place_B2.device, dtype=place_B2.dtype)
-    bell_B2G = torch.exp(-0.5 * ((places_G - place_B2[..., None]) / _PLACE_BLUR).square())
-    tip_B2 = (place_B2 <= 0) | (place_B2 >= num_places - 1)
-    exact_B2G = (places_G == place_B2.round()[..., None]).to(bell_B2G.dtype)
-    inner_G = (places_G > 0) & (places_G < num_places - 1)
-    wanted_B2G = torch.where(tip_B2[..., None], exact_B2G, bell_B2G * inner_G)
-    return wanted_B2G / wanted_B2G.sum(dim=-1, keepdim=True)
-
-
-def _extents(
-    extent_BK2: torch.Tensor, homolog_BK: torch.Tensor, abnormal_BK: torch.Tensor, num: int
-) -> torch.Tensor:
-    middle_L = torch.arange(num, device=extent_BK2.device) + 0.5
-    edges = extent_BK2.nan_to_num() * num
-    inside_BKL = (middle_L >= edges[..., :1] - _EXTENT_MARGIN) & (
-        middle_L <= edges[..., 1:] + _EXTENT_MARGIN
-    )
-    homolog_P = torch.arange(2, device=extent_BK2.device)
-    of_BKP = (homolog_BK[..., None] == homolog_P) & abnormal_BK[..., None]
-    return (inside_BKL[:, :, None] & of_BKP[..., None]).float()
-
-
-_WEIGHTS: Final = {"kind": 1.0, "segment": 0.5, "cell": 1.0, "extent": 2.0}
-"""What the parts of the loss count: about as much each when learning begins."""
 
 
 class ReaderLearner:
@@ -331,7 +128,7 @@ class ReaderLearner:
             )
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
-            loss = _total(loss_of(_read(self.reader, batch), batch, targets))
+            loss = total_loss(loss_of(_read(self.reader, batch), batch, targets))
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.reader.parameters(), settings.clip_norm)
@@ -425,7 +222,7 @@ class ReaderLearner:
                 for name, value in found.items():
                     parts[name] = parts.get(name, 0.0) + float(value) * len(batch.label_B)
         parts = {name: value / len(self._lessons) for name, value in parts.items()}
-        total = sum(_WEIGHTS[name] * value for name, value in parts.items())
+        total = sum(WEIGHTS[name] * value for name, value in parts.items())
         return {METRIC: total, **{f"validation_{name}": value for name, value in parts.items()}}
 
     def _calibrate(self) -> dict[str, float]:
@@ -439,62 +236,8 @@ class ReaderLearner:
         return calibrate(readings, self._lessons)
 
 
-def batches(lessons: Lessons, bank: DeviceBank, batch_size: int) -> Iterator[tuple[Batch, Targets]]:
-    """The bags of some lessons on the device, with their truth."""
-    loaded = bank.load(lessons.epoch)
-    for start in range(0, len(lessons), batch_size):
-        part = slice(start, start + batch_size)
-        yield loaded.batch(part), lessons.targets.take(part)
-
-
 def _read(reader: Reader, batch: Batch) -> Reading:
     return reader.read(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
-
-
-def _total(parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return sum((_WEIGHTS[name] * part for name, part in parts.items()), start=torch.zeros(()))
-
-
-def calibrate(readings: list[Reading], lessons: Lessons) -> dict[str, float]:
-    """Temperatures of what a reader says, fitted on validation bags (Guo et al. 2017).
-
-    Args:
-        readings: of the bags, batch by batch.
-        lessons: the bags.
-
-    Returns:
-        ``kind``, ``segment`` and ``cell``: what logits are divided by.
-    """
-    targets = lessons.targets
-    kind_BX = torch.cat([r.kind_BX for r in readings]).double().cpu()
-    segment_B2G = torch.cat([r.segment_B2G for r in readings]).double().cpu()
-    cell_BKX = torch.cat([r.cell_BKX for r in readings]).double().cpu()
-    kind_B = torch.as_tensor(targets.kind_B)
-    known_B = kind_B != UNKNOWN
-    num_places = segment_B2G.shape[-1]
-    share_B2 = torch.as_tensor(targets.segment_B2)
-    placed_B = share_B2.isfinite().all(dim=1)
-    place_X = place_of_share(share_B2[placed_B], num_places - 2).round().long().flatten()
-    homolog_BK = torch.as_tensor(targets.homolog_BK)
-    abnormal_BK = torch.as_tensor(targets.abnormal_BK)
-    mask_BK = torch.as_tensor(lessons.epoch.bags.mask_BK)
-    cell_known_BK = mask_BK & ~(abnormal_BK & (homolog_BK < 0))
-    class_X = torch.where(abnormal_BK, homolog_BK + 1, 0)[cell_known_BK]
-    return {
-        "kind": _temperature(kind_BX[known_B], kind_B[known_B]),
-        "segment": _temperature(segment_B2G[placed_B].flatten(0, 1), place_X),
-        "cell": _temperature(cell_BKX[cell_known_BK], class_X),
-    }
-
-
-def _temperature(logit_NX: torch.Tensor, class_N: torch.Tensor) -> float:
-    if not len(class_N):
-        return 1.0
-
-    def loss(log_temperature: float) -> float:
-        return float(F.cross_entropy(logit_NX / math.exp(log_temperature), class_N))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 3), method="bounded").x))
 
 
 def learn(

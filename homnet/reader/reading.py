@@ -102,7 +102,7 @@ class FindingsReader:
 
         Args:
             reader: the network.
-            calibration: temperatures, as of :func:`homnet.reader.learning.calibrate`.
+            calibration: temperatures, as of :func:`homnet.reader.temperatures.calibrate`.
             version: of its checkpoint.
             device: where it computes.
         """

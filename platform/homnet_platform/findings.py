@@ -31,7 +31,8 @@ from homnet.joint import JointModel, score_jointly
 from homnet.model import HomNetConfig
 from homnet.predictor import Predictor
 from homnet.reader.artificial import ArtificialPatients
-from homnet.reader.learning import ReaderStage, ReaderTraining, learn
+from homnet.reader.learning import ReaderStage, learn
+from homnet.reader.lessons import ReaderTraining
 from homnet.reader.measures import cases_of, findings_tables, measure
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader

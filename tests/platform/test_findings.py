@@ -14,7 +14,7 @@ from homnet.checkpoint import Checkpoint
 from homnet.cohort import Cohort, write_cohort
 from homnet.errors import ConfigError
 from homnet.model import best_form
-from homnet.reader.learning import ReaderTraining
+from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig

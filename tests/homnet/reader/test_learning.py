@@ -13,16 +13,9 @@ from homnet.checkpoint import Checkpoint
 from homnet.epochs import DeviceBank
 from homnet.errors import ConfigError, DataError
 from homnet.finding import KINDS
-from homnet.reader.learning import (
-    ReaderLearner,
-    ReaderStage,
-    ReaderTraining,
-    batches,
-    draw_lessons,
-    learn,
-    loss_of,
-    place_of_share,
-)
+from homnet.reader.learning import ReaderLearner, ReaderStage, learn
+from homnet.reader.lessons import ReaderTraining, batches, draw_lessons
+from homnet.reader.loss import loss_of, place_of_share
 from homnet.reader.network import Reader, ReaderConfig
 from homnet.reader.truth import with_segments
 from homnet.simulator.cohort import simulate_person

@@ -1,0 +1,124 @@
+"""Lessons of a reader: bags with their truth, of which cells are hidden at random.
+
+The teacher is a cohort with truth (simulated rearranged people), or artificial abnormalities of
+normal pairs.
+
+Shape suffixes: B bags, K cells.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.abnormality import EventConfig
+from homnet.bags import BagConfig, PairBank
+from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch
+from homnet.errors import ConfigError
+from homnet.finding import NO_ABNORMALITY
+from homnet.reader.truth import KIND_CODE, Targets
+from homnet.seeding import generator
+from homnet.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class ReaderTraining:
+    """How a reader is optimised."""
+
+    optimiser: TrainingConfig = TrainingConfig(
+        learning_rate=2e-3,
+        batch_size=32,
+        max_epochs=2,
+        schedule="cosine",
+        weight_decay=0.01,
+        averaging=0.98,
+        labels="cohort",
+        bags=BagConfig(num_cells=5),
+        events=EventConfig(min_fraction=0.05),
+        validation_rounds=1,
+    )
+    """Adam, schedule, batches, and what is learnt: the cohort's own abnormalities, or artificial
+    ones of its normal pairs. Epochs are not ended early."""
+    max_normal_share: float = 0.4
+    """Largest share of normal bags in an epoch; a cohort has far more of them."""
+    fewest_cells: int = 1
+    """Bags are cut to a random number of cells from here up, so that all are known."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_normal_share < 1:
+            raise ConfigError(f"max_normal_share must be in (0, 1), got {self.max_normal_share}")
+        if not 1 <= self.fewest_cells <= self.optimiser.bags.num_cells:
+            raise ConfigError(
+                f"fewest_cells must be 1..{self.optimiser.bags.num_cells}, got {self.fewest_cells}"
+            )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Bags with their truth, ready to be learnt from."""
+
+    epoch: Epoch
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.epoch)
+
+    def take(self, index: NDArray[np.int64]) -> "Lessons":
+        """Some of the bags."""
+        epoch = self.epoch
+        events = None if epoch.events is None else epoch.events.take(index)
+        kept = Epoch(epoch.bags.take(index), events, epoch.label_B[index], epoch.kind_B[index])
+        return Lessons(kept, self.targets.take(index))
+
+
+def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: int) -> Lessons:
+    """Draws the bags of an epoch, thins the normal ones, and hides cells at random.
+
+    Args:
+        bank: pairs; normal ones are chosen where artificial events are wanted.
+        training: what is wanted.
+        number: of the epoch.
+        seed: of the run.
+    """
+    settings = training.optimiser
+    events = settings.events if settings.labels == "artificial" else None
+    epoch = draw_epoch(bank, settings.bags, events, seed=seed, epoch=number)
+    draw = generator(seed, "lessons", number)
+    abnormal = np.nonzero(epoch.label_B)[0]
+    normal = np.nonzero(~epoch.label_B)[0]
+    share = training.max_normal_share
+    most = math.ceil(len(abnormal) * share / (1 - share))
+    chosen = draw.permutation(np.concatenate([abnormal, draw.permutation(normal)[:most]]))
+    lessons = Lessons(epoch, Targets.of(epoch, bank)).take(chosen)
+    return _with_hidden_cells(lessons, training.fewest_cells, draw)
+
+
+def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator) -> Lessons:
+    bags, targets = lessons.epoch.bags, lessons.targets
+    most = bags.mask_BK.shape[1]
+    wanted_B = draw.integers(fewest, most + 1, len(lessons))
+    rank_BK = np.where(bags.mask_BK, draw.random(bags.mask_BK.shape), 2.0)
+    place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
+    mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
+    abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
+    # Of a mosaic only normal cells may be left: then there is nothing to find.
+    nothing_B: NDArray[np.bool_] = np.asarray(
+        targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
+    )
+    kind_B = np.where(nothing_B, KIND_CODE[NO_ABNORMALITY], targets.kind_B)
+    segment_B2 = np.where(nothing_B[:, None], np.nan, targets.segment_B2)
+    return Lessons(
+        dataclasses.replace(lessons.epoch, bags=dataclasses.replace(bags, mask_BK=mask_BK)),
+        dataclasses.replace(targets, kind_B=kind_B, segment_B2=segment_B2, abnormal_BK=abnormal_BK),
+    )
+
+
+def batches(lessons: Lessons, bank: DeviceBank, batch_size: int) -> Iterator[tuple[Batch, Targets]]:
+    """The bags of some lessons on the device, with their truth."""
+    loaded = bank.load(lessons.epoch)
+    for start in range(0, len(lessons), batch_size):
+        part = slice(start, start + batch_size)
+        yield loaded.batch(part), lessons.targets.take(part)
