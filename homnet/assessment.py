@@ -17,7 +17,8 @@ from homnet.pairs import pairs_of
 
 MAX_CELLS: Final = 10
 """Most pairs of a bag. Eq. 10 adds pairs up, so a bag of many cells would leave the range in which
-thresholds were found; 10 is the most that was measured (results/evaluate-images.json)."""
+thresholds of bags were found; 10 is the most that was measured (results/evaluate-images.json).
+Verdicts on patients do not depend on it (:func:`homnet.patient_scores.score_patients`)."""
 
 Reason = Literal["single_homolog", "no_pair"]
 REASONS: Final[dict[Reason, str]] = {
@@ -124,6 +125,11 @@ class Assessment:
             row_N=self.row_N[kept_N],
             left_out={},
         )
+
+    @property
+    def type_N(self) -> NDArray[np.int64]:
+        """Which of ``types`` each pair belongs to, ascending."""
+        return np.repeat(self.type_B, self.bags.size_B)
 
     def of_types(self, logit_B: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits (G) of whole types: the mean over a type's bags, weighted by their pairs."""

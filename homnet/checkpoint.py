@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from homnet.bag_model import BagModel, Form
 from homnet.errors import CheckpointError
 from homnet.model import HomNetConfig
+from homnet.patient_calibration import FORMAT as PATIENTS_FORMAT
 from homnet.patient_calibration import PatientCalibration
 
 FORMAT: Final = 1
@@ -170,12 +171,12 @@ class Checkpoint:
                 patients={
                     name: PatientCalibration.from_json(value)
                     for name, value in json.loads(patients.read_text()).items()
+                    # Fitted to the scores of another version: as good as not calibrated.
+                    if value.get("format") == PATIENTS_FORMAT
                 }
                 if patients.is_file()
                 else {},
             )
-        except CheckpointError as error:
-            raise CheckpointError(f"{root}: {error}") from None
         except (json.JSONDecodeError, TypeError, OSError, SafetensorError) as error:
             raise CheckpointError(f"{root}: the checkpoint cannot be read ({error})") from None
 

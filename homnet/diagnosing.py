@@ -60,8 +60,8 @@ class Diagnostician:
         """
         if not checkpoint.patients:
             raise CheckpointError(
-                "the checkpoint is not calibrated for whole patients; run "
-                "jobs/diagnose.py calibrate first and give its output"
+                "the checkpoint is not calibrated for whole patients, or was by another version; "
+                "run jobs/diagnose.py calibrate first and give its output"
             )
         self._patients = checkpoint.patients
         self._config = config or VerdictConfig()

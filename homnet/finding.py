@@ -222,7 +222,7 @@ class Finding:
     """Evidence of each assessed cell, in the order of their names."""
     kinds: Mapping[str, float] = field(default_factory=dict)
     """Calibrated probability of every kind of :data:`KINDS`, adding up to 1; empty where not
-    assessed."""
+    assessed. In a verdict these know of the patient's other types."""
     start: BreakpointEstimate | None = None
     """The breakpoint nearer the tip of the short arm; None where not assessed, or where the
     abnormal segment runs to that tip."""
@@ -363,7 +363,7 @@ def unread(
         One finding for each of ``assessment.types``, in their order.
     """
     missing: tuple[Question, ...] = ("kind", "breakpoints")
-    type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
+    type_N = assessment.type_N
     cells: list[list[CellEvidence]] = [[] for _ in assessment.types]
     for n, g in enumerate(type_N.tolist()):
         cells[g].append(

@@ -43,7 +43,7 @@ def golden_bags(model: JointModel | Predictor, table: pa.Table, num_patients: in
     if not assessment.types:
         raise DataError("golden bags need a patient with both homologs of some type")
     logit_G = assessment.of_types(_logits(model, assessment.bags))
-    type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
+    type_N = assessment.type_N
     chosen = table.take(assessment.row_N)
     return chosen.append_column(SCHEMA.field("logit"), pa.array(logit_G[type_N])).cast(SCHEMA)
 
@@ -61,7 +61,7 @@ def check_golden(
     check_measured(golden, "golden bags")
     assessment = assess(golden)
     logit_G = assessment.of_types(_logits(model, assessment.bags))
-    type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
+    type_N = assessment.type_N
     expected_N = golden["logit"].to_numpy()[assessment.row_N]
     difference_N = np.abs(logit_G[type_N] - expected_N)
     # Written so that a logit that is no number fails.

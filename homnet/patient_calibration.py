@@ -32,7 +32,7 @@ SPECIFICITY: Final = 0.99
 """Share of healthy referrals to be called normal: that of the published clinical figure."""
 NO_READER_USED: Final = "none"
 """What stands for the version of a reader where there was none."""
-_FORMAT: Final = 2
+FORMAT: Final = 2
 """Of what :meth:`PatientCalibration.to_json` writes. In the first, logits of types were means over
 bags of up to ten cells."""
 NUM_TYPES: Final = 23
@@ -113,7 +113,7 @@ class PatientCalibration:
     def to_json(self) -> dict[str, Any]:
         """The calibration as what ``json`` writes."""
         lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}
-        return {"format": _FORMAT, **asdict(self), **lists}
+        return {"format": FORMAT, **asdict(self), **lists}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -122,7 +122,7 @@ class PatientCalibration:
         Raises:
             CheckpointError: a field is missing or unknown, or it is of another version.
         """
-        if content.get("format", 1) != _FORMAT:
+        if content.get("format", 1) != FORMAT:
             raise CheckpointError(
                 "the calibration of patients is of another version, whose scores were others; run "
                 "jobs/diagnose.py calibrate again"

@@ -147,6 +147,7 @@ def _scope(
         found["calibration_error"] = _bootstrapped(
             scored, "probability", expected_calibration_error, rng, num_bootstrap
         )
+        # Draws of their own: those of the bootstrap stay the same.
         found["calibration_error_by_chance"] = calibration_error_by_chance(
             scored["probability"], rng.spawn(1)[0]
         )

@@ -21,10 +21,12 @@ _EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplicati
 """What one side of an exchange looks like: foreign material, or a chromosome shorter or longer."""
 _FOREIGN: Final = "insertion_translocation"
 """The kind whose material comes from another type."""
-_PARTNER_SHARE: Final = 0.88
-"""How often a type with foreign material has a partner that is abnormal too: of 38 people with such
-an abnormality 30 carry a reciprocal translocation, which makes 60 of 68 types (the shares that
-populations are simulated with, from surveys of newborns and of couples)."""
+_FOREIGN_WITH_PARTNER: Final = 0.9
+"""How often a type with foreign material has a partner that is abnormal too, which gave it or took
+its end: in the simulated populations .62 to .98 (reciprocal translocations against additions)."""
+_OTHERS_WITH_PARTNER: Final = 0.1
+"""The same of all other kinds: what an insertion took from its donor looks like a deletion there,
+and tumours have several abnormalities. It bounds what a partner can do to a clear kind."""
 _SHARED_CELLS: Final = 0.5
 """Least share of the cells with either abnormality that have both."""
 _MISSING: Final = 0.5
@@ -34,10 +36,10 @@ _MISSING: Final = 0.5
 def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) -> list[Finding]:
     """Findings of a patient whose kinds know of the other types.
 
-    Foreign material mostly comes with a second abnormal type, which gave it; the other kinds come
-    alone. So its probability is multiplied by the likelihood ratio of the other types: one of them,
-    any as likely as another, is abnormal in 88 of 100 patients, against none is. How likely it
-    is that nothing is abnormal stays as it was.
+    Foreign material mostly comes with a second abnormal type, the other kinds mostly alone. So the
+    probability of each kind is multiplied by the likelihood ratio of the other types: one of them,
+    any as likely as another, is abnormal as often as the shares above say, against none is. How
+    likely it is that the type shows nothing abnormal stays as it was.
 
     Args:
         findings: of the patient's types.
@@ -51,8 +53,14 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
         others = np.delete(evidence_G, g)
         others = others[np.isfinite(others)]
         ratio = float(np.exp(logsumexp(others) - np.log(len(others))))
-        factor = {_FOREIGN: 1 - _PARTNER_SHARE + _PARTNER_SHARE * ratio}
-        kinds = {k: p * factor.get(k, 1.0) for k, p in one.kinds.items() if k != NO_ABNORMALITY}
+        foreign, other = (
+            1 - share + share * ratio for share in (_FOREIGN_WITH_PARTNER, _OTHERS_WITH_PARTNER)
+        )
+        kinds = {
+            kind: p * (foreign if kind == _FOREIGN else other)
+            for kind, p in one.kinds.items()
+            if kind != NO_ABNORMALITY
+        }
         abnormal = sum(kinds.values())
         if abnormal > 0:
             normal = one.kinds[NO_ABNORMALITY]

@@ -48,23 +48,13 @@ class PatientScores:
     @property
     def num_cells_G(self) -> NDArray[np.int64]:
         """Assessable cells of each type."""
-        sizes = np.bincount(
-            self.assessment.type_B,
-            self.assessment.bags.size_B,
-            minlength=len(self.assessment.types),
-        )
-        return np.asarray(sizes, np.int64)
+        return np.bincount(self.assessment.type_N, minlength=len(self.assessment.types))
 
     @property
     def chromosome_G(self) -> NDArray[np.int64]:
         """Index of each type, 0..23."""
         names = [who.chromosome for who in self.assessment.types]
         return np.array([CHROMOSOME_INDEX[name] for name in names], np.int64)
-
-    @property
-    def type_N(self) -> NDArray[np.int64]:
-        """Type of each pair."""
-        return np.repeat(self.assessment.type_B, self.assessment.bags.size_B)
 
 
 def score_patients(
@@ -73,9 +63,10 @@ def score_patients(
     """Scores types and single cells in one pass, and has a reader look at the types.
 
     A bag's logit adds its pairs up (Eq. 10), so it spreads the more the more cells a type has, and
-    one scale would not do for patients of 6 and of 20. Sums of n independent numbers spread with
-    the root of n; so a type's sum over all its cells is divided by the root of their number, in
-    units in which five cells have the logit of their bag.
+    one scale would not do for patients of 6 and of 20. So a type's sum over all its cells is
+    divided by the root of their number, as if these were independent, in units in which five cells
+    have the logit of their bag. They are not, but nothing that was tried did better (LAB.md,
+    2026-11-27).
 
     Args:
         model: of the patients' hospital.
@@ -87,9 +78,8 @@ def score_patients(
     evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
     # A bag of one is what its pair adds, and the bias.
     bias = float(model.model.bag.bag.bias.item())
-    type_N = np.repeat(assessment.type_B, bags.size_B)
     size_G, added_G = (
-        np.bincount(type_N, weights, minlength=len(assessment.types))
+        np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
         for weights in (None, evidence.added_N)
     )
     logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias, np.float64)
@@ -108,7 +98,7 @@ def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
     """
     assessment = scores.assessment
     abnormal_N = table["abnormal"].to_numpy()[assessment.row_N]
-    type_N = scores.type_N
+    type_N = assessment.type_N
     patients = list(dict.fromkeys((who.hospital, who.patient_id) for who in assessment.types))
     number = {patient: j for j, patient in enumerate(patients)}
     patient_G = np.array(

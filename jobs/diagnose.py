@@ -4,6 +4,9 @@ python jobs/diagnose.py calibrate --cohort cohorts/simulated --checkpoint runs/f
 python jobs/diagnose.py patients --cohort cohorts/new --checkpoint runs/calibrate
 python jobs/diagnose.py patients --manifest images/manifest.csv --checkpoint runs/calibrate
 python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/simulated
+
+With --findings runs/findings/checkpoint, "patients" also says what was found and where; given to
+"calibrate" as well, what the reader says of a type counts in the verdict.
 """
 
 from homnet_platform.calibration import CalibrateConfig, calibrate

@@ -84,7 +84,11 @@ def render(readme: Path) -> str:
             what = "AUC, in brackets 95 % intervals by patient bootstrap"
             body = aucs_markdown({label: one["evaluation"] for label, one in figures.items()})
         else:
-            what = "In brackets 95 % intervals: exact ones, by bootstrap of AUC and calibration"
+            what = (
+                "In brackets 95 % intervals: exact ones, by bootstrap of AUC and calibration; by "
+                "chance alone: the calibration error if every probability were right, and between "
+                "what 95 of 100 draws lie"
+            )
             body = verdicts_markdown(figures)
         source = f"*{what}: {files}; {', '.join(dates)}.*"
         return f"{match[1]}{body}\n\n{source}\n{match[3]}"

@@ -1,6 +1,8 @@
 """Training of the reader: its epochs, and what they leave behind.
 
 HomNet below is frozen; only the reader learns.
+
+Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions.
 """
 
 import dataclasses
@@ -90,7 +92,9 @@ class ReaderLearner:
         self.reader = self.config.build()
         self.reader.take_homnet(parent.weights)
         if stage.start is not None:
-            self._start(stage.start, parent)
+            start = Checkpoint.load(stage.start, ReaderConfig.of_json)
+            require_start(stage.start, start, self.config, parent)
+            self.reader.load_state_dict(dict(start.weights), strict=True)
         self._lessons = self._validation_lessons()
         self.averaged = AveragedModel(
             self.reader, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
@@ -171,15 +175,6 @@ class ReaderLearner:
         averaged = cast(Reader, self.averaged.module)
         return averaged if self.stage.training.optimiser.averaging else self.reader
 
-    def _start(self, path: str, parent: Checkpoint) -> None:
-        start = Checkpoint.load(path, ReaderConfig.of_json)
-        if start.config != self.config or start.provenance.get("parent") != parent.version:
-            raise ConfigError(
-                f"{path} is of another width or stands on another HomNet than {self.stage.parent}; "
-                "give the checkpoint and the width that it was trained with, or start anew"
-            )
-        self.reader.load_state_dict(dict(start.weights), strict=True)
-
     def _restore(self, resumed: Checkpoint) -> None:
         for prefix, model in (("raw.", self.reader), ("averaged.", self.averaged.module)):
             part = {
@@ -238,6 +233,27 @@ class ReaderLearner:
 
 def _read(reader: Reader, batch: Batch) -> Reading:
     return reader.read(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+
+
+def require_start(
+    path: str | Path, start: Checkpoint, form: ReaderConfig, parent: Checkpoint
+) -> None:
+    """Refuses a reader from which learning cannot start.
+
+    Args:
+        path: of the checkpoint.
+        start: what it holds.
+        form: of the reader that is to learn.
+        parent: the HomNet below it.
+
+    Raises:
+        ConfigError: it is of another width, or stands on another HomNet.
+    """
+    if start.config != form or start.provenance.get("parent") != parent.version:
+        raise ConfigError(
+            f"{path} is of another width or stands on another HomNet; give the --checkpoint and "
+            "the --width that it was trained with, or leave --start out"
+        )
 
 
 def learn(

@@ -1,5 +1,8 @@
 """Findings out of readings: the one path that evaluation, reports and serving share.
 
+What is read of a type is read of it alone; verdicts then join it with the patient's other types
+(:func:`homnet.patient_notes.with_partners`).
+
 Shape suffixes: T types of patients, B bags, K cells, N pairs, P homologs, L stretched positions,
 G places of a segment, X kinds.
 """
@@ -142,8 +145,7 @@ class FindingsReader:
         Returns:
             One finding for each of ``assessment.types``, in their order.
         """
-        bags = assessment.bags
-        type_N = np.repeat(assessment.type_B, bags.size_B)
+        type_N = assessment.type_N
         rows = [np.nonzero(type_N == g)[0] for g in range(len(assessment.types))]
         findings: list[Finding] = []
         for group in _groups([len(row) for row in rows]):

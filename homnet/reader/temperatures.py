@@ -35,16 +35,16 @@ def calibrate(readings: list[Reading], lessons: Lessons) -> dict[str, float]:
     num_places = segment_B2G.shape[-1]
     share_B2 = torch.as_tensor(targets.segment_B2)
     placed_B = share_B2.isfinite().all(dim=1)
-    place_X = place_of_share(share_B2[placed_B], num_places - 2).round().long().flatten()
+    place_N = place_of_share(share_B2[placed_B], num_places - 2).round().long().flatten()
     homolog_BK = torch.as_tensor(targets.homolog_BK)
     abnormal_BK = torch.as_tensor(targets.abnormal_BK)
     mask_BK = torch.as_tensor(lessons.epoch.bags.mask_BK)
     cell_known_BK = mask_BK & ~(abnormal_BK & (homolog_BK < 0))
-    class_X = torch.where(abnormal_BK, homolog_BK + 1, 0)[cell_known_BK]
+    class_N = torch.where(abnormal_BK, homolog_BK + 1, 0)[cell_known_BK]
     return {
         "kind": _temperature(kind_BX[known_B], kind_B[known_B]),
-        "segment": _temperature(segment_B2G[placed_B].flatten(0, 1), place_X),
-        "cell": _temperature(cell_BKX[cell_known_BK], class_X),
+        "segment": _temperature(segment_B2G[placed_B].flatten(0, 1), place_N),
+        "cell": _temperature(cell_BKX[cell_known_BK], class_N),
     }
 
 

@@ -31,7 +31,7 @@ from homnet.joint import JointModel, score_jointly
 from homnet.model import HomNetConfig
 from homnet.predictor import Predictor
 from homnet.reader.artificial import ArtificialPatients
-from homnet.reader.learning import ReaderStage, learn
+from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.measures import cases_of, findings_tables, measure
 from homnet.reader.network import ReaderConfig
@@ -129,7 +129,7 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
     """
     cohort = Cohort.open(config.cohort)
     parent = Checkpoint.load(config.checkpoint)
-    ReaderConfig(model=cast(HomNetConfig, parent.config), width=config.width)
+    form = ReaderConfig(model=cast(HomNetConfig, parent.config), width=config.width)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
     output = Path(config.output)
@@ -138,10 +138,11 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
     if config.start is not None:
         path = Path(config.start)
         start = Checkpoint.load(path, ReaderConfig.of_json)
+        require_start(path, start, form, parent)
         refuse_known(path, start.provenance, split[VALIDATION], "learnt_from")
         origin["start"] = start.version
         for use in ("learnt_from", "validated_on"):
-            origin[use] = sorted({*origin[use], *start.provenance[use]})
+            origin[use] = sorted({*origin[use], *start.provenance.get(use, ())})
     claim_output(
         output,
         config,

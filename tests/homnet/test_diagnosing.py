@@ -1,5 +1,6 @@
 """Verdicts on patients: what is called, what is flagged, and when nothing is said."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -134,6 +135,18 @@ def test_a_type_counts_as_the_root_of_its_cells(checkpoint: Checkpoint, table_of
             assert len(bags) == 1
             found = score_jointly([model], bags, np.zeros(1, np.int64))
             np.testing.assert_allclose(scores.logit_G, found.logit_B)
+
+
+def test_types_keep_their_own_cells(checkpoint: Checkpoint, table_of: TableOf) -> None:
+    model = JointModel(Predictor(checkpoint.build(), {}, version="1"))
+    parts = [
+        table_of("h1", num_patients=2, num_cells=13, chromosomes=("1",)),
+        table_of("h1", num_patients=2, num_cells=4, chromosomes=("9",), seed=1),
+    ]
+    together = score_patients(model, pa.concat_tables(parts))
+    alone = [score_patients(model, part).logit_G for part in parts]
+    assert together.num_cells_G.tolist() == [13, 4, 13, 4]
+    np.testing.assert_allclose(together.logit_G, np.stack(alone, axis=1).ravel(), atol=1e-5)
 
 
 def test_the_threshold_decides_and_truth_is_not_looked_at(
@@ -405,6 +418,21 @@ def test_a_checkpoint_keeps_its_calibration_of_patients(
     assert bare.digest != checkpoint.digest
     assert Checkpoint.load(bare.save(tmp_path / "bare")).patients == {}
     assert not (tmp_path / "bare" / "patients.json").exists()
+
+
+def test_a_calibration_of_another_version_is_none(checkpoint: Checkpoint, tmp_path: Any) -> None:
+    root = checkpoint.save(tmp_path / "c")
+    content = json.loads((root / "patients.json").read_text())
+    for one in content.values():
+        del one["format"]
+    (root / "patients.json").write_text(json.dumps(content))
+    hashes = json.loads((root / "sha256.json").read_text())
+    hashes["patients.json"] = hashlib.sha256((root / "patients.json").read_bytes()).hexdigest()
+    (root / "sha256.json").write_text(json.dumps(hashes))
+    older = Checkpoint.load(root)
+    assert older.patients == {}
+    with pytest.raises(CheckpointError, match="or was by another version"):
+        Diagnostician(older)
 
 
 def test_tables_hold_a_line_per_patient_and_per_type(

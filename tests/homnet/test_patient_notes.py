@@ -23,13 +23,20 @@ SURE = {"insertion_translocation": 1.0}
 def test_what_looks_like_a_deletion_is_an_exchange_beside_an_abnormal_partner() -> None:
     findings = [_finding("5", **LIKE_A_DELETION), _finding("9", **SURE), _finding("1", none=1.0)]
     five, nine, one = with_partners(findings, np.array([6.0, 8.0, -3.0]))
-    # Bayes by hand: one of the two others is abnormal, either as likely, in 88 of 100.
-    odds = 0.12 + 0.88 * (math.exp(8) + math.exp(-3)) / 2
+    # Bayes by hand: one of the two others is abnormal, either as likely, in 90 or 10 of 100.
+    ratio = (math.exp(8) + math.exp(-3)) / 2
+    loss, gain = 0.5 * (0.9 + 0.1 * ratio), 0.3 * (0.1 + 0.9 * ratio)
     assert five.kinds["none"] == 0.2
-    assert five.kinds["deletion"] == pytest.approx(0.8 * 0.5 / (0.5 + 0.3 * odds))
+    assert five.kinds["deletion"] == pytest.approx(0.8 * loss / (loss + gain))
     assert five.abnormal_kind == "insertion_translocation"
     assert nine.kinds == findings[1].kinds
     assert one.kinds == findings[2].kinds
+
+
+def test_a_clear_deletion_stays_one_beside_another_abnormality() -> None:
+    clear = _finding("5", deletion=0.95, insertion_translocation=0.03, none=0.02)
+    five, _ = with_partners([clear, _finding("7", deletion=1.0)], np.array([12.0, 12.0]))
+    assert five.abnormal_kind == "deletion"
 
 
 def test_foreign_material_without_a_partner_is_less_likely() -> None:

@@ -139,6 +139,9 @@ def test_a_reader_goes_on_with_other_people(work: Path) -> None:
     config = replace(_learn(work), start=str(first), output=str(work / "again"))
     with pytest.raises(ConfigError, match="were learnt from by"):
         learn_findings(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
+    with pytest.raises(ConfigError, match="is of another width"):
+        learn_findings(replace(config, width=32))
+    # A mistake leaves nothing behind that would be in the way of the right command.
     learn_findings(replace(config, cohort=str(work / "patients")))
     reader = Checkpoint.load(work / "again" / "checkpoint", ReaderConfig.of_json)
     before = Checkpoint.load(first, ReaderConfig.of_json)

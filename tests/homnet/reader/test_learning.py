@@ -125,8 +125,16 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path) -> None:
     assert np.mean(pairs) > 0.7
 
 
-def test_resuming_equals_going_on(bank: PairBank, parent: Path, tmp_path: Path) -> None:
-    stage = _stage(bank, parent)
+@pytest.mark.parametrize("started", [False, True])
+def test_resuming_equals_going_on(
+    bank: PairBank, parent: Path, tmp_path: Path, started: bool
+) -> None:
+    stage = dataclasses.replace(_stage(bank, parent), provenance={"parent": _version(parent)})
+    if started:
+        other = dataclasses.replace(TRAINING.optimiser, max_epochs=1, seed=1)
+        training = dataclasses.replace(TRAINING, optimiser=other)
+        begun = learn(dataclasses.replace(stage, training=training), bank)
+        stage = dataclasses.replace(stage, start=str(begun.save(tmp_path / "begun")))
     whole = learn(stage, bank)
     first = ReaderLearner(stage, bank)
     first.epoch()
