@@ -33,8 +33,8 @@ SPECIFICITY: Final = 0.99
 NO_READER_USED: Final = "none"
 """What stands for the version of a reader where there was none."""
 FORMAT: Final = 2
-"""Of what :meth:`PatientCalibration.to_json` writes. In the first, logits of types were means over
-bags of up to ten cells."""
+"""Of what :meth:`PatientCalibration.to_json` writes; a checkpoint leaves others out. In the first,
+logits of types were means over bags of up to ten cells."""
 NUM_TYPES: Final = 23
 """Types of a karyotype; X and Y count as one."""
 
@@ -120,13 +120,8 @@ class PatientCalibration:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            CheckpointError: a field is missing or unknown, or it is of another version.
+            CheckpointError: a field is missing or unknown.
         """
-        if content.get("format", 1) != FORMAT:
-            raise CheckpointError(
-                "the calibration of patients is of another version, whose scores were others; run "
-                "jobs/diagnose.py calibrate again"
-            )
         scales = ("type_scale", "cell_scale", "patient_scale")
         content = {name: value for name, value in content.items() if name != "format"}
         try:

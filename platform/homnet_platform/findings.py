@@ -165,8 +165,9 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
         require_workers(1, "the reader's training", cpus=config.cpus, gpus=gpus)
         wanted = split[TRAIN] | split[VALIDATION]
         bank = PairBank.from_table(with_segments(all_rows(pairs_dataset(cohort, wanted))))
-        drawn = config.training.optimiser
-        num_bags = len(bank) * drawn.max_epochs * drawn.bags.rounds // drawn.bags.num_cells
+        settings = config.training.optimiser
+        bags = settings.bags
+        num_bags = len(bank) * settings.max_epochs * bags.rounds // bags.num_cells
         task = ray.remote(num_cpus=config.cpus, num_gpus=gpus, max_retries=config.max_failures)(
             _learn
         )
