@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from homnet.bags import BagConfig
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.split import SplitConfig
 from homnet.errors import ConfigError
-from homnet.model import best_form
-from homnet.split import SplitConfig
-from homnet.training import TrainingConfig
+from homnet.model.network import best_form
+from homnet.training.optimisation import TrainingConfig
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
 from homnet_platform.job import run_job

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from homnet.cohort import Cohort
-from homnet.description import counts_table, draw_cohort
-from homnet.report import summarise_cohort
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.summary import counts_table, summarise_cohort
+from homnet.report.description import draw_cohort
 from homnet_platform.job import run_job
 
 

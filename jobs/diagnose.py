@@ -9,10 +9,10 @@ With --findings runs/findings/checkpoint, "patients" also says what was found an
 "calibrate" as well, what the reader says of a type counts in the verdict.
 """
 
-from homnet_platform.calibration import CalibrateConfig, calibrate
-from homnet_platform.diagnosis import DiagnoseConfig, diagnose, facts
-from homnet_platform.diagnosis_measurement import MeasureConfig, measure
 from homnet_platform.job import run_job
+from homnet_platform.patients.calibration import CalibrateConfig, calibrate
+from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose, facts
+from homnet_platform.patients.measurement import MeasureConfig, measure
 
 RECIPES = {
     "calibrate": CalibrateConfig(),

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.chromosomes import ACROCENTRICS
-from homnet.contact_sheet import contact_sheet
-from homnet.extraction import ExtractionConfig, extract
-from homnet.pairs import pairs_of
+from homnet.cohorts.pairs import pairs_of
+from homnet.imaging.contact_sheet import contact_sheet
+from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.karyotype.chromosomes import ACROCENTRICS
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.drawing import centre_line, draw_chromosome
 from homnet.simulator.laboratory import hospitals

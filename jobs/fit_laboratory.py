@@ -3,7 +3,7 @@
 python jobs/fit_laboratory.py --cohort cohorts/images --hospital images --output images.json
 python jobs/simulate.py --laboratory images.json --output cohorts/images-simulated
 
-The other half stays unseen; jobs/realism.py judges the result on them.
+The other half stays unseen; jobs/records/realism.py judges the result on them.
 """
 
 import time

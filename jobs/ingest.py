@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from homnet.manifest import read_manifest
+from homnet.imaging.manifest import read_manifest
 from homnet_platform.ingest import IngestConfig, ingest
 from homnet_platform.job import run_job
 

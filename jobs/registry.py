@@ -12,15 +12,15 @@ from typing import Literal
 
 import tyro
 
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError
-from homnet.golden import golden_bags
-from homnet.joint import JointModel
-from homnet.model import HomNetConfig
-from homnet.pairs import MEASURED
-from homnet.predictor import Predictor
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel
+from homnet.model.network import HomNetConfig
+from homnet.model.predictor import Predictor
+from homnet.model.reference_bags import golden_bags
+from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_platform.job import run_job
 

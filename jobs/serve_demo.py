@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 from ray import serve
 
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import MEASURED
 from homnet.errors import DataError
-from homnet.golden import golden_bags
-from homnet.joint import JointModel
-from homnet.pairs import MEASURED
-from homnet.predictor import Predictor
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel
+from homnet.model.predictor import Predictor
+from homnet.model.reference_bags import golden_bags
+from homnet.model.registry import Registry
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
 from homnet_serve.deployment import app
@@ -39,7 +39,7 @@ class ServeDemoConfig:
     num_threads: int = 2
     """Threads of the model."""
     findings: str = ""
-    """Checkpoint of a reader of findings (jobs/learn_findings.py), if one is to be used."""
+    """Checkpoint of a reader of findings (jobs/learn_reader.py), if one is to be used."""
 
 
 def main(config: ServeDemoConfig) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from homnet.cohort import Cohort
+from homnet.cohorts.cohort import Cohort
 from homnet.results import write_result
 from homnet_platform.job import run_job
 from homnet_platform.memory import PeakMemory

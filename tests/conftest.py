@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.chromosomes import CHROMOSOMES
-from homnet.cohort import Cohort, write_cohort
-from homnet.pairs import pair_table
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.pairs import pair_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = os.pathsep.join(str(ROOT / part) for part in (".", "platform", "baselines", "serve"))

@@ -13,8 +13,8 @@ import torch
 from dtaidistance import dtw
 from torch.nn import functional as F
 
-from homnet.bag_model import NUM_TYPES
-from homnet.views import standardise, stretch
+from homnet.model.contract import NUM_TYPES
+from homnet.model.views import standardise, stretch
 
 NUM_PAPER: Final = 11
 """Features of :func:`paper_features`."""

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from homnet.bag_model import BagModel
-from homnet.bags import PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.epochs import DeviceBank
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import DeviceBank
 from homnet.errors import DivergedError
-from homnet.learning import METRIC, calibrations, train
-from homnet.predictor import Predictor
-from homnet.stage import Stage
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.contract import BagModel
+from homnet.model.predictor import Predictor
+from homnet.training.learning import METRIC, calibrations, train
+from homnet.training.stage import Stage
 
 
 class FittedModel(BagModel, ABC):
@@ -67,7 +67,7 @@ def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> 
         all took and ``seconds_to_best``, those until the epoch that was kept.
 
     Raises:
-        DataError, CheckpointError: see :class:`homnet.learning.Learner`.
+        DataError, CheckpointError: see :class:`homnet.training.learning.Learner`.
     """
     started = time.perf_counter()
     model = stage.model.build()

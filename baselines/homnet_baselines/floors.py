@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from homnet.bags import PairBank
-from homnet.stage import Stage
+from homnet.bags.draw import PairBank
+from homnet.training.stage import Stage
 from homnet_baselines.features import aligned_correlation, log_length_ratio
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import over_pairs

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from homnet.bag_model import Form
 from homnet.errors import CheckpointError
-from homnet.model import HomNetConfig
+from homnet.model.contract import Form
+from homnet.model.network import HomNetConfig
 from homnet_baselines.floors import FloorForm
 from homnet_baselines.networks import NetworkForm, SiameseForm, View
 from homnet_baselines.one_class import OneClassForm
@@ -127,7 +127,7 @@ def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str,
 def read_form(**content: Any) -> Form:
     """The form that ``config.json`` of a checkpoint holds, of HomNet or of a comparator.
 
-    For :meth:`homnet.checkpoint.Checkpoint.load`.
+    For :meth:`homnet.model.checkpoint.Checkpoint.load`.
 
     Raises:
         CheckpointError: this version does not know the method or one of its settings.

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from homnet.bag_model import NUM_TYPES, BagModel
-from homnet.chromosomes import SEQUENCE_LENGTH
 from homnet.errors import ConfigError
-from homnet.model import NUM_LEVELS
-from homnet.views import standardise, stretch
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
+from homnet.model.contract import NUM_TYPES, BagModel
+from homnet.model.network import NUM_LEVELS
+from homnet.model.views import standardise, stretch
 from homnet_baselines.backbones import BACKBONES, Backbone
 from homnet_baselines.pooling import mean_over_pairs
 

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from sklearn.svm import OneClassSVM
 
-from homnet.bag_model import NUM_TYPES
-from homnet.bags import PairBank
-from homnet.chromosomes import SEQUENCE_LENGTH
+from homnet.bags.draw import PairBank
 from homnet.errors import ConfigError
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
+from homnet.model.contract import NUM_TYPES
 from homnet.seeding import generator
-from homnet.stage import Stage
+from homnet.training.stage import Stage
 from homnet_baselines.features import NUM_PROFILE, profile_features, type_scaling
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs

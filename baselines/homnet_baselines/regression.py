@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from homnet.bag_model import NUM_TYPES
-from homnet.bags import PairBank
-from homnet.epochs import DeviceBank, Epoch
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import DeviceBank, Epoch
 from homnet.errors import ConfigError
-from homnet.model import NUM_LEVELS
-from homnet.stage import Stage
+from homnet.model.contract import NUM_TYPES
+from homnet.model.network import NUM_LEVELS
+from homnet.training.stage import Stage
 from homnet_baselines.features import NUM_PAPER, paper_features, type_scaling
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from homnet.assessment import Assessment, FlatBags, PatientType
-from homnet.bags import PairBank
-from homnet.epochs import DeviceBank, Epoch
-from homnet.finding import KINDS, NO_ABNORMALITY
+from homnet.bags.assessment import Assessment, FlatBags, PatientType
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import DeviceBank, Epoch
+from homnet.patients.finding import KINDS, NO_ABNORMALITY
 from homnet.reader.places import mb_of_share
 from homnet.reader.truth import SEGMENT_COLUMNS, UNKNOWN, Targets
 

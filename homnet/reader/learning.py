@@ -16,15 +16,20 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from homnet.bags import PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.epochs import Batch, DeviceBank
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import Batch, DeviceBank
 from homnet.errors import ConfigError, DataError, DivergedError
+from homnet.model.checkpoint import Checkpoint
 from homnet.reader.lessons import Lessons, ReaderTraining, batches, draw_lessons
 from homnet.reader.loss import WEIGHTS, loss_of, total_loss
 from homnet.reader.network import Reader, ReaderConfig, Reading
 from homnet.reader.temperatures import calibrate
-from homnet.training import learning_rate_at, make_optimizer, optimizer_tensors, restore_optimizer
+from homnet.training.optimisation import (
+    learning_rate_at,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
 
 METRIC: Final = "validation_loss"
 

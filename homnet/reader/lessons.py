@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.abnormality import EventConfig
-from homnet.bags import BagConfig, PairBank
-from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
+from homnet.bags.events import EventConfig
 from homnet.errors import ConfigError
-from homnet.finding import NO_ABNORMALITY
+from homnet.patients.finding import NO_ABNORMALITY
 from homnet.reader.truth import KIND_CODE, Targets
 from homnet.seeding import generator
-from homnet.training import TrainingConfig
+from homnet.training.optimisation import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from homnet.epochs import Batch
+from homnet.bags.epochs import Batch
 from homnet.reader.network import Reading
 from homnet.reader.truth import UNKNOWN, Targets
 

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from homnet.assessment import PatientType
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.bootstrap import bootstrap_weights, divide, estimate, index_people
-from homnet.finding import KINDS, NO_ABNORMALITY, BreakpointEstimate, Finding
-from homnet.metrics import EVENT_SIZES_MB
+from homnet.bags.assessment import PatientType
+from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, index_people
+from homnet.evaluation.metrics import EVENT_SIZES_MB
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.patients.finding import KINDS, NO_ABNORMALITY, BreakpointEstimate, Finding
 
 Floats = NDArray[np.float64]
 

@@ -19,12 +19,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from homnet.bag_model import NUM_TYPES, BagModel
 from homnet.errors import ConfigError
-from homnet.finding import KINDS
-from homnet.model import NUM_LEVELS, HomNet, HomNetConfig
+from homnet.model.contract import NUM_TYPES, BagModel
+from homnet.model.network import NUM_LEVELS, HomNet, HomNetConfig
+from homnet.model.views import standardise, stretch
+from homnet.patients.finding import KINDS
 from homnet.reader.dotplot import DotPlots
-from homnet.views import standardise, stretch
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Reading:
     """What a reader says of bags, before calibration."""
 
     kind_BX: torch.Tensor
-    """Logits of :data:`homnet.finding.KINDS`."""
+    """Logits of :data:`homnet.patients.finding.KINDS`."""
     segment_B2G: torch.Tensor
     """Logits of the places of the segment's start and stop: the tip of the short arm, the stretched
     positions, the tip of the long arm."""
@@ -193,7 +193,7 @@ class Reader(BagModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> Reading:
-        """Reads bags; for the arguments see :meth:`homnet.model.HomNet.forward`."""
+        """Reads bags; for the arguments see :meth:`homnet.model.network.HomNet.forward`."""
         bags = Bag(mask_BK)
         h_NWL, own_BKPL, template_BL = self._enter(x_BKPCL, chromosome_B, level_BK)
         finest = self.down[0](h_NWL, bags)

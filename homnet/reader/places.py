@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import SEQUENCE_LENGTH
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +55,8 @@ def unstretched(score_NS: Floats, length_N: NDArray[np.int64]) -> NDArray[np.flo
     """Carries scores of the stretched view back to the positions of the sequences.
 
     Stretched position s is the middle of the share from s / S to (s + 1) / S, as
-    :func:`homnet.model.stretch` has it; between two middles scores are linear, outside them level.
+    :func:`homnet.model.network.stretch` has it; between two middles scores are linear, outside them
+    level.
 
     Args:
         score_NS: scores along the stretched view.

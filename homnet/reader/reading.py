@@ -1,7 +1,7 @@
 """Findings out of readings: the one path that evaluation, reports and serving share.
 
 What is read of a type is read of it alone; verdicts then join it with the patient's other types
-(:func:`homnet.patient_notes.with_partners`).
+(:func:`homnet.patients.across_types.with_partners`).
 
 Shape suffixes: T types of patients, B bags, K cells, N pairs, P homologs, L stretched positions,
 G places of a segment, X kinds.
@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from homnet.assessment import Assessment, PatientType
-from homnet.checkpoint import Checkpoint
-from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.bags.assessment import Assessment, PatientType
+from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
+from homnet.model.checkpoint import Checkpoint
+from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
 from homnet.reader.places import mb_of_share, unstretched
 
@@ -91,7 +91,7 @@ def _place(p_G: Floats) -> Place:
 
 
 class FindingsReader:
-    """A reader with its calibration, on one device; a :class:`homnet.finding.FindingReader`."""
+    """A reader with its calibration, on one device: a ``FindingReader``."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class FindingsReader:
         """Loads the checkpoint of a reader.
 
         Raises:
-            CheckpointError: see :meth:`homnet.checkpoint.Checkpoint.load`.
+            CheckpointError: see :meth:`homnet.model.checkpoint.Checkpoint.load`.
         """
         checkpoint = Checkpoint.load(path, ReaderConfig.of_json)
         return cls(

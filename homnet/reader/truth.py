@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from homnet.abnormality import KINDS as ARTIFICIAL_KINDS
-from homnet.bags import Bags, PairIndex
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import CHROMOSOMES
-from homnet.epochs import Epoch
+from homnet.bags.draw import Bags, PairIndex
+from homnet.bags.epochs import Epoch
+from homnet.bags.events import KINDS as ARTIFICIAL_KINDS
 from homnet.errors import DataError
-from homnet.finding import KIND_OF, KINDS, NO_ABNORMALITY
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.patients.finding import KIND_OF, KINDS, NO_ABNORMALITY
 from homnet.reader.places import share_of_mb
 
 UNKNOWN: Final = -1
@@ -36,7 +36,7 @@ class Segment(NamedTuple):
     """What one chromosome type shows of an abnormality, on the reference chromosome."""
 
     kind: str
-    """One of :data:`homnet.finding.KINDS`."""
+    """One of :data:`homnet.patients.finding.KINDS`."""
     start_mb: float
     """Breakpoint nearer the tip of the short arm; 0 where the segment runs to that tip."""
     stop_mb: float
@@ -119,7 +119,7 @@ class Targets:
     """What the reader is to say of B bags. Arrays share their first axis, B."""
 
     kind_B: NDArray[np.int64]
-    """Code in :data:`homnet.finding.KINDS`; ``UNKNOWN`` where it is not known."""
+    """Code in :data:`homnet.patients.finding.KINDS`; ``UNKNOWN`` where it is not known."""
     segment_B2: NDArray[np.float64]
     """First and last share of the segment on the reference chromosome, exactly 0 or 1 at a tip; NaN
     where there is none, or it is not known."""

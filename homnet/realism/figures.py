@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from homnet.chromosomes import CHROMOSOMES
-from homnet.description import chromosome_image
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import Pairs
 from homnet.realism.scorecard import TOLERANCE, Row
+from homnet.report.description import chromosome_image
 from homnet.report.figures import COLOURS, MUTED
 
 _NUM_SHOWN: Final = 50

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bootstrap import bootstrap_weights, estimate, index_people, rank, weighted_mean
+from homnet.evaluation.bootstrap import (
+    bootstrap_weights,
+    estimate,
+    index_people,
+    rank,
+    weighted_mean,
+)
 
 
 def auc(
@@ -19,7 +25,7 @@ def auc(
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Area under the ROC curve, as :func:`homnet.bootstrap.estimate` gives it.
+    """Area under the ROC curve, as :func:`homnet.evaluation.bootstrap.estimate` gives it.
 
     Args:
         score_N: higher for positive rows.
@@ -54,7 +60,7 @@ def auc(
 def mean(
     value_N: NDArray[Any], people: Sequence[str], num_bootstrap: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Mean over rows, as :func:`homnet.bootstrap.estimate` gives it."""
+    """Mean over rows, as :func:`homnet.evaluation.bootstrap.estimate` gives it."""
     people_NK, num_people = index_people([(one,) for one in people])
     value_1N = value_N.astype(np.float64)[None]
     values = [

@@ -15,9 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
-from homnet.pairs import pairs_of
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.realism.intervals import auc
 from homnet.realism.scorecard import robust_sd
 from homnet.seeding import generator

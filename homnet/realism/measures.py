@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.signal import get_window
 
-from homnet.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUP_OF
+from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
-from homnet.pairs import pairs_of
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUP_OF
 
 Floats = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from homnet.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUPS
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUPS
 
 TOLERANCE: Final = 0.15
 _TYPES: Final = ("1", "6", "12", "18", "21", "X")

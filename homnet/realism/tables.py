@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.scorecard import Row, agrees
 from homnet.realism.type_classifier import CHANCE
 

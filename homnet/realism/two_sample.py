@@ -16,8 +16,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import StratifiedGroupKFold
 
-from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import DataError
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.intervals import auc
 from homnet.realism.measures import NUM_POINTS, Pairs, standardised
 from homnet.seeding import generator

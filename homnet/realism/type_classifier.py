@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import DataError
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.intervals import mean
 from homnet.realism.measures import Floats, Pairs, standardised
 from homnet.seeding import generator

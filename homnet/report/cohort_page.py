@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from homnet.finding import Finding
-from homnet.pairs import pairs_of
+from homnet.cohorts.pairs import pairs_of
+from homnet.patients.finding import Finding
 from homnet.reader.measures import Table, findings_tables
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
@@ -41,7 +41,7 @@ def render_cohort(
     """The page as text.
 
     Args:
-        figures: what :func:`homnet.patient_metrics.measure_patients` returned, with
+        figures: what :func:`homnet.patients.metrics.measure_patients` returned, with
             ``calibrations``, ``reader``, and what :func:`homnet.reader.measures.measure` returned
             as ``findings`` where there was a reader.
         gallery: failures to draw.
@@ -66,7 +66,7 @@ def cohort_markdown(figures: Mapping[str, Any], titles: Sequence[str] = ()) -> s
     """The same tables in Markdown, with their titles.
 
     Args:
-        figures: as of :func:`homnet.patient_metrics.measure_patients`.
+        figures: as of :func:`homnet.patients.metrics.measure_patients`.
         titles: of the tables that are wanted; all by default.
     """
     return tables_text(one for one in _tables(figures) if not titles or one[0] in titles)
@@ -76,7 +76,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Several sets of verdicts on the same patients, a line each.
 
     Args:
-        records: by label, figures as of :func:`homnet.patient_metrics.measure_patients`.
+        records: by label, figures as of :func:`homnet.patients.metrics.measure_patients`.
     """
     hospitals = sorted({name for one in records.values() for name in one["hospitals"]})
     heads = [

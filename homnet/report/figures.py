@@ -6,7 +6,6 @@ repeat what colours say.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -18,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from homnet.evaluation.score_table import SHAM
+from homnet.report.examples import Example
 from homnet.report.tables import ALL_HOSPITALS, cell, metric, number
-from homnet.scores import SHAM
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK: Final = "#1d2733"
@@ -41,28 +41,6 @@ STYLE: Final[dict[Any, Any]] = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
 }
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair to draw."""
-
-    pair: NDArray[np.uint8]
-    """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
-    hospital: str
-    """Where it is from."""
-    chromosome: str
-    """Its type."""
-    band_level: int
-    """Bands per haploid set of its cell."""
-    kind: str | None = None
-    """What is abnormal about it; None if nothing."""
-    homolog: int | None = None
-    """Which homolog is abnormal (0 or 1), if known."""
-    start: int | None = None
-    """First position of the event, if known."""
-    stop: int | None = None
-    """Position after the event, if known."""
 
 
 @mpl.rc_context(STYLE)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from homnet.bands import Band, band_table
-from homnet.chromosomes import CHROMOSOME_WIDTH_PX, KARYOGRAM_ROWS
-from homnet.description import chromosome_image
-from homnet.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.karyotype.bands import Band, band_table
+from homnet.karyotype.chromosomes import CHROMOSOME_WIDTH_PX, KARYOGRAM_ROWS
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.report.description import chromosome_image
 from homnet.report.html import data_uri
 from homnet.report.upright import Floats, Upright, stand_up, yardstick
 

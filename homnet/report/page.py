@@ -8,10 +8,10 @@ from typing import Any, Final
 import pandas as pd
 
 from homnet.errors import DataError
+from homnet.evaluation.score_table import check_scores
 from homnet.report import figures, tables
-from homnet.report.figures import Example
+from homnet.report.examples import Example
 from homnet.report.html import data_uri, label, render_page, write_page
-from homnet.scores import check_scores
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
 _FEW_PEOPLE: Final = 10
@@ -25,9 +25,9 @@ class Report:
     title: str
     """Heading of the page."""
     evaluation: Mapping[str, Any]
-    """What :func:`homnet.metrics.evaluate` returned."""
+    """What :func:`homnet.evaluation.metrics.evaluate` returned."""
     scores: pd.DataFrame
-    """The table it was computed from (:mod:`homnet.scores`)."""
+    """The table it was computed from (:mod:`homnet.evaluation.score_table`)."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """What was run: recipe, seed, checkpoint hash, cohort fingerprint, machine, date. Shown as
     given, a line for each key."""

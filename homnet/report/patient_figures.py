@@ -14,7 +14,7 @@ def reliability_figure(bins: Sequence[Mapping[str, Any]]) -> bytes:
     """Share of abnormal patients against their mean probability, bin by bin.
 
     Args:
-        bins: ``reliability`` of :func:`homnet.patient_metrics.measure_patients`.
+        bins: ``reliability`` of :func:`homnet.patients.metrics.measure_patients`.
     """
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -40,7 +40,7 @@ def detection_curve(sizes: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Share of abnormal patients who are found, by the size of the rearranged segment.
 
     Args:
-        sizes: ``sizes_mb`` of :func:`homnet.patient_metrics.measure_patients`, in rising order.
+        sizes: ``sizes_mb`` of :func:`homnet.patients.metrics.measure_patients`, in rising order.
     """
     figure = Figure(figsize=(6.2, 3.2), layout="constrained")
     axes = figure.subplots()

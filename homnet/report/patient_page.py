@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from homnet.finding import KINDS, NO_ABNORMALITY, Finding
-from homnet.pairs import pairs_of
-from homnet.patient_calibration import NO_READER_USED
-from homnet.patient_verdict import DECISIONS, PatientVerdict, TypeVerdict
+from homnet.calibration.patients import NO_READER_USED
+from homnet.cohorts.pairs import pairs_of
+from homnet.patients.finding import KINDS, NO_ABNORMALITY, Finding
+from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
 from homnet.report.upright import Floats, yardstick

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bands import band_table
+from homnet.karyotype.bands import band_table
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from homnet.patient_verdict import DECISIONS
+from homnet.patients.verdict import DECISIONS
 from homnet.report.html import label, render_page
 
 _FIRST: Final = ("abnormal", "not_assessed", "no_abnormality_found")
@@ -15,7 +15,7 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
     """The page as text.
 
     Args:
-        patients: lines of :data:`homnet.patient_tables.PATIENTS`.
+        patients: lines of :data:`homnet.patients.tables.PATIENTS`.
         pages: paths of the pages that were written, below the folder of this one.
     """
     rows = [_row(one, pages) for one in patients.to_pylist()]

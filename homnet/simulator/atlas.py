@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 from homnet.simulator.genome import Segment
 
 BIN_ISCN: Final = 20.0

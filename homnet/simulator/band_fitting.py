@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import erf, ndtr
 
-from homnet.bands import band_table
-from homnet.chromosomes import CHROMOSOMES
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs, standardised
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory

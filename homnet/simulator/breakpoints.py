@@ -11,8 +11,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bands import FINEST_LEVEL, Band, band_table
-from homnet.chromosomes import ACROCENTRICS
+from homnet.karyotype.bands import FINEST_LEVEL, Band, band_table
+from homnet.karyotype.chromosomes import ACROCENTRICS
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64

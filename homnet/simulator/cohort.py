@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
-from homnet.pairs import SINGLE_HOMOLOG, pair_table
+from homnet.cohorts.pairs import SINGLE_HOMOLOG, pair_table
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.seeding import generator
 from homnet.simulator.atlas import BandAppearance
 from homnet.simulator.events import Derivative
@@ -63,7 +63,7 @@ def simulate_person(
             at least one.
 
     Returns:
-        Rows as of :data:`homnet.pairs.SCHEMA`, in the order of types, then cells.
+        Rows as of :data:`homnet.cohorts.pairs.SCHEMA`, in the order of types, then cells.
     """
     draw = generator(seed, "person", hospital.name, number)
     person = draw_person(draw, hospital, abnormal=_is_abnormal(seed, hospital, number))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.genome import Change, Homolog

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize
 from scipy.special import erfc
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import INTERIOR, WAVELENGTHS_PX, Pairs, measure
 from homnet.realism.scorecard import scorecard
 from homnet.seeding import generator

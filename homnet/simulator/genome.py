@@ -9,7 +9,7 @@ lies. A reciprocal translocation is two times :func:`replace_end`.
 
 from dataclasses import dataclass, replace
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.pairs import pairs_of
+from homnet.cohorts.pairs import pairs_of
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.seeding import generator
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
@@ -55,11 +55,11 @@ def image_rows(table: pa.Table) -> pd.DataFrame:
     """Says which images a table of pairs makes, one per chromosome.
 
     Args:
-        table: rows as of :data:`homnet.pairs.SCHEMA`.
+        table: rows as of :data:`homnet.cohorts.pairs.SCHEMA`.
 
     Returns:
-        A manifest as :func:`homnet.manifest.read_manifest` reads it, and ``pair``, the row of the
-        table that each image belongs to. An empty slot has no image.
+        A manifest as :func:`homnet.imaging.manifest.read_manifest` reads it, and ``pair``, the row
+        of the table that each image belongs to. An empty slot has no image.
     """
     pair_NPCL = pairs_of(table)
     row, homolog = np.nonzero(pair_NPCL[:, :, 0, 0] > 0)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from homnet.chromosomes import BAND_LEVELS
 from homnet.errors import ConfigError
+from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.simulator.atlas import BandAppearance
 from homnet.simulator.recurrent import CONTEXTS
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from homnet.bands import band_table
-from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import ConfigError, DataError
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.results import read_json, write_json
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance
 from homnet.simulator.laboratory import Laboratory
@@ -25,8 +25,8 @@ class FittedLaboratory:
     laboratory: Laboratory
     """The settings."""
     patients: tuple[str, ...]
-    """Digests (:func:`homnet.checkpoint.patient_digests`) of the people it was fitted to, who must
-    not judge it."""
+    """Digests (:func:`homnet.model.checkpoint.patient_digests`) of the people it was fitted to, who
+    must not judge it."""
 
 
 def write_laboratory(path: str | Path, fitted: FittedLaboratory) -> None:

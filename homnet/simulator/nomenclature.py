@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from homnet import nomenclature
+from homnet.karyotype import nomenclature
 from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.events import Event
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import ACROCENTRICS, CHROMOSOMES
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint, Site, bands_within
 from homnet.simulator.events import Derivative, Event, derive, in_order

@@ -19,7 +19,7 @@ from scipy.signal import upfirdn
 from scipy.signal.windows import gaussian
 from scipy.special import erfc
 
-from homnet.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
+from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.simulator.atlas import BIN_ISCN, Atlas, BandAppearance, atlas_of
 from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import Laboratory

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import ray
 from ray.data import Dataset
 
-from homnet.bags import PairBank, PairIndex, index_table
-from homnet.cohort import Cohort
+from homnet.bags.draw import PairBank, PairIndex, index_table
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
-from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 
 
 def pairs_dataset(
@@ -29,7 +29,7 @@ def pairs_dataset(
     Args:
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
-        index_only: gives what :func:`homnet.bags.index_table` makes of the rows.
+        index_only: gives what :func:`homnet.bags.draw.index_table` makes of the rows.
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())

@@ -16,15 +16,16 @@ import ray
 import ray.data
 import torch
 
-from homnet.abnormality import EventConfig
-from homnet.bags import BagConfig, PairBank, summary
-from homnet.checkpoint import Checkpoint, patient_digests
-from homnet.cohort import Cohort
-from homnet.epochs import DeviceBank, Epoch, draw_epoch
+from homnet.bags.draw import BagConfig, PairBank, summary
+from homnet.bags.epochs import DeviceBank, Epoch, draw_epoch
+from homnet.bags.events import EventConfig
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError
-from homnet.metrics import evaluate as measure
-from homnet.predictor import Predictor
-from homnet.report import tables_markdown
+from homnet.evaluation.metrics import evaluate as measure
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.predictor import Predictor
+from homnet.report.tables import tables_markdown
 from homnet.results import (
     describe_machine,
     package_versions,
@@ -33,7 +34,6 @@ from homnet.results import (
     write_json,
     write_result,
 )
-from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.pretraining import portable
 from homnet_platform.progress import Progress, progress_bar
@@ -260,7 +260,7 @@ def _parts(
 def _score(
     parts: Sequence[_Part], models: Mapping[str, Path], config: EvaluateConfig
 ) -> pd.DataFrame:
-    """One row per bag, as :mod:`homnet.scores` describes."""
+    """One row per bag, as :mod:`homnet.evaluation.score_table` describes."""
     frames: list[pd.DataFrame] = []
     for part in parts:
         frame = part.epoch.describe(part.bank).assign(split=part.split)

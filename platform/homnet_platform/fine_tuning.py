@@ -15,16 +15,16 @@ from pathlib import Path
 import ray
 import torch
 
-from homnet.bags import BagConfig, PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, in_split_order, split_patients
 from homnet.errors import ConfigError, DataError
-from homnet.learning import train
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.registry import Registry
 from homnet.results import read_json
-from homnet.split import TRAIN, VALIDATION, SplitConfig, in_split_order, split_patients
-from homnet.stage import Stage
-from homnet.training import TrainingConfig
+from homnet.training.learning import train
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
 from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
 from homnet_platform.pretraining import (
     claim_of,

@@ -23,13 +23,13 @@ import ray
 from tqdm import tqdm
 
 from homnet import __version__
-from homnet.chromosomes import BAND_LEVELS
-from homnet.cohort import Cohort, write_cohort
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG, pair_table
 from homnet.errors import CohortError, ConfigError, DataError
-from homnet.extraction import Extraction, ExtractionConfig, extract, read_grey
-from homnet.manifest import read_manifest
-from homnet.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
-from homnet.pairs import SCHEMA, SINGLE_HOMOLOG, pair_table
+from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
+from homnet.imaging.manifest import read_manifest
+from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256

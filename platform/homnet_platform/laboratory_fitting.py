@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from homnet.checkpoint import patient_digests
-from homnet.cohort import Cohort
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TRAIN, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
-from homnet.split import TRAIN, SplitConfig, split_patients
 from homnet_platform.runtime import local_or_cluster
 
 

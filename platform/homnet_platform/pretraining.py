@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from homnet import __version__
-from homnet.abnormality import EventConfig
-from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint, patient_digests
-from homnet.cohort import Cohort
+from homnet.bags.draw import BagConfig
+from homnet.bags.events import EventConfig
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
-from homnet.learning import METRIC
-from homnet.model import HomNet, HomNetConfig, best_form, flops_per_bag, num_parameters, paper_form
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import (
+    HomNet,
+    HomNetConfig,
+    best_form,
+    flops_per_bag,
+    num_parameters,
+    paper_form,
+)
 from homnet.results import write_json, write_result
-from homnet.split import TRAIN, VALIDATION, SplitConfig, split_patients
-from homnet.stage import Stage
-from homnet.training import TrainingConfig
+from homnet.training.learning import METRIC
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
 from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.memory import PeakObjectStore
 from homnet_platform.runtime import local_or_cluster

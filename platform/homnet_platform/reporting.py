@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from homnet.cohort import Cohort
-from homnet.report import Report, draw_examples, summarise_cohort, tables_markdown, write_report
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.summary import summarise_cohort
+from homnet.evaluation.score_table import read_scores
+from homnet.report.examples import draw_examples
+from homnet.report.page import Report, write_report
+from homnet.report.tables import tables_markdown
 from homnet.results import read_json
-from homnet.scores import read_scores
 
 
 @dataclass(frozen=True)

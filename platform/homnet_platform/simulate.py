@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from homnet import __version__
-from homnet.cohort import (
+from homnet.cohorts.cohort import (
     INDEX,
     SCHEMA_VERSION,
     Cohort,
@@ -30,12 +30,12 @@ from homnet.cohort import (
     write_index,
 )
 from homnet.errors import CohortError, ConfigError
+from homnet.files import Staging
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, healthy, hospitals
 from homnet.simulator.laboratory_file import read_laboratory
-from homnet.staging import Staging
 from homnet_platform.blocks import process_blocks
-from homnet_platform.images import draw_images
+from homnet_platform.drawn_images import draw_images
 from homnet_platform.runtime import local_or_cluster
 
 _MAX_PAIRS_PER_FILE: Final = 30_000
@@ -71,7 +71,7 @@ class SimulateConfig:
     instead of the five built-in ones. Who is seen in each hospital stays as it is."""
     rearranged_types: bool = False
     """Draw of each patient only the types that an abnormality has changed, and as many others: many
-    abnormalities in few pairs, to teach where and what (jobs/learn_findings.py). Healthy people
+    abnormalities in few pairs, to teach where and what (jobs/learn_reader.py). Healthy people
     are drawn whole."""
     variant_inversions: float = 1.0
     """Factor on how many chromosomes carry a harmless inversion, such as inv(9). People who teach

@@ -1,7 +1,7 @@
 """Training under Ray Train, for pre-training and fine-tuning, on 1..n workers.
 
-What a worker does is in :mod:`homnet.learning`; here workers are started, told where to begin, and
-their checkpoints kept.
+What a worker does is in :mod:`homnet.training.learning`; here workers are started, told where to
+begin, and their checkpoints kept.
 """
 
 import errno
@@ -23,15 +23,15 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from homnet.bags import count_bags
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.bags.draw import count_bags
+from homnet.bags.shards import Residency
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import PAIR_BYTES
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.heap import keep_freed_memory
-from homnet.learning import METRIC, Learner, finished
-from homnet.pairs import PAIR_BYTES
-from homnet.shards import Residency
-from homnet.stage import Stage
+from homnet.model.allocator import keep_freed_memory
+from homnet.model.checkpoint import Checkpoint
+from homnet.training.learning import METRIC, Learner, finished
+from homnet.training.stage import Stage
 from homnet_platform.data import CohortSource, collect_index
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar

@@ -18,13 +18,13 @@ from ray import tune
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from homnet.bags import PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.bags.draw import PairBank
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.errors import DataError, DivergedError
-from homnet.learning import METRIC, Learner
-from homnet.split import TRAIN, VALIDATION
-from homnet.stage import Stage
+from homnet.model.checkpoint import Checkpoint
+from homnet.training.learning import METRIC, Learner
+from homnet.training.stage import Stage
 from homnet_platform.data import Shared
 from homnet_platform.job import root_cause
 from homnet_platform.pretraining import provenance

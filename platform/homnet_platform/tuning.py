@@ -22,16 +22,16 @@ import pandas as pd
 import ray
 from matplotlib.figure import Figure
 
-from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig
 from homnet.errors import ConfigError, DataError
-from homnet.learning import METRIC, finished
-from homnet.model import HomNetConfig, best_form
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import HomNetConfig, best_form
+from homnet.model.registry import Registry
 from homnet.results import read_json, require_both, write_json, write_result
-from homnet.split import TRAIN, VALIDATION, SplitConfig
-from homnet.training import TrainingConfig
+from homnet.training.learning import METRIC, finished
+from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
 from homnet_platform.pretraining import claim_of
 from homnet_platform.runtime import local_or_cluster, require_workers

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.assessment import NOTHING_SENT, REASONS, Assessment
-from homnet.finding import CellEvidence, Finding, FindingReader
-from homnet.joint import Evidence
-from homnet.nomenclature_draft import draft_name
-from homnet.predictor import Predictor
+from homnet.bags.assessment import NOTHING_SENT, REASONS, Assessment
+from homnet.model.joint import Evidence
+from homnet.model.predictor import Predictor
+from homnet.patients.finding import CellEvidence, Finding, FindingReader
+from homnet.patients.naming import draft_name
 from homnet_serve.schemas import (
     Breakpoint,
     ModelOfHospital,

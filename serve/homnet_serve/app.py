@@ -16,13 +16,12 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from homnet import __version__
-from homnet.chromosomes import BAND_LEVELS
-from homnet.pairs import MEASURED
+from homnet.cohorts.pairs import MEASURED
+from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.errors import RequestError
-from homnet_serve.exchange import answered, body_of
 from homnet_serve.keys import Key, check_key
 from homnet_serve.metrics import exposition_of_replicas
 from homnet_serve.middleware import Around
@@ -36,6 +35,7 @@ from homnet_serve.schemas import (
     ModelsResponse,
 )
 from homnet_serve.service import Asked, Service
+from homnet_serve.transport import answered, body_of
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorBody, "description": "No valid key."},

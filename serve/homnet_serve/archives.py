@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
 from homnet.errors import DataError, ManifestError
-from homnet.extraction import ExtractionConfig, extract, read_grey
-from homnet.manifest import read_manifest
-from homnet.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
-from homnet.pairs import MEASURED, PAIR_BYTES
+from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
+from homnet.imaging.manifest import read_manifest
+from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
 from homnet_serve.bodies import check_pairs
 from homnet_serve.errors import RequestError, invalid, too_large
 from homnet_serve.limits import Limits
@@ -36,7 +36,7 @@ class ImagesOfBody:
     """What was measured in the images of a request."""
 
     table: pa.Table
-    """Pairs, columns of :data:`homnet.pairs.MEASURED`; possibly none."""
+    """Pairs, columns of :data:`homnet.cohorts.pairs.MEASURED`; possibly none."""
     refused: dict[tuple[str, str], list[RefusedImage]]
     """By hospital and patient, images that gave no sequence."""
     hospitals: frozenset[str]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from homnet.assessment import FlatBags
-from homnet.joint import Evidence, JointModel, score_jointly
+from homnet.bags.assessment import FlatBags
+from homnet.model.joint import Evidence, JointModel, score_jointly
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from homnet.cohorts.checks import check_measured
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
 from homnet.errors import CohortError
-from homnet.pair_checks import check_measured
-from homnet.pairs import MEASURED, PAIR_BYTES
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.errors import RequestError, invalid, too_large
 from homnet_serve.limits import Limits
@@ -26,7 +26,7 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
 
     Args:
         body: JSON of :class:`homnet_serve.schemas.DiagnoseRequest`, or an Arrow IPC stream with the
-            columns of :data:`homnet.pairs.MEASURED`.
+            columns of :data:`homnet.cohorts.pairs.MEASURED`.
         content_type: its media type, with or without parameters.
         limits: what is too much.
 
@@ -53,7 +53,7 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
     """Checks pairs against the format and the limits.
 
     Args:
-        table: the columns of :data:`homnet.pairs.MEASURED`.
+        table: the columns of :data:`homnet.cohorts.pairs.MEASURED`.
         limits: what is too much.
         place: what to call a row in messages.
 

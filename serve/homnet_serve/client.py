@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 import httpx
 import pyarrow as pa
 
+from homnet.cohorts.pairs import MEASURED
 from homnet.errors import HomNetError
-from homnet.pairs import MEASURED
 from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE
@@ -197,7 +197,8 @@ class Client:
         """Asks about pairs.
 
         Args:
-            pairs: a table with the columns of :data:`homnet.pairs.MEASURED`; others stay here.
+            pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; others stay
+                here.
             sequences: whose sequences the answer repeats.
             request_id: name of the request; a new one by default.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from homnet.errors import ConfigError
-from homnet.extraction import ExtractionConfig
+from homnet.imaging.extraction import ExtractionConfig
 from homnet_serve.limits import Limits
 
 C = TypeVar("C")
@@ -55,7 +55,7 @@ class ServiceConfig:
     """What reads the forms of other models than HomNet, so that they can be shadows:
     ``homnet_baselines.methods:read_form`` for the comparators. They never answer."""
     findings: str = ""
-    """Checkpoint of a reader of findings (jobs/learn_findings.py), which says of flagged types what
+    """Checkpoint of a reader of findings (jobs/learn_reader.py), which says of flagged types what
     was found and where, as drafts. None is used by default."""
     limits: Limits = field(default_factory=Limits)
     """Bounds on one request."""

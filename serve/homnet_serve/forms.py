@@ -4,9 +4,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from homnet.bag_model import Form
 from homnet.errors import ConfigError
-from homnet.model import HomNetConfig
+from homnet.model.contract import Form
+from homnet.model.network import HomNetConfig
 
 
 def reader_of_forms(name: str) -> Callable[..., Form]:

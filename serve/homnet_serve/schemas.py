@@ -15,9 +15,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from homnet.assessment import Reason
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
-from homnet.pairs import PAIR_BYTES, PAIR_SHAPE
+from homnet.bags.assessment import Reason
+from homnet.cohorts.pairs import PAIR_BYTES, PAIR_SHAPE
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 
 NOTICE: Final = "Research use only. Not for diagnosis: a qualified person must look at every case."
 _EXAMPLE_SEQUENCE: Final[list[JsonValue]] = [30, 90, 160, 140, 60, 110, 40]

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
-from homnet.assessment import Assessment, assess
-from homnet.heap import keep_freed_memory
-from homnet.joint import Evidence
+from homnet.bags.assessment import Assessment, assess
+from homnet.model.allocator import keep_freed_memory
+from homnet.model.joint import Evidence
+from homnet.model.registry import Registry
 from homnet.reader.reading import FindingsReader
-from homnet.registry import Registry
 from homnet_serve.answers import Sequences, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog

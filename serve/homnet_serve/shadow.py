@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.assessment import Assessment
-from homnet.joint import Evidence, score_jointly
-from homnet.predictor import Predictor
-from homnet.whole_bags import whole_logits
+from homnet.bags.assessment import Assessment
+from homnet.model.joint import Evidence, score_jointly
+from homnet.model.predictor import Predictor
+from homnet.model.whole_bags import whole_logits
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore, Served, Shadow
 

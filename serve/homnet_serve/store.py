@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 import torch
 
 from homnet.errors import HomNetError, RegistryError
-from homnet.golden import check_golden
-from homnet.joint import JointModel
-from homnet.model import HomNetConfig
-from homnet.predictor import Predictor
-from homnet.registry import Registry
+from homnet.model.joint import JointModel
+from homnet.model.network import HomNetConfig
+from homnet.model.predictor import Predictor
+from homnet.model.reference_bags import check_golden
+from homnet.model.registry import Registry
 from homnet_serve.answers import describe_model
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ModelOfHospital

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from homnet.abnormality import EventConfig
-from homnet.bag_model import Form
-from homnet.bags import BagConfig, PairBank
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.events import EventConfig
+from homnet.model.contract import Form
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy, ideal
-from homnet.stage import Stage
-from homnet.training import TrainingConfig
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
 
 TYPES = ("3", "9", "13", "17")
 """One type of each of four Denver groups."""

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from homnet.bags import BagConfig, PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.epochs import Batch, DeviceBank, Epoch, draw_epoch
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
 from homnet.errors import CheckpointError, ConfigError
-from homnet.learning import METRIC
-from homnet.metrics import evaluate
-from homnet.predictor import Predictor
+from homnet.evaluation.metrics import evaluate
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.predictor import Predictor
+from homnet.training.learning import METRIC
 from homnet_baselines.fitted import fit
 from homnet_baselines.floors import FloorForm
 from homnet_baselines.methods import FLOORS, comparators, read_form

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.bags import PairBank
-from homnet.model import NUM_TYPES
+from homnet.bags.draw import PairBank
+from homnet.model.network import NUM_TYPES
 from homnet.realism.length_only import length_bags, length_table
 from homnet_baselines.features import (
     NUM_PAPER,

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import OneClassSVM
 
-from homnet.bags import PairBank
+from homnet.bags.draw import PairBank
 from homnet_baselines.one_class import OneClassForm
 from homnet_baselines.regression import Regression, RegressionForm, fit_logistic
 

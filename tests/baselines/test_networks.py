@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from homnet.bags import PairBank
-from homnet.epochs import Batch, DeviceBank
-from homnet.training import TrainingConfig, make_optimizer, train_step
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import Batch, DeviceBank
+from homnet.training.optimisation import TrainingConfig, make_optimizer, train_step
 from homnet_baselines.backbones import BACKBONES
 from homnet_baselines.networks import NetworkForm, SiameseForm
 

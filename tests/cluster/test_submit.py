@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from homnet.cohort import Cohort
+from homnet.cohorts.cohort import Cohort
 
 ROOT = Path(__file__).parents[2]
 FROM_CHECKOUT = {"env_vars": {"PYTHONPATH": ".:platform:baselines:serve"}}

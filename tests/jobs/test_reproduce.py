@@ -10,11 +10,11 @@ from types import ModuleType
 import pyarrow as pa
 import pytest
 
-from homnet import paper
-from homnet.cohort import write_cohort
-from homnet.report.comparison import HOMNET, PAPER_FORM
-from homnet.split import SplitConfig
-from homnet_platform.paper_table import TableConfig
+from homnet.cohorts.cohort import write_cohort
+from homnet.cohorts.split import SplitConfig
+from homnet.records import paper
+from homnet.records.beside_paper import HOMNET, PAPER_FORM
+from homnet_platform.records.paper_table import TableConfig
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -85,7 +85,7 @@ def test_a_table_and_its_record_and_picture(
         result=tmp_path / "table-2.json",
         claim="a claim",
     )
-    monkeypatch.setattr("sys.argv", ["jobs/reproduce.py"])
+    monkeypatch.setattr("sys.argv", ["jobs/records/reproduce.py"])
     job.main(config)
     table = (tmp_path / "table" / "table-2.md").read_text()
     assert "| Method | AUC, h1 | paper, Hos#1 |" in table

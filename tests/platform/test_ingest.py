@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from homnet.cohorts.pairs import pairs_of
 from homnet.errors import CohortError, ConfigError, ManifestError
-from homnet.extraction import ExtractionConfig, extract, read_grey
-from homnet.pairs import pairs_of
+from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
 from homnet.simulator.drawing import centre_line, draw_chromosome
 from homnet_platform.ingest import IngestConfig, ingest
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from homnet.checkpoint import patient_digests
 from homnet.errors import CohortError, ConfigError
+from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig
 from homnet.simulator.laboratory_file import read_laboratory
 from homnet_platform.laboratory_fitting import FitLaboratoryConfig, fit, ray_map

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint, patient_digests
-from homnet.cohort import Cohort, write_cohort
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, CohortError, ConfigError, DataError
-from homnet.model import best_form
-from homnet.predictor import Predictor
-from homnet.registry import Registry
-from homnet.split import TEST, VALIDATION, SplitConfig, split_patients
-from homnet.training import TrainingConfig
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import best_form
+from homnet.model.predictor import Predictor
+from homnet.model.registry import Registry
+from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
@@ -115,7 +115,7 @@ def test_no_patient_is_in_two_splits_anywhere(work: Path, evaluated: Path) -> No
 
 
 def test_scores_equal_those_of_the_predictor_on_the_same_bags(work: Path, evaluated: Path) -> None:
-    from homnet.epochs import DeviceBank, draw_epoch
+    from homnet.bags.epochs import DeviceBank, draw_epoch
 
     config = _evaluate(work)
     scores = pd.read_parquet(evaluated / "scores.parquet")

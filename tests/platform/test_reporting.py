@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from homnet.errors import DataError
-from homnet.metrics import evaluate
+from homnet.evaluation.metrics import evaluate
 from homnet.results import write_json
 from homnet_platform.reporting import ReportConfig, report
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from homnet.cohort import Cohort, CohortFile
+from homnet.cohorts.cohort import Cohort, CohortFile
 from homnet.errors import CohortError, ConfigError, DataError
+from homnet.files import Staging
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
-from homnet.staging import Staging
 from homnet_platform.simulate import SimulateConfig, blocks, groups, simulate, staging_of
 
 JOB = Path(__file__).parents[2] / "jobs" / "simulate.py"

@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from homnet.errors import ConfigError
-from homnet.training import TrainingConfig
+from homnet.training.optimisation import TrainingConfig
 from homnet_platform.tracking import Tracker, TrackingOptions
 
 

@@ -16,18 +16,18 @@ import pytest
 import torch
 from ray.train import WorkerGroupError
 
-from homnet import learning
-from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint
-from homnet.cohort import Cohort, write_cohort
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.learning import METRIC, Learner, train
-from homnet.model import best_form
-from homnet.predictor import Predictor
-from homnet.stage import Stage
-from homnet.training import TrainingConfig
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import best_form
+from homnet.model.predictor import Predictor
+from homnet.training import learning
+from homnet.training.learning import METRIC, Learner, train
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
 from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.drill import train_workers
+from homnet_platform.records.drill import train_workers
 from homnet_platform.runtime import require_workers
 from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
 

@@ -9,15 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from homnet.bags import BagConfig
-from homnet.checkpoint import Checkpoint, patient_digests
-from homnet.cohort import Cohort, write_cohort
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
-from homnet.learning import METRIC, train
-from homnet.model import best_form
-from homnet.registry import Registry
-from homnet.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
-from homnet.training import TrainingConfig
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import best_form
+from homnet.model.registry import Registry
+from homnet.training.learning import METRIC, train
+from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import Shared, collect_shared
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.trials import pretraining_stage

@@ -21,13 +21,14 @@ import torch
 import uvicorn
 from PIL import Image
 
-from homnet.checkpoint import Calibration, Checkpoint
-from homnet.joint import JointModel
-from homnet.model import HomNet, HomNetConfig, best_form
-from homnet.pairs import pairs_of
-from homnet.predictor import Predictor
+from homnet.calibration.bags import Calibration
+from homnet.cohorts.pairs import pairs_of
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel
+from homnet.model.network import HomNet, HomNetConfig, best_form
+from homnet.model.predictor import Predictor
+from homnet.model.registry import Registry
 from homnet.reader.network import ReaderConfig
-from homnet.registry import Registry
 from homnet_serve.app import create_app
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.config import ServiceConfig

@@ -9,14 +9,14 @@ import pytest
 import torch
 from scipy.special import expit
 
-from homnet.assessment import Assessment, assess
-from homnet.checkpoint import Calibration
-from homnet.chromosomes import CHROMOSOMES
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, FindingReader
-from homnet.joint import JointModel, score_jointly
-from homnet.model import HomNet, HomNetConfig
-from homnet.pairs import MEASURED, pairs_of
-from homnet.predictor import Predictor
+from homnet.bags.assessment import Assessment, assess
+from homnet.calibration.bags import Calibration
+from homnet.cohorts.pairs import MEASURED, pairs_of
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.model.joint import JointModel, score_jointly
+from homnet.model.network import HomNet, HomNetConfig
+from homnet.model.predictor import Predictor
+from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, FindingReader
 from homnet_serve.answers import Sequences, describe_model, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 

@@ -14,16 +14,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.assessment import assess
-from homnet.bags import BagConfig, PairBank
-from homnet.checkpoint import Calibration, Checkpoint
-from homnet.epochs import DeviceBank, draw_epoch
+from homnet.bags.assessment import assess
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.epochs import DeviceBank, draw_epoch
+from homnet.calibration.bags import Calibration
+from homnet.cohorts.pairs import MEASURED
 from homnet.errors import RegistryError
-from homnet.golden import golden_bags
-from homnet.joint import JointModel, score_jointly
-from homnet.pairs import MEASURED
-from homnet.predictor import Predictor
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel, score_jointly
+from homnet.model.predictor import Predictor
+from homnet.model.reference_bags import golden_bags
+from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_baselines.networks import SiameseForm
 from homnet_serve.audit import verify_audit

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from homnet.extraction import ExtractionConfig
-from homnet.pairs import pairs_of
+from homnet.cohorts.pairs import pairs_of
+from homnet.imaging.extraction import ExtractionConfig
 from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
 from homnet_serve.errors import RequestError
 from homnet_serve.limits import Limits

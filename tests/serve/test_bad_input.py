@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from homnet.chromosomes import SEQUENCE_LENGTH
-from homnet.pairs import MEASURED, PAIR_BYTES, pairs_of
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, pairs_of
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.schemas import ErrorBody

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from homnet.assessment import FlatBags
-from homnet.joint import Evidence, JointModel
+from homnet.bags.assessment import FlatBags
+from homnet.model.joint import Evidence, JointModel
 from homnet_serve.batching import BatchQueue
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics

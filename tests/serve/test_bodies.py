@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.pairs import MEASURED, PAIR_BYTES, pairs_of
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, pairs_of
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
 from homnet_serve.errors import RequestError

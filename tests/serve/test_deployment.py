@@ -17,12 +17,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from homnet.assessment import assess
-from homnet.checkpoint import Checkpoint
+from homnet.bags.assessment import assess
+from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError
-from homnet.joint import JointModel, score_jointly
-from homnet.pairs import MEASURED
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel, score_jointly
+from homnet.model.registry import Registry
 from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.client import Client, EndpointError, Retries

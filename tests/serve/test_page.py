@@ -15,7 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pytest
 
-from homnet.pairs import MEASURED, pair_table, pairs_of
+from homnet.cohorts.pairs import MEASURED, pair_table, pairs_of
 from homnet_serve.page import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

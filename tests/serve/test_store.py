@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from homnet.checkpoint import Checkpoint
-from homnet.golden import golden_bags
-from homnet.joint import JointModel
-from homnet.registry import Registry
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel
+from homnet.model.reference_bags import golden_bags
+from homnet.model.registry import Registry
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore
 

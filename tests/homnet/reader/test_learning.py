@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.bags import BagConfig, PairBank
-from homnet.checkpoint import Checkpoint
-from homnet.epochs import DeviceBank
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.epochs import DeviceBank
 from homnet.errors import ConfigError, DataError
-from homnet.finding import KINDS
+from homnet.model.checkpoint import Checkpoint
+from homnet.patients.finding import KINDS
 from homnet.reader.learning import ReaderLearner, ReaderStage, learn
 from homnet.reader.lessons import ReaderTraining, batches, draw_lessons
 from homnet.reader.loss import loss_of, place_of_share
@@ -20,7 +20,7 @@ from homnet.reader.network import Reader, ReaderConfig
 from homnet.reader.truth import with_segments
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy
-from homnet.training import TrainingConfig
+from homnet.training.optimisation import TrainingConfig
 
 TRAINING = ReaderTraining(
     TrainingConfig(

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from homnet.assessment import PatientType
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.bags.assessment import PatientType
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.measures import (
     breakpoint_errors,
     cases_of,

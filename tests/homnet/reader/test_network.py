@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from homnet.errors import ConfigError
-from homnet.model import HomNet, HomNetConfig, best_form
+from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.reader.network import Reader, ReaderConfig, Reading
 
 FORM = dataclasses.replace(best_form(), width=16, pair_width=24, num_heads=2)

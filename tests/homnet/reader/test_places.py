@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.model.views import stretch
 from homnet.reader.places import (
     band_of_share,
     mb_of_share,
@@ -14,7 +15,6 @@ from homnet.reader.places import (
     share_of_position,
     unstretched,
 )
-from homnet.views import stretch
 
 
 @pytest.mark.parametrize("level", [*BAND_LEVELS, FINEST_LEVEL])

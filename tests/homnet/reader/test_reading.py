@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.assessment import assess
-from homnet.bands import band_table
-from homnet.finding import Finding
-from homnet.model import HomNetConfig
+from homnet.bags.assessment import assess
+from homnet.karyotype.bands import band_table
+from homnet.model.network import HomNetConfig
+from homnet.patients.finding import Finding
 from homnet.reader.network import ReaderConfig
 from homnet.reader.places import share_of_mb
 from homnet.reader.reading import FindingsReader, Place, _estimate, places_of

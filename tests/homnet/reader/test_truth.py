@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.abnormality import KINDS as ARTIFICIAL
-from homnet.abnormality import EventConfig, draw_events
-from homnet.bags import BagConfig, PairBank, draw_bags
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import CHROMOSOMES
-from homnet.epochs import Epoch, draw_epoch
+from homnet.bags.draw import BagConfig, PairBank, draw_bags
+from homnet.bags.epochs import Epoch, draw_epoch
+from homnet.bags.events import KINDS as ARTIFICIAL
+from homnet.bags.events import EventConfig, draw_events
 from homnet.errors import DataError
-from homnet.finding import KINDS
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.patients.finding import KINDS
 from homnet.reader.truth import KIND_CODE, SEGMENT_COLUMNS, Targets, segment_of, with_segments
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint

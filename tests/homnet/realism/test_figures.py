@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.figures import draw_chromosomes, draw_recall, draw_scorecard
 from homnet.realism.scorecard import Row
 from homnet.realism.tables import realism_markdown, scorecard_rows

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.cohorts.pairs import pair_table
 from homnet.errors import DataError
-from homnet.pairs import pair_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import Pairs
 from homnet.realism.type_classifier import Chromosomes, classify
 from homnet.simulator.laboratory import hospitals

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from homnet.errors import DataError
-from homnet.metrics import evaluate
-from homnet.report import Example, Report, tables_markdown, write_report
-from homnet.report.page import render
+from homnet.evaluation.metrics import evaluate
+from homnet.report.examples import Example
+from homnet.report.page import Report, render, write_report
+from homnet.report.tables import tables_markdown
 
 VOID = {"img", "meta", "br"}
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from homnet.bands import band_table
-from homnet.clonality import estimate_clone
-from homnet.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
-from homnet.nomenclature_draft import draft_name
-from homnet.pairs import pairs_of
-from homnet.patient_verdict import Abstention, PatientVerdict, TypeVerdict
+from homnet.cohorts.pairs import pairs_of
+from homnet.karyotype.bands import band_table
+from homnet.patients.clonality import estimate_clone
+from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.naming import draft_name
+from homnet.patients.verdict import Abstention, PatientVerdict, TypeVerdict
 from homnet.report.cohort_page import with_interval
 from homnet.report.karyogram import evidence, whole_cell
 from homnet.report.patient_page import render_patient

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homnet.report import aucs_markdown, drill_markdown, sweep_markdown
+from homnet.records.training_tables import aucs_markdown, drill_markdown, sweep_markdown
 
 
 def test_a_drill_is_told_by_what_was_killed() -> None:

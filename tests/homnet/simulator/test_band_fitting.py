@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.bands import band_table
-from homnet.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.realism.measures import Pairs
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, atlas_of, band_lengths
 from homnet.simulator.band_fitting import corrected, fit_bands, median_lengths, registered_means

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
-from homnet.pair_checks import check_table
-from homnet.pairs import SINGLE_HOMOLOG, pairs_of
+from homnet.cohorts.checks import check_table
+from homnet.cohorts.pairs import SINGLE_HOMOLOG, pairs_of
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import (
     KINDS,

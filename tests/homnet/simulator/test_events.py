@@ -2,7 +2,7 @@
 
 import pytest
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.events import Event, derive, in_order
 from homnet.simulator.genome import Homolog, reference, stretch

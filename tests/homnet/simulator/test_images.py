@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.extraction import ExtractionConfig, extract
-from homnet.pairs import pairs_of
+from homnet.cohorts.pairs import pairs_of
+from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.simulator.images import CellLook, cell_look, draw_pair, image_rows
 
 LOOK = CellLook(half_width_px=8.0, gap_share=0.3)

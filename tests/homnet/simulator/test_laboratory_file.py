@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from homnet.bands import band_table
-from homnet.chromosomes import CHROMOSOMES
 from homnet.errors import ConfigError, DataError
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.atlas import BandAppearance
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, read_laboratory, write_laboratory

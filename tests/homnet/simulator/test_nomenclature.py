@@ -2,7 +2,7 @@
 
 import pytest
 
-from homnet.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.simulator.breakpoints import Breakpoint, bands_within
 from homnet.simulator.events import Event
 from homnet.simulator.nomenclature import band_name, iscn

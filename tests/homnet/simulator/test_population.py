@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import ACROCENTRICS, CHROMOSOMES
 from homnet.errors import ConfigError
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES
 from homnet.simulator.breakpoints import Site
 from homnet.simulator.laboratory import KINDS, hospitals
 from homnet.simulator.population import draw_event, draw_person

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from homnet.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.breakpoints import bands_within
 from homnet.simulator.events import derive
 from homnet.simulator.genome import reference

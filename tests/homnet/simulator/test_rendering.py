@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from homnet.bands import FINEST_LEVEL, band_table
-from homnet.chromosomes import BAND_LEVELS
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.simulator import genome
 from homnet.simulator.laboratory import Laboratory, ideal
 from homnet.simulator.rendering import Batch, render, tabulate

@@ -1,0 +1,1 @@
+"""From pairs to what a model looks at: bags, artificial abnormalities, epochs and shards."""

@@ -1,0 +1,230 @@
+"""What is assessed of the pairs that a laboratory sends: all cells of a patient, type by type.
+
+Shape suffixes: N assessable pairs, B bags, G types of patients, P homologs, C chromatids,
+L positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from homnet.cohorts.pairs import pairs_of
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
+
+MAX_CELLS: Final = 10
+"""Most pairs of a bag. Eq. 10 adds pairs up, so a bag of many cells would leave the range in which
+thresholds of bags were found; 10 is the most that was measured (results/evaluate-images.json).
+Verdicts on patients do not depend on it (:func:`homnet.patients.scores.score_patients`)."""
+
+Reason = Literal["single_homolog", "no_pair"]
+REASONS: Final[dict[Reason, str]] = {
+    "single_homolog": "there is no second homolog to compare with, as with a male X or Y",
+    "no_pair": "no chromosome of this type was sent",
+}
+
+
+class PatientType(NamedTuple):
+    """One chromosome type of one patient."""
+
+    hospital: str
+    patient_id: str
+    chromosome: str
+
+
+@dataclass(frozen=True)
+class NotAssessed:
+    """Pairs, or a whole type, about which nothing is said."""
+
+    chromosome: str
+    """Type."""
+    cells: tuple[str, ...]
+    """Cells whose pair was left out; empty when the type is missing altogether."""
+    reason: Reason
+    """Why."""
+
+
+NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
+"""Of a patient without a single pair."""
+
+
+@dataclass(frozen=True)
+class FlatBags:
+    """Bags of any sizes without padding: pairs of a bag side by side, bag after bag."""
+
+    pair_NPCL: NDArray[np.uint8]
+    """Darkness (N, 2, 2, 512)."""
+    chromosome_N: NDArray[np.int64]
+    """Index of the type, 0..23."""
+    level_N: NDArray[np.int64]
+    """Index of the band level, 0..3."""
+    size_B: NDArray[np.int64]
+    """Pairs of each bag: the first bag is the first ``size_B[0]`` pairs."""
+
+    def __len__(self) -> int:
+        return len(self.size_B)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The bags of all parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in ("pair_NPCL", "chromosome_N", "level_N", "size_B")
+            }
+        )
+
+    def part(self, start: int, stop: int) -> Self:
+        """Bags ``start`` to ``stop``, as views."""
+        first, last = int(self.size_B[:start].sum()), int(self.size_B[:stop].sum())
+        return type(self)(
+            self.pair_NPCL[first:last],
+            self.chromosome_N[first:last],
+            self.level_N[first:last],
+            self.size_B[start:stop],
+        )
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The bags of some patients, and what is left out."""
+
+    bags: FlatBags
+    """All bags (B) with their pairs (N)."""
+    type_B: NDArray[np.int64]
+    """Which of ``types`` each bag belongs to, ascending."""
+    types: tuple[PatientType, ...]
+    """Types with at least one assessable pair (G), by hospital, patient and type."""
+    cell_N: tuple[str, ...]
+    """Cell of each pair."""
+    row_N: NDArray[np.int64]
+    """Row of the table that each pair came from."""
+    left_out: dict[tuple[str, str], tuple[NotAssessed, ...]]
+    """By hospital and patient, for every patient of the table: what is not assessed."""
+
+    def only(self, chosen_G: Sequence[int]) -> Self:
+        """Some of the types, ascending, and nothing of the others."""
+        kept_B = np.isin(self.type_B, chosen_G)
+        kept_N = np.repeat(kept_B, self.bags.size_B)
+        bags = FlatBags(
+            self.bags.pair_NPCL[kept_N],
+            self.bags.chromosome_N[kept_N],
+            self.bags.level_N[kept_N],
+            self.bags.size_B[kept_B],
+        )
+        return type(self)(
+            bags=bags,
+            type_B=np.searchsorted(chosen_G, self.type_B[kept_B]),
+            types=tuple(self.types[g] for g in chosen_G),
+            cell_N=tuple(np.asarray(self.cell_N, object)[kept_N]),
+            row_N=self.row_N[kept_N],
+            left_out={},
+        )
+
+    @property
+    def type_N(self) -> NDArray[np.int64]:
+        """Which of ``types`` each pair belongs to, ascending."""
+        return np.repeat(self.type_B, self.bags.size_B)
+
+    def of_types(self, logit_B: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits (G) of whole types: the mean over a type's bags, weighted by their pairs."""
+        size_B = self.bags.size_B
+        total_G = np.bincount(self.type_B, size_B * logit_B, minlength=len(self.types))
+        return np.asarray(total_G / np.bincount(self.type_B, size_B))
+
+
+def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
+    """Makes bags of all pairs of each patient and type.
+
+    A type with more than ``max_cells`` pairs gives as few bags as hold them, of sizes that differ
+    by one at most, cells in the order of their names. The order of rows changes nothing.
+
+    Args:
+        table: pairs that passed :func:`homnet.cohorts.checks.check_measured`.
+        max_cells: most pairs of a bag.
+    """
+    names = {
+        name: table[name].combine_chunks().dictionary_encode()
+        for name in ("hospital", "patient_id", "cell_id")
+    }
+    code = {name: _ranks(column) for name, column in names.items()}
+    chromosome = np.array(
+        [CHROMOSOME_INDEX[name] for name in table["chromosome"].to_pylist()], np.int64
+    )
+    order = np.lexsort((code["cell_id"], chromosome, code["patient_id"], code["hospital"]))
+    pair_NPCL = pairs_of(table)
+    assessable = np.asarray(pair_NPCL[:, 1].any(axis=(1, 2)))
+    row_N = order[assessable[order]]
+
+    key = np.stack([code["hospital"], code["patient_id"], chromosome], axis=1)
+    new = (key[row_N][1:] != key[row_N][:-1]).any(axis=1)
+    type_N = np.concatenate([[0], np.cumsum(new)]) if len(row_N) else np.zeros(0, np.int64)
+    size_G = np.bincount(type_N)
+    bags_G = -(-size_G // max_cells)
+    type_B = np.repeat(np.arange(len(size_G)), bags_G)
+    number_B = np.arange(len(type_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
+    # The first bags of a type take one pair more where it cannot be divided.
+    size_B = size_G[type_B] // bags_G[type_B] + (number_B < size_G[type_B] % bags_G[type_B])
+
+    def name_of(column: str, row: int) -> str:
+        encoded = names[column]
+        return str(encoded.dictionary[encoded.indices[row].as_py()].as_py())
+
+    first_G = row_N[np.cumsum(size_G) - size_G]
+    types = tuple(
+        PatientType(
+            name_of("hospital", row), name_of("patient_id", row), CHROMOSOMES[chromosome[row]]
+        )
+        for row in first_G.tolist()
+    )
+    cells = np.asarray(table["cell_id"].to_pylist(), object)
+    level = np.searchsorted(np.asarray(BAND_LEVELS), table["band_level"].to_numpy())
+    return Assessment(
+        bags=FlatBags(pair_NPCL[row_N], chromosome[row_N], level[row_N].astype(np.int64), size_B),
+        type_B=type_B,
+        types=types,
+        cell_N=tuple(cells[row_N]),
+        row_N=row_N,
+        left_out=_left_out(table, order, assessable, types),
+    )
+
+
+def _left_out(
+    table: pa.Table,
+    order: NDArray[np.int64],
+    assessable: NDArray[np.bool_],
+    types: tuple[PatientType, ...],
+) -> dict[tuple[str, str], tuple[NotAssessed, ...]]:
+    """What of every patient is not assessed, in the order of types."""
+    single: dict[PatientType, list[str]] = {}
+    rows = table.select(["hospital", "patient_id", "chromosome", "cell_id"])
+    for who in rows.take(order[~assessable[order]]).to_pylist():
+        name = PatientType(who["hospital"], who["patient_id"], who["chromosome"])
+        single.setdefault(name, []).append(who["cell_id"])
+    there = {*types, *single}
+    patients = sorted({(name.hospital, name.patient_id) for name in there})
+    left_out: dict[tuple[str, str], tuple[NotAssessed, ...]] = {}
+    for patient in patients:
+        found = []
+        for chromosome in CHROMOSOMES:
+            name = PatientType(*patient, chromosome)
+            if name in single:
+                found.append(NotAssessed(chromosome, tuple(single[name]), "single_homolog"))
+            elif name not in there:
+                found.append(NotAssessed(chromosome, (), "no_pair"))
+        left_out[patient] = tuple(found)
+    return left_out
+
+
+def _ranks(column: pa.DictionaryArray) -> NDArray[np.int64]:
+    """The place of each value in the sorted order of all values."""
+    values = np.asarray(column.dictionary.to_pylist(), object)
+    rank = np.empty(len(values), np.int64)
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    ranks: NDArray[np.int64] = rank[column.indices.to_numpy()]
+    return ranks

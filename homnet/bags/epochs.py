@@ -1,0 +1,218 @@
+"""Epochs: which bags with which events, from a seed and a number, the same for every worker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from homnet.bags.draw import BagConfig, Bags, PairBank, PairIndex, draw_bags
+from homnet.bags.events import KINDS, EventConfig, Events, EventTensors, apply_events, draw_events
+from homnet.cohorts.pairs import PAIR_SHAPE
+from homnet.errors import DataError
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.seeding import generator
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The bags of one epoch in the order in which they are used."""
+
+    bags: Bags
+    """B bags."""
+    events: Events | None
+    """Their artificial events; None where the labels are those of the cohort."""
+    label_B: NDArray[np.bool_]
+    """True is abnormal."""
+    kind_B: NDArray[np.object_]
+    """Kind of each bag, ``"normal"`` for the normal ones."""
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    def renumbered(self, row_N: NDArray[np.int64]) -> Self:
+        """The same bags, where row i of their pairs is now row ``row_N[i]`` of a larger index."""
+        events = self.events
+        if events is not None:
+            events = replace(events, donor_row_BK=row_N[events.donor_row_BK])
+        return replace(self, bags=replace(self.bags, row_BK=row_N[self.bags.row_BK]), events=events)
+
+    def describe(self, bank: PairIndex) -> pd.DataFrame:
+        """One line per bag as of :meth:`homnet.bags.draw.Bags.describe`, with this epoch's labels.
+
+        ``event_fraction`` is the size of an artificial event as a share of the chromosome;
+        ``size_mb`` that share in megabases, or what the cohort says. Whole chromosomes
+        (Robertsonian, wrong pair) have neither.
+        """
+        frame = self.bags.describe(bank)
+        frame["abnormal"], frame["kind"] = self.label_B, self.kind_B
+        frame["event_fraction"] = np.nan
+        if self.events is not None:
+            table = band_table(FINEST_LEVEL)
+            type_mb = np.array([table[name].length_bp / 1e6 for name in CHROMOSOMES])
+            fraction_B = np.where(self.events.fraction_B < 1, self.events.fraction_B, np.nan)
+            frame["event_fraction"] = fraction_B
+            frame["size_mb"] = fraction_B * type_mb[self.bags.chromosome_B]
+        frame.loc[~frame["abnormal"], ["event_fraction", "size_mb"]] = np.nan
+        return frame
+
+
+def draw_epoch(
+    bank: PairIndex,
+    bag_config: BagConfig,
+    event_config: EventConfig | None,
+    *,
+    seed: int,
+    epoch: int,
+    window: int = 0,
+) -> Epoch:
+    """Draws an epoch, or one window of it.
+
+    Args:
+        bank: pairs; structurally normal ones where artificial events are wanted.
+        bag_config: how bags are drawn.
+        event_config: artificial events; None takes the labels of the cohort.
+        seed: of the run.
+        epoch: number of the epoch.
+        window: number of the window, where ``bank`` holds only a part of the epoch's patients.
+
+    Raises:
+        DataError, ConfigError: see :func:`draw_bags` and :func:`draw_events`.
+    """
+    part = (epoch, "window", window) if window else (epoch,)
+    bags = draw_bags(bank, bag_config, generator(seed, "bags", *part))
+    if event_config is None:
+        described = bags.describe(bank)
+        return Epoch(
+            bags, None, described["abnormal"].to_numpy(bool), described["kind"].to_numpy(object)
+        )
+    events = draw_events(bank, bags, event_config, generator(seed, "events", *part))
+    kinds = np.asarray(KINDS, dtype=object)[events.kind_B]
+    return Epoch(bags, events, events.abnormal_B, kinds)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Bags as the model takes them, on its device."""
+
+    x_BKPCL: torch.Tensor
+    mask_BK: torch.Tensor
+    chromosome_B: torch.Tensor
+    level_BK: torch.Tensor
+    label_B: torch.Tensor
+
+
+class DeviceBank:
+    """A bank on a device as uint8: batches are gathered and corrupted there."""
+
+    def __init__(
+        self,
+        bank: PairBank,
+        device: torch.device | str,
+        row_N: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Moves a bank to a device.
+
+        Args:
+            bank: pairs.
+            device: where.
+            row_N: rows of a larger index that the bank's pairs are, ascending; epochs then number
+                the pairs of that index. By default the bank is all there is.
+        """
+        self.device = torch.device(device)
+        self._row_N = row_N
+        self.level_N = torch.tensor(bank.frame["band"].to_numpy(), device=self.device)
+        self.chromosome_N = torch.tensor(bank.frame["chromosome"].to_numpy(), device=self.device)
+        # A copy: a bank's bytes may be a read-only view of shared memory.
+        self.pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
+
+    def load(self, epoch: Epoch, chosen: NDArray[np.int64] | None = None) -> "LoadedEpoch":
+        """Puts bags of an epoch on the device; after that a batch needs nothing of the host.
+
+        Args:
+            epoch: what was drawn.
+            chosen: numbers of the bags to put there, whose pairs this bank holds; all by default.
+        """
+        if chosen is not None:
+            events = None if epoch.events is None else epoch.events.take(chosen)
+            epoch = Epoch(
+                epoch.bags.take(chosen), events, epoch.label_B[chosen], epoch.kind_B[chosen]
+            )
+        if self._row_N is not None:
+            epoch = self._local(epoch, self._row_N)
+        return LoadedEpoch(self, epoch)
+
+    @staticmethod
+    def _local(epoch: Epoch, row_N: NDArray[np.int64]) -> Epoch:
+        """The epoch with rows of the bank instead of rows of the index."""
+        local = np.full(int(row_N[-1]) + 1, -1)
+        local[row_N] = np.arange(len(row_N))
+        bags, events = epoch.bags, epoch.events
+
+        def found(row_BK: NDArray[np.int64], needed_BK: NDArray[np.bool_]) -> NDArray[np.int64]:
+            # Empty places hold a row that may be anybody's; they get a row of the bank instead.
+            row_BK = np.where(needed_BK, row_BK, row_N[0])
+            place_BK: NDArray[np.int64] = local[np.minimum(row_BK, len(local) - 1)]
+            if (place_BK < 0).any() or row_BK.max(initial=0) >= len(local):
+                raise DataError("bags need pairs that this part of the cohort does not hold")
+            return place_BK
+
+        if events is not None:
+            donor_row_BK = found(events.donor_row_BK, bags.mask_BK)
+            events = replace(events, donor_row_BK=donor_row_BK)
+        return replace(
+            epoch, bags=replace(bags, row_BK=found(bags.row_BK, bags.mask_BK)), events=events
+        )
+
+
+class LoadedEpoch:
+    """Bags of an epoch on the device of their bank."""
+
+    def __init__(self, bank: DeviceBank, epoch: Epoch) -> None:
+        self._bank = bank
+        bags, device = epoch.bags, bank.device
+        self._row_BK = torch.tensor(bags.row_BK, device=device)
+        self._mask_BK = torch.tensor(bags.mask_BK, device=device)
+        self._chromosome_B = torch.tensor(bags.chromosome_B, device=device)
+        self._label_B = torch.tensor(epoch.label_B, dtype=torch.float32, device=device)
+        self._events = None if epoch.events is None else EventTensors.of(epoch.events, device)
+
+    def __len__(self) -> int:
+        return len(self._row_BK)
+
+    def batch(self, index: slice | NDArray[np.int64]) -> Batch:
+        """Assembles some of the bags."""
+        chosen: Any = (
+            index if isinstance(index, slice) else torch.as_tensor(index).to(self._bank.device)
+        )
+        row_BK = self._row_BK[chosen]
+        pair_NPCL = self._bank.pair_NPCL
+        return Batch(
+            x_BKPCL=pair_NPCL[row_BK]
+            if self._events is None
+            else apply_events(pair_NPCL, row_BK, self._events.take(chosen)),
+            mask_BK=self._mask_BK[chosen],
+            chromosome_B=self._chromosome_B[chosen],
+            level_BK=self._bank.level_N[row_BK],
+            label_B=self._label_B[chosen],
+        )
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All bags in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(slice(start, start + batch_size))
+
+
+def empty_batch(num_cells: int, device: torch.device) -> Batch:
+    """One bag without a pair: what a worker steps along with that has no bag of a batch."""
+    return Batch(
+        x_BKPCL=torch.zeros((1, num_cells, *PAIR_SHAPE), dtype=torch.uint8, device=device),
+        mask_BK=torch.zeros((1, num_cells), dtype=torch.bool, device=device),
+        chromosome_B=torch.zeros(1, dtype=torch.long, device=device),
+        level_BK=torch.zeros((1, num_cells), dtype=torch.long, device=device),
+        label_B=torch.zeros(1, device=device),
+    )

@@ -1,0 +1,50 @@
+"""From logits of bags to probabilities and thresholds, by hospital."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from homnet.evaluation.metrics import threshold_for_f1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How scores of one hospital become probabilities and verdicts; from validation bags only."""
+
+    threshold: float
+    """Probability from which a bag is called abnormal (best F1 on validation bags)."""
+    temperature: float = 1.0
+    """What logits are divided by."""
+    prior: float = 0.5
+    """Share of abnormal bags among the validation bags."""
+
+
+UNCALIBRATED = Calibration(threshold=0.5)
+
+
+def calibrate(logit_B: NDArray[np.float64], label_B: NDArray[np.bool_]) -> Calibration:
+    """Fits temperature and threshold on validation bags.
+
+    The temperature minimises the cross-entropy (Guo et al. 2017, "On calibration of modern neural
+    networks"); the threshold maximises F1 of the calibrated probabilities.
+
+    Args:
+        logit_B: uncalibrated logits of validation bags.
+        label_B: their labels; both classes must be there.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return float(log_loss(label_B, expit(logit_B / np.exp(log_temperature))))
+
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    probability_B = expit(logit_B / temperature)
+    return Calibration(
+        threshold=threshold_for_f1(pd.DataFrame({"abnormal": label_B, "score": probability_B})),
+        temperature=temperature,
+        prior=float(label_B.mean()),
+    )

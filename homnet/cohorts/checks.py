@@ -1,0 +1,221 @@
+"""The checks on rows of pairs: of a cohort, and of what a laboratory sends to be judged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, PAIR_SHAPE, SCHEMA, pairs_of
+from homnet.errors import CohortError
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+
+
+def read_pairs(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads and checks one Parquet file of a cohort.
+
+    Args:
+        path: the file.
+        columns: names to keep after checking; all by default.
+
+    Raises:
+        CohortError: the file is truncated, lacks a column, or holds a bad value; the message names
+            file, column and row.
+    """
+    try:
+        # The partition directory must not be read as a column of its own.
+        table = pq.ParquetFile(path).read()
+    except FileNotFoundError:
+        raise CohortError(
+            f"{path}: the file is missing; restore it or make the cohort again"
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CohortError(
+            f"{path}: not a readable Parquet file ({_first_line(error)}); it may be truncated: "
+            "restore it or make the cohort again"
+        ) from None
+    check_table(table, str(path))
+    return table if columns is None else table.select(list(columns))
+
+
+def check_table(table: pa.Table, where: str) -> None:
+    """Checks a table against the format of a cohort's files.
+
+    Args:
+        table: rows of one file.
+        where: what to call the file in messages.
+
+    Raises:
+        CohortError: names ``where``, the column and the first bad row.
+    """
+    check = _Checks(table, where)
+    check.columns(SCHEMA)
+    check.types()
+    check.truth()
+    check.breakpoints()
+    if table.num_rows:
+        check.one_pair_each("patient_id", "cell_id", "chromosome")
+        check.one_file()
+        check.first_homolog()
+
+
+def check_measured(
+    table: pa.Table, where: str, place: Callable[[int], str] = "row {}".format
+) -> None:
+    """Checks pairs that nobody has judged yet, of any hospitals and in any order.
+
+    Args:
+        table: at least the columns of :data:`homnet.cohorts.pairs.MEASURED`.
+        where: what to call the table in messages.
+        place: what to call a row of it.
+
+    Raises:
+        CohortError: names ``where``, the column and the first bad row.
+    """
+    check = _Checks(table, where, place)
+    check.columns(MEASURED)
+    check.types()
+    if table.num_rows:
+        check.one_pair_each("hospital", "patient_id", "cell_id", "chromosome")
+        check.first_homolog()
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """A table, and what to call it and its rows."""
+
+    table: pa.Table
+    where: str
+    place: Callable[[int], str] = "row {}".format
+
+    def columns(self, schema: pa.Schema) -> None:
+        """Every column is there, of its type, and filled where it must be."""
+        for wanted in schema:
+            name = wanted.name
+            if name not in self.table.schema.names:
+                raise CohortError(
+                    f"{self.where}: column '{name}' is missing (at {self.place(0)} and everywhere)"
+                )
+            got = self.table.schema.field(name).type
+            if got != wanted.type:
+                hint = (
+                    f"; a pair is {PAIR_BYTES} bytes of uint8 {PAIR_SHAPE}"
+                    if name == "pair"
+                    else ""
+                )
+                raise CohortError(
+                    f"{self.where}: column '{name}' from {self.place(0)} on has type {got}, "
+                    f"expected {wanted.type}{hint}; make it again"
+                )
+            if not wanted.nullable and self.table[name].null_count:
+                self._fail(_first(pc.is_null(self.table[name])), f"'{name}' is empty")
+
+    def types(self) -> None:
+        """Chromosome types and band levels are those that there are."""
+        known = pc.is_in(self.table["chromosome"], pa.array(CHROMOSOMES))
+        self._refuse("chromosome", known, "expected 1..22, X or Y")
+        known = pc.is_in(self.table["band_level"], pa.array(BAND_LEVELS, pa.int16()))
+        self._refuse("band_level", known, f"expected one of {BAND_LEVELS}")
+
+    def truth(self) -> None:
+        """What a cohort knows of its abnormalities lies on the sequence."""
+        homolog = self.table["homolog"]
+        located = pc.fill_null(pc.is_in(homolog, pa.array([0, 1], pa.int8())), True)
+        located = pc.or_(located, pc.is_null(homolog))
+        self._refuse("homolog", located, "expected 0, 1 or nothing")
+        for name in ("start", "stop"):
+            column = self.table[name]
+            inside = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, SEQUENCE_LENGTH))
+            self._refuse(name, pc.fill_null(inside, True), f"expected 0..{SEQUENCE_LENGTH}")
+        sized = pc.fill_null(pc.greater(self.table["size_mb"], 0), True)
+        self._refuse("size_mb", sized, "expected megabases above 0 or nothing")
+
+    def breakpoints(self) -> None:
+        """Breakpoints lie on the sequence, and on chromosomes that there are."""
+        column = self.table["breakpoints"].combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        places, row_of = pc.list_flatten(column), pc.list_parent_indices(column)
+        position = pc.struct_field(places, "position")
+        inside = pc.and_(pc.greater_equal(position, 0), pc.less(position, SEQUENCE_LENGTH))
+        known = pc.is_in(pc.struct_field(places, "chromosome"), pa.array(CHROMOSOMES))
+        for name, good, expected in (
+            ("position", pc.fill_null(inside, True), f"0..{SEQUENCE_LENGTH - 1} or nothing"),
+            ("chromosome", known, "1..22, X or Y"),
+        ):
+            bad = pc.invert(good)
+            if pc.any(bad).as_py():
+                first = _first(bad)
+                self._fail(
+                    row_of[first].as_py(),
+                    f"'{name}' in 'breakpoints' is {places[first].as_py()[name]!r}, "
+                    f"expected {expected}",
+                )
+
+    def one_pair_each(self, *key: str) -> None:
+        """A cell has one pair of each type."""
+        code_N = np.zeros(self.table.num_rows, np.int64)
+        for name in key:
+            column = self.table[name].combine_chunks().dictionary_encode()
+            # Codes of what came before are made dense again, so that the product cannot overflow.
+            code_N = np.unique(code_N, return_inverse=True)[1]
+            code_N = code_N * len(column.dictionary) + column.indices.to_numpy()
+        first_N = np.unique(code_N, return_index=True)[1]
+        if len(first_N) < self.table.num_rows:
+            row = int(np.setdiff1d(np.arange(self.table.num_rows), first_N)[0])
+            who = {name: self.table[name][row].as_py() for name in key}
+            self._fail(
+                row,
+                f"a second pair of chromosome {who['chromosome']} in cell {who['cell_id']} of "
+                f"patient {who['patient_id']}; a cell has one pair of each type",
+            )
+
+    def one_file(self) -> None:
+        """A file holds one hospital, and the rows of a patient's type side by side."""
+        frame = self.table.select(["hospital", "patient_id", "chromosome"]).to_pandas()
+        hospital = frame["hospital"]
+        other = (hospital != hospital.iloc[0]).to_numpy()
+        if other.any():
+            row = int(other.argmax())
+            self._fail(
+                row,
+                f"hospital '{hospital.iloc[row]}' in a file of hospital '{hospital.iloc[0]}'; a "
+                "file holds one hospital",
+            )
+        keys = frame[["patient_id", "chromosome"]]
+        starts = (keys != keys.shift()).any(axis=1).to_numpy()
+        again = starts & keys.duplicated().to_numpy()
+        if again.any():
+            row = int(again.argmax())
+            self._fail(
+                row,
+                f"rows of patient {keys['patient_id'].iloc[row]}, chromosome "
+                f"{keys['chromosome'].iloc[row]} are not contiguous; sort by patient and "
+                "chromosome",
+            )
+
+    def first_homolog(self) -> None:
+        """A pair has a chromosome in its first place; only the second may be missing."""
+        empty = ~pairs_of(self.table)[:, 0].any(axis=(1, 2))
+        if empty.any():
+            self._fail(int(empty.argmax()), "'pair' has no chromosome in homolog 0 (all zeros)")
+
+    def _refuse(self, column: str, good: Any, expected: str) -> None:
+        bad = pc.invert(good)
+        if pc.any(bad).as_py():
+            row = _first(bad)
+            self._fail(row, f"'{column}' is {self.table[column][row].as_py()!r}, {expected}")
+
+    def _fail(self, row: int, what: str) -> None:
+        raise CohortError(f"{self.where}: {self.place(row)}: {what}")
+
+
+def _first(mask: Any) -> int:
+    return int(pc.index(mask, pa.scalar(True)).as_py())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

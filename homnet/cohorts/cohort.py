@@ -1,0 +1,299 @@
+"""Cohorts at rest: a directory of Parquet files of pairs, and an index, ``cohort.json``."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from homnet.cohorts.checks import check_table, read_pairs
+from homnet.cohorts.pairs import SCHEMA
+from homnet.errors import CohortError
+from homnet.karyotype.chromosomes import CHROMOSOMES
+
+SCHEMA_VERSION: Final = 2
+INDEX: Final = "cohort.json"
+"""Name of a cohort's index."""
+
+
+@dataclass(frozen=True)
+class CohortFile:
+    """One Parquet file of a cohort, as ``cohort.json`` lists it."""
+
+    path: str
+    """Path below the cohort directory."""
+    hospital: str
+    """Hospital of every row."""
+    num_pairs: int
+    """Rows."""
+    patients: tuple[str, ...]
+    """Patients of the file; none is in another file."""
+    sha256: str
+    """Digest of the file's bytes."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort directory that was opened and whose index was checked.
+
+    Open one with :meth:`open`; make one with :func:`write_cohort`.
+    """
+
+    root: Path
+    """The directory."""
+    files: tuple[CohortFile, ...]
+    """Its Parquet files, in order."""
+    scale: Mapping[str, float]
+    """Samples per image pixel of each hospital: sequences keep one physical scale per hospital."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the cohort came from: job, settings, seed, package version."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Opens a cohort directory.
+
+        Raises:
+            CohortError: there is no cohort, its index is damaged or of another version, or a listed
+                file is missing.
+        """
+        root = Path(path)
+        index = root / INDEX
+        if not index.is_file():
+            raise CohortError(
+                f"{root}: no cohort here (cohort.json is missing); make one with "
+                "jobs/simulate.py or jobs/ingest.py"
+            )
+        try:
+            content = json.loads(index.read_text())
+            version = content["schema_version"]
+            files = tuple(
+                CohortFile(**{**entry, "patients": tuple(entry["patients"])})
+                for entry in content["files"]
+            )
+            scale, provenance = content["scale"], content["provenance"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise CohortError(
+                f"{index}: damaged cohort index ({error!r}); make the cohort again"
+            ) from None
+        if version != SCHEMA_VERSION:
+            raise CohortError(
+                f"{index}: schema version {version}, this package reads {SCHEMA_VERSION}; make the "
+                "cohort again"
+            )
+        missing = [entry.path for entry in files if not (root / entry.path).is_file()]
+        if missing:
+            raise CohortError(f"{root / missing[0]}: the file is listed in cohort.json but missing")
+        return cls(root=root, files=files, scale=scale, provenance=provenance)
+
+    @property
+    def hospitals(self) -> tuple[str, ...]:
+        """Hospitals in the order of their files."""
+        return tuple(dict.fromkeys(entry.hospital for entry in self.files))
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs (not chromosomes, of which there are two in a pair)."""
+        return sum(entry.num_pairs for entry in self.files)
+
+    @property
+    def num_patients(self) -> int:
+        """Patients over all hospitals."""
+        return sum(len(entry.patients) for entry in self.files)
+
+    @property
+    def patients(self) -> dict[str, list[str]]:
+        """Patient ids by hospital."""
+        found: dict[str, list[str]] = {}
+        for entry in self.files:
+            found.setdefault(entry.hospital, []).extend(entry.patients)
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the content: equal for equal files, wherever the cohort lies."""
+        digest = hashlib.sha256()
+        for entry in self.files:
+            digest.update(f"{entry.path}:{entry.sha256}\n".encode())
+        return digest.hexdigest()
+
+    def of_hospitals(self, hospitals: Iterable[str]) -> Self:
+        """The same cohort narrowed to some hospitals.
+
+        Raises:
+            CohortError: a hospital is not in the cohort.
+        """
+        wanted = tuple(hospitals)
+        unknown = sorted(set(wanted) - set(self.hospitals))
+        if unknown:
+            raise CohortError(
+                f"{self.root}: no hospital '{unknown[0]}'; it has {', '.join(self.hospitals)}"
+            )
+        files = tuple(entry for entry in self.files if entry.hospital in wanted)
+        return type(self)(self.root, files, self.scale, self.provenance)
+
+    def read(
+        self, file: CohortFile | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Reads one file, or all of them, checking every row and the digest of the bytes.
+
+        Raises:
+            CohortError: a file is truncated, holds a bad value, or is not the one that was written.
+        """
+        tables = []
+        for entry in self.files if file is None else (file,):
+            table = read_pairs(self.root / entry.path, columns)
+            if table.num_rows != entry.num_pairs:
+                raise CohortError(
+                    f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the "
+                    f"file has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
+                    "make the cohort again"
+                )
+            # Last, because the other checks say where; it adds about a tenth to the reading.
+            if _digest(self.root / entry.path) != entry.sha256:
+                raise CohortError(
+                    f"{self.root / entry.path}: changed since the cohort was made (its digest is "
+                    "not that of cohort.json); restore the file or make the cohort again"
+                )
+            tables.append(table)
+        return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def write_cohort(
+    path: str | Path,
+    tables: Iterable[pa.Table],
+    *,
+    scale: Mapping[str, float],
+    provenance: Mapping[str, Any],
+) -> Cohort:
+    """Writes a cohort; the directory appears whole or not at all.
+
+    Args:
+        path: the directory to make; it must not exist.
+        tables: each holds whole patients of one hospital and becomes one file. Rows are sorted by
+            patient, chromosome and cell.
+        scale: samples per image pixel of each hospital.
+        provenance: job, settings, seed, package version; kept in ``cohort.json``.
+
+    Raises:
+        CohortError: the directory exists, a table is malformed, or a patient is in two tables.
+    """
+    root = Path(path)
+    if root.exists():
+        raise CohortError(f"{root}: exists already; remove it or choose another --output")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        files: list[CohortFile] = []
+        for table in tables:
+            if table.num_rows == 0:
+                continue
+            relative = file_path(table["hospital"][0].as_py(), len(files))
+            (staging / relative).parent.mkdir(exist_ok=True)
+            write_file(staging / relative, table, relative)
+            files.append(describe_file(staging, relative))
+        if not files:
+            raise CohortError(f"{root}: there is no pair to write")
+        write_index(staging / INDEX, files, scale=scale, provenance=provenance)
+        staging.chmod(0o755)
+        os.replace(staging, root)  # noqa: PTH105  (Path.rename differs between systems)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return Cohort.open(root)
+
+
+def file_path(hospital: str, number: int) -> str:
+    """Path below the cohort directory of its file ``number``, which holds one hospital's pairs."""
+    return f"hospital={hospital}/pairs-{number:05d}.parquet"
+
+
+def write_file(target: Path, table: pa.Table, relative: str) -> None:
+    """Writes one file of a cohort: rows sorted by patient, chromosome and cell.
+
+    Args:
+        target: where to write; its folder exists.
+        table: whole patients of one hospital.
+        relative: what to call the file in messages.
+
+    Raises:
+        CohortError: the table is malformed.
+    """
+    order = pc.sort_indices(
+        pa.table(
+            {
+                "patient_id": table["patient_id"],
+                "type": pc.index_in(table["chromosome"], pa.array(CHROMOSOMES)),
+                "cell_id": table["cell_id"],
+            }
+        ),
+        sort_keys=[("patient_id", "ascending"), ("type", "ascending"), ("cell_id", "ascending")],
+    )
+    table = table.take(order)
+    check_table(table, relative)
+    pq.write_table(table, target, compression="zstd", row_group_size=2048)
+
+
+def describe_file(root: Path, relative: str) -> CohortFile:
+    """The index's entry for a file that :func:`write_file` wrote.
+
+    Raises:
+        CohortError: it is no such file, or was cut off.
+    """
+    path = root / relative
+    try:
+        names = pq.ParquetFile(path).read(["hospital", "patient_id"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CohortError(f"{path}: not a readable Parquet file ({type(error).__name__})") from None
+    return CohortFile(
+        path=relative,
+        hospital=names["hospital"][0].as_py(),
+        num_pairs=names.num_rows,
+        patients=tuple(pc.unique(names["patient_id"]).to_pylist()),
+        sha256=_digest(path),
+    )
+
+
+def write_index(
+    target: Path,
+    files: Sequence[CohortFile],
+    *,
+    scale: Mapping[str, float],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes ``cohort.json`` for files in their order.
+
+    Raises:
+        CohortError: a patient is in two files.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for entry in files:
+        for patient in entry.patients:
+            other = seen.setdefault((entry.hospital, patient), entry.path)
+            if other != entry.path:
+                raise CohortError(
+                    f"{entry.path}: patient {patient} is in two files, the other is {other}; give "
+                    "whole patients"
+                )
+    cohort = Cohort(target.parent, tuple(files), dict(scale), dict(provenance))
+    index = {
+        "schema_version": SCHEMA_VERSION,
+        "scale": cohort.scale,
+        "provenance": cohort.provenance,
+        "files": [entry.__dict__ for entry in files],
+        "counts": {"pairs": cohort.num_pairs, "patients": cohort.num_patients},
+        "fingerprint": cohort.fingerprint,
+    }
+    target.write_text(json.dumps(index, indent=1))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,61 @@
+"""A page of extractions to look at: each image with its axis, and its sequences beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from homnet.imaging.extraction import Extraction
+
+LEFT_COLOUR = "#0072b2"
+RIGHT_COLOUR = "#d55e00"
+
+
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]],
+    extractions: Sequence[Extraction],
+    *,
+    titles: Sequence[str] | None = None,
+    num_columns: int = 10,
+) -> Figure:
+    """Draws images with their axes (the dot is the p-arm's tip), and left and right sequences.
+
+    Args:
+        images: grey levels (H, W) each.
+        extractions: what was read from each.
+        titles: a line above each; none by default. Flags and reasons are added to it.
+        num_columns: extractions side by side.
+
+    Returns:
+        A figure that belongs to no window; save it with ``savefig``.
+    """
+    num_rows = -(-len(images) // num_columns)
+    figure = Figure(figsize=(1.5 * num_columns, 1.9 * num_rows), layout="constrained")
+    axes = figure.subplots(
+        num_rows, 2 * num_columns, squeeze=False, width_ratios=[3, 2] * num_columns
+    ).reshape(-1, 2)
+    for (image_axes, sequence_axes), image, extraction, title in zip(
+        axes, images, extractions, titles or [""] * len(images), strict=False
+    ):
+        lines = [title, ", ".join(extraction.flags), extraction.reason or ""]
+        image_axes.set_title("\n".join(line for line in lines if line), fontsize=5)
+        image_axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        image_axes.plot(extraction.axis_A2[:, 1], extraction.axis_A2[:, 0], color="red", lw=1.0)
+        image_axes.plot(
+            extraction.axis_A2[:1, 1], extraction.axis_A2[:1, 0], "o", color="red", ms=2
+        )
+        _draw_sequences(sequence_axes, extraction)
+    for one in axes.flat:
+        one.set_axis_off()
+    return figure
+
+
+def _draw_sequences(axes: Axes, extraction: Extraction) -> None:
+    if extraction.sequence_CL is None:
+        return
+    num_samples = len(extraction.axis_A2)
+    for sequence_L, colour in zip(extraction.sequence_CL, (LEFT_COLOUR, RIGHT_COLOUR), strict=True):
+        axes.plot(sequence_L[:num_samples], np.arange(num_samples), color=colour, lw=0.7)
+    axes.set(xlim=(0, 255), ylim=(num_samples, 0))

@@ -1,0 +1,281 @@
+"""From the grey image of one chromosome to the darkness of its two chromatids along its axis.
+
+Mask, largest component, centre line, both tips, perpendicular sampling, left and right means
+(Wang et al. 2008; Ritter and Schreib 2000). Nothing is stretched: a pixel of arc is always
+``samples_per_px`` samples, so that a longer chromosome has a longer sequence.
+
+Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions (512), A samples along
+the axis, T samples across it. Points are (row, column) in image pixels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from homnet.errors import DataError
+from homnet.imaging.midline import arc_length, find_midline, points_at, project, tangents_at
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_PAD: Final = 6
+"""Empty pixels put around an image: chromosomes are often cut out to their very edge."""
+_ACROSS_PX: Final = 0.5
+"""Distance of neighbouring samples across the axis."""
+
+
+@dataclass(frozen=True)
+class ExtractionConfig:
+    """How a chromosome is found in its image, and what is flagged."""
+
+    samples_per_px: float = 3.0
+    """Samples per image pixel along the axis. One scale per hospital keeps lengths comparable."""
+    edge_fraction: float = 0.25
+    """Darkness of the chromosome's edge, as a part of its median darkness."""
+    min_contrast: float = 20.0
+    """Grey levels between background and chromosome below which an image counts as empty."""
+    min_length_px: float = 8.0
+    """A shorter chromosome is unusable."""
+    max_side_px: int = 1024
+    """A larger image is no single chromosome."""
+    bent_below: float = 0.9
+    """Chord over arc length below which a chromosome is flagged ``bent``."""
+    level_below: float = 0.3
+    """Height between the tips, as a part of the length, below which it is flagged ``ends_level``:
+    neither tip is clearly the upper one, the p-arm's."""
+    uneven_above: float = 0.35
+    """Width variation above which it is flagged ``uneven_width``: satellites, overlaps, blobs."""
+    part_above: float = 0.1
+    """Area of the other components, as a part of the largest, that gives ``several_parts``."""
+    ring_above: float = 0.12
+    """Area of the largest hole, as a part of the whole, that makes it unusable as a ``ring``."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was read from one image."""
+
+    sequence_CL: NDArray[np.uint8] | None
+    """Darkness (2, 512), 1..255 on the chromosome and 0 beyond its end; None when unusable."""
+    axis_A2: Floats
+    """Centre of each sample, p-arm (upper end) first; empty when no axis was found."""
+    straightness: float
+    """Chord over arc length, 0..1; nan without an axis."""
+    width_px: float
+    """Mean width; nan without an axis."""
+    width_variation: float
+    """Standard deviation of the width over its mean; nan without an axis."""
+    flags: tuple[str, ...]
+    """What is unusual: bent, ends_level, uneven_width, several_parts, ring, too_long."""
+    reason: str | None
+    """Why there is no sequence; None when there is one."""
+
+
+def read_grey(
+    source: Path | IO[bytes],
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_side_px: int | None = None,
+) -> NDArray[np.uint8]:
+    """Reads an 8-bit grey image; a grey image stored as colour counts as grey.
+
+    Args:
+        source: the file.
+        formats: names of formats that may be read; all that Pillow knows by default.
+        max_side_px: larger images are not decoded.
+
+    Raises:
+        DataError: there is no such file, it is damaged, too large, or not 8-bit grey.
+    """
+    try:
+        with Image.open(source, formats=formats) as image:
+            if max_side_px is not None and max(image.size) > max_side_px:
+                raise DataError(f"the image is larger than {max_side_px} pixels")
+            if image.mode == "L":
+                return np.asarray(image)
+            if image.mode not in ("RGB", "RGBA", "LA", "P"):
+                raise DataError(f"not an 8-bit grey image (mode {image.mode})")
+            rgba = np.asarray(image.convert("RGBA"))
+    except FileNotFoundError:
+        raise DataError("the image file is missing") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"the image file is damaged ({type(error).__name__})") from None
+    if np.ptp(rgba[..., :3].astype(int), axis=-1).max(initial=0) > 8:
+        raise DataError("a colour image, not a grey one")
+    opaque = rgba[..., 3] / 255.0
+    return np.rint(rgba[..., 0] * opaque + 255.0 * (1.0 - opaque)).astype(np.uint8)
+
+
+def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction:
+    """Reads both chromatids' darkness along the axis of a chromosome on a light background.
+
+    Darkness is the background's grey level minus the pixel's: 255 - grey on a white slide. The
+    upper end of the axis is taken for the p-arm's tip, as in a karyogram.
+
+    Args:
+        image_HW: grey levels of one chromosome, more or less upright.
+        config: scale and limits.
+
+    Returns:
+        The sequence with its axis and quality; an unusable image has a reason and no sequence.
+    """
+    if image_HW.ndim != 2 or image_HW.dtype != np.uint8:
+        return _unusable(f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)")
+    if max(image_HW.shape) > config.max_side_px:
+        return _unusable(f"the image is larger than {config.max_side_px} pixels")
+    levels = _grey_levels(image_HW, config)
+    if levels is None:
+        return _unusable("the image is empty")
+    background, edge = levels
+    darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
+    blob_HW, mask_HW, flags = _segment(darkness_HW > background - edge, config)
+    points_N2 = np.argwhere(mask_HW).astype(float)
+    if len(points_N2) < config.min_length_px**2 / 2:
+        return _unusable("the chromosome is too small", flags)
+    if "ring" in flags:
+        return _unusable("ring-shaped: the axis has no ends", flags)
+    line_A2, width_px = find_midline(blob_HW, points_N2)
+    along_N, across_N = project(points_N2, line_A2)
+    start, stop = _tips(along_N, width_px)
+    num_samples = int((stop - start) * config.samples_per_px)
+    if num_samples < config.min_length_px * config.samples_per_px:
+        return _unusable("the chromosome is too short", flags)
+    middle = (start + stop) / 2
+    from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
+    arc_A = middle + from_middle / config.samples_per_px
+    position_HW = np.full(mask_HW.shape, np.inf)
+    position_HW[mask_HW] = along_N
+    reach_px = 1.1 * float(np.percentile(np.abs(across_N), 98))
+    profile_CA, width_A = _sample(darkness_HW, position_HW, line_A2, arc_A, reach_px, width_px)
+
+    axis_A2 = points_at(line_A2, arc_A)
+    straightness = float(np.linalg.norm(axis_A2[-1] - axis_A2[0]) / arc_length(axis_A2)[-1])
+    body_A = width_A[num_samples // 10 : num_samples - num_samples // 10]
+    mean_width = float(body_A.mean())
+    variation = float(body_A.std() / max(mean_width, 1.0))
+    if straightness < config.bent_below:
+        flags.append("bent")
+    if axis_A2[-1, 0] - axis_A2[0, 0] < config.level_below * (stop - start):
+        flags.append("ends_level")
+    if variation > config.uneven_above:
+        flags.append("uneven_width")
+    sequence_CL, reason = None, None
+    if num_samples > SEQUENCE_LENGTH:
+        flags.append("too_long")
+        reason = f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}"
+    else:
+        sequence_CL = np.zeros((2, SEQUENCE_LENGTH), np.uint8)
+        sequence_CL[:, :num_samples] = np.clip(np.rint(profile_CA), 1, 255)
+    return Extraction(
+        sequence_CL, axis_A2 - _PAD, straightness, mean_width, variation, tuple(flags), reason
+    )
+
+
+def _unusable(reason: str, flags: list[str] | None = None) -> Extraction:
+    nan = float("nan")
+    return Extraction(None, np.empty((0, 2)), nan, nan, nan, tuple(flags or ()), reason)
+
+
+def _grey_levels(
+    image_HW: NDArray[np.uint8], config: ExtractionConfig
+) -> tuple[float, float] | None:
+    """Grey level of the background and of the chromosome's edge; None when there is no contrast."""
+    if image_HW.size == 0 or np.ptp(image_HW) < config.min_contrast:
+        return None
+    split = int(threshold_otsu(image_HW))
+    light = image_HW[image_HW > split]
+    counts = np.bincount(light, minlength=256).astype(float)
+    background = float(np.argmax(ndimage.uniform_filter1d(counts, 3, mode="constant")))
+    # Light bands lie below the background's level, never above: the upper side shows the noise.
+    above = light[light >= background] - background
+    noise = float(np.sqrt(np.mean(above**2)))
+    contrast = background - float(np.median(image_HW[image_HW <= split]))
+    if contrast < config.min_contrast:
+        return None
+    if 4 * noise > contrast / 2:
+        # Hardly any background in the image: the commonest light level is that of light bands.
+        contrast += float(light.max()) - background
+        background, noise = float(light.max()), 0.0
+    return background, background - max(4 * noise, config.edge_fraction * contrast)
+
+
+def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[str]]:
+    """The blob that gives the line, the mask that is sampled, and what was noticed."""
+    # Satellites and split chromatids hang together through faint pixels: close gaps of 4 pixels.
+    closed_HW = ndimage.binary_closing(dark_HW, np.ones((5, 5), bool))
+    labels_HW, _ = ndimage.label(closed_HW, np.ones((3, 3), bool))
+    area = np.bincount(labels_HW[dark_HW], minlength=2)
+    area[0] = 0
+    largest_HW = labels_HW == area.argmax()
+    flags = []
+    if area.sum() - area.max() > config.part_above * area.max():
+        flags.append("several_parts")
+    blob_HW = ndimage.binary_fill_holes(largest_HW)
+    mask_HW = dark_HW & largest_HW
+    filled_HW = ndimage.binary_fill_holes(mask_HW)
+    holes_HW, num_holes = ndimage.label(filled_HW & ~mask_HW)
+    if num_holes:
+        largest_hole = np.bincount(holes_HW[holes_HW > 0]).max()
+        if largest_hole > config.ring_above * filled_HW.sum():
+            flags.append("ring")
+    return blob_HW, filled_HW, flags
+
+
+def _tips(along_N: Floats, width_px: float) -> tuple[float, float]:
+    """Where the chromosome begins and ends along its line.
+
+    The mask's edge at a quarter of the darkness lies about half a pixel outside the true edge, seen
+    through a microscope's blur of one pixel, and the outermost pixels may be noise: a fifth of a
+    width of pixels is passed over. On drawings of known length this is right to 0.2 pixels.
+    """
+    order = np.sort(along_N)
+    skip = min(int(0.2 * width_px), len(order) // 4)
+    return float(order[skip]), float(order[-1 - skip])
+
+
+def _sample(
+    darkness_HW: Floats,
+    position_HW: Floats,
+    line_A2: Floats,
+    arc_A: Floats,
+    reach_px: float,
+    width_px: float,
+) -> tuple[Floats, Floats]:
+    """Mean darkness left and right of the axis, and the width at each sample.
+
+    ``position_HW`` says where along the line each pixel of the chromosome belongs, so that the
+    perpendicular of one arm of a U-bend does not count the pixels of the other.
+    """
+    num_across = int(np.ceil(reach_px / _ACROSS_PX))
+    offset_T = (np.arange(-num_across, num_across) + 0.5) * _ACROSS_PX
+    tangent_A2 = tangents_at(line_A2, arc_A)
+    normal_A2 = np.stack([-tangent_A2[:, 1], tangent_A2[:, 0]], axis=1)
+    at_AT2 = points_at(line_A2, arc_A)[:, None] + offset_T[:, None] * normal_A2[:, None]
+    at_2AT = np.moveaxis(at_AT2, -1, 0)
+    darkness_AT = ndimage.map_coordinates(darkness_HW, at_2AT, order=1, mode="constant")
+    row_AT, col_AT = np.rint(at_2AT).astype(int)
+    height, width = position_HW.shape
+    row_AT, col_AT = np.clip(row_AT, 0, height - 1), np.clip(col_AT, 0, width - 1)
+    belongs_AT = np.abs(position_HW[row_AT, col_AT] - arc_A[:, None]) < max(0.75 * width_px, 4.0)
+    sides = []
+    for side in (slice(0, num_across), slice(num_across, None)):
+        count_A = belongs_AT[:, side].sum(axis=1)
+        mean_A = (darkness_AT[:, side] * belongs_AT[:, side]).sum(axis=1) / np.maximum(count_A, 1)
+        # A chromatid that ends before its sister leaves its side empty: carry on its last value.
+        sides.append(_fill(mean_A, count_A >= 2))
+    return np.stack(sides), belongs_AT.sum(axis=1) * _ACROSS_PX
+
+
+def _fill(values_A: Floats, known_A: Mask) -> Floats:
+    """Fills unknown values from their nearest known neighbours, linearly between them."""
+    if not known_A.any():
+        return np.ones_like(values_A)
+    at = np.arange(len(values_A))
+    return np.interp(at, at[known_A], values_A[known_A])

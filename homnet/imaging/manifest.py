@@ -1,0 +1,137 @@
+"""The list of images that a laboratory hands in: a CSV file with one row per chromosome image."""
+
+import warnings
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Final
+
+import pandas as pd
+
+from homnet.errors import ManifestError
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
+
+REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
+OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
+_TRUTH: Final = {
+    **dict.fromkeys(("", "0", "false", "no"), False),
+    **dict.fromkeys(("1", "true", "yes"), True),
+}
+
+
+def read_manifest(
+    path: Path, *, hospital: str, band_level: int, content: IO[bytes] | None = None
+) -> pd.DataFrame:
+    """Reads and checks a manifest.
+
+    A row is counted as a spreadsheet counts it: the header is row 1.
+
+    Args:
+        path: a CSV file with the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`.
+            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 or more for
+            further copies, which no pair has room for.
+        hospital: of rows that name none.
+        band_level: of rows that state none.
+        content: the CSV itself; ``path`` then is only what messages call it.
+
+    Returns:
+        All rows with the columns ``row`` and those of :data:`REQUIRED` and :data:`OPTIONAL`:
+        ``homolog`` and ``band_level`` int64, ``abnormal`` bool, the others str; ``kind`` is empty
+        when it is not known.
+
+    Raises:
+        ManifestError: names the file and the first bad row.
+    """
+    frame: pd.DataFrame = _read_csv(path, path if content is None else content)
+    for name, default in (("hospital", hospital), ("band_level", str(band_level))):
+        if name not in frame:
+            frame[name] = ""
+        frame[name] = frame[name].mask(frame[name] == "", default)
+    for name in ("abnormal", "kind"):
+        if name not in frame:
+            frame[name] = ""
+    frame = frame[["row", *REQUIRED, *OPTIONAL]]
+
+    for name in ("path", "patient_id", "cell_id"):
+        _refuse(path, frame, frame[name] == "", name, "give a value")
+    outside = frame["path"].map(_leads_outside)
+    _refuse(path, frame, outside, "path", "give a path inside the manifest's folder")
+    unsafe = ~frame["hospital"].str.fullmatch(r"[\w-][\w.-]*")
+    _refuse(path, frame, unsafe, "hospital", "use letters, digits, '.', '_' and '-' only")
+    unknown = ~frame["chromosome"].isin(CHROMOSOMES)
+    _refuse(path, frame, unknown, "chromosome", "expected 1..22, X or Y")
+    _refuse(path, frame, ~frame["homolog"].str.fullmatch(r"\d"), "homolog", "expected 0 or 1")
+    levels = [str(level) for level in BAND_LEVELS]
+    _refuse(
+        path,
+        frame,
+        ~frame["band_level"].isin(levels),
+        "band_level",
+        f"expected {', '.join(levels)}",
+    )
+    truth = frame["abnormal"].str.lower().map(_TRUTH)
+    _refuse(path, frame, truth.isna(), "abnormal", "expected 0 or 1")
+    contradictory = (frame["kind"] != "") & ~truth.eq(True)
+    _refuse(path, frame, contradictory, "kind", "only an abnormal chromosome has one")
+
+    frame = frame.assign(
+        homolog=frame["homolog"].astype("int64"),
+        band_level=frame["band_level"].astype("int64"),
+        abnormal=truth.astype(bool),
+    )
+    same = ["hospital", "patient_id", "cell_id", "chromosome", "homolog"]
+    _refuse(
+        path,
+        frame,
+        frame.duplicated(same),
+        "homolog",
+        "an earlier row gives the same homolog of this chromosome, cell and patient",
+    )
+    cell = frame.groupby(["hospital", "patient_id", "cell_id"])["band_level"]
+    _refuse(
+        path,
+        frame,
+        frame["band_level"] != cell.transform("first"),
+        "band_level",
+        "an earlier row of this cell states another; a cell has one band level",
+    )
+    return frame
+
+
+def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            # Rows that are longer than the header would be cut with no more than a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                source, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
+            ).fillna("")
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise ManifestError(f"{path}: not a readable CSV file ({reason})") from None
+    missing = [name for name in REQUIRED if name not in frame]
+    if missing:
+        raise ManifestError(
+            f"{path}: row 1: column '{missing[0]}' is missing; it has {', '.join(frame.columns)}"
+        )
+    frame = frame[[name for name in (*REQUIRED, *OPTIONAL) if name in frame]]
+    frame = frame.apply(lambda column: column.str.strip())
+    blank = (frame == "").all(axis=1)
+    frame = frame.assign(row=range(2, len(frame) + 2)).loc[~blank]
+    if frame.empty:
+        raise ManifestError(f"{path}: row 1: there is no row below the header; list the images")
+    return pd.DataFrame(frame)
+
+
+def _leads_outside(text: str) -> bool:
+    """Whether a path is absolute or climbs out of its folder, on any operating system."""
+    for path in (PurePosixPath(text), PureWindowsPath(text)):
+        if path.is_absolute() or path.drive or ".." in path.parts or text.startswith("\\"):
+            return True
+    return False
+
+
+def _refuse(path: Path, frame: pd.DataFrame, bad: "pd.Series[bool]", name: str, hint: str) -> None:
+    if bad.any():
+        first = frame[bad].iloc[0]
+        raise ManifestError(f"{path}: row {first['row']}: '{name}' is {str(first[name])!r}; {hint}")

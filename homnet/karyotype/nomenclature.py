@@ -1,0 +1,204 @@
+"""Names of bands and of abnormalities in the manner of ISCN 2020: built, and checked by reading.
+
+What this package prints as a name it can also read: :func:`parse` refuses a band that the table of
+the level does not have, and breakpoints out of order. A range of bands is ``q13~21``, a doubtful
+one ``?q21``; ``p10`` and ``q10`` are the centromere as the end of an arm.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from homnet.errors import DataError
+from homnet.karyotype.bands import ChromosomeBands, band_table
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES
+
+PREFIXES: Final = ("add", "del", "dup", "i", "ins", "inv", "r", "rob", "t")
+"""Abbreviations that are built and read here; ``der`` may stand before a ``t`` or ``ins``."""
+_FORM: Final = re.compile(
+    r"(?:der\((?P<der>[^()]+)\))?(?P<prefix>[a-z]+)\((?P<types>[^()]+)\)\((?P<bands>[^()]+)\)"
+)
+_PLACE: Final = re.compile(r"(\??)([pq])(\d+(?:\.\d+)?)(?:~(\d+(?:\.\d+)?))?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One breakpoint of a name."""
+
+    arm: str
+    """``"p"`` or ``"q"``."""
+    first: str
+    """Band, for example ``"13.1"``; ``"10"`` is the centromere."""
+    last: str | None = None
+    """Other end of a range of bands."""
+    doubtful: bool = False
+    """Whether a question mark stands before it."""
+
+    @property
+    def centromeric(self) -> bool:
+        """Whether it is the centromere, which lies in no band."""
+        return self.first == "10"
+
+    def __str__(self) -> str:
+        """As in a name."""
+        mark, end = "?" if self.doubtful else "", f"~{self.last}" if self.last else ""
+        return f"{mark}{self.arm}{self.first}{end}"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that was read."""
+
+    prefix: str
+    """One of :data:`PREFIXES`."""
+    types: tuple[str, ...]
+    """Chromosome types, in the order of the name."""
+    places: tuple[tuple[Place, ...], ...]
+    """Breakpoints of each type."""
+    derivative: str | None = None
+    """The type whose derivative it is."""
+
+
+def band_name(chromosome: str, mb: float, level: int) -> str:
+    """The band at a place, for example ``"q21.3"``.
+
+    Bands that have melted into one are named by what they share (``p15.3-15.1`` is ``"p15"``), or
+    else as a range: ``"q31~33"``.
+
+    Args:
+        chromosome: type.
+        mb: megabases from the tip of the short arm.
+        level: of the band table.
+    """
+    bands = band_table(level)[chromosome]
+    band = bands.at(bands.to_iscn(mb * 1e6))
+    ends = band.name.split("-")
+    if len(ends) == 1:
+        return band.label
+    first, last = sorted(ends, key=float)
+    if first.partition(".")[0] == last.partition(".")[0]:
+        return band.arm + first.partition(".")[0]
+    return f"{band.arm}{first}~{last}"
+
+
+def short_form(prefix: str, types: Sequence[str], bands: Sequence[str]) -> str:
+    """Puts a name together, for example ``"t(9;22)(q34;q11)"``.
+
+    Args:
+        prefix: one of :data:`PREFIXES`.
+        types: chromosome types.
+        bands: for each type all its breakpoints in one string; those of one type alone may also be
+            given one by one.
+    """
+    of_types = ["".join(bands)] if len(types) == 1 else list(bands)
+    return f"{prefix}({';'.join(types)})({';'.join(of_types)})"
+
+
+def rank(chromosome: str) -> tuple[bool, int]:
+    """Order of types in a name: sex chromosomes come first, then the others by number."""
+    return chromosome not in {"X", "Y"}, CHROMOSOME_INDEX[chromosome]
+
+
+def parse(text: str, level: int | None = None) -> Name:
+    """Reads a name and checks it.
+
+    Args:
+        text: for example ``"inv(3)(q21q26)"``.
+        level: band level whose table must have every band; by default any level will do.
+
+    Raises:
+        DataError: it is not such a name, a type or band does not exist, or the order is wrong.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise DataError(f"'{text}' is no name of the form del(5)(p14)")
+    prefix, types = found["prefix"], tuple(found["types"].split(";"))
+    groups = found["bands"].split(";")
+    if prefix not in PREFIXES:
+        raise DataError(f"'{text}': '{prefix}' is none of {', '.join(PREFIXES)}")
+    unknown = [name for name in (*types, found["der"] or "1") if name not in CHROMOSOMES]
+    if unknown:
+        raise DataError(f"'{text}': there is no chromosome {unknown[0]}")
+    if len(groups) != len(types):
+        raise DataError(f"'{text}': {len(types)} chromosomes but {len(groups)} groups of bands")
+    places = tuple(_places(text, group) for group in groups)
+    name = Name(prefix, types, places, found["der"])
+    levels = (level,) if level is not None else (300, 400, 550, 700, 850)
+    for chromosome, own in zip(types, places, strict=True):
+        for place in own:
+            if not any(_exists(place, band_table(one)[chromosome]) for one in levels):
+                raise DataError(
+                    f"'{text}': chromosome {chromosome} has no band {place}"
+                    + (f" at level {level}" if level is not None else "")
+                )
+    _check_form(text, name)
+    return name
+
+
+def _places(text: str, group: str) -> tuple[Place, ...]:
+    places = tuple(
+        Place(arm, first, last or None, bool(mark))
+        for mark, arm, first, last in _PLACE.findall(group)
+    )
+    if "".join(map(str, places)) != group:
+        raise DataError(f"'{text}': '{group}' does not read as bands such as p14 or q13q33")
+    return places
+
+
+def _exists(place: Place, bands: ChromosomeBands) -> bool:
+    """Whether a table has the band: itself, a group of bands, or an end of a melted one."""
+    labels = [
+        end
+        for band in bands.bands
+        if band.arm == place.arm
+        for end in (band.name.partition("-")[0], band.name.rpartition("-")[2])
+    ]
+    return place.centromeric or all(
+        any(
+            label == end or label.startswith(f"{end}{'' if '.' in end else '.'}")
+            for label in labels
+        )
+        for end in (place.first, place.last)
+        if end is not None
+    )
+
+
+_NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
+    "add": {(1,)},
+    "del": {(1,), (2,)},
+    "dup": {(2,)},
+    "i": {(1,)},
+    "ins": {(3,), (1, 2)},
+    "inv": {(2,)},
+    "r": {(2,)},
+    "rob": {(1, 1)},
+    "t": {(1, 1)},
+}
+"""Breakpoints of each type, by prefix."""
+
+
+def _check_form(text: str, name: Name) -> None:
+    """Numbers and order of types and breakpoints."""
+    prefix, types, places = name.prefix, name.types, name.places
+    if tuple(map(len, places)) not in _NUM_PLACES[prefix]:
+        raise DataError(f"'{text}': {prefix} has other numbers of breakpoints")
+    if len(set(types)) < len(types):
+        raise DataError(f"'{text}': a chromosome is named twice")
+    if prefix in {"t", "rob"} and list(types) != sorted(types, key=rank):
+        raise DataError(f"'{text}': sex chromosomes come first, then the others by number")
+    if prefix == "rob" and not set(types) <= set(ACROCENTRICS):
+        raise DataError(f"'{text}': only acrocentric chromosomes fuse in a rob")
+    if prefix in {"rob", "i"} and not all(own[0].centromeric for own in places):
+        raise DataError(f"'{text}': {prefix} breaks at the centromere, p10 or q10")
+    if prefix in {"del", "inv", "r"} and len(places[0]) == 2:
+        first, last = places[0]
+        if (first.arm, last.arm) == ("q", "p"):
+            raise DataError(f"'{text}': the short arm comes before the long arm")
+        if prefix == "r" and first.arm == last.arm:
+            raise DataError(f"'{text}': a ring breaks both arms")
+        certain = not any(place.last or place.doubtful for place in (first, last))
+        if certain and first.arm == last.arm and float(first.first) > float(last.first):
+            raise DataError(f"'{text}': the inner breakpoint comes before the outer one")
+    if name.derivative is not None and (name.derivative not in types or prefix not in {"t", "ins"}):
+        raise DataError(f"'{text}': der is of a chromosome of a t or ins")

@@ -1,0 +1,1 @@
+"""HomNet, what learning asks of any model, and models at rest."""

@@ -1,0 +1,107 @@
+"""What learning, checkpoints and prediction ask of a model: bags of pairs in, logits out.
+
+HomNet is one such model. Anything else that keeps this contract is trained, kept, calibrated and
+scored by the same code.
+
+Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from homnet.karyotype.chromosomes import CHROMOSOMES
+
+NUM_TYPES: Final = len(CHROMOSOMES)
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Summed loss of bags from logits (B) and labels (B, float; 1 is abnormal)."""
+
+
+def cross_entropy(logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy (Eq. 11), summed over bags."""
+    return F.binary_cross_entropy_with_logits(logit_B, label_B, reduction="sum")
+
+
+class BagModel(nn.Module):
+    """A model of bags. Higher logits are more abnormal."""
+
+    def forward(
+        self,
+        x_BKPCL: torch.Tensor,
+        mask_BK: torch.Tensor,
+        chromosome_B: torch.Tensor,
+        level_BK: torch.Tensor,
+    ) -> torch.Tensor:
+        """Scores bags; for the arguments see :meth:`homnet.model.network.HomNet.forward`."""
+        raise NotImplementedError
+
+    def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
+        """What training minimises, summed over bags."""
+        return cross_entropy(logit_B, label_B)
+
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
+        """What is averaged over the normal training pairs of each chromosome type before training.
+
+        Args:
+            pair_NPCL: darkness, uint8.
+
+        Returns:
+            One row per pair (N, L), or None (the default): nothing is averaged.
+        """
+        return None
+
+    def set_template(self, mean_TL: torch.Tensor) -> None:
+        """Takes the mean of :meth:`profiles` of each chromosome type; 0 for types without pairs."""
+
+    @torch.no_grad()
+    def template_sums(
+        self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Sums of :meth:`profiles` over the pairs of each type, and in the last column how many.
+
+        Those of several sets of pairs may be added. Float64 (T, L + 1), or None.
+        """
+        # In parts: the float copy of a paper-sized bank would not fit beside it.
+        sums_TX: torch.Tensor | None = None
+        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
+            profile_NL = self.profiles(part)
+            if profile_NL is None:
+                return None
+            if sums_TX is None:
+                sums_TX = profile_NL.new_zeros(
+                    (NUM_TYPES, profile_NL.shape[1] + 1), dtype=torch.float64
+                )
+            counted_NX = F.pad(profile_NL.double(), (0, 1), value=1.0)
+            sums_TX.index_add_(0, types, counted_NX)
+        return sums_TX
+
+    @torch.no_grad()
+    def take_sums(self, sums_TX: torch.Tensor) -> None:
+        """Makes the template out of what :meth:`template_sums` gave for all pairs."""
+        self.set_template((sums_TX[:, :-1] / sums_TX[:, -1:].clamp(min=1)).float())
+
+    def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
+        """Takes the template from normal pairs, if the model has one.
+
+        Args:
+            pair_NPCL: darkness of structurally normal pairs, uint8.
+            chromosome_N: their types, 0..23.
+        """
+        sums_TX = self.template_sums(pair_NPCL, chromosome_N)
+        if sums_TX is not None:
+            self.take_sums(sums_TX)
+
+    def freeze_for_fine_tuning(self) -> None:
+        """Freezes what fine-tuning leaves alone; by default nothing."""
+
+
+class Form(Protocol):
+    """Settings of a model: a frozen dataclass of values that JSON knows."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def build(self) -> BagModel:
+        """A new model of this form."""

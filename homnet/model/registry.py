@@ -1,0 +1,366 @@
+"""The registry: which models there are, and which one answers for each hospital.
+
+A directory, local or at any URI that pyarrow knows (``s3://``, ``gs://``, ``hdfs://``)::
+
+    models/<version>/...        checkpoints, under the digest of their content
+    golden/<version>.arrow      bags with the logits that a model must give them, if it has some
+    events/<number>-<id>.json   what was decided, one small file per decision, never changed
+
+Nothing is ever overwritten, so two processes that decide at the same time cannot damage anything:
+both decisions are kept, and every reader puts them into the same order, by number and then by id.
+Status is what the decisions, read in that order, come to.
+"""
+
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+from pyarrow import fs
+
+from homnet.errors import RegistryError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.contract import Form
+from homnet.model.network import HomNetConfig
+
+Action = Literal["publish", "promote", "retire", "roll_back"]
+_HASHES: Final = "sha256.json"
+"""File of a checkpoint that is written last: where it is, the checkpoint is whole."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A decision."""
+
+    action: Action
+    """What was decided."""
+    hospital: str
+    """For which hospital."""
+    version: str
+    """Of which model; of a roll-back the one that stops answering."""
+    number: int
+    """One more than the largest number that the deciding process saw."""
+    time: str
+    """When, UTC."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Puts decisions of one number into an order."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model as seen by one hospital."""
+
+    hospital: str
+    """Whose."""
+    version: str
+    """Digest of the checkpoint: weights, calibration and provenance."""
+    status: Literal["candidate", "promoted", "retired"]
+    """Whether it answers (promoted), may come to (candidate), or may not (retired)."""
+    published: str
+    """When it was published first, UTC."""
+
+
+class Registry:
+    """Models and decisions under one root."""
+
+    def __init__(self, root: str | Path, form: Callable[..., Form] = HomNetConfig) -> None:
+        """Opens a registry; a new place is made when something is published first.
+
+        Args:
+            root: local path or URI.
+            form: makes the form of a model out of what its checkpoint holds, where others than
+                HomNet are kept.
+
+        Raises:
+            RegistryError: nobody knows such a URI.
+        """
+        self.root = str(root)
+        self._form = form
+        try:
+            if "://" in self.root:
+                self._files, self._base = fs.FileSystem.from_uri(self.root)
+            else:
+                self._files, self._base = fs.LocalFileSystem(), str(Path(root).resolve())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RegistryError(
+                f"{root}: no registry can be there ({error}); give a path or URI that pyarrow knows"
+            ) from None
+
+    def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
+        """Stores a checkpoint and makes it a candidate of a hospital.
+
+        Publishing the same content again changes nothing.
+
+        Returns:
+            Its version.
+
+        Raises:
+            RegistryError: the place cannot be written.
+        """
+        version = checkpoint.digest
+        target = f"{self._base}/models/{version}"
+        if not self._is_file(f"{target}/{_HASHES}"):
+            with tempfile.TemporaryDirectory() as directory:
+                saved = checkpoint.save(Path(directory) / "checkpoint")
+                names = sorted(path.name for path in saved.iterdir())
+                for name in sorted(names, key=lambda name: name == _HASHES):
+                    self._write(f"{target}/{name}", (saved / name).read_bytes())
+        if not any(e.version == version for e in self.entries(hospital)):
+            self._decide("publish", hospital, version)
+        return version
+
+    def entries(self, hospital: str | None = None) -> list[Entry]:
+        """All models of one hospital, or of all, in the order of their publication.
+
+        Raises:
+            RegistryError: a decision cannot be read.
+        """
+        return _replay(self.events(), hospital)
+
+    def lines(self) -> dict[str, tuple[str, ...]]:
+        """By hospital, the models that may answer: the promoted one last, before it its ancestors.
+
+        Raises:
+            RegistryError: as :meth:`entries`.
+        """
+        return {
+            hospital: tuple(line) for hospital, line in _state(self.events()).line.items() if line
+        }
+
+    def promoted(self, hospital: str) -> Entry | None:
+        """The model that answers for a hospital; None where nobody promoted one.
+
+        Raises:
+            RegistryError: as :meth:`entries`.
+        """
+        return next((e for e in self.entries(hospital) if e.status == "promoted"), None)
+
+    def promote(self, hospital: str, version: str) -> Entry:
+        """Lets a model answer for a hospital, instead of the one that did.
+
+        Args:
+            hospital: whose.
+            version: whole, or as many leading letters as tell it from the others.
+
+        Raises:
+            RegistryError: the hospital has no such model, it is retired, it is not HomNet, or its
+                files are damaged.
+        """
+        entry = self._one(hospital, version)
+        if entry.status == "retired":
+            raise RegistryError(
+                f"{self.root}: {entry.version[:12]} is retired for {hospital}; publish or choose "
+                "another"
+            )
+        # What cannot be loaded must not come to answer; nor what cannot say what a pair added.
+        if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
+            raise RegistryError(
+                f"{self.root}: {entry.version[:12]} is not HomNet: other models can be shadows, "
+                "and only HomNet can answer"
+            )
+        self._decide("promote", hospital, entry.version)
+        return self._one(hospital, entry.version)
+
+    def roll_back(self, hospital: str) -> Entry | None:
+        """Takes the promoted model of a hospital back; the one before it answers again.
+
+        Returns:
+            The model that answers now, or None if there was none before.
+
+        Raises:
+            RegistryError: no model is promoted.
+        """
+        now = self.promoted(hospital)
+        if now is None:
+            raise RegistryError(f"{self.root}: no model is promoted for {hospital}")
+        self._decide("roll_back", hospital, now.version)
+        return self.promoted(hospital)
+
+    def retire(self, hospital: str, version: str) -> Entry:
+        """Takes a model out of use for good.
+
+        Raises:
+            RegistryError: the hospital has no such model, or it is the one that answers.
+        """
+        entry = self._one(hospital, version)
+        if entry.status == "promoted":
+            raise RegistryError(
+                f"{self.root}: {entry.version[:12]} answers for {hospital}; promote another or "
+                "roll back first"
+            )
+        self._decide("retire", hospital, entry.version)
+        return self._one(hospital, entry.version)
+
+    def checkpoint(self, version: str) -> Checkpoint:
+        """Loads a model, checking its hashes.
+
+        Raises:
+            CheckpointError: it is incomplete or damaged.
+            RegistryError: there is none.
+        """
+        source = f"{self._base}/models/{version}"
+        if not self._is_file(f"{source}/{_HASHES}"):
+            raise RegistryError(f"{self.root}: no model {version} here")
+        with tempfile.TemporaryDirectory() as directory:
+            for path in self._list(source):
+                name = Path(path).name
+                if not name.startswith("."):  # left by a process that was killed
+                    (Path(directory) / name).write_bytes(self._read(path))
+            return Checkpoint.load(directory, self._form)
+
+    def keep_golden(self, version: str, golden: pa.Table) -> None:
+        """Stores the golden bags of a model (see :mod:`homnet.model.reference_bags`).
+
+        Raises:
+            RegistryError: the place cannot be written.
+        """
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, golden.schema) as writer:
+            writer.write_table(golden)
+        self._write(f"{self._base}/golden/{version}.arrow", sink.getvalue().to_pybytes())
+
+    def golden(self, version: str) -> pa.Table | None:
+        """The golden bags of a model; None where nobody stored any.
+
+        Raises:
+            RegistryError: they cannot be read.
+        """
+        path = f"{self._base}/golden/{version}.arrow"
+        if not self._is_file(path):
+            return None
+        try:
+            with pa.ipc.open_file(self._read(path)) as reader:
+                return reader.read_all()
+        except pa.ArrowInvalid as error:
+            raise RegistryError(
+                f"{self.root}: the golden bags of {version[:12]} are damaged ({error}); store them "
+                "again"
+            ) from None
+
+    def events(self) -> list[Event]:
+        """All decisions, in the order in which they count.
+
+        Raises:
+            RegistryError: one cannot be read.
+        """
+        found = []
+        for path in self._list(f"{self._base}/events"):
+            name = Path(path).name
+            if name.startswith(".") or not name.endswith(".json"):
+                continue  # being written
+            try:
+                found.append(Event(**json.loads(self._read(path))))
+            except (ValueError, TypeError) as error:
+                raise RegistryError(
+                    f"{self.root}: the decision {name} cannot be read ({error}); restore it"
+                ) from None
+        return sorted(found, key=lambda event: (event.number, event.id))
+
+    def _one(self, hospital: str, version: str) -> Entry:
+        fitting = [e for e in self.entries(hospital) if version and e.version.startswith(version)]
+        if len(fitting) != 1:
+            known = ", ".join(e.version[:12] for e in self.entries(hospital)) or "none"
+            which = "several models" if fitting else "no model"
+            raise RegistryError(
+                f"{self.root}: {which} of {hospital} begin with {version!r}; there are: {known}"
+            )
+        return fitting[0]
+
+    def _decide(self, action: Action, hospital: str, version: str) -> None:
+        number = max((event.number for event in self.events()), default=0) + 1
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        event = Event(action, hospital, version, number, time)
+        content: dict[str, Any] = asdict(event)
+        path = f"{self._base}/events/{number:09d}-{event.id}.json"
+        self._write(path, json.dumps(content, indent=1).encode())
+
+    def _write(self, path: str, content: bytes) -> None:
+        # Whole or not at all: by renaming, which object stores replace by an atomic upload.
+        parent, _, name = path.rpartition("/")
+        staged = f"{parent}/.{uuid.uuid4().hex}-{name}"
+        with self._reachable("written"):
+            self._files.create_dir(parent, recursive=True)
+            with self._files.open_output_stream(staged) as stream:
+                stream.write(content)
+            self._files.move(staged, path)
+
+    def _read(self, path: str) -> bytes:
+        with self._reachable("read"), self._files.open_input_stream(path) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def _list(self, path: str) -> list[str]:
+        selector = fs.FileSelector(path, allow_not_found=True)
+        with self._reachable("read"):
+            return [info.path for info in self._files.get_file_info(selector)]
+
+    def _is_file(self, path: str) -> bool:
+        with self._reachable("read"):
+            (info,) = self._files.get_file_info([path])
+        found: bool = info.type == fs.FileType.File
+        return found
+
+    @contextmanager
+    def _reachable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RegistryError(
+                f"{self.root}: cannot be {what} ({error}); free space, give access, or choose "
+                "another place"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _State:
+    """What decisions come to."""
+
+    published: dict[tuple[str, str], str]
+    """When, by hospital and version, in the order of publication."""
+    retired: set[tuple[str, str]]
+    """Hospitals and versions."""
+    line: dict[str, list[str]]
+    """By hospital, the models that answered, the present one last."""
+
+
+def _state(events: Iterable[Event]) -> _State:
+    """What decisions come to. Those that contradict the state before them count for nothing."""
+    state = _State({}, set(), {})
+    for event in events:
+        key = (event.hospital, event.version)
+        answering = state.line.setdefault(event.hospital, [])
+        if event.action == "publish":
+            state.published.setdefault(key, event.time)
+        elif event.action == "promote" and key in state.published and key not in state.retired:
+            if answering[-1:] != [event.version]:
+                answering.append(event.version)
+        elif event.action == "roll_back" and answering[-1:] == [event.version]:
+            answering.pop()
+        elif event.action == "retire" and answering[-1:] != [event.version]:
+            state.retired.add(key)
+            state.line[event.hospital] = [v for v in answering if v != event.version]
+    return state
+
+
+def _replay(events: Iterable[Event], hospital: str | None) -> list[Entry]:
+    state = _state(events)
+    return [
+        Entry(
+            hospital=of,
+            version=version,
+            status="retired"
+            if (of, version) in state.retired
+            else "promoted"
+            if state.line[of][-1:] == [version]
+            else "candidate",
+            published=time,
+        )
+        for (of, version), time in state.published.items()
+        if hospital in (None, of)
+    ]

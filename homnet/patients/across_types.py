@@ -1,0 +1,165 @@
+"""What several types of a patient say together: translocations, and homologs that are missing.
+
+Shape suffix: G types of one patient.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from homnet.bags.assessment import NotAssessed
+from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.patients.finding import NO_ABNORMALITY, Finding
+from homnet.patients.naming import draft_name, rob_name
+from homnet.patients.verdict import TypeVerdict
+
+_EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
+"""What one side of an exchange looks like: foreign material, or a chromosome shorter or longer."""
+_FOREIGN: Final = "insertion_translocation"
+"""The kind whose material comes from another type."""
+_FOREIGN_WITH_PARTNER: Final = 0.9
+"""How often a type with foreign material has a partner that is abnormal too, which gave it or took
+its end: in the simulated populations .62 to .98 (reciprocal translocations against additions)."""
+_OTHERS_WITH_PARTNER: Final = 0.1
+"""The same of all other kinds: what an insertion took from its donor looks like a deletion there,
+and tumours have several abnormalities. It bounds what a partner can do to a clear kind."""
+_SHARED_CELLS: Final = 0.5
+"""Least share of the cells with either abnormality that have both."""
+_MISSING: Final = 0.5
+"""Share of the cells in which a homolog must be missing to be mentioned."""
+
+
+def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) -> list[Finding]:
+    """Findings of a patient whose kinds know of the other types.
+
+    Foreign material mostly comes with a second abnormal type, the other kinds mostly alone. So the
+    probability of each kind is multiplied by the likelihood ratio of the other types: one of them,
+    any as likely as another, is abnormal as often as the shares above say, against none is. How
+    likely it is that the type shows nothing abnormal stays as it was.
+
+    Args:
+        findings: of the patient's types.
+        evidence_G: logarithms of likelihood ratios, abnormal against normal; NaN where there were
+            too few cells to count.
+    """
+    if np.isfinite(evidence_G).sum() < 2:
+        return list(findings)
+    found = []
+    for g, one in enumerate(findings):
+        others = np.delete(evidence_G, g)
+        others = others[np.isfinite(others)]
+        ratio = float(np.exp(logsumexp(others) - np.log(len(others))))
+        foreign, other = (
+            1 - share + share * ratio for share in (_FOREIGN_WITH_PARTNER, _OTHERS_WITH_PARTNER)
+        )
+        kinds = {
+            kind: p * (foreign if kind == _FOREIGN else other)
+            for kind, p in one.kinds.items()
+            if kind != NO_ABNORMALITY
+        }
+        abnormal = sum(kinds.values())
+        if abnormal > 0:
+            normal = one.kinds[NO_ABNORMALITY]
+            kinds = {kind: p / abnormal * (1 - normal) for kind, p in kinds.items()}
+            one = replace(one, kinds={**kinds, NO_ABNORMALITY: normal})
+        found.append(one)
+    return found
+
+
+def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
+    """Autosomes of which many cells hold one homolog only: types and numbers of cells."""
+    return {
+        one.chromosome: len(one.cells)
+        for one in left_out
+        if one.reason == "single_homolog"
+        and one.chromosome not in {"X", "Y"}
+        and len(one.cells) >= max(2.0, _MISSING * num_cells)
+    }
+
+
+def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, TypeVerdict] | None:
+    """The two types of a likely reciprocal translocation.
+
+    The two most suspicious types, if the same cells show both, and if a reader of kinds was used,
+    if both may be sides of an exchange and one shows foreign material.
+
+    Args:
+        flagged: types that the verdict rests on, the most suspicious first.
+    """
+    if len(flagged) < 2:
+        return None
+    one, other = flagged[:2]
+    if one.finding is None or other.finding is None:
+        return None
+    cells, others = (_abnormal_cells(each.finding) for each in (one, other))
+    if len(cells & others) < max(2.0, _SHARED_CELLS * len(cells | others)):
+        return None
+    kinds = [each.finding.abnormal_kind for each in (one, other) if each.finding is not None]
+    if None not in kinds and not (
+        "insertion_translocation" in kinds and set(map(str, kinds)) <= _EXCHANGED
+    ):
+        return None
+    return one, other
+
+
+def notes(
+    flagged: Sequence[TypeVerdict], missing: Mapping[str, int], num_cells: int
+) -> tuple[str, ...]:
+    """What to tell the reader of a report about several types together.
+
+    Args:
+        flagged: types that the verdict rests on, the most suspicious first.
+        missing: autosomes with one homolog only, and in how many cells.
+        num_cells: cells of the patient.
+    """
+    found = []
+    pair = translocation_partner(flagged)
+    if pair is not None:
+        one, other = pair
+        named = draft_of(one, other)
+        found.append(
+            f"Chromosomes {one.chromosome} and {other.chromosome} look abnormal in the same cells: "
+            "a reciprocal translocation between them is suggested"
+            + (f": {named}." if named is not None else "; its breakpoints were not assessed.")
+        )
+    fused = {one.chromosome for one in flagged} & set(ACROCENTRICS)
+    for chromosome, count in missing.items():
+        partners = sorted(fused - {chromosome}, key=int)
+        text = f"Chromosome {chromosome} has one homolog only in {count} of {num_cells} cells"
+        if chromosome in ACROCENTRICS and partners:
+            named = rob_name(chromosome, partners[0])
+            text += (
+                f", and chromosome {partners[0]} looks abnormal: a Robertsonian translocation is "
+                f"suggested: {named}."
+            )
+        else:
+            text += ": a missing chromosome, or one that is part of another. Not assessed here."
+        found.append(text)
+    return tuple(found)
+
+
+def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
+    """Draft of a translocation, if both breakpoints were read."""
+    if one.finding is None or other.finding is None:
+        return None
+    read = all(each.start or each.stop for each in (one.finding, other.finding))
+    kinds = {one.finding.abnormal_kind, other.finding.abnormal_kind}
+    if not read or "insertion_translocation" not in kinds:
+        return None
+    first, second = (
+        (one.finding, other.finding)
+        if one.finding.abnormal_kind == "insertion_translocation"
+        else (other.finding, one.finding)
+    )
+    return draft_name(first, second)
+
+
+def _abnormal_cells(finding: Finding | None) -> set[str]:
+    """Cells that more likely show it than not."""
+    if finding is None:
+        return set()
+    return {cell.cell_id for cell in finding.cells if (cell.probability or 0.0) > 0.5}

@@ -1,0 +1,277 @@
+"""From a patient's pairs to a verdict: scores, findings, rules.
+
+Shape suffixes: G types of patients, N assessable pairs, J patients.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from homnet.bags.assessment import NOTHING_SENT, Assessment
+from homnet.calibration.patients import (
+    ALL_HOSPITALS,
+    NO_READER_USED,
+    PatientCalibration,
+    combine,
+)
+from homnet.errors import CheckpointError, DataError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel
+from homnet.model.predictor import Predictor
+from homnet.patients.across_types import missing_homologs, notes, with_partners
+from homnet.patients.clonality import Clone, estimate_clone
+from homnet.patients.finding import Finding, FindingReader, unread
+from homnet.patients.naming import draft_name
+from homnet.patients.scores import LEAST_PROBABILITY, score_patients
+from homnet.patients.verdict import (
+    Abstention,
+    PatientVerdict,
+    TypeVerdict,
+    VerdictConfig,
+    abstain,
+    explain,
+    flag_types,
+    karyotype_types,
+    one_cell_only,
+)
+
+
+class Diagnostician:
+    """Gives verdicts on the patients of hospitals that one checkpoint is calibrated for."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: VerdictConfig | None = None,
+        reader: FindingReader | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Takes a checkpoint that was calibrated for patients.
+
+        Raises:
+            CheckpointError: it was not, or it is no HomNet.
+        """
+        if not checkpoint.patients:
+            raise CheckpointError(
+                "the checkpoint is not calibrated for whole patients, or was by another version; "
+                "run jobs/diagnose.py calibrate first and give its output"
+            )
+        self._patients = checkpoint.patients
+        self._config = config or VerdictConfig()
+        self._reader = reader
+        self._model = JointModel(
+            Predictor(
+                checkpoint.build(),
+                checkpoint.calibration,
+                version=checkpoint.version,
+                device=device,
+            )
+        )
+
+    def calibration_of(self, hospital: str) -> PatientCalibration:
+        """The calibration that a hospital's patients are judged by.
+
+        Raises:
+            CheckpointError: there is none, not even one of all hospitals, or it was fitted with
+                another reader.
+        """
+        found = self._patients.get(hospital) or self._patients.get(ALL_HOSPITALS)
+        if found is None:
+            raise CheckpointError(
+                f"the checkpoint has no calibration of patients for {hospital}; run "
+                "jobs/diagnose.py calibrate with it"
+            )
+        version = NO_READER_USED if self._reader is None else self._reader.version
+        if found.reader not in {NO_READER_USED, version}:
+            raise CheckpointError(
+                f"the checkpoint was calibrated for {hospital} together with the reader "
+                f"{found.reader[:12]}, and its verdicts need that one (--findings); given is "
+                f"{version[:12]}"
+            )
+        return found
+
+    def __call__(self, table: pa.Table) -> list[PatientVerdict]:
+        """Verdicts on whole patients, by hospital and name.
+
+        Args:
+            table: all pairs of some patients of one hospital, as of
+                :data:`homnet.cohorts.pairs.MEASURED`. Truth is not looked at.
+
+        Raises:
+            DataError: the table mixes hospitals.
+            CheckpointError: there is no calibration for the hospital.
+        """
+        hospitals = table["hospital"].unique().to_pylist()
+        if len(hospitals) != 1:
+            raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
+        calibration = self.calibration_of(hospitals[0])
+        scores = score_patients(self._model, table, self._reader)
+        assessment = scores.assessment
+        prevalence = self._config.prevalence or calibration.prevalence
+        evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
+        probability_G = calibration.type_probability(evidence_G, prevalence)
+        cell_N = expit(calibration.cell_scale(scores.logit_N))
+        found = unread(assessment, probability_G, cell_N)
+        if scores.read:
+            found = [_completed(one, own) for one, own in zip(scores.read, found, strict=True)]
+        rows = table.select(["patient_id", "cell_id", "band_level"]).to_pandas()
+        cells = {
+            str(patient): dict(zip(own["cell_id"], own["band_level"].astype(int), strict=True))
+            for patient, own in rows.drop_duplicates(["patient_id", "cell_id"])
+            .sort_values("cell_id")
+            .groupby("patient_id")
+        }
+        of_patient: dict[str, list[int]] = {patient: [] for patient in cells}
+        for g, who in enumerate(assessment.types):
+            of_patient[who.patient_id].append(g)
+        return [
+            self._verdict(
+                hospitals[0],
+                patient,
+                cells[patient],
+                [found[g] for g in numbers],
+                evidence_G[numbers],
+                scores.num_cells_G[numbers],
+                assessment,
+                calibration,
+            )
+            for patient, numbers in sorted(of_patient.items())
+        ]
+
+    def _verdict(
+        self,
+        hospital: str,
+        patient_id: str,
+        cells: dict[str, int],
+        findings: Sequence[Finding],
+        evidence_G: NDArray[np.float64],
+        num_cells_G: NDArray[np.int64],
+        assessment: Assessment,
+        calibration: PatientCalibration,
+    ) -> PatientVerdict:
+        counted_G = num_cells_G >= calibration.min_cells
+        left_out = assessment.left_out.get((hospital, patient_id), NOTHING_SENT)
+        prevalence = self._config.prevalence or calibration.prevalence
+        score, flagged_G = None, np.zeros(len(findings), np.bool_)
+        if counted_G.any():
+            own = evidence_G[counted_G]
+            score = float(combine(own, np.zeros(len(own), np.int64), 1)[0])
+            if score >= calibration.threshold:
+                flagged_G[counted_G] = flag_types(own, calibration.threshold)
+        findings = with_partners(findings, np.where(counted_G, evidence_G, np.nan))
+        types = self._types(findings, evidence_G, counted_G, flagged_G, calibration)
+        verdicts = {one.chromosome: one for one in types}
+        reasons = explain(left_out, verdicts)
+        present = [*verdicts, *(one.chromosome for one in left_out if one.cells)]
+        complete = []
+        for chromosome in karyotype_types(present):
+            one = verdicts.get(chromosome)
+            if one is None:
+                one = TypeVerdict(chromosome, None, None, flagged=False, clone=None, draft=None)
+            more = reasons.get(chromosome, ())
+            complete.append(replace(one, not_assessed=(*one.not_assessed, *more)))
+        flagged = sorted(
+            (one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0)
+        )
+        abstentions: list[Abstention] = abstain(
+            cells=cells,
+            num_counted=int(counted_G.sum()),
+            min_cells=calibration.min_cells,
+            config=self._config,
+        )
+        if flagged:
+            lonely = one_cell_only(flagged)
+            abstentions += [lonely] if lonely is not None else []
+        missing = missing_homologs(left_out, len(cells))
+        return PatientVerdict(
+            hospital=hospital,
+            patient_id=patient_id,
+            decision="not_assessed"
+            if abstentions
+            else "abnormal"
+            if flagged
+            else "no_abnormality_found",
+            abstentions=tuple(abstentions),
+            score=score,
+            threshold=calibration.threshold,
+            probability=None
+            if score is None
+            else calibration.patient_probability(score, prevalence),
+            prevalence=prevalence,
+            types=tuple(complete),
+            cells=cells,
+            notes=notes(flagged, missing, len(cells)),
+            versions={
+                "model": self._model.predictor.version,
+                "calibration": calibration_digest(calibration),
+                "calibrated_on": ", ".join(calibration.hospitals),
+                "reader": NO_READER_USED if self._reader is None else self._reader.version,
+            },
+        )
+
+    @staticmethod
+    def _types(
+        findings: Sequence[Finding],
+        evidence_G: NDArray[np.float64],
+        counted_G: NDArray[np.bool_],
+        flagged_G: NDArray[np.bool_],
+        calibration: PatientCalibration,
+    ) -> list[TypeVerdict]:
+        found = []
+        for finding, evidence, counted, flagged in zip(
+            findings, evidence_G.tolist(), counted_G.tolist(), flagged_G.tolist(), strict=True
+        ):
+            reasons = [one.reason for one in finding.not_answered if one.question == "abnormal"]
+            if not counted:
+                reasons.append(
+                    f"too few cells: both homologs in {len(finding.cells)}, and "
+                    f"{calibration.min_cells} are needed"
+                )
+            found.append(
+                TypeVerdict(
+                    chromosome=finding.chromosome,
+                    finding=finding,
+                    evidence=evidence if counted else None,
+                    flagged=flagged,
+                    clone=_clone(finding),
+                    draft=draft_name(finding) if flagged else None,
+                    not_assessed=tuple(reasons),
+                )
+            )
+        return found
+
+
+def calibration_digest(calibration: PatientCalibration) -> str:
+    """What a report names as the calibration."""
+    content = json.dumps(calibration.to_json(), sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _clone(finding: Finding) -> Clone:
+    """The cells that show an abnormality, from the odds of each."""
+    probability_K = np.array(
+        [cell.probability for cell in finding.cells if cell.probability is not None], float
+    )
+    odds_K = logit(np.clip(probability_K, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+    return estimate_clone(np.asarray(odds_K))
+
+
+def _completed(read: Finding, own: Finding) -> Finding:
+    """A reader's finding, with the type's calibrated probability and HomNet's opinion of each cell.
+
+    Clones are judged by the latter: a reader's cells know of each other, and of how often its
+    lessons were abnormal.
+    """
+    of_cell = {cell.cell_id: cell.probability for cell in own.cells}
+    given = {cell.cell_id for cell in read.cells}
+    cells = [replace(cell, probability=of_cell.get(cell.cell_id)) for cell in read.cells]
+    cells += [cell for cell in own.cells if cell.cell_id not in given]
+    ordered = tuple(sorted(cells, key=lambda cell: cell.cell_id))
+    return replace(read, probability=own.probability, cells=ordered)

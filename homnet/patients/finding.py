@@ -1,0 +1,393 @@
+"""What is found on one chromosome type of one patient: how sure, what, where, and in which cells.
+
+A *finding* joins the calibrated verdict of the bag model with what a reader says of kind and place.
+Readers are callables of :class:`FindingReader`; without one there are findings all the same, in
+which kind and place are not assessed (:func:`unread`).
+
+Shape suffixes: G types of patients, N assessable pairs, P homologs (2), L sequence positions (512).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.bags.assessment import Assessment
+from homnet.errors import DataError
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+
+NO_ABNORMALITY: Final = "none"
+KINDS: Final = (
+    "deletion",
+    "duplication",
+    "inversion",
+    "insertion_translocation",
+    "robertsonian",
+    "isochromosome",
+    "ring",
+    NO_ABNORMALITY,
+)
+"""Kinds that one chromosome type can show. A segment from elsewhere is one kind: whether it was
+inserted, exchanged or added takes the other chromosome types of the patient to say."""
+KIND_OF: Final[Mapping[str, str]] = {
+    **{kind: kind for kind in KINDS},
+    "translocation": "insertion_translocation",
+    "addition": "insertion_translocation",
+    "insertion": "insertion_translocation",
+    "replacement": "insertion_translocation",
+    "normal": NO_ABNORMALITY,
+    "sham": NO_ABNORMALITY,
+}
+"""Kinds by the names that simulated and artificial abnormalities carry in a cohort. A wrong pair is
+none of them: it is a mix-up in the laboratory."""
+
+Question = Literal["abnormal", "kind", "breakpoints", "cells"]
+QUESTIONS: Final = get_args(Question)
+"""What a finding can answer: whether, what, where, and in which cells and on which homolog."""
+NO_READER: Final = "no reader of findings was used"
+
+
+_DECIMALS: Final = 4
+"""Decimals of probabilities and scores in JSON."""
+
+
+@dataclass(frozen=True)
+class BreakpointEstimate:
+    """Where a chromosome is broken, with an interval, on the reference chromosome of the type."""
+
+    mb: float
+    """Best estimate, megabases from the tip of the short arm."""
+    low_mb: float
+    """Lower end of the interval (90 % unless the reader's version says otherwise)."""
+    high_mb: float
+    """Upper end of the interval."""
+    level: int
+    """Band level of the bands below: the coarsest that shows the finding in most cells."""
+    band: str
+    """Band of ``mb``, by its label in the band table of the level, for example ``"p14"``."""
+    low_band: str
+    """Band of ``low_mb``."""
+    high_band: str
+    """Band of ``high_mb``."""
+
+    @classmethod
+    def at(cls, chromosome: str, mb: float, low_mb: float, high_mb: float, level: int) -> Self:
+        """Looks the bands up; the interval is cut off at the tips.
+
+        Args:
+            chromosome: type.
+            mb: best estimate, megabases.
+            low_mb: lower end.
+            high_mb: upper end.
+            level: 300, 400, 550 or 700.
+        """
+        bands = band_table(level)[chromosome]
+        length_mb = bands.length_bp / 1e6
+        places = [min(max(place, 0.0), length_mb) for place in (mb, low_mb, high_mb)]
+        labels = [bands.at(bands.to_iscn(place * 1e6)).label for place in places]
+        return cls(places[0], places[1], places[2], level, labels[0], labels[1], labels[2])
+
+    def check(self, chromosome: str) -> None:
+        """Refuses a place that does not lie on the chromosome, or bands that it does not have.
+
+        Raises:
+            DataError: the first thing that is wrong.
+        """
+        if self.level not in BAND_LEVELS:
+            raise DataError(f"band level {self.level} is none of {BAND_LEVELS}")
+        bands = band_table(self.level)[chromosome]
+        length_mb = bands.length_bp / 1e6
+        if not 0 <= self.low_mb <= self.mb <= self.high_mb <= length_mb + 1e-6:
+            raise DataError(
+                f"breakpoint {self.low_mb:g} <= {self.mb:g} <= {self.high_mb:g} Mb is not in order "
+                f"on chromosome {chromosome}, which is {length_mb:.1f} Mb long"
+            )
+        labels = {band.label for band in bands.bands}
+        for label in (self.band, self.low_band, self.high_band):
+            if label not in labels:
+                raise DataError(
+                    f"chromosome {chromosome} has no band {label} at level {self.level}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class CellEvidence:
+    """What one cell shows of a type."""
+
+    cell_id: str
+    """Cell."""
+    band_level: int
+    """Its band level."""
+    probability: float | None = None
+    """Calibrated probability that the pair of this cell is abnormal, at even odds before it was
+    looked at; None where not assessed."""
+    homolog: int | None = None
+    """Which homolog is abnormal: its slot, 0 or 1, in this cell; None where not assessed."""
+    homolog_probability: float | None = None
+    """Probability that it is that one, given that one is, 0.5..1."""
+    score_PL: NDArray[np.float32] | None = None
+    """Probability along both homologs (2, 512), 0..1, that the position belongs to the abnormal
+    segment, in the positions of the cohort's sequences; 0 beyond the chromosome's end."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be."""
+        if self.band_level not in BAND_LEVELS:
+            raise DataError(
+                f"cell {self.cell_id}: band level {self.band_level} is none of {BAND_LEVELS}"
+            )
+        _check_probability(self.probability, f"cell {self.cell_id}: probability")
+        _check_probability(self.homolog_probability, f"cell {self.cell_id}: homolog_probability")
+        if self.homolog not in {None, 0, 1}:
+            raise DataError(f"cell {self.cell_id}: homolog {self.homolog} is neither 0 nor 1")
+        if (self.homolog is None) != (self.homolog_probability is None):
+            raise DataError(
+                f"cell {self.cell_id}: homolog and homolog_probability are given together or not "
+                "at all"
+            )
+        score_PL = self.score_PL
+        if score_PL is not None:
+            if score_PL.shape != (2, SEQUENCE_LENGTH):
+                raise DataError(
+                    f"cell {self.cell_id}: scores are of shape {score_PL.shape}, expected "
+                    f"{(2, SEQUENCE_LENGTH)}"
+                )
+            if not ((score_PL >= 0) & (score_PL <= 1)).all():
+                raise DataError(f"cell {self.cell_id}: a score is not between 0 and 1")
+
+    def to_json(self, *, scores: bool = True) -> dict[str, Any]:
+        """The cell as what ``json`` writes; scores, if they are wanted, with four decimals."""
+        along = None
+        if scores and self.score_PL is not None:
+            along = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
+        return {
+            "cell_id": self.cell_id,
+            "band_level": self.band_level,
+            "probability": self.probability,
+            "homolog": self.homolog,
+            "homolog_probability": self.homolog_probability,
+            "scores": along,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            DataError: a field is missing or cannot be.
+        """
+        try:
+            scores = content["scores"]
+            return cls(
+                cell_id=content["cell_id"],
+                band_level=content["band_level"],
+                probability=content["probability"],
+                homolog=content["homolog"],
+                homolog_probability=content["homolog_probability"],
+                score_PL=None if scores is None else np.asarray(scores, np.float32),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not the evidence of a cell: {error!r}") from None
+
+
+@dataclass(frozen=True)
+class NotAnswered:
+    """A question about a type to which there is no answer."""
+
+    question: Question
+    """Which."""
+    reason: str
+    """Why, in words for the reader of a report."""
+    cells: tuple[str, ...] = ()
+    """The cells concerned; empty for all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One chromosome type of one patient."""
+
+    hospital: str
+    """Hospital."""
+    patient_id: str
+    """Patient."""
+    chromosome: str
+    """Type."""
+    probability: float | None
+    """Calibrated probability of the bag model that the type is abnormal, all cells together; None
+    where nothing could be compared."""
+    cells: tuple[CellEvidence, ...] = ()
+    """Evidence of each assessed cell, in the order of their names."""
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    """Calibrated probability of every kind of :data:`KINDS`, adding up to 1; empty where not
+    assessed. In a verdict these know of the patient's other types."""
+    start: BreakpointEstimate | None = None
+    """The breakpoint nearer the tip of the short arm; None where not assessed, or where the
+    abnormal segment runs to that tip."""
+    stop: BreakpointEstimate | None = None
+    """The one nearer the tip of the long arm; None likewise."""
+    not_answered: tuple[NotAnswered, ...] = ()
+    """What was not assessed, and why."""
+    reader: str | None = None
+    """Version of the reader of kind and place."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be, naming patient and type."""
+        try:
+            self._check()
+        except DataError as error:
+            raise DataError(
+                f"finding on chromosome {self.chromosome} of patient {self.patient_id}: {error}"
+            ) from None
+
+    @property
+    def kind(self) -> str | None:
+        """The most probable kind, ``"none"`` included; None where not assessed."""
+        return max(self.kinds, key=lambda kind: self.kinds[kind]) if self.kinds else None
+
+    @property
+    def abnormal_kind(self) -> str | None:
+        """The most probable kind if there is an abnormality; None where not assessed."""
+        found = {kind: share for kind, share in self.kinds.items() if kind != NO_ABNORMALITY}
+        return max(found, key=lambda kind: found[kind]) if found else None
+
+    def answered(self, question: Question) -> bool:
+        """Whether a question has an answer for at least one cell."""
+        return not any(one.question == question and not one.cells for one in self.not_answered)
+
+    def to_json(self, *, scores: bool = True) -> dict[str, Any]:
+        """The finding as what ``json`` writes.
+
+        Args:
+            scores: whether to keep the scores along the homologs, a thousand numbers per cell.
+        """
+        return {
+            "hospital": self.hospital,
+            "patient_id": self.patient_id,
+            "chromosome": self.chromosome,
+            "probability": self.probability,
+            "kinds": dict(self.kinds),
+            "start": None if self.start is None else vars(self.start),
+            "stop": None if self.stop is None else vars(self.stop),
+            "cells": [cell.to_json(scores=scores) for cell in self.cells],
+            "not_answered": [{**vars(one), "cells": list(one.cells)} for one in self.not_answered],
+            "reader": self.reader,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            DataError: a field is missing, unknown or cannot be.
+        """
+        try:
+            values = dict(content)
+            for name in ("start", "stop"):
+                place = values[name]
+                values[name] = None if place is None else BreakpointEstimate(**place)
+            values["cells"] = tuple(CellEvidence.from_json(cell) for cell in values["cells"])
+            values["not_answered"] = tuple(
+                NotAnswered(**{**one, "cells": tuple(one["cells"])})
+                for one in values["not_answered"]
+            )
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not a finding: {error!r}") from None
+
+    def _check(self) -> None:
+        if self.chromosome not in CHROMOSOMES:
+            raise DataError(f"'{self.chromosome}' is not 1..22, X or Y")
+        _check_probability(self.probability, "probability")
+        names = [cell.cell_id for cell in self.cells]
+        if len(set(names)) < len(names):
+            raise DataError("a cell is given twice")
+        if self.kinds:
+            if set(self.kinds) != set(KINDS):
+                raise DataError(
+                    f"kinds are {', '.join(self.kinds)}; expected {', '.join(KINDS)}, or none"
+                )
+            for kind, share in self.kinds.items():
+                _check_probability(share, f"probability of {kind}")
+            if not math.isclose(sum(self.kinds.values()), 1.0, abs_tol=1e-3):
+                raise DataError(f"probabilities of kinds add up to {sum(self.kinds.values()):.4f}")
+        for place in (self.start, self.stop):
+            if place is not None:
+                place.check(self.chromosome)
+        if self.start is not None and self.stop is not None and self.start.mb > self.stop.mb:
+            raise DataError(f"it starts at {self.start.mb:g} Mb and stops at {self.stop.mb:g} Mb")
+        for one in self.not_answered:
+            if one.question not in QUESTIONS:
+                raise DataError(f"'{one.question}' is none of {', '.join(QUESTIONS)}")
+
+
+class FindingReader(Protocol):
+    """Says kind and place, and which cells and homologs show it."""
+
+    @property
+    def version(self) -> str:
+        """What a report names as the reader: a digest of its weights."""
+        ...
+
+    def __call__(
+        self, assessment: Assessment, probability_G: NDArray[np.float64]
+    ) -> Sequence[Finding]:
+        """Reads types of patients.
+
+        Args:
+            assessment: all pairs of some patients, type by type; its bags hold the sequences.
+            probability_G: calibrated probability that each of ``assessment.types`` (G) is
+                abnormal; taken over as it is.
+
+        Returns:
+            One finding for each of ``assessment.types``, in their order.
+        """
+        ...
+
+
+def unread(
+    assessment: Assessment,
+    probability_G: NDArray[np.float64],
+    probability_N: NDArray[np.float64] | None = None,
+) -> list[Finding]:
+    """Findings without a reader: kind and place are not assessed.
+
+    Args:
+        assessment: all pairs of some patients.
+        probability_G: calibrated probability that each type is abnormal.
+        probability_N: calibrated probability that each single pair is abnormal, or None.
+
+    Returns:
+        One finding for each of ``assessment.types``, in their order.
+    """
+    missing: tuple[Question, ...] = ("kind", "breakpoints")
+    type_N = assessment.type_N
+    cells: list[list[CellEvidence]] = [[] for _ in assessment.types]
+    for n, g in enumerate(type_N.tolist()):
+        cells[g].append(
+            CellEvidence(
+                cell_id=assessment.cell_N[n],
+                band_level=BAND_LEVELS[int(assessment.bags.level_N[n])],
+                probability=None if probability_N is None else float(probability_N[n]),
+            )
+        )
+    return [
+        Finding(
+            hospital=who.hospital,
+            patient_id=who.patient_id,
+            chromosome=who.chromosome,
+            probability=float(probability),
+            cells=tuple(found),
+            not_answered=tuple(NotAnswered(question, NO_READER) for question in missing),
+        )
+        for who, probability, found in zip(
+            assessment.types, probability_G.tolist(), cells, strict=True
+        )
+    ]
+
+
+def _check_probability(value: float | None, name: str) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise DataError(f"{name} {value} is not between 0 and 1")

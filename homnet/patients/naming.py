@@ -1,0 +1,159 @@
+"""A draft of the name of what was found, for a cytogeneticist to confirm or to strike out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from homnet.errors import DataError
+from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.karyotype.nomenclature import band_name, parse, rank, short_form
+from homnet.patients.finding import BreakpointEstimate, Finding
+
+DRAFT: Final = "draft, to be confirmed"
+_PREFIX: Final = {"deletion": "del", "duplication": "dup", "inversion": "inv", "ring": "r"}
+_WIDEST_RANGE: Final = 3
+"""Most bands of a range; a breakpoint that is less certain gets a question mark instead."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A name that was checked, and that never appears without being called a draft."""
+
+    name: str
+    """In the short form of ISCN. Print the draft itself, not this."""
+    level: int
+    """Band level of its bands."""
+
+    @classmethod
+    def checked(cls, name: str, level: int) -> Self:
+        """Takes a name that can be read back.
+
+        Raises:
+            DataError: it cannot; see :func:`homnet.karyotype.nomenclature.parse`.
+        """
+        parse(name, level)
+        return cls(name, level)
+
+    def __str__(self) -> str:
+        """The name, called a draft."""
+        return f"{self.name} {DRAFT}"
+
+
+def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None:
+    """Names a finding as well as it allows.
+
+    Args:
+        finding: with kind and breakpoints; None comes back where these were not assessed.
+        partner: the other type of a translocation. Of a Robertsonian one only its type is used.
+
+    Returns:
+        The draft, or None where nothing can be said without guessing: breakpoints that do not fit
+        the kind are left to the reader of the report, as is a name that cannot be read back.
+    """
+    try:
+        return _named(finding, partner)
+    except DataError:
+        return None
+
+
+def _named(finding: Finding, partner: Finding | None) -> Draft | None:
+    kind, chromosome = finding.abnormal_kind, finding.chromosome
+    places = [place for place in (finding.start, finding.stop) if place is not None]
+    if kind is None:
+        return None
+    level = places[0].level if places else 400
+    if kind == "robertsonian":
+        return None if partner is None else rob_name(chromosome, partner.chromosome)
+    if kind == "isochromosome":
+        # An arm that was replaced by its mirror image ends at the centromere.
+        if len(places) != 1:
+            return None
+        kept = "q" if finding.start is None else "p"
+        return Draft.checked(short_form("i", [chromosome], [f"{kept}10"]), level)
+    if not places:
+        return None
+    if kind == "insertion_translocation":
+        return _exchange(finding, partner, level)
+    if kind == "deletion" and len(places) == 1:
+        return Draft.checked(short_form("del", [chromosome], _bands(chromosome, places)), level)
+    if len(places) != 2:
+        return None
+    ordered = _in_order(chromosome, places)
+    arms = [_arm(chromosome, place) for place in ordered]
+    if kind == "ring" and arms != ["p", "q"]:
+        return None
+    return Draft.checked(
+        short_form(_PREFIX[kind], [chromosome], _bands(chromosome, ordered)), level
+    )
+
+
+def rob_name(one: str, other: str) -> Draft | None:
+    """Names a Robertsonian translocation; None if a type is not acrocentric, or both are one."""
+    types = sorted({one, other}, key=rank)
+    if len(types) < 2 or not set(types) <= set(ACROCENTRICS):
+        return None
+    return Draft.checked(short_form("rob", types, ["q10", "q10"]), 400)
+
+
+def _exchange(finding: Finding, partner: Finding | None, level: int) -> Draft:
+    """A translocation with its partner, or additional material of unknown origin without."""
+    junctions = {finding.chromosome: _junction(finding)}
+    if partner is not None and (partner.start or partner.stop):
+        junctions[partner.chromosome] = _junction(partner)
+    types = sorted(junctions, key=rank)
+    bands = [_bands(name, [junctions[name]])[0] for name in types]
+    prefix = "t" if len(types) == 2 else "add"
+    # Two readings may be of two levels: what both have is checked at any.
+    name = short_form(prefix, types, bands)
+    parse(name, level if len(types) == 1 else None)
+    return Draft(name, level)
+
+
+def _junction(finding: Finding) -> BreakpointEstimate:
+    """Where foreign material begins, seen from the centromere."""
+    places = [place for place in (finding.start, finding.stop) if place is not None]
+    centromere_mb = band_table(400)[finding.chromosome].centromere_bp / 1e6
+    return min(places, key=lambda place: abs(place.mb - centromere_mb))
+
+
+def _in_order(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[BreakpointEstimate]:
+    """Short arm before long arm, inner before outer."""
+    centromere_mb = band_table(places[0].level)[chromosome].centromere_bp / 1e6
+    return sorted(
+        places, key=lambda place: (_arm(chromosome, place), abs(place.mb - centromere_mb))
+    )
+
+
+def _arm(chromosome: str, place: BreakpointEstimate) -> str:
+    centromere_bp = band_table(place.level)[chromosome].centromere_bp
+    return "p" if place.mb * 1e6 < centromere_bp else "q"
+
+
+def _bands(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[str]:
+    return [_band(chromosome, place) for place in places]
+
+
+def _band(chromosome: str, place: BreakpointEstimate) -> str:
+    """The band, or the range of bands, that the interval of a breakpoint covers."""
+    bands = band_table(place.level)[chromosome]
+    best = band_name(chromosome, place.mb, place.level)
+    low, high = (
+        band_name(chromosome, min(max(mb, 1e-3), bands.length_bp / 1e6 - 1e-3), place.level)
+        for mb in (place.low_mb, place.high_mb)
+    )
+    if low == high == best:
+        return best
+    covered = {
+        bands.at(bands.to_iscn(mb * 1e6)).label for mb in (place.low_mb, place.mb, place.high_mb)
+    }
+    inside = [
+        band
+        for band in bands.bands
+        if band.label in covered
+        or (band.bp_start >= place.low_mb * 1e6 and band.bp_stop <= place.high_mb * 1e6)
+    ]
+    if len({band.arm for band in inside}) > 1 or len(inside) > _WIDEST_RANGE:
+        return f"?{best}"
+    ends = [end for band in inside for end in band.name.split("-")]
+    return f"{inside[0].arm}{min(ends, key=float)}~{max(ends, key=float)}"

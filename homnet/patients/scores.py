@@ -1,0 +1,122 @@
+"""Uncalibrated scores of patients: what a model and a reader say of types and single cells.
+
+Shape suffixes: G types of patients, N assessable pairs, J patients.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from homnet.bags.assessment import Assessment, assess
+from homnet.calibration.labelled_scores import LabelledScores
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
+from homnet.model.joint import JointModel, score_jointly
+from homnet.patients.finding import NO_ABNORMALITY, Finding, FindingReader
+
+_REFERENCE_CELLS: Final = 5
+"""Cells of a type at which its logit is that of a bag: as many as the models learn from."""
+LEAST_PROBABILITY: Final = 1e-6
+"""A probability is kept this far from 0 and 1 before its odds are taken."""
+
+
+@dataclass(frozen=True)
+class PatientScores:
+    """Uncalibrated scores of all pairs of some patients."""
+
+    assessment: Assessment
+    """The pairs, type by type."""
+    logit_G: NDArray[np.float64]
+    """Logit of each type, all cells together (see :func:`score_patients`)."""
+    logit_N: NDArray[np.float64]
+    """Logit of each pair, as a bag of one."""
+    read: tuple[Finding, ...] = ()
+    """What a reader says of each type; empty without one. Its probabilities are not yet filled."""
+
+    @property
+    def read_G(self) -> NDArray[np.float64]:
+        """Log odds of the reader that each type shows an abnormality; zeros without one."""
+        if not self.read:
+            return np.zeros(len(self.logit_G))
+        # Who names no kind of a type has no opinion of it.
+        normal_G = np.array([one.kinds.get(NO_ABNORMALITY, 0.5) for one in self.read])
+        return np.asarray(-logit(np.clip(normal_G, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)))
+
+    @property
+    def num_cells_G(self) -> NDArray[np.int64]:
+        """Assessable cells of each type."""
+        return np.bincount(self.assessment.type_N, minlength=len(self.assessment.types))
+
+    @property
+    def chromosome_G(self) -> NDArray[np.int64]:
+        """Index of each type, 0..23."""
+        names = [who.chromosome for who in self.assessment.types]
+        return np.array([CHROMOSOME_INDEX[name] for name in names], np.int64)
+
+
+def score_patients(
+    model: JointModel, table: pa.Table, reader: FindingReader | None = None
+) -> PatientScores:
+    """Scores types and single cells in one pass, and has a reader look at the types.
+
+    A bag's logit adds its pairs up (Eq. 10), so it spreads the more the more cells a type has, and
+    one scale would not do for patients of 6 and of 20. So a type's sum over all its cells is
+    divided by the root of their number, as if these were independent, in units in which five cells
+    have the logit of their bag. They are not, but nothing that was tried did better (LAB.md,
+    2026-11-27).
+
+    Args:
+        model: of the patients' hospital.
+        table: pairs that passed :func:`homnet.cohorts.checks.check_measured`, whole patients.
+        reader: of findings, or None.
+    """
+    assessment = assess(table)
+    bags = assessment.bags
+    evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
+    # A bag of one is what its pair adds, and the bias.
+    bias = float(model.model.bag.bag.bias.item())
+    size_G, added_G = (
+        np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
+        for weights in (None, evidence.added_N)
+    )
+    logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias, np.float64)
+    read: tuple[Finding, ...] = ()
+    if reader is not None and assessment.types:
+        read = tuple(reader(assessment, np.zeros(len(assessment.types))))
+    return PatientScores(assessment, logit_G, evidence.added_N + bias, read)
+
+
+def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
+    """Puts the truth of a cohort beside scores.
+
+    Args:
+        scores: of the table.
+        table: with the column ``abnormal``. Patients without an assessable pair are left out.
+    """
+    assessment = scores.assessment
+    abnormal_N = table["abnormal"].to_numpy()[assessment.row_N]
+    type_N = assessment.type_N
+    patients = list(dict.fromkeys((who.hospital, who.patient_id) for who in assessment.types))
+    number = {patient: j for j, patient in enumerate(patients)}
+    patient_G = np.array(
+        [number[who.hospital, who.patient_id] for who in assessment.types], np.int64
+    )
+    # A patient is a carrier also where the abnormal type is not assessable.
+    frame = table.select(["hospital", "patient_id", "abnormal"]).to_pandas()
+    carriers = frame.groupby(["hospital", "patient_id"])["abnormal"].any()
+    return LabelledScores(
+        hospital_J=tuple(hospital for hospital, _ in patients),
+        abnormal_J=np.array([bool(carriers[patient]) for patient in patients], np.bool_),
+        patient_G=patient_G,
+        chromosome_G=scores.chromosome_G,
+        num_cells_G=scores.num_cells_G,
+        logit_G=scores.logit_G,
+        read_G=scores.read_G,
+        abnormal_G=np.bincount(type_N, abnormal_N, minlength=len(assessment.types)) > 0,
+        patient_N=patient_G[type_N],
+        logit_N=scores.logit_N,
+        abnormal_N=abnormal_N,
+    )

@@ -1,0 +1,101 @@
+"""Pictures of the paper's tables: dots with intervals, and bars of seconds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from homnet.records.beside_paper import METRICS, arranged, of_paper
+
+_PAPER = "AUC in the paper (other data)"
+
+
+def draw_comparison(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, key: str = "method", fine_tuned: bool = True
+) -> None:
+    """AUC and F1 of every line with intervals, hospital by hospital, and the paper's AUC.
+
+    Args:
+        rows: one per line and hospital.
+        path: the picture.
+        key: "method" or "variant".
+        fine_tuned: see :func:`homnet.records.beside_paper.of_paper`.
+    """
+    names, hospitals, of = arranged(rows, key)
+    figure = Figure(
+        figsize=(2.2 + 2.6 * len(hospitals), 1.1 + 0.3 * len(names)), layout="constrained"
+    )
+    panels = figure.subplots(1, len(hospitals), sharey=True, squeeze=False)[0]
+    for number, (axes, hospital) in enumerate(zip(panels, hospitals, strict=True)):
+        for offset, colour, (metric, title) in zip(
+            (-0.12, 0.12), ("C0", "C1"), METRICS, strict=True
+        ):
+            drawn = [
+                (place + offset, of[name, hospital][metric])
+                for place, name in enumerate(names)
+                if of[name, hospital][metric]["value"] is not None
+            ]
+            for place, estimate in drawn:
+                if estimate["low"] is not None:
+                    axes.plot([estimate["low"], estimate["high"]], [place, place], color=colour)
+            axes.plot(
+                [estimate["value"] for _, estimate in drawn],
+                [place for place, _ in drawn],
+                "o",
+                color=colour,
+                markersize=4,
+                label=title,
+            )
+        theirs = [
+            (place, value)
+            for place, name in enumerate(names)
+            if (value := of_paper(name, number, "auc", fine_tuned=fine_tuned)) is not None
+        ]
+        if theirs:
+            places, values = zip(*theirs, strict=True)
+            axes.plot(values, places, "x", color="grey", label=_PAPER)
+        axes.axvline(0.5, color="lightgrey", linewidth=0.8)
+        axes.set(title=hospital, xlim=(0, 1.02))
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    _save(figure, path)
+
+
+def draw_running_time(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Seconds of every method for 100 batches and until convergence, on logarithmic axes.
+
+    Args:
+        rows: of :func:`homnet_platform.records.running_time.time_methods`.
+        path: the picture.
+    """
+    names = [row["method"] for row in rows]
+    figure = Figure(figsize=(8.5, 1.1 + 0.3 * len(names)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = range(len(names))
+    for metric, offset, label in (("train_100", -0.2, "learning"), ("score_100", 0.2, "scoring")):
+        drawn = [(p + offset, row[metric]["p50"]) for p, row in enumerate(rows) if row[metric]]
+        if drawn:
+            left.barh([p for p, _ in drawn], [s for _, s in drawn], height=0.4, label=label)
+    right.barh(
+        places,
+        [row["convergence"] for row in rows],
+        height=0.6,
+        color=["C2" if row["converged"] else "lightgrey" for row in rows],
+    )
+    left.set(xscale="log", xlabel="seconds for 100 batches")
+    right.set(xscale="log", xlabel="seconds to convergence (grey: not reached)")
+    left.set_yticks(places, names)
+    left.invert_yaxis()
+    left.legend(fontsize=8)
+    for axes in (left, right):
+        axes.grid(axis="x", alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,0 +1,216 @@
+"""What load and faults did to the endpoint, as Markdown tables of the README."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from homnet.report.markdown import markdown_table
+
+_FORMS: Final = {"arrow": "Arrow", "json": "JSON"}
+
+
+def load_markdown(load: Mapping[str, Any]) -> str:
+    """Latency and throughput of the endpoint, and what they were compared with, in Markdown.
+
+    Args:
+        load: figures of ``homnet_serve.records.load_test``, by part; parts that were not measured
+        are left
+            out.
+    """
+    parts = {
+        "endpoint": _endpoint,
+        "one_at_a_time": _one_at_a_time,
+        "heads": _heads,
+        "replicas": _replicas,
+        "proxies": _proxies,
+        "soak": _soak,
+    }
+    return "\n\n".join(write(load[part]) for part, write in parts.items() if part in load)
+
+
+def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
+    """What clients noticed of each fault, in Markdown.
+
+    Args:
+        drill: figures of ``homnet_serve.records.drill``.
+    """
+    rows = [
+        (
+            fault,
+            run["right"],
+            run["wrong"],
+            run["lost"],
+            _counts(run["absorbed"]),
+            f"{run['seconds_without_answer']:.1f}",
+            f"{run['slowest_answer_s']:.1f}",
+            f"{run['seconds_until_whole']:.0f}",
+        )
+        for fault, run in drill["faults"].items()
+    ]
+    heads = (
+        "Fault",
+        "Right answers",
+        "Wrong",
+        "Lost",
+        "Attempts that a retry made good",
+        "Longest time without any answer, s",
+        "Slowest answer, s",
+        "All processes back after, s",
+    )
+    notes = [f"{drill['clients']} clients, {drill['replicas']} replicas on as many nodes."]
+    if "promotion" in drill["faults"]:
+        run = drill["faults"]["promotion"]
+        notes.append(
+            f"A promoted version answered after {run['seconds_to_promote']:.1f} s, the one before "
+            f"it again {run['seconds_to_roll_back']:.1f} s after it was rolled back."
+        )
+    if "queue" in drill["faults"]:
+        notes.append(f"The flood got: {_counts(drill['faults']['queue']['flood'])}.")
+    return f"{markdown_table(heads, rows)}\n\n{' '.join(notes)}"
+
+
+def _endpoint(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{name}, {clients} {'client' if clients == '1' else 'clients'}",
+            _ms(one["p50_ms"]),
+            _ms(one["p99_ms"]),
+            f"{one['patients_per_second']:.1f}",
+            f"{_bare(one):.1f}",
+            f"{one['share_of_bare']:.2f}",
+        )
+        for form, name in _FORMS.items()
+        for clients, one in figures[form].items()
+    ]
+    heads = (
+        "Requests of one patient",
+        "p50, ms",
+        "p99, ms",
+        "Patients/s",
+        "Bare model just before and after",
+        "Share of it",
+    )
+    table = markdown_table(heads, rows)
+    settings = figures["settings"]
+    pairs = 23 * settings["material"]["num_cells"]
+    return (
+        f"{table}\n\nA patient has {pairs} pairs. At best the endpoint serves "
+        f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
+        f"the same cores, the clients' work included; {settings['num_replicas']} replicas of "
+        f"{_threads(settings['num_threads'])}, proxy: {settings['proxy']}."
+    )
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def _bare(asked: Mapping[str, Any]) -> float:
+    """The better bare rate, mean of before and after."""
+    return float(np.mean([max(rates.values()) for rates in asked["bare"].values()]))
+
+
+def _one_at_a_time(figures: Mapping[str, Any]) -> str:
+    faster = figures["times_as_fast"]
+    rows = []
+    for name in ("batching", *faster):
+        rates = [one["patients_per_second"] for one in figures[name]]
+        p50 = [one["p50_ms"] for one in figures[name] if one["p50_ms"] is not None]
+        mean = float(np.mean(p50)) if p50 else None
+        rows.append((name, f"{np.mean(rates):.1f}", _ms(mean), faster.get(name, "")))
+    heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
+    return markdown_table(heads, rows)
+
+
+def _heads(figures: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"bare, {name}",
+            f"{one['one trunk']:.1f}",
+            f"{one['a model per hospital']:.1f}",
+            one["times_as_fast"],
+        )
+        for name, one in figures["bare"].items()
+    ]
+    rates = [
+        np.mean([run["patients_per_second"] for run in figures[name]])
+        for name in ("one trunk", "a model per hospital")
+    ]
+    rows.append(
+        (
+            f"endpoint, {figures['clients']} clients",
+            *(f"{rate:.1f}" for rate in rates),
+            figures["times_as_fast"],
+        )
+    )
+    heads = (
+        "Patients/s",
+        "One trunk, a head per hospital",
+        "A model per hospital",
+        "Times as fast",
+    )
+    return markdown_table(heads, rows)
+
+
+def _replicas(figures: Mapping[str, Any]) -> str:
+    layouts = {name: runs for name, runs in figures.items() if name not in _ABOUT}
+    clients = next(iter(layouts.values()))[0].keys()
+    rows: list[Sequence[object]] = [
+        (
+            name,
+            *(
+                f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
+                f"({', '.join(_ms(run[n]['p50_ms']) for run in runs)})"
+                for n in clients
+            ),
+        )
+        for name, runs in layouts.items()
+    ]
+    heads = ("Patients/s (p50 of each run, ms)", *(f"Clients: {n}" for n in clients))
+    return markdown_table(heads, rows)
+
+
+def _proxies(figures: Mapping[str, Any]) -> str:
+    proxies = {name: one for name, one in figures.items() if name not in _ABOUT}
+    measured = {name: one for name, one in proxies.items() if "failed" not in one}
+    clients = next(iter(measured.values())).keys() if measured else ()
+    rows: list[Sequence[object]] = [
+        (
+            name,
+            *(
+                f"{one[n]['patients_per_second']:.1f} ({_ms(one[n]['p50_ms'])})"
+                if name in measured
+                else "did not start"
+                for n in clients
+            ),
+        )
+        for name, one in proxies.items()
+    ]
+    heads = ("Proxy: patients/s (p50, ms)", *(f"Clients: {n}" for n in clients))
+    return markdown_table(heads, rows)
+
+
+def _soak(figures: Mapping[str, Any]) -> str:
+    start, end = (figures["memory_mib"][when] for when in ("start", "end"))
+    memory = ", ".join(f"{role} {start[role]:.0f} to {end[role]:.0f} MiB" for role in start)
+    return (
+        f"{figures['minutes']:g} minutes at {figures['requests_per_second']:.1f} requests/s "
+        f"({100 * figures['share_of_capacity']:.0f} % of capacity): "
+        f"{_counts(figures['statuses'])}; p50 {_ms(figures['p50_ms'])} ms, p99 "
+        f"{_ms(figures['p99_ms'])} ms. Memory of Ray Serve's processes: {memory}; together "
+        f"{100 * figures['memory_growth']:+.1f} %."
+    )
+
+
+_ABOUT: Final = ("seconds_in_all", "machine", "settings")
+"""What a part says about itself beside its figures."""
+
+
+def _ms(value: float | None) -> str:
+    """Milliseconds; "n/a" where nothing was answered."""
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} x {name}" for name, number in counts.items()) or "none"

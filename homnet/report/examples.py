@@ -1,0 +1,70 @@
+"""A few pairs of a cohort to look at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import SINGLE_HOMOLOG, pairs_of
+from homnet.cohorts.summary import has_flag
+from homnet.karyotype.chromosomes import CHROMOSOMES
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair to draw."""
+
+    pair: NDArray[np.uint8]
+    """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
+    hospital: str
+    """Where it is from."""
+    chromosome: str
+    """Its type."""
+    band_level: int
+    """Bands per haploid set of its cell."""
+    kind: str | None = None
+    """What is abnormal about it; None if nothing."""
+    homolog: int | None = None
+    """Which homolog is abnormal (0 or 1), if known."""
+    start: int | None = None
+    """First position of the event, if known."""
+    stop: int | None = None
+    """Position after the event, if known."""
+
+
+def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -> list[Example]:
+    """Draws pairs to look at: one normal and one abnormal pair per hospital in turn.
+
+    Args:
+        cohort: where to draw; one file per hospital is read.
+        num_examples: pairs to return, fewer if the hospitals run out of them.
+        rng: source of the draws.
+    """
+    found: list[Example] = []
+    tables = []
+    for hospital in cohort.hospitals:
+        files = cohort.of_hospitals([hospital]).files
+        table = cohort.read(files[rng.integers(len(files))])
+        whole = pc.invert(has_flag(pc.struct_field(table["quality"], "flags"), SINGLE_HOMOLOG))
+        table = table.filter(whole)
+        labels = table["abnormal"].to_numpy()
+        tables.append(
+            (table, [rng.permutation(np.flatnonzero(labels == b)) for b in (False, True)])
+        )
+    for turn in range(num_examples):
+        for table, orders in tables:
+            rows = [order[turn] for order in orders if turn < len(order)]
+            found += [_example(table.slice(int(row), 1)) for row in rows]
+        if len(found) >= num_examples:
+            break
+    found = found[:num_examples]
+    return sorted(found, key=lambda one: (one.hospital, CHROMOSOMES.index(one.chromosome)))
+
+
+def _example(row: pa.Table) -> Example:
+    values = row.drop_columns(["pair"]).to_pylist()[0]
+    names = ("hospital", "chromosome", "band_level", "kind", "homolog", "start", "stop")
+    return Example(pair=pairs_of(row)[0], **{name: values[name] for name in names})

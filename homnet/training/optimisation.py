@@ -1,0 +1,210 @@
+"""What a training loop is made of, without the loop: optimizer, schedule, step, early stopping."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from homnet.bags.draw import BagConfig
+from homnet.bags.epochs import Batch
+from homnet.bags.events import EventConfig
+from homnet.errors import CheckpointError, ConfigError
+from homnet.model.contract import Loss, cross_entropy
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is optimised; the defaults are the paper's for pre-training (section 4.1)."""
+
+    learning_rate: float = 1e-3
+    """Adam's step (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
+    batch_size: int = 512
+    """Bags per step over all workers (paper: 512)."""
+    max_epochs: int = 100
+    """Epochs if early stopping does not end the run before."""
+    patience: int = 10
+    """Epochs without a better validation AUC before the run ends (paper: 10)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over time: the paper's constant one, or a warm-up over the first twentieth of
+    the steps and half a cosine down to zero."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay on matrices (0 is Adam, as in the paper; above it is AdamW)."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; longer ones are scaled down."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of matrix products while training; weights, sums and validation stay float32.
+    ``auto`` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    compile: bool = False
+    """Whether the model is compiled (``torch.compile``): worth its minute on GPUs and long runs."""
+    checkpoint_steps: int = 0
+    """Steps between checkpoints inside an epoch; 0 keeps one after each epoch only."""
+    window_pairs: int = 1_000_000
+    """Most pairs from which the bags of one stretch of an epoch are drawn (2 GB of darkness). More
+    pairs than that pass by in windows of whole patients, so that they need not be in memory
+    together; the same windows on any number of workers."""
+    averaging: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is validated and
+    kept; 0 keeps the weights themselves. It should forget the first weights many times over within
+    a run: 0.998 is for thousands of steps, 0.98 for hundreds (LAB.md)."""
+    bags: BagConfig = BagConfig()
+    """Bags of an epoch."""
+    labels: Literal["artificial", "cohort"] = "artificial"
+    """What is learnt: artificial abnormalities of normal pairs, or the cohort's own labels."""
+    events: EventConfig = EventConfig()
+    """Artificial abnormalities, where they are wanted."""
+    validation_rounds: int = 4
+    """How often each validation pair is used in the one fixed set of validation bags."""
+    seed: int = 0
+    """Decides initial weights, bags and events."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.batch_size < 1 or self.max_epochs < 1:
+            raise ConfigError(
+                "learning_rate, batch_size and max_epochs must be above zero, got "
+                f"{self.learning_rate}, {self.batch_size}, {self.max_epochs}"
+            )
+        if self.labels == "cohort" and self.bags.over == "people":
+            raise ConfigError(
+                "bags over people mix patients; the cohort's labels need over='patient'"
+            )
+        if self.checkpoint_steps < 0 or self.window_pairs < 1:
+            raise ConfigError(
+                "checkpoint_steps must be 0 or more and window_pairs above zero, got "
+                f"{self.checkpoint_steps} and {self.window_pairs}"
+            )
+        if not 0 <= self.averaging < 1:
+            raise ConfigError(f"averaging must be in [0, 1), got {self.averaging}")
+
+
+def precision_on(
+    device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
+) -> Literal["float32", "bfloat16"]:
+    """The precision of a training on a device."""
+    if wanted != "auto":
+        return wanted
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """Adam over what is not frozen; decay on matrices only."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+    )
+
+
+def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
+    """Learning rate of one step out of ``num_steps``: a function, so there is no state to keep."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    warm_up = max(num_steps // 20, 1)
+    if step < warm_up:
+        return config.learning_rate * (step + 1) / warm_up
+    share = (step - warm_up) / max(num_steps - warm_up, 1)
+    return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    learning_rate: float,
+    clip_norm: float,
+    loss_scale: float,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    loss_of: Loss = cross_entropy,
+) -> torch.Tensor:
+    """One step on one worker's part of a global batch.
+
+    Args:
+        model: the (possibly wrapped) model.
+        optimizer: from :func:`make_optimizer`.
+        batch: this worker's bags.
+        learning_rate: of this step.
+        clip_norm: see :class:`TrainingConfig`.
+        loss_scale: workers / bags of the global batch: gradients are averaged over workers, so
+            this makes them the mean over the global batch however it was cut.
+        precision: of the matrix products.
+        loss_of: what is minimised, summed over bags (Eq. 11 by default).
+
+    Returns:
+        The summed loss of this worker's bags, on its device.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    device = batch.x_BKPCL.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+    loss = loss_of(logit_B.float(), batch.label_B)
+    optimizer.zero_grad(set_to_none=True)
+    (loss * loss_scale).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+@dataclass
+class EarlyStopping:
+    """Counts epochs without improvement of a metric that should grow."""
+
+    patience: int
+    best: float = -math.inf
+    best_epoch: int = -1
+    epoch: int = -1
+
+    def update(self, value: float) -> bool:
+        """Takes the metric of the next epoch; says whether it is the best so far."""
+        self.epoch += 1
+        better = value > self.best
+        if better:
+            self.best, self.best_epoch = value, self.epoch
+        return better
+
+    @property
+    def stop(self) -> bool:
+        """Whether patience is at its end."""
+        return self.epoch - self.best_epoch >= self.patience
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state as named tensors, so that no pickle is needed to keep it."""
+    state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": value.clone()
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Any]) -> None:
+    """Puts back what :func:`optimizer_tensors` gave.
+
+    Raises:
+        CheckpointError: the tensors belong to another model.
+    """
+    content = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        prefix, _, rest = key.partition(".")
+        if prefix == "optimizer":
+            index, _, name = rest.partition(".")
+            state.setdefault(int(index), {})[name] = value
+    fitting = set(state) == set(range(len(parameters))) and all(
+        state[i]["exp_avg"].shape == p.shape for i, p in enumerate(parameters)
+    )
+    if not fitting:
+        raise CheckpointError(
+            "the optimizer state of the checkpoint does not fit this model; resume with the same "
+            "model config, or start a new run"
+        )
+    optimizer.load_state_dict({**content, "state": state})

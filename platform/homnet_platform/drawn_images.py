@@ -1,0 +1,87 @@
+"""Draws the chromosomes of a simulated cohort: a directory of images with their manifest."""
+
+import io
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import pairs_of
+from homnet.errors import DataError
+from homnet.files import Staging
+from homnet.imaging.manifest import OPTIONAL, REQUIRED
+from homnet.seeding import generator
+from homnet.simulator.images import cell_look, draw_pair, image_rows
+from homnet_platform.blocks import process_blocks
+
+
+def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
+    """Draws an 8-bit grey PNG of every chromosome, and writes the list of them for ingest.
+
+    The directory appears whole or not at all; a run that was killed continues with the image that
+    it was drawing. On a cluster it must lie on storage that all nodes share.
+
+    Args:
+        cohort: with sequences as the simulator makes them.
+        output: directory to make.
+        seed: of widths, gaps, bends and noise.
+
+    Returns:
+        The manifest, ``manifest.csv`` in the directory.
+
+    Raises:
+        CohortError: a file of the cohort is damaged.
+        DataError: the directory exists, holds other unfinished work, or cannot be written to.
+    """
+    staging = Staging(output.absolute())
+    staging.claim({"job": "images", "cohort": cohort.fingerprint, "seed": seed})
+    absolute = Cohort(cohort.root.absolute(), cohort.files, cohort.scale, cohort.provenance)
+    parts = process_blocks(
+        len(cohort.files),
+        partial(_draw_block, cohort=absolute, staging=staging, seed=seed),
+        title="draw",
+        total=2 * cohort.num_pairs,
+        unit="image",
+    )
+    manifest = pd.concat(
+        [pd.read_csv(io.StringIO(part), dtype=str, keep_default_na=False) for part in parts]
+    )
+    unseen = next((path for path in manifest["path"] if not (staging.content / path).exists()), "")
+    if unseen:
+        raise DataError(
+            f"{staging.content / unseen}: a worker wrote this image, but it is not seen here; "
+            "choose a directory on storage that all nodes share"
+        )
+    with staging.writing("manifest.csv") as temporary:
+        manifest.to_csv(temporary, index=False)
+    staging.publish()
+    return output / "manifest.csv"
+
+
+def _draw_block(number: int, *, cohort: Cohort, staging: Staging, seed: int) -> tuple[int, str]:
+    """Draws the missing images of a cohort's file, and gives their part of the manifest."""
+    entry = cohort.files[number]
+    table = cohort.read(entry)
+    rows = image_rows(table)
+    pair_NPCL = pairs_of(table)
+    straightness_N = [quality["straightness"] for quality in table["quality"].to_pylist()]
+    look = cache(partial(cell_look, seed, entry.hospital))
+    there = [(staging.content / path).exists() for path in rows["path"]]
+    for _, images in rows[np.logical_not(there)].groupby("pair"):
+        of = images.iloc[0]
+        pair = int(of["pair"])
+        drawn = draw_pair(
+            pair_NPCL[pair],
+            of["chromosome"],
+            straightness_N[pair],
+            look(of["cell_id"]),
+            samples_per_px=cohort.scale[entry.hospital],
+            draw=generator(seed, "image", entry.hospital, of["cell_id"], of["chromosome"]),
+        )
+        for path, homolog in zip(images["path"], images["homolog"], strict=True):
+            with staging.writing(path) as temporary:
+                Image.fromarray(drawn[homolog]).save(temporary, format="PNG")
+    return len(rows), rows[[*REQUIRED, *OPTIONAL]].to_csv(index=False)

@@ -1,0 +1,1 @@
+"""Patients on a cluster: calibration, verdicts, and how good the verdicts are."""

@@ -1,0 +1,195 @@
+"""Calibration of patients on a cluster: validation patients are scored, then all is fitted."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from homnet.calibration.labelled_scores import LabelledScores
+from homnet.calibration.patients import (
+    ALL_HOSPITALS,
+    NO_READER_USED,
+    SPECIFICITY,
+    PatientCalibration,
+    fit_hospitals,
+)
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import VALIDATION, SplitConfig, split_patients
+from homnet.errors import ConfigError
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.joint import JointModel
+from homnet.model.predictor import Predictor
+from homnet.model.registry import Registry
+from homnet.patients.scores import labelled_scores, score_patients
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import FindingsReader
+from homnet_platform.blocks import process_blocks
+from homnet_platform.evaluation import models_of, refuse_known
+from homnet_platform.patients.blocks import (
+    PatientBlock,
+    absolute,
+    absolute_paths,
+    patient_blocks,
+    read_block,
+)
+from homnet_platform.pretraining import portable
+from homnet_platform.runtime import local_or_cluster
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """Thresholds, temperatures and priors of whole patients, from validation patients."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort with truth. Specificity is that on its healthy referrals: the patients of each
+    hospital without an abnormal pair. For a specificity of 0.99 each hospital needs 99 of them
+    among its validation patients; with fewer the threshold lies above all of them, and the output
+    says what they can support."""
+    checkpoint: str = "runs/fine_tune"
+    """A checkpoint, or the output of fine-tuning: then each hospital is scored by its own model."""
+    findings: str = ""
+    """Checkpoint of a reader of findings, whose opinion of each type then counts beside the
+    model's; verdicts need the same one. Without it verdicts are the model's alone, and a reader
+    changes none."""
+    output: str = "runs/calibrate"
+    """Directory that gets one calibrated checkpoint per hospital."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals to calibrate; by default those that have a model."""
+    split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Whose validation patients are used. Who was learnt from is refused."""
+    specificity: float = SPECIFICITY
+    """Share of healthy referrals to be called normal."""
+    min_cells: int = 2
+    """Cells that a type needs to be counted."""
+    min_patients: int = 5
+    """Fewest healthy referrals, and fewest carriers, for a hospital's own calibration; with fewer
+    it takes that of all hospitals together."""
+    leave_out: bool = False
+    """Calibrate each hospital on the patients of all others: what it meets before it has labels."""
+    registry: str = ""
+    """Registry that gets every calibrated model as a candidate of its hospital, if one is named."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be."""
+        if not 0 < self.specificity < 1:
+            raise ConfigError(f"specificity is {self.specificity}; give a share below 1")
+        if self.min_cells < 1:
+            raise ConfigError(f"min_cells is {self.min_cells}; give at least 1")
+
+
+def calibrate(config: CalibrateConfig) -> dict[str, Path]:
+    """Calibrates for whole patients; gives the new checkpoints by hospital.
+
+    Raises:
+        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    models = models_of(
+        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
+    )
+    cohort = cohort.of_hospitals(models)
+    split = split_patients(cohort.patients, config.split)
+    origins = {path: Checkpoint.load(path).provenance for path in set(models.values())}
+    reader = NO_READER_USED
+    if config.findings:
+        above = Checkpoint.load(config.findings, ReaderConfig.of_json)
+        origins[Path(config.findings)], reader = above.provenance, above.version
+    for path, origin in origins.items():
+        refuse_known(path, origin, split[VALIDATION], "learnt_from")
+    blocks = patient_blocks(cohort, split[VALIDATION])
+    with local_or_cluster():
+        texts = process_blocks(
+            len(blocks),
+            partial(
+                _score_block,
+                cohort=absolute(cohort),
+                blocks=blocks,
+                models=absolute_paths(models),
+                findings=str(Path(config.findings).absolute()) if config.findings else "",
+            ),
+            title="calibrate",
+            total=len(split[VALIDATION]),
+            unit=" patients",
+        )
+    # Ray Data carries texts; logits of a thousand patients are a few megabytes.
+    scores = LabelledScores.concatenate([LabelledScores.from_json(json.loads(t)) for t in texts])
+    found = fit_hospitals(
+        scores,
+        min_cells=config.min_cells,
+        specificity=config.specificity,
+        reader=reader,
+        min_patients=config.min_patients,
+        leave_out=config.leave_out,
+    )
+    published = {}
+    for hospital, path in models.items():
+        checkpoint = Checkpoint.load(path)
+        provenance = {
+            **checkpoint.provenance,
+            "calibrated_on": patient_digests(split[VALIDATION]),
+            "calibration": {"cohort": cohort.fingerprint, "config": portable(config)},
+        }
+        calibrated = dataclasses.replace(
+            checkpoint,
+            patients={
+                hospital: found.get(hospital, found[ALL_HOSPITALS]),
+                ALL_HOSPITALS: found[ALL_HOSPITALS],
+            },
+            provenance=provenance,
+        )
+        published[hospital] = calibrated.save(Path(config.output) / hospital / "checkpoint")
+        if config.registry:
+            Registry(config.registry).publish(calibrated, hospital)
+    print(_calibration_lines({h: found.get(h, found[ALL_HOSPITALS]) for h in models}))
+    print(f"calibrated checkpoints: {config.output}")
+    return published
+
+
+def _score_block(
+    number: int,
+    *,
+    cohort: Cohort,
+    blocks: Sequence[PatientBlock],
+    models: Mapping[str, str],
+    findings: str,
+) -> tuple[int, str]:
+    """Scores and truth of the patients of a block, as JSON."""
+    table = read_block(cohort, blocks[number])
+    model = _model(models[cohort.files[blocks[number].file].hospital])
+    reader = _reader(findings) if findings else None
+    scores = labelled_scores(score_patients(model, table, reader), table)
+    return len(blocks[number].patients), json.dumps(scores.to_json())
+
+
+@cache
+def _model(path: str) -> JointModel:
+    """A model, once for each process."""
+    return JointModel(Predictor.load(path))
+
+
+@cache
+def _reader(path: str) -> FindingsReader:
+    """A reader, once for each process."""
+    return FindingsReader.load(path)
+
+
+def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:
+    """What was found, as lines of text."""
+    lines = [
+        f"{'hospital':14}{'healthy':>9}{'carriers':>9}{'threshold':>10}{'specificity':>12}"
+        f"{'supported':>11}{'temperature':>12}  fitted on"
+    ]
+    for hospital, one in found.items():
+        lines.append(
+            f"{hospital:14}{one.num_normal:>9}{one.num_abnormal:>9}{one.threshold:>10.2f}"
+            f"{one.specificity:>12.3f}{one.supported_specificity:>11.3f}"
+            f"{one.type_scale.temperature:>12.2f}  {', '.join(one.hospitals)}"
+        )
+        if not one.supported:
+            lines.append(
+                f"{'':14}{one.num_normal} healthy referrals cannot promise "
+                f"{one.specificity:.1%}; the threshold lies above all of them"
+            )
+    return "\n".join(lines)

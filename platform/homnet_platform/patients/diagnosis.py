@@ -1,0 +1,270 @@
+"""Verdicts on patients in batch, on a cluster.
+
+Blocks of patients are diagnosed in parallel; a worker writes what it finds on its patients to
+shared storage. A run that was killed continues with the same command.
+"""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from homnet.calibration.patients import NO_READER_USED
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.files import Staging
+from homnet.model.checkpoint import Checkpoint
+from homnet.patients.diagnostician import Diagnostician
+from homnet.patients.tables import patient_table, type_table
+from homnet.patients.verdict import PatientVerdict, VerdictConfig
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import FindingsReader
+from homnet.report.html import write_page
+from homnet.report.patient_page import render_patient
+from homnet.report.worklist import render_worklist
+from homnet.results import write_json
+from homnet_platform.blocks import process_blocks
+from homnet_platform.evaluation import models_of
+from homnet_platform.ingest import IngestConfig, ingest
+from homnet_platform.patients.blocks import (
+    PatientBlock,
+    absolute,
+    absolute_paths,
+    patient_blocks,
+    read_block,
+)
+from homnet_platform.pretraining import portable
+from homnet_platform.runtime import local_or_cluster
+
+Pages = Literal["all", "flagged", "none"]
+Who = Literal["all", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig:
+    """Verdicts and reports on the patients of a cohort, or of a folder of images."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort directory; its truth, if it has any, is not looked at."""
+    manifest: Path | None = None
+    """Manifest (CSV) of a folder of chromosome images, instead of a cohort. What is measured on the
+    images is kept as the cohort ``<output>-cohort``."""
+    hospital: str = "hospital"
+    """Hospital of rows of the manifest that name none."""
+    band_level: int = 550
+    """Band level of rows of the manifest that state none."""
+    checkpoint: str = "runs/calibrate"
+    """Output of ``calibrate``, or one calibrated checkpoint."""
+    findings: str = ""
+    """Checkpoint of a reader of findings; without one, kind and place are not assessed."""
+    output: str = "runs/diagnose"
+    """Directory of index.html (the list), patients.parquet, types.parquet, and in ``patients`` JSON
+    and page of everyone."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals to diagnose; by default those that have a model."""
+    patients: Who = "all"
+    """All patients, or those of one part of the split, to measure on."""
+    split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """The split whose part is meant."""
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    """How careful verdicts are, and the laboratory's prevalence."""
+    pages: Pages = "all"
+    """Whose pages are written: of all patients, of those with something to see or to explain
+    (abnormal or not assessed), or of nobody."""
+
+
+def diagnose(config: DiagnoseConfig) -> Path:
+    """Diagnoses everybody, and gives the output directory.
+
+    Raises:
+        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+    """
+    output = Path(config.output).absolute()
+    cohort = _cohort(config)
+    models = models_of(
+        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
+    )
+    cohort = cohort.of_hospitals(models)
+    checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
+    reader = FindingsReader.load(config.findings) if config.findings else None
+    for hospital, path in models.items():
+        Diagnostician(checkpoints[path], config.verdict, reader).calibration_of(hospital)
+    # Whoever taught a model, or the reader, must not be measured with it.
+    origins = [one.provenance for one in checkpoints.values()]
+    if config.findings:
+        origins.append(Checkpoint.load(config.findings, ReaderConfig.of_json).provenance)
+    people = None
+    if config.patients != "all":
+        part = VALIDATION if config.patients == "validation" else TEST
+        people = split_patients(cohort.patients, config.split)[part]
+    blocks = patient_blocks(cohort, people)
+    _require_file_names(blocks)
+    settings = {
+        **portable(config),
+        "manifest": None if config.manifest is None else config.manifest.name,
+        "findings": reader.version if reader is not None else NO_READER_USED,
+        "cohort": cohort.fingerprint,
+        "models": {hospital: checkpoints[path].digest for hospital, path in models.items()},
+    }
+    staging = Staging(output)
+    staging.claim(settings)
+    with local_or_cluster():
+        process_blocks(
+            len(blocks),
+            partial(
+                _diagnose_block,
+                cohort=absolute(cohort),
+                blocks=blocks,
+                models=absolute_paths(models),
+                staging=staging,
+                config=dataclasses.replace(
+                    config,
+                    findings=str(Path(config.findings).absolute()) if config.findings else "",
+                ),
+            ),
+            title="diagnose",
+            total=sum(len(block.patients) for block in blocks),
+            unit=" patients",
+        )
+    names = [f"blocks/{number:05d}" for number in range(len(blocks))]
+    for table in ("patients", "types"):
+        parts = [pq.read_table(staging.content / f"{name}-{table}.parquet") for name in names]
+        with staging.writing(f"{table}.parquet") as temporary:
+            pq.write_table(pa.concat_tables(parts), temporary)
+    everyone = pq.read_table(staging.content / "patients.parquet")
+    pages = {
+        path.relative_to(staging.content).as_posix()
+        for path in staging.content.glob("patients/*/*.html")
+    }
+    with staging.writing("index.html") as temporary:
+        write_page(temporary, render_worklist(everyone, pages))
+    with staging.writing("provenance.json") as temporary:
+        write_json(
+            temporary,
+            {
+                **settings,
+                "known": {
+                    use: sorted({patient for origin in origins for patient in origin.get(use, ())})
+                    for use in ("learnt_from", "validated_on", "calibrated_on")
+                },
+                "calibrations": {
+                    hospital: Diagnostician(checkpoints[path], reader=reader)
+                    .calibration_of(hospital)
+                    .to_json()
+                    for hospital, path in models.items()
+                },
+            },
+        )
+    counts = everyone["decision"].value_counts()
+    staging.publish()
+    for one in counts.to_pylist():
+        print(f"{one['counts']:6d} {one['values'].replace('_', ' ')}")
+    print(f"verdicts: {config.output}")
+    return Path(config.output)
+
+
+def facts(config: Any) -> Mapping[str, object]:
+    """What a dry run says beside the config: nothing that would need the cohort."""
+    if isinstance(config, DiagnoseConfig):
+        return {"kind and place": "read" if config.findings else "not assessed (no --findings)"}
+    return {}
+
+
+def _require_file_names(blocks: Sequence[PatientBlock]) -> None:
+    """Pages are named by patient, so a patient's id must be fit for a file and a link.
+
+    Raises:
+        DataError: one is not.
+    """
+    for block in blocks:
+        for patient in block.patients:
+            if not re.fullmatch(r"[\w-][\w.-]*", patient):
+                raise DataError(
+                    f"patient_id is {patient!r}, and pages are named by it; use letters, digits, "
+                    "'.', '_' and '-' only, or let ingest make pseudonyms"
+                )
+
+
+def _cohort(config: DiagnoseConfig) -> Cohort:
+    """The cohort to diagnose; images are measured first, unless an earlier run did."""
+    if config.manifest is None:
+        return Cohort.open(config.cohort)
+    output = Path(config.output)
+    measured = output.with_name(f"{output.name}-cohort")
+    if not measured.exists():
+        ingest(
+            IngestConfig(
+                manifest=config.manifest,
+                output=measured,
+                hospital=config.hospital,
+                band_level=config.band_level,
+            )
+        )
+    cohort = Cohort.open(measured)
+    made = cohort.provenance
+    digest = hashlib.sha256(config.manifest.read_bytes()).hexdigest()
+    wanted = {"hospital": config.hospital, "band_level": config.band_level}
+    if made["manifest_sha256"] != digest or any(
+        made["settings"][name] != value for name, value in wanted.items()
+    ):
+        raise ConfigError(
+            f"{measured} was measured from another manifest, or with another hospital or "
+            "band_level; remove it, or choose another --output"
+        )
+    return cohort
+
+
+def _diagnose_block(
+    number: int,
+    *,
+    cohort: Cohort,
+    blocks: Sequence[PatientBlock],
+    models: Mapping[str, str],
+    staging: Staging,
+    config: DiagnoseConfig,
+) -> tuple[int, str]:
+    """Diagnoses the patients of a block and writes what there is to say of them."""
+    people = blocks[number].patients
+    name = f"blocks/{number:05d}"
+    # Written last: where it is, the block is whole.
+    if (staging.content / f"{name}-types.parquet").exists():
+        return len(people), ""
+    table = read_block(cohort, blocks[number])
+    hospital = cohort.files[blocks[number].file].hospital
+    judge = _diagnostician(models[hospital], config.verdict, config.findings)
+    verdicts = judge(table)
+    for verdict in verdicts:
+        place = f"patients/{verdict.hospital}/{verdict.patient_id}"
+        with staging.writing(f"{place}.json") as temporary:
+            write_json(temporary, verdict.to_json())
+        if _has_page(verdict, config.pages):
+            page = render_patient(verdict, table, samples_per_px=cohort.scale[hospital])
+            with staging.writing(f"{place}.html") as temporary:
+                write_page(temporary, page)
+    for kind, rows in (("patients", patient_table(verdicts)), ("types", type_table(verdicts))):
+        with staging.writing(f"{name}-{kind}.parquet") as temporary:
+            pq.write_table(rows, temporary)
+    return len(people), ""
+
+
+def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
+    return pages == "all" or (pages == "flagged" and verdict.decision != "no_abnormality_found")
+
+
+@cache
+def _diagnostician(path: str, verdict: VerdictConfig, findings: str) -> Diagnostician:
+    """Model and reader, once for each process."""
+    try:
+        return Diagnostician(
+            Checkpoint.load(path), verdict, FindingsReader.load(findings) if findings else None
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None

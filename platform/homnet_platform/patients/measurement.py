@@ -1,0 +1,233 @@
+"""How good the verdicts of a diagnosis were, against the truth of its cohort, and its page."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from homnet.bags.assessment import PatientType
+from homnet.calibration.patients import NO_READER_USED
+from homnet.cohorts.cohort import Cohort
+from homnet.errors import ConfigError, DataError
+from homnet.model.checkpoint import patient_digests
+from homnet.patients.finding import Finding
+from homnet.patients.metrics import join_truth, measure_patients
+from homnet.patients.tables import truth_of_types
+from homnet.reader.measures import cases_of
+from homnet.reader.measures import measure as measure_findings
+from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
+from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
+from homnet.report.html import write_page
+from homnet.results import read_json, require_both, write_json, write_result
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Measures a finished diagnosis of held-out patients."""
+
+    diagnosis: Path = Path("runs/diagnose")
+    """Output of ``patients``."""
+    cohort: str = "cohorts/simulated"
+    """The cohort that was diagnosed, with its truth."""
+    output: Path | None = None
+    """Directory of evaluation.json and index.html; by default ``measured`` in the diagnosis."""
+    num_gallery: int = 4
+    """Overlooked patients, and as many false alarms, to draw."""
+    num_bootstrap: int = 1000
+    """Replicates of the patient bootstrap, of AUC and calibration error."""
+    seed: int = 0
+    """Of the bootstrap."""
+    claim: str = ""
+    """What the figures show, in one sentence; with it a result of record is written."""
+    result: Path | None = None
+    """File of the result of record, for example results/diagnose-hospitals.json."""
+
+    def __post_init__(self) -> None:
+        """Refuses half of a result of record."""
+        require_both(self.claim, self.result)
+
+
+def measure(config: MeasureConfig) -> dict[str, Any]:
+    """Measures verdicts, writes figures and page, and gives the figures.
+
+    Raises:
+        CohortError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    provenance = read_json(config.diagnosis / "provenance.json")
+    patients = _table(config.diagnosis / "patients.parquet")
+    types = _table(config.diagnosis / "types.parquet")
+    cohort = cohort.of_hospitals(sorted(set(patients["hospital"])))
+    if cohort.fingerprint != provenance["cohort"]:
+        raise ConfigError(
+            f"{config.diagnosis} is a diagnosis of another cohort than {config.cohort}, or of "
+            "other hospitals of it; give the one that was diagnosed"
+        )
+    _refuse_known(patients, provenance)
+    people = set(patients["patient_id"])
+    truth = pd.concat([_truth(cohort, number, people) for number in range(len(cohort.files))])
+    figures = measure_patients(
+        patients, types, truth, seed=config.seed, num_bootstrap=config.num_bootstrap
+    )
+    if provenance["findings"] != NO_READER_USED:
+        cases = _cases_of_findings(config.diagnosis, cohort, patients, truth)
+        if not cases.empty:
+            figures["findings"] = measure_findings(
+                cases, seed=config.seed, num_bootstrap=config.num_bootstrap
+            )
+    asked = {one["specificity"] for one in provenance["calibrations"].values()}
+    if len(asked) > 1:
+        raise ConfigError(
+            f"{config.diagnosis}: thresholds were set for different specificities "
+            f"({', '.join(f'{one:g}' for one in sorted(asked))}); calibrate all hospitals alike"
+        )
+    figures["specificity"] = asked.pop()
+    figures["calibrations"] = provenance["calibrations"]
+    figures["reader"] = provenance["findings"]
+    output = config.output or config.diagnosis / "measured"
+    write_json(output / "evaluation.json", figures)
+    gallery = _gallery(config, cohort, patients, truth)
+    write_page(output / "index.html", render_cohort(figures, gallery, provenance))
+    if config.result is not None:
+        write_result(
+            config.result,
+            claim=config.claim,
+            figures=figures,
+            command=shlex.join(["python", *sys.argv]),
+            recipe=f"patients, specificity {figures['specificity']:g}",
+            seed=config.seed,
+        )
+    print(cohort_markdown(figures))
+    print(f"report: {output / 'index.html'}")
+    return figures
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; run jobs/diagnose.py patients first")
+    return pd.read_parquet(path)
+
+
+def _refuse_known(patients: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Nobody is measured on whom model, threshold or temperature were chosen."""
+    for use, names in provenance["known"].items():
+        used = set(names)
+        known = [p for p in sorted(set(patients["patient_id"])) if patient_digests([p])[0] in used]
+        if known:
+            raise ConfigError(
+                f"{len(known)} patients, {known[0]} among them, were {use.replace('_', ' ')} by "
+                "the model; diagnose with --patients test and the --split of its calibration"
+            )
+
+
+def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
+    columns = ["hospital", "patient_id", "chromosome", "abnormal", "kind", "size_mb", "iscn"]
+    table = cohort.read(cohort.files[number], [*columns, "variant"])
+    return truth_of_types(table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people)))))
+
+
+def _cases_of_findings(
+    diagnosis: Path, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
+) -> pd.DataFrame:
+    """What was found on the abnormal types, beside the truth of their pairs.
+
+    Detected are the types that the verdict on an abnormal patient rests on.
+    """
+    carriers = set(truth.loc[truth["true_abnormal"], "patient_id"])
+    pairs = pd.concat([_pairs_of(cohort, number, carriers) for number in range(len(cohort.files))])
+    judged = patients[patients["patient_id"].isin(carriers)].to_dict("records")
+    detected = {
+        PatientType(row["hospital"], row["patient_id"], chromosome)
+        for row in judged
+        if row["decision"] == "abnormal"
+        for chromosome in row["flagged"]
+    }
+    found = (
+        finding
+        for row in judged
+        for finding in _findings(diagnosis, row["hospital"], row["patient_id"]).values()
+    )
+    return cases_of(found, pairs, detected)
+
+
+def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
+    """The truth of each pair of some patients."""
+    columns = [*PatientType._fields, "cell_id", "abnormal", "kind", "size_mb", "homolog"]
+    table = cohort.read(cohort.files[number], [*columns, "breakpoints"])
+    kept = table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people))))
+    pairs: pd.DataFrame = with_segments(kept).select([*columns, *SEGMENT_COLUMNS]).to_pandas()
+    return pairs
+
+
+def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Finding]:
+    """What was found on each type of a patient that was looked at."""
+    verdict = read_json(diagnosis / "patients" / hospital / f"{patient_id}.json")
+    return {
+        one["chromosome"]: Finding.from_json(one["finding"])
+        for one in verdict["types"]
+        if one["finding"] is not None
+    }
+
+
+def _gallery(
+    config: MeasureConfig, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
+) -> list[Case]:
+    """The overlooked patients with the least evidence, and the loudest false alarms."""
+    joined = join_truth(patients, truth)
+    wrong = joined[joined["score"].notna()].assign(
+        margin=lambda rows: rows["score"] - rows["threshold"]
+    )
+    overlooked = wrong[wrong["true_abnormal"] & ~wrong["called"]].nsmallest(
+        config.num_gallery, "margin"
+    )
+    alarms = wrong[~wrong["true_abnormal"] & wrong["called"]].nlargest(config.num_gallery, "margin")
+    cases = []
+    for rows, title in ((overlooked, "overlooked"), (alarms, "false alarm")):
+        for record in rows.to_dict("records"):
+            row = {str(name): value for name, value in record.items()}
+            chromosomes = row["true_types"] if title == "overlooked" else row["flagged"]
+            cases += _cases(config.diagnosis, cohort, row, title, list(chromosomes)[:1])
+    return cases
+
+
+def _cases(
+    diagnosis: Path,
+    cohort: Cohort,
+    row: Mapping[str, Any],
+    title: str,
+    chromosomes: Sequence[str],
+) -> list[Case]:
+    """One type of a patient each, with its sequences."""
+    findings = _findings(diagnosis, row["hospital"], row["patient_id"])
+    file = next(
+        entry
+        for entry in cohort.files
+        if entry.hospital == row["hospital"] and row["patient_id"] in entry.patients
+    )
+    table = cohort.read(file)
+    found = []
+    for chromosome in chromosomes:
+        if chromosome not in findings:
+            continue
+        own = table.filter(
+            pc.and_(
+                pc.equal(table["patient_id"], row["patient_id"]),
+                pc.equal(table["chromosome"], chromosome),
+            )
+        )
+        found.append(
+            Case(
+                title=title,
+                patient=row,
+                finding=findings[chromosome],
+                table=own,
+                samples_per_px=cohort.scale[row["hospital"]],
+            )
+        )
+    return found

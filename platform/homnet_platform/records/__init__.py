@@ -1,0 +1,1 @@
+"""What is measured on a cluster for results/ only. No product module imports it."""

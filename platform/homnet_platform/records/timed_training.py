@@ -1,0 +1,189 @@
+"""A short training run under Ray Train in which every step is timed."""
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import ray
+import ray.train
+import torch
+import torch.distributed
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+
+from homnet.bags.shards import PairSource, Residency, Shard
+from homnet.cohorts.cohort import Cohort
+from homnet.training.learning import Learner
+from homnet.training.stage import Stage
+from homnet_platform.data import CohortSource, collect_index
+
+_LATENCY_BYTES: Final = 4
+_REPEATS: Final = 30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the first worker of a run saw."""
+
+    step_s: list[float]
+    """Of each step after the warm-up."""
+    input_s: float
+    """Of a step, for drawing, assembling and corrupting its bags: a step waits for all of it."""
+    all_reduce_s: Mapping[int, float]
+    """Median by payload in bytes, that of the gradient and a tiny one; empty with one worker."""
+    gradient_bytes: int
+    """That are summed over the workers in each step."""
+
+
+def timed_training(
+    cohort: Cohort,
+    stage: Stage,
+    *,
+    num_workers: int,
+    use_gpu: bool,
+    storage: Path,
+    warm_up: int,
+) -> Measured:
+    """Trains a stage as :func:`homnet_platform.training.run_stage` does, and times its steps.
+
+    Nothing is kept of the model.
+
+    Args:
+        cohort: where the pairs are.
+        stage: what to train.
+        num_workers: with one CPU each, so one thread.
+        use_gpu: whether each worker gets a GPU too.
+        storage: directory (on a cluster: shared by all nodes) for Ray's own files.
+        warm_up: steps at the beginning that do not count.
+    """
+    index = collect_index(cohort, stage.train_patients | stage.validation_patients)
+    trainer = TorchTrainer(
+        cast(Callable[[dict[str, Any]], None], _worker),
+        train_loop_config={
+            "cohort": cohort,
+            "index": [ray.put(index)],
+            "stage": stage,
+            "warm_up": warm_up,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": 1} | ({"GPU": 1} if use_gpu else {}),
+        ),
+        # A name that was used before would continue that run.
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=str(storage.resolve()),
+            # Without a checkpoint a run whose worker died is measured anew.
+            failure_config=FailureConfig(max_failures=2),
+        ),
+    )
+    # What the first worker returned, as there is no checkpoint to read it from.
+    return Measured(**cast(Any, trainer.fit()).return_value)
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    stage: Stage = config["stage"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    source = CohortSource(config["cohort"], ray.get(config["index"][0]))
+    learner = Learner(
+        stage,
+        source,
+        device=get_device(),
+        rank=rank,
+        world=world,
+        wrap=lambda model: prepare_model(
+            model, parallel_strategy_kwargs={"broadcast_buffers": False}
+        ),
+    )
+    clock = _StepClock(learner.device, stage.training.batch_size)
+    while not learner.finished:
+        clock.begin_epoch()
+        learner.epoch(clock)
+    gradient_bytes = sum(
+        p.numel() * p.element_size() for p in learner.model.parameters() if p.requires_grad
+    )
+    measured = Measured(
+        step_s=clock.seconds[config["warm_up"] :],
+        input_s=_input_s(stage, source, learner.device, rank, world),
+        all_reduce_s={
+            size: _all_reduce_s(size, learner.device)
+            for size in ((_LATENCY_BYTES, gradient_bytes) if world > 1 else ())
+        },
+        gradient_bytes=gradient_bytes,
+    )
+    return dataclasses.asdict(measured)
+
+
+class _StepClock:
+    """Is told when a step is done, and keeps the seconds between one step and the next."""
+
+    def __init__(self, device: torch.device, batch_size: int) -> None:
+        self.seconds: list[float] = []
+        self._device, self._batch_size = device, batch_size
+        self._last: float | None = None
+
+    def begin_epoch(self) -> None:
+        """What lies between epochs is no step."""
+        self._last = None
+
+    def __call__(self, bags: int, **_: float) -> None:
+        _wait(self._device)
+        now = time.perf_counter()
+        # The last batch of an epoch may be a short one.
+        if self._last is not None and bags == self._batch_size:
+            self.seconds.append(now - self._last)
+        self._last = now
+
+
+def _input_s(
+    stage: Stage, source: PairSource, device: torch.device, rank: int, world: int
+) -> float:
+    """Seconds that a step of this worker spends on its bags before the model sees them."""
+    size = stage.training.batch_size
+    index, _ = stage.parts(source.index)
+    residency = Residency(split=stage.training.bags.over == "patient", resident=True)
+    shard = Shard(source, index, residency=residency, rank=rank, world=world, device=device)
+    window = stage.train_windows(index, 1)[0]
+    (held,) = shard.banks([window])
+    started = time.perf_counter()
+    epoch = stage.train_epoch(index, 1, window)
+    mine = np.nonzero(shard.worker_of_bags(epoch) == rank)[0]
+    if held is None or not len(mine):
+        return 0.0
+    loaded = held.load(epoch, mine)
+    drawing = (time.perf_counter() - started) * size / len(epoch)
+    seconds, share = [], len(mine) * size // len(epoch)
+    for start in range(0, len(mine) - share + 1, share):
+        _wait(device)
+        started = time.perf_counter()
+        loaded.batch(slice(start, start + share))
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return drawing + float(np.median(seconds))
+
+
+def _all_reduce_s(num_bytes: int, device: torch.device) -> float:
+    """Median seconds of one all-reduce of all workers."""
+    payload = torch.zeros(num_bytes // 4, device=device)
+    seconds = []
+    for repeat in range(_REPEATS + 3):
+        torch.distributed.barrier()
+        _wait(device)
+        started = time.perf_counter()
+        torch.distributed.all_reduce(payload)
+        _wait(device)
+        if repeat >= 3:
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,115 @@
+"""How fast models are without any server: what an endpoint is measured against."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from homnet.bags.assessment import Assessment, FlatBags, assess
+from homnet.model.allocator import keep_freed_memory
+from homnet.model.joint import JointModel, score_jointly
+from homnet_serve.records.material import Material, joint_models, own_trunks
+
+
+def bare_rates(
+    material: Material, *, num_threads: int, patients_per_pass: int, seconds: float
+) -> dict[str, float]:
+    """Patients per second of one pass after the other, by patients of a pass.
+
+    Args:
+        material: models and patients, whose hospitals take turns.
+        num_threads: threads of a pass.
+        patients_per_pass: patients of the larger passes.
+        seconds: length of the measurement.
+    """
+    models = list(joint_models(material.checkpoints).values())
+    number_of = {hospital: n for n, hospital in enumerate(material.checkpoints)}
+    assessed = [assess(table) for table in material.tables]
+    numbers = [number_of[hospital] for hospital in material.hospital_of]
+    return _rates(
+        {
+            f"{size} patients a pass" if size > 1 else "1 patient a pass": _passes(
+                models, numbers, assessed, size
+            )
+            for size in sorted({1, patients_per_pass})
+        },
+        num_threads,
+        seconds,
+    )
+
+
+def head_rates(
+    material: Material, *, num_threads: int, patients_per_pass: int, seconds: float
+) -> dict[str, Any]:
+    """One trunk and a head per hospital, beside a whole model per hospital.
+
+    Args:
+        material: models and patients.
+        num_threads: threads of a pass.
+        patients_per_pass: most patients of a pass; fewer are measured too.
+        seconds: length of the measurement.
+    """
+    number_of = {hospital: n for n, hospital in enumerate(material.checkpoints)}
+    assessed = [assess(table) for table in material.tables]
+    numbers = [number_of[hospital] for hospital in material.hospital_of]
+    kinds = {
+        "one trunk": list(joint_models(material.checkpoints).values()),
+        "a model per hospital": list(joint_models(own_trunks(material.checkpoints)).values()),
+    }
+    sizes = sorted({len(models) for models in kinds.values()} | {patients_per_pass})
+    tasks = {
+        (kind, size): _passes(models, numbers, assessed, size)
+        for size in sizes
+        for kind, models in kinds.items()
+    }
+    rates = _rates({f"{k}, {s}": task for (k, s), task in tasks.items()}, num_threads, seconds)
+    return {
+        f"{size} patients a pass": {
+            **{kind: rates[f"{kind}, {size}"] for kind in kinds},
+            "times_as_fast": round(
+                rates[f"one trunk, {size}"] / rates[f"a model per hospital, {size}"], 3
+            ),
+        }
+        for size in sizes
+    }
+
+
+def _passes(
+    models: Sequence[JointModel],
+    numbers: Sequence[int],
+    assessed: Sequence[Assessment],
+    size: int,
+) -> Callable[[], int]:
+    """A function that scores the next patients in one pass, and says how many they were."""
+    place = 0
+
+    def score() -> int:
+        nonlocal place
+        chosen = [(place + n) % len(assessed) for n in range(size)]
+        place = (place + size) % len(assessed)
+        model_B = np.repeat([numbers[n] for n in chosen], [len(assessed[n].bags) for n in chosen])
+        score_jointly(models, FlatBags.concatenate([assessed[n].bags for n in chosen]), model_B)
+        return size
+
+    return score
+
+
+def _rates(
+    tasks: Mapping[str, Callable[[], int]], num_threads: int, seconds: float
+) -> dict[str, float]:
+    # As the endpoint does: what it is measured against should be as good as it can be.
+    keep_freed_memory()
+    torch.set_num_threads(num_threads)
+    rates: dict[str, list[float]] = {name: [] for name in tasks}
+    for task in tasks.values():
+        task()  # warms up
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or min(map(len, rates.values())) < 3:
+        # In turns, so that noise of the machine hits all alike.
+        for name, task in tasks.items():
+            begin_s = time.perf_counter()
+            size = task()
+            rates[name].append(size / (time.perf_counter() - begin_s))
+    return {name: round(float(np.median(values)), 2) for name, values in rates.items()}

@@ -1,0 +1,316 @@
+"""Fault drill of the endpoint: what is killed, promoted or overrun under load, and what shows.
+
+A local cluster of a head and two nodes with a replica and a proxy each; clients with retries ask
+about patients whose right answers are known, all the while. Only processes that this one started
+are killed.
+"""
+
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import httpx
+import numpy as np
+import pyarrow as pa
+
+from homnet.errors import ConfigError, DataError
+from homnet.model.registry import Registry
+from homnet.processes import num_connections
+from homnet_serve.audit import verify_audit
+from homnet_serve.client import Client, EndpointError, Retries
+from homnet_serve.records.drill_nodes import Nodes
+from homnet_serve.records.local_server import LocalServer
+from homnet_serve.records.material import (
+    Material,
+    MaterialConfig,
+    altered,
+    joint_models,
+    logits_of,
+    make_material,
+)
+from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
+
+Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
+FAULTS: Final[tuple[Fault, ...]] = (
+    "replica",
+    "proxy",
+    "controller",
+    "node",
+    "promotion",
+    "deployment",
+    "queue",
+)
+_NUM_REPLICAS: Final = 2
+_NUM_PROXIES: Final = _NUM_REPLICAS + 1
+"""One on each node with a replica, and the head's."""
+
+
+@dataclass(frozen=True)
+class DrillConfig:
+    """What is done to the endpoint."""
+
+    material: MaterialConfig = field(default_factory=MaterialConfig)
+    """Models and patients."""
+    work: Path = Path("runs/serve-drill")
+    """Directory of registry, audit log and server's log, emptied first."""
+    faults: tuple[Fault, ...] = FAULTS
+    """What happens, one after the other."""
+    num_clients: int = 4
+    """Clients that ask all the while."""
+    calm_s: float = 3.0
+    """Seconds of undisturbed load before each fault, and after what was killed is back."""
+    flood: int = 64
+    """Requests of four patients each that fill the queue at once, without retries."""
+    back_s: float = 120.0
+    """Seconds in which what was killed or decided must be back or done."""
+
+    def __post_init__(self) -> None:
+        if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0 or self.back_s <= 0:
+            raise ConfigError("num_clients, flood, calm_s and back_s must be above zero")
+
+
+def drill(config: DrillConfig) -> dict[str, Any]:
+    """Runs the drill and gives its figures.
+
+    Raises:
+        DataError: what was killed did not come back, or the audit log has a gap.
+    """
+    registry = config.material.registry
+    if registry and config.work.resolve() in (
+        Path(registry).resolve(),
+        *Path(registry).resolve().parents,
+    ):
+        raise ConfigError(f"{config.work} is emptied first, and holds the registry; choose another")
+    material = make_material(config.material)
+    shutil.rmtree(config.work, ignore_errors=True)
+    secret, settings = material.publish(config.work)
+    second = _second_versions(material, Registry(settings["registry"]))
+    known = _known(material, second)
+    runs: dict[str, Any] = {}
+    with (
+        Nodes(_NUM_REPLICAS, config.back_s) as nodes,
+        LocalServer(
+            config.work / "server.log",
+            environment={"RAY_ADDRESS": nodes.address},
+            proxy_everywhere=True,
+        ) as server,
+    ):
+        scene = _Scene(config, material, second, server, nodes, secret, settings)
+        scene.deploy()
+        scene.wait_until_whole()
+        with SteadyClients(server.url, secret, known, config.num_clients) as clients:
+            for fault in config.faults:
+                runs[fault] = _run(fault, scene, clients)
+                print(f"{fault}: {runs[fault]}", flush=True)
+        # Requests of the last seconds end when their clients do.
+        rest = clients.take()
+        if rest.reasons:
+            print(f"after the last fault: {sorted(set(rest.reasons))}", flush=True)
+    return {
+        "faults": runs,
+        "clients": config.num_clients,
+        "replicas": _NUM_REPLICAS,
+        "wrong": rest.wrong + sum(run["wrong"] for run in runs.values()),
+        "lost": rest.lost + sum(run["lost"] for run in runs.values()),
+        "audit_lines": sum(verify_audit(Path(settings["audit"])).values()),
+    }
+
+
+def _run(fault: Fault, scene: "_Scene", clients: SteadyClients) -> dict[str, Any]:
+    """One fault, with the calm before and after it."""
+    acts: dict[Fault, Callable[[SteadyClients], dict[str, Any]]] = {
+        "replica": lambda _: scene.kill("replica"),
+        "proxy": lambda _: scene.kill("proxy"),
+        "controller": lambda _: scene.kill("controller"),
+        "node": lambda _: scene.kill_node(),
+        "promotion": scene.promote_and_roll_back,
+        "deployment": lambda _: scene.deploy_anew(),
+        "queue": lambda _: scene.flood(),
+    }
+    time.sleep(scene.config.calm_s)
+    calm = clients.take()
+    begin_s = time.monotonic()
+    more = acts[fault](clients)
+    whole_s = scene.wait_until_whole() - begin_s
+    time.sleep(scene.config.calm_s)
+    end_s = time.monotonic()
+    return _figures(clients.take(), calm, begin_s, end_s) | {
+        "seconds_until_whole": round(whole_s, 1),
+        **more,
+    }
+
+
+def _figures(tally: Tally, calm: Tally, begin_s: float, end_s: float) -> dict[str, Any]:
+    return {
+        "right": tally.right,
+        "wrong": tally.wrong + calm.wrong,
+        "lost": tally.lost + calm.lost,
+        "absorbed": dict(tally.absorbed),
+        "seconds_without_answer": round(tally.longest_gap(begin_s, end_s), 2),
+        "slowest_answer_s": round(max(tally.seconds, default=0.0), 2),
+        "slowest_calm_answer_s": round(max(calm.seconds, default=0.0), 2),
+        "reasons": sorted(set(tally.reasons + calm.reasons)),
+    }
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The endpoint and what can be done to it."""
+
+    config: DrillConfig
+    material: Material
+    second: dict[str, str]
+    server: LocalServer
+    nodes: Nodes
+    secret: str
+    settings: dict[str, Any]
+
+    def deploy(self, **settings: Any) -> None:
+        self.server.deploy(
+            {
+                **self.settings,
+                "num_threads": 1,
+                "refresh_s": 1.0,
+                "max_waiting_bags": 23 * 4 * self.config.num_clients,
+                **settings,
+            },
+            num_replicas=_NUM_REPLICAS,
+            max_replicas_per_node=1,
+            max_ongoing_requests=256,
+            max_queued_requests=256,
+            ray_actor_options={"num_cpus": 1},
+            health_check_period_s=2,
+            graceful_shutdown_timeout_s=40,
+        )
+
+    def wait_until_whole(self) -> float:
+        """Waits for both replicas, their proxies and the controller; gives the time."""
+        deadline = time.monotonic() + self.config.back_s
+        while not self._whole():
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"{self.config.work}: not whole again after {self.config.back_s:g} s: "
+                    f"{self.server.processes()}; server.log may say why"
+                )
+            time.sleep(0.1)
+        return time.monotonic()
+
+    def _whole(self) -> bool:
+        now = {role: len(pids) for role, pids in self.server.processes().items()}
+        return (
+            now["replica"] >= _NUM_REPLICAS
+            and now["proxy"] >= _NUM_PROXIES
+            and now["controller"] >= 1
+            and _num_ready(self.server.url, self.secret) >= _NUM_REPLICAS
+        )
+
+    def kill(self, role: str) -> dict[str, Any]:
+        """SIGKILL for one process of a role: of proxies, the one with the most clients."""
+        victim = max(
+            self.server.processes()[role], key=lambda pid: num_connections(pid, self.server.port)
+        )
+        os.kill(victim, signal.SIGKILL)
+        while victim in self.server.processes()[role]:
+            time.sleep(0.05)
+        return {}
+
+    def kill_node(self) -> dict[str, Any]:
+        """SIGKILL for a node with its replica and proxy; a new one takes its place."""
+        self.nodes.kill_one()
+        return {}
+
+    def promote_and_roll_back(self, clients: SteadyClients) -> dict[str, Any]:
+        """Another version for the first hospital, and back: when the replaced one fell silent."""
+        registry = Registry(self.settings["registry"])
+        hospital, second = next(iter(self.second.items()))
+        first = self.material.checkpoints[hospital].digest
+        registry.promote(hospital, second)
+        promoted_s = self._seconds_of_change(clients, first, second)
+        registry.roll_back(hospital)
+        rolled_back_s = self._seconds_of_change(clients, second, first)
+        return {"seconds_to_promote": promoted_s, "seconds_to_roll_back": rolled_back_s}
+
+    def _seconds_of_change(self, clients: SteadyClients, replaced: str, expected: str) -> float:
+        """Until the last answer by a replaced version: the one before many by the expected one."""
+        begin_s = last_s = time.monotonic()
+        answers = clients.answered_by(replaced)
+        first_new = clients.answered_by(expected)
+        while clients.answered_by(expected) < first_new + 4 * _NUM_REPLICAS:
+            now_s = time.monotonic()
+            if now_s > begin_s + self.config.back_s:
+                raise DataError(f"{self.config.work}: {expected[:12]} does not take over")
+            if clients.answered_by(replaced) != answers:
+                answers, last_s = clients.answered_by(replaced), now_s
+                first_new = clients.answered_by(expected)
+            time.sleep(0.02)
+        return round(last_s - begin_s, 1)
+
+    def deploy_anew(self) -> dict[str, Any]:
+        """A rolling update to other settings: new replicas come, the old ones finish and go."""
+        self.deploy(batch_wait_s=0.001)
+        return {}
+
+    def flood(self) -> dict[str, Any]:
+        """More patients at once than may wait; those too many must get a clean 503."""
+        table = pa.concat_tables(self.material.tables[:4])
+        outcomes: Counter[str] = Counter()
+
+        def ask() -> None:
+            with Client(self.server.url, self.secret, retries=Retries(max_attempts=1)) as client:
+                try:
+                    client.diagnose(table)
+                    outcomes["answered"] += 1
+                except EndpointError as error:
+                    outcomes[f"{error.status} {error.code}"] += 1
+
+        threads = [threading.Thread(target=ask) for _ in range(self.config.flood)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"flood": dict(outcomes)}
+
+
+def _second_versions(material: Material, registry: Registry) -> dict[str, str]:
+    """Another fine-tuning for the first hospital, published but not promoted."""
+    hospital, checkpoint = next(iter(material.checkpoints.items()))
+    return {hospital: registry.publish(altered(checkpoint, 1000), hospital)}
+
+
+def _known(material: Material, second: dict[str, str]) -> list[Known]:
+    """Patients with the answers of every version that may answer about them."""
+    models = joint_models(material.checkpoints)
+    others = {
+        hospital: joint_models({hospital: altered(material.checkpoints[hospital], 1000)})[hospital]
+        for hospital in second
+    }
+    known = []
+    for hospital, table in zip(material.hospital_of, material.tables, strict=True):
+        logits = {material.checkpoints[hospital].digest: logits_of(models[hospital], table)}
+        if hospital in second:
+            logits[second[hospital]] = logits_of(others[hospital], table)
+        known.append(Known(table, logits))
+    values = [logit for one in known for logit in one.logits.values()]
+    for number, value in enumerate(values):
+        if any(np.abs(value - other).max() < 1e-3 for other in values[:number]):
+            raise DataError("two models or patients give the same scores: nothing would show")
+    return known
+
+
+def _num_ready(url: str, secret: str) -> int:
+    """Replicas that answer each other: the metrics of one have the names of all."""
+    try:
+        response = httpx.get(
+            f"{url}/metrics", headers={"Authorization": f"Bearer {secret}"}, timeout=10
+        )
+    except httpx.TransportError:
+        return 0
+    return len(set(re.findall(r'replica="([^"]+)"', response.text)))

@@ -1,0 +1,59 @@
+"""A small Ray cluster on this machine whose nodes can be killed."""
+
+import os
+import time
+from typing import Any, Self
+
+from ray.cluster_utils import Cluster
+
+from homnet.processes import command_of, descendants
+from homnet_serve.records.local_server import free_port
+
+
+class Nodes:
+    """A head for the controller, and nodes of one CPU; a context manager that ends them all."""
+
+    def __init__(self, num_workers: int, back_s: float) -> None:
+        """Starts them.
+
+        Args:
+            num_workers: nodes beside the head.
+            back_s: seconds in which the processes of a killed node must have ended.
+        """
+        self._back_s = back_s
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            # Its API is not started, but it takes the port.
+            "dashboard_port": free_port(),
+            "object_store_memory": 200_000_000,
+        }
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._workers = [self._add() for _ in range(num_workers)]
+
+    @property
+    def address(self) -> str:
+        """Of the head, for RAY_ADDRESS."""
+        address: str = self._cluster.address
+        return address
+
+    def _add(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
+
+    def kill_one(self) -> None:
+        """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
+        node = self._workers.pop()
+        pids = [pid for _, one in node.live_processes() for pid in descendants(one.pid)]
+        self._cluster.remove_node(node, allow_graceful=False)
+        # Workers end when they notice that their node is gone.
+        deadline = time.monotonic() + self._back_s
+        while any(command_of(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._workers.append(self._add())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster.shutdown()

@@ -1,0 +1,388 @@
+"""How fast an endpoint is beside its bare models on the same cores, and whether it stays so.
+
+Each part is a measurement of its own, with what it is compared with in the same run. Parts can be
+measured one by one: each leaves its figures in the work directory, and the result has all of them.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from homnet.errors import ConfigError, DataError
+from homnet.results import describe_machine, read_json, write_json
+from homnet_serve.records.bare import bare_rates, head_rates
+from homnet_serve.records.generator import Generator
+from homnet_serve.records.local_server import PROXIES, LocalServer
+from homnet_serve.records.material import (
+    NUM_TYPES,
+    Material,
+    MaterialConfig,
+    make_material,
+    own_trunks,
+)
+
+Part = Literal["endpoint", "one_at_a_time", "heads", "replicas", "proxies", "soak"]
+PARTS: Final[tuple[Part, ...]] = (
+    "endpoint",
+    "one_at_a_time",
+    "heads",
+    "replicas",
+    "proxies",
+    "soak",
+)
+_MANY: Final = 16
+"""Clients of comparisons."""
+
+
+@dataclass(frozen=True)
+class LoadTestConfig:
+    """What is measured, and how long."""
+
+    material: MaterialConfig = MaterialConfig()
+    """Models and patients."""
+    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "heads", "replicas", "proxies")
+    """What is measured now; the soak is left out unless it is named."""
+    work: Path = Path("runs/load")
+    """Directory of logs and of the figures of each part."""
+    clients: tuple[int, ...] = (1, 4, 16, 64)
+    """Numbers of clients at a time."""
+    seconds: float = 12.0
+    """Length of each measurement."""
+    num_replicas: int = 2
+    """Replicas of the endpoint; with the threads of each they should fill the cores."""
+    num_threads: int = 1
+    """Threads of a replica's passes."""
+    patients_per_pass: int = 8
+    """Most patients of a pass."""
+    proxy: str = "haproxy"
+    """Proxy of all parts but the comparison of proxies: one of python, throughput, haproxy and
+    "haproxy, throughput"."""
+    soak_minutes: float = 15.0
+    """Length of the soak."""
+    soak_share: float = 0.8
+    """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
+
+    def __post_init__(self) -> None:
+        if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
+            raise ConfigError("clients, seconds and soak_minutes must be above zero")
+        if self.num_replicas < 1 or self.num_threads < 1:
+            raise ConfigError("num_replicas and num_threads must be at least 1")
+        if self.proxy not in PROXIES:
+            raise ConfigError(f"proxy is {self.proxy!r}, expected one of {', '.join(PROXIES)}")
+
+
+def measure(config: LoadTestConfig) -> dict[str, Any]:
+    """Measures the parts that are asked for.
+
+    Args:
+        config: what.
+
+    Returns:
+        The figures of all parts that the work directory has, those of now among them.
+
+    Raises:
+        DataError: a server did not come up, or the soak does not know the capacity.
+    """
+    material = make_material(config.material)
+    run: dict[Part, Callable[[LoadTestConfig, Material], dict[str, Any]]] = {
+        "endpoint": _endpoint,
+        "one_at_a_time": _one_at_a_time,
+        "heads": _heads,
+        "replicas": _replicas,
+        "proxies": _proxies,
+        "soak": _soak,
+    }
+    for part in config.parts:
+        begin_s = time.monotonic()
+        figures = run[part](config, material)
+        figures["seconds_in_all"] = round(time.monotonic() - begin_s)
+        figures["machine"] = describe_machine()
+        figures["settings"] = _settings(config)
+        write_json(_file(config, part), figures)
+        print(f"{part}: {figures['seconds_in_all']} s, kept in {_file(config, part)}", flush=True)
+    kept: dict[str, Any] = {}
+    for part in PARTS:
+        if _file(config, part).is_file():
+            kept[part] = read_json(_file(config, part))
+            _require_same(config, part, kept[part])
+    return kept
+
+
+_SHARED: Final = ("material", "num_replicas", "num_threads", "patients_per_pass", "proxy")
+"""Settings that parts of one result must have in common."""
+
+
+def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]) -> None:
+    """Parts of other models or settings make no result together.
+
+    Raises:
+        DataError: they are such.
+    """
+    wanted = json.loads(json.dumps(_settings(config), default=str))
+    for name in _SHARED:
+        if figures["settings"][name] != wanted[name]:
+            raise DataError(
+                f"{_file(config, part)}: was measured with other settings ({name}); choose another "
+                "--load.work, or measure this part again"
+            )
+
+
+def _settings(config: LoadTestConfig) -> dict[str, Any]:
+    settings = dataclasses.asdict(config)
+    return {name: value for name, value in settings.items() if name not in ("parts", "work")}
+
+
+def _file(config: LoadTestConfig, part: Part) -> Path:
+    return config.work / f"{part}.json"
+
+
+@contextmanager
+def _server(
+    config: LoadTestConfig, name: str, material: Material, proxy: str | None = None
+) -> Iterator["_Served"]:
+    """A server and the models of the material, published where it can find them."""
+    work = config.work / name
+    shutil.rmtree(work, ignore_errors=True)
+    secret, settings = material.publish(work)
+    with LocalServer(work / "server.log", proxy=proxy or config.proxy) as server:
+        yield _Served(config, material, server, secret, settings)
+
+
+@dataclass(frozen=True)
+class _Served:
+    config: LoadTestConfig
+    material: Material
+    server: LocalServer
+    secret: str
+    settings: dict[str, Any]
+
+    def deploy(
+        self, *, num_replicas: int | None = None, max_ongoing_requests: int = 256, **settings: Any
+    ) -> None:
+        """Replicas that have all cores to themselves, whatever Ray counts for them."""
+        number = num_replicas or self.config.num_replicas
+        self.server.deploy(
+            {
+                **self.settings,
+                "num_threads": self.config.num_threads,
+                "max_bags": NUM_TYPES * self.config.patients_per_pass,
+                **settings,
+            },
+            num_replicas=number,
+            max_ongoing_requests=max_ongoing_requests,
+            ray_actor_options={"num_cpus": 1 / number},
+        )
+
+    def generator(self, form: Literal["arrow", "json"]) -> Generator:
+        return Generator(self.server.url, self.secret, self.material.bodies(form))
+
+    def ask(self, what: str, form: Literal["arrow", "json"], num_clients: int) -> dict[str, Any]:
+        load = self.generator(form).closed(num_clients, self.config.seconds)
+        figures = load.figures()
+        print(
+            f"{what}, {form}, {num_clients} clients: {figures['patients_per_second']} patients/s, "
+            f"p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, {figures['statuses']}",
+            flush=True,
+        )
+        return figures
+
+
+def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
+    """The bare models with the threads of all replicas together."""
+    rates = bare_rates(
+        material,
+        num_threads=config.num_replicas * config.num_threads,
+        patients_per_pass=config.patients_per_pass,
+        seconds=config.seconds / 2,
+    )
+    for name, rate in rates.items():
+        print(f"bare model, {name}: {rate} patients/s", flush=True)
+    return rates
+
+
+def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """Every number of clients and form of body; the bare models before and after each of them.
+
+    The machine's speed changes within minutes, so each rate is compared with its neighbours in
+    time.
+    """
+    figures: dict[str, Any] = {}
+    with _server(config, "endpoint", material) as served:
+        served.deploy()
+        bare = _bare(config, material)
+        for form in ("arrow", "json"):
+            figures[form] = {}
+            for number in config.clients:
+                before = bare
+                asked = served.ask("endpoint", form, number)
+                bare = _bare(config, material)
+                beside = float(np.mean([max(before.values()), max(bare.values())]))
+                figures[form][str(number)] = asked | {
+                    "bare": {"before": before, "after": bare},
+                    "share_of_bare": round(asked["patients_per_second"] / beside, 3),
+                }
+    return {
+        **figures,
+        "share_of_bare": max(one["share_of_bare"] for one in figures["arrow"].values()),
+    }
+
+
+def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """Requests one after the other, beside batching, each measured twice in turns.
+
+    The endpoint as configured, then with all cores in one replica, then that replica with less and
+    less put together; and requests one after the other in each of as many replicas.
+    """
+    cores = config.num_replicas * config.num_threads
+    alone: dict[str, Any] = {"num_replicas": 1, "num_threads": cores}
+    single: dict[str, Any] = {"max_bags": NUM_TYPES, "max_ongoing_requests": 1}
+    kinds: dict[str, dict[str, Any]] = {
+        "batching": {},
+        "batching in one replica": alone,
+        "one patient a pass in one replica": {**alone, "max_bags": NUM_TYPES},
+        "one request at a time": {**alone, **single},
+        "one request at a time in each replica": single,
+    }
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+    with _server(config, "one_at_a_time", material) as served:
+        for _ in range(2):
+            for name, settings in kinds.items():
+                served.deploy(**settings)
+                figures[name].append(served.ask(name, "arrow", _MANY))
+    rate = {
+        name: float(np.mean([one["patients_per_second"] for one in runs]))
+        for name, runs in figures.items()
+    }
+    return {
+        "clients": _MANY,
+        **figures,
+        "times_as_fast": {
+            name: round(rate["batching"] / rate[name], 3) for name in rate if name != "batching"
+        },
+    }
+
+
+def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """One trunk with a head per hospital, beside a model per hospital: bare, and as an endpoint."""
+    figures: dict[str, Any] = {
+        "clients": _MANY,
+        "bare": head_rates(
+            material,
+            num_threads=config.num_threads,
+            patients_per_pass=config.patients_per_pass,
+            seconds=2 * config.seconds,
+        ),
+    }
+    print(f"heads, bare: {figures['bare']}", flush=True)
+    apart = dataclasses.replace(material, checkpoints=own_trunks(material.checkpoints))
+    with _server(config, "heads", material) as served:
+        shutil.rmtree(config.work / "heads-apart", ignore_errors=True)
+        secret, settings = apart.publish(config.work / "heads-apart")
+        other = dataclasses.replace(served, material=apart, secret=secret, settings=settings)
+        kinds = {"one trunk": served, "a model per hospital": other}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+        for _ in range(2):
+            # In turns, so that noise of the machine hits both.
+            for name, one in kinds.items():
+                one.deploy()
+                runs[name].append(
+                    one.ask(name, "arrow", _MANY)
+                    | {"replica_mib": round(one.server.memory()["replica"] / 2**20, 1)}
+                )
+    rates = [float(np.mean([run["patients_per_second"] for run in runs[n]])) for n in kinds]
+    figures |= runs
+    figures["times_as_fast"] = round(rates[0] / rates[1], 3)
+    return figures
+
+
+def _replicas(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """The cores as one replica with many threads, beside as many replicas of one, in turns."""
+    cores = config.num_replicas * config.num_threads
+    layouts = {f"{cores} replicas of 1 thread": cores, f"1 replica of {cores} threads": 1}
+    figures: dict[str, Any] = {name: [] for name in layouts}
+    with _server(config, "replicas", material) as served:
+        for _ in range(2):
+            for name, number in layouts.items():
+                served.deploy(num_replicas=number, num_threads=cores // number)
+                figures[name].append(
+                    {
+                        str(clients): served.ask(name, "arrow", clients)
+                        for clients in sorted({1, _MANY, max(config.clients)})
+                    }
+                )
+    return figures
+
+
+def _proxies(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """The same endpoint behind each proxy; a new Ray for each, for the choice is made at its start.
+
+    A proxy that does not come up is a figure too: its log says why.
+    """
+    figures: dict[str, Any] = {}
+    for proxy in PROXIES:
+        with _server(config, f"proxy-{proxy.replace(', ', '-')}", material, proxy) as served:
+            try:
+                served.deploy()
+            except DataError as error:
+                figures[proxy] = {"failed": str(error)}
+                print(f"{proxy}: {error}", flush=True)
+                continue
+            figures[proxy] = {
+                str(number): served.ask(proxy, "arrow", number)
+                for number in sorted({1, _MANY, max(config.clients)})
+            }
+    return figures
+
+
+def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:
+    """A steady rate for long, with the memory of Ray Serve's processes all the while."""
+    if not _file(config, "endpoint").is_file():
+        raise DataError(
+            f"{_file(config, 'endpoint')}: the soak needs the capacity; measure the part 'endpoint'"
+        )
+    endpoint = read_json(_file(config, "endpoint"))
+    _require_same(config, "endpoint", endpoint)
+    arrow: Mapping[str, Any] = endpoint["arrow"]
+    rate = config.soak_share * max(one["patients_per_second"] for one in arrow.values())
+    memory: list[dict[str, int]] = []
+    with _server(config, "soak", material) as served:
+        served.deploy()
+        generator = served.generator("arrow")
+        # Until every thread has worked and every buffer had its largest size.
+        generator.closed(max(config.clients), min(60.0, 6 * config.seconds))
+        started = time.monotonic()
+
+        def look() -> None:
+            sizes = served.server.memory()
+            memory.append(sizes)
+            if len(memory) % 6 == 1:
+                mib = {role: size >> 20 for role, size in sizes.items()}
+                minutes = (time.monotonic() - started) / 60
+                print(f"soak, minute {minutes:.0f}: MiB {mib}", flush=True)
+
+        load = generator.steady(rate, 60 * config.soak_minutes, look)
+    tenth = max(len(memory) // 10, 1)
+    start, end = _mean_mib(memory[:tenth]), _mean_mib(memory[-tenth:])
+    return {
+        **load.figures(),
+        "requests_per_second": round(rate, 2),
+        "share_of_capacity": config.soak_share,
+        "minutes": config.soak_minutes,
+        "memory_mib": {"start": start, "end": end},
+        "memory_growth": round(sum(end.values()) / sum(start.values()) - 1, 4),
+    }
+
+
+def _mean_mib(samples: list[dict[str, int]]) -> dict[str, float]:
+    return {
+        role: round(float(np.mean([sample[role] for sample in samples])) / 2**20, 1)
+        for role in samples[0]
+    }

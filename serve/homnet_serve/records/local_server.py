@@ -1,0 +1,228 @@
+"""Ray Serve in a process of its own on this machine, for load tests and drills.
+
+The parent asks and measures and knows nothing of Ray; the child, this module run with ``-m``,
+starts Ray or joins the cluster that RAY_ADDRESS names, and deploys what it reads from stdin, one
+JSON object per line. All it starts descends from it, so nothing else on the machine is touched.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from homnet.errors import DataError
+from homnet.processes import command_of, descendants, held_bytes
+
+ROLES: Final = {
+    "controller": ("ray::ServeController",),
+    "proxy": ("ray::ProxyActor", "ray::HAProxyManager", "haproxy"),
+    "replica": ("ray::ServeReplica",),
+}
+"""Processes of Ray Serve, by what their command lines begin with."""
+PROXIES: Final[dict[str, dict[str, str]]] = {
+    "python": {},
+    "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+    "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    "haproxy, throughput": {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    },
+}
+"""What stands between clients and replicas, by the settings of Ray that choose it."""
+_READY: Final = "homnet endpoint is ready"
+_BYTES_OF_CALL: Final = str(128 * 2**20)
+
+
+class LocalServer:
+    """A child process with Ray Serve; a context manager that leaves nothing behind."""
+
+    def __init__(
+        self,
+        log: Path,
+        *,
+        proxy: str = "python",
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+        proxy_everywhere: bool = False,
+    ) -> None:
+        """Names a server; entering the context starts it.
+
+        Args:
+            log: file of its log.
+            proxy: one of :data:`PROXIES`.
+            environment: further variables of the child, for example RAY_ADDRESS.
+            port: on 127.0.0.1; a free one by default.
+            proxy_everywhere: one proxy per node with replicas, instead of one on the head.
+        """
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = log
+        self._joined = "RAY_ADDRESS" in (environment or {})
+        self._environment = {
+            # An own Ray, never one that happens to run here, and no token left behind.
+            "RAY_ADDRESS": "local",
+            "RAY_AUTH_MODE": "disabled",
+            # Tests and drills have no load balancer that would have to notice first.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            # Bodies travel by gRPC in the throughput-optimised mode, up to 4 MB by default.
+            "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": _BYTES_OF_CALL,
+            # HAProxy's own ports, which another one on this machine may hold.
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            **PROXIES[proxy],
+            **(environment or {}),
+        }
+        self._location = "EveryNode" if proxy_everywhere else "HeadOnly"
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "homnet_serve.records.local_server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **self._environment},
+                text=True,
+            )
+        return self
+
+    def deploy(self, settings: Mapping[str, Any], **options: Any) -> None:
+        """Deploys an endpoint, in the place of the one before, and waits until it answers.
+
+        Args:
+            settings: of :class:`homnet_serve.config.ServiceConfig`.
+            options: of the deployment, for example ``num_replicas``.
+
+        Raises:
+            DataError: it did not come up; its log says why.
+        """
+        assert self._process is not None
+        assert self._process.stdin
+        assert self._process.stdout
+        order = {
+            "settings": dict(settings),
+            "options": options,
+            "proxy_location": self._location,
+            "http_options": {
+                "host": "127.0.0.1",
+                "port": self.port,
+                "request_timeout_s": 60,
+            },
+        }
+        try:
+            print(json.dumps(order), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            raise DataError(f"{self._log}: the server has ended; its log says why") from None
+        for line in self._process.stdout:
+            if line.strip() == _READY:
+                return
+        raise DataError(f"{self._log}: the endpoint did not come up; the log says why")
+
+    @property
+    def pid(self) -> int:
+        """Of the child, from which everything it starts descends."""
+        assert self._process is not None
+        return self._process.pid
+
+    def processes(self) -> dict[str, list[int]]:
+        """Process ids by role of :data:`ROLES`."""
+        if self._joined:
+            # The nodes of its cluster are children of this process, not of the child.
+            return serve_processes(os.getpid())
+        return serve_processes(self.pid)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the processes of each role hold."""
+        return {role: held_bytes(pids) for role, pids in self.processes().items()}
+
+    def __exit__(self, *_: object) -> None:
+        process = self._process
+        assert process is not None
+        assert process.stdin
+        # Nothing is waited for: Ray's processes end with their parent, or are ended here.
+        mine = descendants(process.pid)
+        try:
+            process.stdin.close()
+            process.wait(60)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+        for pid in mine:
+            if _name_of(pid).startswith(("ray::", "haproxy")):
+                _end(pid)
+        if process.stdout:
+            process.stdout.close()
+
+
+def serve_processes(root: int) -> dict[str, list[int]]:
+    """Processes of Ray Serve that descend from a process, by role."""
+    found: dict[str, list[int]] = {role: [] for role in ROLES}
+    for pid in descendants(root):
+        name = _name_of(pid)
+        for role, starts in ROLES.items():
+            if name.startswith(starts):
+                found[role].append(pid)
+    return found
+
+
+def _name_of(pid: int) -> str:
+    """The command line of a process; of a program with a path, its name."""
+    command = command_of(pid)
+    return Path(command.split(" ")[0]).name if command.startswith("/") else command
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """The child: deploys what stdin says until it ends."""
+    import ray
+    from ray import serve
+
+    from homnet_serve.deployment import endpoint
+
+    address = os.environ.pop("RAY_ADDRESS")
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False if address == "local" else None,
+    )
+    try:
+        for number, line in enumerate(sys.stdin):
+            order = json.loads(line)
+            if not number:
+                serve.start(
+                    proxy_location=order["proxy_location"],
+                    http_options=order["http_options"],
+                    logging_config={"enable_access_log": False, "log_level": "WARNING"},
+                )
+            application = endpoint(order["settings"], **order["options"])
+            serve.run(application, name="homnet", route_prefix="/")
+            print(_READY, flush=True)
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

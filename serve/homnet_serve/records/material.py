@@ -1,0 +1,222 @@
+"""What load tests and drills ask with: models of hospitals, patients, bodies, a key."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from homnet.bags.assessment import assess
+from homnet.calibration.bags import Calibration
+from homnet.cohorts.pairs import MEASURED, pair_table
+from homnet.errors import ConfigError
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.joint import JointModel, score_jointly
+from homnet.model.network import HomNet, best_form, paper_form
+from homnet.model.predictor import Predictor
+from homnet.model.registry import Registry
+from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
+from homnet_serve.keys import new_key, write_keys
+from homnet_serve.records.generator import Question
+
+NUM_TYPES: Final = 23
+"""Types of a patient without Y."""
+
+
+@dataclass(frozen=True)
+class MaterialConfig:
+    """Whose models answer, and how large a patient is."""
+
+    registry: str = ""
+    """Registry whose promoted models answer; by default random models with one trunk and a head
+    for each hospital, for speed does not depend on the weights."""
+    form: Literal["best", "paper"] = "best"
+    """Form of random models."""
+    num_hospitals: int = 4
+    """Hospitals of random models. Patients come from all hospitals in turns."""
+    num_cells: int = 5
+    """Cells of a patient: 23 types of so many pairs."""
+    num_patients: int = 16
+    """Patients that are asked about in turns."""
+    seed: int = 0
+    """Of random weights and of the patients' pairs, which are noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_hospitals", "num_cells", "num_patients"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Models and patients."""
+
+    checkpoints: dict[str, Checkpoint]
+    """The model of each hospital."""
+    tables: list[pa.Table]
+    """One patient each, columns of :data:`homnet.cohorts.pairs.MEASURED`."""
+
+    @property
+    def hospital_of(self) -> list[str]:
+        """The hospital of each patient."""
+        return [table["hospital"][0].as_py() for table in self.tables]
+
+    def bodies(self, form: Literal["arrow", "json"]) -> list[Question]:
+        """One request for each patient."""
+        if form == "arrow":
+            return [Question(_stream(table), ARROW_TYPE) for table in self.tables]
+        return [Question(_json(table), JSON_TYPE) for table in self.tables]
+
+    def publish(self, work: Path) -> tuple[str, dict[str, Any]]:
+        """Puts models and a key where an endpoint can find them.
+
+        Args:
+            work: an empty or new directory.
+
+        Returns:
+            The key, and settings of the endpoint that name the places.
+        """
+        registry = Registry(work / "registry")
+        for hospital, checkpoint in self.checkpoints.items():
+            registry.promote(hospital, registry.publish(checkpoint, hospital))
+        secret, key = new_key("load", self.checkpoints)
+        write_keys(work / "keys.json", [replace(key, operator=True)])
+        names = {"registry": "registry", "audit": "audit", "keys": "keys.json"}
+        return secret, {name: str((work / place).resolve()) for name, place in names.items()}
+
+
+def make_material(config: MaterialConfig) -> Material:
+    """Loads or makes models, and makes patients.
+
+    Raises:
+        ConfigError: no model is promoted in the registry.
+        RegistryError, CheckpointError: it cannot be read.
+    """
+    checkpoints = _promoted(config.registry) if config.registry else _random(config)
+    hospitals = list(checkpoints)
+    tables = [
+        _patient(config, number, hospitals[number % len(hospitals)])
+        for number in range(config.num_patients)
+    ]
+    return Material(checkpoints, tables)
+
+
+def joint_models(checkpoints: Mapping[str, Checkpoint]) -> dict[str, JointModel]:
+    """The models as an endpoint holds them: with one frozen part where that is equal."""
+    models = {
+        hospital: JointModel(Predictor(c.build(), c.calibration, version=c.version))
+        for hospital, c in checkpoints.items()
+    }
+    first = next(iter(models.values()))
+    for model in models.values():
+        model.share(first)
+    return models
+
+
+def own_trunks(checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> dict[str, Checkpoint]:
+    """The same models with frozen parts that differ by next to nothing: they cannot run together.
+
+    What a model per hospital costs, in the same program.
+    """
+    torch.manual_seed(seed)
+    changed = {}
+    for hospital, checkpoint in checkpoints.items():
+        model = JointModel(Predictor(checkpoint.build(), {}, version="")).model
+        with torch.no_grad():
+            for parameter in model.cms.parameters():
+                parameter.mul_(1 + 1e-6 * torch.rand_like(parameter))
+        changed[hospital] = replace(
+            checkpoint, weights={name: value.clone() for name, value in model.state_dict().items()}
+        )
+    return changed
+
+
+def logits_of(model: JointModel, table: pa.Table) -> NDArray[np.float64]:
+    """What an endpoint must answer about one patient: a logit for each assessed type."""
+    assessment = assess(table)
+    model_B = np.zeros(len(assessment.bags), np.int64)
+    evidence = score_jointly([model], assessment.bags, model_B)
+    return assessment.of_types(evidence.logit_B)
+
+
+def altered(checkpoint: Checkpoint, seed: int) -> Checkpoint:
+    """Another fine-tuning of the same model: what fine-tuning changes is a little different."""
+    model = checkpoint.build()
+    _alter(model, seed)
+    return replace(checkpoint, weights={k: v.clone() for k, v in model.state_dict().items()})
+
+
+def _promoted(root: str) -> dict[str, Checkpoint]:
+    registry = Registry(root)
+    lines = registry.lines()
+    if not lines:
+        raise ConfigError(f"{root}: no model is promoted in this registry; promote one")
+    return {hospital: registry.checkpoint(line[-1]) for hospital, line in sorted(lines.items())}
+
+
+def _random(config: MaterialConfig) -> dict[str, Checkpoint]:
+    """Random models that differ in what fine-tuning changes."""
+    torch.manual_seed(config.seed)
+    form = {"best": best_form, "paper": paper_form}[config.form]()
+    weights = HomNet(form).state_dict()
+    names = [f"hospital-{number + 1}" for number in range(config.num_hospitals)]
+    return {
+        name: altered(
+            Checkpoint(form, weights, calibration={name: Calibration(0.5)}), config.seed + number
+        )
+        for number, name in enumerate(names)
+    }
+
+
+def _alter(model: Any, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    model.freeze_for_fine_tuning()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=random))
+
+
+def _patient(config: MaterialConfig, number: int, hospital: str) -> pa.Table:
+    """All pairs of one patient: noise inside chromosomes of plausible lengths."""
+    rng = np.random.default_rng([config.seed, number])
+    keys = [(t, c) for t in range(NUM_TYPES) for c in range(config.num_cells)]
+    pair = rng.integers(1, 256, (len(keys), 2, 2, 512), np.uint8)
+    for row, (kind, _) in enumerate(keys):
+        pair[row, ..., 340 - 10 * kind :] = 0
+    return pair_table(
+        hospital=[hospital] * len(keys),
+        patient_id=[f"patient-{number}"] * len(keys),
+        cell_id=[f"cell-{c}" for _, c in keys],
+        chromosome=[CHROMOSOMES[t] for t, _ in keys],
+        band_level=[550] * len(keys),
+        pair=pair,
+        abnormal=[False] * len(keys),
+    ).select(MEASURED.names)
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _json(table: pa.Table) -> bytes:
+    rows = table.to_pylist()
+    pairs = [
+        {
+            **{name: row[name] for name in ("cell_id", "chromosome", "band_level")},
+            "pair": base64.b64encode(row["pair"]).decode(),
+        }
+        for row in rows
+    ]
+    who = {name: rows[0][name] for name in ("hospital", "patient_id")}
+    return json.dumps({"patients": [{**who, "pairs": pairs}]}).encode()

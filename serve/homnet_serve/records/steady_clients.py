@@ -1,0 +1,183 @@
+"""Clients of a drill: they ask about patients whose right answers are known, and keep count."""
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from homnet_serve.client import Client, EndpointError, Retries
+from homnet_serve.schemas import DiagnoseResponse
+
+TOLERANCE = 1e-5
+"""Largest difference of a logit from that of batch evaluation."""
+PATIENT = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
+"""Twelve attempts in about forty seconds: a replica or a node may be away for half of that."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A patient, and what the endpoint must say about him."""
+
+    pairs: pa.Table
+    """Columns of :data:`homnet.cohorts.pairs.MEASURED`; one patient of one hospital."""
+    logits: Mapping[str, NDArray[np.float64]]
+    """By version of the registry, the logit of each type: what any version that may answer says."""
+
+
+@dataclass
+class Tally:
+    """What came of some seconds of asking."""
+
+    right: int = 0
+    """Answers that said what they must."""
+    wrong: int = 0
+    """Answers that did not."""
+    lost: int = 0
+    """Requests without an answer after the last attempt."""
+    absorbed: Counter[str] = field(default_factory=Counter)
+    """Attempts without an answer, by status, or by the name of an error; the last attempt of a lost
+    request is among them."""
+    versions: Counter[str] = field(default_factory=Counter)
+    """Right answers by version."""
+    answered_s: list[float] = field(default_factory=list)
+    """When each answer came, right or wrong."""
+    seconds: list[float] = field(default_factory=list)
+    """How long each took, with all attempts."""
+    reasons: list[str] = field(default_factory=list)
+    """Why requests were lost, or what was wrong."""
+
+    def longest_gap(self, begin_s: float, end_s: float) -> float:
+        """Most seconds without any answer."""
+        inside = sorted(at for at in self.answered_s if begin_s <= at <= end_s)
+        times = [begin_s, *inside, end_s]
+        return max(after - before for before, after in itertools.pairwise(times))
+
+
+class _Counting(httpx.HTTPTransport):
+    """Counts the outcome of every attempt."""
+
+    def __init__(self, outcomes: list[str]) -> None:
+        super().__init__()
+        self._outcomes = outcomes
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = super().handle_request(request)
+        except httpx.TransportError as error:
+            self._outcomes.append(type(error).__name__)
+            raise
+        self._outcomes.append(str(response.status_code))
+        return response
+
+
+class SteadyClients:
+    """Threads that ask one question after the other, until the context is left."""
+
+    def __init__(self, url: str, key: str, known: Sequence[Known], num_clients: int) -> None:
+        """Sets up clients, each with a connection of its own and the retries of the package.
+
+        Args:
+            url: of the endpoint.
+            key: the API key.
+            known: each client asks about all, in turns, from another one on.
+            num_clients: how many ask at a time.
+        """
+        self._url = url
+        self._key = key
+        self._known = known
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._tally = Tally()
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,)) for number in range(num_clients)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def take(self) -> Tally:
+        """What was counted since the last call."""
+        with self._lock:
+            tally, self._tally = self._tally, Tally()
+        return tally
+
+    def answered_by(self, version: str) -> int:
+        """Right answers of a version since the last :meth:`take`."""
+        with self._lock:
+            return self._tally.versions[version]
+
+    def _work(self, number: int) -> None:
+        place = number
+        outcomes: list[str] = []
+        with Client(self._url, self._key, retries=PATIENT, transport=_Counting(outcomes)) as client:
+            while True:
+                known = self._known[place % len(self._known)]
+                place += 1
+                begin_s = time.monotonic()
+                try:
+                    answer = client.diagnose(known.pairs)
+                except EndpointError as error:
+                    with self._lock:
+                        self._tally.lost += 1
+                        self._tally.reasons.append(f"{error.status}: {error}")
+                        self._tally.absorbed.update(outcomes)
+                except Exception as error:  # what cannot be read as an answer is a wrong one
+                    self._count(type(error).__name__, "", outcomes, begin_s)
+                else:
+                    try:
+                        version, fault = answer.models[0].version, _fault_of(answer, known)
+                    except LookupError as error:
+                        version, fault = "", f"an answer without what it must have: {error}"
+                    self._count(fault, version, outcomes, begin_s)
+                outcomes.clear()
+                # Last: however short the load, every client asks once.
+                if self._stop.is_set():
+                    return
+
+    def _count(self, fault: str, version: str, outcomes: Sequence[str], begin_s: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if fault:
+                self._tally.wrong += 1
+                self._tally.reasons.append(fault)
+            else:
+                self._tally.right += 1
+                self._tally.versions[version] += 1
+            self._tally.answered_s.append(now)
+            self._tally.seconds.append(now - begin_s)
+            self._tally.absorbed.update(outcomes[:-1])
+
+
+def _fault_of(answer: DiagnoseResponse, known: Known) -> str:
+    """What is wrong with an answer; nothing if it is right."""
+    who = [(patient.hospital, patient.patient_id) for patient in answer.patients]
+    if who != [(known.pairs["hospital"][0].as_py(), known.pairs["patient_id"][0].as_py())]:
+        return f"asked about one patient, answered about {who}"
+    expected = known.logits.get(answer.models[0].version)
+    if expected is None:
+        return f"answered by a version that may not answer: {answer.models[0].version[:12]}"
+    logits: NDArray[Any] = np.array([kind.logit for kind in answer.patients[0].types])
+    if logits.shape != expected.shape or not np.abs(logits - expected).max() <= TOLERANCE:
+        return "logits differ from those of batch evaluation"
+    return ""

@@ -1,0 +1,123 @@
+"""Bags: every pair is used, nobody is mixed who should not be, and short groups are masked."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from homnet.bags.draw import (
+    BagConfig,
+    PairBank,
+    PairIndex,
+    count_bags,
+    draw_bags,
+    index_table,
+    summary,
+)
+from homnet.cohorts.pairs import pairs_of
+from homnet.errors import DataError
+from homnet.seeding import generator
+
+TableOf = Callable[..., pa.Table]
+
+
+@pytest.fixture
+def bank(table_of: TableOf) -> PairBank:
+    return PairBank.from_table(table_of(num_patients=3, num_cells=7, chromosomes=("1", "2", "21")))
+
+
+def test_a_bag_is_one_patient_one_type_different_cells(bank: PairBank) -> None:
+    bags = draw_bags(bank, BagConfig(num_cells=5, rounds=2), generator(0))
+    for row_K, mask_K, chromosome in zip(bags.row_BK, bags.mask_BK, bags.chromosome_B, strict=True):
+        members = bank.frame.iloc[row_K[mask_K]]
+        assert members["patient_id"].nunique() == 1
+        assert set(members["chromosome"]) == {chromosome}
+        assert members["cell_id"].nunique() == mask_K.sum()
+
+
+def test_every_pair_is_used_in_every_round(bank: PairBank) -> None:
+    for rounds in (1, 3):
+        bags = draw_bags(bank, BagConfig(num_cells=5, rounds=rounds), generator(0))
+        used = np.bincount(bags.row_BK[bags.mask_BK], minlength=len(bank))
+        assert used.min() >= rounds
+        # 7 cells make two bags of 5: three pairs are used twice.
+        assert len(bags) == rounds * 9 * 2
+        assert bags.mask_BK.all()
+
+
+def test_groups_smaller_than_a_bag_leave_places_empty(bank: PairBank) -> None:
+    bags = draw_bags(bank, BagConfig(num_cells=11), generator(0))
+    assert bags.mask_BK.sum(axis=1).tolist() == [7] * 9
+    assert (bags.row_BK[~bags.mask_BK] == 0).all()
+
+
+def test_bags_over_people_mix_patients_but_not_types(bank: PairBank) -> None:
+    bags = draw_bags(bank, BagConfig(num_cells=5, over="people"), generator(0))
+    members = bank.frame["patient_id"].to_numpy()[bags.row_BK]
+    assert max(len(set(m)) for m in members) > 1
+    types = bank.frame["chromosome"].to_numpy()[bags.row_BK]
+    assert (types == bags.chromosome_B[:, None]).all()
+
+
+def test_the_seed_decides(bank: PairBank) -> None:
+    config = BagConfig()
+    first, again, other = (draw_bags(bank, config, generator(s)) for s in (4, 4, 5))
+    np.testing.assert_array_equal(first.row_BK, again.row_BK)
+    assert not np.array_equal(first.row_BK, other.row_BK)
+
+
+def test_the_bank_does_not_depend_on_the_order_of_rows(table_of: TableOf) -> None:
+    table = table_of()
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    one, two = PairBank.from_table(table), PairBank.from_table(shuffled)
+    np.testing.assert_array_equal(one.pair_NPCL, two.pair_NPCL)
+    assert one.frame.equals(two.frame)
+
+
+def test_single_homologs_are_counted_and_left_out(table_of: TableOf) -> None:
+    table = table_of(num_patients=2, chromosomes=("1", "X"))
+    pair = pairs_of(table).copy()
+    single = np.asarray([t == "X" for t in table["chromosome"].to_pylist()])
+    pair[single, 1] = 0
+    table = table.set_column(5, "pair", pa.array([p.tobytes() for p in pair], pa.binary(2048)))
+    bank = PairBank.from_table(table)
+    assert summary(bank)["not assessed"] == single.sum() == 8
+    assert summary(bank.of_patients(["h1-p1"]))["not assessed"] == 4
+    assert set(bank.frame["chromosome"]) == {0}
+
+
+def test_lengths_are_the_last_position_of_either_chromatid(table_of: TableOf) -> None:
+    table = table_of(num_patients=1, num_cells=1, chromosomes=("1", "2"))
+    pair = pairs_of(table).copy()
+    pair[0, 0, 0, 300], pair[0, 0, 1, 301:] = 9, 0
+    changed = table.set_column(5, "pair", pa.array([p.tobytes() for p in pair], pa.binary(2048)))
+    bank, before = PairBank.from_table(changed), PairBank.from_table(table)
+    assert bank.length_NP[0, 0] == 301
+    np.testing.assert_array_equal(bank.length_NP[1:], before.length_NP[1:])
+    index = PairIndex.from_table(index_table(changed))
+    assert index.frame.equals(bank.frame)
+    assert index.not_assessed == bank.not_assessed
+
+
+def test_bags_are_counted_without_drawing_them(bank: PairBank) -> None:
+    for config in (BagConfig(num_cells=5, rounds=2), BagConfig(num_cells=4, over="people")):
+        assert count_bags(bank, config) == len(draw_bags(bank, config, generator(0)))
+
+
+def test_labels_of_bags_are_those_of_their_pairs(table_of: TableOf) -> None:
+    bank = PairBank.from_table(table_of(abnormal="2", num_cells=6))
+    bags = draw_bags(bank, BagConfig(num_cells=4), generator(0))
+    described = bags.describe(bank)
+    for row, (members, mask) in enumerate(zip(bags.row_BK, bags.mask_BK, strict=True)):
+        truth = bank.frame.iloc[members[mask]]
+        assert described["abnormal"][row] == truth["abnormal"].any()
+        assert described["kind"][row] == ("deletion" if truth["abnormal"].any() else "normal")
+        assert described["patients"][row] == sorted(set(truth["patient_id"]))
+        assert described["num_pairs"][row] == mask.sum()
+    assert 0 < described["abnormal"].sum() < len(described)
+
+
+def test_impossible_bags_are_refused(bank: PairBank) -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        draw_bags(bank, BagConfig(num_cells=0), generator(0))

@@ -1,0 +1,271 @@
+"""Artificial abnormalities against a reference that copies one position at a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from homnet.bags.draw import BagConfig, Bags, PairBank, draw_bags
+from homnet.bags.events import (
+    KINDS,
+    EventConfig,
+    Events,
+    EventTensors,
+    apply_events,
+    draw_events,
+    truth_mask,
+)
+from homnet.errors import ConfigError
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES, DENVER_GROUP_OF
+from homnet.seeding import generator
+
+TableOf = Callable[..., pa.Table]
+Drawn = tuple[PairBank, Bags, Events]
+EVERY_KIND = EventConfig(sham_share=0.5, translocations=True)
+
+
+@pytest.fixture(scope="module")
+def drawn(table_of: TableOf) -> Drawn:
+    bank = PairBank.from_table(table_of(num_patients=6, num_cells=4))
+    bags = draw_bags(bank, BagConfig(num_cells=3, rounds=8), generator(1))
+    return bank, bags, draw_events(bank, bags, EVERY_KIND, generator(2))
+
+
+def _applied(drawn: Drawn) -> NDArray[np.uint8]:
+    bank, bags, events = drawn
+    x = apply_events(
+        torch.tensor(bank.pair_NPCL), torch.tensor(bags.row_BK), EventTensors.of(events, "cpu")
+    )
+    return x.numpy()  # type: ignore[no-any-return]
+
+
+def _reference(
+    kind: str, own: list[int], donor: list[int], start: int, size: int, donor_start: int
+) -> list[int]:  # of a translocation, size is what the donor gives
+    """The paper's appendix A.1 on one list of darkness values, without index maps."""
+    if kind in ("normal",):
+        return own
+    if kind == "deletion":
+        return own[:start] + own[start + size :]
+    if kind == "addition":
+        return own[:start] + donor[donor_start : donor_start + size] + own[start:]
+    if kind == "duplication":
+        return own[: start + size] + own[start : start + size] + own[start + size :]
+    if kind == "inversion":
+        return own[:start] + own[start : start + size][::-1] + own[start + size :]
+    if kind in ("replacement", "sham"):
+        return own[:start] + donor[donor_start : donor_start + size] + own[start + size :]
+    if kind == "robertsonian":
+        return own[::-1] + own
+    if kind == "wrong_pair":
+        return donor
+    if kind == "translocation" and donor_start == 0:
+        return donor[:size] + own[start:]
+    if kind == "translocation":
+        return own[:start] + donor[donor_start:]
+    raise AssertionError(kind)
+
+
+def _parameters(kind: str, events: Events, b: int, k: int) -> tuple[int, int, int]:
+    """Start, size and donor start, read back from the pieces."""
+    stop, origin = events.stop_BKQ[b, k], events.origin_BKQ[b, k]
+    if kind == "deletion":
+        return int(stop[0]), int(origin[1] - stop[0]), 0
+    if kind == "duplication":
+        return int(origin[1]), int(stop[0] - origin[1]), 0
+    if kind in ("addition", "inversion", "replacement", "sham"):
+        return int(stop[0]), int(stop[1] - stop[0]), int(origin[1])
+    if kind == "translocation" and stop[0]:
+        return int(origin[1]), int(stop[0]), 0
+    if kind == "translocation":
+        return int(stop[1]), 0, int(origin[2])
+    return 0, 0, 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_equals_the_reference(kind: str, drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    x_BKPCL = _applied(drawn)
+    chosen = np.nonzero(events.kind_B == KINDS.index(kind))[0]
+    assert len(chosen) > 5, "the draw must hold every kind"
+    for b in chosen[:25]:
+        for k in np.nonzero(bags.mask_BK[b])[0]:
+            row, homolog = bags.row_BK[b, k], events.homolog_BK[b, k]
+            start, size, donor_start = _parameters(kind, events, b, k)
+            donor_row, donor_homolog = events.donor_row_BK[b, k], events.donor_homolog_BK[b, k]
+            n = bank.length_NP[row, homolog]
+            m = bank.length_NP[donor_row, donor_homolog]
+            for chromatid in range(2):
+                own = bank.pair_NPCL[row, homolog, chromatid, :n].tolist()
+                donor = bank.pair_NPCL[donor_row, donor_homolog, chromatid, :m].tolist()
+                expected = _reference(kind, own, donor, start, size, donor_start)[:512]
+                got = x_BKPCL[b, k, homolog, chromatid]
+                assert got[: len(expected)].tolist() == expected
+                assert not got[len(expected) :].any()
+            np.testing.assert_array_equal(
+                x_BKPCL[b, k, 1 - homolog], bank.pair_NPCL[row, 1 - homolog]
+            )
+
+
+def test_lengths_change_as_each_kind_says(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    before = bank.length_NP[bags.row_BK, events.homolog_BK]
+    after = events.stop_BKQ[..., 2]
+    ratio = dict.fromkeys(KINDS, np.empty(0)) | {
+        kind: (after / before)[events.kind_B == code] for code, kind in enumerate(KINDS)
+    }
+    assert (ratio["deletion"] < 0.95).all()
+    assert (ratio["addition"] > 1.05).all()
+    assert (ratio["duplication"] > 1.05).all()
+    for kind in ("normal", "inversion", "replacement", "sham"):
+        assert (ratio[kind] == 1).all()
+    assert (ratio["robertsonian"] == 2).all()
+
+
+def test_sizes_are_as_configured_and_close_between_cells(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    inverted = events.kind_B == KINDS.index("inversion")
+    length = bank.length_NP[bags.row_BK, events.homolog_BK][inverted]
+    size = np.diff(events.truth_BK2[inverted], axis=-1)[..., 0]
+    share = size / length
+    assert ((share > 0.10 - 0.03) & (share < 0.35 + 0.03)).all()
+    spread = share.max(axis=1) - share.min(axis=1)
+    assert 0 < spread.mean() < 0.05
+    np.testing.assert_allclose(share.mean(axis=1), events.fraction_B[inverted], atol=0.03)
+
+
+def test_truth_mask_is_where_the_homolog_differs(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    x_BKPCL = _applied(drawn)
+    mask = truth_mask(events, 512)
+    for kind in ("inversion", "replacement", "translocation"):
+        chosen = events.kind_B == KINDS.index(kind)
+        if kind == "translocation":  # an end of the long arm: nothing before it moves
+            chosen &= (events.stop_BKQ[..., 0] == 0).all(axis=1)
+            mask[chosen] |= _behind(events, bank.length_NP[bags.row_BK, events.homolog_BK])[chosen]
+        changed = (x_BKPCL[chosen] != bank.pair_NPCL[bags.row_BK[chosen]]).any(axis=3)
+        assert not (changed & ~mask[chosen]).any()
+        assert changed.sum() > 0.8 * mask[chosen].sum()
+    assert not mask[~events.abnormal_B].any()
+
+
+def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Positions of the abnormal homolog from the end of the truth to where it ended before."""
+    t_L = np.arange(512)
+    behind_BKL = (t_L >= events.truth_BK2[..., 1:]) & (t_L < length_BK[..., None])
+    return behind_BKL[:, :, None] & (events.homolog_BK[..., None] == np.arange(2))[..., None]
+
+
+def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    chosen = events.kind_B == KINDS.index("translocation")
+    before = bank.length_NP[bags.row_BK, events.homolog_BK][chosen]
+    truth = events.truth_BK2[chosen]
+    short_arm = truth[..., 0] == 0
+    assert (short_arm == short_arm[:, :1]).all(), "one arm in all cells of a bag"
+    assert 0.25 < short_arm[:, 0].mean() < 0.75
+    after = events.stop_BKQ[chosen][..., 2]
+    assert (truth[..., 1] == np.where(short_arm, truth[..., 1], after)).all(), "reaches the tip"
+    lost = (before - (after - (truth[..., 1] - truth[..., 0]))) / before
+    np.testing.assert_allclose(lost.mean(axis=1), events.fraction_B[chosen], atol=0.03)
+    ratio = after / before
+    assert (ratio < 0.95).any()
+    assert (ratio > 1.05).any()
+
+
+def test_only_the_papers_kinds_unless_asked_otherwise(drawn: Drawn) -> None:
+    bank, bags, _ = drawn
+    papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), generator(2))
+    assert KINDS.index("translocation") not in papers.kind_B
+
+
+def test_the_slot_tells_nothing(table_of: TableOf) -> None:
+    """The homolog that is changed is a fair coin in every cell, whatever the label or kind."""
+    bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
+    bags = draw_bags(bank, BagConfig(rounds=20), generator(3))
+    events = draw_events(bank, bags, EventConfig(translocations=True), generator(4))
+    for code, kind in enumerate(KINDS[:-1]):
+        slots = events.homolog_BK[events.kind_B == code]
+        assert slots.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(slots.size)), kind
+    together = (events.homolog_BK[:, 0] == events.homolog_BK[:, 1]).mean()
+    assert together == pytest.approx(0.5, abs=0.05), "cells of a bag are drawn independently"
+
+
+def test_the_type_tells_nothing(table_of: TableOf) -> None:
+    bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
+    bags = draw_bags(bank, BagConfig(rounds=10), generator(3))
+    events = draw_events(bank, bags, EventConfig(), generator(4))
+    for chromosome in range(22):
+        labels = events.abnormal_B[bags.chromosome_B == chromosome]
+        assert labels.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_donors_come_from_the_same_cell_and_the_right_type(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    frame = bank.frame
+    for b in np.nonzero(events.abnormal_B)[0]:
+        donors = frame.iloc[events.donor_row_BK[b][bags.mask_BK[b]]]
+        own = frame.iloc[bags.row_BK[b][bags.mask_BK[b]]]
+        assert donors["cell_id"].tolist() == own["cell_id"].tolist()
+        assert donors["patient_id"].tolist() == own["patient_id"].tolist()
+        assert donors["chromosome"].nunique() == 1
+        types = CHROMOSOMES[own["chromosome"].iloc[0]], CHROMOSOMES[donors["chromosome"].iloc[0]]
+        assert types[0] != types[1]
+        if KINDS[events.kind_B[b]] == "wrong_pair":
+            assert DENVER_GROUP_OF[types[0]] == DENVER_GROUP_OF[types[1]]
+
+
+def test_robertsonian_is_for_acrocentrics_unless_asked_otherwise(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    code = KINDS.index("robertsonian")
+
+    def types(of: Events) -> set[str]:
+        return {CHROMOSOMES[c] for c in bags.chromosome_B[of.kind_B == code]}
+
+    assert types(events) == set(ACROCENTRICS)
+    anywhere = draw_events(bank, bags, replace(EVERY_KIND, robertsonian="any"), generator(2))
+    assert len(types(anywhere)) > 15
+
+
+def test_what_does_not_fit_is_cut_at_the_end(table_of: TableOf) -> None:
+    bank = PairBank.from_table(table_of(num_patients=2))
+    bags = draw_bags(bank, BagConfig(), generator(0))
+    events = draw_events(bank, bags, EventConfig(robertsonian="any"), generator(0))
+    long = Bags(bags.row_BK[:1], bags.mask_BK[:1], bags.chromosome_B[:1])
+    changed = replace(
+        events.take(slice(0, 1)),
+        stop_BKQ=np.full((1, 5, 3), 700),
+        origin_BKQ=np.zeros((1, 5, 3), np.int64),
+        step_BKQ=np.zeros((1, 5, 3), np.int64),
+        donor_BKQ=np.zeros((1, 5, 3), bool),
+    )
+    x = apply_events(
+        torch.tensor(bank.pair_NPCL), torch.tensor(long.row_BK), EventTensors.of(changed, "cpu")
+    )
+    assert x.shape == (1, 5, 2, 2, 512)
+    first = torch.tensor(bank.pair_NPCL)[long.row_BK[0], changed.homolog_BK[0], :, 0]
+    assert (x[0, torch.arange(5), changed.homolog_BK[0], :, 511] == first).all()
+
+
+def test_the_bank_is_not_changed(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    pairs = torch.tensor(bank.pair_NPCL)
+    apply_events(pairs, torch.tensor(bags.row_BK), EventTensors.of(events, "cpu"))
+    assert torch.equal(pairs, torch.tensor(bank.pair_NPCL))
+
+
+def test_events_that_do_not_fit_are_refused(drawn: Drawn) -> None:
+    bank, bags, _ = drawn
+    with pytest.raises(ConfigError, match="do not fit between margins"):
+        draw_events(bank, bags, EventConfig(max_fraction=0.99), generator(0))
+
+
+def test_one_type_alone_has_no_donors(table_of: TableOf) -> None:
+    bank = PairBank.from_table(table_of(chromosomes=("7",)))
+    bags = draw_bags(bank, BagConfig(), generator(0))
+    with pytest.raises(ConfigError, match="at least two chromosome types"):
+        draw_events(bank, bags, EventConfig(), generator(0))

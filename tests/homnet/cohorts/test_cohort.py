@@ -1,0 +1,224 @@
+"""The format of cohorts: what is written reads back, and every bad file is named with its row."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from homnet.cohorts.checks import read_pairs
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.pairs import PAIR_BYTES, SCHEMA, pair_table, pairs_of
+from homnet.errors import CohortError
+
+TableOf = Callable[..., pa.Table]
+PLACE = {"position": 7, "chromosome": "5", "band": "q13", "mb": 68.5}
+
+
+def _file(cohort: Cohort, number: int = 0) -> Path:
+    return cohort.root / cohort.files[number].path
+
+
+def _rewrite(cohort: Cohort, change: Callable[[pa.Table], pa.Table]) -> Path:
+    path = _file(cohort)
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+    return path
+
+
+def _set(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
+    values = table[column].to_pylist()
+    values[row] = value
+    index = table.schema.get_field_index(column)
+    return table.set_column(
+        index, table.schema.field(column), pa.array(values, SCHEMA.field(column).type)
+    )
+
+
+def test_pairs_survive_the_file_to_the_byte(small_cohort: Cohort, table_of: TableOf) -> None:
+    original = table_of("h1", seed=0)
+    read = small_cohort.read(small_cohort.files[0])
+
+    def key(t: pa.Table) -> list[str]:
+        return [
+            "/".join(k)
+            for k in zip(
+                *(t[c].to_pylist() for c in ("patient_id", "cell_id", "chromosome")), strict=True
+            )
+        ]
+
+    expected = dict(zip(key(original), pairs_of(original), strict=True))
+    for name, pair in zip(key(read), pairs_of(read), strict=True):
+        np.testing.assert_array_equal(pair, expected[name])
+    assert read.schema.field("pair").type == pa.binary(PAIR_BYTES)
+    assert (
+        pq.ParquetFile(_file(small_cohort)).schema.column(5).physical_type == "FIXED_LEN_BYTE_ARRAY"
+    )
+
+
+def test_pairs_of_a_slice_are_those_of_the_slice(table_of: TableOf) -> None:
+    table = table_of(num_patients=1)
+    np.testing.assert_array_equal(pairs_of(table.slice(7, 3)), pairs_of(table)[7:10])
+
+
+def test_the_index_counts_pairs_and_patients(small_cohort: Cohort) -> None:
+    assert small_cohort.num_pairs == 2 * 3 * 4 * 22
+    assert small_cohort.num_patients == 6
+    assert small_cohort.hospitals == ("h1", "h2")
+    assert small_cohort.of_hospitals(["h2"]).num_patients == 3
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path, table_of: TableOf) -> None:
+    def make(name: str, seed: int) -> str:
+        tables = [table_of(seed=seed)]
+        return write_cohort(tmp_path / name, tables, scale={"h1": 3.0}, provenance={}).fingerprint
+
+    assert make("a", 0) == make("b", 0) != make("c", 1)
+
+
+def test_a_cohort_appears_whole_or_not_at_all(tmp_path: Path, table_of: TableOf) -> None:
+    def tables():  # type: ignore[no-untyped-def]
+        yield table_of("h1")
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="broke"):
+        write_cohort(tmp_path / "new", tables(), scale={"h1": 3.0}, provenance={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_directory_is_kept(small_cohort: Cohort, table_of: TableOf) -> None:
+    before = small_cohort.fingerprint
+    with pytest.raises(CohortError, match="exists already"):
+        write_cohort(small_cohort.root, [table_of()], scale={"h1": 3.0}, provenance={})
+    assert Cohort.open(small_cohort.root).fingerprint == before
+
+
+def test_a_patient_in_two_tables_is_refused(tmp_path: Path, table_of: TableOf) -> None:
+    with pytest.raises(CohortError, match="patient h1-p0 is in two files"):
+        write_cohort(tmp_path / "c", [table_of(), table_of()], scale={}, provenance={})
+
+
+def test_no_cohort_here(tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=r"no cohort here.*simulate"):
+        Cohort.open(tmp_path)
+
+
+def test_a_damaged_index_is_named(small_cohort: Cohort) -> None:
+    index = small_cohort.root / "cohort.json"
+    index.write_text(index.read_text()[:50])
+    with pytest.raises(CohortError, match=r"cohort\.json: damaged"):
+        Cohort.open(small_cohort.root)
+
+
+def test_another_schema_version_is_refused(small_cohort: Cohort) -> None:
+    index = small_cohort.root / "cohort.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "schema_version": 99}))
+    with pytest.raises(CohortError, match="schema version 99"):
+        Cohort.open(small_cohort.root)
+
+
+def test_a_truncated_file_is_named(small_cohort: Cohort) -> None:
+    path = _file(small_cohort)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CohortError, match=rf"{path.name}.*truncated"):
+        read_pairs(path)
+
+
+def test_a_file_with_rows_missing_is_named(small_cohort: Cohort) -> None:
+    _rewrite(small_cohort, lambda t: t.slice(0, 10))
+    with pytest.raises(CohortError, match=r"row 10.*has 10 rows, cohort.json says 264"):
+        small_cohort.read(small_cohort.files[0])
+
+
+def test_a_file_with_other_content_is_named(small_cohort: Cohort) -> None:
+    path = _rewrite(small_cohort, lambda t: _set(t, "abnormal", 3, True))
+    read_pairs(path)
+    with pytest.raises(CohortError, match=rf"{path.name}.*changed since the cohort was made"):
+        small_cohort.read()
+
+
+def test_a_missing_file_is_named(small_cohort: Cohort) -> None:
+    _file(small_cohort).unlink()
+    with pytest.raises(CohortError, match=r"listed in cohort.json but missing"):
+        Cohort.open(small_cohort.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["band_level"]), r"column 'band_level' is missing"),
+        (
+            lambda t: t.set_column(5, "pair", pa.array([b"x" * 1024] * len(t), pa.binary(1024))),
+            r"column 'pair' from row 0.*fixed_size_binary\[1024\].*2048",
+        ),
+        (
+            lambda t: t.set_column(4, "band_level", t["band_level"].cast(pa.float32())),
+            r"column 'band_level' from row 0.*float.*int16",
+        ),
+        (lambda t: _set(t, "chromosome", 5, "23"), r"row 5: 'chromosome' is '23'"),
+        (lambda t: _set(t, "band_level", 6, 500), r"row 6: 'band_level' is 500"),
+        (lambda t: _set(t, "homolog", 8, 2), r"row 8: 'homolog' is 2"),
+        (lambda t: _set(t, "stop", 9, 600), r"row 9: 'stop' is 600"),
+        (lambda t: _set(t, "size_mb", 2, -3.0), r"row 2: 'size_mb' is -3.0, expected megabases"),
+        (
+            lambda t: _set(t, "breakpoints", 4, [{**PLACE, "position": 512}]),
+            r"row 4: 'position' in 'breakpoints' is 512, expected 0..511 or nothing",
+        ),
+        (
+            lambda t: _set(t, "breakpoints", 6, [PLACE, {**PLACE, "chromosome": "0"}]),
+            r"row 6: 'chromosome' in 'breakpoints' is '0', expected 1..22, X or Y",
+        ),
+        (
+            lambda t: _set(t, "breakpoints", 6, [PLACE, {**PLACE, "position": None}]),
+            None,
+        ),
+        (lambda t: t.drop_columns(["variant"]), r"column 'variant' is missing"),
+        (lambda t: _set(t, "cell_id", 3, t["cell_id"][2].as_py()), r"row 3: a second pair of"),
+        (lambda t: _set(t, "hospital", 4, "elsewhere"), r"row 4: hospital 'elsewhere'"),
+        (lambda t: pa.concat_tables([t.slice(4), t.slice(0, 1)]), None),
+        (lambda t: pa.concat_tables([t.slice(1), t.slice(0, 1)]), r"row 263: .*not contiguous"),
+        (lambda t: _set(t, "pair", 7, bytes(PAIR_BYTES)), r"row 7: 'pair' has no chromosome"),
+    ],
+)
+def test_bad_content_is_one_sentence_with_file_and_row(
+    small_cohort: Cohort, change: Callable[[pa.Table], pa.Table], message: str | None
+) -> None:
+    path = _rewrite(small_cohort, change)
+    if message is None:  # as good as before: the test's own sanity check
+        read_pairs(path)
+        return
+    with pytest.raises(CohortError, match=message) as caught:
+        read_pairs(path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_truth_of_a_row_survives_the_file(tmp_path: Path, table_of: TableOf) -> None:
+    table = table_of(abnormal="5")
+    row = table["abnormal"].to_pylist().index(True)
+    truth = {
+        "size_mb": 12.5,
+        "iscn": "del(5)(q13q15)",
+        "breakpoints": [PLACE, {**PLACE, "band": "q15", "position": None}],
+        "variant": "inv(9)(p12q13)",
+    }
+    for column, value in truth.items():
+        table = _set(table, column, row, value)
+    read = write_cohort(tmp_path / "c", [table], scale={"h1": 3.0}, provenance={}).read()
+    (found,) = read.filter(pa.compute.is_valid(read["iscn"])).to_pylist()
+    assert {column: found[column] for column in truth} == truth
+
+
+def test_pairs_of_another_shape_are_refused() -> None:
+    with pytest.raises(CohortError, match=r"uint8 of shape \(1, 2, 2, 512\), got float64"):
+        pair_table(
+            hospital=["h"],
+            patient_id=["p"],
+            cell_id=["c"],
+            chromosome=["1"],
+            band_level=[550],
+            pair=np.zeros((1, 2, 2, 512)),
+            abnormal=[False],  # type: ignore[arg-type]
+        )

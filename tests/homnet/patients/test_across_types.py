@@ -1,0 +1,57 @@
+"""What the types of a patient say together."""
+
+import math
+
+import numpy as np
+import pytest
+
+from homnet.bags.assessment import PatientType
+from homnet.patients.across_types import with_partners
+from homnet.patients.finding import KINDS, Finding
+
+
+def _finding(chromosome: str, **kinds: float) -> Finding:
+    all_kinds = {kind: kinds.get(kind, 0.0) for kind in KINDS} if kinds else {}
+    return Finding(*PatientType("h1", "p1", chromosome), 0.5, (), all_kinds)
+
+
+LIKE_A_DELETION = {"deletion": 0.5, "insertion_translocation": 0.3, "none": 0.2}
+LIKE_AN_EXCHANGE = {"deletion": 0.3, "insertion_translocation": 0.5, "none": 0.2}
+SURE = {"insertion_translocation": 1.0}
+
+
+def test_what_looks_like_a_deletion_is_an_exchange_beside_an_abnormal_partner() -> None:
+    findings = [_finding("5", **LIKE_A_DELETION), _finding("9", **SURE), _finding("1", none=1.0)]
+    five, nine, one = with_partners(findings, np.array([6.0, 8.0, -3.0]))
+    # Bayes by hand: one of the two others is abnormal, either as likely, in 90 or 10 of 100.
+    ratio = (math.exp(8) + math.exp(-3)) / 2
+    loss, gain = 0.5 * (0.9 + 0.1 * ratio), 0.3 * (0.1 + 0.9 * ratio)
+    assert five.kinds["none"] == 0.2
+    assert five.kinds["deletion"] == pytest.approx(0.8 * loss / (loss + gain))
+    assert five.abnormal_kind == "insertion_translocation"
+    assert nine.kinds == findings[1].kinds
+    assert one.kinds == findings[2].kinds
+
+
+def test_a_clear_deletion_stays_one_beside_another_abnormality() -> None:
+    clear = _finding("5", deletion=0.95, insertion_translocation=0.03, none=0.02)
+    five, _ = with_partners([clear, _finding("7", deletion=1.0)], np.array([12.0, 12.0]))
+    assert five.abnormal_kind == "deletion"
+
+
+def test_foreign_material_without_a_partner_is_less_likely() -> None:
+    findings = [_finding("5", **LIKE_AN_EXCHANGE), _finding("9", none=1.0), _finding("1", none=1.0)]
+    five, *_ = with_partners(findings, np.array([6.0, -3.0, -3.0]))
+    assert five.abnormal_kind == "deletion"
+    assert sum(five.kinds.values()) == pytest.approx(1)
+
+
+def test_without_evidence_of_others_kinds_stay() -> None:
+    findings = [_finding("5", **LIKE_AN_EXCHANGE), _finding("9", **LIKE_A_DELETION), _finding("1")]
+    evidence = np.array([6.0, np.nan, np.nan])
+    assert with_partners(findings, evidence) == findings
+    assert with_partners(findings[:1], evidence[:1]) == findings[:1]
+    # Types with too few cells are no partners; who has no kinds gets none.
+    first, _, last = with_partners(findings, np.array([6.0, np.nan, 0.0]))
+    assert first.kinds == pytest.approx(findings[0].kinds)
+    assert last.kinds == {}

@@ -1,0 +1,214 @@
+"""The reader of findings as the jobs train and measure it, and what they refuse."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from homnet.bags.draw import BagConfig
+from homnet.bags.events import EventConfig
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.split import TEST, SplitConfig, split_patients
+from homnet.errors import ConfigError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import best_form
+from homnet.reader.lessons import ReaderTraining
+from homnet.reader.network import ReaderConfig
+from homnet.simulator.cohort import simulate_person
+from homnet.simulator.laboratory import HospitalConfig
+from homnet.training.optimisation import TrainingConfig
+from homnet_platform.patients.calibration import CalibrateConfig, calibrate
+from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
+from homnet_platform.patients.measurement import MeasureConfig, measure
+from homnet_platform.pretraining import PretrainConfig, pretrain
+from homnet_platform.reader_training import (
+    EvaluateFindingsConfig,
+    LearnFindingsConfig,
+    evaluate_findings,
+    learn_findings,
+)
+from homnet_platform.training import ScalingOptions
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
+SPLIT = SplitConfig(validation=0.3, test=0.4)
+TRAINING = ReaderTraining(
+    TrainingConfig(
+        batch_size=16, max_epochs=1, labels="cohort", bags=BagConfig(num_cells=3), averaging=0.9
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Healthy people with a HomNet trained on them, a teaching cohort with a reader, patients."""
+    work = tmp_path_factory.mktemp("findings")
+    healthy = HospitalConfig("healthy", abnormal_fraction=0.0)
+    sick = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
+    for name, seed, hospital, number, short in (
+        ("healthy", 0, healthy, 10, False),
+        ("teach", 1, sick, 40, True),
+        ("patients", 2, sick, 16, False),
+    ):
+        people = [
+            simulate_person(seed, hospital, n, 2.0, rearranged_types=short) for n in range(number)
+        ]
+        write_cohort(
+            work / name, [pa.concat_tables(people)], scale={hospital.name: 3.0}, provenance={}
+        )
+    pretrain(
+        PretrainConfig(
+            cohort=str(work / "healthy"),
+            output=str(work / "pretrain"),
+            model=FORM,
+            training=TrainingConfig(batch_size=64, max_epochs=1, bags=BagConfig(num_cells=3)),
+            split=SplitConfig(0.2, 0.2),
+            scaling=ScalingOptions(num_workers=1),
+        )
+    )
+    learn_findings(_learn(work))
+    calibrate(
+        CalibrateConfig(
+            cohort=str(work / "patients"),
+            checkpoint=str(work / "pretrain" / "checkpoint"),
+            output=str(work / "calibrate"),
+            split=SPLIT,
+            min_patients=1,
+        )
+    )
+    return work
+
+
+def _diagnose(work: Path, cohort: str) -> DiagnoseConfig:
+    return DiagnoseConfig(
+        cohort=str(work / cohort),
+        checkpoint=str(work / "calibrate"),
+        findings=str(work / "findings" / "checkpoint"),
+        output=str(work / f"diagnosis-of-{cohort}"),
+        patients="test",
+        split=SPLIT,
+        pages="none",
+    )
+
+
+def _learn(work: Path) -> LearnFindingsConfig:
+    return LearnFindingsConfig(
+        cohort=str(work / "teach"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        output=str(work / "findings"),
+        width=16,
+        training=TRAINING,
+        split=SplitConfig(validation=0.2, test=0.0),
+        cpus=1.0,
+    )
+
+
+def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: Path) -> None:
+    reader = Checkpoint.load(work / "findings" / "checkpoint", ReaderConfig.of_json)
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
+    assert reader.provenance["parent"] == below.version
+    assert set(below.provenance["learnt_from"]) < set(reader.provenance["learnt_from"])
+    diagnosis = diagnose(_diagnose(work, "patients"))
+    figures = measure(
+        MeasureConfig(diagnosis=diagnosis, cohort=str(work / "patients"), num_bootstrap=50)
+    )
+    assert figures["reader"] == reader.version
+    # The abnormal types of the test patients that could be looked at, found or not.
+    key = ["patient_id", "chromosome"]
+    truth = Cohort.open(work / "patients").read(columns=[*key, "abnormal"]).to_pandas()
+    types = pd.read_parquet(diagnosis / "types.parquet")
+    looked_at = types.loc[types["probability"].notna(), key]
+    abnormal = truth.loc[truth["abnormal"], key].drop_duplicates().merge(looked_at)
+    assert figures["findings"]["overall"]["num_cases"] == len(abnormal) > 0
+    page = (diagnosis / "measured" / "index.html").read_text()
+    assert "What the reader says of detected types" in page
+
+
+def test_nobody_who_taught_is_measured(work: Path) -> None:
+    diagnosis = diagnose(replace(_diagnose(work, "teach"), patients="all"))
+    with pytest.raises(ConfigError, match="learnt from by the model"):
+        measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
+
+
+def test_a_reader_goes_on_with_other_people(work: Path) -> None:
+    first = work / "findings" / "checkpoint"
+    config = replace(_learn(work), start=str(first), output=str(work / "again"))
+    with pytest.raises(ConfigError, match="were learnt from by"):
+        learn_findings(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
+    with pytest.raises(ConfigError, match="is of another width"):
+        learn_findings(replace(config, width=32))
+    # A mistake leaves nothing behind that would be in the way of the right command.
+    learn_findings(replace(config, cohort=str(work / "patients")))
+    reader = Checkpoint.load(work / "again" / "checkpoint", ReaderConfig.of_json)
+    before = Checkpoint.load(first, ReaderConfig.of_json)
+    assert reader.provenance["start"] == before.version != reader.version
+    for use in ("learnt_from", "validated_on"):
+        assert set(before.provenance[use]) < set(reader.provenance[use])
+    assert str(work) not in str(reader.provenance)
+
+
+def _evaluate(work: Path, **changes: object) -> EvaluateFindingsConfig:
+    config = EvaluateFindingsConfig(
+        cohort=str(work / "healthy"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        reader=str(work / "findings" / "checkpoint"),
+        output=str(work / "evaluated"),
+        bags=BagConfig(num_cells=3, over="people"),
+        split=SplitConfig(0.2, 0.2),
+        num_bootstrap=50,
+    )
+    return replace(config, **changes)
+
+
+def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> None:
+    output = evaluate_findings(
+        _evaluate(
+            work,
+            claim="a test",
+            result=work / "result.json",
+            events=EventConfig(abnormal_share=0.9),
+        )
+    )
+    figures = json.loads((output / "findings.json").read_text())
+    cases = pd.read_parquet(output / "cases.parquet")
+    assert figures["overall"]["num_cases"] == len(cases) > 0
+    test = split_patients(Cohort.open(work / "healthy").patients, SplitConfig(0.2, 0.2))[TEST]
+    assert set(cases["people"].explode()) == test
+    result = json.loads((work / "result.json").read_text())
+    assert result["figures"]["findings"] == figures
+    assert result["figures"]["training"]["reader"]["figures"]["epochs"] == 1
+
+
+def test_readers_are_not_measured_on_whom_they_know_or_with_another_homnet(
+    work: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="learnt from by"):
+        evaluate_findings(_evaluate(work, split=SplitConfig(0.2, 0.2, seed=5)))
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
+    weights = {name: weight + 1 for name, weight in below.weights.items()}
+    replace(below, weights=weights).save(tmp_path / "other")
+    with pytest.raises(ConfigError, match="stands on another HomNet"):
+        evaluate_findings(_evaluate(work, checkpoint=str(tmp_path / "other")))
+
+
+def test_a_finished_run_is_not_overwritten(work: Path) -> None:
+    with pytest.raises(ConfigError, match="this run is finished"):
+        learn_findings(_learn(work))
+
+
+def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
+    absolute = replace(FORM, view="absolute", template=False, deviations=False)
+    Checkpoint(absolute, absolute.build().state_dict(), provenance=below.provenance).save(
+        tmp_path / "absolute"
+    )
+    config = replace(
+        _learn(work), checkpoint=str(tmp_path / "absolute"), output=str(tmp_path / "o")
+    )
+    with pytest.raises(ConfigError, match="needs a HomNet that compares homologs"):
+        learn_findings(config)
+    assert not (tmp_path / "o").exists()
