@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from homnet.bags.draw import PairBank
 from homnet.errors import ConfigError, DataError
 from homnet.evaluation.metrics import EVENT_SIZES_MB, size_classes
-from homnet.evaluation.score_table import NORMAL
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import NORMAL
 from homnet.model.views import standardise, stretch
 from homnet.report.markdown import markdown_table
 from homnet.results import require_both
