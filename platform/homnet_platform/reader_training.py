@@ -8,8 +8,6 @@ interrupted.
 """
 
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
 from homnet.reader.truth import with_segments
 from homnet.report.markdown import tables_text
-from homnet.results import Record, read_result, write_json, write_result
+from homnet.results import Record, read_result, write_json
 from homnet_platform.data import all_rows, collect_bank, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import Run, provenance, refuse_known
@@ -251,21 +249,17 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     cases.to_parquet(output / "cases.parquet", index=False)
     write_json(output / "findings.json", figures)
-    if config.result is not None:
-        runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
-        took = {name: path.parent / "run.json" for name, path in runs.items()}
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={
-                "findings": figures,
-                "versions": {"HomNet": below.version, "reader": above.version},
-                "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
-            },
-            command=shlex.join(["python", *sys.argv]),
-            recipe="findings, artificial abnormalities",
-            seed=config.seed,
-        )
+    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+    took = {name: path.parent / "run.json" for name, path in runs.items()}
+    config.record.write(
+        {
+            "findings": figures,
+            "versions": {"HomNet": below.version, "reader": above.version},
+            "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
+        },
+        recipe="findings, artificial abnormalities",
+        seed=config.seed,
+    )
     print(tables_text(findings_tables(figures)))
     print(f"findings: {output}")
     return output

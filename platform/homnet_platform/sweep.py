@@ -12,7 +12,7 @@ from homnet.model.network import HomNetConfig, best_form
 from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import Shared
+from homnet_platform.data import Participants
 
 PRETRAINING: Final = "pre-training"
 FINE_TUNING: Final = "fine-tuning"
@@ -103,7 +103,7 @@ def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
 
 
 def pretraining_stage(
-    shared: Shared, merge_range: int, learning_rate: float, config: TuneConfig
+    shared: Participants, merge_range: int, learning_rate: float, config: TuneConfig
 ) -> Stage:
     """One point of the first search."""
     return Stage(

@@ -208,7 +208,6 @@ def test_patients_are_no_healthy_people(config: TuneConfig) -> None:
         {"merge_ranges": ()},
         {"num_finalists": 0},
         {"reduction_factor": 1},
-        {"claim": "x"},
         {"workers_per_pretraining": 2, "gpus_per_trial": 0.5},
     ],
 )
