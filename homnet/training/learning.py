@@ -365,7 +365,9 @@ def train(
     Raises:
         DataError, CheckpointError: see :class:`Learner`.
     """
-    resumed = Checkpoint.load(kept) if kept is not None and kept.is_dir() else None
+    resumed = None
+    if kept is not None and kept.is_dir():
+        resumed = Checkpoint.load(kept, type(stage.model))
     learner = Learner(stage, pairs, device=device, resumed=resumed)
 
     def save() -> None:
