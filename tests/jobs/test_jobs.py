@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 DRY = {
-    "ablate.py": ["paper"],
     "audit.py": [],
     "benchmark.py": [],
     "demo.py": [],
@@ -33,7 +32,7 @@ DRY = {
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
-    "reproduce.py": ["--table", "2"],
+    "reproduce.py": ["2"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
     "serve_drill.py": [],
