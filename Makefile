@@ -15,7 +15,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-UV := $(shell command -v uv)
+UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 
 # Two processes, whole files each; one thread in each, or they fight for the cores. Ray lowers the

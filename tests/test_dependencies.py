@@ -99,7 +99,7 @@ def test_a_job_needs_no_extra_but_those_of_the_packages_it_imports(path: Path) -
     ("group", "folders"),
     [
         ("base", ("homnet",)),
-        ("train", ("platform", "jobs")),
+        ("train", ("platform",)),
         ("serve", ("serve",)),
         ("baselines", ("baselines",)),
         ("mlflow", ("platform",)),
