@@ -1,6 +1,6 @@
 """The checks on rows of pairs: of a cohort, and of what a laboratory sends to be judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,8 @@ from homnet.errors import CohortError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 
 
-def read_pairs(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_pairs(path: Path) -> pa.Table:
     """Reads and checks one Parquet file of a cohort.
-
-    Args:
-        path: the file.
-        columns: names to keep after checking; all by default.
 
     Raises:
         CohortError: the file is truncated, lacks a column, or holds a bad value; the message names
@@ -39,7 +35,7 @@ def read_pairs(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             "restore it or make the cohort again"
         ) from None
     check_table(table, str(path))
-    return table if columns is None else table.select(list(columns))
+    return table
 
 
 def check_table(table: pa.Table, where: str) -> None:

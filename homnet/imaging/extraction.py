@@ -8,9 +8,10 @@ Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions (5
 the axis, T samples across it. Points are (row, column) in image pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+BENT: Final = "bent"
+BENT_BELOW: Final = 0.9
+"""Chord over arc length below which a chromosome is flagged so, real and simulated ones alike."""
+TOO_LONG: Final = "too_long"
+"""Flag of a chromosome with more samples than a sequence has."""
 _PAD: Final = 6
 """Empty pixels put around an image: chromosomes are often cut out to their very edge."""
 _ACROSS_PX: Final = 0.5
@@ -45,7 +51,7 @@ class ExtractionConfig:
     """A shorter chromosome is unusable."""
     max_side_px: int = 1024
     """A larger image is no single chromosome."""
-    bent_below: float = 0.9
+    bent_below: float = BENT_BELOW
     """Chord over arc length below which a chromosome is flagged ``bent``."""
     level_below: float = 0.3
     """Height between the tips, as a part of the length, below which it is flagged ``ends_level``:
@@ -76,6 +82,12 @@ class Extraction:
     """What is unusual: bent, ends_level, uneven_width, several_parts, ring, too_long."""
     reason: str | None
     """Why there is no sequence; None when there is one."""
+
+    @classmethod
+    def unusable(cls, reason: str, flags: Sequence[str] = ()) -> Self:
+        """Of an image that gives neither axis nor sequence."""
+        nan = float("nan")
+        return cls(None, np.empty((0, 2)), nan, nan, nan, tuple(flags), reason)
 
 
 def read_grey(
@@ -127,26 +139,28 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
         The sequence with its axis and quality; an unusable image has a reason and no sequence.
     """
     if image_HW.ndim != 2 or image_HW.dtype != np.uint8:
-        return _unusable(f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)")
+        return Extraction.unusable(
+            f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)"
+        )
     if max(image_HW.shape) > config.max_side_px:
-        return _unusable(f"the image is larger than {config.max_side_px} pixels")
+        return Extraction.unusable(f"the image is larger than {config.max_side_px} pixels")
     levels = _grey_levels(image_HW, config)
     if levels is None:
-        return _unusable("the image is empty")
+        return Extraction.unusable("the image is empty")
     background, edge = levels
     darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
     blob_HW, mask_HW, flags = _segment(darkness_HW > background - edge, config)
     points_N2 = np.argwhere(mask_HW).astype(float)
     if len(points_N2) < config.min_length_px**2 / 2:
-        return _unusable("the chromosome is too small", flags)
+        return Extraction.unusable("the chromosome is too small", flags)
     if "ring" in flags:
-        return _unusable("ring-shaped: the axis has no ends", flags)
+        return Extraction.unusable("ring-shaped: the axis has no ends", flags)
     line_A2, width_px = find_midline(blob_HW, points_N2)
     along_N, across_N = project(points_N2, line_A2)
     start, stop = _tips(along_N, width_px)
     num_samples = int((stop - start) * config.samples_per_px)
     if num_samples < config.min_length_px * config.samples_per_px:
-        return _unusable("the chromosome is too short", flags)
+        return Extraction.unusable("the chromosome is too short", flags)
     middle = (start + stop) / 2
     from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
     arc_A = middle + from_middle / config.samples_per_px
@@ -161,14 +175,14 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     mean_width = float(body_A.mean())
     variation = float(body_A.std() / max(mean_width, 1.0))
     if straightness < config.bent_below:
-        flags.append("bent")
+        flags.append(BENT)
     if axis_A2[-1, 0] - axis_A2[0, 0] < config.level_below * (stop - start):
         flags.append("ends_level")
     if variation > config.uneven_above:
         flags.append("uneven_width")
     sequence_CL, reason = None, None
     if num_samples > SEQUENCE_LENGTH:
-        flags.append("too_long")
+        flags.append(TOO_LONG)
         reason = f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}"
     else:
         sequence_CL = np.zeros((2, SEQUENCE_LENGTH), np.uint8)
@@ -176,11 +190,6 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     return Extraction(
         sequence_CL, axis_A2 - _PAD, straightness, mean_width, variation, tuple(flags), reason
     )
-
-
-def _unusable(reason: str, flags: list[str] | None = None) -> Extraction:
-    nan = float("nan")
-    return Extraction(None, np.empty((0, 2)), nan, nan, nan, tuple(flags or ()), reason)
 
 
 def _grey_levels(

@@ -11,6 +11,8 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 
 REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
+CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
+"""What two homologs have in common."""
 _TRUTH: Final = {
     **dict.fromkeys(("", "0", "false", "no"), False),
     **dict.fromkeys(("1", "true", "yes"), True),
@@ -22,20 +24,20 @@ def read_manifest(
 ) -> pd.DataFrame:
     """Reads and checks a manifest.
 
-    A row is counted as a spreadsheet counts it: the header is row 1.
+    Rows are numbered as in a spreadsheet: the header is row 1.
 
     Args:
         path: a CSV file with the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`.
-            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 or more for
-            further copies, which no pair has room for.
+            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 to 9 for a
+            further copy, which no pair has room for.
         hospital: of rows that name none.
         band_level: of rows that state none.
         content: the CSV itself; ``path`` then is only what messages call it.
 
     Returns:
-        All rows with the columns ``row`` and those of :data:`REQUIRED` and :data:`OPTIONAL`:
-        ``homolog`` and ``band_level`` int64, ``abnormal`` bool, the others str; ``kind`` is empty
-        when it is not known.
+        All rows, sorted by :data:`CHROMOSOME_KEY` and homolog, with the columns ``row`` and those
+        of :data:`REQUIRED` and :data:`OPTIONAL`: ``homolog`` and ``band_level`` int64,
+        ``abnormal`` bool, the others str; ``kind`` is empty when it is not known.
 
     Raises:
         ManifestError: names the file and the first bad row.
@@ -58,7 +60,13 @@ def read_manifest(
     _refuse(path, frame, unsafe, "hospital", "use letters, digits, '.', '_' and '-' only")
     unknown = ~frame["chromosome"].isin(CHROMOSOMES)
     _refuse(path, frame, unknown, "chromosome", "expected 1..22, X or Y")
-    _refuse(path, frame, ~frame["homolog"].str.fullmatch(r"\d"), "homolog", "expected 0 or 1")
+    _refuse(
+        path,
+        frame,
+        ~frame["homolog"].str.fullmatch("[0-9]"),
+        "homolog",
+        "expected 0 or 1, or 2 to 9 for a further copy",
+    )
     levels = [str(level) for level in BAND_LEVELS]
     _refuse(
         path,
@@ -77,15 +85,14 @@ def read_manifest(
         band_level=frame["band_level"].astype("int64"),
         abnormal=truth.astype(bool),
     )
-    same = ["hospital", "patient_id", "cell_id", "chromosome", "homolog"]
     _refuse(
         path,
         frame,
-        frame.duplicated(same),
+        frame.duplicated([*CHROMOSOME_KEY, "homolog"]),
         "homolog",
         "an earlier row gives the same homolog of this chromosome, cell and patient",
     )
-    cell = frame.groupby(["hospital", "patient_id", "cell_id"])["band_level"]
+    cell = frame.groupby(CHROMOSOME_KEY[:3])["band_level"]
     _refuse(
         path,
         frame,
@@ -93,7 +100,7 @@ def read_manifest(
         "band_level",
         "an earlier row of this cell states another; a cell has one band level",
     )
-    return frame
+    return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
 
 
 def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:

@@ -96,9 +96,6 @@ def project(points_N2: Floats, line_A2: Floats) -> tuple[Floats, Floats]:
     return arc_length(line_A2)[nearest] + along, across
 
 
-COMP = 0.3
-
-
 def _upright_line(points_N2: Floats) -> Floats:
     """A straight line from the centre of the upper half to that of the lower half, prolonged."""
     middle = points_N2.mean(axis=0)

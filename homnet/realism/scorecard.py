@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from homnet.imaging.extraction import BENT_BELOW
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUPS
 
 TOLERANCE: Final = 0.15
 _TYPES: Final = ("1", "6", "12", "18", "21", "X")
-_BENT_BELOW: Final = 0.9
 _MAD_TO_SD: Final = 1.4826
 _BENT_CLASSES: Final = {
     "1-5": CHROMOSOMES[:5],
@@ -132,7 +132,7 @@ def scorecard(measured: pd.DataFrame) -> list[Row]:
         *(
             Row(
                 f"share of bent pairs, {name}",
-                float((_of(measured, names)["straightness"] < _BENT_BELOW).mean()),
+                float((_of(measured, names)["straightness"] < BENT_BELOW).mean()),
             )
             for name, names in _BENT_CLASSES.items()
         ),

@@ -25,6 +25,8 @@ class Example:
     """Its type."""
     band_level: int
     """Bands per haploid set of its cell."""
+    samples_per_px: float
+    """Samples of its sequences per image pixel."""
     kind: str | None = None
     """What is abnormal about it; None if nothing."""
     homolog: int | None = None
@@ -39,7 +41,7 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
     """Draws pairs to look at: one normal and one abnormal pair per hospital in turn.
 
     Args:
-        cohort: where to draw; one file per hospital is read.
+        cohort: where to draw; one file per hospital is read, with abnormal pairs if there is one.
         num_examples: pairs to return, fewer if the hospitals run out of them.
         rng: source of the draws.
     """
@@ -47,6 +49,7 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
     tables = []
     for hospital in cohort.hospitals:
         files = cohort.of_hospitals([hospital]).files
+        files = tuple(one for one in files if one.num_abnormal != 0) or files
         table = cohort.read(files[rng.integers(len(files))])
         whole = pc.invert(has_flag(pc.struct_field(table["quality"], "flags"), SINGLE_HOMOLOG))
         table = table.filter(whole)
@@ -57,14 +60,34 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
     for turn in range(num_examples):
         for table, orders in tables:
             rows = [order[turn] for order in orders if turn < len(order)]
-            found += [_example(table.slice(int(row), 1)) for row in rows]
+            found += [_example(table.slice(int(row), 1), cohort) for row in rows]
         if len(found) >= num_examples:
             break
     found = found[:num_examples]
     return sorted(found, key=lambda one: (one.hospital, CHROMOSOMES.index(one.chromosome)))
 
 
-def _example(row: pa.Table) -> Example:
+def pairs_by_cell(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """A patient's sequences (2, 2, 512) by cell and type."""
+    found: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    if table.num_rows == 0:
+        return found
+    rows = zip(
+        *(table[name].to_pylist() for name in ("patient_id", "cell_id", "chromosome")),
+        pairs_of(table),
+        strict=True,
+    )
+    for patient, cell, chromosome, pair_PCL in rows:
+        if patient == patient_id:
+            found.setdefault(cell, {})[chromosome] = pair_PCL
+    return found
+
+
+def _example(row: pa.Table, cohort: Cohort) -> Example:
     values = row.drop_columns(["pair"]).to_pylist()[0]
     names = ("hospital", "chromosome", "band_level", "kind", "homolog", "start", "stop")
-    return Example(pair=pairs_of(row)[0], **{name: values[name] for name in names})
+    return Example(
+        pair=pairs_of(row)[0],
+        samples_per_px=cohort.scale[values["hospital"]],
+        **{name: values[name] for name in names},
+    )

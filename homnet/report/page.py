@@ -12,6 +12,7 @@ from homnet.evaluation.score_table import check_scores
 from homnet.report import figures, tables
 from homnet.report.examples import Example
 from homnet.report.html import data_uri, label, render_page, write_page
+from homnet.report.karyogram import single_pairs
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
 _FEW_PEOPLE: Final = 10
@@ -94,7 +95,7 @@ def render(report: Report) -> str:
 
 
 def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
-    """Data URIs by name, for the pictures that there is something to draw in."""
+    """Pictures by name, where there is something to draw: data URIs; ``examples`` is an SVG."""
     evaluation = report.evaluation
     drawn = {
         "roc": data_uri(figures.roc_figure(scores, evaluation), "svg+xml"),
@@ -109,7 +110,9 @@ def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
     if any(report.histories.values()):
         drawn["training"] = data_uri(figures.training_figure(report.histories), "svg+xml")
     if report.examples:
-        drawn["examples"] = data_uri(figures.examples_figure(report.examples), "png")
+        drawn["examples"] = single_pairs(
+            report.examples, label=f"{len(report.examples)} pairs, the two homologs side by side."
+        )
     return drawn
 
 

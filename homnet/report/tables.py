@@ -16,18 +16,23 @@ def number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:z.3f}"
 
 
-def interval(estimate: Mapping[str, Any] | None) -> str:
+def interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
     """A 95 % interval such as ``0.88 to 0.96``, or nothing where there is none."""
     if estimate is None or estimate["low"] is None:
         return ""
-    return f"{estimate['low']:z.2f} to {estimate['high']:z.2f}"
+    return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"
 
 
-def cell(estimate: Mapping[str, Any] | None) -> str:
-    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``."""
+def cell(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
+    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``.
+
+    Args:
+        estimate: with ``value``, ``low`` and ``high``; None where there is none.
+        decimals: of the interval.
+    """
     if estimate is None:
         return ABSENT
-    bounds = interval(estimate)
+    bounds = interval(estimate, decimals)
     return number(estimate["value"]) + (f" ({bounds})" if bounds else "")
 
 

@@ -6,7 +6,7 @@ them resembles an ideogram, and few of them lie upside down.
 Shape suffixes: C chromatids (2: left, right), L positions, F places along a chromosome.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,6 +65,21 @@ def yardstick(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
             upright_NF = upright_NF[:, ::-1]
         mean_F = upright_NF.mean(axis=0)
     return np.asarray(mean_F)
+
+
+def yardsticks(
+    cells: Iterable[Mapping[str, NDArray[np.uint8]]],
+) -> dict[str, Floats | None]:
+    """The :func:`yardstick` of each type.
+
+    Args:
+        cells: the pairs (2, 2, 512) of each cell of a patient, by type.
+    """
+    of_type: dict[str, list[NDArray[np.uint8]]] = {}
+    for cell in cells:
+        for chromosome, pair_PCL in cell.items():
+            of_type.setdefault(chromosome, []).extend(pair_PCL)
+    return {chromosome: yardstick(found) for chromosome, found in of_type.items()}
 
 
 def stand_up(

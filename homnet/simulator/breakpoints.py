@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from homnet.karyotype.bands import FINEST_LEVEL, Band, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.karyotype.nomenclature import band_name
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64
@@ -56,6 +57,10 @@ class Breakpoint:
         """Megabases from here to the tip of its arm."""
         length_mb = band_table(FINEST_LEVEL)[self.chromosome].length_bp / 1e6
         return self.mb if self.arm == "p" else length_mb - self.mb
+
+    def band(self, level: int) -> str:
+        """Its band at a level, for example ``"q21.3"``; ``"q10"`` for a centromere."""
+        return self.centromeric or band_name(self.chromosome, self.mb, level)
 
 
 class Site:

@@ -16,19 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from tqdm import tqdm
 
 from homnet import __version__
-from homnet.cohorts.cohort import Cohort, write_cohort
-from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG, pair_table
-from homnet.errors import CohortError, ConfigError, DataError
-from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
-from homnet.imaging.manifest import read_manifest
-from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
+from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG
+from homnet.cohorts.summary import has_flag
+from homnet.errors import CohortError, ConfigError
+from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
+from homnet.imaging.pairing import MEASUREMENTS, measure_rows, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
@@ -108,14 +109,16 @@ def ingest(config: IngestConfig) -> IngestSummary:
 
     Raises:
         ManifestError: the manifest is wrong.
-        CohortError: the output exists, or no image at all was usable; the report is written then.
+        CohortError: the output exists, two hospitals use one patient id and no key replaces it, or
+            no image at all was usable; the report is written then.
     """
     if config.output.exists():
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    manifest = manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
+    if config.pseudonym_key is None:  # a key makes different names of the same name
+        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
     outcome = _Outcome()
     settings = dataclasses.asdict(config)
     del settings["pseudonym_key"], settings["output"]
@@ -182,36 +185,10 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 
 
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
-    """Adds what was read from each image to rows of the manifest."""
-    measured = [
-        _measure(folder / path, config) if homolog < 2 else _nothing(SURPLUS)
-        for path, homolog in zip(
-            table["path"].to_pylist(), table["homolog"].to_pylist(), strict=True
-        )
-    ]
-    sequences = [b"" if one.sequence_CL is None else one.sequence_CL.tobytes() for one in measured]
-    columns = {
-        "sequence": pa.array(sequences, pa.binary()),
-        "straightness": pa.array([one.straightness for one in measured], pa.float64()),
-        "width_variation": pa.array([one.width_variation for one in measured], pa.float64()),
-        "flags": pa.array([" ".join(one.flags) for one in measured], pa.string()),
-        "reason": pa.array([one.reason or "" for one in measured], pa.string()),
-    }
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
-
-
-def _measure(path: Path, config: ExtractionConfig) -> Extraction:
-    try:
-        return extract(read_grey(path), config)
-    except DataError as error:
-        return _nothing(str(error))
-
-
-def _nothing(reason: str) -> Extraction:
-    nan = float("nan")
-    return Extraction(None, np.empty((0, 2)), nan, nan, nan, (), reason)
+    """Rows of the manifest with what was read from each image."""
+    rows = measure_rows(table.to_pandas(), lambda row: folder / row["path"], config)
+    schema = pa.schema([*table.schema, *MEASUREMENTS])
+    return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
 
 
 @dataclass
@@ -232,60 +209,25 @@ class _Outcome:
         self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
         unusual = part[(part["reason"] != "") | (part["flags"] != "")]
         self.noted.append(unusual[_REPORTED])
-        if usable.empty:
-            return SCHEMA.empty_table()
-
-        paired = pair_up(usable, usable["sequence"].tolist())
-        rows = usable.groupby(CHROMOSOME_KEY, sort=False).agg(
-            size=("row", "size"),
-            band_level=("band_level", "first"),
-            straightness=("straightness", "min"),
-            width_variation=("width_variation", "max"),
-            flags=("flags", lambda flags: sorted(set(" ".join(flags).split()))),
-        )
-        # An abnormal chromosome stays abnormal when the image that shows it was unusable.
-        truth = part.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
-        rows = rows.join(truth).reset_index()
-        single = rows["size"] == 1
-        self.num_single += int(single.sum())
-        abnormal_NP = np.zeros((len(rows), 2), bool)
-        abnormal_NP[paired.pair_I, paired.homolog_I] = usable["abnormal"]
-        return pair_table(
-            hospital=rows["hospital"].tolist(),
-            patient_id=[
-                _pseudonym(config.pseudonym_key, *names)
-                for names in zip(rows["hospital"], rows["patient_id"], strict=True)
-            ],
-            cell_id=[
-                _pseudonym(config.pseudonym_key, *names)
-                for names in zip(rows["hospital"], rows["patient_id"], rows["cell_id"], strict=True)
-            ],
-            chromosome=rows["chromosome"].tolist(),
-            band_level=rows["band_level"].tolist(),
-            pair=paired.pair_NPCL,
-            abnormal=rows["abnormal"].tolist(),
-            kind=[kind or None for kind in rows["kind"]],
-            homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],
-            quality=[
-                {
-                    "straightness": straightness,
-                    "width_variation": width_variation,
-                    "flags": flags + [SINGLE_HOMOLOG] * alone,
-                }
-                for straightness, width_variation, flags, alone in zip(
-                    rows["straightness"],
-                    rows["width_variation"],
-                    rows["flags"],
-                    single,
-                    strict=True,
-                )
-            ],
-        )
+        table = pair_up(part)
+        flags = pc.struct_field(table["quality"], "flags")
+        self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
+        return table if config.pseudonym_key is None else _renamed(table, config.pseudonym_key)
 
 
-def _pseudonym(key: str | None, *names: str) -> str:
-    """The last name itself, or a digest of all names that only the key can reproduce."""
-    if key is None:
-        return names[-1]
+def _renamed(table: pa.Table, key: str) -> pa.Table:
+    """Pairs with digests in place of the names of patients and cells."""
+    for names in (("hospital", "patient_id", "cell_id"), ("hospital", "patient_id")):
+        column = table.schema.get_field_index(names[-1])
+        values = [
+            _pseudonym(key, *who)
+            for who in zip(*(table[name].to_pylist() for name in names), strict=True)
+        ]
+        table = table.set_column(column, SCHEMA.field(column), pa.array(values, pa.string()))
+    return table
+
+
+def _pseudonym(key: str, *names: str) -> str:
+    """A digest of the names that only the key can reproduce."""
     message = "\0".join(names).encode()
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]

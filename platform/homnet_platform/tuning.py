@@ -32,7 +32,7 @@ from homnet.model.registry import Registry
 from homnet.results import read_json, require_both, write_json, write_result
 from homnet.training.learning import METRIC, finished
 from homnet.training.optimisation import TrainingConfig
-from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.data import Shared, collect_shared
 from homnet_platform.pretraining import claim_of
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.trials import (
@@ -129,7 +129,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         CohortError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
+    hospitals = config.hospitals or cohort.hospitals_with_abnormal_pairs()
     if not hospitals:
         raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
     output = Path(config.output).resolve()

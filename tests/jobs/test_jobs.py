@@ -19,7 +19,6 @@ DRY = {
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "diagnose.py": ["patients"],
-    "draw_extraction.py": [],
     "drill.py": [],
     "evaluate.py": ["hospitals"],
     "evaluate_findings.py": [],

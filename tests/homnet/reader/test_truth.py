@@ -22,7 +22,6 @@ from homnet.simulator.cohort import simulate_person
 from homnet.simulator.events import Event, derive
 from homnet.simulator.laboratory import KINDS as EVENT_KINDS
 from homnet.simulator.laboratory import HospitalConfig
-from homnet.simulator.nomenclature import band_name
 
 
 def _at(chromosome: str, mb: float) -> Breakpoint:
@@ -48,8 +47,7 @@ EVENTS = {
 
 def _rows(event: Event) -> list[dict[str, object]]:
     return [
-        {"chromosome": at.chromosome, "mb": at.mb, "band": band_name(at, 550)}
-        for at in event.breakpoints
+        {"chromosome": at.chromosome, "mb": at.mb, "band": at.band(550)} for at in event.breakpoints
     ]
 
 
