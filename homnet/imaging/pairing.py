@@ -6,7 +6,7 @@ pair. Shape suffixes: I images, N pairs, P homologs.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def measure_rows(
     """
     measured = [
         measure_image(open_image(row), row["homolog"], config, formats)
-        for row in rows.to_dict("records")
+        for row in cast(list[dict[str, Any]], rows.to_dict("records"))
     ]
     return rows.assign(
         sequence=[
@@ -102,8 +102,7 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
         band_level=("band_level", "first"),
         straightness=("straightness", "min"),
         width_variation=("width_variation", "max"),
-        flags=("flags", lambda flags: sorted(set(" ".join(flags).split()))),
-        size=("row", "size"),
+        flags=("flags", _flags_of_pair),
     )
     # An abnormal chromosome stays abnormal when the image that shows it was unusable.
     truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
@@ -114,17 +113,15 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
     )
     abnormal_NP = np.zeros((len(rows), 2), bool)
     abnormal_NP[pair_I, homolog_I] = usable["abnormal"]
+    quality = rows[["straightness", "width_variation", "flags"]].to_dict("records")
     return pair_table(
         **{name: rows[name].tolist() for name in (*CHROMOSOME_KEY, "band_level", "abnormal")},
         pair=pair_NPCL,
         kind=[kind or None for kind in rows["kind"]],
         homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],
-        quality=[
-            {
-                "straightness": row.straightness,
-                "width_variation": row.width_variation,
-                "flags": row.flags + [SINGLE_HOMOLOG] * (row.size == 1),
-            }
-            for row in rows.itertuples()
-        ],
+        quality=cast(list[dict[str, Any]], quality),
     )
+
+
+def _flags_of_pair(flags: "pd.Series[str]") -> list[str]:
+    return sorted(set(" ".join(flags).split())) + [SINGLE_HOMOLOG] * (len(flags) == 1)

@@ -21,7 +21,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs, standardised
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
-from homnet.simulator.rendering import CUT_PX
+from homnet.simulator.staining import CUT_PX
 
 Floats = NDArray[Any]
 

@@ -25,7 +25,8 @@ from homnet.simulator.atlas import band_lengths
 from homnet.simulator.band_fitting import corrected, fit_bands, median_lengths, registered_means
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
-from homnet.simulator.rendering import CUT_PX, straightness
+from homnet.simulator.rendering import straightness
+from homnet.simulator.staining import CUT_PX
 
 Floats = NDArray[Any]
 

@@ -106,6 +106,8 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
         ("evaluate_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("learn_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("describe.py", [], "give either --cohort or --images"),
+        ("describe.py", ["--images", "no.csv"], "no.csv: there is no such file"),
         ("diagnose.py", ["calibrate", "--cohort", "nowhere"], "nowhere: no cohort here"),
         ("diagnose.py", ["measure", "--claim", "much"], "needs both --claim and --result"),
         ("ingest.py", ["--manifest", "no.csv", "--output", "o"], "no.csv"),

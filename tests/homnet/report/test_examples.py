@@ -14,7 +14,10 @@ TableOf = Callable[..., pa.Table]
 
 
 def test_examples_are_whole_pairs_with_their_events(tmp_path: Path, table_of: TableOf) -> None:
-    tables = [table_of("north", num_patients=1, abnormal="4"), table_of("south", num_patients=1)]
+    tables = [
+        table_of("north", num_patients=1, abnormal="4"),
+        table_of("south", num_patients=1, seed=1),
+    ]
     quality = [
         {"flags": [SINGLE_HOMOLOG] if name == "7" else []}
         for name in tables[1]["chromosome"].to_pylist()
