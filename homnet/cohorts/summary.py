@@ -66,7 +66,7 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 
 def counts_table(summary: Mapping[str, Any]) -> str:
-    """The counts of :func:`homnet.report.summarise_cohort` as lines of text.
+    """The counts of :func:`summarise_cohort` as lines of text.
 
     A pair is the two homologs of one type in one cell: twice as many chromosomes were looked at,
     less those of pairs with a single homolog.
@@ -105,6 +105,4 @@ def counts_table(summary: Mapping[str, Any]) -> str:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    order = {name: i for i, name in enumerate(CHROMOSOMES)}
-    names = sorted(counts, key=lambda name: (order.get(name, -1), name))
-    return ", ".join(f"{name} {counts[name]}" for name in names)
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

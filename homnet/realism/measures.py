@@ -199,7 +199,9 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
         "aligned_correlation": correlation_N,
         "reversed_correlation": aligned(first_NU, second_NU[:, ::-1])[0],
         "other_person_correlation": aligned(first_NU, second_NU[other_N])[0],
-        "other_type_correlation": _where(aligned(first_NU, second_NU[type_N])[0], type_N >= 0),
+        "other_type_correlation": np.where(
+            type_N >= 0, aligned(first_NU, second_NU[type_N])[0], np.nan
+        ),
         "residual_sd": residual_NU.std(axis=-1),
         "gain": np.log(inner_NPU[:, 0].std(axis=-1) / inner_NPU[:, 1].std(axis=-1)),
         "offset": inner_NPU[:, 0].mean(axis=-1) - inner_NPU[:, 1].mean(axis=-1),
@@ -260,7 +262,3 @@ def _other_type(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[
             order = rows[generator.permutation(len(rows))]
             found_N[order] = np.roll(order, 1)
     return found_N
-
-
-def _where(values_N: Floats, known_N: NDArray[np.bool_]) -> Floats:
-    return np.where(known_N, values_N, np.nan)

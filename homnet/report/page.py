@@ -36,7 +36,7 @@ class Report:
     """Epochs of each training stage by its name: ``epoch`` (counted from 0; the page counts from
     1), ``train_loss`` and ``validation_auc``."""
     cohort: Mapping[str, Any] | None = None
-    """What :func:`homnet.report.summarise_cohort` returned."""
+    """What :func:`homnet.cohorts.summary.summarise_cohort` returned."""
     examples: Sequence[Example] = ()
     """Pairs to draw."""
     not_assessed: Mapping[str, int] | None = None
@@ -97,18 +97,17 @@ def render(report: Report) -> str:
 def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
     """Pictures by name, where there is something to draw: data URIs; ``examples`` is an SVG."""
     evaluation = report.evaluation
-    drawn = {
-        "roc": data_uri(figures.roc_figure(scores, evaluation), "svg+xml"),
-        "precision_recall": data_uri(
-            figures.precision_recall_figure(scores, evaluation), "svg+xml"
-        ),
-        "kinds": data_uri(figures.kinds_figure(evaluation), "svg+xml"),
-        "histogram": data_uri(figures.score_histogram(scores, evaluation), "svg+xml"),
+    curves = {
+        "roc": figures.roc_figure(scores, evaluation),
+        "precision_recall": figures.precision_recall_figure(scores, evaluation),
+        "kinds": figures.kinds_figure(evaluation),
+        "histogram": figures.score_histogram(scores, evaluation),
     }
     if evaluation["overall"].get("event_sizes_mb"):
-        drawn["detection"] = data_uri(figures.detection_figure(evaluation), "svg+xml")
+        curves["detection"] = figures.detection_figure(evaluation)
     if any(report.histories.values()):
-        drawn["training"] = data_uri(figures.training_figure(report.histories), "svg+xml")
+        curves["training"] = figures.training_figure(report.histories)
+    drawn = {name: data_uri(curve, "svg+xml") for name, curve in curves.items()}
     if report.examples:
         drawn["examples"] = single_pairs(
             report.examples, label=f"{len(report.examples)} pairs, the two homologs side by side."

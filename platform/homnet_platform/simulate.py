@@ -127,23 +127,18 @@ def groups(config: SimulateConfig) -> list[Group]:
     Raises:
         ConfigError: a hospital's settings cannot work, or the laboratory file is damaged.
     """
+    fitted = None if config.laboratory is None else read_laboratory(config.laboratory).laboratory
     people = [(healthy(), config.num_healthy, config.healthy_cells)]
     for hospital, number in zip(hospitals(), config.num_patients, strict=True):
         hospital = dataclasses.replace(hospital, abnormal_fraction=config.abnormal_fraction)
         people.append((hospital, number, config.patient_cells))
-    people = [
-        (dataclasses.replace(one, variant_inversions=config.variant_inversions), number, mean_cells)
-        for one, number, mean_cells in people
-    ]
-    if config.laboratory is not None:
-        laboratory = read_laboratory(config.laboratory).laboratory
-        people = [
-            (dataclasses.replace(hospital, laboratory=laboratory), number, mean_cells)
-            for hospital, number, mean_cells in people
-        ]
     return [
         Group(
-            hospital,
+            dataclasses.replace(
+                hospital,
+                variant_inversions=config.variant_inversions,
+                laboratory=fitted or hospital.laboratory,
+            ),
             max(1, round(config.scale * number)),
             mean_cells,
             rearranged_types=config.rearranged_types and hospital.abnormal_fraction > 0,

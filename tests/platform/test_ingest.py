@@ -191,7 +191,7 @@ def test_one_patient_id_in_two_hospitals_is_refused_before_images_are_measured(f
     rows = pd.DataFrame(rows_of(1, 1, "north") + rows_of(1, 1, "south")).assign(patient_id="p")
     rows.to_csv(manifest, index=False)
     config = IngestConfig(manifest, tmp_path / "cohort")
-    with pytest.raises(CohortError, match="patient p is in hospital 'north' and in .*'south'"):
+    with pytest.raises(CohortError, match=r"patient p is in hospital 'north' and in .*'south'"):
         ingest(config)
     assert list(tmp_path.iterdir()) == []
     assert len(set(ingest(replace(config, pseudonym_key="k")).cohort.patients["north"])) == 1
