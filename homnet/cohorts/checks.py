@@ -1,4 +1,4 @@
-"""The checks on rows of pairs: of a cohort, and of what a laboratory sends to be judged."""
+"""Checks of pairs: rows of a cohort, and pairs that a laboratory sends to the endpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def check_table(table: pa.Table, where: str) -> None:
 def check_measured(
     table: pa.Table, where: str, place: Callable[[int], str] = "row {}".format
 ) -> None:
-    """Checks pairs that nobody has judged yet, of any hospitals and in any order.
+    """Checks pairs without labels, from any hospitals and in any order.
 
     Args:
         table: at least the columns of :data:`homnet.cohorts.pairs.MEASURED`.
@@ -82,7 +82,7 @@ def check_measured(
 
 @dataclass(frozen=True)
 class _Checks:
-    """A table, and what to call it and its rows."""
+    """The checks of one table, with the names that messages use for it and for its rows."""
 
     table: pa.Table
     where: str
@@ -111,14 +111,14 @@ class _Checks:
                 self._fail(_first(pc.is_null(self.table[name])), f"'{name}' is empty")
 
     def types(self) -> None:
-        """Chromosome types and band levels are those that there are."""
+        """Chromosome types and band levels exist."""
         known = pc.is_in(self.table["chromosome"], pa.array(CHROMOSOMES))
         self._refuse("chromosome", known, "expected 1..22, X or Y")
         known = pc.is_in(self.table["band_level"], pa.array(BAND_LEVELS, pa.int16()))
         self._refuse("band_level", known, f"expected one of {BAND_LEVELS}")
 
     def truth(self) -> None:
-        """What a cohort knows of its abnormalities lies on the sequence."""
+        """Homolog, start and stop of an abnormality lie within the pair."""
         homolog = self.table["homolog"]
         located = pc.fill_null(pc.is_in(homolog, pa.array([0, 1], pa.int8())), True)
         located = pc.or_(located, pc.is_null(homolog))
@@ -131,7 +131,7 @@ class _Checks:
         self._refuse("size_mb", sized, "expected megabases above 0 or nothing")
 
     def breakpoints(self) -> None:
-        """Breakpoints lie on the sequence, and on chromosomes that there are."""
+        """Breakpoints lie on the sequence, and their chromosomes exist."""
         column = self.table["breakpoints"].combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         places, row_of = pc.list_flatten(column), pc.list_parent_indices(column)

@@ -103,7 +103,7 @@ class Cohort:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs (not chromosomes, of which there are two in a pair)."""
+        """Number of pairs; a pair is two chromosomes."""
         return sum(entry.num_pairs for entry in self.files)
 
     @property
@@ -121,7 +121,7 @@ class Cohort:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the content: equal for equal files, wherever the cohort lies."""
+        """Digest of the content, independent of where the cohort is stored."""
         digest = hashlib.sha256()
         for entry in self.files:
             digest.update(f"{entry.path}:{entry.sha256}\n".encode())
@@ -144,7 +144,7 @@ class Cohort:
         return tuple(dict.fromkeys(entry.hospital for entry, count in counts.items() if count))
 
     def of_hospitals(self, hospitals: Iterable[str]) -> Self:
-        """The same cohort narrowed to some hospitals.
+        """The part of the cohort that some hospitals contributed.
 
         Raises:
             CohortError: a hospital is not in the cohort.
@@ -270,7 +270,7 @@ def describe_file(root: Path, relative: str) -> CohortFile:
     """The index's entry for a file that :func:`write_file` wrote.
 
     Raises:
-        CohortError: it is no such file, or was cut off.
+        CohortError: the file is missing, truncated or no Parquet file.
     """
     path = root / relative
     try:

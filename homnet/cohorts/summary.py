@@ -1,4 +1,4 @@
-"""What a cohort holds, counted: for reports, and as lines of text."""
+"""Counts of a cohort's pairs, cells and patients, for reports and as lines of text."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -68,8 +68,8 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 def counts_table(summary: Mapping[str, Any]) -> str:
     """The counts of :func:`summarise_cohort` as lines of text.
 
-    A pair is the two homologs of one type in one cell: twice as many chromosomes were looked at,
-    less those of pairs with a single homolog.
+    A pair is the two homologs of one type in one cell, so the number of chromosomes is twice the
+    number of pairs, less one for each pair with a single homolog.
     """
     columns = ("people", "carriers", "cells", "pairs", "abnormal", "share", "single")
     lines = [

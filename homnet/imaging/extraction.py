@@ -50,7 +50,7 @@ class ExtractionConfig:
     min_length_px: float = 8.0
     """A shorter chromosome is unusable."""
     max_side_px: int = 1024
-    """A larger image is no single chromosome."""
+    """Larger images are refused: they do not show a single chromosome."""
     bent_below: float = BENT_BELOW
     """Chord over arc length below which a chromosome is flagged ``bent``."""
     level_below: float = 0.3
@@ -79,7 +79,7 @@ class Extraction:
     width_variation: float
     """Standard deviation of the width over its mean; nan without an axis."""
     flags: tuple[str, ...]
-    """What is unusual: bent, ends_level, uneven_width, several_parts, ring, too_long."""
+    """Any of bent, ends_level, uneven_width, several_parts, ring and too_long."""
     reason: str | None
     """Why there is no sequence; None when there is one."""
 
@@ -195,7 +195,7 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
 def _grey_levels(
     image_HW: NDArray[np.uint8], config: ExtractionConfig
 ) -> tuple[float, float] | None:
-    """Grey level of the background and of the chromosome's edge; None when there is no contrast."""
+    """Grey levels of the background and of the chromosome's edge; None without contrast."""
     if image_HW.size == 0 or np.ptp(image_HW) < config.min_contrast:
         return None
     split = int(threshold_otsu(image_HW))
@@ -242,7 +242,7 @@ def _tips(along_N: Floats, width_px: float) -> tuple[float, float]:
 
     The mask's edge at a quarter of the darkness lies about half a pixel outside the true edge, seen
     through a microscope's blur of one pixel, and the outermost pixels may be noise: a fifth of a
-    width of pixels is passed over. On drawings of known length this is right to 0.2 pixels.
+    width of pixels is skipped. On drawings of known length the error is below 0.2 pixels.
     """
     order = np.sort(along_N)
     skip = min(int(0.2 * width_px), len(order) // 4)

@@ -1,4 +1,4 @@
-"""The scorecard: the same figures of a simulated and of a real set, side by side.
+"""The scorecard: the same figures for a simulated and a real set.
 
 A figure with quartiles agrees when the simulated median lies between the real quartiles; any other
 figure when it lies within 15 % of the real one.
@@ -38,7 +38,7 @@ class Row:
 
 
 def agrees(simulated: Row, real: Row) -> bool:
-    """Whether a simulated figure is as good as the real one."""
+    """Whether a simulated figure is within tolerance of the real one."""
     if real.quartiles is not None:
         return real.quartiles[0] <= simulated.value <= real.quartiles[1]
     return abs(simulated.value - real.value) <= TOLERANCE * abs(real.value)
@@ -47,7 +47,7 @@ def agrees(simulated: Row, real: Row) -> bool:
 def halves_that_disagree(
     measured: pd.DataFrame, generator: np.random.Generator, num_splits: int = 20
 ) -> dict[str, Any]:
-    """How often two halves of the same people disagree: what the scorecard cannot ask for.
+    """How often two halves of the same people disagree: no simulation can do better.
 
     Args:
         measured: measurements of :func:`homnet.realism.measure`, of at least two people.

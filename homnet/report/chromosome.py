@@ -59,7 +59,7 @@ class Drawn:
 def draw_pair(
     pair_PCL: NDArray[np.uint8],
     chromosome: str,
-    yardstick_F: Floats | None,
+    typical_F: Floats | None,
     samples_per_px: float,
     unit: float,
 ) -> list[Drawn]:
@@ -68,7 +68,8 @@ def draw_pair(
     Args:
         pair_PCL: darkness (2, 2, 512).
         chromosome: type.
-        yardstick_F: of the patient's homologs of the type, or None: then none is turned.
+        typical_F: typical profile of the patient's homologs of the type; without it none is
+            turned.
         samples_per_px: samples of a sequence per image pixel.
         unit: units of the SVG per sample.
     """
@@ -79,7 +80,7 @@ def draw_pair(
     for sequence_CL in pair_PCL:
         if not sequence_CL.any():
             continue
-        upright = stand_up(sequence_CL, chromosome, yardstick_F)
+        upright = stand_up(sequence_CL, chromosome, typical_F)
         grey = chromosome_image(upright.sequence_CL, width)
         stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
         grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)

@@ -9,7 +9,7 @@ from homnet.cohorts.cohort import Cohort
 from homnet.report.examples import draw_examples, pairs_by_cell
 from homnet.report.html import render_page
 from homnet.report.karyogram import single_pairs, whole_cell
-from homnet.report.upright import yardsticks
+from homnet.report.upright import typical_profiles
 
 
 def render_contents(cohort: Cohort, counts: str, rng: np.random.Generator) -> str:
@@ -57,7 +57,7 @@ def _fullest_cell(cohort: Cohort, rng: np.random.Generator) -> dict[str, Any]:
         "svg": whole_cell(
             pairs[name],
             abnormal,
-            yardsticks=yardsticks(pairs.values()),
+            typical_profiles=typical_profiles(pairs.values()),
             samples_per_px=cohort.scale[hospital],
             label=f"Karyogram. {title}; abnormal: {', '.join(abnormal) or 'none'}.",
         ),

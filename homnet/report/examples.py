@@ -1,4 +1,4 @@
-"""A few pairs of a cohort to look at."""
+"""Example pairs of a cohort, for reports."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 @dataclass(frozen=True)
 class Example:
-    """A pair to draw."""
+    """A pair that is drawn."""
 
     pair: NDArray[np.uint8]
     """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
@@ -38,7 +38,7 @@ class Example:
 
 
 def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -> list[Example]:
-    """Draws pairs to look at: one normal and one abnormal pair per hospital in turn.
+    """Chooses pairs to draw: one normal and one abnormal pair per hospital in turn.
 
     Args:
         cohort: where to draw; one file per hospital is read, with abnormal pairs if there is one.

@@ -19,14 +19,14 @@ from homnet.report.chromosome import Drawn, draw_pair, side_by_side, svg, text
 from homnet.report.examples import Example
 from homnet.report.html import INK, MARK, MUTED
 from homnet.report.ideogram import ideogram
-from homnet.report.upright import Floats, yardstick
+from homnet.report.upright import Floats, typical_profile
 
 
 def whole_cell(
     pairs: Mapping[str, NDArray[np.uint8]],
     flagged: Sequence[str],
     *,
-    yardsticks: Mapping[str, Floats | None],
+    typical_profiles: Mapping[str, Floats | None],
     samples_per_px: float,
     label: str,
 ) -> str:
@@ -35,7 +35,7 @@ def whole_cell(
     Args:
         pairs: darkness (2, 2, 512) of each type that the cell has; an empty homolog is missing.
         flagged: types to mark.
-        yardsticks: of the patient's homologs by type (:func:`homnet.report.upright.yardstick`).
+        typical_profiles: typical profiles of the patient's homologs by type.
         samples_per_px: samples of a sequence per image pixel.
         label: what the picture shows, for those who cannot see it.
     """
@@ -43,7 +43,7 @@ def whole_cell(
     y, width, unit = 6.0, 760.0, 1.35 / samples_per_px
     for names in KARYOGRAM_ROWS:
         drawn = {
-            name: draw_pair(pairs[name], name, yardsticks.get(name), samples_per_px, unit)
+            name: draw_pair(pairs[name], name, typical_profiles.get(name), samples_per_px, unit)
             for name in names
             if name in pairs
         }
@@ -95,7 +95,7 @@ def evidence(
         (cell for cell in finding.cells if cell.cell_id in pairs),
         key=lambda cell: -(cell.probability or 0.0),
     )
-    usual_F = yardstick(sequence for pair in pairs.values() for sequence in pair)
+    usual_F = typical_profile(sequence for pair in pairs.values() for sequence in pair)
     drawn = [
         draw_pair(pairs[cell.cell_id], finding.chromosome, usual_F, samples_per_px, unit)
         for cell in cells

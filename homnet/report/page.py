@@ -1,4 +1,4 @@
-"""The report as one HTML page: numbers come from the evaluation, words from the template."""
+"""The report on an evaluation as one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _FEW_PEOPLE: Final = 10
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows."""
+    """Content of a report."""
 
     title: str
     """Heading of the page."""
@@ -44,7 +44,7 @@ class Report:
 
 
 def write_report(output: str | Path, report: Report) -> Path:
-    """Writes ``index.html``, a page that needs nothing beside it, and returns its path.
+    """Writes ``index.html``, a self-contained page, and returns its path.
 
     Args:
         output: folder of the page; it is made. An earlier page in it is replaced at once.
@@ -116,7 +116,7 @@ def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
 
 
 def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """What a training stage came to, for stages with at least one epoch."""
+    """Best epoch and last loss of each training stage with at least one epoch."""
     stages = []
     for name, epochs in histories.items():
         judged = [one for one in epochs if one.get("validation_auc") is not None]
@@ -135,7 +135,7 @@ def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[s
 
 
 def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader must know about these numbers, found in the numbers themselves."""
+    """Limits of these numbers that follow from the numbers themselves."""
     overall = evaluation["overall"]
     hospitals = evaluation["hospitals"]
     enough = 1 / (1 - evaluation["specificity"])

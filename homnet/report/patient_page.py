@@ -1,4 +1,4 @@
-"""The report on one patient: one HTML page that needs nothing beside it."""
+"""The report on one patient: a self-contained HTML page."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.examples import pairs_by_cell
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
-from homnet.report.upright import yardsticks
+from homnet.report.upright import typical_profiles
 
 KIND_NAMES: Final[Mapping[str, str]] = {
     **{kind: kind for kind in KINDS},
@@ -31,7 +31,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
 
     Args:
         verdict: what is said of the patient.
-        table: the patient's pairs, which may include columns of truth; they are not looked at.
+        table: the patient's pairs, ; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel of the hospital.
     """
     pairs = pairs_by_cell(table, verdict.patient_id)
@@ -47,7 +47,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
         karyogram=whole_cell(
             pairs.get(cell, {}),
             flagged,
-            yardsticks=yardsticks(pairs.values()),
+            typical_profiles=typical_profiles(pairs.values()),
             samples_per_px=samples_per_px,
             label=f"Karyogram of cell {cell}; flagged: {', '.join(flagged) or 'none'}.",
         )
@@ -132,7 +132,7 @@ def _row(one: TypeVerdict) -> dict[str, Any]:
 def _fullest(
     verdict: PatientVerdict, pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]]
 ) -> str | None:
-    """The cell to show whole: it shows the flagged types, is complete, and has many bands."""
+    """The cell to draw: it shows the abnormality, is complete and has many bands, in this order."""
     suspicious = {
         cell.cell_id: (cell.probability or 0.0)
         for one in verdict.flagged[:1]

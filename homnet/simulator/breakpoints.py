@@ -17,9 +17,9 @@ from homnet.karyotype.nomenclature import band_name
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64
-"""Places that are drawn and weighed for each event."""
+"""Candidate places for each event, of which one is drawn by weight."""
 _TIP_MARGIN_MB: Final = 2.0
-"""Nearest that a breakpoint comes to a tip."""
+"""Smallest distance of a breakpoint from a tip."""
 _MAX_SHARE: Final = 0.8
 """Largest event as a share of what it lies in: an arm, or the chromosome."""
 
@@ -67,7 +67,7 @@ class Site:
     """A chromosome type on which breakpoints are to be drawn."""
 
     def __init__(self, generator: np.random.Generator, chromosome: str) -> None:
-        """Takes the type."""
+        """Prepares to draw breakpoints on a chromosome of the type."""
         self.chromosome = chromosome
         self._generator = generator
         self._bands = band_table(FINEST_LEVEL)[chromosome]

@@ -1,7 +1,7 @@
 """Rows of a cohort for simulated people.
 
-A person's rows depend on the seed, the hospital and the person's number, and on nothing else, so
-they come out the same in whatever order and on however many machines people are simulated.
+A person's rows depend only on the seed, the hospital and the person's number, so they are the same
+in any order and on any number of machines.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ def _deal(
                 derivative = clone.derivatives.get((name, i))
                 chromosomes.append(_Chromosome(name, homolog, derivative))
     clone_G = (draw.random(num_cells) >= person.clones[0].share).astype(np.int64)
-    # A patient whose abnormality nobody saw would not be known as one.
+    # At least one cell of a patient is abnormal, or nobody would know of the abnormality.
     clone_G[draw.integers(num_cells)] = 0
     dealt = rows[clone_G].transpose(1, 0, 2)
     for (name, i), derivative in person.clones[0].derivatives.items():
@@ -138,8 +138,8 @@ def _batch(
 ) -> Batch:
     """Puts the chromosomes of the cells into slots.
 
-    The slots of a pair are exchanged at random in every cell: the place of the abnormal homolog
-    must tell nothing.
+    The slots of a pair are exchanged at random in every cell: the slot of the abnormal homolog
+    must carry no information.
     """
     num_cells: int = dealt.shape[1]
     dealt = np.where(draw.random(dealt.shape) < hospital.laboratory.missing_rate, -1, dealt)

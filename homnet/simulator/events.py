@@ -1,4 +1,4 @@
-"""Structural abnormalities: where they break which chromosomes, and what becomes of these.
+"""Structural abnormalities: their breakpoints, and the chromosomes that result.
 
 An :class:`Event` is given by its kind and its breakpoints on the reference chromosomes, as ISCN
 does; :func:`derive` carries it out on the homologs of a person.
@@ -93,7 +93,7 @@ class Derivative:
 
     @classmethod
     def at_junction(cls, change: Change, event: Event, junction: float) -> Self:
-        """A chromosome on which all breakpoints come together."""
+        """A chromosome on which all breakpoints meet in one junction."""
         points = (junction,) * len(event.breakpoints)
         return cls(change.homolog, change.start, change.stop, points)
 

@@ -41,11 +41,11 @@ class Laboratory:
     band_levels: tuple[float, float, float, float] = (0.1, 0.3, 0.4, 0.2)
     """Share of cells at 300, 400, 550 and 700 bands."""
     condensation_sd: float = 0.085
-    """Standard deviation between cells of the log length, beside what the band level explains."""
+    """Standard deviation of the log length between cells of one band level."""
     type_length_sd: float = 0.035
     """Standard deviation of the log length shared by both homologs of a type in a cell."""
     length_sd: float = 0.04
-    """Scale of the log length of each chromosome by itself (Student's t, 6 degrees of freedom)."""
+    """Scale of the log length between chromosomes of a cell (Student's t, 6 degrees of freedom)."""
     tip_px: float = 1.2
     """Standard deviation in pixels by which each measured end misses the true one."""
     warp: float = 0.019
@@ -81,7 +81,7 @@ class Laboratory:
     cell_darkness_sd: float = 4.2
     """Standard deviation of the darkness between cells of a person, grey levels."""
     offset_sd: float = 2.0
-    """Standard deviation of the darkness of each chromosome by itself, grey levels."""
+    """Standard deviation of the darkness between chromosomes of a cell, grey levels."""
     gain_sd: float = 0.08
     """Standard deviation of each chromosome's log contrast."""
     cell_gain_sd: float = 0.07
@@ -97,7 +97,7 @@ class Laboratory:
     blur_px: float = 1.3
     """Standard deviation of the point spread function of a cell in focus, pixels."""
     defocus_px: float = 3.5
-    """The same for a cell quite out of focus; cells lie between the two."""
+    """The same for a cell out of focus; cells lie between the two."""
     chromatid_texture: tuple[float, float, float] = (5.5, 11.0, 6.5)
     """Standard deviation of what differs between the chromatids, grey levels, at the three scales
     of :data:`homnet.simulator.staining.TEXTURE_KNOTS`: as fine as a pixel, as a band, and uneven
@@ -111,13 +111,13 @@ class Laboratory:
     cell_texture_spread: float = 0.12
     """Standard deviation of the log of all texture between cells."""
     chromatid_offset: float = 5.0
-    """Standard deviation of a chromatid's darkness by itself, grey levels."""
+    """Standard deviation of the darkness between chromatids, grey levels."""
     flip_rate: float = 0.023
     """Share of chromosomes that were placed upside down."""
     missing_rate: float = 0.02
     """Share of chromosomes that are missing from their cell."""
     bands: BandAppearance | None = None
-    """How dark and how long its bands are; as in the ideogram tables for None."""
+    """Darkness and length of its bands; None for those of the ideogram tables."""
 
 
 _KEPT_IN_IDEAL: Final = frozenset(

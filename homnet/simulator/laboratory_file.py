@@ -1,4 +1,4 @@
-"""Laboratories at rest: a JSON file of a fitted laboratory and of the people it was fitted to."""
+"""The JSON file of a fitted laboratory and of the people it was fitted to."""
 
 import dataclasses
 import math
@@ -70,7 +70,7 @@ def read_laboratory(path: str | Path) -> FittedLaboratory:
 
 
 def _band_pattern() -> BandAppearance:
-    """An appearance with as many numbers as each type has bands."""
+    """An appearance with one number for each band of each type."""
     rows = tuple((0.0,) * len(band_lengths(name)) for name in CHROMOSOMES)
     return BandAppearance(rows, rows)
 

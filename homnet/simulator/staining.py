@@ -1,6 +1,6 @@
 """From band densities to grey levels: staining, microscope, and how chromosomes differ in them.
 
-What cells, homologs and chromatids do not have in common is drawn here: level and contrast of the
+Differences between cells, homologs and chromatids are drawn here: level and contrast of the
 staining, texture, blur, and the ends, where images are cut.
 
 Shape suffixes: G cells, N pairs, P homologs of a pair (2), C chromatids (2: left, right), L
@@ -29,8 +29,8 @@ _END_REACH_PX: Final = 4.0
 _TIP_CERTAINTY: Final = 0.7
 """Part of what is peculiar to a chromosome or a chromatid that is lost at the very tips."""
 CUT_PX: Final = 0.55
-"""Pixels by which an image is cut inside a chromosome's end, where it has not faded altogether: the
-tips of dark bands are darker than those of light ones."""
+"""Pixels inside a chromosome's end at which an image is cut, where it has not quite faded: the tips
+of dark bands are darker than those of light ones."""
 _ABSOLUTE_CUT: Final = 0.6
 """Part of a chromosome's own darkness that its ends lack: images are cut at one threshold."""
 _HANGING: Final = 0.7
@@ -131,7 +131,7 @@ def stain(
             generator, each_NP, laboratory.texture_spread[scale]
         )
         if knot == TEXTURE_KNOTS[-1]:
-            # Uneven staining is about the mean of a chromosome, which varies by itself.
+            # Uneven staining leaves the mean of a chromosome, which varies separately.
             texture_NPCL -= _mean_inside(texture_NPCL, total_NP)
         darkness_NPCL += texture_NPCL * (response_NP * np.exp(spread_NP))[..., None, None]
     # The tip is where both chromatids together are as dark as an edge; they may still differ.

@@ -1,8 +1,8 @@
 """Ingest: images of chromosomes, listed in a manifest, become a cohort.
 
 Ray Data reads and measures the images in blocks; the driver pairs the homologs as blocks come in
-and writes the cohort's files. Nothing is lost in silence: every image that is unusable, unused or
-flagged is a row of the report beside the cohort.
+and writes the cohort's files. Every image that is unusable, unused or flagged is a row of the
+report beside the cohort.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
-"""A second of work: enough to hide the cost of a task, little enough for a steady bar."""
+"""About a second of work: enough to hide the cost of a task, and the progress bar stays smooth."""
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
     "row",
@@ -53,7 +53,7 @@ class IngestConfig:
     """A manifest of images, and the cohort to make of it."""
 
     manifest: Path
-    """CSV with path, patient_id, cell_id, chromosome and homolog; paths lead on from its folder."""
+    """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog."""
     output: Path
     """Directory of the cohort; it must not exist. The report is ``<output>-extraction.csv``."""
     hospital: str = "hospital"
@@ -63,9 +63,10 @@ class IngestConfig:
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
     images_per_file: int = 4000
-    """Images whose pairs go into one file of the cohort, about; a patient is never divided."""
+    """Approximate number of images per file of the cohort; a patient is never divided."""
     pseudonym_key: str | None = None
-    """Secret that patient and cell names are replaced with; kept nowhere. None keeps the names."""
+    """Secret key of the digests that replace patient and cell names; it is not stored. None keeps
+    the names."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -81,7 +82,7 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What became of the images of a manifest."""
+    """Outcome of an ingest."""
 
     cohort: Cohort
     """The cohort."""
@@ -193,7 +194,7 @@ def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -
 
 @dataclass
 class _Outcome:
-    """What is counted and noted while parts of a cohort go by."""
+    """Counts and report rows, collected part by part."""
 
     num_single: int = 0
     reasons: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""How like real chromosomes simulated ones are: the parts of the comparison side by side on Ray."""
+"""Compares simulated with real chromosomes; the parts of the comparison run in parallel on Ray."""
 
 import shlex
 import sys
@@ -82,10 +82,10 @@ class RealismConfig:
 
 @dataclass(frozen=True)
 class _Sets:
-    """Rows that are compared; no person is in two of them."""
+    """The rows that are compared; nobody is in two of the sets."""
 
     simulated: pa.Table
-    """Simulated people, about as many pairs as of those who judge."""
+    """Simulated people, with about as many pairs as ``judging``."""
     judging: pa.Table
     """Real people whom nothing was fitted to."""
     fitted: pa.Table

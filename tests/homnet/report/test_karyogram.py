@@ -31,7 +31,7 @@ def test_pictures_are_well_formed_and_show_every_homolog(
 
     cell = next(iter(cells.values()))
     root = ElementTree.fromstring(
-        whole_cell(cell, ["5"], yardsticks={}, samples_per_px=3.0, label="cell")
+        whole_cell(cell, ["5"], typical_profiles={}, samples_per_px=3.0, label="cell")
     )
     marked = [one.text for one in root.iter() if one.attrib.get("font-weight") == "700"]
     assert marked == ["▸ 5"]

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.bands import band_table
-from homnet.report.upright import stand_up, yardstick
+from homnet.report.upright import stand_up, typical_profile
 
 
 def test_who_lies_upside_down_among_the_others_is_turned(table: pa.Table) -> None:
@@ -16,7 +16,7 @@ def test_who_lies_upside_down_among_the_others_is_turned(table: pa.Table) -> Non
         of_type.setdefault(name, []).extend(one for one in pair_PCL if one.any())
     turned, found, errors = [], [], []
     for name, sequences in of_type.items():
-        usual_F = yardstick(sequences)
+        usual_F = typical_profile(sequences)
         if usual_F is None:
             continue
         bands = band_table(400)[name]
@@ -28,7 +28,7 @@ def test_who_lies_upside_down_among_the_others_is_turned(table: pa.Table) -> Non
             if number == 0:
                 other_CL = np.zeros_like(sequence_CL)
                 other_CL[:, :length] = sequence_CL[::-1, length - 1 :: -1]
-                down = stand_up(other_CL, name, yardstick([other_CL, *sequences[1:]]))
+                down = stand_up(other_CL, name, typical_profile([other_CL, *sequences[1:]]))
                 found.append(up.flipped != down.flipped)
     # The simulator puts 2 % upside down; a margin keeps those that fit either way as they are.
     assert np.mean(turned) < 0.08
@@ -38,5 +38,5 @@ def test_who_lies_upside_down_among_the_others_is_turned(table: pa.Table) -> Non
 
 def test_few_homologs_are_drawn_as_they_are(table: pa.Table) -> None:
     sequence_CL = pairs_of(table)[0, 0]
-    assert yardstick([sequence_CL] * 3) is None
+    assert typical_profile([sequence_CL] * 3) is None
     assert not stand_up(sequence_CL, "1", None).flipped
