@@ -54,7 +54,7 @@ def main(config: DescribeConfig) -> None:
     rng = np.random.default_rng(config.seed)
     if config.images is not None:
         rows = read_manifest(config.images, hospital="none", band_level=550)
-        drawn = rows.sample(min(config.num_images, len(rows)), random_state=rng).sort_index()
+        drawn = rows.sample(min(config.num_images, len(rows)), random_state=rng).sort_values("row")
         folder = config.images.resolve().parent
         figure = sheet_of_manifest(drawn, folder, config.extraction)
         output = _folder(config.output, folder)

@@ -28,7 +28,7 @@ class Example:
     samples_per_px: float
     """Samples of its sequences per image pixel."""
     kind: str | None = None
-    """What is abnormal about it; None if nothing."""
+    """What is abnormal about it, ``"abnormal"`` if that is unknown; None if nothing."""
     homolog: int | None = None
     """Which homolog is abnormal (0 or 1), if known."""
     start: int | None = None
@@ -85,9 +85,10 @@ def pairs_by_cell(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArr
 
 def _example(row: pa.Table, cohort: Cohort) -> Example:
     values = row.drop_columns(["pair"]).to_pylist()[0]
-    names = ("hospital", "chromosome", "band_level", "kind", "homolog", "start", "stop")
+    names = ("hospital", "chromosome", "band_level", "homolog", "start", "stop")
     return Example(
         pair=pairs_of(row)[0],
         samples_per_px=cohort.scale[values["hospital"]],
+        kind=(values["kind"] or "abnormal") if values["abnormal"] else None,
         **{name: values[name] for name in names},
     )

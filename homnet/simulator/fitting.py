@@ -7,7 +7,7 @@ Shape suffixes: R figures of the scorecard, S settings.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -280,16 +280,12 @@ def _end_figures(pairs: Pairs) -> list[float]:
 
 def _settings(laboratory: Laboratory) -> list[tuple[str, int | None]]:
     """Names of the numbers that are fitted, with their place where a field holds several."""
-    found: list[tuple[str, int | None]] = []
-    for setting in fields(laboratory):
-        value = getattr(laboratory, setting.name)
-        if setting.name in _FIXED:
-            continue
-        if isinstance(value, tuple):
-            found += [(setting.name, i) for i in range(len(value))]
-        else:
-            found.append((setting.name, None))
-    return found
+    return [
+        (name, place)
+        for name, value in vars(laboratory).items()
+        if name not in _FIXED
+        for place in (range(len(value)) if isinstance(value, tuple) else (None,))
+    ]
 
 
 def _with_settings(laboratory: Laboratory, move_S: Floats) -> Laboratory:

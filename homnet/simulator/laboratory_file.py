@@ -79,7 +79,7 @@ def _read(path: str | Path, where: str, value: Any, pattern: Any) -> Any:
     """A value in the form of a pattern: a number, None, a tuple or a dataclass of these."""
     if pattern is None and value is None:
         return None
-    if dataclasses.is_dataclass(pattern):
+    if dataclasses.is_dataclass(pattern) and not isinstance(pattern, type):
         _require_fields(path, f"{where}.", value, type(pattern))
         return type(pattern)(
             **{

@@ -47,6 +47,17 @@ def test_a_file_with_abnormal_pairs_is_chosen(tmp_path: Path, table_of: TableOf)
         assert "deletion" in kinds
 
 
+def test_a_pair_of_an_unknown_kind_is_still_called_abnormal(
+    tmp_path: Path, table_of: TableOf
+) -> None:
+    table = table_of("h", num_patients=1, num_cells=1, chromosomes=("4",), abnormal="4")
+    column = table.schema.get_field_index("kind")
+    table = table.set_column(column, table.schema.field("kind"), pa.nulls(1, pa.string()))
+    cohort = write_cohort(tmp_path / "c", [table], scale={"h": 3.0}, provenance={})
+    (one,) = draw_examples(cohort, 2, np.random.default_rng(0))
+    assert one.kind == "abnormal"
+
+
 def test_a_patients_pairs_are_told_from_those_of_others_with_cells_of_the_same_name(
     table_of: TableOf,
 ) -> None:
