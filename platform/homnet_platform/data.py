@@ -92,7 +92,7 @@ def collect_shared(
         ConfigError: people of the pre-training are also patients of a fine-tuning.
         DataError: no pair with both homologs is there.
     """
-    patients = {*hospitals_with_abnormal_pairs(cohort.of_hospitals(healthy)), *hospitals}
+    patients = {*cohort.of_hospitals(healthy).hospitals_with_abnormal_pairs(), *hospitals}
     if hospitals and patients & set(healthy):
         raise ConfigError(
             f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
@@ -137,16 +137,6 @@ def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
     # By digest, as names begin with what people have in common, their hospital for example.
     ordered = sorted(people, key=lambda name: hashlib.blake2b(name.encode()).digest())
     return frozenset(ordered[: max(least, round(share * len(ordered)))])
-
-
-def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
-    """Hospitals where some pair is structurally abnormal."""
-    found = {
-        entry.hospital: None
-        for entry in cohort.files
-        if cohort.read(entry, ["abnormal"])["abnormal"].to_numpy().any()
-    }
-    return tuple(found)
 
 
 def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index_only: bool) -> Any:

@@ -14,7 +14,7 @@ from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.errors import ConfigError, DataError
 from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
-from homnet_platform.data import Participants, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.data import Participants, collect_shared
 
 FULL_EPOCHS: Final = 100
 """Epochs of a pre-training at full scale, if early stopping does not end it before (the paper
@@ -174,7 +174,7 @@ def collect(cohort: Cohort, comparison: Comparison) -> Participants:
         CohortError, ConfigError: see :func:`homnet_platform.data.collect_shared`.
         DataError: no hospital has abnormal pairs to fine-tune on, or no pair has both homologs.
     """
-    hospitals = hospitals_with_abnormal_pairs(cohort) if comparison.fine_tuned else ()
+    hospitals = cohort.hospitals_with_abnormal_pairs() if comparison.fine_tuned else ()
     if comparison.fine_tuned and not hospitals:
         raise DataError(
             f"{cohort.root}: no hospital has abnormal pairs to fine-tune on; without them only "
