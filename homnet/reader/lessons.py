@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.patients.finding import NO_ABNORMALITY
 from homnet.reader.truth import KIND_CODE, Targets
 from homnet.seeding import generator
@@ -55,6 +56,16 @@ class ReaderTraining:
                 f"fewest_cells must be 1..{self.optimiser.bags.num_cells}, got {self.fewest_cells}"
             )
 
+    def for_validation(self) -> Self:
+        """The same for validation bags, of which no cell is hidden."""
+        settings = self.optimiser
+        bags = dataclasses.replace(settings.bags, rounds=settings.validation_rounds)
+        return dataclasses.replace(
+            self,
+            optimiser=dataclasses.replace(settings, bags=bags),
+            fewest_cells=settings.bags.num_cells,
+        )
+
 
 @dataclass(frozen=True)
 class Lessons:
@@ -82,12 +93,21 @@ def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: in
         training: what is wanted.
         number: of the epoch.
         seed: of the run.
+
+    Raises:
+        DataError: none of the bags is abnormal.
     """
     settings = training.optimiser
     events = settings.events if settings.labels == "artificial" else None
     epoch = draw_epoch(bank, settings.bags, events, seed=seed, epoch=number)
     draw = generator(seed, "lessons", number)
     abnormal = np.nonzero(epoch.label_B)[0]
+    if not len(abnormal):
+        raise DataError(
+            f"none of the bags of {bank.frame['patient_id'].nunique()} patients is abnormal, so a "
+            "reader can neither learn from them nor be calibrated on them; give more patients with "
+            "an abnormality or another split seed"
+        )
     normal = np.nonzero(~epoch.label_B)[0]
     share = training.max_normal_share
     most = math.ceil(len(abnormal) * share / (1 - share))

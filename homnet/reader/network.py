@@ -13,7 +13,7 @@ segment on the reference chromosome.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import nn
@@ -25,6 +25,9 @@ from homnet.model.network import NUM_LEVELS, HomNet, HomNetConfig
 from homnet.model.views import standardise, stretch
 from homnet.patients.finding import KINDS
 from homnet.reader.dotplot import DotPlots
+
+FROZEN: Final = ("homnet.",)
+"""How the names of the weights begin that a reader never learns: those of the HomNet below."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class Reader(BagModel):
 
     def learnt(self) -> dict[str, torch.Tensor]:
         """The weights that are learnt: all but HomNet's."""
-        return {n: t for n, t in self.state_dict().items() if not n.startswith("homnet.")}
+        return {n: t for n, t in self.state_dict().items() if not n.startswith(FROZEN)}
 
     def read(
         self,

@@ -13,8 +13,8 @@ from homnet.bags.events import EventConfig
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
-from homnet.reader.artificial import ArtificialPatients
 from homnet.reader.measures import cases_of, measure
+from homnet.records.artificial_patients import ArtificialPatients
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 
