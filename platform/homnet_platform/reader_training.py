@@ -5,8 +5,6 @@ interrupted.
 """
 
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,11 +24,9 @@ from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
 from homnet.reader.truth import with_segments
-from homnet.results import write_result
 from homnet_platform.data import all_rows, pairs_dataset
-from homnet_platform.evaluation import refuse_known
-from homnet_platform.pretraining import claim_output, provenance, publish
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import Run, provenance, refuse_known
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 
@@ -86,7 +82,6 @@ def learn_reader(config: LearnReaderConfig) -> Path:
     form = ReaderConfig(model=cast(HomNetConfig, parent.config), width=config.width)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
-    output = Path(config.output)
     split = split_patients(cohort.patients, config.split)
     origin = provenance(cohort.fingerprint, cohort.hospitals, config, split, parent)
     if config.start is not None:
@@ -97,13 +92,14 @@ def learn_reader(config: LearnReaderConfig) -> Path:
         origin["start"] = start.version
         for use in ("learnt_from", "validated_on"):
             origin[use] = sorted({*origin[use], *start.provenance.get(use, ())})
-    claim_output(
-        output,
+    run = Run.of(
+        config.output,
         config,
         cohort=cohort.fingerprint,
         parent=parent.version,
         start=origin.get("start"),
     )
+    run.claim()
     stage = ReaderStage(
         parent=str(Path(config.checkpoint).resolve()),
         width=config.width,
@@ -127,23 +123,21 @@ def learn_reader(config: LearnReaderConfig) -> Path:
         )
         with progress_bar("findings", num_bags, " bags") as progress:
             checkpoint = ray.get(
-                task.remote(stage, ray.put(bank), output / "last", config, progress)
+                task.remote(stage, ray.put(bank), run.output / "last", config, progress)
             )
     history = checkpoint.metrics["history"]
-    write_result(
-        output / "run.json",
-        claim="training of a reader, since its last start",
-        figures={
+    run.record(
+        "training of a reader, since its last start",
+        {
             "seconds": round(time.perf_counter() - started, 1),
             "pairs": len(bank),
             "epochs": len(history),
             "last": history[-1],
         },
-        command=shlex.join(["python", *sys.argv]),
         recipe="findings",
         seed=config.training.optimiser.seed,
     )
-    return publish(checkpoint, output)
+    return run.publish(checkpoint)
 
 
 def _learn(

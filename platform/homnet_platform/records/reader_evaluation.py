@@ -4,8 +4,6 @@ On patients with known abnormalities a reader is measured with their verdicts
 (:mod:`homnet_platform.patients.measurement`).
 """
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +24,9 @@ from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
 from homnet.records.artificial_patients import ArtificialPatients
 from homnet.report.markdown import tables_text
-from homnet.results import read_result, require_both, write_json, write_result
+from homnet.results import Record, read_result, write_json
 from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.evaluation import refuse_known
+from homnet_platform.runs import refuse_known
 from homnet_platform.runtime import local_or_cluster
 
 
@@ -56,13 +54,8 @@ class EvaluateFindingsConfig:
     """Of bags, events and bootstrap."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record, for example results/findings-images.json."""
-
-    def __post_init__(self) -> None:
-        require_both(self.claim, self.result)
+    record: Record = Record()
+    """The result of record."""
 
 
 def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
@@ -110,21 +103,17 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     cases.to_parquet(output / "cases.parquet", index=False)
     write_json(output / "findings.json", figures)
-    if config.result is not None:
-        runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
-        took = {name: path.parent / "run.json" for name, path in runs.items()}
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={
-                "findings": figures,
-                "versions": {"HomNet": below.version, "reader": above.version},
-                "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
-            },
-            command=shlex.join(["python", *sys.argv]),
-            recipe="findings, artificial abnormalities",
-            seed=config.seed,
-        )
+    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+    took = {name: path.parent / "run.json" for name, path in runs.items()}
+    config.record.write(
+        {
+            "findings": figures,
+            "versions": {"HomNet": below.version, "reader": above.version},
+            "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
+        },
+        recipe="findings, artificial abnormalities",
+        seed=config.seed,
+    )
     print(tables_text(findings_tables(figures)))
     print(f"findings: {output}")
     return output

@@ -17,7 +17,7 @@ from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import best_form
 from homnet.reader.network import ReaderConfig
-from homnet.results import read_result, write_result
+from homnet.results import Record, read_result, write_result
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 from homnet_platform.records.reader_evaluation import EvaluateFindingsConfig, evaluate_findings
@@ -52,7 +52,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         work / "findings" / "run.json",
         claim="a test",
         figures={"epochs": 1},
-        command="",
         recipe="",
         seed=0,
     )
@@ -76,8 +75,7 @@ def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> Non
     output = evaluate_findings(
         _evaluate(
             work,
-            claim="a test",
-            result=work / "result.json",
+            record=Record("a test", work / "result.json"),
             events=EventConfig(abnormal_share=0.9),
         )
     )
