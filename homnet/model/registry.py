@@ -3,7 +3,7 @@
 A directory, local or at any URI that pyarrow knows (``s3://``, ``gs://``, ``hdfs://``)::
 
     models/<version>/...        checkpoints, under the digest of their content
-    golden/<version>.arrow      bags with the logits that a model must give them, if it has some
+    golden/<version>.arrow      reference bags: pairs with the logits that the model must give them
     events/<number>-<id>.json   what was decided, one small file per decision, never changed
 
 Nothing is ever overwritten, so two processes that decide at the same time cannot damage anything:
@@ -214,24 +214,24 @@ class Registry:
                     (Path(directory) / name).write_bytes(self._read(path))
             return Checkpoint.load(directory, self._form)
 
-    def keep_golden(self, version: str, golden: pa.Table) -> None:
-        """Stores the golden bags of a model (see :mod:`homnet.model.reference_bags`).
+    def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
+        """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
 
         Raises:
             RegistryError: the place cannot be written.
         """
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, golden.schema) as writer:
-            writer.write_table(golden)
-        self._write(f"{self._base}/golden/{version}.arrow", sink.getvalue().to_pybytes())
+        with pa.ipc.new_file(sink, reference.schema) as writer:
+            writer.write_table(reference)
+        self._write(self._reference_file(version), sink.getvalue().to_pybytes())
 
-    def golden(self, version: str) -> pa.Table | None:
-        """The golden bags of a model; None where nobody stored any.
+    def reference_bags(self, version: str) -> pa.Table | None:
+        """The reference bags of a model; None if none were stored.
 
         Raises:
             RegistryError: they cannot be read.
         """
-        path = f"{self._base}/golden/{version}.arrow"
+        path = self._reference_file(version)
         if not self._is_file(path):
             return None
         try:
@@ -239,8 +239,8 @@ class Registry:
                 return reader.read_all()
         except pa.ArrowInvalid as error:
             raise RegistryError(
-                f"{self.root}: the golden bags of {version[:12]} are damaged ({error}); store them "
-                "again"
+                f"{self.root}: the reference bags of {version[:12]} are damaged ({error}); store "
+                "them again"
             ) from None
 
     def events(self) -> list[Event]:
@@ -261,6 +261,10 @@ class Registry:
                     f"{self.root}: the decision {name} cannot be read ({error}); restore it"
                 ) from None
         return sorted(found, key=lambda event: (event.number, event.id))
+
+    def _reference_file(self, version: str) -> str:
+        # The folder keeps its first name, so that registries of earlier versions stay readable.
+        return f"{self._base}/golden/{version}.arrow"
 
     def _one(self, hospital: str, version: str) -> Entry:
         fitting = [e for e in self.entries(hospital) if version and e.version.startswith(version)]

@@ -48,12 +48,7 @@ from homnet_platform.runtime import local_or_cluster
 FULL: Final = "HomNet"
 _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     FULL: {},
-    "w/o pair": {
-        "homologs": "single",
-        "partner": False,
-        "symmetric": False,
-        "deviations": False,
-    },
+    "w/o pair": {"homologs": "single", "partner": False, "symmetric": False},
     "w/o bag": {},
     "align → MLP": {"alignment": "mlp"},
     "align → CNN": {"alignment": "convolution"},
