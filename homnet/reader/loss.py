@@ -1,4 +1,4 @@
-"""What a reader is taught and calibrated by: kind, segment, homologs of cells, extents along them.
+"""Loss and calibration of a reader: kind, segment, homologs of cells, extents along homologs.
 
 Shape suffixes: B bags, K cells, P homologs, L stretched positions, G places, X classes, N of
 anything.
@@ -17,10 +17,10 @@ from homnet.reader.network import Reading
 from homnet.reader.truth import UNKNOWN, Targets
 
 _EXTENT_MARGIN: Final = 1.5
-"""Stretched positions by which an extent is widened at both ends: of a deletion only a junction is
-left, and no breakpoint is seen to the position."""
+"""Stretched positions by which an extent is widened at both ends: a deletion leaves only a
+junction, and no breakpoint is visible to the position."""
 _PLACE_BLUR: Final = 1.0
-"""Standard deviation, in stretched positions, of the wanted distribution of a breakpoint."""
+"""Standard deviation, in stretched positions, of the target distribution of a breakpoint."""
 WEIGHTS: Final = {"kind": 1.0, "segment": 0.5, "cell": 1.0, "extent": 2.0}
 """Weight of each part of the loss: with these all parts are about equal when learning begins."""
 
@@ -53,8 +53,8 @@ class Labels(NamedTuple):
         """The labels of bags.
 
         Args:
-            targets: what is true of them.
-            mask_BK: which cells there are.
+            targets: their truth.
+            mask_BK: False for absent cells.
             num_positions: stretched positions of a reading.
         """
 
@@ -88,8 +88,8 @@ def loss_of(reading: Reading, targets: Targets, mask_BK: torch.Tensor) -> dict[s
 
     Args:
         reading: of its bags.
-        targets: what is true of them.
-        mask_BK: which cells there are.
+        targets: their truth.
+        mask_BK: False for absent cells.
 
     Returns:
         ``kind`` and ``segment``, summed over bags, and ``cell`` and ``extent``, summed over cells.
@@ -129,7 +129,7 @@ def _cross_entropy(logit_NX: torch.Tensor, class_N: torch.Tensor) -> Part:
 
 
 def _blurred(place_B2: torch.Tensor, num_places: int) -> torch.Tensor:
-    """The wanted distribution (B, 2, G): all at a tip, or a bell between the tips."""
+    """Target distributions (B, 2, G): all mass on a tip, or a bell between the tips."""
     places_G = torch.arange(num_places, device=place_B2.device, dtype=place_B2.dtype)
     bell_B2G = torch.exp(-0.5 * ((places_G - place_B2[..., None]) / _PLACE_BLUR).square())
     tip_B2 = (place_B2 <= 0) | (place_B2 >= num_places - 1)
@@ -160,12 +160,12 @@ def means(parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
 def calibrate(
     readings: Sequence[Reading], targets: Targets, mask_BK: torch.Tensor
 ) -> dict[str, float]:
-    """Temperatures of what a reader says, fitted on validation bags (Guo et al. 2017).
+    """Temperatures of a reader's logits, fitted on validation bags (Guo et al. 2017).
 
     Args:
         readings: of the bags, batch by batch.
-        targets: what is true of them.
-        mask_BK: which cells there are.
+        targets: their truth.
+        mask_BK: False for absent cells.
 
     Returns:
         ``kind``, ``segment`` and ``cell``: what logits are divided by.
@@ -184,7 +184,7 @@ def calibrate(
 
 
 def _temperature(logit_NX: torch.Tensor, class_N: torch.Tensor) -> float:
-    """The temperature of the least cross-entropy; 1 where no class is known."""
+    """The temperature that minimises the cross-entropy; 1 if no class is known."""
     known_N = class_N != UNKNOWN
     logit_NX, class_N = logit_NX[known_N], class_N[known_N]
     if not len(class_N):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from homnet.karyotype.bands import Band, band_table
 from homnet.karyotype.chromosomes import CHROMOSOME_WIDTH_PX, KARYOGRAM_ROWS
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.report.description import chromosome_image
 from homnet.report.html import data_uri
 from homnet.report.upright import Floats, Upright, stand_up, yardstick
@@ -221,7 +221,7 @@ def _chromosome_svg(one: _Drawn, x: float, base: float) -> list[str]:
 
 
 def _cell_svg(
-    cell: CellEvidence, pair: Sequence[_Drawn], middle: float, base: float, unit: float
+    cell: CellFinding, pair: Sequence[_Drawn], middle: float, base: float, unit: float
 ) -> list[str]:
     """A cell's homologs, the score along them, and a mark at the abnormal one."""
     gap = 13.0
@@ -263,7 +263,7 @@ def _score_svg(
     return parts
 
 
-def _cell_text(cell: CellEvidence, middle: float, y: float) -> list[str]:
+def _cell_text(cell: CellFinding, middle: float, y: float) -> list[str]:
     """Name, band level and probability of a cell."""
     name = cell.cell_id if len(cell.cell_id) <= 16 else f"…{cell.cell_id[-15:]}"
     lines = [(escape(name), MUTED, 400), (f"{cell.band_level} bands", MUTED, 400)]

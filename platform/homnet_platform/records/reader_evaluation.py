@@ -20,7 +20,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.reader.measures import cases_of, findings_tables, measure
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet.records.artificial_patients import ArtificialPatients
 from homnet.report.markdown import tables_text
 from homnet.results import Record, read_result, write_json
@@ -77,7 +77,7 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
     for path, one in ((config.checkpoint, below), (config.reader, above)):
         for use in ("learnt_from", "validated_on"):
             refuse_known(Path(path), one.provenance, test, use)
-    predictor, reader = Predictor.load(config.checkpoint), FindingsReader.load(config.reader)
+    predictor, reader = Predictor.load(config.checkpoint), CalibratedReader.load(config.reader)
     with local_or_cluster():
         bank = collect_bank(pairs_dataset(cohort, test)).normal()
     epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)

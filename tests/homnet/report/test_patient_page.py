@@ -14,7 +14,7 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.patients.naming import draft_name
 from homnet.patients.verdict import Abstention, PatientVerdict, TypeVerdict
 from homnet.report.cohort_page import with_interval
@@ -47,7 +47,7 @@ def _verdict(table: pa.Table) -> PatientVerdict:
         patient,
         "5",
         0.97,
-        tuple(CellEvidence(name, level, 0.9, 1, 0.8, scores_PL) for name, level in cells.items()),
+        tuple(CellFinding(name, level, 0.9, 1, 0.8, scores_PL) for name, level in cells.items()),
         kinds,
         stop=BreakpointEstimate.at("5", 22.0, 19.0, 27.0, 400),
         reader="r",
