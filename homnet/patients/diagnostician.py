@@ -52,7 +52,7 @@ class Diagnostician:
         reader: FindingReader | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Takes a checkpoint that was calibrated for patients.
+        """Takes a checkpoint that was calibrated for patients, and a reader if there is one.
 
         Raises:
             CheckpointError: it was not, or its model is not HomNet.
@@ -69,7 +69,7 @@ class Diagnostician:
         self._predictor.homnet()
 
     def calibration_of(self, hospital: str) -> PatientCalibration:
-        """The calibration that a hospital's patients are judged by.
+        """The calibration for a hospital's patients, its own or that of all hospitals.
 
         Raises:
             CheckpointError: there is none, not even one of all hospitals, or it was fitted with
@@ -91,7 +91,7 @@ class Diagnostician:
         return found
 
     def __call__(self, table: pa.Table) -> list[PatientVerdict]:
-        """Verdicts on whole patients, by hospital and name.
+        """Verdicts on whole patients, in the order of their names.
 
         Args:
             table: all pairs of some patients of one hospital, as of
@@ -242,13 +242,13 @@ class Diagnostician:
 
 
 def calibration_digest(calibration: PatientCalibration) -> str:
-    """What a report names as the calibration."""
+    """SHA-256 digest by which reports name a calibration."""
     content = json.dumps(calibration.to_json(), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def _clone(finding: Finding) -> Clone:
-    """The cells that show an abnormality, from the odds of each."""
+    """The clone of a finding, from the probability of each cell."""
     probability_K = np.array(
         [cell.probability for cell in finding.cells if cell.probability is not None], float
     )
@@ -257,10 +257,10 @@ def _clone(finding: Finding) -> Clone:
 
 
 def _completed(read: Finding, own: Finding) -> Finding:
-    """A reader's finding, with the type's calibrated probability and HomNet's opinion of each cell.
+    """A reader's finding with HomNet's calibrated probabilities of the type and of each cell.
 
-    Clones are judged by the latter: a reader's cells know of each other, and of how often its
-    lessons were abnormal.
+    Clones are judged by these: the reader's probability of a cell depends on the other cells and on
+    how many of its lessons were abnormal.
     """
     of_cell = {cell.cell_id: cell.probability for cell in own.cells}
     given = {cell.cell_id for cell in read.cells}

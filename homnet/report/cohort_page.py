@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.patients.finding import Finding
+from homnet.patients.metrics import share
 from homnet.reader.measures import Table, findings_tables
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
@@ -83,8 +84,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [
         "",
         *(f"Sensitivity, {name}" for name in hospitals),
-        "Sensitivity, all",
-        "Specificity",
+        *_RATES,
         "AUC",
         "Calibration error",
         "By chance alone",
@@ -94,16 +94,8 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
         [
             label,
             *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
-            *(
-                cell(one["overall"][name])
-                for name in (
-                    "sensitivity",
-                    "specificity",
-                    "auc",
-                    "calibration_error",
-                    "calibration_error_by_chance",
-                )
-            ),
+            *_rates(one["overall"]),
+            *_scores(one["overall"]),
             _rate(one["variants"]["variants"]["at_one_percent_of_others"]),
         ]
         for label, one in records.items()
@@ -118,13 +110,9 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
         [
             name,
             f"{one['num_abnormal']}, {one['num_normal']}",
-            cell(one["sensitivity"]),
-            cell(one["specificity"]),
             f"{one['abstained']['abnormal']['count']}, {one['abstained']['normal']['count']}",
+            *_rates(one),
             cell(one["right_type"]),
-            cell(one["auc"]),
-            cell(one["calibration_error"]),
-            cell(one["calibration_error_by_chance"]),
         ]
         for name, one in scopes
     ]
@@ -137,15 +125,16 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
             [
                 "Hospital",
                 "Abnormal, healthy patients",
-                "Sensitivity",
-                "Specificity",
                 "Not assessed: abnormal, healthy",
+                *_RATES,
                 "Right chromosome among those found",
-                "AUC",
-                "Calibration error",
-                "By chance alone",
             ],
             by_hospital,
+        ),
+        (
+            "Scores by hospital",
+            ["Hospital", "AUC", "Calibration error", "By chance alone"],
+            [[name, *_scores(one)] for name, one in scopes],
         ),
         (
             "Why patients were not assessed",
@@ -174,7 +163,44 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
 
 
 _HEADS: Final = ["", "Patients", "Found", "Not assessed", "Right chromosome among those found"]
-_BOTH: Final = ["", "Abnormal, healthy patients", "Sensitivity", "Specificity", "Not assessed"]
+_RATES: Final = [
+    "Sensitivity",
+    "Sensitivity of those assessed",
+    "Healthy patients cleared",
+    "Specificity of those assessed",
+]
+_BOTH: Final = ["", "Abnormal, healthy patients", "Not assessed", *_RATES]
+
+
+def _rates(one: Mapping[str, Any]) -> list[str]:
+    """The cells of :data:`_RATES`."""
+    sensitivity, cleared = one["sensitivity"], _cleared(one)
+    assessed = one.get("sensitivity_of_assessed") or (sensitivity if cleared[0] else None)
+    return [cell(each) for each in (sensitivity, assessed, *cleared)]
+
+
+def _cleared(one: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Shares of the healthy patients who were cleared: of all, and of those assessed.
+
+    Records written before 2026-11-28 hold as ``specificity`` the share who were not called
+    abnormal, whether assessed or not. What was meant follows from the number of healthy abstentions
+    where the record has it.
+    """
+    if "cleared" in one:
+        return one["cleared"], one["specificity_of_assessed"]
+    abstained = one["abstained"]
+    if isinstance(abstained, Mapping):
+        abstained = abstained["normal"]["count"]
+    elif abstained > 0:  # abnormal and healthy ones together
+        return None, None
+    silent = one["specificity"]
+    count = silent["count"] - abstained
+    return share(count, silent["total"]), share(count, silent["total"] - abstained)
+
+
+def _scores(one: Mapping[str, Any]) -> list[str]:
+    names = ("auc", "calibration_error", "calibration_error_by_chance")
+    return [cell(one[name]) for name in names]
 
 
 def _found(part: Mapping[str, Any]) -> list[list[str]]:
@@ -194,10 +220,9 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             name,
-            f"{one['sensitivity']['total']}, {one['specificity']['total']}",
-            cell(one["sensitivity"]),
-            cell(one["specificity"]),
+            f"{one['sensitivity']['total']}, {one.get('cleared', one.get('specificity'))['total']}",
             str(one["abstained"]),
+            *_rates(one),
         ]
         for name, one in part.items()
     ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import KARYOGRAM_ROWS
-from homnet.patients.finding import CellEvidence, Finding
+from homnet.patients.finding import CellFinding, Finding
 from homnet.report.chromosome import Drawn, draw_pair, side_by_side, svg, text
 from homnet.report.examples import Example
 from homnet.report.html import INK, MARK, MUTED
@@ -172,7 +172,7 @@ def _reach(pairs: Iterable[Sequence[Drawn]]) -> tuple[float, float]:
 
 
 def _cell(
-    cell: CellEvidence, pair: Sequence[Drawn], middle: float, base: float, unit: float
+    cell: CellFinding, pair: Sequence[Drawn], middle: float, base: float, unit: float
 ) -> list[str]:
     """A cell's homologs, the score along them, and a mark at the abnormal one."""
     parts = []
@@ -208,7 +208,7 @@ def _score(
     return parts
 
 
-def _cell_text(cell: CellEvidence, middle: float, y: float) -> list[str]:
+def _cell_text(cell: CellFinding, middle: float, y: float) -> list[str]:
     """Name, band level and probability of a cell."""
     name = cell.cell_id if len(cell.cell_id) <= 16 else f"…{cell.cell_id[-15:]}"
     parts = [

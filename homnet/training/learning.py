@@ -22,7 +22,6 @@ import torch.distributed
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bags.draw import PairBank, count_bags
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, empty_batch
@@ -30,15 +29,12 @@ from homnet.bags.shards import MemorySource, PairSource, Residency, Shard
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
 from homnet.training.optimisation import (
     EarlyStopping,
+    Weights,
     learning_rate_at,
-    make_optimizer,
-    optimizer_tensors,
     precision_on,
-    restore_optimizer,
     train_step,
 )
 from homnet.training.stage import Stage
@@ -118,22 +114,16 @@ class Learner:
         else:
             self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
             self.model.freeze_for_fine_tuning()
-        self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
-        )
         self.history: list[dict[str, float]] = []
         self.stopping = EarlyStopping(settings.patience)
         self._position = _Position()
         self._best: Checkpoint | None = None
-        if resumed is not None:
-            self._restore(resumed)
         self._wrapped = (wrap or (lambda model: model.to(self.device)))(self.model)
         if settings.compile:
             self._wrapped = cast(nn.Module, torch.compile(self._wrapped))
-        self.averaged.to(self.device)
-        self._optimizer = make_optimizer(self.model, settings)
+        self._weights = Weights(self.model, settings)
         if resumed is not None:
-            restore_optimizer(self._optimizer, resumed.state)
+            self._restore(resumed)
 
     @property
     def finished(self) -> bool:
@@ -189,7 +179,7 @@ class Learner:
                 batch, size = mine.batch(step - first)
                 loss = train_step(
                     self._wrapped,
-                    self._optimizer,
+                    self._weights.optimizer,
                     # A worker without a bag takes the step with an empty one of weight 0.
                     batch or empty_batch(settings.bags.num_cells, self.device),
                     learning_rate=learning_rate_at(
@@ -202,7 +192,7 @@ class Learner:
                 )
                 if batch:
                     loss_sum += loss
-                self.averaged.update_parameters(self.model)
+                self._weights.average()
                 position.step, trained = step + 1, trained + size
                 on_batch(size)
                 every = settings.checkpoint_steps
@@ -228,7 +218,7 @@ class Learner:
         if self.stopping.update(line[METRIC]):
             self._best = Checkpoint(
                 config=self.stage.model,
-                weights=_copies(self._scored),
+                weights=self._weights.copies(),
                 metrics={METRIC: line[METRIC]},
                 calibration=calibrations(logit_B, label_B, self._hospital_B),
             )
@@ -239,7 +229,7 @@ class Learner:
 
         Before the first validation, this is the current model.
         """
-        best = self._best or Checkpoint(self.stage.model, _copies(self._scored))
+        best = self._best or Checkpoint(self.stage.model, self._weights.copies())
         return dataclasses.replace(
             best,
             metrics={
@@ -248,33 +238,17 @@ class Learner:
                 "position": dataclasses.asdict(self._position),
             },
             provenance=self.stage.provenance,
-            state=optimizer_tensors(self._optimizer)
-            | {f"raw.{name}": value for name, value in _copies(self.model).items()}
-            | {f"averaged.{n}": value for n, value in _copies(self.averaged.module).items()},
+            state=self._weights.state(),
         )
 
-    @property
-    def _scored(self) -> BagModel:
-        averaged = cast(BagModel, self.averaged.module)
-        return averaged if self.stage.training.averaging else self.model
-
     def _restore(self, resumed: Checkpoint) -> None:
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            of = {n: t for n, t in resumed.state.items() if n.startswith(prefix)}
-            return {name.removeprefix(prefix): tensor for name, tensor in of.items()}
-
         try:
-            self.model.load_state_dict(part("raw."))
-            self.averaged.module.load_state_dict(part("averaged."))
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.stage.name}: the checkpoint to continue from is of another model "
-                f"({str(error).splitlines()[-1].strip()}); start a new run"
-            ) from None
+            self._weights.restore(resumed.state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.stage.name}: {error}") from None
         metrics = resumed.metrics
         self.history = list(metrics["history"])
         self._position = _Position(**metrics["position"])
-        self.averaged.n_averaged.fill_(int(self.done_bags > 0))
         for line in self.history:
             self.stopping.update(line[METRIC])
         if self.history:
@@ -308,9 +282,7 @@ class Learner:
 
     def _score(self) -> NDArray[np.float64]:
         """Logits of all validation bags (B), on every worker; each computes those it owns."""
-        scored = self._scored
-        scored.eval()
-        predictor = Predictor(scored, {}, version="", device=self.device)
+        predictor = Predictor(self._weights.scored.eval(), {}, version="", device=self.device)
         banks = self._validation.banks(self._validation_windows)
         found = []
         for epoch, bank in zip(self._validation_epochs, banks, strict=True):
@@ -412,7 +384,3 @@ def finished(checkpoint: Checkpoint) -> Checkpoint:
     """The last checkpoint of a run without what it takes to continue: its best model."""
     metrics = {name: value for name, value in checkpoint.metrics.items() if name != "position"}
     return dataclasses.replace(checkpoint, metrics=metrics, state={})
-
-
-def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}

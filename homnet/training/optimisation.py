@@ -1,18 +1,24 @@
-"""The parts of a training loop: settings, optimizer, schedule, step, early stopping."""
+"""The parts of a training loop: settings, optimizer, schedule, step, weights, early stopping.
+
+Pre-training, fine-tuning and the training of a reader share them.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bags.draw import BagConfig
 from homnet.bags.epochs import Batch
 from homnet.bags.events import EventConfig
 from homnet.errors import CheckpointError, ConfigError
 from homnet.model.contract import Loss, cross_entropy
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -140,17 +146,96 @@ def train_step(
     Returns:
         The summed loss of this worker's bags, on its device.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
     device = batch.x_BKPCL.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
     loss = loss_of(logit_B.float(), batch.label_B)
+    descend(model, optimizer, loss * loss_scale, learning_rate=learning_rate, clip_norm=clip_norm)
+    return loss.detach()
+
+
+def descend(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    *,
+    learning_rate: float,
+    clip_norm: float,
+) -> None:
+    """One step down the gradient of a loss (a scalar) that a model has just given."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
-    (loss * loss_scale).backward()
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
-    return loss.detach()
+
+
+class Weights(Generic[M]):
+    """The weights of a model while they are learnt, their moving average, and the optimizer."""
+
+    def __init__(self, model: M, config: TrainingConfig, *, unstored: tuple[str, ...] = ()) -> None:
+        """Takes a model with its first weights.
+
+        Args:
+            model: on the device where it learns.
+            config: decay of the average, and the optimizer's settings.
+            unstored: how the names of frozen weights begin that :meth:`state` leaves out, because
+                whoever continues the run has them from elsewhere.
+        """
+        self.model, self._unstored = model, unstored
+        self._averages = config.averaging > 0
+        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+        self.optimizer = make_optimizer(model, config)
+
+    @property
+    def scored(self) -> M:
+        """The model that is validated and kept: with averaged weights if the config asks for it."""
+        return cast(M, self._averaged.module) if self._averages else self.model
+
+    def average(self) -> None:
+        """Takes the weights after a step into the moving average."""
+        self._averaged.update_parameters(self.model)
+
+    def copies(self) -> dict[str, torch.Tensor]:
+        """All weights of :attr:`scored`, copied."""
+        return {name: value.clone() for name, value in self.scored.state_dict().items()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Copies of all that :meth:`restore` needs."""
+        return optimizer_tensors(self.optimizer) | {
+            prefix + name: value.clone()
+            for prefix, model in self._models()
+            for name, value in model.state_dict().items()
+            if not name.startswith(self._unstored)
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts back what :meth:`state` gave after one step or more.
+
+        Raises:
+            CheckpointError: a weight is missing or of another shape, or one is too many.
+        """
+        for prefix, model in self._models():
+            stored = {
+                name.removeprefix(prefix): value
+                for name, value in state.items()
+                if name.startswith(prefix)
+            }
+            weights = model.state_dict()
+            unstored = {name: weights[name] for name in weights if name.startswith(self._unstored)}
+            try:
+                model.load_state_dict(stored | unstored)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    "the checkpoint to continue from is of another model "
+                    f"({str(error).splitlines()[-1].strip()}); start a new run"
+                ) from None
+        self._averaged.n_averaged.fill_(1)
+        restore_optimizer(self.optimizer, state)
+
+    def _models(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("raw.", self.model), ("averaged.", self._averaged.module)
 
 
 @dataclass

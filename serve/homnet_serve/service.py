@@ -17,7 +17,7 @@ from homnet.bags.assessment import Assessment, assess
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet_serve.answers import Sequences, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
@@ -95,7 +95,7 @@ class Service:
             wait_s=config.batch_wait_s,
         )
         self._findings = (
-            FindingsReader.load(config.findings, config.device) if config.findings else None
+            CalibratedReader.load(config.findings, config.device) if config.findings else None
         )
         # Reading bodies, models and images must not wait for one another.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")

@@ -16,7 +16,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, FindingReader
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding, FindingReader
 from homnet_serve.answers import Sequences, describe_model, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 
@@ -141,7 +141,7 @@ class _Reader:
                 *who,
                 probability=float(probability),
                 cells=tuple(
-                    CellEvidence(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
+                    CellFinding(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
                     for n in np.flatnonzero(type_N == g)
                 ),
                 kinds={kind: float(kind == "deletion") for kind in SHOWN},

@@ -23,7 +23,7 @@ from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet.patients.scores import labelled_scores, score_patients
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet_platform.blocks import process_blocks
 from homnet_platform.patients.blocks import (
     PatientBlock,
@@ -164,9 +164,9 @@ def _predictor(path: Path) -> Predictor:
 
 
 @cache
-def _reader(path: str) -> FindingsReader:
+def _reader(path: str) -> CalibratedReader:
     """A reader, once for each process."""
-    return FindingsReader.load(path)
+    return CalibratedReader.load(path)
 
 
 def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.patients.naming import draft_name
 from homnet.patients.verdict import PatientVerdict, TypeVerdict
 from homnet.simulator.cohort import simulate_person
@@ -37,7 +37,7 @@ def verdict(table: pa.Table) -> PatientVerdict:
         patient,
         "5",
         0.97,
-        tuple(CellEvidence(name, level, 0.9, 1, 0.8, scores_PL) for name, level in cells.items()),
+        tuple(CellFinding(name, level, 0.9, 1, 0.8, scores_PL) for name, level in cells.items()),
         kinds,
         stop=BreakpointEstimate.at("5", 22.0, 19.0, 27.0, 400),
         reader="r",
