@@ -19,8 +19,8 @@ from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
 from homnet.imaging.manifest import read_manifest
 from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
 from homnet_serve.bodies import check_pairs
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.limits import Limits
 from homnet_serve.schemas import RefusedImage
 
 MANIFEST: Final = "manifest.csv"

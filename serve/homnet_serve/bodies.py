@@ -12,8 +12,8 @@ from homnet.cohorts.checks import check_measured
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
 from homnet.errors import CohortError
 from homnet_serve.arrow_stream import read_stream
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.limits import Limits
 from homnet_serve.schemas import DiagnoseRequest
 
 JSON_TYPE: Final = "application/json"

@@ -1,14 +1,41 @@
-"""Settings of an endpoint, and how they come out of YAML."""
+"""Settings of an endpoint, and how they are read from YAML."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from homnet.errors import ConfigError
 from homnet.imaging.extraction import ExtractionConfig
-from homnet_serve.limits import Limits
+from homnet.model.contract import Form
+from homnet.model.network import HomNetConfig
 
 C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every bound of a request; what is over one is refused with a sentence."""
+
+    max_body_bytes: int = 64 * 2**20
+    """Bytes of a body as it is sent (64 MiB: the pairs of about 280 patients with five cells)."""
+    max_expanded_bytes: int = 128 * 2**20
+    """Bytes of a body after decompression, of Arrow buffers or of the files of a zip."""
+    max_patients: int = 200
+    """Patients of one request."""
+    max_pairs: int = 30_000
+    """Pairs of one request."""
+    max_name_chars: int = 128
+    """Characters of a pseudonym."""
+    max_images: int = 10_000
+    """Images of one zip (two for each pair)."""
+    max_image_bytes: int = 2 * 2**20
+    """Bytes of one image file."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if getattr(self, item.name) < 1:
+                raise ConfigError(f"{item.name} must be at least 1, got {getattr(self, item.name)}")
 
 
 @dataclass(frozen=True)
@@ -108,3 +135,27 @@ def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
         else:
             raise ConfigError(f"{kind.__name__}: {name} is {value!r}, expected {wanted.__name__}")
     return kind(**values)
+
+
+def reader_of_forms(name: str) -> Callable[..., Form]:
+    """What makes a form out of what a checkpoint holds.
+
+    Args:
+        name: ``module:function``, for example ``homnet_baselines.methods:read_form``; nothing
+            for HomNet alone.
+
+    Raises:
+        ConfigError: there is no such function.
+    """
+    if not name:
+        return HomNetConfig
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"forms: {name!r} cannot be read ({error}); give module:function, for example "
+            "homnet_baselines.methods:read_form"
+        ) from None
+    reader: Callable[..., Form] = found
+    return reader

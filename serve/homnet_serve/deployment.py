@@ -12,8 +12,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
-from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.forms import reader_of_forms
+from homnet_serve.config import ServiceConfig, config_from, reader_of_forms
 from homnet_serve.logs import fault_of, log_to_stderr
 from homnet_serve.service import Service
 

@@ -9,13 +9,13 @@ import json
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError
-from homnet.results import write_json
 from homnet_serve.errors import RequestError
 
 ENVIRONMENT: Final = "HOMNET_API_KEYS"
@@ -114,8 +114,8 @@ def open_keys(path: str) -> Iterable[Key]:
     content = os.environ.get(ENVIRONMENT)
     if content is None:
         raise ConfigError(
-            f"no API keys: name a key file (jobs/keys.py makes one), or set {ENVIRONMENT} to its "
-            "content"
+            f"no API keys: name a key file (jobs/endpoint.py makes one), or set {ENVIRONMENT} to "
+            "its content"
         )
     return _parse(content, ENVIRONMENT)
 
@@ -131,15 +131,56 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: the key file cannot be read ({type(error).__name__}); make one with "
-            "jobs/keys.py"
+            "jobs/endpoint.py"
         ) from None
     return _parse(content, str(path))
 
 
 def write_keys(path: Path, keys: Iterable[Key]) -> None:
-    """Writes a key file, whole or not at all, readable by its owner only."""
-    write_json(path, {"keys": [{**vars(key), "hospitals": list(key.hospitals)} for key in keys]})
-    path.chmod(0o600)
+    """Writes a key file, whole or not at all; nobody but its owner can ever read it.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    content = json.dumps({"keys": [vars(key) for key in keys]}, indent=2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(content + "\n")
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: the key file cannot be written ({error})") from None
+
+
+def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = False) -> str:
+    """Adds a new key to a key file, which is created if it is missing, and returns the secret.
+
+    Raises:
+        ConfigError: the file has a key of this id, is no list of keys, or cannot be written.
+    """
+    keys = read_keys(path) if path.exists() else ()
+    if id in [key.id for key in keys]:
+        raise ConfigError(f"{path}: has a key {id!r} already; choose another id")
+    secret, key = new_key(id, hospitals, operator=operator)
+    write_keys(path, [*keys, key])
+    return secret
+
+
+def revoke_key(path: Path, id: str) -> None:
+    """Marks a key of a key file as revoked.
+
+    Raises:
+        ConfigError: the file has no key of this id, is no list of keys, or cannot be written.
+    """
+    keys = read_keys(path)
+    ids = [key.id for key in keys]
+    if id not in ids:
+        raise ConfigError(f"{path}: has no key {id!r}, but {', '.join(ids)}")
+    write_keys(path, [replace(key, revoked=True) if key.id == id else key for key in keys])
 
 
 def _parse(content: str, where: str) -> tuple[Key, ...]:
@@ -147,7 +188,7 @@ def _parse(content: str, where: str) -> tuple[Key, ...]:
         keys = tuple(_key(item) for item in json.loads(content)["keys"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/keys.py"
+            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/endpoint.py"
         ) from None
     if len({key.id for key in keys}) < len(keys):
         raise ConfigError(f"{where}: two keys have one id; give each its own")

@@ -23,9 +23,8 @@ from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
 from homnet_serve.batching import BatchQueue
 from homnet_serve.bodies import read_pairs_of_body
-from homnet_serve.config import ServiceConfig
+from homnet_serve.config import ServiceConfig, reader_of_forms
 from homnet_serve.errors import RequestError
-from homnet_serve.forms import reader_of_forms
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics

@@ -27,10 +27,10 @@ from homnet.model.reference_bags import golden_bags
 from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_baselines.networks import SiameseForm
-from homnet_serve.audit import verify_audit
+from homnet_serve.audit import AuditFile, verify_audit
 from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.config import Limits
 from homnet_serve.keys import read_keys, write_keys
-from homnet_serve.limits import Limits
 from homnet_serve.logs import JsonLines
 from homnet_serve.schemas import DiagnoseResponse, ErrorBody
 
@@ -473,7 +473,8 @@ def test_logs_and_audit_know_no_patients(
     assert entry["key"] == "both"
     assert entry["models"].keys() == {"h1", "h2"}
     assert requests[0]["audit"]
-    assert verify_audit(tmp_path / "audit") == {endpoint.service.audit.path.name: 2}
+    name = endpoint.service.audit.path.name
+    assert verify_audit(tmp_path / "audit") == {name: AuditFile(2, 0, False)}
     assert len(answered.json()["patients"]) == 3
 
 

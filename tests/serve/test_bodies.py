@@ -12,8 +12,8 @@ import pytest
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, pairs_of
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
-from homnet_serve.limits import Limits
 
 TableOf = Callable[..., pa.Table]
 StreamOf = Callable[..., bytes]

@@ -120,7 +120,9 @@ def drill(config: DrillConfig) -> dict[str, Any]:
         "replicas": _NUM_REPLICAS,
         "wrong": rest.wrong + sum(run["wrong"] for run in runs.values()),
         "lost": rest.lost + sum(run["lost"] for run in runs.values()),
-        "audit_lines": sum(verify_audit(Path(settings["audit"])).values()),
+        "audit_lines": sum(
+            file.num_lines for file in verify_audit(Path(settings["audit"])).values()
+        ),
     }
 
 

@@ -18,7 +18,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.joint import JointModel
 from homnet.model.registry import Registry
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
-from homnet_serve.limits import Limits
+from homnet_serve.config import Limits
 from homnet_serve.records.bare import bare_rates, head_rates
 from homnet_serve.records.drill import _figures, _known
 from homnet_serve.records.generator import Generator, Question
