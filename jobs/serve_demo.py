@@ -5,9 +5,10 @@ python jobs/serve_demo.py
 Prints the address of the web page, a key for it, and a file to drop there. Ends with Ctrl-C.
 """
 
+import signal
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import golden_bags
 from homnet.model.registry import Registry
+from homnet_platform.demo import is_finished
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
+from homnet_serve.arrow_stream import write_stream
 from homnet_serve.deployment import app
 from homnet_serve.keys import new_key, write_keys
 
@@ -33,7 +36,8 @@ class ServeDemoConfig:
     """An endpoint on this machine."""
 
     work: Path = Path("runs/demo")
-    """Directory of the demonstration (jobs/demo.py), which is run if it is not there."""
+    """Directory of the demonstration (jobs/demo.py), which is run if it is not
+    finished."""
     port: int = 8000
     """Port on 127.0.0.1."""
     num_threads: int = 2
@@ -45,8 +49,8 @@ class ServeDemoConfig:
 def main(config: ServeDemoConfig) -> None:
     """Publishes the models, makes a key and an example, and serves until it is interrupted."""
     work = config.work
-    if not (work / "fine_tune").is_dir():
-        print("There is no demonstration yet: training one takes some minutes.", flush=True)
+    if not is_finished(work):
+        print("There is no finished demonstration: making one takes some minutes.", flush=True)
         job = Path(__file__).with_name("demo.py")
         done = subprocess.run([sys.executable, str(job), "--work", str(work)], check=False)
         if done.returncode:
@@ -72,13 +76,13 @@ def main(config: ServeDemoConfig) -> None:
         print(f"\npage:    http://127.0.0.1:{config.port}/")
         print(f"key:     {secret}")
         print(f"example: {example}\nCtrl-C ends it.", flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            print("ending")
-        finally:
-            serve.shutdown()
+        ended = threading.Event()
+        # After Ray has set its own handlers, which would abort the process.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
+        print("ending", flush=True)
+        serve.shutdown()
 
 
 def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:
@@ -98,8 +102,7 @@ def _write_example(path: Path, table: pa.Table) -> None:
     """The pairs of the first patient with an abnormality."""
     patient = table.filter(table["abnormal"])["patient_id"][0]
     rows = table.filter(pa.compute.equal(table["patient_id"], patient)).select(MEASURED.names)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, MEASURED) as writer:
-        writer.write_table(rows.cast(MEASURED))
+    path.write_bytes(write_stream(rows.cast(MEASURED)))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ python jobs/learn_reader.py --cohort cohorts/images --checkpoint runs/images/che
     --output runs/images-findings --split.validation 0.1 --split.test 0.1 \
     --training.optimiser.labels artificial --training.optimiser.bags.over people \
     --training.optimiser.bags.rounds 10
-python jobs/records/evaluate_findings.py --cohort cohorts/images --checkpoint runs/images/checkpoint
-\
-    --reader runs/images-findings/checkpoint
+python jobs/records/evaluate_findings.py --cohort cohorts/images \
+    --checkpoint runs/images/checkpoint --reader runs/images-findings/checkpoint
 
 On patients with known abnormalities a reader is measured with the verdicts: jobs/diagnose.py.
 """

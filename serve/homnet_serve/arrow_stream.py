@@ -45,6 +45,15 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
 
 
+def write_stream(table: pa.Table) -> bytes:
+    """The stream of a table, uncompressed."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def _check_columns(got: pa.Schema, wanted: pa.Schema) -> None:
     for name in wanted.names:
         if got.names.count(name) != 1:

@@ -21,6 +21,7 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import HomNetError
 from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
+from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.schemas import DiagnoseResponse, ErrorBody, ModelOfHospital, ModelsResponse
 
@@ -115,15 +116,11 @@ def _asking(
 
 
 def _pairs_request(pairs: pa.Table, sequences: Sequences, request_id: str | None) -> _Request:
-    sink = pa.BufferOutputStream()
-    table = pairs.select(MEASURED.names).cast(MEASURED)
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
     return _Request(
         "POST",
         "/v1/diagnose",
         _headers(request_id, ARROW_TYPE),
-        sink.getvalue().to_pybytes(),
+        write_stream(pairs.select(MEASURED.names).cast(MEASURED)),
         {"sequences": sequences},
     )
 

@@ -171,7 +171,7 @@ def _free_port() -> int:
 
 
 def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen[bytes]":
-    job = Path(sys.argv[0]).resolve().with_name("pretrain.py")
+    job = Path(sys.argv[0]).resolve().parents[1] / "pretrain.py"
     command = [
         sys.executable,
         str(job),

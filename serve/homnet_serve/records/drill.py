@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import httpx
 import numpy as np
@@ -39,15 +39,7 @@ from homnet_serve.records.material import (
 from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
 
 Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
-FAULTS: Final[tuple[Fault, ...]] = (
-    "replica",
-    "proxy",
-    "controller",
-    "node",
-    "promotion",
-    "deployment",
-    "queue",
-)
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _NUM_REPLICAS: Final = 2
 _NUM_PROXIES: Final = _NUM_REPLICAS + 1
 """One on each node with a replica, and the head's."""
@@ -71,6 +63,8 @@ class DrillConfig:
     """Requests of four patients each that fill the queue at once, without retries."""
     back_s: float = 120.0
     """Seconds in which what was killed or decided must be back or done."""
+    result: Path | None = None
+    """File of the result of record, for example results/serve-drill.json."""
 
     def __post_init__(self) -> None:
         if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0 or self.back_s <= 0:
@@ -263,22 +257,23 @@ class _Scene:
     def flood(self) -> dict[str, Any]:
         """More patients at once than may wait; those too many must get a clean 503."""
         table = pa.concat_tables(self.material.tables[:4])
-        outcomes: Counter[str] = Counter()
+        return {"flood": dict(_flood(self.server.url, self.secret, table, self.config.flood))}
 
-        def ask() -> None:
-            with Client(self.server.url, self.secret, retries=Retries(max_attempts=1)) as client:
-                try:
-                    client.diagnose(table)
-                    outcomes["answered"] += 1
-                except EndpointError as error:
-                    outcomes[f"{error.status} {error.code}"] += 1
 
-        threads = [threading.Thread(target=ask) for _ in range(self.config.flood)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return {"flood": dict(outcomes)}
+def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter[str]:
+    """How many of the requests that are sent at once end in which way."""
+
+    def ask(_: int) -> str:
+        with Client(url, secret, retries=Retries(max_attempts=1)) as client:
+            try:
+                client.diagnose(table)
+            except EndpointError as error:
+                return f"{error.status} {error.code}"
+            return "answered"
+
+    # Counted here: threads that add to one counter would lose some.
+    with ThreadPoolExecutor(num_requests) as pool:
+        return Counter(pool.map(ask, range(num_requests)))
 
 
 def _second_versions(material: Material, registry: Registry) -> dict[str, str]:

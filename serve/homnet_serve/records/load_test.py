@@ -69,6 +69,8 @@ class LoadTestConfig:
     """Length of the soak."""
     soak_share: float = 0.8
     """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
+    result: Path | None = None
+    """File of the result of record, for example results/load.json."""
 
     def __post_init__(self) -> None:
         if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
@@ -131,13 +133,15 @@ def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]
         if figures["settings"][name] != wanted[name]:
             raise DataError(
                 f"{_file(config, part)}: was measured with other settings ({name}); choose another "
-                "--load.work, or measure this part again"
+                "--work, or measure this part again"
             )
 
 
 def _settings(config: LoadTestConfig) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
-    return {name: value for name, value in settings.items() if name not in ("parts", "work")}
+    return {
+        name: value for name, value in settings.items() if name not in ("parts", "work", "result")
+    }
 
 
 def _file(config: LoadTestConfig, part: Part) -> Path:

@@ -22,6 +22,7 @@ from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNet, best_form, paper_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
+from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.keys import new_key, write_keys
 from homnet_serve.records.generator import Question
@@ -71,7 +72,7 @@ class Material:
     def bodies(self, form: Literal["arrow", "json"]) -> list[Question]:
         """One request for each patient."""
         if form == "arrow":
-            return [Question(_stream(table), ARROW_TYPE) for table in self.tables]
+            return [Question(write_stream(table), ARROW_TYPE) for table in self.tables]
         return [Question(_json(table), JSON_TYPE) for table in self.tables]
 
     def publish(self, work: Path) -> tuple[str, dict[str, Any]]:
@@ -200,13 +201,6 @@ def _patient(config: MaterialConfig, number: int, hospital: str) -> pa.Table:
         pair=pair,
         abnormal=[False] * len(keys),
     ).select(MEASURED.names)
-
-
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
 
 
 def _json(table: pa.Table) -> bytes:
