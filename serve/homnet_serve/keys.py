@@ -9,13 +9,13 @@ import json
 import logging
 import os
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError
+from homnet.files import write_whole
 from homnet_serve.errors import RequestError
 
 ENVIRONMENT: Final = "HOMNET_API_KEYS"
@@ -144,14 +144,7 @@ def write_keys(path: Path, keys: Iterable[Key]) -> None:
     """
     content = json.dumps({"keys": [vars(key) for key in keys]}, indent=2)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(content + "\n")
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_whole(path, content + "\n", mode=0o600)
     except OSError as error:
         raise ConfigError(f"{path}: the key file cannot be written ({error})") from None
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 from homnet.errors import ConfigError, DataError
 from homnet.model.registry import Registry
 from homnet.processes import num_connections
+from homnet.results import Record
 from homnet_serve.audit import verify_audit
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.records.drill_nodes import Nodes
@@ -63,8 +64,8 @@ class DrillConfig:
     """Requests of four patients each that fill the queue at once, without retries."""
     back_s: float = 120.0
     """Seconds in which what was killed or decided must be back or done."""
-    result: Path | None = None
-    """File of the result of record, for example results/serve-drill.json."""
+    record: Record = Record()
+    """The result of record, for example results/serve-drill.json."""
 
     def __post_init__(self) -> None:
         if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0 or self.back_s <= 0:
@@ -72,10 +73,11 @@ class DrillConfig:
 
 
 def drill(config: DrillConfig) -> dict[str, Any]:
-    """Runs the drill and gives its figures.
+    """Runs the drill, and returns and records its figures.
 
     Raises:
-        DataError: what was killed did not come back, or the audit log has a gap.
+        DataError: what was killed did not come back, the audit log has a gap, an answer was wrong,
+            or a request was lost.
     """
     registry = config.material.registry
     if registry and config.work.resolve() in (
@@ -108,7 +110,7 @@ def drill(config: DrillConfig) -> dict[str, Any]:
         rest = clients.take()
         if rest.reasons:
             print(f"after the last fault: {sorted(set(rest.reasons))}", flush=True)
-    return {
+    figures = {
         "faults": runs,
         "clients": config.num_clients,
         "replicas": _NUM_REPLICAS,
@@ -118,6 +120,15 @@ def drill(config: DrillConfig) -> dict[str, Any]:
             file.num_lines for file in verify_audit(Path(settings["audit"])).values()
         ),
     }
+    config.record.write(
+        {"serve_drill": figures}, recipe=config.material.recipe, seed=config.material.seed
+    )
+    if figures["wrong"] or figures["lost"]:
+        raise DataError(
+            f"{config.work}: {figures['wrong']} wrong answers, {figures['lost']} requests lost; "
+            "see the reasons above"
+        )
+    return figures
 
 
 def _run(fault: Fault, scene: "_Scene", clients: SteadyClients) -> dict[str, Any]:

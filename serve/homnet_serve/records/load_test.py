@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from homnet.errors import ConfigError, DataError
-from homnet.results import describe_machine, read_json, write_json
+from homnet.results import Record, describe_machine, read_json, write_json
 from homnet_serve.records.bare import bare_rates, head_rates
 from homnet_serve.records.generator import Generator
 from homnet_serve.records.local_server import PROXIES, LocalServer
@@ -69,8 +69,8 @@ class LoadTestConfig:
     """Length of the soak."""
     soak_share: float = 0.8
     """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
-    result: Path | None = None
-    """File of the result of record, for example results/load.json."""
+    record: Record = Record()
+    """The result of record, for example results/load.json."""
 
     def __post_init__(self) -> None:
         if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
@@ -82,10 +82,7 @@ class LoadTestConfig:
 
 
 def measure(config: LoadTestConfig) -> dict[str, Any]:
-    """Measures the parts that are asked for.
-
-    Args:
-        config: what.
+    """Measures the parts that are asked for, and writes the result of record if one is wanted.
 
     Returns:
         The figures of all parts that the work directory has, those of now among them.
@@ -115,6 +112,7 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
         if _file(config, part).is_file():
             kept[part] = read_json(_file(config, part))
             _require_same(config, part, kept[part])
+    config.record.write({"load": kept}, recipe=config.material.recipe, seed=config.material.seed)
     return kept
 
 
@@ -140,7 +138,7 @@ def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]
 def _settings(config: LoadTestConfig) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     return {
-        name: value for name, value in settings.items() if name not in ("parts", "work", "result")
+        name: value for name, value in settings.items() if name not in ("parts", "work", "record")
     }
 
 

@@ -49,6 +49,11 @@ class MaterialConfig:
     seed: int = 0
     """Of random weights and of the patients' pairs, which are noise."""
 
+    @property
+    def recipe(self) -> str:
+        """Name of the models in results of record."""
+        return self.registry or f"random {self.form}"
+
     def __post_init__(self) -> None:
         for name in ("num_hospitals", "num_cells", "num_patients"):
             if getattr(self, name) < 1:
