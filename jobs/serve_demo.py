@@ -71,18 +71,19 @@ def main(config: ServeDemoConfig) -> None:
         "findings": str(Path(config.findings).resolve()) if config.findings else "",
     }
     with local_or_cluster():
-        serve.start(http_options={"host": "127.0.0.1", "port": config.port})
-        serve.run(app(settings), name="homnet", route_prefix="/")
-        print(f"\npage:    http://127.0.0.1:{config.port}/")
-        print(f"key:     {secret}")
-        print(f"example: {example}\nCtrl-C ends it.", flush=True)
-        ended = threading.Event()
-        # After Ray has set its own handlers, which would abort the process.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
-        ended.wait()
-        print("ending", flush=True)
-        serve.shutdown()
+        # Ray's own handler of SIGTERM aborts the process; from here it ends it as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            serve.start(http_options={"host": "127.0.0.1", "port": config.port})
+            serve.run(app(settings), name="homnet", route_prefix="/")
+            print(f"\npage:    http://127.0.0.1:{config.port}/")
+            print(f"key:     {secret}")
+            print(f"example: {example}\nCtrl-C ends it.", flush=True)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("ending", flush=True)
+        finally:
+            serve.shutdown()
 
 
 def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:

@@ -1,9 +1,9 @@
-"""Asks an endpoint, from Python: one class to wait with, one to await.
+"""Python clients of an endpoint: one that blocks and one for asyncio.
 
-A request is a pure question, so it may be asked again, under the same request id: on 503 (after
-what Retry-After says), when the connection fails, and on a 500 or 502 that is not in the
-endpoint's own words: so Ray's proxy says that a replica was lost under a request. Everything else
-is an error at once.
+A request changes nothing, so it may be sent again under the same request id: on 503 (after the
+seconds of Retry-After), when the connection fails, and on a 500 or 502 whose body is not the
+endpoint's own, with which Ray's proxy reports that a replica was lost. Anything else is
+an error at once.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class EndpointError(HomNetError):
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how patiently a request is asked again."""
+    """How often a request is sent again, and after which waits."""
 
     max_attempts: int = 5
     """Attempts in all."""
@@ -59,7 +59,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request before it is sent, and how its answer is understood."""
+    """A request, and how its response is read."""
 
     method: str
     url: str
@@ -97,7 +97,7 @@ class _Request:
 def _asking(
     request: _Request, retries: Retries
 ) -> Generator[float, httpx.Response | httpx.TransportError, bytes]:
-    """Yields how long to wait before each attempt, is sent its outcome, returns the content."""
+    """Yields the wait before each attempt, is sent its outcome, and returns the content."""
     waits = retries.waits()
     wait_s = 0.0
     while True:
@@ -145,14 +145,14 @@ def _headers(request_id: str | None, content_type: str | None = None) -> dict[st
 
 
 def _is_passing(response: httpx.Response) -> bool:
-    """Whether the same question may well be answered a little later."""
+    """Whether the same request may succeed a little later."""
     if response.status_code in (500, 502):
         return _own_words(response) is None
     return response.status_code == 503
 
 
 def _own_words(response: httpx.Response) -> ErrorBody | None:
-    """What the endpoint itself says; None where a proxy speaks."""
+    """The error body of the endpoint; None if the response is a proxy's."""
     try:
         return ErrorBody.model_validate_json(response.content)
     except ValueError:
@@ -160,7 +160,7 @@ def _own_words(response: httpx.Response) -> ErrorBody | None:
 
 
 class Client:
-    """Asks an endpoint and waits for the answers; usable from several threads."""
+    """A client that blocks; usable from several threads."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Client:
         Args:
             url: of the endpoint, for example ``https://homnet.example``.
             key: the API key.
-            retries: how often to ask again.
+            retries: how often to send a request again.
             timeout_s: of one attempt.
             transport: of httpx, for tests and special networks.
         """
@@ -191,16 +191,16 @@ class Client:
     def diagnose(
         self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
     ) -> DiagnoseResponse:
-        """Asks about pairs.
+        """Sends pairs and returns their assessment.
 
         Args:
-            pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; others stay
-                here.
+            pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; other
+                columns are not sent.
             sequences: whose sequences the answer repeats.
-            request_id: name of the request; a new one by default.
+            request_id: id of the request; a new one by default.
 
         Raises:
-            EndpointError: it was refused, or nobody answered.
+            EndpointError: the endpoint refused, or could not be reached.
         """
         content = self._send(_pairs_request(pairs, sequences, request_id))
         return DiagnoseResponse.model_validate_json(content)
@@ -213,16 +213,16 @@ class Client:
         request_id: str | None = None,
         **options: str,
     ) -> DiagnoseResponse:
-        """Asks about a zip of images with its manifest.csv.
+        """Sends a zip of images with its manifest.csv and returns their assessment.
 
         Args:
             archive: the zip.
             sequences: whose sequences the answer repeats.
-            request_id: name of the request; a new one by default.
+            request_id: id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``samples_per_px``.
 
         Raises:
-            EndpointError: it was refused, or nobody answered.
+            EndpointError: the endpoint refused, or could not be reached.
         """
         content = self._send(_images_request(archive, sequences, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
@@ -231,7 +231,7 @@ class Client:
         """The models that answer for the hospitals of the key.
 
         Raises:
-            EndpointError: it was refused, or nobody answered.
+            EndpointError: the endpoint refused, or could not be reached.
         """
         content = self._send(_Request("GET", "/v1/models", _headers(None)))
         return ModelsResponse.model_validate_json(content).models

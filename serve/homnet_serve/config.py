@@ -15,7 +15,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Limits:
-    """Every bound of a request; what is over one is refused with a sentence."""
+    """Bounds on one request; a request over a bound is refused with a sentence."""
 
     max_body_bytes: int = 64 * 2**20
     """Bytes of a body as it is sent (64 MiB: the pairs of about 280 patients with five cells)."""
@@ -45,18 +45,18 @@ class ServiceConfig:
     registry: str = "registry"
     """Directory or URI of the registry of models."""
     keys: str = ""
-    """File of API keys; if none is named, the variable HOMNET_API_KEYS holds its content."""
+    """File of API keys; if empty, the environment variable HOMNET_API_KEYS holds its content."""
     audit: str = "audit"
     """Directory of the audit log."""
     audit_sync: bool = True
-    """Whether an answer waits until the disk has its line of the audit log."""
+    """Whether an answer waits until its line of the audit log is on the disk."""
     device: str = "cpu"
     """Where models are, for example ``cuda``."""
     num_threads: int = 1
     """Threads of one pass on the CPU; not more than the cores that a replica has to itself."""
     max_bags: int = 184
-    """Bags of one pass: eight patients of 23 types. More would make the others wait longer and is
-    hardly faster on a CPU; give 1,000 on a GPU."""
+    """Bags of one pass: eight patients of 23 types. On a CPU more is hardly faster and makes the
+    others wait longer; on a GPU set 1,000."""
     batch_wait_s: float = 0.002
     """How long a pass waits for requests that are just being read; a lone one never waits."""
     max_waiting_bags: int = 4600
@@ -66,11 +66,11 @@ class ServiceConfig:
     max_held_bytes: int = 512 * 2**20
     """Bytes of all bodies that are being read or answered (512 MiB). More get 503."""
     deadline_s: float = 30.0
-    """Seconds after which a request that was read is given up with 504."""
+    """Seconds from the end of its body after which a request is given up with 504."""
     body_timeout_s: float = 30.0
     """Seconds that a body may take to arrive; then 408."""
     refresh_s: float = 5.0
-    """Seconds between two looks into the registry."""
+    """Seconds between two looks at the registry."""
     max_hospitals: int = 64
     """Hospitals whose models are kept loaded; those not asked for longest make room."""
     require_golden: bool = False
@@ -112,7 +112,7 @@ class ServiceConfig:
 
 
 def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
-    """Makes a config out of what YAML or JSON held.
+    """Makes a config from the content of YAML or JSON.
 
     Raises:
         ConfigError: a name is unknown, or a value has another type than the field.
@@ -138,11 +138,11 @@ def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
 
 
 def reader_of_forms(name: str) -> Callable[..., Form]:
-    """What makes a form out of what a checkpoint holds.
+    """The function that makes a form from the config of a checkpoint.
 
     Args:
-        name: ``module:function``, for example ``homnet_baselines.methods:read_form``; nothing
-            for HomNet alone.
+        name: ``module:function``, for example ``homnet_baselines.methods:read_form``; empty for
+            HomNet alone.
 
     Raises:
         ConfigError: there is no such function.

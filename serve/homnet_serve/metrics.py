@@ -1,8 +1,8 @@
-"""What an operator sees: counters and histograms in Prometheus' format.
+"""Counters and histograms for the operator, in Prometheus' format.
 
-Each process counts for itself. Whichever replica is asked gives the metrics of all, every sample
-with the label ``replica``: a sum would fall whenever a replica goes, and Prometheus would take it
-for a counter that begins anew. ``sum by (route) (rate(homnet_requests_total[5m]))`` is right.
+Each process counts for itself. Every replica returns the metrics of all, each sample with the label
+``replica``: a sum would fall whenever a replica ends, and Prometheus would take that for a counter
+that starts again. Query ``sum by (route) (rate(homnet_requests_total[5m]))``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ _BAGS = (1, 8, 23, 46, 92, 184, 368, 736)
 
 
 class Metrics:
-    """All metrics of one endpoint, in a registry of their own. Nothing in them is of a patient."""
+    """The metrics of one process, in a registry of their own; none concerns a single patient."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,28 +46,33 @@ class Metrics:
         self.waiting_bags = Gauge("homnet_waiting_bags", "Bags that wait for a pass", registry=own)
         self.refused = Counter(
             "homnet_refused",
-            "Requests that were refused, by the code of the answer",
+            "Refused requests by the code of the answer",
             ["code"],
             registry=own,
         )
         self.models = Gauge(
             "homnet_model_info", "1: this model answers", ["hospital", "version"], registry=own
         )
-        self.swaps = Counter("homnet_model_swaps", "Models that came to answer", registry=own)
+        self.swaps = Counter(
+            "homnet_model_swaps", "Times a model began to answer for a hospital", registry=own
+        )
         self.rejected = Counter(
-            "homnet_models_rejected", "Models that were not let answer", ["hospital"], registry=own
+            "homnet_models_rejected", "Models that failed their checks", ["hospital"], registry=own
         )
         self.registry_errors = Counter(
-            "homnet_registry_errors", "Looks into the registry that failed", registry=own
+            "homnet_registry_errors", "Failed reads of the registry", registry=own
         )
         self.shadow_types = Counter(
             "homnet_shadow_types",
-            "Types a shadow model scored too",
+            "Types that a shadow model scored too",
             ["hospital"],
             registry=own,
         )
         self.shadow_changed = Counter(
-            "homnet_shadow_verdicts_changed", "Of those, other verdicts", ["hospital"], registry=own
+            "homnet_shadow_verdicts_changed",
+            "Types with another verdict by the shadow model",
+            ["hospital"],
+            registry=own,
         )
         self.shadow_difference = Histogram(
             "homnet_shadow_probability_difference",
@@ -77,7 +82,9 @@ class Metrics:
             registry=own,
         )
         self.shadow_skipped = Counter(
-            "homnet_shadow_skipped", "Requests that no shadow model saw, to save time", registry=own
+            "homnet_shadow_skipped",
+            "Requests that no shadow model scored, to save time",
+            registry=own,
         )
 
     def exposition(self) -> str:
@@ -89,7 +96,7 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
     """The text that Prometheus scrapes.
 
     Args:
-        expositions: names of replicas with what :meth:`Metrics.exposition` gave there.
+        expositions: for each replica its name and the text of :meth:`Metrics.exposition`.
     """
     families: dict[str, Metric] = {}
     for replica, text in expositions:
@@ -106,7 +113,7 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class _Families(Collector):
-    """Metrics that were collected elsewhere; a registry keeps collectors by identity."""
+    """Metrics that were collected elsewhere. Compared by identity, as a registry requires."""
 
     families: tuple[Metric, ...]
 

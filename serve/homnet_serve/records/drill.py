@@ -1,8 +1,7 @@
-"""Fault drill of the endpoint: what is killed, promoted or overrun under load, and what shows.
+"""Fault drill of the endpoint: what clients notice when parts are killed, replaced or overrun.
 
-A local cluster of a head and two nodes with a replica and a proxy each; clients with retries ask
-about patients whose right answers are known, all the while. Only processes that this one started
-are killed.
+A local cluster has a head and two nodes with a replica and a proxy each. Clients with retries ask
+about patients whose right answers are known. Only processes that this one started are killed.
 """
 
 import os
@@ -48,22 +47,22 @@ _NUM_PROXIES: Final = _NUM_REPLICAS + 1
 
 @dataclass(frozen=True)
 class DrillConfig:
-    """What is done to the endpoint."""
+    """Faults of the drill, and the load during them."""
 
     material: MaterialConfig = field(default_factory=MaterialConfig)
     """Models and patients."""
     work: Path = Path("runs/serve-drill")
     """Directory of registry, audit log and server's log, emptied first."""
     faults: tuple[Fault, ...] = FAULTS
-    """What happens, one after the other."""
+    """Faults, one after the other."""
     num_clients: int = 4
-    """Clients that ask all the while."""
+    """Clients that ask during the whole drill."""
     calm_s: float = 3.0
-    """Seconds of undisturbed load before each fault, and after what was killed is back."""
+    """Seconds of undisturbed load before each fault, and after the endpoint is whole again."""
     flood: int = 64
     """Requests of four patients each that fill the queue at once, without retries."""
     back_s: float = 120.0
-    """Seconds in which what was killed or decided must be back or done."""
+    """Seconds in which the endpoint must be whole again, or a decision take effect."""
     record: Record = Record()
     """The result of record, for example results/serve-drill.json."""
 
@@ -76,8 +75,8 @@ def drill(config: DrillConfig) -> dict[str, Any]:
     """Runs the drill, and returns and records its figures.
 
     Raises:
-        DataError: what was killed did not come back, the audit log has a gap, an answer was wrong,
-            or a request was lost.
+        DataError: the endpoint did not become whole again, the audit log has a gap, an answer was
+            wrong, or a request was lost.
     """
     registry = config.material.registry
     if registry and config.work.resolve() in (
@@ -199,7 +198,7 @@ class _Scene:
         )
 
     def wait_until_whole(self) -> float:
-        """Waits for both replicas, their proxies and the controller; gives the time."""
+        """Waits for both replicas, their proxies and the controller; returns when, in seconds."""
         deadline = time.monotonic() + self.config.back_s
         while not self._whole():
             if time.monotonic() > deadline:
@@ -235,7 +234,7 @@ class _Scene:
         return {}
 
     def promote_and_roll_back(self, clients: SteadyClients) -> dict[str, Any]:
-        """Another version for the first hospital, and back: when the replaced one fell silent."""
+        """Another version for the first hospital, and back; seconds until each takes over."""
         registry = Registry(self.settings["registry"])
         hospital, second = next(iter(self.second.items()))
         first = self.material.checkpoints[hospital].digest
@@ -266,13 +265,13 @@ class _Scene:
         return {}
 
     def flood(self) -> dict[str, Any]:
-        """More patients at once than may wait; those too many must get a clean 503."""
+        """More patients at once than may wait; the surplus must get a 503 with a reason."""
         table = pa.concat_tables(self.material.tables[:4])
         return {"flood": dict(_flood(self.server.url, self.secret, table, self.config.flood))}
 
 
 def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter[str]:
-    """How many of the requests that are sent at once end in which way."""
+    """Sends requests at the same time; returns how many ended with which outcome."""
 
     def ask(_: int) -> str:
         with Client(url, secret, retries=Retries(max_attempts=1)) as client:
@@ -282,7 +281,7 @@ def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter
                 return f"{error.status} {error.code}"
             return "answered"
 
-    # Counted here: threads that add to one counter would lose some.
+    # Counted in this thread: threads that add to one counter lose counts.
     with ThreadPoolExecutor(num_requests) as pool:
         return Counter(pool.map(ask, range(num_requests)))
 

@@ -1,7 +1,7 @@
 """How fast an endpoint is beside its bare models on the same cores, and whether it stays so.
 
-Each part is a measurement of its own, with what it is compared with in the same run. Parts can be
-measured one by one: each leaves its figures in the work directory, and the result has all of them.
+Each part is a measurement together with what it is compared with. Parts can be measured one by one:
+each leaves its figures in the work directory, and the result holds all of them.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ _MANY: Final = 16
 
 @dataclass(frozen=True)
 class LoadTestConfig:
-    """What is measured, and how long."""
+    """Parts of a load test, and their settings."""
 
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
@@ -121,10 +121,10 @@ _SHARED: Final = ("material", "num_replicas", "num_threads", "patients_per_pass"
 
 
 def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]) -> None:
-    """Parts of other models or settings make no result together.
+    """Refuses parts that were measured with other models or settings.
 
     Raises:
-        DataError: they are such.
+        DataError: a setting differs.
     """
     wanted = json.loads(json.dumps(_settings(config), default=str))
     for name in _SHARED:
