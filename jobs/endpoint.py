@@ -54,14 +54,6 @@ class VerifyAudit:
     """Directory of the audit log."""
 
 
-COMMANDS = {
-    "new-key": NewKey(),
-    "list-keys": ListKeys(),
-    "revoke-key": RevokeKey(),
-    "verify-audit": VerifyAudit(),
-}
-
-
 def main(config: ListKeys | VerifyAudit) -> None:
     """Does what was asked for; prints the keys of the file, or the files of the audit log."""
     if isinstance(config, VerifyAudit):
@@ -88,4 +80,10 @@ def _verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_job(COMMANDS, main, description=__doc__)
+    commands = {
+        "new-key": NewKey(),
+        "list-keys": ListKeys(),
+        "revoke-key": RevokeKey(),
+        "verify-audit": VerifyAudit(),
+    }
+    run_job(commands, main, description=__doc__)

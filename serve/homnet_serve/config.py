@@ -137,7 +137,7 @@ def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
     return kind(**values)
 
 
-def reader_of_forms(name: str) -> Callable[..., Form]:
+def find_read_form(name: str) -> Callable[..., Form]:
     """The function that makes a form from the config of a checkpoint.
 
     Args:

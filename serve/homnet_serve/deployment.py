@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
-from homnet_serve.config import ServiceConfig, config_from, reader_of_forms
+from homnet_serve.config import ServiceConfig, config_from, find_read_form
 from homnet_serve.logs import fault_of, log_to_stderr
 from homnet_serve.service import Service
 
@@ -82,6 +82,6 @@ def endpoint(settings: dict[str, Any], **options: Any) -> Application:
     Raises:
         ConfigError: as :func:`app`.
     """
-    reader_of_forms(config_from(ServiceConfig, settings).forms)
+    find_read_form(config_from(ServiceConfig, settings).forms)
     made = serve.deployment(serve.ingress()(_Endpoint), name=NAME, **options)
     return cast(Deployment, made).bind(settings)

@@ -23,7 +23,7 @@ from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
 from homnet_serve.batching import BatchQueue
 from homnet_serve.bodies import read_pairs_of_body
-from homnet_serve.config import ServiceConfig, reader_of_forms
+from homnet_serve.config import ServiceConfig, find_read_form
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
@@ -80,7 +80,7 @@ class Service:
         self.keys = open_keys(config.keys)
         self.audit = AuditLog(Path(config.audit), sync=config.audit_sync)
         self.store = ModelStore(
-            Registry(config.registry, reader_of_forms(config.forms)),
+            Registry(config.registry, find_read_form(config.forms)),
             self.metrics,
             device=config.device,
             max_hospitals=config.max_hospitals,
