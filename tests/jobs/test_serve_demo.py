@@ -1,6 +1,5 @@
 """The demonstration's endpoint: what it takes for a demonstration, and how it ends."""
 
-import os
 import runpy
 import signal
 import subprocess
@@ -62,22 +61,19 @@ def test_a_half_made_demonstration_is_made_anew(
 def test_signals_end_it_cleanly(demonstration: Path, number: signal.Signals) -> None:
     command = [sys.executable, str(JOB), f"--work={demonstration}", f"--port={free_port()}"]
     with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         guard = threading.Timer(240, process.kill)
         guard.start()
         assert process.stdout
-        started = []
-        while not started or started[-1] not in ("Ctrl-C ends it.\n", ""):
-            started.append(process.stdout.readline())
-        assert any(line.startswith("key:     homnet-") for line in started), started
-        process.send_signal(number)
-        stdout, stderr = process.communicate()
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line == "Ctrl-C ends it.\n":
+                process.send_signal(number)
         guard.cancel()
-    assert process.returncode == 0, stderr
-    assert stdout == "ending\n"
-    assert "Traceback" not in stderr
+    said = "".join(lines)
+    assert process.returncode == 0, said
+    assert "key:     homnet-" in said
+    assert lines.count("ending\n") == 1, said
+    assert "Traceback" not in said
