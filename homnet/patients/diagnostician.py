@@ -23,7 +23,6 @@ from homnet.calibration.patients import (
 )
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
 from homnet.patients.across_types import missing_homologs, notes, with_partners
 from homnet.patients.clonality import Clone, estimate_clone
@@ -56,7 +55,7 @@ class Diagnostician:
         """Takes a checkpoint that was calibrated for patients.
 
         Raises:
-            CheckpointError: it was not, or it is no HomNet.
+            CheckpointError: it was not, or its model is not HomNet.
         """
         if not checkpoint.patients:
             raise CheckpointError(
@@ -66,14 +65,8 @@ class Diagnostician:
         self._patients = checkpoint.patients
         self._config = config or VerdictConfig()
         self._reader = reader
-        self._model = JointModel(
-            Predictor(
-                checkpoint.build(),
-                checkpoint.calibration,
-                version=checkpoint.version,
-                device=device,
-            )
-        )
+        self._predictor = Predictor.of_checkpoint(checkpoint, device)
+        self._predictor.homnet()
 
     def calibration_of(self, hospital: str) -> PatientCalibration:
         """The calibration that a hospital's patients are judged by.
@@ -112,7 +105,7 @@ class Diagnostician:
         if len(hospitals) != 1:
             raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
         calibration = self.calibration_of(hospitals[0])
-        scores = score_patients(self._model, table, self._reader)
+        scores = score_patients(self._predictor, table, self._reader)
         assessment = scores.assessment
         prevalence = self._config.prevalence or calibration.prevalence
         evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
@@ -209,7 +202,7 @@ class Diagnostician:
             cells=cells,
             notes=notes(flagged, missing, len(cells)),
             versions={
-                "model": self._model.predictor.version,
+                "model": self._predictor.version,
                 "calibration": calibration_digest(calibration),
                 "calibrated_on": ", ".join(calibration.hospitals),
                 "reader": NO_READER_USED if self._reader is None else self._reader.version,

@@ -15,7 +15,7 @@ from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.labelled_scores import LabelledScores
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
-from homnet.model.joint import JointModel, score_jointly
+from homnet.model.predictor import Predictor
 from homnet.patients.finding import Finding, FindingReader
 
 _REFERENCE_CELLS: Final = 5
@@ -59,7 +59,7 @@ class PatientScores:
 
 
 def score_patients(
-    model: JointModel, table: pa.Table, reader: FindingReader | None = None
+    predictor: Predictor, table: pa.Table, reader: FindingReader | None = None
 ) -> PatientScores:
     """Scores types and single cells in one pass, and has a reader look at the types.
 
@@ -70,15 +70,14 @@ def score_patients(
     2026-11-27).
 
     Args:
-        model: of the patients' hospital.
+        predictor: that of the patients' hospital; a HomNet.
         table: pairs that passed :func:`homnet.cohorts.checks.check_measured`, whole patients.
         reader: of findings, or None.
     """
     assessment = assess(table)
-    bags = assessment.bags
-    evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
-    # A bag of one is what its pair adds, and the bias.
-    bias = float(model.model.bag.bag.bias.item())
+    evidence = predictor.evidence(assessment.bags)
+    # The logit of a bag of one is what its pair adds, plus the bias.
+    bias = float(predictor.homnet().bag.bag.bias.item())
     size_G, added_G = (
         np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
         for weights in (None, evidence.added_N)

@@ -233,7 +233,7 @@ class Reader(BagModel):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sequences with HomNet's regions (N, W, L), and sequences and template by themselves."""
         with torch.no_grad():
-            r_MBKPD, number_BKPF = self.homnet.trunk(x_BKPCL, chromosome_B, level_BK)
+            r_MBKPD, log_length_BKP = self.homnet.trunk(x_BKPCL, chromosome_B, level_BK)
             view_BKPCL, _ = stretch(x_BKPCL, self.config.num_positions)
             view_BKPCL = standardise(view_BKPCL / 255)
             own_BKPL = view_BKPCL.mean(dim=3)
@@ -254,8 +254,7 @@ class Reader(BagModel):
                 ).squeeze(1)
                 template = template_BL[:, None, None].expand_as(own_BKPL)
                 channels += [template, own_BKPL - template]
-            assert number_BKPF is not None
-            log_length_BKP = number_BKPF[..., 0]
+            assert log_length_BKP is not None
             difference = log_length_BKP - log_length_BKP.flip(2)
             # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
             about_BKPX = torch.stack(

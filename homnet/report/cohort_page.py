@@ -14,6 +14,7 @@ from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
+from homnet.report.tables import ABSENT, cell
 
 _CELLS_DRAWN: Final = 6
 """Cells of a failure that are drawn: the most suspicious ones."""
@@ -94,7 +95,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
             label,
             *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
             *(
-                with_interval(one["overall"][name])
+                cell(one["overall"][name])
                 for name in (
                     "sensitivity",
                     "specificity",
@@ -110,16 +111,6 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table(heads, rows)
 
 
-def with_interval(share: Mapping[str, Any] | None) -> str:
-    """A share or an estimate with its interval, for example ``"0.81 (0.65 to 0.92)"``."""
-    if share is None or share["value"] is None:
-        return "n/a"
-    value = f"{share['value']:.3f}"
-    if share["low"] is None:
-        return value
-    return f"{value} ({share['low']:.2f} to {share['high']:.2f})"
-
-
 def _tables(figures: Mapping[str, Any]) -> list[Table]:
     """Titles, headings and cells of all tables."""
     scopes = [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]
@@ -127,13 +118,13 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
         [
             name,
             f"{one['num_abnormal']}, {one['num_normal']}",
-            with_interval(one["sensitivity"]),
-            with_interval(one["specificity"]),
+            cell(one["sensitivity"]),
+            cell(one["specificity"]),
             f"{one['abstained']['abnormal']['count']}, {one['abstained']['normal']['count']}",
-            with_interval(one["right_type"]),
-            with_interval(one["auc"]),
-            with_interval(one["calibration_error"]),
-            with_interval(one["calibration_error_by_chance"]),
+            cell(one["right_type"]),
+            cell(one["auc"]),
+            cell(one["calibration_error"]),
+            cell(one["calibration_error_by_chance"]),
         ]
         for name, one in scopes
     ]
@@ -191,9 +182,9 @@ def _found(part: Mapping[str, Any]) -> list[list[str]]:
         [
             label(name),
             str(one["sensitivity"]["total"]),
-            with_interval(one["sensitivity"]),
+            cell(one["sensitivity"]),
             str(one["abstained"]),
-            with_interval(one["right_type"]),
+            cell(one["right_type"]),
         ]
         for name, one in part.items()
     ]
@@ -204,8 +195,8 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
         [
             name,
             f"{one['sensitivity']['total']}, {one['specificity']['total']}",
-            with_interval(one["sensitivity"]),
-            with_interval(one["specificity"]),
+            cell(one["sensitivity"]),
+            cell(one["specificity"]),
             str(one["abstained"]),
         ]
         for name, one in part.items()
@@ -214,7 +205,7 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
 
 def _rate(share: Mapping[str, Any]) -> str:
     if share["value"] is None:
-        return "n/a"
+        return ABSENT
     return (
         f"{share['value']:.4f} ({share['low']:.4f} to {share['high']:.4f}), "
         f"{share['count']} of {share['total']}"
@@ -224,14 +215,14 @@ def _rate(share: Mapping[str, Any]) -> str:
 def _drawn(case: Case) -> dict[str, str]:
     """A failure as picture and words."""
     patient, finding = case.patient, case.finding
-    shown = sorted(finding.cells, key=lambda cell: -(cell.probability or 0.0))[:_CELLS_DRAWN]
-    names = {cell.cell_id for cell in shown}
+    shown = sorted(finding.cells, key=lambda one: -(one.probability or 0.0))[:_CELLS_DRAWN]
+    names = {one.cell_id for one in shown}
     pairs = {
-        cell: pair
-        for cell, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
-        if cell in names
+        name: pair
+        for name, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
+        if name in names
     }
-    level = int(np.median([cell.band_level for cell in shown])) if shown else 400
+    level = int(np.median([one.band_level for one in shown])) if shown else 400
     levels = [one for one in (700, 550, 400, 300) if one <= level]
     if patient["true_abnormal"]:
         size = patient["true_size_mb"]

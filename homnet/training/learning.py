@@ -1,9 +1,11 @@
 """One training run from one worker's side: epochs, validation, early stopping, checkpoints.
 
 Nothing here knows what starts the workers. Every worker draws the same bags from (seed, epoch) and
-the index of all pairs, and trains on those of its own patients (:mod:`homnet.bags.shards`); the
+the index of all pairs, and trains on the bags of its own patients (:mod:`homnet.bags.shards`). The
 loss is scaled so that the averaged gradient is that of the global batch. One worker and ten
 therefore see the same bags in the same batches and report the same validation metric.
+
+Shape suffixes: N pairs, B bags, T chromosome types, X values of a template.
 """
 
 import dataclasses
@@ -42,17 +44,19 @@ from homnet.training.optimisation import (
 from homnet.training.stage import Stage
 
 METRIC: Final = "validation_auc"
+"""Name of the metric that early stopping and tuning maximise."""
 
 
 @dataclass
 class _Position:
-    """Where in an epoch a run stands."""
+    """How far a run has come."""
 
     epoch: int = 0
+    """Number of the epoch, from 0."""
     step: int = 0
     """Steps of the epoch that are done."""
     loss: float = 0.0
-    """Their summed loss over all workers."""
+    """Summed loss of these steps over all workers."""
 
 
 class Learner:
@@ -74,18 +78,17 @@ class Learner:
 
         Args:
             stage: what to train.
-            pairs: those of its training and validation patients, or where they come from.
-            residency: which of them this worker holds, and for how long; by default patients are
-                split over the workers, where bags do not mix them, and kept.
+            pairs: the pairs of its training and validation patients, or their source.
+            residency: which pairs this worker holds, and for how long. By default they are kept,
+                and patients are split over the workers unless bags mix patients.
             device: where this worker computes.
-            rank: of this worker.
+            rank: number of this worker, from 0.
             world: number of workers.
             wrap: makes the model that trains in step with the others, for example DDP.
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            DataError: nothing to learn from, or validation bags of one class only; a
-                :class:`DivergedError` while training, where numbers are none any more.
+            DataError: there is nothing to learn from, or the validation bags are all of one class.
             CheckpointError: ``resumed`` is of another model.
         """
         self.stage, self.rank, self.world = stage, rank, world
@@ -140,25 +143,28 @@ class Learner:
 
     @property
     def done_bags(self) -> int:
-        """Bags that were learnt from so far."""
+        """Number of bags that were learnt from so far, repetitions included."""
         step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
         return len(self.history) * self.num_bags + step
 
     def epoch(
         self,
-        advance: Callable[[int], None] = lambda bags: None,
+        on_batch: Callable[[int], None] = lambda bags: None,
         save: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
         """Trains one epoch, or the rest of one that was interrupted, and validates.
 
         Args:
-            advance: told the number of bags of each global batch when it is done.
+            on_batch: called with the number of bags of each global batch when it is done.
             save: called on every worker after each ``checkpoint_steps`` steps, when
-                :meth:`checkpoint` holds all that is needed to go on from there.
+                :meth:`checkpoint` holds all that is needed to continue from there.
 
         Returns:
             epoch, train_loss and the validation metric (also appended to ``history``), bags_per_s,
-            and wait_share, the part of the time in which this worker waited for its bags.
+            and wait_share, the share of the time in which this worker waited for its bags.
+
+        Raises:
+            DivergedError: the loss or a score is not finite.
         """
         settings, number, position = self.stage.training, len(self.history), self._position
         parts = self.stage.train_windows(self._index, number)
@@ -168,7 +174,7 @@ class Learner:
         while first + steps[0] <= position.step:  # windows that are done already
             first += steps.pop(0)
             parts.pop(0)
-        # Summed on the device: asking for each loss would make a GPU wait for every step.
+        # Summed on the device: reading each loss would make the host wait for every step.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         started, waited = time.perf_counter(), 0.0
         self._wrapped.train()
@@ -184,7 +190,7 @@ class Learner:
                 loss = train_step(
                     self._wrapped,
                     self._optimizer,
-                    # A worker without a bag steps along with one that weighs nothing.
+                    # A worker without a bag takes the step with an empty one of weight 0.
                     batch or empty_batch(settings.bags.num_cells, self.device),
                     learning_rate=learning_rate_at(
                         number * num_steps + step, settings.max_epochs * num_steps, settings
@@ -198,7 +204,7 @@ class Learner:
                     loss_sum += loss
                 self.averaged.update_parameters(self.model)
                 position.step, trained = step + 1, trained + size
-                advance(size)
+                on_batch(size)
                 every = settings.checkpoint_steps
                 if every and position.step % every == 0 and position.step < num_steps:
                     self._settle(loss_sum)
@@ -215,7 +221,7 @@ class Learner:
                 f"training.learning_rate (now {settings.learning_rate:g})"
             )
         label_B = np.concatenate([epoch.label_B for epoch in self._validation_epochs])
-        # Every worker has the scores of all bags, so all come to the same decision.
+        # Every worker has the scores of all bags, so all take the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
         self._position = _Position(len(self.history))
@@ -231,7 +237,7 @@ class Learner:
     def checkpoint(self) -> Checkpoint:
         """The best model so far, with all it takes to continue the run.
 
-        Before the first validation it is the model as it is.
+        Before the first validation, this is the current model.
         """
         best = self._best or Checkpoint(self.stage.model, _copies(self._scored))
         return dataclasses.replace(
@@ -276,7 +282,7 @@ class Learner:
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
     def _fit_template(self) -> None:
-        """Looks at the training pairs of all workers, if the model wants to."""
+        """Fits the model's template to the training pairs of all workers, if it has one."""
         nothing = empty_batch(1, self.device)
         total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
         if total_TX is None:
@@ -294,14 +300,14 @@ class Learner:
         return _Mine(epoch, mine, bank, self.stage.training.batch_size)
 
     def _settle(self, loss_sum: torch.Tensor) -> None:
-        """Adds what all workers summed to the position, and starts their sums anew."""
+        """Adds the sums of all workers to the position, and sets them to 0."""
         if self.world > 1:
             torch.distributed.all_reduce(loss_sum)
         self._position.loss += float(loss_sum)
         loss_sum.zero_()
 
     def _score(self) -> NDArray[np.float64]:
-        """Logits of all validation bags on every worker; each worker computes those it owns."""
+        """Logits of all validation bags (B), on every worker; each computes those it owns."""
         scored = self._scored
         scored.eval()
         predictor = Predictor(scored, {}, version="", device=self.device)
@@ -323,22 +329,22 @@ class Learner:
 
 
 class _Mine:
-    """The bags of a window that one worker owns, by the batches of all workers' bags."""
+    """The bags of a window that one worker owns, cut where the global batches are cut."""
 
     def __init__(
         self, epoch: Epoch, mine_B: NDArray[np.int64], bank: DeviceBank | None, batch_size: int
     ) -> None:
         self.number_B = mine_B
-        """Numbers of these bags in the window."""
+        """Number of each of these bags in the window."""
         self.bags = None if bank is None or not len(mine_B) else bank.load(epoch, mine_B)
-        """They, on the device; None where there are none."""
+        """The bags on the device; None if there are none."""
         self.num_batches = -(-len(epoch) // batch_size)
         edges = np.minimum(np.arange(self.num_batches + 1) * batch_size, len(epoch))
         self._sizes = np.diff(edges)
         self._places = np.searchsorted(mine_B, edges)
 
     def batch(self, number: int) -> tuple[Batch | None, int]:
-        """This worker's part of a batch, if it has one, and how many bags all have in it."""
+        """This worker's part of a global batch, or None, and the size of the global batch."""
         begin, end = (int(place) for place in self._places[number : number + 2])
         own = self.bags.batch(slice(begin, end)) if self.bags and begin < end else None
         return own, int(self._sizes[number])
@@ -352,20 +358,25 @@ def train(
     kept: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> Checkpoint:
-    """Trains one stage in this process and gives its best checkpoint, calibrated.
+    """Trains one stage in this process.
 
     Args:
         stage: what to train.
-        pairs: those of its training and validation patients.
-        device: where.
-        kept: directory that keeps the last checkpoint of the run, from which the same call goes on
+        pairs: the pairs of its training and validation patients.
+        device: where to compute.
+        kept: directory for the last checkpoint of the run, from which the same call continues
             after an interruption; by default nothing is kept.
-        report: is told the metrics of every epoch.
+        report: called with the metrics of every epoch.
+
+    Returns:
+        The best checkpoint, calibrated on the validation patients.
 
     Raises:
-        DataError, CheckpointError: see :class:`Learner`.
+        DataError, CheckpointError, DivergedError: see :class:`Learner`.
     """
-    resumed = Checkpoint.load(kept) if kept is not None and kept.is_dir() else None
+    resumed = None
+    if kept is not None and kept.is_dir():
+        resumed = Checkpoint.load(kept, type(stage.model))
     learner = Learner(stage, pairs, device=device, resumed=resumed)
 
     def save() -> None:
@@ -382,12 +393,12 @@ def train(
 def calibrations(
     logit_B: NDArray[np.float64], label_B: NDArray[np.bool_], hospital_B: NDArray[np.object_]
 ) -> dict[str, Calibration]:
-    """Temperature, threshold and prior of each hospital whose bags are of both classes.
+    """Calibrates each hospital that has bags of both classes.
 
     Args:
         logit_B: uncalibrated logits of validation bags.
         label_B: their labels.
-        hospital_B: whose they are.
+        hospital_B: their hospitals.
     """
     found = {}
     for hospital in sorted(set(hospital_B)):
@@ -398,7 +409,7 @@ def calibrations(
 
 
 def finished(checkpoint: Checkpoint) -> Checkpoint:
-    """The best model of a run out of the last checkpoint of the run, without what continues it."""
+    """The last checkpoint of a run without what it takes to continue: its best model."""
     metrics = {name: value for name, value in checkpoint.metrics.items() if name != "position"}
     return dataclasses.replace(checkpoint, metrics=metrics, state={})
 

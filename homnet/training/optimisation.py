@@ -1,4 +1,4 @@
-"""What a training loop is made of, without the loop: optimizer, schedule, step, early stopping."""
+"""The parts of a training loop: settings, optimizer, schedule, step, early stopping."""
 
 import math
 from collections.abc import Mapping
@@ -20,45 +20,46 @@ class TrainingConfig:
     """How a model is optimised; the defaults are the paper's for pre-training (section 4.1)."""
 
     learning_rate: float = 1e-3
-    """Adam's step (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
+    """Adam's learning rate (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
     batch_size: int = 512
     """Bags per step over all workers (paper: 512)."""
     max_epochs: int = 100
-    """Epochs if early stopping does not end the run before."""
+    """Most epochs; early stopping can end the run before."""
     patience: int = 10
-    """Epochs without a better validation AUC before the run ends (paper: 10)."""
+    """Epochs without a better validation AUC after which the run ends (paper: 10)."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over time: the paper's constant one, or a warm-up over the first twentieth of
-    the steps and half a cosine down to zero."""
+    """Learning rate over time: constant as in the paper, or a linear warm-up over the first
+    twentieth of the steps followed by half a cosine down to zero."""
     weight_decay: float = 0.0
-    """Decoupled weight decay on matrices (0 is Adam, as in the paper; above it is AdamW)."""
+    """Decoupled weight decay of matrices (0 is Adam, as in the paper; above 0 is AdamW)."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are scaled down."""
+    """Largest norm of the gradient; a longer gradient is scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products while training; weights, sums and validation stay float32.
-    ``auto`` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    """Precision of matrix products in training; weights, sums and validation stay float32.
+    ``auto`` is bfloat16 on GPUs that support it, and float32 elsewhere."""
     compile: bool = False
-    """Whether the model is compiled (``torch.compile``): worth its minute on GPUs and long runs."""
+    """Whether the model is compiled (``torch.compile``), which takes a minute and pays off in long
+    runs on GPUs."""
     checkpoint_steps: int = 0
-    """Steps between checkpoints inside an epoch; 0 keeps one after each epoch only."""
+    """Steps between checkpoints within an epoch; 0 keeps one after each epoch only."""
     window_pairs: int = 1_000_000
-    """Most pairs from which the bags of one stretch of an epoch are drawn (2 GB of darkness). More
-    pairs than that pass by in windows of whole patients, so that they need not be in memory
-    together; the same windows on any number of workers."""
+    """Most pairs that the bags of one window of an epoch are drawn from (2 GB of darkness). An
+    epoch of more pairs is cut into windows of whole patients, so that the pairs need not be in
+    memory together; the windows are the same on any number of workers."""
     averaging: float = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is validated and
-    kept; 0 keeps the weights themselves. It should forget the first weights many times over within
+    """Decay of an exponential moving average of the weights, which is then validated and kept; 0
+    keeps the weights themselves. The average must forget the first weights many times over within
     a run: 0.998 is for thousands of steps, 0.98 for hundreds (LAB.md)."""
     bags: BagConfig = BagConfig()
     """Bags of an epoch."""
     labels: Literal["artificial", "cohort"] = "artificial"
-    """What is learnt: artificial abnormalities of normal pairs, or the cohort's own labels."""
+    """What is learnt: artificial abnormalities in normal pairs, or the cohort's own labels."""
     events: EventConfig = EventConfig()
-    """Artificial abnormalities, where they are wanted."""
+    """Artificial abnormalities, if these are learnt."""
     validation_rounds: int = 4
     """How often each validation pair is used in the one fixed set of validation bags."""
     seed: int = 0
-    """Decides initial weights, bags and events."""
+    """Determines initial weights, bags and events."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.batch_size < 1 or self.max_epochs < 1:
@@ -82,15 +83,15 @@ class TrainingConfig:
 def precision_on(
     device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
 ) -> Literal["float32", "bfloat16"]:
-    """The precision of a training on a device."""
+    """The precision of training on a device; ``auto`` is resolved."""
     if wanted != "auto":
         return wanted
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_it else "float32"
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if supported else "float32"
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam over what is not frozen; decay on matrices only."""
+    """Adam for the parameters that are not frozen, with weight decay of matrices only."""
     learnt = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
         [
@@ -102,7 +103,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
-    """Learning rate of one step out of ``num_steps``: a function, so there is no state to keep."""
+    """Learning rate of a step, 0..num_steps - 1; as a function it has no state to keep."""
     if config.schedule == "constant":
         return config.learning_rate
     warm_up = max(num_steps // 20, 1)
@@ -131,10 +132,10 @@ def train_step(
         batch: this worker's bags.
         learning_rate: of this step.
         clip_norm: see :class:`TrainingConfig`.
-        loss_scale: workers / bags of the global batch: gradients are averaged over workers, so
-            this makes them the mean over the global batch however it was cut.
+        loss_scale: number of workers / bags of the global batch. Gradients are averaged over
+            workers, so this makes them the mean over the global batch however it was split.
         precision: of the matrix products.
-        loss_of: what is minimised, summed over bags (Eq. 11 by default).
+        loss_of: the loss, summed over bags (Eq. 11 by default).
 
     Returns:
         The summed loss of this worker's bags, on its device.
@@ -157,12 +158,16 @@ class EarlyStopping:
     """Counts epochs without improvement of a metric that should grow."""
 
     patience: int
+    """Epochs without improvement after which to stop."""
     best: float = -math.inf
+    """Best value so far."""
     best_epoch: int = -1
+    """Epoch of the best value, from 0."""
     epoch: int = -1
+    """Last epoch."""
 
     def update(self, value: float) -> bool:
-        """Takes the metric of the next epoch; says whether it is the best so far."""
+        """Takes the metric of the next epoch; returns whether it is the best so far."""
         self.epoch += 1
         better = value > self.best
         if better:
@@ -171,12 +176,12 @@ class EarlyStopping:
 
     @property
     def stop(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether the run should end."""
         return self.epoch - self.best_epoch >= self.patience
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as named tensors, so that no pickle is needed to keep it."""
+    """The optimizer's state as named tensors, which can be saved without pickle."""
     state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": value.clone()
@@ -186,7 +191,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Any]) -> None:
-    """Puts back what :func:`optimizer_tensors` gave.
+    """Restores the state that :func:`optimizer_tensors` gave.
 
     Raises:
         CheckpointError: the tensors belong to another model.

@@ -26,7 +26,6 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNetConfig
 from homnet.model.predictor import Predictor
 from homnet.reader.artificial import ArtificialPatients
@@ -230,13 +229,11 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
     epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)
     patients = ArtificialPatients.of(bank, epoch)
     assessment = patients.assessment
-    evidence = score_jointly(
-        [JointModel(predictor)], assessment.bags, np.zeros(len(assessment.bags), np.int64)
-    )
+    logit_B = predictor.flat_logits(assessment.bags)
     probability_G = np.zeros(len(assessment.types))
     detected = set()
     for g, who in enumerate(assessment.types):
-        probability_G[g] = predictor.probabilities(evidence.logit_B[g], who.hospital)
+        probability_G[g] = predictor.probabilities(logit_B[g], who.hospital)
         if probability_G[g] >= predictor.of(who.hospital).threshold:
             detected.add(who)
     cases = cases_of(reader(assessment, probability_G), patients.truth, detected)

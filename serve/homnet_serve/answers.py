@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import NOTHING_SENT, REASONS, Assessment
-from homnet.model.joint import Evidence
-from homnet.model.predictor import Predictor
+from homnet.model.predictor import Evidence, Predictor
 from homnet.patients.finding import CellEvidence, Finding, FindingReader
 from homnet.patients.naming import draft_name
 from homnet_serve.schemas import (

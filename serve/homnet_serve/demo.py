@@ -8,9 +8,8 @@ import pyarrow.compute as pc
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import golden_bags
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_serve.arrow_stream import write_stream
 from homnet_serve.keys import new_key, write_keys
@@ -39,15 +38,15 @@ def prepare(work: Path) -> tuple[str, dict[str, str], Path]:
 
 
 def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:
-    """Publishes a checkpoint with golden bags and promotes it, if it is not promoted already."""
+    """Publishes a checkpoint with reference bags and promotes it, if it is not promoted already."""
     checkpoint = Checkpoint.load(run / "checkpoint")
     promoted = registry.promoted(hospital)
     if promoted is not None and promoted.version == checkpoint.digest:
         return
     version = registry.publish(checkpoint, hospital)
-    predictor = Predictor(checkpoint.build(), {}, version=checkpoint.version)
     people = cohort.of_hospitals([hospital]).read(columns=MEASURED.names)
-    registry.keep_golden(version, golden_bags(JointModel(predictor), people))
+    bags = reference_bags(Predictor.of_checkpoint(checkpoint), people)
+    registry.keep_reference_bags(version, bags)
     registry.promote(hospital, version)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from homnet.bags.assessment import Assessment, assess
 from homnet.model.allocator import keep_freed_memory
-from homnet.model.joint import Evidence
+from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
 from homnet.reader.reading import FindingsReader
 from homnet_serve.answers import Sequences, patient_results
@@ -84,7 +84,7 @@ class Service:
             self.metrics,
             device=config.device,
             max_hospitals=config.max_hospitals,
-            require_golden=config.require_golden,
+            require_reference_bags=config.require_reference_bags,
             shadow_candidates=config.shadow_candidates,
         )
         self.queue = BatchQueue(
@@ -221,14 +221,14 @@ class Service:
     ) -> Answer:
         evidence = Evidence(np.zeros(0), np.zeros(0), np.zeros(0))
         if len(assessment.bags):
-            models = [served[assessment.types[g].hospital].model for g in assessment.type_B]
-            evidence = await self.queue.submit(assessment.bags, models)
+            predictors = [served[assessment.types[g].hospital].predictor for g in assessment.type_B]
+            evidence = await self.queue.submit(assessment.bags, predictors)
 
         def write() -> tuple[bytes, list[PatientResult], str]:
             patients = patient_results(
                 assessment,
                 evidence,
-                {name: one.model.predictor for name, one in served.items()},
+                {name: one.predictor for name, one in served.items()},
                 sequences=asked.sequences,
                 refused=refused,
                 reader=self._findings,

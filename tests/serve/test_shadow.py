@@ -17,7 +17,7 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import golden_bags
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_baselines.networks import SiameseForm
@@ -67,7 +67,7 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     predictor = Predictor(shadow.build(), shadow.calibration, version="")
     table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
     version = endpoint.registry.publish(shadow, "h1")
-    endpoint.registry.keep_golden(version, golden_bags(predictor, table))
+    endpoint.registry.keep_reference_bags(version, reference_bags(predictor, table))
     store, value = endpoint.service.store, endpoint.service.metrics.registry.get_sample_value
     _until(endpoint, lambda: store.shadow("h1"))
     response = endpoint.arrow(stream_of(table), key="h1")

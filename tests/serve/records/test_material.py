@@ -7,14 +7,7 @@ import pytest
 from homnet.errors import ConfigError
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
 from homnet_serve.config import Limits
-from homnet_serve.records.material import (
-    Material,
-    MaterialConfig,
-    joint_models,
-    logits_of,
-    make_material,
-    own_trunks,
-)
+from homnet_serve.records.material import Material, MaterialConfig, make_material
 
 
 def test_bodies_say_the_same(material: Material) -> None:
@@ -28,8 +21,6 @@ def test_random_and_promoted_models(material: Material, tmp_path: Path) -> None:
     made = make_material(MaterialConfig(num_hospitals=3, num_patients=4, num_cells=1, seed=5))
     assert made.hospital_of == ["hospital-1", "hospital-2", "hospital-3", "hospital-1"]
     assert {len(table) for table in made.tables} == {23}
-    models = list(joint_models(made.checkpoints).values())
-    assert len({model.trunk for model in models}) == 1
     assert len({c.digest for c in made.checkpoints.values()}) == 3
     _, settings = material.publish(tmp_path)
     again = make_material(MaterialConfig(registry=settings["registry"]))
@@ -38,13 +29,3 @@ def test_random_and_promoted_models(material: Material, tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match="no model is promoted"):
         make_material(MaterialConfig(registry=str(tmp_path / "none")))
-
-
-def test_models_with_trunks_of_their_own_say_nearly_the_same(material: Material) -> None:
-    shared = joint_models(material.checkpoints)
-    apart = joint_models(own_trunks(material.checkpoints))
-    assert len({model.trunk for model in shared.values()}) == 1
-    assert len({model.trunk for model in apart.values()}) == 2
-    for hospital, table in zip(material.hospital_of, material.tables, strict=True):
-        expected = logits_of(shared[hospital], table)
-        assert logits_of(apart[hospital], table) == pytest.approx(expected, abs=1e-3)

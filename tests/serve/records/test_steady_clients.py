@@ -1,11 +1,8 @@
 """Clients of a drill tell right answers from wrong ones."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.registry import Registry
 from homnet_serve.records.material import (
     Material,
@@ -14,14 +11,12 @@ from homnet_serve.records.material import (
 from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
 
 
-def _known_of(
-    material: Material, joint_of: Callable[[Checkpoint], JointModel], registry: Registry
-) -> list[Known]:
+def _known_of(material: Material, registry: Registry) -> list[Known]:
     known = []
     for hospital, table in zip(material.hospital_of, material.tables, strict=True):
         promoted = registry.promoted(hospital)
         assert promoted is not None
-        logits = logits_of(joint_of(registry.checkpoint(promoted.version)), table)
+        logits = logits_of(registry.checkpoint(promoted.version), table)
         known.append(Known(table, {promoted.version: logits}))
     return known
 
@@ -29,12 +24,11 @@ def _known_of(
 def test_steady_clients_tell_right_from_wrong(
     material: Material,
     address: tuple[str, dict[str, str]],
-    joint_of: Callable[[Checkpoint], JointModel],
     tmp_path: Path,
 ) -> None:
     url, keys = address
     _, settings = material.publish(tmp_path)
-    known = _known_of(material, joint_of, Registry(settings["registry"]))
+    known = _known_of(material, Registry(settings["registry"]))
 
     def asked(known: list[Known], key: str = "both") -> Tally:
         with SteadyClients(url, keys[key], known, 2) as clients:
