@@ -20,6 +20,7 @@ from homnet_platform.runtime import local_or_cluster
 from homnet_platform.simulate import SimulateConfig, simulate
 from homnet_platform.training import ScalingOptions
 
+C = TypeVar("C")
 R = TypeVar("R")
 _MARK: Final = ".homnet-demo"
 """File of a demonstration's directory; it says whether the demonstration was finished."""
@@ -67,90 +68,85 @@ def demonstrate(config: DemoConfig) -> Path:
     with local_or_cluster():
         _stage(
             "1/5 simulate healthy people and four hospitals",
-            lambda: simulate(
-                SimulateConfig(
-                    output=work / "cohort",
-                    seed=config.seed,
-                    num_healthy=90,
-                    healthy_cells=5,
-                    patient_cells=6,
-                    abnormal_fraction=1.0,
-                )
+            simulate,
+            SimulateConfig(
+                output=work / "cohort",
+                seed=config.seed,
+                num_healthy=90,
+                healthy_cells=5,
+                patient_cells=6,
+                abnormal_fraction=1.0,
             ),
         )
         pretrained = _stage(
             "2/5 pre-train on artificial abnormalities",
-            lambda: pretrain(
-                PretrainConfig(
-                    cohort=str(work / "cohort"),
-                    output=str(work / "pretrain"),
-                    hospitals=("healthy-1",),
-                    model=best_form(),
-                    training=TrainingConfig(
-                        batch_size=128,
-                        max_epochs=config.num_epochs,
-                        schedule="cosine",
-                        weight_decay=0.01,
-                        averaging=0.99,
-                        seed=config.seed,
-                    ),
-                    scaling=scaling,
-                )
+            pretrain,
+            PretrainConfig(
+                cohort=str(work / "cohort"),
+                output=str(work / "pretrain"),
+                hospitals=("healthy-1",),
+                model=best_form(),
+                training=TrainingConfig(
+                    batch_size=128,
+                    max_epochs=config.num_epochs,
+                    schedule="cosine",
+                    weight_decay=0.01,
+                    averaging=0.99,
+                    seed=config.seed,
+                ),
+                scaling=scaling,
             ),
         )
         tuned = _stage(
             "3/5 fine-tune for each hospital",
-            lambda: fine_tune(
-                FineTuneConfig(
-                    cohort=str(work / "cohort"),
-                    checkpoint=str(pretrained),
-                    output=str(work / "fine_tune"),
-                    training=TrainingConfig(
-                        learning_rate=1e-5,
-                        batch_size=128,
-                        max_epochs=4,
-                        labels="cohort",
-                        bags=BagConfig(rounds=2),
-                        seed=config.seed,
-                    ),
-                    split=split,
-                    scaling=scaling,
-                )
+            fine_tune,
+            FineTuneConfig(
+                cohort=str(work / "cohort"),
+                checkpoint=str(pretrained),
+                output=str(work / "fine_tune"),
+                training=TrainingConfig(
+                    learning_rate=1e-5,
+                    batch_size=128,
+                    max_epochs=4,
+                    labels="cohort",
+                    bags=BagConfig(rounds=2),
+                    seed=config.seed,
+                ),
+                split=split,
+                scaling=scaling,
             ),
         )
         _stage(
             "4/5 evaluate on held-out patients",
-            lambda: evaluate(
-                EvaluateConfig(
-                    cohort=str(work / "cohort"),
-                    checkpoint=str(work / "fine_tune"),
-                    output=str(work / "evaluate"),
-                    bags=BagConfig(rounds=2),
-                    split=split,
-                    seed=config.seed,
-                    num_bootstrap=500,
-                )
+            evaluate,
+            EvaluateConfig(
+                cohort=str(work / "cohort"),
+                checkpoint=str(work / "fine_tune"),
+                output=str(work / "evaluate"),
+                bags=BagConfig(rounds=2),
+                split=split,
+                seed=config.seed,
+                num_bootstrap=500,
             ),
         )
     page = _stage(
         "5/5 report",
-        lambda: report(
-            ReportConfig(
-                evaluation=work / "evaluate",
-                output=config.output,
-                cohort=work / "cohort",
-                checkpoints=(pretrained, *tuned.values()),
-                title="HomNet demonstration on simulated people",
-            )
+        report,
+        ReportConfig(
+            evaluation=work / "evaluate",
+            output=config.output,
+            cohort=work / "cohort",
+            checkpoints=(pretrained, *tuned.values()),
+            title="HomNet demonstration on simulated people",
         ),
     )
     (work / _MARK).write_text(_FINISHED)
     return page
 
 
-def _stage(title: str, run: Callable[[], R]) -> R:
+def _stage(title: str, run: Callable[[C], R], config: C) -> R:
     print(f"\n== {title}", flush=True)
     started = time.perf_counter()
-    result = run()
+    result = run(config)
     print(f"   {time.perf_counter() - started:.0f} s", flush=True)
     return result

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 import pyarrow as pa
@@ -67,9 +67,6 @@ class _Request:
     content: bytes | None = None
     params: Mapping[str, str] | None = None
 
-    def arguments(self) -> dict[str, Any]:
-        return dict(vars(self))
-
     @property
     def request_id(self) -> str:
         return self.headers["X-Request-Id"]
@@ -116,32 +113,24 @@ def _asking(
 
 
 def _pairs_request(pairs: pa.Table, sequences: Sequences, request_id: str | None) -> _Request:
-    return _Request(
-        "POST",
-        "/v1/diagnose",
-        _headers(request_id, ARROW_TYPE),
-        write_stream(pairs.select(MEASURED.names).cast(MEASURED)),
-        {"sequences": sequences},
-    )
+    content = write_stream(pairs.select(MEASURED.names).cast(MEASURED))
+    headers = _headers(request_id, ARROW_TYPE)
+    return _Request("POST", "/v1/diagnose", headers, content, {"sequences": sequences})
 
 
 def _images_request(
     archive: bytes, sequences: Sequences, request_id: str | None, options: Mapping[str, str]
 ) -> _Request:
-    return _Request(
-        "POST",
-        "/v1/diagnose/images",
-        _headers(request_id, ZIP_TYPE),
-        archive,
-        {"sequences": sequences, **options},
-    )
+    params = {"sequences": sequences, **options}
+    return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, params)
 
 
-def _headers(request_id: str | None, content_type: str | None = None) -> dict[str, str]:
-    headers = {"X-Request-Id": request_id or uuid.uuid4().hex}
-    if content_type is not None:
-        headers["Content-Type"] = content_type
-    return headers
+def _models_request() -> _Request:
+    return _Request("GET", "/v1/models", {"X-Request-Id": uuid.uuid4().hex})
+
+
+def _headers(request_id: str | None, content_type: str) -> dict[str, str]:
+    return {"X-Request-Id": request_id or uuid.uuid4().hex, "Content-Type": content_type}
 
 
 def _is_passing(response: httpx.Response) -> bool:
@@ -160,7 +149,10 @@ def _own_words(response: httpx.Response) -> ErrorBody | None:
 
 
 class Client:
-    """A client that blocks; usable from several threads."""
+    """A client that blocks; usable from several threads.
+
+    Every question raises :class:`EndpointError` where the endpoint refuses or cannot be reached.
+    """
 
     def __init__(
         self,
@@ -198,9 +190,6 @@ class Client:
                 columns are not sent.
             sequences: whose sequences the answer repeats.
             request_id: id of the request; a new one by default.
-
-        Raises:
-            EndpointError: the endpoint refused, or could not be reached.
         """
         content = self._send(_pairs_request(pairs, sequences, request_id))
         return DiagnoseResponse.model_validate_json(content)
@@ -220,20 +209,13 @@ class Client:
             sequences: whose sequences the answer repeats.
             request_id: id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``samples_per_px``.
-
-        Raises:
-            EndpointError: the endpoint refused, or could not be reached.
         """
         content = self._send(_images_request(archive, sequences, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     def models(self) -> list[ModelOfHospital]:
-        """The models that answer for the hospitals of the key.
-
-        Raises:
-            EndpointError: the endpoint refused, or could not be reached.
-        """
-        content = self._send(_Request("GET", "/v1/models", _headers(None)))
+        """The models that answer for the hospitals of the key."""
+        content = self._send(_models_request())
         return ModelsResponse.model_validate_json(content).models
 
     def close(self) -> None:
@@ -253,7 +235,7 @@ class Client:
             time.sleep(wait_s)
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = self._http.request(**request.arguments())
+                outcome = self._http.request(**vars(request))
             except httpx.TransportError as error:
                 outcome = error
             try:
@@ -303,7 +285,7 @@ class AsyncClient:
 
     async def models(self) -> list[ModelOfHospital]:
         """As :meth:`Client.models`."""
-        content = await self._send(_Request("GET", "/v1/models", _headers(None)))
+        content = await self._send(_models_request())
         return ModelsResponse.model_validate_json(content).models
 
     async def close(self) -> None:
@@ -323,7 +305,7 @@ class AsyncClient:
             await asyncio.sleep(wait_s)
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = await self._http.request(**request.arguments())
+                outcome = await self._http.request(**vars(request))
             except httpx.TransportError as error:
                 outcome = error
             try:
