@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from homnet.records.beside_paper import METRICS, arranged, of_paper
+from homnet.records.beside_paper import METRICS, of_paper
+from homnet.records.training_tables import arranged
 
 _PAPER = "AUC in the paper (other data)"
 

@@ -1,4 +1,4 @@
-"""What load and faults did to the endpoint, as Markdown tables of the README."""
+"""Tables of the endpoint for the documentation: latency, throughput and faults."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,17 +11,14 @@ _FORMS: Final = {"arrow": "Arrow", "json": "JSON"}
 
 
 def load_markdown(load: Mapping[str, Any]) -> str:
-    """Latency and throughput of the endpoint, and what they were compared with, in Markdown.
+    """Latency and throughput of the endpoint beside what they are compared with, in Markdown.
 
     Args:
-        load: figures of ``homnet_serve.records.load_test``, by part; parts that were not measured
-        are left
-            out.
+        load: figures of ``homnet_serve.records.load_test`` by part; an absent part has no table.
     """
     parts = {
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
-        "heads": _heads,
         "replicas": _replicas,
         "proxies": _proxies,
         "soak": _soak,
@@ -30,7 +27,7 @@ def load_markdown(load: Mapping[str, Any]) -> str:
 
 
 def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
-    """What clients noticed of each fault, in Markdown.
+    """The effect of each fault on clients, in Markdown.
 
     Args:
         drill: figures of ``homnet_serve.records.drill``.
@@ -53,20 +50,24 @@ def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
         "Right answers",
         "Wrong",
         "Lost",
-        "Attempts that a retry made good",
-        "Longest time without any answer, s",
+        "Failed attempts before a retry succeeded",
+        "Longest gap between answers, s",
         "Slowest answer, s",
         "All processes back after, s",
     )
-    notes = [f"{drill['clients']} clients, {drill['replicas']} replicas on as many nodes."]
+    notes = [
+        f"{drill['clients']} clients; {drill['replicas']} replicas, each on a node of its own."
+    ]
     if "promotion" in drill["faults"]:
         run = drill["faults"]["promotion"]
         notes.append(
-            f"A promoted version answered after {run['seconds_to_promote']:.1f} s, the one before "
-            f"it again {run['seconds_to_roll_back']:.1f} s after it was rolled back."
+            f"A promoted version answered after {run['seconds_to_promote']:.1f} s; after a "
+            f"roll-back the version before it answered within {run['seconds_to_roll_back']:.1f} s."
         )
     if "queue" in drill["faults"]:
-        notes.append(f"The flood got: {_counts(drill['faults']['queue']['flood'])}.")
+        notes.append(
+            f"Answers to the flood of the queue: {_counts(drill['faults']['queue']['flood'])}."
+        )
     return f"{markdown_table(heads, rows)}\n\n{' '.join(notes)}"
 
 
@@ -88,17 +89,17 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
         "p50, ms",
         "p99, ms",
         "Patients/s",
-        "Bare model just before and after",
+        "Bare model, patients/s",
         "Share of it",
     )
     table = markdown_table(heads, rows)
     settings = figures["settings"]
     pairs = 23 * settings["material"]["num_cells"]
     return (
-        f"{table}\n\nA patient has {pairs} pairs. At best the endpoint serves "
-        f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
-        f"the same cores, the clients' work included; {settings['num_replicas']} replicas of "
-        f"{_threads(settings['num_threads'])}, proxy: {settings['proxy']}."
+        f"{table}\n\nA patient has {pairs} pairs. *Bare model*: the same model without HTTP on the "
+        "same cores, just before and after. The clients' work counts against the endpoint. "
+        f"{settings['num_replicas']} replicas of {_threads(settings['num_threads'])}, proxy: "
+        f"{settings['proxy']}."
     )
 
 
@@ -119,36 +120,11 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
         p50 = [one["p50_ms"] for one in figures[name] if one["p50_ms"] is not None]
         mean = float(np.mean(p50)) if p50 else None
         rows.append((name, f"{np.mean(rates):.1f}", _ms(mean), faster.get(name, "")))
-    heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
-    return markdown_table(heads, rows)
-
-
-def _heads(figures: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            f"bare, {name}",
-            f"{one['one trunk']:.1f}",
-            f"{one['a model per hospital']:.1f}",
-            one["times_as_fast"],
-        )
-        for name, one in figures["bare"].items()
-    ]
-    rates = [
-        np.mean([run["patients_per_second"] for run in figures[name]])
-        for name in ("one trunk", "a model per hospital")
-    ]
-    rows.append(
-        (
-            f"endpoint, {figures['clients']} clients",
-            *(f"{rate:.1f}" for rate in rates),
-            figures["times_as_fast"],
-        )
-    )
     heads = (
+        f"{figures['clients']} clients, Arrow",
         "Patients/s",
-        "One trunk, a head per hospital",
-        "A model per hospital",
-        "Times as fast",
+        "p50, ms",
+        "Batching is faster by the factor",
     )
     return markdown_table(heads, rows)
 

@@ -41,19 +41,6 @@ LOAD: dict[str, Any] = {
         "one request at a time": [_asked(40), _asked(42)],
         "times_as_fast": {"one patient a pass": 1.155, "one request at a time": 2.0},
     },
-    "heads": {
-        "bare": {
-            "4 patients a pass": {
-                "one trunk": 99.0,
-                "a model per hospital": 90.0,
-                "times_as_fast": 1.1,
-            }
-        },
-        "clients": 16,
-        "one trunk": [_asked(79), _asked(81)],
-        "a model per hospital": [_asked(75), _asked(75)],
-        "times_as_fast": 1.067,
-    },
     "replicas": {
         "2 replicas of 1 thread": [{"1": _asked(40, 25), "16": _asked(70)}] * 2,
         "1 replica of 2 threads": [{"1": _asked(50, 20), "16": _asked(55)}] * 2,
@@ -90,11 +77,8 @@ def test_load_is_told_part_by_part() -> None:
         "2 replicas of 1 thread, proxy: haproxy",
         "| 2 replicas of 1 thread | 40.0 (25.0, 25.0) | 70.0 (10.0, 10.0) |",
         "A patient has 115 pairs.",
-        "serves 83 % of the patients per second",
         "| batching | 82.0 | 10.0 |  |",
         "| one request at a time | 41.0 | 10.0 | 2.0 |",
-        "| bare, 4 patients a pass | 99.0 | 90.0 | 1.1 |",
-        "| endpoint, 16 clients | 80.0 | 75.0 | 1.067 |",
         "| python | 50.0 (10.0) | 83.0 (10.0) |",
         "| haproxy | did not start | did not start |",
         "15 minutes at 66.7 requests/s (80 % of capacity): 1,234 x 200, 2 x 503",
@@ -144,5 +128,8 @@ def test_faults_are_told_one_by_one() -> None:
     text = serve_drill_markdown(drill)
     assert "| replica | 500 | 0 | 0 | 3 x 503, 1 x ReadError | 1.3 | 5.0 | 12 |" in text
     assert "| promotion | 500 | 0 | 0 | none |" in text
-    assert "answered after 1.1 s, the one before it again 0.9 s after" in text
-    assert "The flood got: 40 x answered, 24 x 503 busy." in text
+    assert (
+        "answered after 1.1 s; after a roll-back the version before it answered within 0.9 s"
+        in text
+    )
+    assert "Answers to the flood of the queue: 40 x answered, 24 x 503 busy." in text

@@ -14,8 +14,7 @@ from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
-from homnet.records.beside_paper import HOMNET, comparison_markdown
-from homnet.records.running_time import running_time_markdown
+from homnet.records.beside_paper import HOMNET, comparison_markdown, running_time_markdown
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
