@@ -1,14 +1,11 @@
-"""Directories of many files that are made over a long time and survive being killed.
+"""Files and directories that appear whole or not at all, and their digests.
 
-What is not finished lies beside its final place, in ``.<name>.partial``: ``claim.json`` says what
-is being made, ``content`` holds finished files under their final names, and ``scratch`` those that
-are being written. Publishing renames ``content``, so the directory appears whole or not at all.
-
-Any number of processes may write at once, and two runs with the same settings too: every writer has
-a name of its own in ``scratch``, and a file that is made twice is replaced by the same bytes. The
-run that publishes second is told that the directory exists.
+Whoever looks finds the old content or the new, also after a crash: what is new is written beside
+its place, forced to the disk, and renamed. :class:`Staging` does this for a directory of many files
+that takes long to make and must survive being killed.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,9 +19,83 @@ from typing import Any
 from homnet.errors import DataError
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """Gives a path to write to; what was written takes the place of ``path`` when all is well.
+
+    Args:
+        path: the file; its folder is made.
+        mode: permissions of the file. Until it is in place nobody else can read it.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to; an older file is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = folder / path.name
+    try:
+        yield temporary
+        _place(temporary, path, mode)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> Path:
+    """Writes a file, replacing an older one at once, and gives its path; see :func:`replacing`."""
+    with replacing(path, mode=mode) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """Gives an empty directory to fill; it takes the place of ``path`` when all is well.
+
+    Raises:
+        OSError: as :func:`replacing`; an older directory is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield made
+        for file in made.rglob("*"):
+            _sync(file)
+        made.chmod(0o755)
+        if path.exists():
+            # A directory cannot be renamed onto a full one: the old one makes room first.
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+            os.replace(path, old)  # noqa: PTH105  (onto the empty directory just made)
+            os.replace(made, path)  # noqa: PTH105
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(made, path)  # noqa: PTH105  (Path.rename differs between systems)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Staging:
-    """A directory in the making."""
+    """A directory in the making.
+
+    What is not finished lies beside its final place, in ``.<name>.partial``: ``claim.json`` says
+    what is being made, ``content`` holds finished files under their final names, and ``scratch``
+    those that are being written. Publishing renames ``content``.
+
+    Any number of processes may write at once, and two runs with the same settings too: every writer
+    has a name of its own in ``scratch``, and a file that is made twice is replaced by the same
+    bytes. The run that publishes second is told that the directory exists.
+    """
 
     output: Path
     """Where it will be, absolute: processes with other working directories write into it."""
@@ -91,7 +162,7 @@ class Staging:
             try:
                 yield temporary
                 target.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(target)
+                _place(temporary, target, 0o644)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -109,7 +180,24 @@ class Staging:
             if self.output.exists():
                 raise _exists(self.output) from None
             raise
+        _sync(self.output.parent)
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _place(temporary: Path, path: Path, mode: int) -> None:
+    temporary.chmod(mode)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or the entries of a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _exists(output: Path) -> DataError:

@@ -7,8 +7,10 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
+import shlex
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ from typing import Any, Final
 import torch
 
 from homnet.errors import ConfigError, DataError
+from homnet.files import write_whole
 
 _PACKAGES: Final = (
     "homnet",
@@ -31,14 +34,23 @@ _PACKAGES: Final = (
 _FIELDS: Final = ("claim", "figures", "command", "recipe", "seed", "packages", "machine", "date")
 
 
-def require_both(claim: str, result: Path | None) -> None:
-    """Refuses half of a result of record, before anything is measured.
+@dataclass(frozen=True)
+class Record:
+    """The result of record that a job writes; none by default."""
 
-    Raises:
-        ConfigError: there is a claim without a file for it, or a file without a claim.
-    """
-    if (result is None) != (not claim):
-        raise ConfigError("a result of record needs both --claim and --result")
+    claim: str = ""
+    """What the figures show, in one sentence."""
+    file: Path | None = None
+    """Where to, by custom ``results/<job>-<what>.json``."""
+
+    def __post_init__(self) -> None:
+        if (self.file is None) != (not self.claim):
+            raise ConfigError("a result of record needs both --record.claim and --record.file")
+
+    def write(self, figures: Mapping[str, Any], *, recipe: str, seed: int) -> None:
+        """Writes the figures if a record is wanted; see :func:`write_result`."""
+        if self.file is not None:
+            write_result(self.file, claim=self.claim, figures=figures, recipe=recipe, seed=seed)
 
 
 def write_result(
@@ -46,20 +58,18 @@ def write_result(
     *,
     claim: str,
     figures: Mapping[str, Any],
-    command: str,
     recipe: str,
     seed: int,
 ) -> dict[str, Any]:
     """Writes one measured claim, atomically, replacing an earlier measurement of it.
 
-    Package versions, machine and date are those of this process: write the result where it was
-    measured.
+    Command, package versions, machine and date are those of this process: write the result where it
+    was measured.
 
     Args:
         path: the file, by custom ``results/<job>-<what>.json``; its folder is made.
         claim: what the figures show, in one sentence.
         figures: the measured values, JSON-able, without NaN.
-        command: what to run to measure them again.
         recipe: name of the configuration that was used.
         seed: of the run.
 
@@ -75,7 +85,7 @@ def write_result(
     result = {
         "claim": claim,
         "figures": dict(figures),
-        "command": command,
+        "command": shlex.join(["python", *sys.argv]),
         "recipe": recipe,
         "seed": seed,
         "packages": package_versions(),
@@ -99,8 +109,8 @@ def read_result(path: str | Path) -> dict[str, Any]:
     return result
 
 
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON object so that the file appears whole or not at all; makes its folder.
+def write_json(path: str | Path, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
+    """Writes a JSON object as :func:`homnet.files.write_whole` does.
 
     Raises:
         DataError: a value cannot be stored as JSON, NaN and infinities among them.
@@ -112,17 +122,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
         raise DataError(
             f"{path}: a value cannot be stored as JSON ({error}); use finite numbers and text."
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes private files; a result is to be read by others.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, text, mode=mode)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from homnet.bags.draw import BagConfig, Bags, PairBank, PairIndex, draw_bags
-from homnet.bags.events import KINDS, EventConfig, Events, EventTensors, apply_events, draw_events
+from homnet.bags.events import EventConfig, Events, EventTensors, apply_events, draw_events
 from homnet.cohorts.pairs import PAIR_SHAPE
 from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import ARTIFICIAL
 from homnet.seeding import generator
 
 
@@ -91,7 +92,7 @@ def draw_epoch(
             bags, None, described["abnormal"].to_numpy(bool), described["kind"].to_numpy(object)
         )
     events = draw_events(bank, bags, event_config, generator(seed, "events", *part))
-    kinds = np.asarray(KINDS, dtype=object)[events.kind_B]
+    kinds = np.asarray(ARTIFICIAL, dtype=object)[events.kind_B]
     return Epoch(bags, events, events.abnormal_B, kinds)
 
 

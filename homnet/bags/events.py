@@ -27,29 +27,9 @@ from homnet.karyotype.chromosomes import (
     CHROMOSOMES,
     DENVER_GROUP_OF,
 )
+from homnet.karyotype.kinds import ARTIFICIAL, NORMAL, SHAM
 
-NORMAL: Final = "normal"
-SHAM: Final = "sham"
-KINDS: Final[tuple[str, ...]] = (
-    NORMAL,
-    "deletion",
-    "addition",
-    "duplication",
-    "inversion",
-    "replacement",
-    "robertsonian",
-    "wrong_pair",
-    "translocation",
-    SHAM,
-)
-"""Kinds by code. The paper's *replaced* is two: ``inversion`` (own segment, turned) and
-``replacement`` (a segment of another chromosome, of the same length). ``translocation`` is not the
-paper's: the end of one arm is exchanged for an end of another chromosome, as in nature, whatever
-their lengths. ``sham`` is a control: the segment is replaced by the same segment of the chromosome
-in another cell of the bag, so the chromosome stays structurally normal but has the seams of an
-artificial abnormality."""
-
-_CODE: Final = {name: code for code, name in enumerate(KINDS)}
+_CODE: Final = {name: code for code, name in enumerate(ARTIFICIAL)}
 _FOREIGN: Final = tuple(
     _CODE[kind] for kind in ("addition", "replacement", "wrong_pair", "translocation")
 )
@@ -86,7 +66,7 @@ class Events:
     """The events of B bags, drawn once for all workers. Arrays share their first axis, B."""
 
     kind_B: NDArray[np.int64]
-    """Code in :data:`KINDS`."""
+    """Code in :data:`ARTIFICIAL`."""
     fraction_B: NDArray[np.float64]
     """Size as a share of the length (1 for robertsonian and wrong_pair, 0 for normal; for
     translocation what is lost)."""
@@ -287,7 +267,7 @@ def _draw_kinds(
     chromosome_B: NDArray[np.int64], config: EventConfig, generator: np.random.Generator
 ) -> NDArray[np.int64]:
     left_out = (NORMAL, SHAM) if config.translocations else (NORMAL, SHAM, "translocation")
-    abnormal = [_CODE[k] for k in KINDS if k not in left_out]
+    abnormal = [_CODE[k] for k in ARTIFICIAL if k not in left_out]
     robertsonian = _CODE["robertsonian"]
     fits = np.isin(chromosome_B, [CHROMOSOME_INDEX[c] for c in ACROCENTRICS])
     if config.robertsonian == "any":

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,7 @@ import pyarrow.parquet as pq
 from homnet.cohorts.checks import check_table, read_pairs
 from homnet.cohorts.pairs import SCHEMA
 from homnet.errors import CohortError
+from homnet.files import digest_of, replacing_directory
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
 SCHEMA_VERSION: Final = 2
@@ -64,7 +62,8 @@ class Cohort:
             CohortError: there is no cohort, its index is damaged or of another version, or a listed
                 file is missing.
         """
-        root = Path(path)
+        # Absolute: tasks on other nodes work in other folders.
+        root = Path(path).absolute()
         index = root / INDEX
         if not index.is_file():
             raise CohortError(
@@ -157,7 +156,7 @@ class Cohort:
                     "make the cohort again"
                 )
             # Last, because the other checks say where; it adds about a tenth to the reading.
-            if _digest(self.root / entry.path) != entry.sha256:
+            if digest_of(self.root / entry.path) != entry.sha256:
                 raise CohortError(
                     f"{self.root / entry.path}: changed since the cohort was made (its digest is "
                     "not that of cohort.json); restore the file or make the cohort again"
@@ -188,25 +187,18 @@ def write_cohort(
     root = Path(path)
     if root.exists():
         raise CohortError(f"{root}: exists already; remove it or choose another --output")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
+    with replacing_directory(root) as made:
         files: list[CohortFile] = []
         for table in tables:
             if table.num_rows == 0:
                 continue
             relative = file_path(table["hospital"][0].as_py(), len(files))
-            (staging / relative).parent.mkdir(exist_ok=True)
-            write_file(staging / relative, table, relative)
-            files.append(describe_file(staging, relative))
+            (made / relative).parent.mkdir(exist_ok=True)
+            write_file(made / relative, table, relative)
+            files.append(describe_file(made, relative))
         if not files:
             raise CohortError(f"{root}: there is no pair to write")
-        write_index(staging / INDEX, files, scale=scale, provenance=provenance)
-        staging.chmod(0o755)
-        os.replace(staging, root)  # noqa: PTH105  (Path.rename differs between systems)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        write_index(made / INDEX, files, scale=scale, provenance=provenance)
     return Cohort.open(root)
 
 
@@ -257,7 +249,7 @@ def describe_file(root: Path, relative: str) -> CohortFile:
         hospital=names["hospital"][0].as_py(),
         num_pairs=names.num_rows,
         patients=tuple(pc.unique(names["patient_id"]).to_pylist()),
-        sha256=_digest(path),
+        sha256=digest_of(path),
     )
 
 
@@ -292,8 +284,3 @@ def write_index(
         "fingerprint": cohort.fingerprint,
     }
     target.write_text(json.dumps(index, indent=1))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,8 +25,9 @@ from homnet.evaluation.bootstrap import (
     rank,
     weighted_mean,
 )
-from homnet.evaluation.score_table import SHAM, check_scores
+from homnet.evaluation.score_table import check_scores
 from homnet.karyotype.chromosomes import DENVER_GROUP_OF, DENVER_GROUPS
+from homnet.karyotype.kinds import SHAM
 
 SPECIFICITY: Final = 0.99
 """Specificity at which sensitivity is stated: one false call in a hundred normal bags."""

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from homnet.errors import DataError
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import NORMAL, SHAM
 
 SCORE_COLUMNS: Final = (
     "bag",
@@ -45,8 +46,6 @@ SCORE_COLUMNS: Final = (
 _SIZES: Final = ("event_fraction", "size_mb")
 """Columns that may be empty."""
 SPLITS: Final = ("validation", "test")
-NORMAL: Final = "normal"
-SHAM: Final = "sham"
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:

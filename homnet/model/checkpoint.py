@@ -11,9 +11,6 @@ gives the same bytes.
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +24,7 @@ from homnet.calibration.bags import Calibration
 from homnet.calibration.patients import FORMAT as PATIENTS_FORMAT
 from homnet.calibration.patients import PatientCalibration
 from homnet.errors import CheckpointError
+from homnet.files import digest_of, replacing_directory
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNetConfig
 
@@ -97,22 +95,16 @@ class Checkpoint:
         }
         if self.patients:
             files["patients.json"] = _json({name: c.to_json() for name, c in self.patients.items()})
-        staging = None
         try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-            for name, content in files.items():
-                (staging / name).write_bytes(content)
-            _save_tensors(self.weights, staging / "model.safetensors")
-            if self.state:
-                _save_tensors(self.state, staging / "state.safetensors")
-            hashes = {p.name: _sha256(p) for p in sorted(staging.iterdir())}
-            (staging / _HASHES).write_bytes(_json(hashes))
-            staging.chmod(0o755)
-            _swap(staging, root)
+            with replacing_directory(root) as made:
+                for name, content in files.items():
+                    (made / name).write_bytes(content)
+                _save_tensors(self.weights, made / "model.safetensors")
+                if self.state:
+                    _save_tensors(self.state, made / "state.safetensors")
+                hashes = {path.name: digest_of(path) for path in sorted(made.iterdir())}
+                (made / _HASHES).write_bytes(_json(hashes))
         except (OSError, SafetensorError) as error:
-            if staging is not None:
-                shutil.rmtree(staging, ignore_errors=True)
             raise CheckpointError(
                 f"{root}: cannot write the checkpoint ({error}); free space or choose another place"
             ) from None
@@ -138,7 +130,7 @@ class Checkpoint:
                     raise CheckpointError(
                         f"{root}: the checkpoint is incomplete, {name} is missing"
                     )
-                if _sha256(root / name) != expected:
+                if digest_of(root / name) != expected:
                     raise CheckpointError(
                         f"{root / name}: the file was altered or damaged since it was written; "
                         "take another copy of the checkpoint"
@@ -175,24 +167,9 @@ def patient_digests(patients: Iterable[str]) -> list[str]:
     return sorted(hashlib.blake2b(p.encode(), digest_size=8).hexdigest() for p in patients)
 
 
-def _swap(staging: Path, root: Path) -> None:
-    """Puts a finished directory in its place; a directory cannot be renamed onto a full one."""
-    if root.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{root.name}-old-", dir=root.parent))
-        os.replace(root, old)  # noqa: PTH105  (onto the empty directory just made)
-        os.replace(staging, root)  # noqa: PTH105
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(staging, root)  # noqa: PTH105
-
-
 def _save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({n: t.detach().cpu().contiguous() for n, t in sorted(tensors.items())}, path)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True).encode()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -13,7 +13,8 @@ from scipy.special import logsumexp
 
 from homnet.bags.assessment import NotAssessed
 from homnet.karyotype.chromosomes import ACROCENTRICS
-from homnet.patients.finding import NO_ABNORMALITY, Finding
+from homnet.karyotype.kinds import NO_ABNORMALITY
+from homnet.patients.finding import Finding
 from homnet.patients.naming import draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
 

@@ -19,31 +19,7 @@ from homnet.bags.assessment import Assessment
 from homnet.errors import DataError
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
-
-NO_ABNORMALITY: Final = "none"
-KINDS: Final = (
-    "deletion",
-    "duplication",
-    "inversion",
-    "insertion_translocation",
-    "robertsonian",
-    "isochromosome",
-    "ring",
-    NO_ABNORMALITY,
-)
-"""Kinds that one chromosome type can show. A segment from elsewhere is one kind: whether it was
-inserted, exchanged or added takes the other chromosome types of the patient to say."""
-KIND_OF: Final[Mapping[str, str]] = {
-    **{kind: kind for kind in KINDS},
-    "translocation": "insertion_translocation",
-    "addition": "insertion_translocation",
-    "insertion": "insertion_translocation",
-    "replacement": "insertion_translocation",
-    "normal": NO_ABNORMALITY,
-    "sham": NO_ABNORMALITY,
-}
-"""Kinds by the names that simulated and artificial abnormalities carry in a cohort. A wrong pair is
-none of them: it is a mix-up in the laboratory."""
+from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 
 Question = Literal["abnormal", "kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
@@ -221,7 +197,7 @@ class Finding:
     cells: tuple[CellEvidence, ...] = ()
     """Evidence of each assessed cell, in the order of their names."""
     kinds: Mapping[str, float] = field(default_factory=dict)
-    """Calibrated probability of every kind of :data:`KINDS`, adding up to 1; empty where not
+    """Calibrated probability of every kind of :data:`SHOWN`, adding up to 1; empty where not
     assessed. In a verdict these know of the patient's other types."""
     start: BreakpointEstimate | None = None
     """The breakpoint nearer the tip of the short arm; None where not assessed, or where the
@@ -305,9 +281,9 @@ class Finding:
         if len(set(names)) < len(names):
             raise DataError("a cell is given twice")
         if self.kinds:
-            if set(self.kinds) != set(KINDS):
+            if set(self.kinds) != set(SHOWN):
                 raise DataError(
-                    f"kinds are {', '.join(self.kinds)}; expected {', '.join(KINDS)}, or none"
+                    f"kinds are {', '.join(self.kinds)}; expected {', '.join(SHOWN)}, or none"
                 )
             for kind, share in self.kinds.items():
                 _check_probability(share, f"probability of {kind}")

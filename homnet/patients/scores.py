@@ -14,8 +14,9 @@ from scipy.special import logit
 from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.labelled_scores import LabelledScores
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
+from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.model.joint import JointModel, score_jointly
-from homnet.patients.finding import NO_ABNORMALITY, Finding, FindingReader
+from homnet.patients.finding import Finding, FindingReader
 
 _REFERENCE_CELLS: Final = 5
 """Cells of a type at which its logit is that of a bag: as many as the models learn from."""

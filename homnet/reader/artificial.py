@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from homnet.bags.assessment import Assessment, FlatBags, PatientType
 from homnet.bags.draw import PairBank
 from homnet.bags.epochs import DeviceBank, Epoch
-from homnet.patients.finding import KINDS, NO_ABNORMALITY
+from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 from homnet.reader.places import mb_of_share
 from homnet.reader.truth import SEGMENT_COLUMNS, UNKNOWN, Targets
 
@@ -76,7 +76,7 @@ def _truth(
     cell_N: NDArray[np.int64],
 ) -> pd.DataFrame:
     """What was done to each pair; segments in megabases of the reference chromosome."""
-    shown_B = np.array(KINDS, object)[targets.kind_B]
+    shown_B = np.array(SHOWN, object)[targets.kind_B]
     shown_B[shown_B == NO_ABNORMALITY] = None
     mb_B2 = np.full(targets.segment_B2.shape, np.nan)
     for b in np.nonzero(np.isfinite(targets.segment_B2).all(axis=1))[0].tolist():

@@ -18,7 +18,7 @@ from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.errors import ConfigError
-from homnet.patients.finding import NO_ABNORMALITY
+from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.reader.truth import KIND_CODE, Targets
 from homnet.seeding import generator
 from homnet.training.optimisation import TrainingConfig

@@ -18,7 +18,8 @@ from homnet.bags.assessment import PatientType
 from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, index_people
 from homnet.evaluation.metrics import EVENT_SIZES_MB
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
-from homnet.patients.finding import KINDS, NO_ABNORMALITY, BreakpointEstimate, Finding
+from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
+from homnet.patients.finding import BreakpointEstimate, Finding
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +150,7 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
     sizes = cases["size_mb"].to_numpy(np.float64)
     edges = [*EVENT_SIZES_MB, np.inf]
     detected = cases[cases["detected"]]
-    kinds = [kind for kind in KINDS if kind != NO_ABNORMALITY]
+    kinds = [kind for kind in SHOWN if kind != NO_ABNORMALITY]
     return {
         "overall": part(cases),
         "from_10_mb": part(large),

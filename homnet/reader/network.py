@@ -20,10 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from homnet.errors import ConfigError
+from homnet.karyotype.kinds import SHOWN
 from homnet.model.contract import NUM_TYPES, BagModel
 from homnet.model.network import NUM_LEVELS, HomNet, HomNetConfig
 from homnet.model.views import standardise, stretch
-from homnet.patients.finding import KINDS
 from homnet.reader.dotplot import DotPlots
 
 
@@ -71,7 +71,7 @@ class Reading:
     """What a reader says of bags, before calibration."""
 
     kind_BX: torch.Tensor
-    """Logits of :data:`homnet.patients.finding.KINDS`."""
+    """Logits of :data:`homnet.karyotype.kinds.SHOWN`."""
     segment_B2G: torch.Tensor
     """Logits of the places of the segment's start and stop: the tip of the short arm, the stretched
     positions, the tip of the long arm."""
@@ -311,7 +311,7 @@ class Consensus(nn.Module):
         # Start at the tip of p, stop at the tip of q; the other two cannot be.
         self.tips = nn.Linear(2 * wide, 2)
         self.kind = nn.Sequential(
-            nn.Linear(2 * wide + 1, wide), nn.GELU(), nn.Linear(wide, len(KINDS))
+            nn.Linear(2 * wide + 1, wide), nn.GELU(), nn.Linear(wide, len(SHOWN))
         )
 
     def forward(

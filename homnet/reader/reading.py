@@ -19,8 +19,9 @@ from scipy.special import expit, softmax
 
 from homnet.bags.assessment import Assessment, PatientType
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
+from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
 from homnet.reader.places import mb_of_share, unstretched
 
@@ -217,7 +218,7 @@ class FindingsReader:
             chromosome=who.chromosome,
             probability=float(probability),
             cells=tuple(cells),
-            kinds={kind: float(p) for kind, p in zip(KINDS, kind_X, strict=True)},
+            kinds={kind: float(p) for kind, p in zip(SHOWN, kind_X, strict=True)},
             start=_estimate(who.chromosome, start, level),
             stop=_estimate(who.chromosome, stop, level),
             reader=self.version,

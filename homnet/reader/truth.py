@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 
 from homnet.bags.draw import Bags, PairIndex
 from homnet.bags.epochs import Epoch
-from homnet.bags.events import KINDS as ARTIFICIAL_KINDS
 from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.patients.finding import KIND_OF, KINDS, NO_ABNORMALITY
+from homnet.karyotype.kinds import ARTIFICIAL, NO_ABNORMALITY, SHOWN, SHOWN_AS
 from homnet.reader.places import share_of_mb
 
 UNKNOWN: Final = -1
 """Code of a kind that the reader neither learns nor is judged by."""
-KIND_CODE: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
+KIND_CODE: Final[Mapping[str, int]] = {name: code for code, name in enumerate(SHOWN)}
 SEGMENT_COLUMNS: Final = ("shown_kind", "segment_start_mb", "segment_stop_mb")
 """What :func:`with_segments` adds to the rows of a cohort."""
 
@@ -36,7 +35,7 @@ class Segment(NamedTuple):
     """What one chromosome type shows of an abnormality, on the reference chromosome."""
 
     kind: str
-    """One of :data:`homnet.patients.finding.KINDS`."""
+    """One of :data:`homnet.karyotype.kinds.SHOWN`."""
     start_mb: float
     """Breakpoint nearer the tip of the short arm; 0 where the segment runs to that tip."""
     stop_mb: float
@@ -67,12 +66,12 @@ def segment_of(
         DataError: breakpoints and kind do not belong together.
     """
     own = [at for at in breakpoints if at["chromosome"] == chromosome]
-    if kind not in KIND_OF or not own:
+    if kind not in SHOWN_AS or not own:
         return None
     mb = sorted(float(at["mb"]) for at in own)
     bands = band_table(FINEST_LEVEL)[chromosome]
     length_mb, centromere_mb = bands.length_bp / 1e6, bands.centromere_bp / 1e6
-    shown = KIND_OF[kind]
+    shown = SHOWN_AS[kind]
     match kind:
         case "robertsonian":
             return Segment(shown, 0.0, mb[0])
@@ -119,7 +118,7 @@ class Targets:
     """What the reader is to say of B bags. Arrays share their first axis, B."""
 
     kind_B: NDArray[np.int64]
-    """Code in :data:`homnet.patients.finding.KINDS`; ``UNKNOWN`` where it is not known."""
+    """Code in :data:`homnet.karyotype.kinds.SHOWN`; ``UNKNOWN`` where it is not known."""
     segment_B2: NDArray[np.float64]
     """First and last share of the segment on the reference chromosome, exactly 0 or 1 at a tip; NaN
     where there is none, or it is not known."""
@@ -181,7 +180,7 @@ def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
 
 
 _OF_ARTIFICIAL: Final = np.array(
-    [KIND_CODE.get(KIND_OF.get(kind, ""), UNKNOWN) for kind in ARTIFICIAL_KINDS]
+    [KIND_CODE.get(SHOWN_AS.get(kind, ""), UNKNOWN) for kind in ARTIFICIAL]
 )
 
 
@@ -192,7 +191,7 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     """
     events, bags = epoch.events, epoch.bags
     assert events is not None
-    name_B = np.asarray(ARTIFICIAL_KINDS, object)[events.kind_B]
+    name_B = np.asarray(ARTIFICIAL, object)[events.kind_B]
     abnormal_BK = events.abnormal_B[:, None] & bags.mask_BK
     homolog_BK = np.where(abnormal_BK, events.homolog_BK, -1)
     length_BK = index.length_NP[bags.row_BK, events.homolog_BK]

@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from homnet.bags.draw import PairBank
 from homnet.errors import ConfigError, DataError
 from homnet.evaluation.metrics import EVENT_SIZES_MB, size_classes
-from homnet.evaluation.score_table import NORMAL
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import NORMAL
 from homnet.model.views import standardise, stretch
 from homnet.report.markdown import markdown_table
-from homnet.results import require_both
+from homnet.results import Record
 
 Floats = NDArray[np.float64]
 _STRETCHED: Final = 128
@@ -53,13 +53,10 @@ class OracleConfig:
     """Bags drawn of each part, and of each normal person."""
     seed: int = 0
     """Of the folds and bags."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record, for example results/oracle.json."""
+    record: Record = Record()
+    """The result of record."""
 
     def __post_init__(self) -> None:
-        require_both(self.claim, self.result)
         if min(self.num_pairs, self.num_places, self.bags_per_person) < 1 or self.num_folds < 2:
             raise ConfigError(
                 "num_pairs, num_places and bags_per_person must be at least 1 and num_folds 2"

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from homnet.evaluation.score_table import SHAM
+from homnet.karyotype.kinds import SHAM
 from homnet.report.examples import Example
 from homnet.report.tables import ALL_HOSPITALS, cell, metric, number
 

@@ -1,10 +1,7 @@
-"""HTML pages from templates: one style for all, and files that appear whole or not at all."""
+"""HTML pages from templates, one style for all."""
 
 import base64
 import importlib.resources
-import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -35,18 +32,6 @@ def render_page(template: str, **content: Any) -> str:
         "sum_values": lambda counts: sum(counts.values()),
     }
     return environment.get_template(template).render(**content)
-
-
-def write_page(path: Path, page: str) -> Path:
-    """Writes a page, replacing an earlier one at once, and gives its path; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=".html"
-    )
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(page)
-    Path(temporary).chmod(0o644)
-    return Path(temporary).replace(path)
 
 
 def label(name: str) -> str:

@@ -9,9 +9,10 @@ import pandas as pd
 
 from homnet.errors import DataError
 from homnet.evaluation.score_table import check_scores
+from homnet.files import write_whole
 from homnet.report import figures, tables
 from homnet.report.examples import Example
-from homnet.report.html import data_uri, label, render_page, write_page
+from homnet.report.html import data_uri, label, render_page
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
 _FEW_PEOPLE: Final = 10
@@ -52,7 +53,7 @@ def write_report(output: str | Path, report: Report) -> Path:
     Raises:
         DataError: the evaluation lacks a part, or the scores are not those of the evaluation.
     """
-    return write_page(Path(output) / "index.html", render(report))
+    return write_whole(Path(output) / "index.html", render(report))
 
 
 def render(report: Report) -> str:

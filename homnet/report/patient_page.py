@@ -9,19 +9,13 @@ from numpy.typing import NDArray
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.pairs import pairs_of
-from homnet.patients.finding import KINDS, NO_ABNORMALITY, Finding
+from homnet.karyotype.kinds import IN_WORDS
+from homnet.patients.finding import Finding
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
 from homnet.report.upright import Floats, yardstick
 
-KIND_NAMES: Final[Mapping[str, str]] = {
-    **{kind: kind for kind in KINDS},
-    "insertion_translocation": "insertion or translocation",
-    "robertsonian": "Robertsonian translocation",
-    NO_ABNORMALITY: "no abnormality",
-}
-"""Kinds in words."""
 _MOST_DRAWN: Final = 4
 """Most types whose cells are drawn."""
 
@@ -85,7 +79,7 @@ def _described(one: TypeVerdict) -> dict[str, Any]:
     return {
         "chromosome": one.chromosome,
         "draft": None if one.draft is None else str(one.draft),
-        "kind": None if kind is None else KIND_NAMES[kind],
+        "kind": None if kind is None else IN_WORDS[kind],
         "kind_probability": None if finding is None or kind is None else finding.kinds[kind],
         "places": [] if finding is None else _places(finding),
         "cells": "not assessed" if one.clone is None else one.clone.describe(),
@@ -122,9 +116,9 @@ def _row(one: TypeVerdict) -> dict[str, Any]:
         "abnormal": None if one.clone is None or not counted else one.clone.num_abnormal,
         "kind": None
         if finding is None or finding.kind is None
-        else KIND_NAMES[finding.abnormal_kind or finding.kind]
+        else IN_WORDS[finding.abnormal_kind or finding.kind]
         if one.flagged
-        else KIND_NAMES[finding.kind],
+        else IN_WORDS[finding.kind],
         "not_assessed": "; ".join(one.not_assessed),
     }
 

@@ -19,7 +19,7 @@ class Event:
     """One structural abnormality."""
 
     kind: str
-    """One of :data:`homnet.simulator.laboratory.KINDS`."""
+    """One of :data:`homnet.karyotype.kinds.SIMULATED`."""
     breakpoints: tuple[Breakpoint, ...]
     """Where it breaks, short arm before long arm and inner before outer.
 

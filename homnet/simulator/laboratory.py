@@ -7,25 +7,12 @@ rates (Jacobs 1992, Van Dyke 1983, Warburton 1991), weighted by what such a hosp
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import BAND_LEVELS
+from homnet.karyotype.kinds import SIMULATED
 from homnet.simulator.atlas import BandAppearance
 from homnet.simulator.recurrent import CONTEXTS
-
-KINDS: Final = (
-    "translocation",
-    "inversion",
-    "deletion",
-    "robertsonian",
-    "duplication",
-    "addition",
-    "insertion",
-    "isochromosome",
-    "ring",
-)
-"""Structural abnormalities of simulated patients; an addition is an unbalanced derivative."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +170,7 @@ class HospitalConfig:
     """Share of the patients with a structural abnormality (one each).
     With 0.6, about 3 to 4 % of the pairs are abnormal, as in section 2.1 of the paper."""
     kinds: Mapping[str, float] = field(default_factory=_even_mix)
-    """Weight of each of :data:`KINDS` among abnormal patients."""
+    """Weight of each of :data:`SIMULATED` among abnormal patients."""
     context: str = "constitutional"
     """Whose chromosomes are examined, one of :data:`homnet.simulator.recurrent.CONTEXTS`."""
     recurrent_share: float = 0.1
@@ -204,11 +191,11 @@ class HospitalConfig:
     """Factor on the shares of chromosomes that carry a harmless inversion, such as inv(9)."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.kinds) - set(KINDS))
+        unknown = sorted(set(self.kinds) - set(SIMULATED))
         if unknown:
             raise ConfigError(
                 f"hospital '{self.name}': unknown kind of abnormality '{unknown[0]}'; "
-                f"choose among {', '.join(KINDS)}"
+                f"choose among {', '.join(SIMULATED)}"
             )
         if self.context not in CONTEXTS:
             raise ConfigError(

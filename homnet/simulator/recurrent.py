@@ -22,7 +22,7 @@ class Recurrent:
     """A recurrent abnormality."""
 
     kind: str
-    """One of :data:`homnet.simulator.laboratory.KINDS`."""
+    """One of :data:`homnet.karyotype.kinds.SIMULATED`."""
     chromosomes: tuple[str, ...]
     """The types that it breaks."""
     bands: tuple[str, ...]

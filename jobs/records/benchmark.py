@@ -6,11 +6,7 @@ On a machine that has torch, numpy, pandas, pyarrow, scipy and scikit-learn but 
 ``python -m homnet.records.benchmark runs/benchmark`` instead.
 """
 
-import shlex
-import sys
-
 from homnet.records.benchmark import BenchmarkConfig, benchmark, draw_scaling
-from homnet.results import write_result
 from homnet_platform.job import run_job
 
 
@@ -19,15 +15,11 @@ def main(config: BenchmarkConfig) -> None:
     figures = benchmark(config)
     if figures["scaling"]:
         draw_scaling(figures, config.output / "scaling.png")
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={"benchmark": figures},
-            command=shlex.join(["python", *sys.argv]),
-            recipe="paper",
-            seed=config.seed,
-        )
+    config.record.write(
+        {"benchmark": figures},
+        recipe="paper",
+        seed=config.seed,
+    )
     print(f"benchmark: {config.output / 'benchmark.json'}")
 
 

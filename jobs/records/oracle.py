@@ -7,9 +7,6 @@ runs/hospitals-evaluation/scores.parquet
 The people of both must be the same: the same seed and numbers of patients.
 """
 
-import shlex
-import sys
-
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
 from homnet.evaluation.score_table import read_scores
@@ -20,7 +17,6 @@ from homnet.records.oracle import (
     summarise,
     visible_events,
 )
-from homnet.results import write_result
 from homnet_platform.job import run_job
 
 
@@ -29,15 +25,11 @@ def main(config: OracleConfig) -> None:
     scores = None if config.scores is None else read_scores(config.scores)
     events = visible_events(PairBank.from_table(Cohort.open(config.cohort).read()), config)
     figures = summarise(events if scores is None else beside_model(events, scores))
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={"oracle": figures},
-            command=shlex.join(["python", *sys.argv]),
-            recipe="oracle",
-            seed=config.seed,
-        )
+    config.record.write(
+        {"oracle": figures},
+        recipe="oracle",
+        seed=config.seed,
+    )
     print(oracle_markdown(figures))
 
 

@@ -54,8 +54,8 @@ def pairs_dataset(
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What many training runs of one cohort share: it is put into the object store once."""
+class Participants:
+    """People whom several runs train on, with their pairs. Put it into the object store once."""
 
     bank: PairBank
     """Pairs of everybody below."""
@@ -73,7 +73,7 @@ def collect_people(
     split: SplitConfig,
     hospital_split: SplitConfig,
     share_of_people: float,
-) -> Shared:
+) -> Participants:
     """Takes the people of a comparison of methods into memory, tests included.
 
     Args:
@@ -115,7 +115,7 @@ def collect_shared(
     hospital_split: SplitConfig,
     parts: Sequence[str],
     share_of_people: float = 1.0,
-) -> Shared:
+) -> Participants:
     """Takes the people of several training runs into memory.
 
     Args:
@@ -155,7 +155,7 @@ def collect_shared(
     chosen = cohort.of_hospitals(names)
     # Refuses two hospitals that call different people by one name: they would be one person here.
     split_patients(chosen.patients, SplitConfig(validation=0.0, test=0.0))
-    return Shared(
+    return Participants(
         bank=collect_bank(pairs_dataset(chosen, wanted)),
         healthy=of_healthy,
         hospitals=of_hospitals,

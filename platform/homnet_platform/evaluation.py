@@ -1,13 +1,11 @@
 """Batch evaluation: a cohort's bags scored with Ray Data and the Predictor that Serve uses."""
 
 import dataclasses
-import shlex
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,22 +19,21 @@ from homnet.bags.epochs import DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
-from homnet.errors import CheckpointError, ConfigError
+from homnet.errors import ConfigError
 from homnet.evaluation.metrics import evaluate as measure
-from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.report.tables import tables_markdown
 from homnet.results import (
+    Record,
     describe_machine,
     package_versions,
     read_result,
-    require_both,
     write_json,
-    write_result,
 )
 from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.pretraining import portable
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import models_of, portable, refuse_split
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 
@@ -73,13 +70,10 @@ class EvaluateConfig:
     """Ray Data actors that score."""
     use_gpu: bool = False
     """Whether each actor gets a GPU."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record, for example results/evaluate-images.json."""
+    record: Record = Record()
+    """The result of record, with what the training runs beside the checkpoints took."""
 
     def __post_init__(self) -> None:
-        require_both(self.claim, self.result)
         if self.bags.over == "people" and not self.artificial:
             raise ConfigError("bags over people mix patients; the cohort's labels need one patient")
 
@@ -100,9 +94,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = models_of(
-        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
-    )
+    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
@@ -141,100 +133,18 @@ def evaluate(config: EvaluateConfig) -> Path:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    if config.result is not None:
-        _record(config, evaluation, models)
-    print(tables_markdown(evaluation))
-    print(f"evaluation: {output}")
-    return output
-
-
-def _record(
-    config: EvaluateConfig, evaluation: Mapping[str, Any], models: Mapping[str, Path]
-) -> None:
-    """Writes the result of record, with what the training runs beside the checkpoints took."""
     runs = {hospital: path.parent / "run.json" for hospital, path in models.items()}
-    write_result(
-        cast(Path, config.result),
-        claim=config.claim,
-        figures={
+    config.record.write(
+        {
             "evaluation": evaluation,
             "training": {h: read_result(run) for h, run in runs.items() if run.is_file()},
         },
-        command=shlex.join(["python", *sys.argv]),
         recipe="artificial abnormalities" if config.artificial else "cohort labels",
         seed=config.seed,
     )
-
-
-def models_of(
-    root: Path, hospitals: Sequence[str], required: Sequence[str] = ()
-) -> dict[str, Path]:
-    """The checkpoint that scores each hospital.
-
-    Args:
-        root: a checkpoint, or a directory with ``<hospital>/checkpoint`` for each hospital.
-        hospitals: those of the cohort; the ones without a model are left out.
-        required: hospitals that must have one.
-
-    Raises:
-        CheckpointError: a required hospital has none, or nobody has.
-    """
-    if (root / "sha256.json").is_file():
-        return dict.fromkeys(hospitals, root)
-    own = {h: root / h / "checkpoint" for h in hospitals}
-    found = {hospital: path for hospital, path in own.items() if path.is_dir()}
-    missing = sorted(set(required) - set(found))
-    if missing or not found:
-        raise CheckpointError(
-            f"{root}: neither a checkpoint nor the output of fine-tuning for "
-            f"{', '.join(missing or hospitals)}; train first, or choose --checkpoint"
-        )
-    return found
-
-
-def refuse_split(
-    split: Mapping[str, frozenset[str]], origins: Mapping[Path, Mapping[str, Any]]
-) -> None:
-    """No one who was learnt from is scored, no one who chose the model is tested.
-
-    This holds whatever split a config asks for.
-
-    Args:
-        split: patients of validation and test.
-        origins: provenance of each checkpoint, by its path.
-
-    Raises:
-        CheckpointError, ConfigError: see :func:`refuse_known`.
-    """
-    for path, provenance in origins.items():
-        refuse_known(path, provenance, split[VALIDATION] | split[TEST], "learnt_from")
-        refuse_known(path, provenance, split[TEST], "validated_on")
-
-
-def refuse_known(
-    path: Path, provenance: Mapping[str, Any], patients: Iterable[str], use: str
-) -> None:
-    """Refuses patients whom a checkpoint knows.
-
-    Args:
-        path: the checkpoint.
-        provenance: what it says of its origin.
-        patients: who are to be scored.
-        use: ``"learnt_from"`` or ``"validated_on"``.
-
-    Raises:
-        CheckpointError: the checkpoint does not say.
-        ConfigError: it was used on some of them.
-    """
-    if use not in provenance:
-        raise CheckpointError(f"{path}: does not say whom it was {use}; train it again")
-    used = set(provenance[use])
-    known = [p for p in sorted(patients) if patient_digests([p])[0] in used]
-    if known:
-        raise ConfigError(
-            f"{len(known)} patients of the validation and test splits, {known[0]} among "
-            f"them, were {use.replace('_', ' ')} by {path}; give the --split of its run"
-        )
+    print(tables_markdown(evaluation))
+    print(f"evaluation: {output}")
+    return output
 
 
 def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:

@@ -21,18 +21,12 @@ from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, in_split_order,
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
-from homnet.results import read_json
 from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
-from homnet_platform.pretraining import (
-    claim_of,
-    claim_output,
-    provenance,
-    publish,
-)
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
@@ -97,17 +91,19 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
         labelled = hospitals_with_abnormal_pairs(cohort)
     hospitals = config.hospitals or labelled
     teachers = {hospital: _teachers(hospital, labelled, config) for hospital in hospitals}
-    stages = {}
+    runs, stages = {}, {}
     for hospital in hospitals:
-        output = Path(config.output) / hospital
         own = cohort.of_hospitals(teachers[hospital])
-        settings = dataclasses.replace(config, hospitals=(hospital,))
-        content = {"cohort": own.fingerprint, "parent": parent.version}
-        done = output / "checkpoint"
-        if done.exists() and read_json(output / "config.json") == claim_of(settings, **content):
-            print(f"{hospital}: finished before, {done}")
+        run = runs[hospital] = Run.of(
+            Path(config.output) / hospital,
+            dataclasses.replace(config, hospitals=(hospital,)),
+            cohort=own.fingerprint,
+            parent=parent.version,
+        )
+        if run.finished:
+            print(f"{hospital}: finished before, {run.checkpoint}")
             continue
-        claim_output(output, settings, **content)
+        run.claim()
         split = split_patients(own.patients, config.split)
         if config.max_abnormal is not None:
             split = _few_shot(own, split, config.max_abnormal, config.split.seed)
@@ -117,22 +113,29 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             training=config.training,
             train_patients=split[TRAIN],
             validation_patients=split[VALIDATION],
-            parent=str(Path(config.checkpoint).resolve()),
+            parent=str(Path(config.checkpoint).absolute()),
             provenance=provenance(own.fingerprint, teachers[hospital], config, split, parent),
         )
     if stages:
         everybody = sorted({name for hospital in stages for name in teachers[hospital]})
         with local_or_cluster():
             if config.scaling.num_workers == 1:
-                _side_by_side(cohort.of_hospitals(everybody), stages, config)
+                _side_by_side(cohort.of_hospitals(everybody), stages, runs, config)
             else:
                 for hospital, stage in stages.items():
-                    own = cohort.of_hospitals(teachers[hospital])
-                    _with_workers(own, stage, hospital, config)
-    published = {hospital: Path(config.output) / hospital / "checkpoint" for hospital in hospitals}
-    for hospital, path in published.items():
-        _register(config, hospital, path)
-    return published
+                    trained = run_stage(
+                        cohort.of_hospitals(teachers[hospital]),
+                        stage,
+                        storage=runs[hospital].output / "ray",
+                        scaling=config.scaling,
+                        tracking=config.tracking,
+                    )
+                    runs[hospital].publish(trained.checkpoint)
+    for hospital, run in runs.items():
+        if config.registry:
+            version = Registry(config.registry).publish(Checkpoint.load(run.checkpoint), hospital)
+            print(f"{hospital}: candidate {version[:12]} in {config.registry}")
+    return {hospital: run.checkpoint for hospital, run in runs.items()}
 
 
 def _teachers(hospital: str, labelled: Sequence[str], config: FineTuneConfig) -> list[str]:
@@ -170,19 +173,9 @@ def _few_shot(
     return {**split, TRAIN: split[TRAIN].difference(carriers[max_abnormal:])}
 
 
-def _with_workers(cohort: Cohort, stage: Stage, hospital: str, config: FineTuneConfig) -> None:
-    output = Path(config.output) / hospital
-    trained = run_stage(
-        cohort,
-        stage,
-        storage=output / "ray",
-        scaling=config.scaling,
-        tracking=config.tracking,
-    )
-    publish(trained.checkpoint, output)
-
-
-def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneConfig) -> None:
+def _side_by_side(
+    cohort: Cohort, stages: Mapping[str, Stage], runs: Mapping[str, Run], config: FineTuneConfig
+) -> None:
     """Every hospital as a task; what is finished is kept when another fails."""
     scaling = config.scaling
     gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
@@ -199,7 +192,7 @@ def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneC
     num_epochs = len(stages) * config.training.max_epochs
     with progress_bar("fine-tuning", num_epochs, " epochs") as progress:
         waiting = {
-            task.remote(stage, shared, config, hospital, progress): hospital
+            task.remote(stage, shared, config, runs[hospital].output, progress): hospital
             for hospital, stage in stages.items()
         }
         failed = None
@@ -207,7 +200,7 @@ def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneC
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             hospital = waiting.pop(done)
             try:
-                publish(ray.get(done), Path(config.output) / hospital)
+                runs[hospital].publish(ray.get(done))
             except Exception as error:
                 failed = failed or error
         if failed is not None:
@@ -215,10 +208,9 @@ def _side_by_side(cohort: Cohort, stages: Mapping[str, Stage], config: FineTuneC
 
 
 def _train_hospital(
-    stage: Stage, bank: PairBank, config: FineTuneConfig, hospital: str, progress: Progress
+    stage: Stage, bank: PairBank, config: FineTuneConfig, output: Path, progress: Progress
 ) -> Checkpoint:
     torch.set_num_threads(max(1, math.floor(config.scaling.cpus_per_worker)))
-    output = Path(config.output) / hospital
     kept = output / "last"
     first = len(Checkpoint.load(kept).metrics["history"]) if kept.is_dir() else 0
     tracker = Tracker(
@@ -227,7 +219,7 @@ def _train_hospital(
 
     def report(line: dict[str, float]) -> None:
         tracker.log(line)
-        progress.advance(1, **{hospital: line["validation_auc"]})
+        progress.advance(1, **{output.name: line["validation_auc"]})
 
     device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
     progress.advance(first)
@@ -236,9 +228,3 @@ def _train_hospital(
     progress.advance(stage.training.max_epochs - len(checkpoint.metrics["history"]))
     tracker.close()
     return checkpoint
-
-
-def _register(config: FineTuneConfig, hospital: str, path: Path) -> None:
-    if config.registry:
-        version = Registry(config.registry).publish(Checkpoint.load(path), hospital)
-        print(f"{hospital}: candidate {version[:12]} in {config.registry}")

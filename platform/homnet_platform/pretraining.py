@@ -4,22 +4,17 @@ Or on simulated people with known abnormalities, who stand in for the patients t
 """
 
 import dataclasses
-import json
-import shlex
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from homnet import __version__
 from homnet.bags.draw import BagConfig
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
-from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import (
     HomNet,
     HomNetConfig,
@@ -28,18 +23,15 @@ from homnet.model.network import (
     num_parameters,
     paper_form,
 )
-from homnet.results import write_json, write_result
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.memory import PeakObjectStore
+from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster
 from homnet_platform.tracking import TrackingOptions
 from homnet_platform.training import ScalingOptions, run_stage
-
-_PLACES: Final = ("scaling", "tracking", "registry")
-"""Fields that say where and with what a run works, not what it learns."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +149,13 @@ def pretrain(config: PretrainConfig) -> Path:
     Raises:
         CohortError, ConfigError, DataError: see their messages.
     """
-    output = Path(config.output)
     cohort = Cohort.open(config.cohort)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
     _check_people(config, cohort)
     split = split_patients(cohort.patients, config.split)
-    claim_output(output, config, cohort=cohort.fingerprint)
+    run = Run.of(config.output, config, cohort=cohort.fingerprint)
+    run.claim()
     stage = Stage(
         name="pre-training",
         model=config.model,
@@ -177,27 +169,25 @@ def pretrain(config: PretrainConfig) -> Path:
         trained = run_stage(
             cohort,
             stage,
-            storage=output / "ray",
+            storage=run.output / "ray",
             scaling=config.scaling,
             tracking=config.tracking,
         )
     checkpoint = trained.checkpoint
     history = checkpoint.metrics["history"]
-    write_result(
-        output / "run.json",
-        claim=f"pre-training, since its last start, with {config.scaling.num_workers} workers",
-        figures={
+    run.record(
+        f"pre-training, since its last start, with {config.scaling.num_workers} workers",
+        {
             "seconds": round(time.perf_counter() - started, 1),
             "epochs": len(history),
             "best validation AUC": max(line[METRIC] for line in history),
             **trained.figures,
             "object store peak, MB": round((store.peak_bytes or 0) / 1e6, 1),
         },
-        command=shlex.join(["python", *sys.argv]),
         recipe=config.recipe,
         seed=config.training.seed,
     )
-    return publish(checkpoint, output)
+    return run.publish(checkpoint)
 
 
 def _check_people(config: PretrainConfig, cohort: Cohort) -> None:
@@ -218,78 +208,3 @@ def _check_people(config: PretrainConfig, cohort: Cohort) -> None:
             f"{cohort.root}: nobody has an abnormal pair, and labels 'cohort' learn from those; "
             "give simulated people (jobs/simulate.py --rearranged-types), or labels 'artificial'"
         )
-
-
-def provenance(
-    fingerprint: str,
-    hospitals: Sequence[str],
-    config: Any,
-    split: Mapping[str, frozenset[str]],
-    parent: Checkpoint | None = None,
-) -> dict[str, Any]:
-    """What a checkpoint says of its origin: enough for evaluation to refuse whom it knows.
-
-    Args:
-        fingerprint: of the cohort.
-        hospitals: whose people it learns from.
-        config: of the job.
-        split: its people; whom the parent knew are added.
-        parent: checkpoint it starts from.
-    """
-    known = {} if parent is None else parent.provenance
-    return {
-        "cohort": fingerprint,
-        "hospitals": list(hospitals),
-        "config": portable(config),
-        "package": __version__,
-        "parent": None if parent is None else parent.version,
-        **{
-            use: sorted({*known.get(use, ()), *patient_digests(split[part])})
-            for use, part in (("learnt_from", TRAIN), ("validated_on", VALIDATION))
-        },
-    }
-
-
-def portable(config: Any) -> dict[str, Any]:
-    """A config as JSON-able values without the places of one machine."""
-    content = dataclasses.asdict(config)
-    for name in (*_PLACES, "cohort", "output", "checkpoint", "start", "claim", "result"):
-        content.pop(name, None)
-    return content
-
-
-def claim_output(output: Path, config: Any, **content: str | None) -> None:
-    """Makes a run's directory, or recognises the one of an interrupted run of the same kind.
-
-    Args:
-        output: the run's directory.
-        config: its settings; the number of workers may change when a run is continued.
-        content: digests of what it learns from, which must not.
-
-    Raises:
-        ConfigError: the run is finished, or another run is there.
-    """
-    if (output / "checkpoint").exists():
-        raise ConfigError(f"{output}: this run is finished; choose another --output, or remove it")
-    kept, wanted = output / "config.json", claim_of(config, **content)
-    if kept.is_file() and json.loads(kept.read_text()) != wanted:
-        raise ConfigError(
-            f"{output}: an interrupted run with other settings or another cohort is here; choose "
-            "another --output, or give the same ones to continue it"
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(kept, wanted)
-
-
-def claim_of(config: Any, **content: str | None) -> dict[str, Any]:
-    """What a run's directory keeps, to know the run again."""
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
-    return {"settings": json.loads(json.dumps(settings)), **content}
-
-
-def publish(checkpoint: Checkpoint, output: Path) -> Path:
-    """Writes the final checkpoint and its history, and says where."""
-    path = checkpoint.save(output / "checkpoint")
-    write_json(output / "history.json", {"history": checkpoint.metrics["history"]})
-    print(f"checkpoint: {path} (version {checkpoint.version[:12]})")
-    return path

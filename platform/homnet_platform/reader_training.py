@@ -8,8 +8,6 @@ interrupted.
 """
 
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,11 +37,10 @@ from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
 from homnet.reader.truth import with_segments
 from homnet.report.markdown import tables_text
-from homnet.results import read_result, require_both, write_json, write_result
+from homnet.results import Record, read_result, write_json
 from homnet_platform.data import all_rows, collect_bank, pairs_dataset
-from homnet_platform.evaluation import refuse_known
-from homnet_platform.pretraining import claim_output, provenance, publish
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import Run, provenance, refuse_known
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 
@@ -105,13 +102,8 @@ class EvaluateFindingsConfig:
     """Of bags, events and bootstrap."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record, for example results/findings-images.json."""
-
-    def __post_init__(self) -> None:
-        require_both(self.claim, self.result)
+    record: Record = Record()
+    """The result of record."""
 
 
 def facts(config: LearnFindingsConfig) -> Mapping[str, object]:
@@ -132,7 +124,6 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
     form = ReaderConfig(model=cast(HomNetConfig, parent.config), width=config.width)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
-    output = Path(config.output)
     split = split_patients(cohort.patients, config.split)
     origin = provenance(cohort.fingerprint, cohort.hospitals, config, split, parent)
     if config.start is not None:
@@ -143,13 +134,14 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
         origin["start"] = start.version
         for use in ("learnt_from", "validated_on"):
             origin[use] = sorted({*origin[use], *start.provenance.get(use, ())})
-    claim_output(
-        output,
+    run = Run.of(
+        config.output,
         config,
         cohort=cohort.fingerprint,
         parent=parent.version,
         start=origin.get("start"),
     )
+    run.claim()
     stage = ReaderStage(
         parent=str(Path(config.checkpoint).resolve()),
         width=config.width,
@@ -173,23 +165,21 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
         )
         with progress_bar("findings", num_bags, " bags") as progress:
             checkpoint = ray.get(
-                task.remote(stage, ray.put(bank), output / "last", config, progress)
+                task.remote(stage, ray.put(bank), run.output / "last", config, progress)
             )
     history = checkpoint.metrics["history"]
-    write_result(
-        output / "run.json",
-        claim="training of a reader of findings, since its last start",
-        figures={
+    run.record(
+        "training of a reader of findings, since its last start",
+        {
             "seconds": round(time.perf_counter() - started, 1),
             "pairs": len(bank),
             "epochs": len(history),
             "last": history[-1],
         },
-        command=shlex.join(["python", *sys.argv]),
         recipe="findings",
         seed=config.training.optimiser.seed,
     )
-    return publish(checkpoint, output)
+    return run.publish(checkpoint)
 
 
 def _learn(
@@ -259,21 +249,17 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     cases.to_parquet(output / "cases.parquet", index=False)
     write_json(output / "findings.json", figures)
-    if config.result is not None:
-        runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
-        took = {name: path.parent / "run.json" for name, path in runs.items()}
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={
-                "findings": figures,
-                "versions": {"HomNet": below.version, "reader": above.version},
-                "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
-            },
-            command=shlex.join(["python", *sys.argv]),
-            recipe="findings, artificial abnormalities",
-            seed=config.seed,
-        )
+    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+    took = {name: path.parent / "run.json" for name, path in runs.items()}
+    config.record.write(
+        {
+            "findings": figures,
+            "versions": {"HomNet": below.version, "reader": above.version},
+            "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
+        },
+        recipe="findings, artificial abnormalities",
+        seed=config.seed,
+    )
     print(tables_text(findings_tables(figures)))
     print(f"findings: {output}")
     return output

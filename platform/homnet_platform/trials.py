@@ -8,7 +8,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,25 +20,23 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.errors import DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
-from homnet_platform.data import Shared
 from homnet_platform.job import root_cause
-from homnet_platform.pretraining import provenance
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import provenance
 from homnet_platform.runtime import configure_ray_data
+from homnet_platform.sweep import (
+    PRETRAINED,
+    PRETRAINING,
+    TuneConfig,
+    default_point,
+    fine_tuning_stage,
+    pretraining_stage,
+)
 from homnet_platform.training import ScalingOptions, run_stage
-
-if TYPE_CHECKING:
-    from homnet_platform.tuning import TuneConfig
-
-PRETRAINING: Final = "pre-training"
-FINE_TUNING: Final = "fine-tuning"
-PRETRAINED: Final = "pretrained"
-"""Field of a point that names the checkpoint of its pre-training."""
 
 
 def search(
@@ -46,11 +44,11 @@ def search(
     trial: Callable[..., None],
     points: Sequence[Mapping[str, Any]],
     data: Any,
-    config: "TuneConfig",
+    config: TuneConfig,
     at_once: int,
 ) -> pd.DataFrame:
     """One search; gives a line per trial with its point, metrics and checkpoint."""
-    storage = Path(config.output).resolve() / "ray"
+    storage = Path(config.output) / "ray"
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
     if name == PRETRAINING and config.workers_per_pretraining > 1:
@@ -99,7 +97,7 @@ def _trials(
     points: Sequence[Mapping[str, Any]],
     max_epochs: int,
     storage: Path,
-    config: "TuneConfig",
+    config: TuneConfig,
     at_once: int,
 ) -> tune.ResultGrid:
     """Runs the trials of a search, or those that an interrupted one left."""
@@ -160,19 +158,8 @@ class _Halving(AsyncHyperBandScheduler):
         return TrialScheduler.CONTINUE if kept else decision
 
 
-def default_point(config: "TuneConfig", search: str) -> dict[str, Any]:
-    """The point of the settings that the winner is compared with."""
-    point: dict[str, Any] = {
-        "merge_range": config.model.merge_range,
-        "pretraining_rate": config.training.learning_rate,
-    }
-    if search == FINE_TUNING:
-        point["fine_tuning_rate"] = config.fine_tuning.learning_rate
-    return point
-
-
 def pretraining_trial(
-    point: dict[str, Any], data: Sequence[Any], config: "TuneConfig", progress: Progress
+    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
     """Trains one model on artificial abnormalities; Tune calls it with a point of the grid."""
     fingerprint, shared = ray.get(data[0])
@@ -186,7 +173,7 @@ def pretraining_trial(
         _train_across_workers(stage, config, progress)
 
 
-def _train_across_workers(stage: Stage, config: "TuneConfig", progress: Progress) -> None:
+def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) -> None:
     """One stage by Ray Train inside a trial."""
     trial = tune.get_context().get_trial_id()
     configure_ray_data()
@@ -194,7 +181,7 @@ def _train_across_workers(stage: Stage, config: "TuneConfig", progress: Progress
         checkpoint = run_stage(
             Cohort.open(config.cohort).of_hospitals(config.healthy),
             stage,
-            storage=Path(config.output).resolve() / "ray" / "train" / str(trial),
+            storage=Path(config.output) / "ray" / "train" / str(trial),
             scaling=ScalingOptions(
                 num_workers=config.workers_per_pretraining,
                 cpus_per_worker=config.cpus_per_trial,
@@ -236,7 +223,7 @@ class _ToTune(TuneReportCallback):
 
 
 def fine_tuning_trial(
-    point: dict[str, Any], data: Sequence[Any], config: "TuneConfig", progress: Progress
+    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
     """Trains one model per hospital from a pre-trained one, all in step."""
     fingerprint, shared = ray.get(data[0])
@@ -257,39 +244,8 @@ def _stage_path(checkpoint: str, stage: str) -> str:
     return str(inside) if inside.is_dir() else checkpoint
 
 
-def pretraining_stage(
-    shared: Shared, merge_range: int, learning_rate: float, config: "TuneConfig"
-) -> Stage:
-    """One point of the first search."""
-    return Stage(
-        name=PRETRAINING,
-        model=dataclasses.replace(config.model, merge_range=merge_range),
-        training=dataclasses.replace(config.training, learning_rate=learning_rate),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
-    )
-
-
-def fine_tuning_stage(
-    hospital: str,
-    split: Mapping[str, frozenset[str]],
-    parent: str | None,
-    learning_rate: float,
-    config: "TuneConfig",
-) -> Stage:
-    """One hospital of a point of the second search."""
-    return Stage(
-        name=hospital,
-        model=config.model,
-        training=dataclasses.replace(config.fine_tuning, learning_rate=learning_rate),
-        train_patients=split[TRAIN],
-        validation_patients=split[VALIDATION],
-        parent=parent,
-    )
-
-
 def _train(
-    stages: Mapping[str, Stage], bank: PairBank, config: "TuneConfig", progress: Progress
+    stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig, progress: Progress
 ) -> None:
     """Trains stages in step, an epoch each, reporting their mean after every epoch."""
     torch.set_num_threads(config.cpus_per_trial)

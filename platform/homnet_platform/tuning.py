@@ -9,11 +9,8 @@ Only people of the training and validation splits are read: nobody of the test i
 import dataclasses
 import itertools
 import math
-import shlex
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,104 +19,26 @@ import pandas as pd
 import ray
 from matplotlib.figure import Figure
 
-from homnet.bags.draw import BagConfig
 from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig
-from homnet.errors import ConfigError, DataError
+from homnet.cohorts.split import TRAIN, VALIDATION
+from homnet.errors import DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.network import HomNetConfig, best_form
 from homnet.model.registry import Registry
-from homnet.results import read_json, require_both, write_json, write_result
+from homnet.results import write_json
 from homnet.training.learning import METRIC, finished
-from homnet.training.optimisation import TrainingConfig
-from homnet_platform.data import Shared, collect_shared, hospitals_with_abnormal_pairs
-from homnet_platform.pretraining import claim_of
+from homnet_platform.data import Participants, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster, require_workers
-from homnet_platform.trials import (
+from homnet_platform.sweep import (
     FINE_TUNING,
     PRETRAINED,
     PRETRAINING,
+    TuneConfig,
     default_point,
     fine_tuning_stage,
-    fine_tuning_trial,
     pretraining_stage,
-    pretraining_trial,
-    search,
 )
-
-
-@dataclass(frozen=True)
-class TuneConfig:
-    """What is swept, and with what effort."""
-
-    cohort: str = "cohorts/simulated"
-    """Cohort directory."""
-    output: str = "runs/tune"
-    """Directory for the trials, trials.csv, sweep.md, sweep.png and the winner's checkpoints."""
-    healthy: tuple[str, ...] = ("healthy-1",)
-    """Hospitals of healthy people for the pre-training."""
-    hospitals: tuple[str, ...] = ()
-    """Hospitals to fine-tune on; by default all that have abnormal pairs."""
-    merge_ranges: tuple[int, ...] = (8, 16, 32, 48, 64)
-    """Samples per region."""
-    pretraining_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    """Learning rates of the pre-training."""
-    fine_tuning_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
-    """Learning rates of the fine-tuning."""
-    num_finalists: int = 4
-    """Pre-trained models that are fine-tuned."""
-    model: HomNetConfig = best_form()
-    """Form of the model. Its merge range, with the rates of ``training`` and ``fine_tuning``, is
-    the default that the winner is compared with: always trained to the end."""
-    training: TrainingConfig = TrainingConfig(
-        schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=8
-    )
-    """Pre-training."""
-    fine_tuning: TrainingConfig = TrainingConfig(
-        learning_rate=1e-5,
-        labels="cohort",
-        bags=BagConfig(rounds=4),
-        validation_rounds=4,
-        max_epochs=8,
-    )
-    """Fine-tuning."""
-    split: SplitConfig = SplitConfig()
-    """People of the pre-training."""
-    hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """Patients of the fine-tuning."""
-    grace_epochs: int = 1
-    """Epochs that every trial is given."""
-    reduction_factor: int = 3
-    """One in so many trials goes on at each rung."""
-    cpus_per_trial: int = 1
-    """CPUs, and threads, of a trial."""
-    gpus_per_trial: float = 0.0
-    """GPUs of a trial; a part lets several trials share one."""
-    workers_per_pretraining: int = 1
-    """Workers of one pre-training, each with the CPUs and GPUs of a trial; above 1 they are Ray
-    Train's. Fine-tunings are small and have one."""
-    max_concurrent: int = 0
-    """Trials at the same time; 0 is as many as fit."""
-    registry: str = ""
-    """Registry where the winner is promoted for every hospital, if one is named."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record."""
-
-    def __post_init__(self) -> None:
-        for name in ("merge_ranges", "pretraining_rates", "fine_tuning_rates"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name} must name at least one value")
-        if min(self.num_finalists, self.grace_epochs, self.workers_per_pretraining) < 1:
-            raise ConfigError(
-                "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
-            )
-        if self.reduction_factor < 2:
-            raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
-        if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
-            raise ConfigError("workers of Ray Train have whole GPUs; set gpus_per_trial to 0 or 1")
-        require_both(self.claim, self.result)
+from homnet_platform.trials import fine_tuning_trial, pretraining_trial, search
 
 
 def sweep(config: TuneConfig) -> dict[str, Any]:
@@ -132,8 +51,11 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
     if not hospitals:
         raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
-    output = Path(config.output).resolve()
-    _claim(output, config, cohort)
+    run = Run.of(config.output, config, ignored=["max_concurrent"], cohort=cohort.fingerprint)
+    run.claim()
+    output = run.output
+    # Trials run elsewhere, in other folders.
+    config = dataclasses.replace(config, output=str(output), cohort=str(cohort.root))
     started = time.perf_counter()
     with local_or_cluster():
         fitting = require_workers(
@@ -198,7 +120,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     return figures
 
 
-def _refuse_unusable(shared: Shared, config: TuneConfig) -> None:
+def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
     """What cannot be validated fails before the first trial, not after the last."""
     for stage in (
         pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
@@ -218,20 +140,6 @@ def _finished(trials: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _claim(output: Path, config: TuneConfig, cohort: Cohort) -> None:
-    """Recognises the directory of an interrupted sweep of the same settings."""
-    fixed = dataclasses.replace(config, claim="", result=None, registry="", max_concurrent=0)
-    wanted = claim_of(fixed, cohort=cohort.fingerprint)
-    kept = output / "config.json"
-    if kept.is_file() and read_json(kept) != wanted:
-        raise ConfigError(
-            f"{output}: a sweep of other settings or another cohort is here; choose another "
-            "--output, or give the same ones to continue it"
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(kept, wanted)
-
-
 def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
     """The trials of a point, as far as it names their columns."""
     fits = np.ones(len(trials), np.bool_)
@@ -240,7 +148,9 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
     return trials[fits].to_dict("records")
 
 
-def _keep_winner(winner: "pd.Series[Any]", shared: Shared, output: Path) -> dict[str, Checkpoint]:
+def _keep_winner(
+    winner: "pd.Series[Any]", shared: Participants, output: Path
+) -> dict[str, Checkpoint]:
     """The winner's models by hospital, calibrated, and in the output."""
     kept = {}
     for hospital in shared.hospitals:
@@ -292,15 +202,7 @@ def _write(
     write_json(output / "sweep.json", figures)
     tuned.drop(columns="checkpoint").to_csv(output / "trials.csv", index=False)
     _draw(pretrained, tuned).savefig(output / "sweep.png", dpi=150, metadata={"Software": None})
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={"sweep": dict(figures)},
-            command=shlex.join(["python", *sys.argv]),
-            recipe="sweep",
-            seed=config.training.seed,
-        )
+    config.record.write({"sweep": dict(figures)}, recipe="sweep", seed=config.training.seed)
     print(tuned.drop(columns="checkpoint").sort_values(METRIC, ascending=False).to_string())
     print(
         f"pruned {100 * figures['pruned_share']:.0f} % of the epochs; winner "

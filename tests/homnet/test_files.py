@@ -1,4 +1,4 @@
-"""A directory in the making: it survives being killed, and appears whole or not at all."""
+"""Files and directories appear whole or not at all, also when a run is killed."""
 
 import errno
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from homnet.errors import DataError
-from homnet.files import Staging
+from homnet.files import Staging, digest_of, replacing, replacing_directory, write_whole
 
 SETTINGS = {"seed": 1, "size": [2, 3]}
 
@@ -90,3 +90,41 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/out: cannot be written \(.*\); make room"):
         Staging(tmp_path / "file" / "out").claim(SETTINGS)
+
+
+def test_a_file_is_replaced_whole_or_kept(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    assert write_whole(path, "old") == path
+    assert path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass  # nothing was written
+    assert path.read_text() == "old"
+    write_whole(path, b"new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    with replacing(path, mode=0o600) as temporary:
+        temporary.write_text("secret")
+        # The folder around it is closed as long as the file is being written.
+        assert temporary.parent.stat().st_mode & 0o077 == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_is_replaced_whole_or_kept(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for content in ("old", "new"):
+        with replacing_directory(path) as made:
+            (made / content).write_text(content)
+    assert [file.name for file in path.iterdir()] == ["new"]
+    with pytest.raises(FileNotFoundError), replacing_directory(path) as made:
+        (made / "missing").read_text()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    path = write_whole(tmp_path / "a", b"abc")
+    assert digest_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,16 +1,24 @@
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from homnet.errors import DataError
-from homnet.results import describe_machine, package_versions, read_json, read_result, write_result
+from homnet.errors import ConfigError, DataError
+from homnet.results import (
+    Record,
+    describe_machine,
+    package_versions,
+    read_json,
+    read_result,
+    write_result,
+)
 
 CLAIM = {
     "claim": "The demo reaches this AUC on held-out people.",
     "figures": {"auc": 0.91, "num_people": 24},
-    "command": "python jobs/evaluate.py",
     "recipe": "demo",
     "seed": 7,
 }
@@ -21,6 +29,7 @@ def test_result_comes_back_with_versions_machine_and_date(tmp_path: Path) -> Non
     written = write_result(path, **CLAIM)
     assert read_result(path) == written
     assert {name: written[name] for name in CLAIM} == CLAIM
+    assert written["command"] == shlex.join(["python", *sys.argv])
     assert written["packages"]["numpy"] == np.__version__
     assert written["packages"] == package_versions()
     assert written["machine"] == describe_machine()
@@ -77,3 +86,17 @@ def test_unreadable_results_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(result))
     with pytest.raises(DataError, match="has no 'recipe'"):
         read_result(path)
+
+
+def test_a_record_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+    Record().write({"auc": 0.9}, recipe="demo", seed=1)
+    assert list(tmp_path.iterdir()) == []
+    Record("It finds them.", tmp_path / "a.json").write({"auc": 0.9}, recipe="demo", seed=1)
+    written = read_result(tmp_path / "a.json")
+    assert (written["claim"], written["figures"]) == ("It finds them.", {"auc": 0.9})
+
+
+@pytest.mark.parametrize("half", [{"claim": "It finds them."}, {"file": Path("a.json")}])
+def test_half_a_record_is_refused(half: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"--record\.claim and --record\.file"):
+        Record(**half)

@@ -108,7 +108,7 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
         ("learn_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("diagnose.py", ["calibrate", "--cohort", "nowhere"], "nowhere: no cohort here"),
-        ("diagnose.py", ["measure", "--claim", "much"], "needs both --claim and --result"),
+        ("diagnose.py", ["measure", "--record.claim", "much"], "needs both --record.claim"),
         ("ingest.py", ["--manifest", "no.csv", "--output", "o"], "no.csv"),
         ("report.py", ["--evaluation", "nowhere"], "nowhere"),
         (

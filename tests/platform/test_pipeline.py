@@ -18,6 +18,7 @@ from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import best_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
+from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.evaluation import EvaluateConfig, evaluate
@@ -150,8 +151,7 @@ def test_artificial_abnormalities_are_scored_after_pretraining(work: Path) -> No
             split=SplitConfig(0.2, 0.2),
             output=str(work / "artificial"),
             cells=(1, 3),
-            claim="a test of the record",
-            result=work / "result.json",
+            record=Record("a test of the record", work / "result.json"),
         )
     )
     scores = pd.read_parquet(output / "scores.parquet")
@@ -226,11 +226,6 @@ def test_a_hospital_without_a_model_is_named(work: Path) -> None:
 def test_cohort_labels_are_not_scored_in_mixed_bags() -> None:
     with pytest.raises(ConfigError, match="mix patients"):
         EvaluateConfig(bags=BagConfig(over="people"))
-
-
-def test_a_result_needs_a_claim() -> None:
-    with pytest.raises(ConfigError, match="both --claim and --result"):
-        EvaluateConfig(result=Path("x.json"))
 
 
 def test_bad_files_are_named_through_ray(work: Path, tmp_path: Path, table_of: TableOf) -> None:

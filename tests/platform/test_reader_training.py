@@ -17,6 +17,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
+from homnet.results import Record
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 from homnet.training.optimisation import TrainingConfig
@@ -168,8 +169,7 @@ def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> Non
     output = evaluate_findings(
         _evaluate(
             work,
-            claim="a test",
-            result=work / "result.json",
+            record=Record("a test", work / "result.json"),
             events=EventConfig(abnormal_share=0.9),
         )
     )

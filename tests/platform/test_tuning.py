@@ -18,7 +18,7 @@ from homnet.model.network import best_form
 from homnet.model.registry import Registry
 from homnet.training.learning import METRIC, train
 from homnet.training.optimisation import TrainingConfig
-from homnet_platform.data import Shared, collect_shared
+from homnet_platform.data import Participants, collect_shared
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.trials import pretraining_stage
 from homnet_platform.tuning import TuneConfig, sweep
@@ -112,7 +112,7 @@ def test_a_sweep(config: TuneConfig, tmp_path: Path) -> None:
         sweep(replace(config, merge_ranges=(64,)))
 
 
-def _shared(config: TuneConfig) -> Shared:
+def _shared(config: TuneConfig) -> Participants:
     return collect_shared(
         Cohort.open(config.cohort),
         healthy=("healthy-1",),
@@ -208,7 +208,6 @@ def test_patients_are_no_healthy_people(config: TuneConfig) -> None:
         {"merge_ranges": ()},
         {"num_finalists": 0},
         {"reduction_factor": 1},
-        {"claim": "x"},
         {"workers_per_pretraining": 2, "gpus_per_trial": 0.5},
     ],
 )

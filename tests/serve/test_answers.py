@@ -13,10 +13,11 @@ from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import MEASURED, pairs_of
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import SHOWN
 from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, FindingReader
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, FindingReader
 from homnet_serve.answers import Sequences, describe_model, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 
@@ -146,7 +147,7 @@ class _Reader:
                     CellEvidence(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
                     for n in np.flatnonzero(type_N == g)
                 ),
-                kinds={kind: float(kind == "deletion") for kind in KINDS},
+                kinds={kind: float(kind == "deletion") for kind in SHOWN},
                 stop=BreakpointEstimate.at(who.chromosome, 20.0, 18.0, 22.0, 550),
                 reader=self.version,
             )

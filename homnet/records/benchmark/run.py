@@ -22,7 +22,7 @@ from homnet.model.network import HomNet, HomNetConfig, best_form, flops_per_bag,
 from homnet.model.predictor import Predictor
 from homnet.records.benchmark.looped import LoopedHomNet
 from homnet.records.benchmark.timing import in_turns, limits, peak_memory_gib, quantiles, ratio
-from homnet.results import require_both, write_json
+from homnet.results import Record, write_json
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy
 from homnet.training.optimisation import TrainingConfig, make_optimizer, train_step
@@ -61,10 +61,8 @@ class BenchmarkConfig:
     """Where; a GPU if there is one."""
     seed: int = 0
     """Of the simulated pairs and of the bags."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record."""
+    record: Record = Record()
+    """The result of record."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.num_cells, self.num_pairs, self.num_patients) < 1:
@@ -73,7 +71,6 @@ class BenchmarkConfig:
             )
         if self.repeats < 3:
             raise ConfigError(f"repeats must be at least 3 to say how noisy it is: {self.repeats}")
-        require_both(self.claim, self.result)
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:

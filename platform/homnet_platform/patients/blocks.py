@@ -1,8 +1,5 @@
 """Patients in blocks: who is looked at together, and how a worker gets their pairs and model."""
 
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -54,13 +51,3 @@ def read_block(cohort: Cohort, block: PatientBlock) -> pa.Table:
     """
     table = cohort.read(cohort.files[block.file])
     return table.filter(pc.is_in(table["patient_id"], pa.array(block.patients)))
-
-
-def absolute(cohort: Cohort) -> Cohort:
-    """The same cohort, wherever a worker is started."""
-    return dataclasses.replace(cohort, root=cohort.root.absolute())
-
-
-def absolute_paths(models: Mapping[str, Path]) -> dict[str, str]:
-    """The models of hospitals, wherever a worker is started."""
-    return {hospital: str(path.absolute()) for hospital, path in models.items()}

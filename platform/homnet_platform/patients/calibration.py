@@ -26,15 +26,12 @@ from homnet.patients.scores import labelled_scores, score_patients
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
 from homnet_platform.blocks import process_blocks
-from homnet_platform.evaluation import models_of, refuse_known
 from homnet_platform.patients.blocks import (
     PatientBlock,
-    absolute,
-    absolute_paths,
     patient_blocks,
     read_block,
 )
-from homnet_platform.pretraining import portable
+from homnet_platform.runs import models_of, portable, refuse_known
 from homnet_platform.runtime import local_or_cluster
 
 
@@ -86,9 +83,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = models_of(
-        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
-    )
+    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     origins = {path: Checkpoint.load(path).provenance for path in set(models.values())}
@@ -104,9 +99,9 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
             len(blocks),
             partial(
                 _score_block,
-                cohort=absolute(cohort),
+                cohort=cohort,
                 blocks=blocks,
-                models=absolute_paths(models),
+                models=models,
                 findings=str(Path(config.findings).absolute()) if config.findings else "",
             ),
             title="calibrate",
@@ -152,7 +147,7 @@ def _score_block(
     *,
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
-    models: Mapping[str, str],
+    models: Mapping[str, Path],
     findings: str,
 ) -> tuple[int, str]:
     """Scores and truth of the patients of a block, as JSON."""
@@ -164,7 +159,7 @@ def _score_block(
 
 
 @cache
-def _model(path: str) -> JointModel:
+def _model(path: Path) -> JointModel:
     """A model, once for each process."""
     return JointModel(Predictor.load(path))
 

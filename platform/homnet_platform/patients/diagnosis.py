@@ -20,28 +20,24 @@ from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.files import Staging
+from homnet.files import Staging, write_whole
 from homnet.model.checkpoint import Checkpoint
 from homnet.patients.diagnostician import Diagnostician
 from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import FindingsReader
-from homnet.report.html import write_page
 from homnet.report.patient_page import render_patient
 from homnet.report.worklist import render_worklist
 from homnet.results import write_json
 from homnet_platform.blocks import process_blocks
-from homnet_platform.evaluation import models_of
 from homnet_platform.ingest import IngestConfig, ingest
 from homnet_platform.patients.blocks import (
     PatientBlock,
-    absolute,
-    absolute_paths,
     patient_blocks,
     read_block,
 )
-from homnet_platform.pretraining import portable
+from homnet_platform.runs import models_of, portable
 from homnet_platform.runtime import local_or_cluster
 
 Pages = Literal["all", "flagged", "none"]
@@ -89,9 +85,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     """
     output = Path(config.output).absolute()
     cohort = _cohort(config)
-    models = models_of(
-        Path(config.checkpoint), config.hospitals or cohort.hospitals, config.hospitals
-    )
+    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
     reader = FindingsReader.load(config.findings) if config.findings else None
@@ -121,9 +115,9 @@ def diagnose(config: DiagnoseConfig) -> Path:
             len(blocks),
             partial(
                 _diagnose_block,
-                cohort=absolute(cohort),
+                cohort=cohort,
                 blocks=blocks,
-                models=absolute_paths(models),
+                models=models,
                 staging=staging,
                 config=dataclasses.replace(
                     config,
@@ -145,7 +139,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
         for path in staging.content.glob("patients/*/*.html")
     }
     with staging.writing("index.html") as temporary:
-        write_page(temporary, render_worklist(everyone, pages))
+        write_whole(temporary, render_worklist(everyone, pages))
     with staging.writing("provenance.json") as temporary:
         write_json(
             temporary,
@@ -227,7 +221,7 @@ def _diagnose_block(
     *,
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
-    models: Mapping[str, str],
+    models: Mapping[str, Path],
     staging: Staging,
     config: DiagnoseConfig,
 ) -> tuple[int, str]:
@@ -248,7 +242,7 @@ def _diagnose_block(
         if _has_page(verdict, config.pages):
             page = render_patient(verdict, table, samples_per_px=cohort.scale[hospital])
             with staging.writing(f"{place}.html") as temporary:
-                write_page(temporary, page)
+                write_whole(temporary, page)
     for kind, rows in (("patients", patient_table(verdicts)), ("types", type_table(verdicts))):
         with staging.writing(f"{name}-{kind}.parquet") as temporary:
             pq.write_table(rows, temporary)
@@ -260,7 +254,7 @@ def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
 
 
 @cache
-def _diagnostician(path: str, verdict: VerdictConfig, findings: str) -> Diagnostician:
+def _diagnostician(path: Path, verdict: VerdictConfig, findings: str) -> Diagnostician:
     """Model and reader, once for each process."""
     try:
         return Diagnostician(

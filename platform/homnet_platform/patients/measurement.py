@@ -1,7 +1,5 @@
 """How good the verdicts of a diagnosis were, against the truth of its cohort, and its page."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from homnet.bags.assessment import PatientType
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import ConfigError, DataError
-from homnet.model.checkpoint import patient_digests
+from homnet.files import write_whole
 from homnet.patients.finding import Finding
 from homnet.patients.metrics import join_truth, measure_patients
 from homnet.patients.tables import truth_of_types
@@ -23,8 +21,8 @@ from homnet.reader.measures import cases_of
 from homnet.reader.measures import measure as measure_findings
 from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
-from homnet.report.html import write_page
-from homnet.results import read_json, require_both, write_json, write_result
+from homnet.results import Record, read_json, write_json
+from homnet_platform.runs import refuse_known
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,8 @@ class MeasureConfig:
     """Replicates of the patient bootstrap, of AUC and calibration error."""
     seed: int = 0
     """Of the bootstrap."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record, for example results/diagnose-hospitals.json."""
-
-    def __post_init__(self) -> None:
-        """Refuses half of a result of record."""
-        require_both(self.claim, self.result)
+    record: Record = Record()
+    """The result of record."""
 
 
 def measure(config: MeasureConfig) -> dict[str, Any]:
@@ -69,7 +61,8 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
             f"{config.diagnosis} is a diagnosis of another cohort than {config.cohort}, or of "
             "other hospitals of it; give the one that was diagnosed"
         )
-    _refuse_known(patients, provenance)
+    known = provenance["known"]
+    refuse_known(f"the models of {config.diagnosis}", known, set(patients["patient_id"]), *known)
     people = set(patients["patient_id"])
     truth = pd.concat([_truth(cohort, number, people) for number in range(len(cohort.files))])
     figures = measure_patients(
@@ -93,16 +86,10 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     output = config.output or config.diagnosis / "measured"
     write_json(output / "evaluation.json", figures)
     gallery = _gallery(config, cohort, patients, truth)
-    write_page(output / "index.html", render_cohort(figures, gallery, provenance))
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures=figures,
-            command=shlex.join(["python", *sys.argv]),
-            recipe=f"patients, specificity {figures['specificity']:g}",
-            seed=config.seed,
-        )
+    write_whole(output / "index.html", render_cohort(figures, gallery, provenance))
+    config.record.write(
+        figures, recipe=f"patients, specificity {figures['specificity']:g}", seed=config.seed
+    )
     print(cohort_markdown(figures))
     print(f"report: {output / 'index.html'}")
     return figures
@@ -112,18 +99,6 @@ def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; run jobs/diagnose.py patients first")
     return pd.read_parquet(path)
-
-
-def _refuse_known(patients: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
-    """Nobody is measured on whom model, threshold or temperature were chosen."""
-    for use, names in provenance["known"].items():
-        used = set(names)
-        known = [p for p in sorted(set(patients["patient_id"])) if patient_digests([p])[0] in used]
-        if known:
-            raise ConfigError(
-                f"{len(known)} patients, {known[0]} among them, were {use.replace('_', ' ')} by "
-                "the model; diagnose with --patients test and the --split of its calibration"
-            )
 
 
 def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:

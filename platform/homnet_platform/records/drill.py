@@ -8,7 +8,6 @@ is given again where the driver was killed, and end with the metrics of an undis
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -25,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
 from homnet.processes import command_of, descendants
-from homnet.results import require_both, write_json, write_result
+from homnet.results import Record, write_json
 from homnet.seeding import generator
 
 _STAGE: Final = "pre-training"
@@ -61,13 +60,10 @@ class DrillConfig:
     """Pairs of a window, so that a kill also falls into later windows."""
     seed: int = 0
     """Of the trainings and of the moments of the kills."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record."""
+    record: Record = Record()
+    """The result of record."""
 
     def __post_init__(self) -> None:
-        require_both(self.claim, self.result)
         if self.checkpoint_steps < 1:
             raise ConfigError("checkpoint_steps must be at least 1: else nothing limits a loss")
 
@@ -101,15 +97,11 @@ def drill(config: DrillConfig) -> dict[str, Any]:
             "all_same_metrics": all(run["same_metrics"] for run in runs),
         }
     }
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures=figures,
-            command=shlex.join(["python", *sys.argv]),
-            recipe="drill",
-            seed=config.seed,
-        )
+    config.record.write(
+        figures,
+        recipe="drill",
+        seed=config.seed,
+    )
     if not figures["drill"]["all_same_metrics"]:
         raise DataError(
             f"{config.output}: a disturbed run ended with other metrics; see drill.json"
@@ -171,7 +163,7 @@ def _free_port() -> int:
 
 
 def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen[bytes]":
-    job = Path(sys.argv[0]).resolve().with_name("pretrain.py")
+    job = Path(sys.argv[0]).resolve().parents[1] / "pretrain.py"
     command = [
         sys.executable,
         str(job),

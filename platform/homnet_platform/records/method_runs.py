@@ -23,10 +23,10 @@ from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import Shared
 from homnet_platform.memory import PeakMemory, gib
-from homnet_platform.pretraining import provenance
 from homnet_platform.records.methods import Method, best_of, try_once
 from homnet_platform.records.plan import ReproduceConfig
 from homnet_platform.records.side_by_side import scored, write_scores
+from homnet_platform.runs import provenance
 
 Run = tuple[str, str, int]
 """Method, "trial" or "seed", and which."""

@@ -1,7 +1,5 @@
 """How like real chromosomes simulated ones are: the parts of the comparison side by side on Ray."""
 
-import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +127,6 @@ def compare(config: RealismConfig) -> dict[str, Any]:
             config.result,
             claim=_CLAIM,
             figures=figures,
-            command=shlex.join(["python", *sys.argv]),
             recipe="realism",
             seed=config.seed,
         )

@@ -17,13 +17,12 @@ from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION
-from homnet.errors import ConfigError, DataError
+from homnet.errors import DataError
 from homnet.evaluation.bootstrap import estimate
 from homnet.evaluation.metrics import hospital_samples
 from homnet.model.predictor import Predictor
-from homnet.results import read_json, write_json
 from homnet_platform.job import root_cause
-from homnet_platform.pretraining import claim_of
+from homnet_platform.runs import Run
 from homnet_platform.runtime import require_workers
 
 R = TypeVar("R", bound=Hashable)
@@ -43,14 +42,7 @@ def claim_directory(output: Path, fixed: Any, cohort: Cohort, **content: str) ->
     Raises:
         ConfigError: runs of other settings or another cohort are there.
     """
-    wanted = claim_of(fixed, cohort=cohort.fingerprint, **content)
-    kept = output / "config.json"
-    if kept.is_file() and read_json(kept) != wanted:
-        raise ConfigError(
-            f"{output}: runs of other settings or another cohort are here; choose another --output"
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(kept, wanted)
+    Run.of(output, fixed, cohort=cohort.fingerprint, **content).claim()
 
 
 def side_by_side(

@@ -7,8 +7,6 @@ the result. GPUs are computed from stated inputs; none was measured.
 
 import dataclasses
 import math
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from homnet.records.benchmark.data_parallel import (
 )
 from homnet.records.benchmark.timing import quantiles
 from homnet.records.training_tables import throughput_markdown
-from homnet.results import require_both, write_json, write_result
+from homnet.results import Record, write_json
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import collect_bank, pairs_dataset
@@ -78,10 +76,8 @@ class ThroughputConfig:
     """In your currency; no cost is given without."""
     seed: int = 0
     """Of the people, the bags and the weights."""
-    claim: str = ""
-    """What the figures show, in one sentence; with it a result of record is written."""
-    result: Path | None = None
-    """File of the result of record."""
+    record: Record = Record()
+    """The result of record."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 2 * self.num_workers or self.num_workers < 2:
@@ -93,7 +89,6 @@ class ThroughputConfig:
             raise ConfigError(
                 "steps, warm_up, repeats and workers must be at least 1, num_people at least 10"
             )
-        require_both(self.claim, self.result)
 
 
 def throughput(config: ThroughputConfig) -> dict[str, Any]:
@@ -133,15 +128,11 @@ def throughput(config: ThroughputConfig) -> dict[str, Any]:
     table = throughput_markdown(figures)
     write_json(config.output / "throughput.json", figures)
     (config.output / "throughput.md").write_text(table)
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={"throughput": figures},
-            command=shlex.join(["python", *sys.argv]),
-            recipe="paper" if config.model == paper_form() else "custom",
-            seed=config.seed,
-        )
+    config.record.write(
+        {"throughput": figures},
+        recipe="paper" if config.model == paper_form() else "custom",
+        seed=config.seed,
+    )
     print(table)
     return figures
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from homnet.bags.draw import BagConfig, Bags, PairBank, draw_bags
 from homnet.bags.events import (
-    KINDS,
     EventConfig,
     Events,
     EventTensors,
@@ -21,6 +20,7 @@ from homnet.bags.events import (
 )
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES, DENVER_GROUP_OF
+from homnet.karyotype.kinds import ARTIFICIAL
 from homnet.seeding import generator
 
 TableOf = Callable[..., pa.Table]
@@ -86,11 +86,11 @@ def _parameters(kind: str, events: Events, b: int, k: int) -> tuple[int, int, in
     return 0, 0, 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARTIFICIAL)
 def test_each_kind_equals_the_reference(kind: str, drawn: Drawn) -> None:
     bank, bags, events = drawn
     x_BKPCL = _applied(drawn)
-    chosen = np.nonzero(events.kind_B == KINDS.index(kind))[0]
+    chosen = np.nonzero(events.kind_B == ARTIFICIAL.index(kind))[0]
     assert len(chosen) > 5, "the draw must hold every kind"
     for b in chosen[:25]:
         for k in np.nonzero(bags.mask_BK[b])[0]:
@@ -115,8 +115,8 @@ def test_lengths_change_as_each_kind_says(drawn: Drawn) -> None:
     bank, bags, events = drawn
     before = bank.length_NP[bags.row_BK, events.homolog_BK]
     after = events.stop_BKQ[..., 2]
-    ratio = dict.fromkeys(KINDS, np.empty(0)) | {
-        kind: (after / before)[events.kind_B == code] for code, kind in enumerate(KINDS)
+    ratio = dict.fromkeys(ARTIFICIAL, np.empty(0)) | {
+        kind: (after / before)[events.kind_B == code] for code, kind in enumerate(ARTIFICIAL)
     }
     assert (ratio["deletion"] < 0.95).all()
     assert (ratio["addition"] > 1.05).all()
@@ -128,7 +128,7 @@ def test_lengths_change_as_each_kind_says(drawn: Drawn) -> None:
 
 def test_sizes_are_as_configured_and_close_between_cells(drawn: Drawn) -> None:
     bank, bags, events = drawn
-    inverted = events.kind_B == KINDS.index("inversion")
+    inverted = events.kind_B == ARTIFICIAL.index("inversion")
     length = bank.length_NP[bags.row_BK, events.homolog_BK][inverted]
     size = np.diff(events.truth_BK2[inverted], axis=-1)[..., 0]
     share = size / length
@@ -143,7 +143,7 @@ def test_truth_mask_is_where_the_homolog_differs(drawn: Drawn) -> None:
     x_BKPCL = _applied(drawn)
     mask = truth_mask(events, 512)
     for kind in ("inversion", "replacement", "translocation"):
-        chosen = events.kind_B == KINDS.index(kind)
+        chosen = events.kind_B == ARTIFICIAL.index(kind)
         if kind == "translocation":  # an end of the long arm: nothing before it moves
             chosen &= (events.stop_BKQ[..., 0] == 0).all(axis=1)
             mask[chosen] |= _behind(events, bank.length_NP[bags.row_BK, events.homolog_BK])[chosen]
@@ -162,7 +162,7 @@ def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -> None:
     bank, bags, events = drawn
-    chosen = events.kind_B == KINDS.index("translocation")
+    chosen = events.kind_B == ARTIFICIAL.index("translocation")
     before = bank.length_NP[bags.row_BK, events.homolog_BK][chosen]
     truth = events.truth_BK2[chosen]
     short_arm = truth[..., 0] == 0
@@ -180,7 +180,7 @@ def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -
 def test_only_the_papers_kinds_unless_asked_otherwise(drawn: Drawn) -> None:
     bank, bags, _ = drawn
     papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), generator(2))
-    assert KINDS.index("translocation") not in papers.kind_B
+    assert ARTIFICIAL.index("translocation") not in papers.kind_B
 
 
 def test_the_slot_tells_nothing(table_of: TableOf) -> None:
@@ -188,7 +188,7 @@ def test_the_slot_tells_nothing(table_of: TableOf) -> None:
     bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
     bags = draw_bags(bank, BagConfig(rounds=20), generator(3))
     events = draw_events(bank, bags, EventConfig(translocations=True), generator(4))
-    for code, kind in enumerate(KINDS[:-1]):
+    for code, kind in enumerate(ARTIFICIAL[:-1]):
         slots = events.homolog_BK[events.kind_B == code]
         assert slots.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(slots.size)), kind
     together = (events.homolog_BK[:, 0] == events.homolog_BK[:, 1]).mean()
@@ -215,13 +215,13 @@ def test_donors_come_from_the_same_cell_and_the_right_type(drawn: Drawn) -> None
         assert donors["chromosome"].nunique() == 1
         types = CHROMOSOMES[own["chromosome"].iloc[0]], CHROMOSOMES[donors["chromosome"].iloc[0]]
         assert types[0] != types[1]
-        if KINDS[events.kind_B[b]] == "wrong_pair":
+        if ARTIFICIAL[events.kind_B[b]] == "wrong_pair":
             assert DENVER_GROUP_OF[types[0]] == DENVER_GROUP_OF[types[1]]
 
 
 def test_robertsonian_is_for_acrocentrics_unless_asked_otherwise(drawn: Drawn) -> None:
     bank, bags, events = drawn
-    code = KINDS.index("robertsonian")
+    code = ARTIFICIAL.index("robertsonian")
 
     def types(of: Events) -> set[str]:
         return {CHROMOSOMES[c] for c in bags.chromosome_B[of.kind_B == code]}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from homnet.errors import DataError
+from homnet.karyotype.kinds import SHOWN
 from homnet.karyotype.nomenclature import band_name, parse
-from homnet.patients.finding import KINDS, BreakpointEstimate, Finding
+from homnet.patients.finding import BreakpointEstimate, Finding
 from homnet.patients.naming import DRAFT, draft_name, rob_name
 from homnet.simulator.laboratory import hospitals
 from homnet.simulator.nomenclature import iscn
@@ -58,8 +59,8 @@ def test_a_band_must_be_in_the_table_of_the_level() -> None:
 
 
 def _finding(kind: str, chromosome: str = "5", **places: BreakpointEstimate) -> Finding:
-    share = 0.1 / (len(KINDS) - 1)
-    kinds = {one: 0.9 if one == kind else share for one in KINDS}
+    share = 0.1 / (len(SHOWN) - 1)
+    kinds = {one: 0.9 if one == kind else share for one in SHOWN}
     return Finding("east", "p1", chromosome, 0.9, kinds=kinds, **places)
 
 

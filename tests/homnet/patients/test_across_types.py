@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from homnet.bags.assessment import PatientType
+from homnet.karyotype.kinds import SHOWN
 from homnet.patients.across_types import with_partners
-from homnet.patients.finding import KINDS, Finding
+from homnet.patients.finding import Finding
 
 
 def _finding(chromosome: str, **kinds: float) -> Finding:
-    all_kinds = {kind: kinds.get(kind, 0.0) for kind in KINDS} if kinds else {}
+    all_kinds = {kind: kinds.get(kind, 0.0) for kind in SHOWN} if kinds else {}
     return Finding(*PatientType("h1", "p1", chromosome), 0.5, (), all_kinds)
 
 

@@ -17,12 +17,13 @@ from homnet.bags.assessment import Assessment, NotAssessed, assess
 from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import ALL_HOSPITALS, PatientCalibration
 from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.model.predictor import Predictor
 from homnet.patients.diagnostician import Diagnostician
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding, NotAnswered
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, NotAnswered
 from homnet.patients.scores import labelled_scores, score_patients
 from homnet.patients.tables import patient_table, truth_of_patients, truth_of_types, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig, explain, flag_types
@@ -73,7 +74,7 @@ class FixedReader:
                 for n in np.flatnonzero(type_N == g)
             )
             kind = known.get("kind", "none")
-            kinds = {one: 1.0 if one == kind else 0.0 for one in KINDS}
+            kinds = {one: 1.0 if one == kind else 0.0 for one in SHOWN}
             places = {name: place for name, place in known.items() if name != "kind"}
             found.append(
                 Finding(*who, float(probability_G[g]), cells, kinds, reader="fixed", **places)
@@ -290,7 +291,7 @@ class UnsureReader(FixedReader):
     def __call__(
         self, assessment: Assessment, probability_G: NDArray[np.float64]
     ) -> Sequence[Finding]:
-        kinds = dict.fromkeys(KINDS, 0.0) | {"deletion": 0.4, "insertion_translocation": 0.4}
+        kinds = dict.fromkeys(SHOWN, 0.0) | {"deletion": 0.4, "insertion_translocation": 0.4}
         kinds |= {"none": 0.2}
         return [replace(one, kinds=kinds) for one in super().__call__(assessment, probability_G)]
 

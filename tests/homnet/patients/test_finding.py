@@ -11,21 +11,14 @@ import pytest
 from homnet.bags.assessment import assess
 from homnet.cohorts.pairs import pair_table
 from homnet.errors import DataError
-from homnet.patients.finding import (
-    KIND_OF,
-    KINDS,
-    BreakpointEstimate,
-    CellEvidence,
-    Finding,
-    NotAnswered,
-    unread,
-)
+from homnet.karyotype.kinds import SHOWN, SHOWN_AS
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, NotAnswered, unread
 from homnet.simulator import laboratory
 
 
 def _finding() -> Finding:
     scores_PL = np.linspace(0, 1, 1024, dtype=np.float32).reshape(2, 512)
-    share = 0.3 / (len(KINDS) - 1)
+    share = 0.3 / (len(SHOWN) - 1)
     return Finding(
         hospital="east",
         patient_id="p1",
@@ -35,7 +28,7 @@ def _finding() -> Finding:
             CellEvidence("a", 400, 0.9, 1, 0.8, scores_PL),
             CellEvidence("b", 550),
         ),
-        kinds={kind: 0.7 if kind == "deletion" else share for kind in KINDS},
+        kinds={kind: 0.7 if kind == "deletion" else share for kind in SHOWN},
         stop=BreakpointEstimate.at("5", 20.0, 16.0, 26.0, 400),
         not_answered=(NotAnswered("cells", "out of focus", ("b",)),),
         reader="abc",
@@ -68,7 +61,7 @@ def test_bands_of_a_breakpoint_are_those_of_the_table_at_its_level() -> None:
         (lambda f: replace(f, chromosome="23"), "not 1..22"),
         (lambda f: replace(f, probability=1.2), "not between 0 and 1"),
         (lambda f: replace(f, kinds={"deletion": 1.0}), "expected"),
-        (lambda f: replace(f, kinds=dict.fromkeys(KINDS, 0.5)), "add up"),
+        (lambda f: replace(f, kinds=dict.fromkeys(SHOWN, 0.5)), "add up"),
         (lambda f: replace(f, chromosome="21"), "chromosome 21"),
         (lambda f: replace(f, stop=replace(f.stop, band="p99")), "no band p99"),
         (lambda f: replace(f, stop=replace(f.stop, low_mb=21.0)), "not in order"),
@@ -103,7 +96,7 @@ def test_json_that_is_no_finding_is_refused() -> None:
 
 
 def test_every_simulated_kind_is_a_kind_of_findings() -> None:
-    assert {KIND_OF[kind] for kind in laboratory.KINDS} < set(KINDS)
+    assert {SHOWN_AS[kind] for kind in laboratory.KINDS} < set(SHOWN)
 
 
 def test_without_a_reader_kind_and_place_are_not_answered() -> None:

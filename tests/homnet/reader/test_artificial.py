@@ -12,7 +12,8 @@ from homnet.bags.epochs import Epoch, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.karyotype.kinds import SHOWN
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.artificial import ArtificialPatients
 from homnet.reader.measures import cases_of, measure
 from homnet.simulator.cohort import simulate_person
@@ -94,7 +95,7 @@ def _told(assessment: Assessment, patients: ArtificialPatients) -> list[Finding]
                     CellEvidence(row["cell_id"], 550, 0.5, int(np.nan_to_num(row["homolog"])), 1.0)
                     for row in rows.to_dict("records")
                 ),
-                kinds={name: float(name == kind) for name in KINDS},
+                kinds={name: float(name == kind) for name in SHOWN},
                 start=place(first["segment_start_mb"], 0.0, who.chromosome),
                 stop=place(first["segment_stop_mb"], length_mb, who.chromosome),
             )

@@ -11,8 +11,8 @@ import torch
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import DeviceBank
 from homnet.errors import ConfigError, DataError
+from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
-from homnet.patients.finding import KINDS
 from homnet.reader.learning import ReaderLearner, ReaderStage, learn
 from homnet.reader.lessons import ReaderTraining, batches, draw_lessons
 from homnet.reader.loss import loss_of, place_of_share
@@ -63,7 +63,7 @@ def test_lessons_hide_cells_and_thin_the_normal_bags(bank: PairBank) -> None:
     sizes = lessons.epoch.bags.mask_BK.sum(axis=1)
     assert set(sizes) == {1, 2, 3, 4}
     nothing = ~lessons.targets.abnormal_BK.any(axis=1)
-    assert (lessons.targets.kind_B[nothing] == KINDS.index("none")).all()
+    assert (lessons.targets.kind_B[nothing] == SHOWN.index("none")).all()
     assert not lessons.targets.abnormal_BK[~lessons.epoch.bags.mask_BK].any()
     again = draw_lessons(bank, training, 0, 0)
     np.testing.assert_array_equal(again.epoch.bags.row_BK, lessons.epoch.bags.row_BK)

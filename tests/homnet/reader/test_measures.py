@@ -6,7 +6,8 @@ import pytest
 
 from homnet.bags.assessment import PatientType
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.karyotype.kinds import SHOWN
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
 from homnet.reader.measures import (
     breakpoint_errors,
     cases_of,
@@ -38,7 +39,7 @@ def _finding(
         cells=tuple(
             CellEvidence(f"c{n}", 550, 0.8, homolog, 0.9) for n, homolog in enumerate(homologs)
         ),
-        kinds={name: float(name == kind) for name in KINDS},
+        kinds={name: float(name == kind) for name in SHOWN},
         start=place(start),
         stop=place(stop),
     )
@@ -114,7 +115,7 @@ def test_cases_and_figures() -> None:
     assert overall["median_breakpoint_error_mb"]["value"] == pytest.approx(0)
     assert overall["num_breakpoints"] == 4
     assert figures["kinds"]["deletion"] == {
-        **dict.fromkeys(list(KINDS)[:-1], 0),
+        **dict.fromkeys(list(SHOWN)[:-1], 0),
         "deletion": 1,
         "inversion": 1,
     }

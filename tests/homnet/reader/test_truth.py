@@ -9,18 +9,16 @@ import pytest
 
 from homnet.bags.draw import BagConfig, PairBank, draw_bags
 from homnet.bags.epochs import Epoch, draw_epoch
-from homnet.bags.events import KINDS as ARTIFICIAL
 from homnet.bags.events import EventConfig, draw_events
 from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.patients.finding import KINDS
+from homnet.karyotype.kinds import ARTIFICIAL, SHOWN, SIMULATED
 from homnet.reader.truth import KIND_CODE, SEGMENT_COLUMNS, Targets, segment_of, with_segments
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.events import Event, derive
-from homnet.simulator.laboratory import KINDS as EVENT_KINDS
 from homnet.simulator.laboratory import HospitalConfig
 from homnet.simulator.nomenclature import band_name
 
@@ -111,7 +109,7 @@ def test_an_insertion_is_a_point_and_its_donor_shows_a_deletion() -> None:
 
 def test_every_kind_of_the_simulator_has_a_segment() -> None:
     shown = set()
-    for number, kind in enumerate(EVENT_KINDS):
+    for number, kind in enumerate(SIMULATED):
         hospital = HospitalConfig("h", kinds={kind: 1.0}, abnormal_fraction=1.0, recurrent_share=0)
         table = simulate_person(number, hospital, 0, 3.0, rearranged_types=True)
         table = with_segments(table)
@@ -120,7 +118,7 @@ def test_every_kind_of_the_simulator_has_a_segment() -> None:
         for name in SEGMENT_COLUMNS:
             assert abnormal[name].null_count == 0
         shown |= set(abnormal["shown_kind"].to_pylist())
-    assert shown == set(KINDS) - {"none"}
+    assert shown == set(SHOWN) - {"none"}
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -145,7 +143,7 @@ def test_targets_of_a_cohort_are_its_columns() -> None:
             if not abnormal:
                 assert np.isnan(targets.extent_BK2[b, k]).all()
                 continue
-            assert KINDS[targets.kind_B[b]] == "inversion"
+            assert SHOWN[targets.kind_B[b]] == "inversion"
             assert targets.homolog_BK[b, k] == row["homolog"]
             length = row[f"length_{int(row['homolog'])}"]
             np.testing.assert_allclose(

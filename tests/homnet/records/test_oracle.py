@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from homnet.bags.draw import PairBank
-from homnet.errors import ConfigError, DataError
+from homnet.errors import DataError
 from homnet.records.oracle import (
     OracleConfig,
     beside_model,
@@ -104,8 +104,3 @@ def test_a_table_without_a_model(events: pd.DataFrame) -> None:
     table = oracle_markdown(summarise(_with_size(events)))
     assert "HomNet" not in table
     assert np.isfinite(summarise(_with_size(events))["rows"][-1]["bag_auc"])
-
-
-def test_a_record_needs_a_claim() -> None:
-    with pytest.raises(ConfigError, match="both --claim and --result"):
-        OracleConfig(claim="much")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.bands import band_table
+from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
-from homnet.patients.finding import KINDS, BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
 from homnet.patients.naming import draft_name
 from homnet.patients.verdict import Abstention, PatientVerdict, TypeVerdict
 from homnet.report.cohort_page import with_interval
@@ -40,7 +41,7 @@ def _verdict(table: pa.Table) -> PatientVerdict:
     )
     scores_PL = np.zeros((2, 512), np.float32)
     scores_PL[1, 40:80] = 0.8
-    kinds = {kind: 0.93 if kind == "deletion" else 0.01 for kind in KINDS}
+    kinds = {kind: 0.93 if kind == "deletion" else 0.01 for kind in SHOWN}
     finding = Finding(
         "hospital-1",
         patient,

@@ -7,15 +7,9 @@ import pytest
 from homnet.cohorts.checks import check_table
 from homnet.cohorts.pairs import SINGLE_HOMOLOG, pairs_of
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
+from homnet.karyotype.kinds import SIMULATED
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.laboratory import (
-    KINDS,
-    HospitalConfig,
-    Laboratory,
-    healthy,
-    hospitals,
-    ideal,
-)
+from homnet.simulator.laboratory import HospitalConfig, Laboratory, healthy, hospitals, ideal
 
 HOSPITAL = hospitals()[1]
 
@@ -100,7 +94,7 @@ def only(kind, **changes):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SIMULATED)
 def test_abnormal_rows_carry_the_truth(kind):
     for table in people(only(kind), 4, mean_cells=6.0):
         abnormal = table.filter(table["abnormal"])

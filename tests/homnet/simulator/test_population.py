@@ -7,8 +7,9 @@ import pytest
 from homnet.errors import ConfigError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES
+from homnet.karyotype.kinds import SIMULATED
 from homnet.simulator.breakpoints import Site
-from homnet.simulator.laboratory import KINDS, hospitals
+from homnet.simulator.laboratory import hospitals
 from homnet.simulator.population import draw_event, draw_person
 from homnet.simulator.recurrent import RECURRENT
 
@@ -78,7 +79,7 @@ def test_variants_are_named_when_they_are_long_or_inverted():
     assert all(named[v] < 20 for v in ("inv(2)(p11.2q13)", "inv(10)(p11.2q21)"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SIMULATED)
 def test_each_kind_changes_chromosomes_of_paired_types(kind):
     for person in carriers(kind, 15):
         (clone,) = person.clones

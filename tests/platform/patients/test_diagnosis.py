@@ -18,7 +18,7 @@ from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.registry import Registry
 from homnet.report.cohort_page import verdicts_markdown
-from homnet.results import read_result
+from homnet.results import Record, read_result
 from homnet_platform.patients import diagnosis
 from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
@@ -134,8 +134,7 @@ def test_measuring_leaves_figures_a_page_and_a_record(work: Path, tmp_path: Path
         cohort=str(work / "cohort"),
         output=tmp_path,
         num_bootstrap=60,
-        claim="a test",
-        result=tmp_path / "result.json",
+        record=Record("a test", tmp_path / "result.json"),
     )
     figures = measure(config)
     assert figures["overall"]["num_patients"] == 10

@@ -113,7 +113,6 @@ def test_a_clock_leaves_out_epochs_and_short_batches(monkeypatch: pytest.MonkeyP
         ({"batch_size": 3}, "half a batch"),
         ({"repeats": 0}, "at least 1"),
         ({"num_people": 9}, "num_people at least 10"),
-        ({"claim": "fast"}, "both --claim and --result"),
     ],
 )
 def test_impossible_measurements_are_refused(changes: dict[str, object], message: str) -> None:

@@ -1,0 +1,133 @@
+"""What a sweep tries: its settings, and the training that a point of its grid stands for."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from homnet.bags.draw import BagConfig
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig
+from homnet.errors import ConfigError
+from homnet.model.network import HomNetConfig, best_form
+from homnet.results import Record
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
+from homnet_platform.data import Participants
+
+PRETRAINING: Final = "pre-training"
+FINE_TUNING: Final = "fine-tuning"
+PRETRAINED: Final = "pretrained"
+"""Field of a point that names the checkpoint of its pre-training."""
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """What is swept, and with what effort."""
+
+    cohort: str = "cohorts/simulated"
+    """Cohort directory."""
+    output: str = "runs/tune"
+    """Directory for the trials, trials.csv, sweep.md, sweep.png and the winner's checkpoints."""
+    healthy: tuple[str, ...] = ("healthy-1",)
+    """Hospitals of healthy people for the pre-training."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals to fine-tune on; by default all that have abnormal pairs."""
+    merge_ranges: tuple[int, ...] = (8, 16, 32, 48, 64)
+    """Samples per region."""
+    pretraining_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    """Learning rates of the pre-training."""
+    fine_tuning_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
+    """Learning rates of the fine-tuning."""
+    num_finalists: int = 4
+    """Pre-trained models that are fine-tuned."""
+    model: HomNetConfig = best_form()
+    """Form of the model. Its merge range, with the rates of ``training`` and ``fine_tuning``, is
+    the default that the winner is compared with: always trained to the end."""
+    training: TrainingConfig = TrainingConfig(
+        schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=8
+    )
+    """Pre-training."""
+    fine_tuning: TrainingConfig = TrainingConfig(
+        learning_rate=1e-5,
+        labels="cohort",
+        bags=BagConfig(rounds=4),
+        validation_rounds=4,
+        max_epochs=8,
+    )
+    """Fine-tuning."""
+    split: SplitConfig = SplitConfig()
+    """People of the pre-training."""
+    hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
+    """Patients of the fine-tuning."""
+    grace_epochs: int = 1
+    """Epochs that every trial is given."""
+    reduction_factor: int = 3
+    """One in so many trials goes on at each rung."""
+    cpus_per_trial: int = 1
+    """CPUs, and threads, of a trial."""
+    gpus_per_trial: float = 0.0
+    """GPUs of a trial; a part lets several trials share one."""
+    workers_per_pretraining: int = 1
+    """Workers of one pre-training, each with the CPUs and GPUs of a trial; above 1 they are Ray
+    Train's. Fine-tunings are small and have one."""
+    max_concurrent: int = 0
+    """Trials at the same time; 0 is as many as fit."""
+    registry: str = ""
+    """Registry where the winner is promoted for every hospital, if one is named."""
+    record: Record = Record()
+    """The result of record."""
+
+    def __post_init__(self) -> None:
+        for name in ("merge_ranges", "pretraining_rates", "fine_tuning_rates"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name at least one value")
+        if min(self.num_finalists, self.grace_epochs, self.workers_per_pretraining) < 1:
+            raise ConfigError(
+                "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
+            )
+        if self.reduction_factor < 2:
+            raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
+        if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
+            raise ConfigError("workers of Ray Train have whole GPUs; set gpus_per_trial to 0 or 1")
+
+
+def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
+    """The point of the settings that the winner is compared with."""
+    point: dict[str, Any] = {
+        "merge_range": config.model.merge_range,
+        "pretraining_rate": config.training.learning_rate,
+    }
+    if search == FINE_TUNING:
+        point["fine_tuning_rate"] = config.fine_tuning.learning_rate
+    return point
+
+
+def pretraining_stage(
+    shared: Participants, merge_range: int, learning_rate: float, config: TuneConfig
+) -> Stage:
+    """One point of the first search."""
+    return Stage(
+        name=PRETRAINING,
+        model=dataclasses.replace(config.model, merge_range=merge_range),
+        training=dataclasses.replace(config.training, learning_rate=learning_rate),
+        train_patients=shared.healthy[TRAIN],
+        validation_patients=shared.healthy[VALIDATION],
+    )
+
+
+def fine_tuning_stage(
+    hospital: str,
+    split: Mapping[str, frozenset[str]],
+    parent: str | None,
+    learning_rate: float,
+    config: TuneConfig,
+) -> Stage:
+    """One hospital of a point of the second search."""
+    return Stage(
+        name=hospital,
+        model=config.model,
+        training=dataclasses.replace(config.fine_tuning, learning_rate=learning_rate),
+        train_patients=split[TRAIN],
+        validation_patients=split[VALIDATION],
+        parent=parent,
+    )

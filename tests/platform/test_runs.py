@@ -1,0 +1,95 @@
+"""A run's directory: claimed, continued, refused; whom a checkpoint knows is refused too."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from homnet.errors import CheckpointError, ConfigError
+from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import HomNetConfig
+from homnet.results import read_json, read_result
+from homnet_platform.runs import Run, models_of, portable, provenance, refuse_known, refuse_split
+
+
+@dataclass(frozen=True)
+class Config:
+    output: str = "runs/a"
+    cohort: str = "cohorts/a"
+    findings: str = ""
+    rates: tuple[float, ...] = (0.1, 0.2)
+    max_concurrent: int = 0
+
+
+def checkpoint() -> Checkpoint:
+    config = HomNetConfig(width=16, merge_range=64)
+    return Checkpoint(config, config.build().state_dict(), metrics={"history": [{"epoch": 0}]})
+
+
+def test_the_same_run_continues_and_others_are_refused(tmp_path: Path) -> None:
+    config = Config()
+    Run.of(tmp_path, config, cohort="c").claim()
+    Run.of(tmp_path, config, cohort="c").claim()
+    for other, content in ((replace(config, rates=(0.1,)), "c"), (config, "d")):
+        with pytest.raises(ConfigError, match="other settings or another cohort"):
+            Run.of(tmp_path, other, cohort=content).claim()
+
+
+def test_places_and_ignored_fields_may_change(tmp_path: Path) -> None:
+    Run.of(tmp_path, Config(), ignored=["max_concurrent"], cohort="c").claim()
+    moved = Config(output="elsewhere", cohort="/mnt/a", findings="runs/reader", max_concurrent=3)
+    Run.of(tmp_path, moved, ignored=["max_concurrent"], cohort="c").claim()
+
+
+def test_a_finished_run_is_known_and_not_claimed_again(tmp_path: Path) -> None:
+    run = Run.of(tmp_path / "run", Config(), cohort="c")
+    run.claim()
+    assert not run.finished
+    assert run.publish(checkpoint()) == run.checkpoint
+    assert run.finished
+    assert read_json(run.output / "history.json") == {"history": [{"epoch": 0}]}
+    assert not Run.of(run.output, Config(), cohort="d").finished
+    with pytest.raises(ConfigError, match="this run is finished"):
+        run.claim()
+
+
+def test_the_directory_is_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Run.of("runs/a", Config())
+    monkeypatch.chdir("/")
+    run.claim()
+    run.record("It took a second.", {"seconds": 1.0}, recipe="a", seed=3)
+    assert read_result(tmp_path / "runs/a/run.json")["figures"] == {"seconds": 1.0}
+
+
+def test_a_config_without_its_places_is_json() -> None:
+    assert portable(Config(findings="runs/reader")) == {"rates": [0.1, 0.2], "max_concurrent": 0}
+
+
+def test_a_checkpoint_knows_its_people_and_those_of_its_parent() -> None:
+    split = {"train": frozenset({"a"}), "validation": frozenset({"b"}), "test": frozenset({"c"})}
+    parent = replace(
+        checkpoint(), provenance={"learnt_from": patient_digests(["z"]), "validated_on": []}
+    )
+    origin = provenance("f", ["h1"], Config(), split, parent)
+    assert origin["parent"] == parent.version
+    refuse_known("model", origin, ["c"], "learnt_from", "validated_on")
+    for name, use in (("a", "learnt_from"), ("z", "learnt_from"), ("b", "validated_on")):
+        with pytest.raises(ConfigError, match=f"1 of the patients to be scored, {name} among"):
+            refuse_known("model", origin, ["c", name], use)
+    with pytest.raises(CheckpointError, match="does not say whom it was calibrated_on"):
+        refuse_known("model", origin, ["c"], "calibrated_on")
+    refuse_split({"validation": split["validation"], "test": split["test"]}, {Path("m"): origin})
+    with pytest.raises(ConfigError, match="validated on"):
+        refuse_split({"validation": frozenset(), "test": frozenset({"b"})}, {Path("m"): origin})
+
+
+def test_every_hospital_has_its_model(tmp_path: Path) -> None:
+    (tmp_path / "h1" / "checkpoint").mkdir(parents=True)
+    assert models_of(tmp_path, ["h1", "h2"]) == {"h1": tmp_path / "h1" / "checkpoint"}
+    with pytest.raises(CheckpointError, match="for h2"):
+        models_of(tmp_path, ["h1", "h2"], ["h2"])
+    checkpoint().save(tmp_path / "one")
+    assert models_of(tmp_path / "one", ["h1", "h2"]) == dict.fromkeys(
+        ("h1", "h2"), tmp_path / "one"
+    )
