@@ -1,6 +1,7 @@
 """Tables of the endpoint for the documentation: latency, throughput and faults."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,11 +17,11 @@ def load_markdown(load: Mapping[str, Any]) -> str:
     Args:
         load: figures of ``homnet_serve.records.load_test`` by part; an absent part has no table.
     """
-    parts = {
+    parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
-        "replicas": _replicas,
-        "proxies": _proxies,
+        "replicas": partial(_by_clients, "Patients/s (p50 of each run, ms)"),
+        "proxies": partial(_by_clients, "Proxy: patients/s (p50, ms)"),
         "soak": _soak,
     }
     return "\n\n".join(write(load[part]) for part, write in parts.items() if part in load)
@@ -129,42 +130,29 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
     return markdown_table(heads, rows)
 
 
-def _replicas(figures: Mapping[str, Any]) -> str:
-    layouts = {name: runs for name, runs in figures.items() if name not in _ABOUT}
-    clients = next(iter(layouts.values()))[0].keys()
-    rows: list[Sequence[object]] = [
+def _by_clients(heading: str, figures: Mapping[str, Any]) -> str:
+    """Patients per second and p50 of each layout or proxy (lines) and number of clients."""
+    measured = {
+        name: runs if isinstance(runs, list) else [runs]
+        for name, runs in figures.items()
+        if name not in _ABOUT
+    }
+    started = [runs[0] for runs in measured.values() if "failed" not in runs[0]]
+    clients = list(started[0]) if started else []
+    rows = [
         (
             name,
             *(
-                f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
+                "did not start"
+                if "failed" in runs[0]
+                else f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
                 f"({', '.join(_ms(run[n]['p50_ms']) for run in runs)})"
                 for n in clients
             ),
         )
-        for name, runs in layouts.items()
+        for name, runs in measured.items()
     ]
-    heads = ("Patients/s (p50 of each run, ms)", *(f"Clients: {n}" for n in clients))
-    return markdown_table(heads, rows)
-
-
-def _proxies(figures: Mapping[str, Any]) -> str:
-    proxies = {name: one for name, one in figures.items() if name not in _ABOUT}
-    measured = {name: one for name, one in proxies.items() if "failed" not in one}
-    clients = next(iter(measured.values())).keys() if measured else ()
-    rows: list[Sequence[object]] = [
-        (
-            name,
-            *(
-                f"{one[n]['patients_per_second']:.1f} ({_ms(one[n]['p50_ms'])})"
-                if name in measured
-                else "did not start"
-                for n in clients
-            ),
-        )
-        for name, one in proxies.items()
-    ]
-    heads = ("Proxy: patients/s (p50, ms)", *(f"Clients: {n}" for n in clients))
-    return markdown_table(heads, rows)
+    return markdown_table((heading, *(f"Clients: {n}" for n in clients)), rows)
 
 
 def _soak(figures: Mapping[str, Any]) -> str:

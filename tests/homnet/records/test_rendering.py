@@ -35,7 +35,7 @@ def _evaluation(value: float) -> dict[str, Any]:
 
 def _write(root: Path, name: str, figures: dict[str, Any], claim: str = "What came.") -> None:
     path = root / "results" / name
-    write_result(path, claim=claim, figures=figures, command="c", recipe="r", seed=5)
+    write_result(path, claim=claim, figures=figures, recipe="r", seed=5)
 
 
 def test_a_table_its_source_and_the_text_around_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ JOB = runpy.run_path(str(Path(__file__).parents[3] / "jobs" / "records" / "rende
 def test_pages_are_written_or_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = {"days": 3}
     path = tmp_path / "results" / "a.json"
-    write_result(path, claim="c", figures=figures, command="c", recipe="r", seed=5)
+    write_result(path, claim="c", figures=figures, recipe="r", seed=5)
     page = "It took <!-- value: results/a.json days --><!-- end --> days.\n"
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/one.md"):
