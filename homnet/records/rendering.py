@@ -33,7 +33,7 @@ from homnet.records.training_tables import (
     sweep_markdown,
     throughput_markdown,
 )
-from homnet.report.cohort_page import cohort_markdown, verdicts_markdown, with_interval
+from homnet.report.cohort_page import cohort_markdown, verdicts_in_short, verdicts_markdown
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.tables import cell, scopes, sensitivity_heading, tables_markdown
 from homnet.results import read_result
@@ -50,6 +50,7 @@ _VALUE: Final = re.compile(
 )
 _OF_PATIENTS: Final = (
     "By hospital",
+    "Scores by hospital",
     "By size",
     "Harmless variants",
     "What the reader says of detected types",
@@ -70,7 +71,7 @@ def render_page(text: str, root: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         result = read_result(root / match["path"])
-        body = table_of(result["figures"], short=bool(match["short"])).strip()
+        body = result_tables(result["figures"], short=bool(match["short"])).strip()
         return f"{match[1]}{body}\n\n{_source(match['path'], result)}\n{match['end']}"
 
     def rows(match: re.Match[str]) -> str:
@@ -94,7 +95,7 @@ def render_page(text: str, root: Path) -> str:
     return _VALUE.sub(value, _ROWS.sub(rows, _TABLE.sub(table, text)))
 
 
-def table_of(figures: Mapping[str, Any], *, short: bool = False) -> str:
+def result_tables(figures: Mapping[str, Any], *, short: bool = False) -> str:
     """The tables of a result in Markdown.
 
     Args:
@@ -171,25 +172,6 @@ def _evaluation_in_short(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _verdicts_in_short(figures: Mapping[str, Any]) -> str:
-    """Each hospital: abnormal patients found, healthy ones called normal."""
-    scopes = {**figures["hospitals"], "all hospitals": figures["overall"]}
-    return markdown_table(
-        ("Hospital", "Sensitivity", "Found", "Specificity", "False alarms"),
-        [
-            (
-                name,
-                with_interval(one["sensitivity"]),
-                f"{one['sensitivity']['count']} of {one['sensitivity']['total']}",
-                with_interval(one["specificity"]),
-                f"{one['specificity']['total'] - one['specificity']['count']} of "
-                f"{one['specificity']['total']}",
-            )
-            for name, one in scopes.items()
-        ],
-    )
-
-
 _RENDERERS: Final[Mapping[str, Renderer]] = {
     "evaluation": tables_markdown,
     "ablation": _ablation,
@@ -211,7 +193,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
 """By the key of the figures; the first that a result has counts (verdicts also have findings)."""
 _SHORT: Final[Mapping[str, Renderer]] = {
     "evaluation": _evaluation_in_short,
-    "overall": _verdicts_in_short,
+    "overall": verdicts_in_short,
 }
 _AT_THE_TOP: Final = frozenset({"overall", "bytes_on_disk", "scorecard", "length_only"})
 """Keys whose renderer takes all figures of the result."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from homnet.errors import DataError
-from homnet.records.rendering import render_page, table_of
+from homnet.records.rendering import render_page, result_tables
 from homnet.results import write_result
 
 
@@ -15,7 +15,12 @@ def _share(count: int, total: int) -> dict[str, Any]:
 
 
 def _scope(found: int, normal: int) -> dict[str, Any]:
-    return {"sensitivity": _share(found, 8), "specificity": _share(normal, 50)}
+    return {
+        "sensitivity": _share(found, 8),
+        "cleared": _share(normal, 60),
+        "specificity_of_assessed": _share(normal, 50),
+        "abstained": {"abnormal": {"count": 1}, "normal": {"count": 10}},
+    }
 
 
 def _auc(value: float) -> dict[str, Any]:
@@ -82,17 +87,18 @@ def test_numbers_inside_of_a_sentence(tmp_path: Path) -> None:
 
 def test_verdicts_in_short() -> None:
     figures = {"overall": _scope(5, 49), "hospitals": {"h1": _scope(2, 50)}}
-    lines = table_of(figures, short=True).splitlines()
-    assert lines[2] == "| h1 | 0.250 (0.25 to 0.75) | 2 of 8 | 1.000 (0.25 to 0.75) | 0 of 50 |"
-    assert lines[3].startswith("| all hospitals | 0.625 ")
-    assert lines[3].endswith("| 1 of 50 |")
+    lines = result_tables(figures, short=True).splitlines()
+    assert (
+        lines[2] == "| h1 | 2 of 8 | 0.250 (0.25 to 0.75) | 0 of 50 | 1.000 (0.25 to 0.75) | 11 |"
+    )
+    assert lines[3].startswith("| all hospitals | 5 of 8 | 0.625 (0.25 to 0.75) | 1 of 50 |")
 
 
 def test_an_ablation_stands_beside_the_paper_only_after_fine_tuning() -> None:
     row = {"variant": "HomNet", "hospital": "h1", "auc": _auc(0.75), "f1": _auc(0.5)}
     figures = {"rows": [row], "seeds": [0]}
-    assert "paper" not in table_of({"ablation": figures})
-    assert "paper, Hos#1" in table_of({"ablation": {**figures, "fine_tuned": True}})
+    assert "paper" not in result_tables({"ablation": figures})
+    assert "paper, Hos#1" in result_tables({"ablation": {**figures, "fine_tuned": True}})
 
 
 def test_what_simulating_took() -> None:
@@ -103,11 +109,11 @@ def test_what_simulating_took() -> None:
         "peak_memory_gib": 2.0625,
         "bytes_on_disk": 17_400_000,
     }
-    assert table_of(figures).splitlines()[2] == "| 2,000 | 30 | 41 | 2.06 | 17 |"
+    assert result_tables(figures).splitlines()[2] == "| 2,000 | 30 | 41 | 2.06 | 17 |"
 
 
 def test_results_without_a_table_are_refused() -> None:
     with pytest.raises(DataError, match=r"no table for figures \['seconds'\]"):
-        table_of({"seconds": 3})
+        result_tables({"seconds": 3})
     with pytest.raises(DataError, match="no short table"):
-        table_of({"drill": {}}, short=True)
+        result_tables({"drill": {}}, short=True)

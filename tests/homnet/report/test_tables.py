@@ -1,0 +1,33 @@
+"""Numbers of an evaluation as text."""
+
+import pytest
+
+from homnet.report.tables import ABSENT, cell, interval, number, percent, scopes
+
+
+def test_estimates_are_printed_with_their_interval() -> None:
+    assert cell({"value": 0.75, "low": 0.4281, "high": 0.945}) == "0.750 (0.43 to 0.94)"
+    assert cell({"value": 0.75, "low": 0.4281, "high": 0.945}, 3) == "0.750 (0.428 to 0.945)"
+    assert cell({"value": 0.75, "low": None, "high": None}) == "0.750"
+    assert cell({"value": None, "low": None, "high": None}) == ABSENT
+    assert cell(None) == ABSENT
+    assert interval(None) == ""
+
+
+def test_numbers_have_no_negative_zero() -> None:
+    assert number(-0.0001) == "0.000"
+    assert number(None) == ABSENT
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.03, "3 %"), (0.0312, "3.1 %"), (0.099, "9.9 %"), (0.99, "99 %")]
+)
+def test_small_shares_have_a_decimal(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_all_hospitals_are_a_scope_where_there_are_several() -> None:
+    one = {"hospitals": {"a": {}}, "overall": {}}
+    assert [name for name, _ in scopes(one)] == ["a"]
+    both = {"hospitals": {"a": {}, "b": {}}, "overall": {}}
+    assert [name for name, _ in scopes(both)] == ["a", "b", "all hospitals"]
