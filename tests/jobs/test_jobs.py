@@ -164,8 +164,3 @@ def test_unknown_options_are_refused(tmp_path: Path) -> None:
     done = _run(tmp_path, "pretrain.py", "best", "--learning-rat", "1")
     assert done.returncode == 2
     assert "learning-rat" in done.stdout + done.stderr
-
-
-def test_the_readme_says_what_the_results_say() -> None:
-    done = _run(ROOT, "records/render_tables.py", "--check")
-    assert done.returncode == 0, done.stderr
