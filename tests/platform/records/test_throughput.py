@@ -141,6 +141,7 @@ def test_impossible_measurements_are_refused(changes: dict[str, object], message
         replace(CONFIG, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_real_workers_are_timed(tmp_path: Path, table_of: Callable[..., pa.Table]) -> None:
