@@ -27,7 +27,6 @@ from homnet.training.learning import METRIC, Learner, train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.records.drill import train_workers
-from homnet_platform.runtime import require_workers
 from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
 
 TableOf = Callable[..., pa.Table]
@@ -230,15 +229,6 @@ def test_more_workers_than_cpus_are_refused_instead_of_waiting(
         match=r"needs 3 workers of 1 CPUs, and 2 fit on the nodes .*\(2 CPUs and 0 GPUs\)",
     ):
         _run(cohort, tmp_path, _stage("too many"), 3)
-
-
-def test_workers_that_no_node_can_hold_are_refused() -> None:
-    """On two CPUs one worker of three never starts, nor does one that wants a GPU."""
-    require_workers(4, "scoring", cpus=0.5)
-    with pytest.raises(ConfigError, match="needs 1 workers of 3 CPUs, and 0 fit"):
-        require_workers(1, "scoring", cpus=3)
-    with pytest.raises(ConfigError, match="of 1 CPUs and 1 GPUs, and 0 fit"):
-        require_workers(1, "scoring", gpus=1)
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:
