@@ -1,7 +1,8 @@
 """The reader of findings as the jobs train and measure it, and what they refuse."""
 
 import json
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,34 +44,25 @@ TRAINING = ReaderTraining(
 )
 
 
-@dataclass(frozen=True)
-class Work:
-    """A HomNet of the lineage, a teaching cohort with a reader, and patients with calibration."""
-
-    root: Path
-    """Of the cohorts ``teach`` and ``patients`` and of the jobs' directories."""
-    healthy: str
-    """The cohort of the lineage; its hospital ``healthy`` is that of the HomNet."""
-    below: Path
-    """The HomNet's checkpoint."""
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Work:
-    root = tmp_path_factory.mktemp("findings")
+def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Path:
+    """The lineage's healthy people and HomNet, a teaching cohort with a reader, patients."""
+    work = tmp_path_factory.mktemp("findings")
+    shutil.copytree(lineage.pretrained, work / "pretrain" / "checkpoint")
+    healthy = lineage.cohort.of_hospitals(["healthy"]).read()
+    write_cohort(work / "healthy", [healthy], scale={}, provenance={})
     hospital = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
     for name, seed, number, short in (("teach", 1, 40, True), ("patients", 2, 16, False)):
         people = [
             simulate_person(seed, hospital, n, 2.0, rearranged_types=short) for n in range(number)
         ]
-        write_cohort(root / name, [pa.concat_tables(people)], scale={"h1": 3.0}, provenance={})
-    work = Work(root, str(lineage.cohort.root), lineage.pretrained)
+        write_cohort(work / name, [pa.concat_tables(people)], scale={"h1": 3.0}, provenance={})
     learn_findings(_learn(work))
     calibrate(
         CalibrateConfig(
-            cohort=str(root / "patients"),
-            checkpoint=str(work.below),
-            output=str(root / "calibrate"),
+            cohort=str(work / "patients"),
+            checkpoint=str(work / "pretrain" / "checkpoint"),
+            output=str(work / "calibrate"),
             split=SPLIT,
             min_patients=1,
         )
@@ -78,23 +70,23 @@ def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Work:
     return work
 
 
-def _diagnose(work: Work, cohort: str) -> DiagnoseConfig:
+def _diagnose(work: Path, cohort: str) -> DiagnoseConfig:
     return DiagnoseConfig(
-        cohort=str(work.root / cohort),
-        checkpoint=str(work.root / "calibrate"),
-        findings=str(work.root / "findings" / "checkpoint"),
-        output=str(work.root / f"diagnosis-of-{cohort}"),
+        cohort=str(work / cohort),
+        checkpoint=str(work / "calibrate"),
+        findings=str(work / "findings" / "checkpoint"),
+        output=str(work / f"diagnosis-of-{cohort}"),
         patients="test",
         split=SPLIT,
         pages="none",
     )
 
 
-def _learn(work: Work) -> LearnFindingsConfig:
+def _learn(work: Path) -> LearnFindingsConfig:
     return LearnFindingsConfig(
-        cohort=str(work.root / "teach"),
-        checkpoint=str(work.below),
-        output=str(work.root / "findings"),
+        cohort=str(work / "teach"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        output=str(work / "findings"),
         width=16,
         training=TRAINING,
         split=SplitConfig(validation=0.2, test=0.0),
@@ -102,19 +94,19 @@ def _learn(work: Work) -> LearnFindingsConfig:
     )
 
 
-def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: Work) -> None:
-    reader = Checkpoint.load(work.root / "findings" / "checkpoint", ReaderConfig.of_json)
-    below = Checkpoint.load(work.below)
+def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: Path) -> None:
+    reader = Checkpoint.load(work / "findings" / "checkpoint", ReaderConfig.of_json)
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
     assert reader.provenance["parent"] == below.version
     assert set(below.provenance["learnt_from"]) < set(reader.provenance["learnt_from"])
     diagnosis = diagnose(_diagnose(work, "patients"))
     figures = measure(
-        MeasureConfig(diagnosis=diagnosis, cohort=str(work.root / "patients"), num_bootstrap=50)
+        MeasureConfig(diagnosis=diagnosis, cohort=str(work / "patients"), num_bootstrap=50)
     )
     assert figures["reader"] == reader.version
     # The abnormal types of the test patients that could be looked at, found or not.
     key = ["patient_id", "chromosome"]
-    truth = Cohort.open(work.root / "patients").read(columns=[*key, "abnormal"]).to_pandas()
+    truth = Cohort.open(work / "patients").read(columns=[*key, "abnormal"]).to_pandas()
     types = pd.read_parquet(diagnosis / "types.parquet")
     looked_at = types.loc[types["probability"].notna(), key]
     abnormal = truth.loc[truth["abnormal"], key].drop_duplicates().merge(looked_at)
@@ -123,36 +115,35 @@ def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: 
     assert "What the reader says of detected types" in page
 
 
-def test_nobody_who_taught_is_measured(work: Work) -> None:
+def test_nobody_who_taught_is_measured(work: Path) -> None:
     diagnosis = diagnose(replace(_diagnose(work, "teach"), patients="all"))
     with pytest.raises(ConfigError, match="learnt from by the model"):
-        measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work.root / "teach")))
+        measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
 
 
-def test_a_reader_goes_on_with_other_people(work: Work) -> None:
-    first = work.root / "findings" / "checkpoint"
-    config = replace(_learn(work), start=str(first), output=str(work.root / "again"))
+def test_a_reader_goes_on_with_other_people(work: Path) -> None:
+    first = work / "findings" / "checkpoint"
+    config = replace(_learn(work), start=str(first), output=str(work / "again"))
     with pytest.raises(ConfigError, match="were learnt from by"):
         learn_findings(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
     with pytest.raises(ConfigError, match="is of another width"):
         learn_findings(replace(config, width=32))
     # A mistake leaves nothing behind that would be in the way of the right command.
-    learn_findings(replace(config, cohort=str(work.root / "patients")))
-    reader = Checkpoint.load(work.root / "again" / "checkpoint", ReaderConfig.of_json)
+    learn_findings(replace(config, cohort=str(work / "patients")))
+    reader = Checkpoint.load(work / "again" / "checkpoint", ReaderConfig.of_json)
     before = Checkpoint.load(first, ReaderConfig.of_json)
     assert reader.provenance["start"] == before.version != reader.version
     for use in ("learnt_from", "validated_on"):
         assert set(before.provenance[use]) < set(reader.provenance[use])
-    assert str(work.root) not in str(reader.provenance)
+    assert str(work) not in str(reader.provenance)
 
 
-def _evaluate(work: Work, **changes: object) -> EvaluateFindingsConfig:
+def _evaluate(work: Path, **changes: object) -> EvaluateFindingsConfig:
     config = EvaluateFindingsConfig(
-        cohort=work.healthy,
-        hospitals=("healthy",),
-        checkpoint=str(work.below),
-        reader=str(work.root / "findings" / "checkpoint"),
-        output=str(work.root / "evaluated"),
+        cohort=str(work / "healthy"),
+        checkpoint=str(work / "pretrain" / "checkpoint"),
+        reader=str(work / "findings" / "checkpoint"),
+        output=str(work / "evaluated"),
         bags=BagConfig(num_cells=3, over="people"),
         split=SplitConfig(0.2, 0.2),
         num_bootstrap=50,
@@ -160,46 +151,44 @@ def _evaluate(work: Work, **changes: object) -> EvaluateFindingsConfig:
     return replace(config, **changes)
 
 
-def test_artificial_abnormalities_of_held_out_people_are_read(work: Work) -> None:
+def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> None:
     output = evaluate_findings(
         _evaluate(
             work,
-            record=Record("a test", work.root / "result.json"),
+            record=Record("a test", work / "result.json"),
             events=EventConfig(abnormal_share=0.9),
         )
     )
     figures = json.loads((output / "findings.json").read_text())
     cases = pd.read_parquet(output / "cases.parquet")
     assert figures["overall"]["num_cases"] == len(cases) > 0
-    test = split_patients(
-        Cohort.open(work.healthy).of_hospitals(["healthy"]).patients, SplitConfig(0.2, 0.2)
-    )[TEST]
+    test = split_patients(Cohort.open(work / "healthy").patients, SplitConfig(0.2, 0.2))[TEST]
     assert set(cases["people"].explode()) == test
-    result = json.loads((work.root / "result.json").read_text())
+    result = json.loads((work / "result.json").read_text())
     assert result["figures"]["findings"] == figures
     assert result["figures"]["training"]["reader"]["figures"]["epochs"] == 1
 
 
 def test_readers_are_not_measured_on_whom_they_know_or_with_another_homnet(
-    work: Work, tmp_path: Path
+    work: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="learnt from by"):
         evaluate_findings(_evaluate(work, split=SplitConfig(0.2, 0.2, seed=5)))
-    below = Checkpoint.load(work.below)
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
     weights = {name: weight + 1 for name, weight in below.weights.items()}
     replace(below, weights=weights).save(tmp_path / "other")
     with pytest.raises(ConfigError, match="stands on another HomNet"):
         evaluate_findings(_evaluate(work, checkpoint=str(tmp_path / "other")))
 
 
-def test_a_finished_run_is_not_overwritten(work: Work) -> None:
+def test_a_finished_run_is_not_overwritten(work: Path) -> None:
     with pytest.raises(ConfigError, match="this run is finished"):
         learn_findings(_learn(work))
 
 
-def test_a_reader_needs_the_stretched_view(work: Work, tmp_path: Path) -> None:
-    below = Checkpoint.load(work.below)
-    absolute = replace(FORM, view="absolute", template=False, deviations=False)
+def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
+    below = Checkpoint.load(work / "pretrain" / "checkpoint")
+    absolute = replace(FORM, view="absolute", template=False)
     Checkpoint(absolute, absolute.build().state_dict(), provenance=below.provenance).save(
         tmp_path / "absolute"
     )
