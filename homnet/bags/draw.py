@@ -78,6 +78,10 @@ class PairIndex:
         length_NP: NDArray[np.int64] = self.frame[list(_LENGTHS)].to_numpy(np.int64)
         return length_NP
 
+    def numbered(self, *columns: str) -> NDArray[np.int64]:
+        """The number of each pair's combination of values (N), combinations in sorted order."""
+        return np.asarray(self.frame.groupby(list(columns), sort=True).ngroup(), np.int64)
+
     @classmethod
     def from_table(cls, table: pa.Table) -> "PairIndex":
         """Makes an index from what :func:`index_table` gave.
@@ -264,10 +268,9 @@ def count_bags(bank: PairIndex, config: BagConfig) -> int:
 
 def _groups(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
     """The number of each pair's group (N); a bag takes pairs of one group."""
-    keys = ["hospital", "patient_id", "chromosome"]
     if config.over == "people":
-        keys.remove("patient_id")
-    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
+        return bank.numbered("hospital", "chromosome")
+    return bank.numbered("hospital", "patient_id", "chromosome")
 
 
 def _draw_round(

@@ -205,62 +205,46 @@ def _pieces(
     """
     lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
     zero = np.zeros_like(n)
-    # name: ((stop, origin, step, reads the donor) per piece, (first, last) of the truth)
+    pasted = [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)]
+    turned = [(s, 0, 1, False), (s + e, s + e - 1, -1, False), (n, s + e, 1, False)]
+    added = [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)]
+    exchanged = [
+        (gp, 0, 1, True),
+        (gp + n - e, lost_p, 1, False),
+        (gp + n - e + gq, m - gq, 1, True),
+    ]
+    exchanged_truth = (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq))
+    # kind: ((stop, origin, step, reads the donor) per piece, (first, stop) of the truth)
     table: dict[str, tuple[list[tuple[Any, Any, int, bool]], tuple[Any, Any]]] = {
         NORMAL: ([(n, 0, 1, False)], (zero, zero)),
         "deletion": ([(s, 0, 1, False), (n - e, s + e, 1, False)], (s - 1, s + 1)),
-        "addition": (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)],
-            (s, s + e),
-        ),
-        "duplication": (
-            [(s + e, 0, 1, False), (n + e, s, 1, False)],
-            (s + e, s + 2 * e),
-        ),
-        "inversion": (
-            [(s, 0, 1, False), (s + e, s + e - 1, -1, False), (n, s + e, 1, False)],
-            (s, s + e),
-        ),
-        "replacement": (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)],
-            (s, s + e),
-        ),
+        "addition": (added, (s, s + e)),
+        "duplication": ([(s + e, 0, 1, False), (n + e, s, 1, False)], (s + e, s + 2 * e)),
+        "inversion": (turned, (s, s + e)),
+        "replacement": (pasted, (s, s + e)),
         "robertsonian": ([(n, n - 1, -1, False), (2 * n, 0, 1, False)], (zero, n)),
         "wrong_pair": ([(m, 0, 1, True)], (zero, m)),
-        "translocation": (
-            [
-                (gp, 0, 1, True),
-                (gp + n - e, lost_p, 1, False),
-                (gp + n - e + gq, m - gq, 1, True),
-            ],
-            (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq)),
-        ),
-        SHAM: (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)],
-            (zero, zero),
-        ),
+        "translocation": (exchanged, exchanged_truth),
+        SHAM: (pasted, (zero, zero)),
     }
     shape_BKQ = (*n.shape, 3)
-    stop_BKQ, origin_BKQ = np.zeros(shape_BKQ, np.int64), np.zeros(shape_BKQ, np.int64)
-    step_BKQ, donor_BKQ = np.ones(shape_BKQ, np.int64), np.zeros(shape_BKQ, np.bool_)
-    truth_BK2 = np.zeros((*n.shape, 2), np.int64)
-    for name, (pieces, (first, last)) in table.items():
-        chosen = kind_B == _CODE[name]
-        truth_BK2[chosen] = np.stack([first, last], axis=-1)[chosen]
+    made: dict[str, NDArray[Any]] = {
+        "stop_BKQ": np.zeros(shape_BKQ, np.int64),
+        "origin_BKQ": np.zeros(shape_BKQ, np.int64),
+        "step_BKQ": np.ones(shape_BKQ, np.int64),
+        "donor_BKQ": np.zeros(shape_BKQ, np.bool_),
+        "truth_BK2": np.zeros((*n.shape, 2), np.int64),
+    }
+    for kind, (pieces, (first, last)) in table.items():
+        chosen = kind_B == _CODE[kind]
+        made["truth_BK2"][chosen] = np.stack([first, last], axis=-1)[chosen]
         # Missing pieces repeat the last stop, which makes them empty.
         for q in range(3):
-            stop, origin, step, donor = pieces[min(q, len(pieces) - 1)]
-            stop_BKQ[chosen, :, q] = (stop + zero)[chosen]
-            origin_BKQ[chosen, :, q] = (origin + zero)[chosen]
-            step_BKQ[chosen, :, q] = step
-            donor_BKQ[chosen, :, q] = donor
-    return {
-        "stop_BKQ": stop_BKQ,
-        "origin_BKQ": origin_BKQ,
-        "step_BKQ": step_BKQ,
-        "donor_BKQ": donor_BKQ,
-        "truth_BK2": truth_BK2,
-    }
+            piece = pieces[min(q, len(pieces) - 1)]
+            names = ("stop_BKQ", "origin_BKQ", "step_BKQ", "donor_BKQ")
+            for name, value in zip(names, piece, strict=True):
+                made[name][chosen, :, q] = np.broadcast_to(value, n.shape)[chosen]
+    return made
 
 
 def _draw_kinds(
@@ -304,8 +288,8 @@ def _draw_donors(
     """
     num_types = len(CHROMOSOMES)
     type_N = bank.frame["chromosome"].to_numpy()
-    person_N = _codes(bank, ["hospital", "patient_id"])
-    cell_N = _codes(bank, ["hospital", "patient_id", "cell_id"])
+    person_N = bank.numbered("hospital", "patient_id")
+    cell_N = bank.numbered("hospital", "patient_id", "cell_id")
     row_of = np.full((cell_N.max() + 1, num_types), -1)
     row_of[cell_N, type_N] = np.arange(len(bank))
     size_X = np.bincount(person_N * num_types + type_N, minlength=(person_N.max() + 1) * num_types)
@@ -337,10 +321,6 @@ def _draw_donors(
     place_BK = (generator.random(row_BK.shape) * size_X[of_person_BK]).astype(np.int64)
     stand_in_BK = by_person_N[first_X[of_person_BK] + place_BK]
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
-
-
-def _codes(bank: PairIndex, keys: list[str]) -> NDArray[np.int64]:
-    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from typing import Final, Self
 from homnet.errors import DataError
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
-from homnet.karyotype.nomenclature import band_name, parse, rank, short_form
+from homnet.karyotype.nomenclature import PREFIX_OF, band_name, parse, rank, short_form
 from homnet.patients.finding import BreakpointEstimate, Finding
 
 DRAFT: Final = "draft, to be confirmed"
-_PREFIX: Final = {"deletion": "del", "duplication": "dup", "inversion": "inv", "ring": "r"}
 _WIDEST_RANGE: Final = 3
 """Most bands of a range; a breakpoint that is less certain gets a question mark instead."""
 
@@ -84,7 +83,7 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     if kind == "ring" and arms != ["p", "q"]:
         return None
     return Draft.checked(
-        short_form(_PREFIX[kind], [chromosome], _bands(chromosome, ordered)), level
+        short_form(PREFIX_OF[kind], [chromosome], _bands(chromosome, ordered)), level
     )
 
 

@@ -15,6 +15,7 @@ from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
+from homnet.report.tables import ABSENT, cell
 
 _CELLS_DRAWN: Final = 6
 """Cells of a failure that are drawn: the most suspicious ones."""
@@ -102,16 +103,6 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table(heads, rows)
 
 
-def with_interval(share: Mapping[str, Any] | None) -> str:
-    """A share or an estimate with its interval, for example ``"0.81 (0.65 to 0.92)"``."""
-    if share is None or share["value"] is None:
-        return "n/a"
-    value = f"{share['value']:.3f}"
-    if share["low"] is None:
-        return value
-    return f"{value} ({share['low']:.2f} to {share['high']:.2f})"
-
-
 def _tables(figures: Mapping[str, Any]) -> list[Table]:
     """Titles, headings and cells of all tables."""
     scopes = [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]
@@ -121,7 +112,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
             f"{one['num_abnormal']}, {one['num_normal']}",
             f"{one['abstained']['abnormal']['count']}, {one['abstained']['normal']['count']}",
             *_rates(one),
-            with_interval(one["right_type"]),
+            cell(one["right_type"]),
         ]
         for name, one in scopes
     ]
@@ -185,7 +176,7 @@ def _rates(one: Mapping[str, Any]) -> list[str]:
     """The cells of :data:`_RATES`."""
     sensitivity, cleared = one["sensitivity"], _cleared(one)
     assessed = one.get("sensitivity_of_assessed") or (sensitivity if cleared[0] else None)
-    return [with_interval(each) for each in (sensitivity, assessed, *cleared)]
+    return [cell(each) for each in (sensitivity, assessed, *cleared)]
 
 
 def _cleared(one: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -209,7 +200,7 @@ def _cleared(one: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _scores(one: Mapping[str, Any]) -> list[str]:
     names = ("auc", "calibration_error", "calibration_error_by_chance")
-    return [with_interval(one[name]) for name in names]
+    return [cell(one[name]) for name in names]
 
 
 def _found(part: Mapping[str, Any]) -> list[list[str]]:
@@ -217,9 +208,9 @@ def _found(part: Mapping[str, Any]) -> list[list[str]]:
         [
             label(name),
             str(one["sensitivity"]["total"]),
-            with_interval(one["sensitivity"]),
+            cell(one["sensitivity"]),
             str(one["abstained"]),
-            with_interval(one["right_type"]),
+            cell(one["right_type"]),
         ]
         for name, one in part.items()
     ]
@@ -239,7 +230,7 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
 
 def _rate(share: Mapping[str, Any]) -> str:
     if share["value"] is None:
-        return "n/a"
+        return ABSENT
     return (
         f"{share['value']:.4f} ({share['low']:.4f} to {share['high']:.4f}), "
         f"{share['count']} of {share['total']}"
@@ -249,14 +240,14 @@ def _rate(share: Mapping[str, Any]) -> str:
 def _drawn(case: Case) -> dict[str, str]:
     """A failure as picture and words."""
     patient, finding = case.patient, case.finding
-    shown = sorted(finding.cells, key=lambda cell: -(cell.probability or 0.0))[:_CELLS_DRAWN]
-    names = {cell.cell_id for cell in shown}
+    shown = sorted(finding.cells, key=lambda one: -(one.probability or 0.0))[:_CELLS_DRAWN]
+    names = {one.cell_id for one in shown}
     pairs = {
-        cell: pair
-        for cell, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
-        if cell in names
+        name: pair
+        for name, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
+        if name in names
     }
-    level = int(np.median([cell.band_level for cell in shown])) if shown else 400
+    level = int(np.median([one.band_level for one in shown])) if shown else 400
     levels = [one for one in (700, 550, 400, 300) if one <= level]
     if patient["true_abnormal"]:
         size = patient["true_size_mb"]

@@ -40,7 +40,7 @@ class _Lengths(BagModel):
         length_BKP = (x_BKPCL != 0).any(dim=3).sum(dim=-1).float() / self.longest
         difference_BK = (length_BKP[..., 0] - length_BKP[..., 1]).abs() * mask_BK
         logit: torch.Tensor = self.weight(self.scale * difference_BK.sum(1)[:, None]).squeeze(1)
-        return logit + 0 * self.frozen.weight.sum()
+        return logit + 0 * self.frozen(logit[:, None]).squeeze(1)
 
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
         return ((logit_B - label_B) ** 2).sum()
