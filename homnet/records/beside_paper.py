@@ -187,7 +187,8 @@ def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
     """The paper's Table 4 beside an ablation of ours.
 
     Args:
-        figures: what :func:`homnet_platform.records.reproduction.reproduce` gives, of four hospitals.
+        figures: of four hospitals, from
+            :func:`homnet_platform.records.reproduction.reproduce`.
     """
     table = beside_paper_markdown(
         figures["rows"],

@@ -14,7 +14,8 @@ from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import SplitConfig
 from homnet.records import paper
 from homnet.records.beside_paper import PAPER_FORM
-from homnet_platform.records.plan import RECIPES
+from homnet_platform.job import run_job
+from homnet_platform.records.plan import RECIPES, ReproduceConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +65,29 @@ def test_settings_reach_baselines_and_variants(job: ModuleType) -> None:
         for setting in ("best", "paper")
     }
     assert views == {"best": ("stretched",) * 2, "paper": ("absolute",) * 2}
+
+
+def test_the_command_line_sets_what_methods_share(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[ReproduceConfig] = []
+    options = ["--cohort", "c", "--scale", "0.008", "--training.batch-size", "3", "--seeds", "4"]
+    run_job(RECIPES, seen.append, description=None, args=["3", *options, "--methods", "HomNet"])
+    comparison = RECIPES["3"].comparison
+    assert seen == [
+        replace(
+            RECIPES["3"],
+            methods=("HomNet",),
+            comparison=replace(
+                comparison,
+                cohort="c",
+                scale=0.008,
+                seeds=(4,),
+                training=replace(comparison.training, batch_size=3),
+            ),
+        )
+    ]
+    with pytest.raises(SystemExit):
+        run_job(RECIPES, seen.append, description=None, args=["2", "--scale", "0"])
+    assert capsys.readouterr().err.startswith("error: scale must be above 0")
 
 
 @pytest.mark.ray
