@@ -142,7 +142,6 @@ def test_a_table_and_its_record_and_picture(
 @pytest.mark.parametrize(
     ("table", "function", "record", "kind", "heading"),
     [
-        ("3", "reproduce", "table-3", "reproduction", "| HomNet minus | pki3: AUC |"),
         ("4", "reproduce", "table-4", "ablation", "| Minus HomNet | hospital-1: AUC |"),
         ("5", "time_methods", "table-5", "running_time", "| Method | Numbers kept |"),
         ("ablate", "reproduce", "ablate-images", "ablation", "| Variant | pki3: AUC |"),
