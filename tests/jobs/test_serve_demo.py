@@ -56,6 +56,7 @@ def test_a_half_made_demonstration_is_made_anew(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_sigterm_ends_it_cleanly(demonstration: Path) -> None:
     command = [sys.executable, str(JOB), f"--work={demonstration}", f"--port={free_port()}"]
     with subprocess.Popen(

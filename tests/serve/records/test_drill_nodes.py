@@ -17,6 +17,7 @@ def _raylets() -> set[int]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_node_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     others = _raylets()
