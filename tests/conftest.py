@@ -82,20 +82,27 @@ def small_cohort(tmp_path: Path) -> Cohort:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray for all tests that need one; workers find the packages without an install."""
+    """A local Ray for all tests of this process that need one.
+
+    Workers find the packages without an install: they inherit the path, as a ``runtime_env`` would
+    start each of them through one process more. Those that are idle wait for the next test, since
+    importing torch again takes longer than most tests.
+    """
     import ray
 
     from homnet_platform.runtime import LAPTOP_ENVIRONMENT, configure_ray_data
 
-    environment = {**LAPTOP_ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}
+    environment = {
+        **LAPTOP_ENVIRONMENT,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_idle_worker_killing_time_threshold_ms": "60000",
+        # Beside another test process, workers of the usual low priority starve.
+        "RAY_worker_niceness": "0",
+        "PYTHONPATH": PACKAGES,
+    }
     previous = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": PACKAGES}},
-    )
+    ray.init(address="local", num_cpus=2, log_to_driver=False)
     configure_ray_data()
     yield
     ray.shutdown()

@@ -1,13 +1,10 @@
 """What is measured on pairs, against slow and plain counterparts."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from homnet.bags.draw import PairBank
 from homnet.model.network import NUM_TYPES
-from homnet.realism.length_only import length_bags, length_table
 from homnet_baselines.features import (
     NUM_PAPER,
     NUM_PROFILE,
@@ -18,7 +15,6 @@ from homnet_baselines.features import (
     profile_features,
     type_scaling,
 )
-from homnet_baselines.pooling import mean_over_pairs
 
 
 def pair_of(first: np.ndarray, second: np.ndarray) -> torch.Tensor:
@@ -53,21 +49,6 @@ def test_lengths_end_at_the_last_sample() -> None:
     x[0, 0, :, 50:60] = 0  # a gap inside is no end
     assert lengths(x).tolist() == [[200, 300]]
     assert log_length_ratio(x).item() == pytest.approx(np.log(1.5), rel=1e-6)
-
-
-def test_the_length_floor_is_that_of_the_realism_page(table_of) -> None:
-    """Mean absolute log ratio of bags of five, as :mod:`homnet.realism.length_only` has it."""
-    table: pa.Table = table_of(num_cells=5, chromosomes=("1", "7"))
-    frame = length_table(table)
-    expected = length_bags(frame, np.random.default_rng(0)).set_index(["patient_id", "chromosome"])
-    bank = PairBank.from_table(table)
-    ratio = log_length_ratio(torch.tensor(bank.pair_NPCL))
-    for (patient, chromosome), rows in bank.frame.groupby(
-        ["patient_id", "chromosome"]
-    ).indices.items():
-        name = str(chromosome + 1)
-        mean = mean_over_pairs(ratio[rows], torch.ones(1, len(rows), dtype=torch.bool))
-        assert mean.item() == pytest.approx(expected.loc[(patient, name), "score"], rel=1e-4)
 
 
 @pytest.mark.parametrize("cut", [0.05, 0.08])

@@ -1,119 +1,40 @@
-"""Fitted methods against the libraries that fit them."""
+"""Models that are fitted in one go: what they keep, and what is measured of them."""
 
-from importlib import import_module
-
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import OneClassSVM
 
 from homnet.bags.draw import PairBank
-from homnet_baselines.one_class import OneClassForm
-from homnet_baselines.regression import Regression, RegressionForm, fit_logistic
+from homnet.errors import DivergedError
+from homnet.training.learning import METRIC
+from homnet_baselines.fitted import fit
+from homnet_baselines.floors import Floor, FloorForm
 
 
-def test_logistic_regression_is_scikit_learns_around_zero() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(300, 7))
-    labels = rng.random(300) < 1 / (1 + np.exp(-features[:, 0] + 2 * features[:, 3] - 0.4))
-    weight, bias = fit_logistic(features, labels, 0.02, np.zeros(7), 0.0)
-    other = LogisticRegression(C=1 / (0.02 * 300), tol=1e-8).fit(features, labels)
-    np.testing.assert_allclose(weight, other.coef_[0], atol=1e-3)
-    assert bias == pytest.approx(other.intercept_[0], abs=1e-3)
+def test_what_is_kept_is_a_buffer_that_is_loaded_in_its_own_shape() -> None:
+    one, other = FloorForm().build(), FloorForm().build()
+    one.keep(support=torch.arange(6.0).reshape(3, 2), bias=0.5)
+    other.keep(support=torch.zeros(1, 2), bias=0.0)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.support, one.support)
+    assert other.bias == 0.5
+    assert list(one.parameters()) == []
 
 
-def test_a_strong_prior_keeps_the_parents_coefficients() -> None:
-    rng = np.random.default_rng(0)
-    features, before = rng.normal(size=(40, 5)), np.array([1.0, -2.0, 0.5, 0.0, 3.0])
-    labels = rng.random(40) < 0.5
-    near, _ = fit_logistic(features, labels, 1e4, before, 0.0)
-    far, _ = fit_logistic(features, labels, 1e-3, before, 0.0)
-    np.testing.assert_allclose(near, before, atol=1e-3)
-    assert np.abs(far - before).max() > 0.5
+def test_a_fit_is_one_epoch(bank: PairBank, stage_of) -> None:
+    metrics = fit(stage_of(FloorForm()), bank).metrics
+    assert metrics["history"] == [{"epoch": 0, METRIC: metrics[METRIC]}]
+    assert metrics["seconds"] == metrics["seconds_to_best"] > 0
 
 
-def test_fine_tuning_keeps_the_scaling(bank: PairBank, stage_of) -> None:
-    model = Regression(RegressionForm(max_bags=64))
-    stage = stage_of(model.form, max_epochs=1)
-    train_bank, _ = stage.parts(bank)
-    model.fit(stage, train_bank)
-    scaling = model.centre_TF.clone()
-    model.fit(stage, train_bank.of_patients([train_bank.frame["patient_id"].iloc[0]]))
-    assert torch.equal(model.centre_TF, scaling)
-
-
-def test_budget_ends_the_drawing_of_bags(
+def test_scores_that_are_no_numbers_are_refused(
     bank: PairBank, stage_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-
-    def spy(features: np.ndarray, labels: np.ndarray, *rest: object) -> tuple[np.ndarray, float]:
-        seen.append(len(labels))
-        return np.zeros(features.shape[1]), 0.0
-
-    monkeypatch.setattr("homnet_baselines.regression.fit_logistic", spy)
-    num_bags = len(stage_of(RegressionForm()).train_epoch(stage_of(None).parts(bank)[0], 0))
-    for max_bags, max_epochs in ((50, 9), (num_bags + 3, 9), (10_000, 2)):
-        form = RegressionForm(max_bags=max_bags)
-        stage = stage_of(form, max_epochs=max_epochs)
-        form.build().fit(stage, stage.parts(bank)[0])
-    assert seen == [50, num_bags + 3, 2 * num_bags]
-
-
-@pytest.fixture
-def features() -> torch.Tensor:
-    return torch.randn(200, 67, generator=torch.Generator().manual_seed(0))
-
-
-def test_support_vectors_score_as_scikit_learn_does(features: torch.Tensor, stage_of) -> None:
-    form = OneClassForm("OC-SVM", nu=0.2)
-    model = form.build()
-    model.learn(features, stage_of(form))
-    machine = OneClassSVM(nu=0.2, gamma="scale").fit(features.double().numpy())
-    new = torch.randn(30, 67, generator=torch.Generator().manual_seed(1)) * 1.3
-    expected = -machine.decision_function(new.double().numpy())
-    np.testing.assert_allclose(model.distance(new), expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("method", "module", "name"),
-    [
-        ("Deep-SVDD", "pyod.models.deep_svdd", "DeepSVDD"),
-        ("AE", "pyod.models.auto_encoder", "AutoEncoder"),
-    ],
-)
-def test_networks_score_as_pyod_does(
-    method: str,
-    module: str,
-    name: str,
-    features: torch.Tensor,
-    stage_of,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    detectors = []
-    detector_type = getattr(import_module(module), name)
-    whole = detector_type.fit
-
-    def kept(self: object, *data: object) -> object:
-        detectors.append(self)
-        return whole(self, *data)
-
-    monkeypatch.setattr(detector_type, "fit", kept)
-    form = OneClassForm(method, width=16, bottleneck=4)  # type: ignore[arg-type]
-    model = form.build()
-    model.learn(features, stage_of(form, max_epochs=2))
-    model.eval()
-    new = torch.randn(30, 67, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        found = model.distance(new)
-    np.testing.assert_allclose(found, detectors[0].decision_function(new.numpy()), rtol=1e-4)
-
-
-def test_global_generators_are_left_alone(features: torch.Tensor, stage_of) -> None:
-    form = OneClassForm("AE")
-    model = form.build()
-    before = (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
-    model.learn(features, stage_of(form, max_epochs=1))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    monkeypatch.setattr(
+        Floor,
+        "forward",
+        lambda _, x_BKPCL, *rest: x_BKPCL.new_full(
+            x_BKPCL.shape[:1], torch.nan, dtype=torch.float32
+        ),
+    )
+    with pytest.raises(DivergedError, match="not all finite"):
+        fit(stage_of(FloorForm()), bank)

@@ -28,13 +28,6 @@ def inputs(batch: Batch) -> tuple[torch.Tensor, ...]:
     return batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK
 
 
-@pytest.mark.parametrize("num_positions", [512, 128])
-@pytest.mark.parametrize("name", BACKBONES)
-def test_backbones_give_features(name: str, num_positions: int) -> None:
-    backbone = BACKBONES[name](5, num_positions, 6)
-    assert backbone(torch.randn(3, 5, num_positions)).shape == (3, backbone.num_features)
-
-
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_weight_learns_and_every_input_is_seen(form, bank: PairBank, batch: Batch) -> None:
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 FROM_CHECKOUT = {"env_vars": {"PYTHONPATH": ".:platform:baselines:serve"}}
 TINY = ("--num-healthy", "2", "--healthy-cells", "1", "--num-patients", "0", "0", "0", "0")
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The reader as the job trains it, its part in verdicts, and what is refused."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,9 +23,7 @@ from homnet.training.optimisation import TrainingConfig
 from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
 from homnet_platform.patients.measurement import MeasureConfig, measure
-from homnet_platform.pretraining import PretrainConfig, pretrain
 from homnet_platform.reader_training import LearnReaderConfig, learn_reader
-from homnet_platform.training import ScalingOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -37,32 +37,18 @@ TRAINING = ReaderTraining(
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Healthy people with a HomNet trained on them, a teaching cohort with a reader, patients."""
+def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Path:
+    """The lineage's healthy people and HomNet, a teaching cohort with a reader, patients."""
     work = tmp_path_factory.mktemp("findings")
-    healthy = HospitalConfig("healthy", abnormal_fraction=0.0)
-    sick = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
-    for name, seed, hospital, number, short in (
-        ("healthy", 0, healthy, 10, False),
-        ("teach", 1, sick, 40, True),
-        ("patients", 2, sick, 16, False),
-    ):
+    shutil.copytree(lineage.pretrained, work / "pretrain" / "checkpoint")
+    healthy = lineage.cohort.of_hospitals(["healthy"]).read()
+    write_cohort(work / "healthy", [healthy], scale={}, provenance={})
+    hospital = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
+    for name, seed, number, short in (("teach", 1, 40, True), ("patients", 2, 16, False)):
         people = [
             simulate_person(seed, hospital, n, 2.0, rearranged_types=short) for n in range(number)
         ]
-        write_cohort(
-            work / name, [pa.concat_tables(people)], scale={hospital.name: 3.0}, provenance={}
-        )
-    pretrain(
-        PretrainConfig(
-            cohort=str(work / "healthy"),
-            output=str(work / "pretrain"),
-            model=FORM,
-            training=TrainingConfig(batch_size=64, max_epochs=1, bags=BagConfig(num_cells=3)),
-            split=SplitConfig(0.2, 0.2),
-            scaling=ScalingOptions(num_workers=1),
-        )
-    )
+        write_cohort(work / name, [pa.concat_tables(people)], scale={"h1": 3.0}, provenance={})
     learn_reader(_learn(work))
     calibrate(
         CalibrateConfig(
@@ -123,7 +109,7 @@ def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: 
 
 def test_nobody_who_taught_is_measured(work: Path) -> None:
     diagnosis = diagnose(replace(_diagnose(work, "teach"), patients="all"))
-    with pytest.raises(ConfigError, match="learnt from by the model"):
+    with pytest.raises(ConfigError, match="learnt from by the models"):
         measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
 
 

@@ -175,6 +175,7 @@ def _content(cohort: Cohort) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_one_cpu_gives_the_bytes_of_two(ray_cluster, tmp_path):
     script = f"""
@@ -189,6 +190,7 @@ simulate({replace(SMALL, output=tmp_path / "one")!r})
     assert _content(Cohort.open(tmp_path / "one")) == _content(two)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_killed_run_continues_where_it_was(ray_cluster, tmp_path):
     config = SimulateConfig(

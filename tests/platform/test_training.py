@@ -16,7 +16,7 @@ import pytest
 import torch
 from ray.train import WorkerGroupError
 
-from homnet.bags.draw import BagConfig
+from homnet.bags.draw import BagConfig, PairBank
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
@@ -26,9 +26,7 @@ from homnet.training import learning
 from homnet.training.learning import METRIC, Learner, train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.records.drill import train_workers
-from homnet_platform.runtime import require_workers
 from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
 
 TableOf = Callable[..., pa.Table]
@@ -70,13 +68,17 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(stage, collect_bank(pairs_dataset(cohort)))
+        return train(stage, PairBank.from_table(cohort.read()))
     finally:
         torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "pairs_gib"), [(2, 1.0), (3, 2e-4)], ids=["2 workers", "3 workers, streaming"]
+    ("num_workers", "pairs_gib"),
+    [
+        pytest.param(2, 1.0, id="2 workers"),
+        pytest.param(3, 2e-4, id="3 workers, streaming", marks=pytest.mark.slow),
+    ],
 )
 def test_any_number_of_workers_trains_the_same_model(
     cohort: Cohort, tmp_path: Path, num_workers: int, pairs_gib: float
@@ -96,6 +98,7 @@ def test_any_number_of_workers_trains_the_same_model(
         torch.testing.assert_close(value, several.weights[name], rtol=0, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_fixed_model_has_one_validation_auc_on_any_workers(
     cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_fixed_model_has_one_validation_auc_on_any_workers(
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
     cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -166,6 +170,7 @@ def test_the_same_seed_gives_the_same_bytes(cohort: Cohort) -> None:
     assert versions["a"] == versions["b"] != versions["c"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_continues_to_the_same_weights(cohort: Cohort, tmp_path: Path) -> None:
     """Two epochs and two more after a restart equal four in a row, to the bit."""
     four = replace(TRAINING, max_epochs=4)
@@ -226,19 +231,10 @@ def test_more_workers_than_cpus_are_refused_instead_of_waiting(
         _run(cohort, tmp_path, _stage("too many"), 3)
 
 
-def test_workers_that_no_node_can_hold_are_refused() -> None:
-    """On two CPUs one worker of three never starts, nor does one that wants a GPU."""
-    require_workers(4, "scoring", cpus=0.5)
-    with pytest.raises(ConfigError, match="needs 1 workers of 3 CPUs, and 0 fit"):
-        require_workers(1, "scoring", cpus=3)
-    with pytest.raises(ConfigError, match="of 1 CPUs and 1 GPUs, and 0 fit"):
-        require_workers(1, "scoring", gpus=1)
-
-
 def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:
     wild = replace(TRAINING, learning_rate=1e30, averaging=0.0)
     with pytest.raises(DataError, match=r"not all finite; lower training.learning_rate"):
-        train(_stage("wild", training=wild), collect_bank(pairs_dataset(cohort)))
+        train(_stage("wild", training=wild), PairBank.from_table(cohort.read()))
 
 
 def test_validation_stays_on_the_device_of_the_training(
@@ -253,6 +249,6 @@ def test_validation_stays_on_the_device_of_the_training(
             super().__init__(*arguments, **options)
 
     monkeypatch.setattr(learning, "Predictor", Spy)
-    learner = Learner(_stage("device"), collect_bank(pairs_dataset(cohort)), device="cpu:0")
+    learner = Learner(_stage("device"), PairBank.from_table(cohort.read()), device="cpu:0")
     learner.epoch()
     assert seen == [torch.device("cpu:0")]

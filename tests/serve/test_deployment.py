@@ -124,6 +124,7 @@ def test_scores_are_those_of_batch_evaluation(
     assert client.post("/v1/diagnose", content=b"no stream").status_code == 422
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_promotion_and_a_killed_replica_give_no_wrong_answer(
     served: tuple[httpx.Client, Registry, Path],
@@ -177,6 +178,7 @@ def test_a_promotion_and_a_killed_replica_give_no_wrong_answer(
     assert len(verify_audit(work / "audit")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_scrape_has_every_replica_once(
     served: tuple[httpx.Client, Registry, Path],

@@ -78,7 +78,7 @@ def test_made_up_requests(
     statuses = set()
 
     @settings(
-        max_examples=40,
+        max_examples=20,
         deadline=None,
         derandomize=True,
         database=None,

@@ -39,6 +39,13 @@ def pairs(laboratory, num_people=50):
     return Pairs.from_table(table, laboratory.samples_per_px, with_single=True)
 
 
+@pytest.fixture(scope="module")
+def seen(laboratory):
+    """Means and lengths by type of fifty people's chromosomes."""
+    of_people = pairs(laboratory)
+    return registered_means(of_people), median_lengths(of_people)
+
+
 def agreement(found, truth, name):
     """Correlation of band shades, each band counted by its length."""
     at = CHROMOSOME_INDEX[name]
@@ -52,12 +59,11 @@ def agreement(found, truth, name):
     )
 
 
-def test_shades_are_read_back(laboratory):
-    seen = pairs(laboratory)
-    means = registered_means(seen)
+def test_shades_are_read_back(laboratory, seen):
+    means, lengths = seen
     assert set(means) == set(CHROMOSOMES)
     plain = replace(laboratory, bands=None)
-    found = fit_bands(means, median_lengths(seen), plain)
+    found = fit_bands(means, lengths, plain)
     drawn = BandAppearance(
         darkness=tuple(
             tuple(band.darkness for band in band_table(APPEARANCE_LEVEL)[name].bands)
@@ -71,9 +77,8 @@ def test_shades_are_read_back(laboratory):
         assert low < median < high
 
 
-def test_correction_brings_the_simulated_mean_nearer(laboratory):
-    seen = pairs(laboratory)
-    wanted, lengths = registered_means(seen), median_lengths(seen)
+def test_correction_brings_the_simulated_mean_nearer(laboratory, seen):
+    wanted, lengths = seen
     shown, errors = dict(wanted), []
     for _ in range(3):
         bands = fit_bands(shown, lengths, laboratory)

@@ -39,6 +39,7 @@ def test_settings_become_those_of_the_chromosomes(fitted):
     assert found.bands is not None
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(table, fitted):
     def backwards(function, arguments):
         return [function(one) for one in reversed(list(arguments))][::-1]

@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import patient_digests
 from homnet.realism.tables import realism_summary
+from homnet.realism.two_sample import TwoSampleConfig
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
 from homnet_platform.records.realism import RealismConfig, compare
@@ -50,7 +52,10 @@ def simulated(ray_cluster, laboratory, tmp_path_factory):
 
 
 @pytest.mark.ray
-def test_cohorts_are_compared(real, simulated, tmp_path, capsys):
+def test_cohorts_are_compared(real, simulated, tmp_path, capsys, monkeypatch):
+    # A fifth of the trees: sets of twelve people are not told apart by more of them either.
+    few = partial(TwoSampleConfig, num_trees=20)
+    monkeypatch.setattr("homnet_platform.records.realism.TwoSampleConfig", few)
     config = RealismConfig(
         simulated=simulated.root,
         real=real.root,

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -45,8 +47,14 @@ def _runs(two_workers_s: float) -> dict[tuple[int, int], list[Measured]]:
     }
 
 
+@cache
+def _figures(two_workers_s: float = 0.4, config: ThroughputConfig = CONFIG) -> dict[str, Any]:
+    """Figures by the seconds of a step of two workers; counting operators takes seconds."""
+    return figures_of(_runs(two_workers_s), config, BAGS)
+
+
 def test_two_workers_are_predicted_from_one() -> None:
-    figures = figures_of(_runs(0.4), CONFIG, BAGS)
+    figures = _figures()
     assert (figures["bag_s"], figures["fixed_s"]) == pytest.approx((0.02, 0.1))
     # Half a batch on one worker, and one all-reduce.
     measured = figures["measured"][-1]
@@ -60,13 +68,13 @@ def test_two_workers_are_predicted_from_one() -> None:
 
 
 def test_what_was_measured_on_two_workers_does_not_move_the_prediction() -> None:
-    fast, slow = (figures_of(_runs(seconds), CONFIG, BAGS) for seconds in (0.2, 0.9))
+    fast, slow = (_figures(seconds) for seconds in (0.2, 0.9))
     assert fast["computed"] == slow["computed"]
     assert fast["measured"][-1]["predicted_step_s"] == slow["measured"][-1]["predicted_step_s"]
 
 
 def test_only_a_priced_gpu_has_a_cost() -> None:
-    figures = figures_of(_runs(0.4), CONFIG, BAGS)
+    figures = _figures()
     cpu, _, one, eight = figures["computed"]
     assert cpu["machine"] == "CPU as measured"
     assert cpu["cost"] is None
@@ -74,14 +82,14 @@ def test_only_a_priced_gpu_has_a_cost() -> None:
     assert one["cost"] == pytest.approx([3 * total for total in hours])
     assert hours[0] < hours[1]
     assert eight["hours"]["sweep"][1] < one["hours"]["sweep"][1]
-    free = figures_of(_runs(0.4), replace(CONFIG, price_per_gpu_hour=None), BAGS)
+    free = _figures(config=replace(CONFIG, price_per_gpu_hour=None))
     assert all(row["cost"] is None for row in free["computed"])
-    nothing = figures_of(_runs(0.4), replace(CONFIG, gpu=GpuOptions()), BAGS)
+    nothing = _figures(config=replace(CONFIG, gpu=GpuOptions()))
     assert {row["machine"] for row in nothing["computed"]} == {"CPU as measured"}
 
 
 def test_the_table_says_what_was_assumed() -> None:
-    figures = figures_of(_runs(0.4), CONFIG, BAGS) | {"object_store_peak_bytes": 7_000_000}
+    figures = _figures() | {"object_store_peak_bytes": 7_000_000}
     table = throughput_markdown(figures)
     assert "| 2 | 20 | 50 | 400 (400 to 400) | 30" in table
     assert "| G9 | 8 |" in table
@@ -90,7 +98,7 @@ def test_the_table_says_what_was_assumed() -> None:
     )
     assert "3 for an hour of one GPU" in table
     assert "2 workers are 1.25 times as fast as one with 20 bags a step" in table
-    without = figures_of(_runs(0.4), replace(CONFIG, gpu=GpuOptions()), BAGS)
+    without = _figures(config=replace(CONFIG, gpu=GpuOptions()))
     assert "Assumed" not in throughput_markdown(without | {"object_store_peak_bytes": 0})
 
 
@@ -120,6 +128,7 @@ def test_impossible_measurements_are_refused(changes: dict[str, object], message
         replace(CONFIG, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_real_workers_are_timed(tmp_path: Path, table_of: Callable[..., pa.Table]) -> None:

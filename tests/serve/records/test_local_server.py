@@ -32,6 +32,7 @@ def test_only_own_processes_are_found() -> None:
     assert child.pid not in serve_processes(os.getpid())["replica"]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_an_endpoint_in_a_child_process(tmp_path: Path) -> None:
     material = make_material(MaterialConfig(num_hospitals=2, num_patients=2, num_cells=1))

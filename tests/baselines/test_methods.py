@@ -1,0 +1,41 @@
+"""The comparators of the paper and their forms by name."""
+
+import dataclasses
+
+import pytest
+
+from homnet.errors import CheckpointError, ConfigError
+from homnet_baselines.methods import FLOORS, comparators, read_form
+from homnet_baselines.networks import NetworkForm, SiameseForm
+from homnet_baselines.one_class import OneClassForm
+from homnet_baselines.regression import RegressionForm
+
+
+def test_all_twelve_of_the_paper_but_homnet_and_two_floors() -> None:
+    assert list(comparators("paper"))[:2] == list(FLOORS)
+    assert list(comparators("paper"))[2:] == [
+        *("LR", "OC-SVM", "Deep-SVDD", "AE", "MLP-Mixer", "ViT", "ResNet"),
+        *("Xception", "MobileNet", "DenseNet", "Siamese"),
+    ]
+    for form in (*comparators("paper").values(), *comparators("best").values()):
+        assert read_form(**dataclasses.asdict(form)) == form
+
+
+@pytest.mark.parametrize("content", [{"method": "VGG"}, {"method": "LR", "depth": 3}])
+def test_unknown_methods_and_settings_are_refused(content) -> None:
+    with pytest.raises(CheckpointError, match="does not know"):
+        read_form(**content)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NetworkForm(width=1),
+        lambda: SiameseForm(margin=0.0),
+        lambda: OneClassForm(nu=0.0),
+        lambda: RegressionForm(penalty=0.0),
+    ],
+)
+def test_impossible_settings_are_refused(make) -> None:
+    with pytest.raises(ConfigError, match="got"):
+        make()

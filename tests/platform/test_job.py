@@ -1,0 +1,69 @@
+"""How a job starts and ends: recipes, a dry run, and errors as one sentence."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+from ray.exceptions import RayTaskError
+from ray.train import WorkerGroupError
+
+from homnet.errors import ConfigError, DataError
+from homnet_platform.job import root_cause, run_job
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is done."""
+
+    size: int = 1
+    """How large."""
+
+
+def _facts(config: Config) -> Mapping[str, object]:
+    return {"area": config.size**2}
+
+
+def _never(config: Config) -> None:
+    raise AssertionError("a dry run does nothing")
+
+
+def test_a_recipe_is_chosen_by_its_first_word_and_changed_by_options() -> None:
+    seen: list[Config] = []
+    recipes = {"small": Config(2), "large": Config(9)}
+    run_job(recipes, seen.append, description=None, args=["large"])
+    run_job(recipes, seen.append, description=None, args=["small", "--size", "3"])
+    assert seen == [Config(9), Config(3)]
+
+
+def test_a_dry_run_prints_config_and_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--size", "4", "--dry-run"]
+    run_job(Config, _never, description=None, facts=_facts, args=args)
+    config, facts = capsys.readouterr().out.rsplit("}", 1)
+    assert json.loads(config + "}") == {"size": 4}
+    assert facts.strip() == "area: 16"
+
+
+def test_our_errors_are_one_sentence_and_others_are_raised(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(config: Config) -> None:
+        if config.size == 1:
+            raise WorkerGroupError("workers failed", {0: ConfigError("too small\nRay's advice")})
+        raise ZeroDivisionError
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(Config, fails, description=None, args=[])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: too small\n"
+    with pytest.raises(ZeroDivisionError):
+        run_job(Config, fails, description=None, args=["--size", "2"])
+
+
+def test_the_cause_is_found_in_rays_wrappers() -> None:
+    cause = DataError("a bad row")
+    task = RayTaskError("f", "traceback", cause)
+    assert root_cause(WorkerGroupError("failed", {0: task})) is cause
+    assert root_cause(cause) is cause
+    empty = WorkerGroupError("failed", {})
+    assert root_cause(empty) is empty

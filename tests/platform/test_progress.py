@@ -1,0 +1,34 @@
+"""A bar that the driver draws of what workers say."""
+
+import pytest
+import ray
+
+from homnet_platform.progress import Progress, progress_bar
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+@ray.remote
+def work(progress: Progress) -> None:
+    progress.advance(2, loss=0.25)
+    progress.advance(1, best=7)
+
+
+def test_what_a_worker_did_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("training", 5, " bags") as progress:
+        ray.get(work.remote(progress))
+    assert "training:  60%" in (drawn := capsys.readouterr().err)
+    assert "3/5" in drawn
+    assert "loss 0.250, best 7" in drawn
+
+
+def test_a_run_that_goes_on_says_from_where_and_what_is_repeated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with progress_bar("training", 9, " bags") as progress:
+        for total in (4, 7, 5):
+            progress.reach(total)
+    told = "".join(capsys.readouterr())
+    assert "training: goes on from 4" in told
+    assert "training: goes on from 5; 2 are repeated" in told
+    assert "5/9" in told
