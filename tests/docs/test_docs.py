@@ -16,7 +16,7 @@ _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _PATH = re.compile(
     r"(?<![\w./])(?:results/[\w-]+\.json|(?:homnet|platform|serve|tests|cluster)/[\w./-]+\.\w+)"
 )
-_JOB = re.compile(r"jobs/(?:records/)?\w+\.py")
+_JOB = re.compile(r"(?<![\w./])jobs/(?:records/)?\w+\.py")
 
 
 def _name(page: Path) -> str:
