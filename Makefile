@@ -1,10 +1,29 @@
-# Three commands matter: `make demo`, `make serve` and `make test`. Each sets everything up by itself.
+# Each command installs what it needs by itself, the first time:
+#   make demo        people who do not exist, models of them, reports; the default
+#   make serve       the web page and endpoint on those models
+#   make test        all tests but the slow ones
+#   make test-slow   the drills and sweeps
+#   make check       format, lint, types, imports
+#   make setup       the environment in .venv, nothing more
+#   make clean       removes the environment and caches, never what a job wrote
+#
+# uv installs where it is on PATH, otherwise pip; either keeps to constraints.txt. On Linux the usual
+# torch brings gigabytes of CUDA with it. Another build of the same version:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 PYTHON ?= python3
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 
-.PHONY: demo serve test check setup clean
+# Two processes, whole files each; one thread in each, or they fight for the cores. Ray lowers the
+# priority of its workers: beside the other process they would starve. Files in their own order, so
+# that those with few but long tests are not all at the end.
+PYTEST := OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo serve test test-slow check setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -13,13 +32,11 @@ demo: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/python jobs/serve_demo.py
 
-# Two processes, whole files each; one thread in each, or they fight for the cores. Ray lowers the
-# priority of its workers: beside the other process they would starve. Files in their own order, so
-# that those with few but long tests are not all at the end.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
 
-setup: $(INSTALLED)
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -27,11 +44,15 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+setup: $(INSTALLED)
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[baselines,mlflow,dev]"
+# Without dependencies: everything but torch comes from the usual index.
+	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --index-url $(TORCH_INDEX) torch)
+	$(INSTALL) --editable ".[train,serve,baselines,mlflow,dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-r"""Trains the reader of findings on a pre-trained HomNet: where, what, and on which homolog.
+r"""Trains a reader on a pre-trained HomNet: what an abnormality is, where, and on which homolog.
 
 python jobs/simulate.py --output cohorts/rearranged --seed 8 --num-healthy 0 \
     --num-patients 12500 12500 12500 12500 --abnormal-fraction 0.9 --patient-cells 6 \
@@ -20,7 +20,7 @@ python jobs/learn_reader.py --cohort cohorts/rearranged-2 \
 """
 
 from homnet_platform.job import run_job
-from homnet_platform.reader_training import LearnFindingsConfig, facts, learn_findings
+from homnet_platform.reader_training import LearnReaderConfig, facts, learn_reader
 
 if __name__ == "__main__":
-    run_job(LearnFindingsConfig, learn_findings, description=__doc__, facts=facts)
+    run_job(LearnReaderConfig, learn_reader, description=__doc__, facts=facts)

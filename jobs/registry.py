@@ -16,10 +16,8 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
-from homnet.model.network import HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import golden_bags
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_platform.job import run_job
@@ -39,9 +37,10 @@ class RegistryConfig:
     """Model to promote or retire: its version, or as many leading letters as are unique."""
     checkpoint: str = ""
     """Checkpoint to publish."""
-    golden: str = ""
-    """Cohort whose first patient's pairs are kept with a published model, for endpoints to check it
-    before it answers. They are kept as they are: prefer a simulated cohort."""
+    reference: str = ""
+    """Cohort whose first patient's pairs are kept with a published model as reference bags. An
+    endpoint scores them again before the model answers. They are kept as they are: prefer a
+    simulated cohort."""
 
     def __post_init__(self) -> None:
         needed = {"publish": "checkpoint", "promote": "version", "retire": "version"}
@@ -73,15 +72,13 @@ def main(config: RegistryConfig) -> None:
 def _publish(registry: Registry, config: RegistryConfig) -> None:
     # Comparators can be published too: an endpoint may have them as shadows.
     checkpoint = Checkpoint.load(config.checkpoint, read_form)
-    golden = None
-    if config.golden:
-        predictor = Predictor(checkpoint.build(), {}, version=checkpoint.version)
-        is_homnet = isinstance(checkpoint.config, HomNetConfig)
-        model = JointModel(predictor) if is_homnet else predictor
-        golden = golden_bags(model, Cohort.open(config.golden).read(columns=MEASURED.names))
+    reference = None
+    if config.reference:
+        pairs = Cohort.open(config.reference).read(columns=MEASURED.names)
+        reference = reference_bags(Predictor.of_checkpoint(checkpoint), pairs)
     version = registry.publish(checkpoint, config.hospital)
-    if golden is not None:
-        registry.keep_golden(version, golden)
+    if reference is not None:
+        registry.keep_reference_bags(version, reference)
 
 
 if __name__ == "__main__":

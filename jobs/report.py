@@ -1,4 +1,4 @@
-"""Writes the report of an evaluation: one HTML page that needs nothing beside it."""
+"""Writes the report on an evaluation: a self-contained HTML page."""
 
 from homnet_platform.job import run_job
 from homnet_platform.reporting import ReportConfig, report

@@ -18,9 +18,8 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import golden_bags
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
@@ -82,15 +81,15 @@ def main(config: ServeDemoConfig) -> None:
 
 
 def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:
-    """Publishes a checkpoint with golden bags and lets it answer, if it does not already."""
+    """Publishes a checkpoint with reference bags and lets it answer, if it does not already."""
     checkpoint = Checkpoint.load(run / "checkpoint")
     promoted = registry.promoted(hospital)
     if promoted is not None and promoted.version == checkpoint.digest:
         return
     version = registry.publish(checkpoint, hospital)
-    predictor = Predictor(checkpoint.build(), {}, version=checkpoint.version)
     people = cohort.of_hospitals([hospital]).read(columns=MEASURED.names)
-    registry.keep_golden(version, golden_bags(JointModel(predictor), people))
+    bags = reference_bags(Predictor.of_checkpoint(checkpoint), people)
+    registry.keep_reference_bags(version, bags)
     registry.promote(hospital, version)
 
 

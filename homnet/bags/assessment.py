@@ -1,4 +1,4 @@
-"""What is assessed of the pairs that a laboratory sends: all cells of a patient, type by type.
+"""Bags of all pairs that a laboratory sends: all cells of a patient, type by type.
 
 Shape suffixes: N assessable pairs, B bags, G types of patients, P homologs, C chromatids,
 L positions.
@@ -16,7 +16,7 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
 MAX_CELLS: Final = 10
-"""Most pairs of a bag. Eq. 10 adds pairs up, so a bag of many cells would leave the range in which
+"""Most pairs in a bag. Eq. 10 sums over pairs, so a bag of many cells would leave the range where
 thresholds of bags were found; 10 is the most that was measured (results/evaluate-images.json).
 Verdicts on patients do not depend on it (:func:`homnet.patients.scores.score_patients`)."""
 
@@ -37,23 +37,23 @@ class PatientType(NamedTuple):
 
 @dataclass(frozen=True)
 class NotAssessed:
-    """Pairs, or a whole type, about which nothing is said."""
+    """Pairs of a type, or a whole type, that are not assessed."""
 
     chromosome: str
-    """Type."""
+    """The type."""
     cells: tuple[str, ...]
-    """Cells whose pair was left out; empty when the type is missing altogether."""
+    """Cells whose pair was left out; empty if no chromosome of the type was sent."""
     reason: Reason
-    """Why."""
+    """Key of :data:`REASONS`."""
 
 
 NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
-"""Of a patient without a single pair."""
+"""What is not assessed of a patient without any pair."""
 
 
 @dataclass(frozen=True)
 class FlatBags:
-    """Bags of any sizes without padding: pairs of a bag side by side, bag after bag."""
+    """Bags of any size without padding: the pairs of one bag after those of another."""
 
     pair_NPCL: NDArray[np.uint8]
     """Darkness (N, 2, 2, 512)."""
@@ -62,7 +62,7 @@ class FlatBags:
     level_N: NDArray[np.int64]
     """Index of the band level, 0..3."""
     size_B: NDArray[np.int64]
-    """Pairs of each bag: the first bag is the first ``size_B[0]`` pairs."""
+    """Number of pairs in each bag: the first bag holds the first ``size_B[0]`` pairs."""
 
     def __len__(self) -> int:
         return len(self.size_B)
@@ -80,7 +80,7 @@ class FlatBags:
         )
 
     def part(self, start: int, stop: int) -> Self:
-        """Bags ``start`` to ``stop``, as views."""
+        """Bags ``start`` to ``stop - 1``, as views."""
         first, last = int(self.size_B[:start].sum()), int(self.size_B[:stop].sum())
         return type(self)(
             self.pair_NPCL[first:last],
@@ -92,7 +92,7 @@ class FlatBags:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The bags of some patients, and what is left out."""
+    """The bags of some patients, and what is not assessed."""
 
     bags: FlatBags
     """All bags (B) with their pairs (N)."""
@@ -108,7 +108,7 @@ class Assessment:
     """By hospital and patient, for every patient of the table: what is not assessed."""
 
     def only(self, chosen_G: Sequence[int]) -> Self:
-        """Some of the types, ascending, and nothing of the others."""
+        """Some of the types, given by ascending number; ``left_out`` is empty."""
         kept_B = np.isin(self.type_B, chosen_G)
         kept_N = np.repeat(kept_B, self.bags.size_B)
         bags = FlatBags(
@@ -141,12 +141,12 @@ class Assessment:
 def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     """Makes bags of all pairs of each patient and type.
 
-    A type with more than ``max_cells`` pairs gives as few bags as hold them, of sizes that differ
-    by one at most, cells in the order of their names. The order of rows changes nothing.
+    A type with more than ``max_cells`` pairs is split into as few bags as possible, whose sizes
+    differ by at most one, with cells in the order of their names. The order of rows is irrelevant.
 
     Args:
         table: pairs that passed :func:`homnet.cohorts.checks.check_measured`.
-        max_cells: most pairs of a bag.
+        max_cells: most pairs in a bag.
     """
     names = {
         name: table[name].combine_chunks().dictionary_encode()
@@ -168,7 +168,7 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     bags_G = -(-size_G // max_cells)
     type_B = np.repeat(np.arange(len(size_G)), bags_G)
     number_B = np.arange(len(type_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
-    # The first bags of a type take one pair more where it cannot be divided.
+    # The first bags of a type take one more pair if its pairs cannot be divided evenly.
     size_B = size_G[type_B] // bags_G[type_B] + (number_B < size_G[type_B] % bags_G[type_B])
 
     def name_of(column: str, row: int) -> str:
@@ -200,7 +200,7 @@ def _left_out(
     assessable: NDArray[np.bool_],
     types: tuple[PatientType, ...],
 ) -> dict[tuple[str, str], tuple[NotAssessed, ...]]:
-    """What of every patient is not assessed, in the order of types."""
+    """What is not assessed of every patient, in the order of types."""
     single: dict[PatientType, list[str]] = {}
     rows = table.select(["hospital", "patient_id", "chromosome", "cell_id"])
     for who in rows.take(order[~assessable[order]]).to_pylist():

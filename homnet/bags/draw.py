@@ -1,7 +1,7 @@
-"""Pairs and the bags drawn from them: which pairs, not yet which abnormality.
+"""Pairs, and which of them make each bag; abnormalities come in :mod:`homnet.bags.events`.
 
-Shape suffixes: N pairs of the bank, B bags, K cells of a bag, P homologs, C chromatids,
-L positions.
+Shape suffixes: N pairs, B bags, K cells of a bag, G groups that bags are drawn from, P homologs,
+C chromatids, L positions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,10 +25,10 @@ class BagConfig:
     num_cells: int = 5
     """Pairs in a bag, K (the paper's m = 5)."""
     rounds: int = 1
-    """How often each pair is used in one epoch; every round draws other bags."""
+    """How often each pair is used in one epoch; each round draws different bags."""
     over: Literal["patient", "people"] = "patient"
-    """Whose pairs make a bag: of one patient, or of one hospital's people mixed (for normal sets
-    with one or two cells per person, where only artificial abnormalities are possible)."""
+    """Whose pairs make a bag: those of one patient, or of all people of a hospital mixed (for
+    normal sets with one or two cells per person, which allow only artificial abnormalities)."""
 
 
 _INDEXED: Final = (
@@ -48,42 +48,46 @@ _INDEXED: Final = (
     "segment_start_mb",
     "segment_stop_mb",
 )
-"""Columns of a cohort that bags and events are drawn from; the last three are there only where
+"""Columns of a cohort that bags and events are drawn from; the last three exist only if
 :func:`homnet.reader.truth.with_segments` added them."""
 _LENGTHS: Final = ("length_0", "length_1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairIndex:
-    """The assessable pairs of a set of patients without their darkness: what bags are drawn from.
+    """The assessable pairs of some patients without their darkness: what bags are drawn from.
 
-    It is a thirtieth of the size of the pairs, so every process of a cluster can hold that of a
-    whole cohort, in one order, and draw the same bags.
+    It has a thirtieth of the size of the pairs. So every process of a cluster can hold the index of
+    a whole cohort, in the same order, and draw the same bags.
     """
 
     frame: pd.DataFrame
     """hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind,
     homolog, start, stop, size_mb, variant, and length_0 and length_1, the samples of each homolog:
-    one line per pair."""
+    one row per pair."""
     not_assessed: Mapping[str, int] = field(default_factory=dict)
-    """By patient: chromosomes left out because their homolog is missing (a male X or Y, mostly)."""
+    """By patient: number of chromosomes left out because their homolog is missing (mostly a male X
+    or Y)."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
     def length_NP(self) -> NDArray[np.int64]:
-        """Samples of each homolog: the last position that is not background, plus one."""
+        """Samples of each homolog (N, 2): the last position that is not background, plus one."""
         length_NP: NDArray[np.int64] = self.frame[list(_LENGTHS)].to_numpy(np.int64)
         return length_NP
 
+    def numbered(self, *columns: str) -> NDArray[np.int64]:
+        """The number of each pair's combination of values (N), combinations in sorted order."""
+        return np.asarray(self.frame.groupby(list(columns), sort=True).ngroup(), np.int64)
+
     @classmethod
     def from_table(cls, table: pa.Table) -> "PairIndex":
-        """Takes what :func:`index_table` gave into memory.
+        """Makes an index from what :func:`index_table` gave.
 
-        Pairs without a second homolog are counted and left out. Rows are put in the order of
-        hospital, patient, chromosome and cell, so that the index does not depend on how the table
-        was read.
+        Pairs without a second homolog are counted and left out. Rows are sorted by hospital,
+        patient, chromosome and cell, so that the index does not depend on how the table was read.
 
         Raises:
             DataError: no pair is left.
@@ -103,7 +107,7 @@ class PairIndex:
         return replace(self._where(keep), not_assessed=left_out)
 
     def normal(self) -> Self:
-        """The structurally normal pairs: what artificial abnormalities are made from.
+        """The structurally normal pairs, from which artificial abnormalities are made.
 
         Raises:
             DataError: there are none.
@@ -111,7 +115,7 @@ class PairIndex:
         return self._where(~self.frame["abnormal"].to_numpy())
 
     def rows(self, row_N: NDArray[np.int64]) -> "PairIndex":
-        """Some of the lines, without what their patients lack."""
+        """Some of the rows; ``not_assessed`` is empty."""
         return PairIndex(frame=self.frame.iloc[row_N].reset_index(drop=True))
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
@@ -131,7 +135,7 @@ class PairBank(PairIndex):
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "PairBank":
-        """Takes a cohort table into memory; see :meth:`PairIndex.from_table`.
+        """Makes a bank from a cohort table; see :meth:`PairIndex.from_table`.
 
         Raises:
             DataError: no pair is left.
@@ -141,7 +145,7 @@ class PairBank(PairIndex):
 
     @property
     def index(self) -> PairIndex:
-        """The same without the darkness."""
+        """The bank without the darkness."""
         return PairIndex(frame=self.frame, not_assessed=self.not_assessed)
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
@@ -149,7 +153,7 @@ class PairBank(PairIndex):
 
 
 def index_table(table: pa.Table) -> pa.Table:
-    """Replaces the pairs of a cohort table by their lengths, and leaves out what bags do not need.
+    """Replaces the pairs of a cohort table by their lengths, and drops what bags do not need.
 
     Args:
         table: rows of a cohort.
@@ -167,7 +171,7 @@ def index_table(table: pa.Table) -> pa.Table:
 
 
 def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np.int64]]:
-    """Lines of the assessable rows in order, chromosomes left out, and rows in that order."""
+    """The assessable rows sorted, chromosomes left out by patient, and where the rows came from."""
     frame = table.to_pandas()
     frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
     frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
@@ -184,10 +188,10 @@ def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np
 
 @dataclass(frozen=True)
 class Bags:
-    """Bags as rows of a bank. Arrays share their first axis, B."""
+    """Bags as rows of a bank. All arrays have B as their first axis."""
 
     row_BK: NDArray[np.int64]
-    """Rows of the bank; where ``mask_BK`` is false the row is 0 and means nothing."""
+    """Rows of the bank; where ``mask_BK`` is false the row is 0 and has no meaning."""
     mask_BK: NDArray[np.bool_]
     """Which places hold a pair."""
     chromosome_B: NDArray[np.int64]
@@ -198,22 +202,18 @@ class Bags:
 
     def take(self, index: Any) -> Self:
         """Some of the bags, by index or slice."""
-        return replace(
-            self, **{name: value[index] for name, value in vars(self).items() if value is not None}
-        )
+        return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
     def describe(self, bank: PairIndex) -> pd.DataFrame:
-        """One line per bag: hospital, patients, chromosome, num_pairs, band_level, and the truth.
+        """One row per bag: hospital, patients, chromosome, num_pairs, band_level, and the truth.
 
         ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort: a bag is abnormal if one of
-        its pairs is, and of kind "unspecified" where the cohort does not say which.
+        its pairs is, and its kind is "unspecified" if the cohort does not state it.
         """
         members = bank.frame.iloc[self.row_BK[self.mask_BK]]
-        bag = np.nonzero(self.mask_BK)[0]
-        groups = members.assign(bag=bag).groupby("bag", sort=True)
-        kind = (
-            members.assign(bag=bag)[members["abnormal"].to_numpy()].groupby("bag")["kind"].first()
-        )
+        members = members.assign(bag=np.nonzero(self.mask_BK)[0])
+        groups = members.groupby("bag", sort=True)
+        kind = members[members["abnormal"].to_numpy()].groupby("bag")["kind"].first()
         described = pd.DataFrame(
             {
                 "hospital": groups["hospital"].first(),
@@ -235,14 +235,14 @@ class Bags:
 def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator) -> Bags:
     """Draws the bags of one epoch: every pair is used ``rounds`` times.
 
-    The pairs of a group (one patient or one hospital, and one chromosome type) are shuffled and cut
-    into bags of K. A last, shorter bag is filled with other pairs of its group; a group with fewer
-    than K pairs gives one bag with empty places (``mask_BK`` false).
+    The pairs of a group (one patient or hospital, and one chromosome type) are shuffled and cut
+    into bags of K. If the last bag is shorter, it is filled with other pairs of its group. A group
+    of fewer than K pairs gives one bag with empty places (``mask_BK`` false).
 
     Args:
         bank: N pairs.
         config: K, rounds and what a group is.
-        generator: all randomness.
+        generator: source of all randomness.
 
     Raises:
         DataError: K or rounds is below 1.
@@ -261,17 +261,16 @@ def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator
 
 
 def count_bags(bank: PairIndex, config: BagConfig) -> int:
-    """How many bags :func:`draw_bags` draws."""
+    """The number of bags that :func:`draw_bags` draws."""
     size_G = np.bincount(_groups(bank, config))
     return config.rounds * int((-(-size_G // config.num_cells)).sum())
 
 
 def _groups(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
-    """Number of each pair's group: its bags take pairs of one group."""
-    keys = ["hospital", "patient_id", "chromosome"]
+    """The number of each pair's group (N); a bag takes pairs of one group."""
     if config.over == "people":
-        keys.remove("patient_id")
-    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
+        return bank.numbered("hospital", "chromosome")
+    return bank.numbered("hospital", "patient_id", "chromosome")
 
 
 def _draw_round(
@@ -284,16 +283,16 @@ def _draw_round(
     group_B = np.repeat(np.arange(len(size_G)), bags_G)
     number_B = np.arange(len(group_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
     size_B = size_G[group_B]
-    # The last bag steps back to stay inside its group: it then shares pairs with the one before.
+    # The last bag begins earlier to stay within its group, and shares pairs with the one before.
     begin_B = np.maximum(np.minimum(number_B * num_cells, size_B - num_cells), 0)
     place_BK = begin_B[:, None] + np.arange(num_cells)
     mask_BK = place_BK < size_B[:, None]
-    row_BK = shuffled_N[(first_G[group_B][:, None] + np.where(mask_BK, place_BK, 0))]
+    row_BK = shuffled_N[first_G[group_B][:, None] + np.where(mask_BK, place_BK, 0)]
     return np.where(mask_BK, row_BK, 0), mask_BK
 
 
 def summary(bank: PairIndex) -> Mapping[str, int]:
-    """Counts of a bank, in pairs (not chromosomes)."""
+    """Counts of a bank for a printed table; the last is in chromosomes."""
     return {
         "patients": int(bank.frame["patient_id"].nunique()),
         "cells": int(bank.frame.groupby(["patient_id", "cell_id"]).ngroups),

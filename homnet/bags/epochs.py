@@ -1,4 +1,7 @@
-"""Epochs: which bags with which events, from a seed and a number, the same for every worker."""
+"""Epochs: the bags and events of a seed and an epoch's number, the same for every worker.
+
+Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L positions.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,28 +29,28 @@ class Epoch:
     bags: Bags
     """B bags."""
     events: Events | None
-    """Their artificial events; None where the labels are those of the cohort."""
+    """Their artificial events; None if the labels are those of the cohort."""
     label_B: NDArray[np.bool_]
-    """True is abnormal."""
+    """Whether each bag is abnormal."""
     kind_B: NDArray[np.object_]
-    """Kind of each bag, ``"normal"`` for the normal ones."""
+    """Kind of each bag, ``"normal"`` for normal bags."""
 
     def __len__(self) -> int:
         return len(self.bags)
 
     def renumbered(self, row_N: NDArray[np.int64]) -> Self:
-        """The same bags, where row i of their pairs is now row ``row_N[i]`` of a larger index."""
+        """The same bags in a larger index, in which row i of their pairs is row ``row_N[i]``."""
         events = self.events
         if events is not None:
             events = replace(events, donor_row_BK=row_N[events.donor_row_BK])
         return replace(self, bags=replace(self.bags, row_BK=row_N[self.bags.row_BK]), events=events)
 
     def describe(self, bank: PairIndex) -> pd.DataFrame:
-        """One line per bag as of :meth:`homnet.bags.draw.Bags.describe`, with this epoch's labels.
+        """One row per bag, as in :meth:`homnet.bags.draw.Bags.describe`, with this epoch's labels.
 
-        ``event_fraction`` is the size of an artificial event as a share of the chromosome;
-        ``size_mb`` that share in megabases, or what the cohort says. Whole chromosomes
-        (Robertsonian, wrong pair) have neither.
+        ``event_fraction`` is the size of an artificial event as a share of the chromosome, and
+        ``size_mb`` is that share in megabases, or the size that the cohort states. Both are NaN for
+        events of whole chromosomes (Robertsonian, wrong pair).
         """
         frame = self.bags.describe(bank)
         frame["abnormal"], frame["kind"] = self.label_B, self.kind_B
@@ -74,12 +77,12 @@ def draw_epoch(
     """Draws an epoch, or one window of it.
 
     Args:
-        bank: pairs; structurally normal ones where artificial events are wanted.
+        bank: pairs; structurally normal ones for artificial events.
         bag_config: how bags are drawn.
         event_config: artificial events; None takes the labels of the cohort.
-        seed: of the run.
+        seed: seed of the run.
         epoch: number of the epoch.
-        window: number of the window, where ``bank`` holds only a part of the epoch's patients.
+        window: number of the window, if ``bank`` holds only a part of the epoch's patients.
 
     Raises:
         DataError, ConfigError: see :func:`draw_bags` and :func:`draw_events`.
@@ -98,17 +101,18 @@ def draw_epoch(
 
 @dataclass(frozen=True)
 class Batch:
-    """Bags as the model takes them, on its device."""
+    """Bags as the model takes them, on its device; see :meth:`HomNet.forward`."""
 
     x_BKPCL: torch.Tensor
     mask_BK: torch.Tensor
     chromosome_B: torch.Tensor
     level_BK: torch.Tensor
     label_B: torch.Tensor
+    """Float; 1 is abnormal."""
 
 
 class DeviceBank:
-    """A bank on a device as uint8: batches are gathered and corrupted there."""
+    """A bank on a device as uint8; batches are gathered there, and events applied."""
 
     def __init__(
         self,
@@ -120,9 +124,9 @@ class DeviceBank:
 
         Args:
             bank: pairs.
-            device: where.
-            row_N: rows of a larger index that the bank's pairs are, ascending; epochs then number
-                the pairs of that index. By default the bank is all there is.
+            device: where they go.
+            row_N: the rows of the bank's pairs in a larger index, ascending, if epochs number the
+                pairs of that index. By default they number those of the bank.
         """
         self.device = torch.device(device)
         self._row_N = row_N
@@ -132,11 +136,14 @@ class DeviceBank:
         self.pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
 
     def load(self, epoch: Epoch, chosen: NDArray[np.int64] | None = None) -> "LoadedEpoch":
-        """Puts bags of an epoch on the device; after that a batch needs nothing of the host.
+        """Puts bags of an epoch on the device; batches then need nothing from the host.
 
         Args:
-            epoch: what was drawn.
-            chosen: numbers of the bags to put there, whose pairs this bank holds; all by default.
+            epoch: the epoch.
+            chosen: numbers of the bags to load; by default all.
+
+        Raises:
+            DataError: this bank lacks a pair of these bags.
         """
         if chosen is not None:
             events = None if epoch.events is None else epoch.events.take(chosen)
@@ -155,7 +162,7 @@ class DeviceBank:
         bags, events = epoch.bags, epoch.events
 
         def found(row_BK: NDArray[np.int64], needed_BK: NDArray[np.bool_]) -> NDArray[np.int64]:
-            # Empty places hold a row that may be anybody's; they get a row of the bank instead.
+            # Empty places hold a row of any patient; they get a row of the bank instead.
             row_BK = np.where(needed_BK, row_BK, row_N[0])
             place_BK: NDArray[np.int64] = local[np.minimum(row_BK, len(local) - 1)]
             if (place_BK < 0).any() or row_BK.max(initial=0) >= len(local):
@@ -186,7 +193,7 @@ class LoadedEpoch:
         return len(self._row_BK)
 
     def batch(self, index: slice | NDArray[np.int64]) -> Batch:
-        """Assembles some of the bags."""
+        """Gathers some of the bags, by slice or number."""
         chosen: Any = (
             index if isinstance(index, slice) else torch.as_tensor(index).to(self._bank.device)
         )
@@ -203,13 +210,13 @@ class LoadedEpoch:
         )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """All bags in order."""
+        """All bags in order, in batches; the last may be smaller."""
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, start + batch_size))
 
 
 def empty_batch(num_cells: int, device: torch.device) -> Batch:
-    """One bag without a pair: what a worker steps along with that has no bag of a batch."""
+    """One bag without a pair, for the step of a worker that has no bag in a global batch."""
     return Batch(
         x_BKPCL=torch.zeros((1, num_cells, *PAIR_SHAPE), dtype=torch.uint8, device=device),
         mask_BK=torch.zeros((1, num_cells), dtype=torch.bool, device=device),

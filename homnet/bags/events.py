@@ -1,15 +1,16 @@
 """Artificial abnormalities as index maps: output position t reads position map[t] of a source.
 
-Every artificial abnormality of the paper's appendix A.1, and its wrong-pair negatives, is a list of
-at most three pieces. A piece reads a run of positions, forwards or backwards, of the homolog itself
-or of a donor. A batch is therefore corrupted by one gather on the device where the model runs, and
-the same pieces say where the truth lies.
+Every artificial abnormality of the paper's appendix A.1, its wrong pairs included, is a list of at
+most three pieces. A piece reads a run of positions, forwards or backwards, of the homolog itself or
+of a donor. So one gather on the model's device applies the events of a batch, and the same pieces
+give the true extent.
 
-Donors come from the same cell (same staining, same condensation), as a translocation partner does,
-or where it lacks the type from another cell of the same person: what a patient's bags need is then
-among the patient's pairs, wherever those are held.
+Donors come from the same cell (same staining, same condensation), as a translocation partner does.
+If the cell lacks the type, they come from another cell of the same person. All that a patient's
+bags need is therefore among the patient's own pairs, whichever worker holds those.
 
-Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions, Q pieces (3).
+Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, Q pieces (3),
+T chromosome types, X a flattened axis.
 """
 
 from dataclasses import dataclass, replace
@@ -38,42 +39,41 @@ _FOREIGN: Final = tuple(
 
 @dataclass(frozen=True)
 class EventConfig:
-    """What artificial abnormalities look like and how often each kind comes."""
+    """The size, kinds and frequency of artificial abnormalities."""
 
     abnormal_share: float = 0.5
     """Share of abnormal bags (paper, appendix A.2: balanced)."""
     min_fraction: float = 0.10
-    """Smallest event, as a share of the chromosome's length."""
+    """Size of the smallest event, as a share of the chromosome's length."""
     max_fraction: float = 0.35
-    """Largest event, as a share of the chromosome's length."""
+    """Size of the largest event, as a share of the chromosome's length."""
     margin: float = 0.04
     """Share of the length at each tip that events leave alone: a chromosome that lost its end
     still has a rounded tip, and a cut through a tip would show as an artefact."""
     jitter: float = 0.01
-    """Standard deviation, in shares of the length, by which breakpoints differ between the cells of
-    a bag."""
+    """Standard deviation of breakpoints between the cells of a bag, as a share of the length."""
     robertsonian: Literal["acrocentric", "any"] = "acrocentric"
     """Types that get Robertsonian events: the five acrocentrics, as in nature, or any type, as
     appendix A.1 can be read."""
     sham_share: float = 0.0
     """Share of the normal bags that are cut and pasted without structural change."""
     translocations: bool = False
-    """Whether ends are exchanged between chromosomes, beside the paper's kinds."""
+    """Whether ends are exchanged between chromosomes, in addition to the paper's kinds."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """The events of B bags, drawn once for all workers. Arrays share their first axis, B."""
+    """The events of B bags, the same on all workers. All arrays have B as their first axis."""
 
     kind_B: NDArray[np.int64]
     """Code in :data:`ARTIFICIAL`."""
     fraction_B: NDArray[np.float64]
-    """Size as a share of the length (1 for robertsonian and wrong_pair, 0 for normal; for
-    translocation what is lost)."""
+    """Size as a share of the length: 1 for robertsonian and wrong_pair, 0 for normal, and for
+    translocation the size of what is lost."""
     homolog_BK: NDArray[np.int64]
-    """Which homolog is abnormal, drawn for each cell, so that its place tells nothing."""
+    """Which homolog is abnormal, drawn for each cell, so that its place reveals nothing."""
     donor_row_BK: NDArray[np.int64]
-    """Row of the bank that gives foreign segments."""
+    """Row of the bank that foreign segments come from."""
     donor_homolog_BK: NDArray[np.int64]
     """Homolog of that row."""
     stop_BKQ: NDArray[np.int64]
@@ -85,7 +85,7 @@ class Events:
     donor_BKQ: NDArray[np.bool_]
     """Whether the piece reads the donor."""
     truth_BK2: NDArray[np.int64]
-    """First output position of what is wrong, and the position after it."""
+    """First abnormal output position, and the position after the last."""
 
     def take(self, index: Any) -> Self:
         """Some of the bags, by index or slice."""
@@ -93,26 +93,26 @@ class Events:
 
     @property
     def abnormal_B(self) -> NDArray[np.bool_]:
-        """Labels: normal and sham bags are normal."""
+        """Whether each bag is abnormal; sham bags are not."""
         return np.isin(self.kind_B, [_CODE[NORMAL], _CODE[SHAM]], invert=True)
 
 
 def draw_events(
     bank: PairIndex, bags: Bags, config: EventConfig, generator: np.random.Generator
 ) -> Events:
-    """Draws one event for each bag, the same in all its cells but for breakpoint jitter.
+    """Draws one event for each bag, the same in all its cells except for jitter of breakpoints.
 
-    Kinds are equally likely among those that the bag's chromosome type can have, so that the type
-    alone tells nothing about the label.
+    All kinds that the bag's chromosome type can have are equally likely, and the type alone says
+    nothing about the label.
 
     Args:
         bank: structurally normal pairs; donors are among them.
         bags: B bags of the bank.
         config: kinds and sizes.
-        generator: all randomness.
+        generator: source of all randomness.
 
     Raises:
-        ConfigError: fractions and margins that leave no room.
+        ConfigError: fractions and margins leave no room, or no person has two chromosome types.
     """
     if not 0 < config.min_fraction <= config.max_fraction <= 1 - 2 * config.margin:
         raise ConfigError(
@@ -145,7 +145,7 @@ def draw_events(
     size_BK = size_BK.clip(1, np.maximum(length_BK - 2, 1))
     start_BK = np.rint((start_B[:, None] + jitter_BK) * length_BK).astype(np.int64)
     start_BK = start_BK.clip(1, np.maximum(length_BK - size_BK - 1, 1))
-    # A foreign segment is as long as the donor has room for, so that no background is pasted in.
+    # A foreign segment is at most as long as its donor, so that no background is pasted in.
     foreign_B = np.isin(kind_B, [_CODE["addition"], _CODE["replacement"], _CODE[SHAM]])
     size_BK = np.where(
         foreign_B[:, None], np.minimum(size_BK, np.maximum(donor_length_BK - 2, 1)), size_BK
@@ -155,7 +155,7 @@ def draw_events(
     )
     donor_start_BK = donor_start_BK.clip(1, np.maximum(donor_length_BK - size_BK - 1, 1))
 
-    # Of an exchange, what is gained has a size of its own and hangs on either arm.
+    # What an exchange of ends brings has a size of its own, and can be on either arm.
     gained_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
     gained_BK = np.rint((gained_B[:, None] + size_jitter_BK) * donor_length_BK).astype(np.int64)
     gained_BK = gained_BK.clip(1, np.maximum(donor_length_BK - 1, 1))
@@ -191,76 +191,60 @@ def _pieces(
     gp: NDArray[np.int64],
     gq: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
-    """Pieces of every bag and cell.
+    """Pieces of every bag and cell, and the truth, as fields of :class:`Events`.
 
     Args:
-        kind_B: codes.
-        n: length of the homolog (B, K).
+        kind_B: codes of kinds.
+        n: length of the homolog (B, K), as all that follow.
         m: length of the donor.
         s: start of the event.
         e: size of the event.
         d: start of the donor's segment.
-        gp: what an exchange of ends brings to the short arm; 0 where it is on the long arm.
-        gq: what it brings to the long arm.
+        gp: what an exchange of ends brings to the short arm; 0 if it is on the long arm.
+        gq: what it brings to the long arm; 0 if it is on the short arm.
     """
     lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
-    zero, one = np.zeros_like(n), np.ones_like(n)
-    # name: ((stop, origin, step, reads the donor) per piece, (first, last) of the truth)
+    zero = np.zeros_like(n)
+    pasted = [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)]
+    turned = [(s, 0, 1, False), (s + e, s + e - 1, -1, False), (n, s + e, 1, False)]
+    added = [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)]
+    exchanged = [
+        (gp, 0, 1, True),
+        (gp + n - e, lost_p, 1, False),
+        (gp + n - e + gq, m - gq, 1, True),
+    ]
+    exchanged_truth = (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq))
+    # kind: ((stop, origin, step, reads the donor) per piece, (first, stop) of the truth)
     table: dict[str, tuple[list[tuple[Any, Any, int, bool]], tuple[Any, Any]]] = {
         NORMAL: ([(n, 0, 1, False)], (zero, zero)),
         "deletion": ([(s, 0, 1, False), (n - e, s + e, 1, False)], (s - 1, s + 1)),
-        "addition": (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)],
-            (s, s + e),
-        ),
-        "duplication": (
-            [(s + e, 0, 1, False), (n + e, s, 1, False)],
-            (s + e, s + 2 * e),
-        ),
-        "inversion": (
-            [(s, 0, 1, False), (s + e, s + e - 1, -1, False), (n, s + e, 1, False)],
-            (s, s + e),
-        ),
-        "replacement": (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)],
-            (s, s + e),
-        ),
+        "addition": (added, (s, s + e)),
+        "duplication": ([(s + e, 0, 1, False), (n + e, s, 1, False)], (s + e, s + 2 * e)),
+        "inversion": (turned, (s, s + e)),
+        "replacement": (pasted, (s, s + e)),
         "robertsonian": ([(n, n - 1, -1, False), (2 * n, 0, 1, False)], (zero, n)),
         "wrong_pair": ([(m, 0, 1, True)], (zero, m)),
-        "translocation": (
-            [
-                (gp, 0, 1, True),
-                (gp + n - e, lost_p, 1, False),
-                (gp + n - e + gq, m - gq, 1, True),
-            ],
-            (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq)),
-        ),
-        SHAM: (
-            [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)],
-            (zero, zero),
-        ),
+        "translocation": (exchanged, exchanged_truth),
+        SHAM: (pasted, (zero, zero)),
     }
     shape_BKQ = (*n.shape, 3)
-    stop_BKQ, origin_BKQ = np.zeros(shape_BKQ, np.int64), np.zeros(shape_BKQ, np.int64)
-    step_BKQ, donor_BKQ = np.ones(shape_BKQ, np.int64), np.zeros(shape_BKQ, np.bool_)
-    truth_BK2 = np.zeros((*n.shape, 2), np.int64)
-    for name, (pieces, (first, last)) in table.items():
-        chosen = kind_B == _CODE[name]
-        truth_BK2[chosen] = np.stack([first, last], axis=-1)[chosen]
-        # Missing pieces repeat the last stop: they are empty.
-        for q in range(3):
-            stop, origin, step, donor = pieces[min(q, len(pieces) - 1)]
-            stop_BKQ[chosen, :, q] = (stop * one)[chosen]
-            origin_BKQ[chosen, :, q] = (origin * one)[chosen]
-            step_BKQ[chosen, :, q] = step
-            donor_BKQ[chosen, :, q] = donor
-    return {
-        "stop_BKQ": stop_BKQ,
-        "origin_BKQ": origin_BKQ,
-        "step_BKQ": step_BKQ,
-        "donor_BKQ": donor_BKQ,
-        "truth_BK2": truth_BK2,
+    made: dict[str, NDArray[Any]] = {
+        "stop_BKQ": np.zeros(shape_BKQ, np.int64),
+        "origin_BKQ": np.zeros(shape_BKQ, np.int64),
+        "step_BKQ": np.ones(shape_BKQ, np.int64),
+        "donor_BKQ": np.zeros(shape_BKQ, np.bool_),
+        "truth_BK2": np.zeros((*n.shape, 2), np.int64),
     }
+    for kind, (pieces, (first, last)) in table.items():
+        chosen = kind_B == _CODE[kind]
+        made["truth_BK2"][chosen] = np.stack([first, last], axis=-1)[chosen]
+        # Missing pieces repeat the last stop, which makes them empty.
+        for q in range(3):
+            piece = pieces[min(q, len(pieces) - 1)]
+            names = ("stop_BKQ", "origin_BKQ", "step_BKQ", "donor_BKQ")
+            for name, value in zip(names, piece, strict=True):
+                made[name][chosen, :, q] = np.broadcast_to(value, n.shape)[chosen]
+    return made
 
 
 def _draw_kinds(
@@ -279,7 +263,7 @@ def _draw_kinds(
         np.asarray(abnormal)[(place_B * len(abnormal)).astype(np.int64)],
         other[(place_B * len(other)).astype(np.int64)],
     )
-    # Exact shares within each chromosome type: labels are balanced whatever the batch.
+    # Shares are exact within each chromosome type, so that labels are balanced.
     normal_B = np.zeros(len(kind_B), np.bool_)
     for chromosome in np.unique(chromosome_B):
         bags = generator.permutation(np.nonzero(chromosome_B == chromosome)[0])
@@ -293,26 +277,26 @@ def _draw_kinds(
 def _draw_donors(
     bank: PairIndex, bags: Bags, kind_B: NDArray[np.int64], generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A row of another chromosome type for every place: one type per bag, from the same cell.
+    """Draws a row of another chromosome type for every place: one type per bag, from the same cell.
 
-    Wrong pairs take a type of the same Denver group. Where the cell lacks the type, another cell of
-    the same person stands in. Bags whose people have no second type in common can get no foreign
-    segment: they become duplications.
+    Wrong pairs take a type of the same Denver group. If the cell lacks the type, another cell of
+    the same person is the donor. Bags whose people have no second type in common cannot get a
+    foreign segment: they become duplications.
 
     Returns:
         Kinds (B) and rows (B, K).
     """
     num_types = len(CHROMOSOMES)
     type_N = bank.frame["chromosome"].to_numpy()
-    person_N = _codes(bank, ["hospital", "patient_id"])
-    cell_N = _codes(bank, ["hospital", "patient_id", "cell_id"])
+    person_N = bank.numbered("hospital", "patient_id")
+    cell_N = bank.numbered("hospital", "patient_id", "cell_id")
     row_of = np.full((cell_N.max() + 1, num_types), -1)
     row_of[cell_N, type_N] = np.arange(len(bank))
     size_X = np.bincount(person_N * num_types + type_N, minlength=(person_N.max() + 1) * num_types)
     first_X = np.cumsum(size_X) - size_X
     by_person_N = np.argsort(person_N * num_types + type_N, kind="stable")
 
-    # Empty places of a bag hold row 0, which may be anybody's.
+    # Empty places of a bag hold row 0, which may be of another person.
     row_BK = np.where(bags.mask_BK, bags.row_BK, bags.row_BK[:, :1])
     person_BK = person_N[row_BK]
     present_PT = size_X.reshape(-1, num_types) > 0
@@ -320,7 +304,7 @@ def _draw_donors(
     np.put_along_axis(allowed_BT, bags.chromosome_B[:, None], values=False, axis=1)
     group_T = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
     of_group_BT = allowed_BT & (group_T[bags.chromosome_B][:, None] == group_T)
-    # People with one type of a group only fall back on any other type.
+    # Without a second type of the group, any other type will do.
     wrong_B = (kind_B == _CODE["wrong_pair"]) & of_group_BT.any(axis=1)
     allowed_BT = np.where(wrong_B[:, None], of_group_BT, allowed_BT)
     alone_B = ~allowed_BT.any(axis=1)
@@ -339,10 +323,6 @@ def _draw_donors(
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
 
 
-def _codes(bank: PairIndex, keys: list[str]) -> NDArray[np.int64]:
-    return np.asarray(bank.frame.groupby(keys, sort=True).ngroup(), np.int64)
-
-
 @dataclass(frozen=True)
 class EventTensors:
     """:class:`Events` as tensors on one device, ready for :func:`apply_events`."""
@@ -357,7 +337,7 @@ class EventTensors:
 
     @classmethod
     def of(cls, events: Events, device: torch.device | str) -> Self:
-        """Moves what the gather needs to a device."""
+        """Moves to a device what :func:`apply_events` needs."""
         return cls(
             **{
                 name: torch.as_tensor(getattr(events, name)).to(device)
@@ -373,7 +353,7 @@ class EventTensors:
 def apply_events(
     bank_NPCL: torch.Tensor, row_BK: torch.Tensor, events: EventTensors
 ) -> torch.Tensor:
-    """Gathers the pairs of bags and changes one homolog of each as its pieces say.
+    """Gathers the pairs of bags and rearranges one homolog of each by its pieces.
 
     Args:
         bank_NPCL: darkness of the bank, uint8, on the model's device.
@@ -381,7 +361,7 @@ def apply_events(
         events: pieces of each bag and cell.
 
     Returns:
-        Darkness (B, K, 2, 2, L), uint8. What would pass position L is cut off.
+        Darkness (B, K, 2, 2, L), uint8. What would extend beyond position L is cut off.
     """
     x_BKPCL = bank_NPCL[row_BK]
     num_bags, num_cells, _, _, length = x_BKPCL.shape
@@ -389,7 +369,7 @@ def apply_events(
     cell = torch.arange(num_cells, device=row_BK.device)[None]
     itself_BKCL = x_BKPCL[bag, cell, events.homolog_BK]
     donor_BKCL = bank_NPCL[events.donor_row_BK, events.donor_homolog_BK]
-    # Sources side by side, with one background position at the end.
+    # The homolog and its donor side by side, with one background position at the end.
     source_BKCX = torch.nn.functional.pad(torch.cat([itself_BKCL, donor_BKCL], dim=-1), (0, 1))
 
     t_L = torch.arange(length, device=row_BK.device)
@@ -408,8 +388,8 @@ def truth_mask(events: Events, length: int) -> NDArray[np.bool_]:
     """Where each homolog is abnormal.
 
     Returns:
-        (B, K, 2, length) bool: true on the abnormal homolog between the two truth positions. For a
-        deletion these are the two samples around the junction.
+        (B, K, 2, length) bool: true on the abnormal homolog between the two truth positions, which
+        for a deletion are the two samples around the junction.
     """
     t_L = np.arange(length)
     inside_BKL = (t_L >= events.truth_BK2[..., :1]) & (t_L < events.truth_BK2[..., 1:])

@@ -1,4 +1,4 @@
-"""Scores of patients with the truth: what calibrations are fitted on.
+"""Scores of patients with the truth, on which calibrations are fitted.
 
 Shape suffixes: N pairs, G types of patients, J patients.
 """
@@ -30,7 +30,7 @@ class LabelledScores:
     logit_G: Floats
     """Logit of each type."""
     read_G: Floats
-    """Log odds of a reader of findings that each type shows an abnormality; zeros without one."""
+    """Log odds of the reader that each type shows an abnormality; zeros without a reader."""
     abnormal_G: NDArray[np.bool_]
     """Whether the type has an abnormal pair."""
     patient_N: NDArray[np.int64]
@@ -42,7 +42,7 @@ class LabelledScores:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """The patients of all parts, one part after the other."""
+        """The patients of all parts in their order, numbered anew."""
         sizes = [len(part.hospital_J) for part in parts]
         first = np.cumsum([0, *sizes[:-1]])
 
@@ -67,7 +67,7 @@ class LabelledScores:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The scores as what ``json`` writes."""
+        """The scores as plain JSON values."""
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else list(value)
             for name, value in vars(self).items()
@@ -87,7 +87,7 @@ class LabelledScores:
         return cls(hospital_J=tuple(content["hospital_J"]), **arrays)
 
     def of(self, chosen_J: NDArray[np.bool_]) -> Self:
-        """Some of the patients."""
+        """The chosen patients, numbered anew."""
         number_J = np.cumsum(chosen_J) - 1
         keep_G, keep_N = chosen_J[self.patient_G], chosen_J[self.patient_N]
         return type(self)(

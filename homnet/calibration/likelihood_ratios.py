@@ -1,4 +1,4 @@
-"""From scores to log likelihood ratios, in which no prevalence is left.
+"""From scores to log likelihood ratios, which do not depend on prevalence.
 
 Shape suffixes: N scores, G types of patients, T the 24 chromosome types.
 """
@@ -19,15 +19,14 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 Floats = NDArray[np.float64]
 
 _PRIOR_SD: Final = 1.0
-"""Standard deviation of log scale and shift before anything was seen: one abnormal patient more or
-less must not turn a fit over."""
+"""Prior standard deviation of log factor and shift, so that a single abnormal patient cannot decide
+a fit."""
 _HOSPITAL_SD: Final = 0.5
-"""The same between a hospital and all of them together: laboratories differ, and a hospital has few
-carriers of its own."""
+"""The same for a hospital around all hospitals: laboratories differ, and each has few carriers."""
 _LEAST_WEIGHT: Final = 0.01
-"""Smallest weight of a first opinion."""
+"""Smallest coefficient of the model's logit beside the reader's log odds."""
 _MAX_EVIDENCE: Final = 12.0
-"""Largest log likelihood ratio that is believed, either way."""
+"""Absolute log likelihood ratios are cut off here."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Scale:
     """A line from scores to log likelihood ratios."""
 
     factor: float = 1.0
-    """What a score is multiplied by, above 0: the inverse of a temperature."""
+    """What a score is multiplied by, above 0; the inverse is a temperature."""
     shift: float = 0.0
-    """What is added."""
+    """What is added to the product."""
 
     @property
     def temperature(self) -> float:
@@ -57,9 +56,8 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | No
 
     Args:
         score_N: scores.
-        label_N: whether each is of something abnormal; both must be there.
-        around: middle of the prior, the scale of all hospitals for one of them; None is "leave it
-            as it is".
+        label_N: whether each is of something abnormal; both classes must occur.
+        around: mean of the prior, for a hospital the scale of all hospitals; None is the identity.
 
     Raises:
         DataError: one of the classes is absent.
@@ -81,16 +79,16 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | No
 
 
 def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -> float:
-    """How much a second opinion counts beside the first, by logistic regression on both.
+    """Weight of a reader's log odds beside the logits of the model, by logistic regression on both.
 
     Args:
-        logit_G: logits of the first.
-        read_G: log odds of the second.
-        abnormal_G: whether each type is abnormal; both classes must be there.
+        logit_G: logits of the model.
+        read_G: log odds of the reader.
+        abnormal_G: whether each type is abnormal; both classes must occur.
 
     Returns:
-        What ``read_G`` is to be multiplied by before it is added to ``logit_G``, 0 or more; 0 where
-        the second says the same of everything.
+        The factor, 0 or more, of ``read_G`` before it is added to ``logit_G``; 0 if ``read_G`` is
+        constant.
 
     Raises:
         DataError: one of the classes is absent.
@@ -100,26 +98,26 @@ def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -
         return 0.0
     fitted = LogisticRegression(C=_PRIOR_SD**2).fit(np.stack([logit_G, read_G], 1), abnormal_G)
     own, read = fitted.coef_[0].tolist()
-    # A first opinion that says nothing beside the second still sets the unit.
+    # Even a model that adds nothing to the reader sets the unit.
     return float(max(read, 0.0) / max(own, _LEAST_WEIGHT))
 
 
 def fit_offsets(
     logit_G: Floats, abnormal_G: NDArray[np.bool_], chromosome_G: NDArray[np.int64]
 ) -> tuple[float, ...]:
-    """What to add to the logits of each chromosome type, so that all types can be compared.
+    """Offsets of the chromosome types' logits that make all types comparable.
 
-    Types differ in what is normal: satellites and stalks of the acrocentrics, and heterochromatin,
-    vary between the homologs of healthy people, and a threshold for all types would be set by them
-    alone. Offsets are fitted together with a common scale, with a normal prior around 0.
+    Types differ in their normal variation: satellites and stalks of the acrocentrics, and
+    heterochromatin, vary between the homologs of healthy people, and these types alone would set a
+    common threshold. Offsets are fitted together with a common scale, with a normal prior around 0.
 
     Args:
         logit_G: logits of types.
-        abnormal_G: whether each is abnormal; both classes must be there.
+        abnormal_G: whether each is abnormal; both classes must occur.
         chromosome_G: index of the type, 0..23.
 
     Returns:
-        24 offsets in the units of logits, of mean 0 over the types that are there.
+        24 offsets in units of logits, with a mean of 0 over the types that occur.
 
     Raises:
         DataError: one of the classes is absent.

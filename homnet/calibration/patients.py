@@ -1,13 +1,14 @@
-"""How scores of types, cells and whole patients become evidence and verdicts, by hospital.
+"""From scores of types, cells and whole patients to evidence and thresholds, by hospital.
 
-Everything here is fitted on validation patients: people of the hospital whom the model neither
-learnt from nor is tested on. *Healthy referrals* are those among them without an abnormal pair;
-they are who specificity is about, because they came to the same laboratory for the same reasons
-and were prepared, stained and photographed as the carriers were. Healthy people of a pre-training
-cohort are no substitute: they come from one laboratory, with another number of cells.
+Everything here is fitted on validation patients: people of the hospital who are neither learnt from
+nor tested on. *Healthy referrals* are those without an abnormal pair. Specificity refers to them,
+because they came to the same laboratory for the same reasons as the carriers, and were prepared,
+stained and photographed like them. Healthy people of a pre-training cohort are no substitute: they
+come from one laboratory and have another number of cells.
 
-Scores are turned into log likelihood ratios, in which no prevalence is left; prevalence comes back
-in one place, as a setting (:attr:`homnet.patients.verdict.VerdictConfig.prevalence`).
+*Evidence* is a log likelihood ratio, abnormal over normal, which does not depend on prevalence.
+Prevalence enters in one place, as the setting
+:attr:`homnet.patients.verdict.VerdictConfig.prevalence`.
 
 Shape suffixes: N pairs, G types of patients, J patients.
 """
@@ -27,13 +28,13 @@ from homnet.calibration.likelihood_ratios import Floats, Scale, fit_offsets, fit
 from homnet.errors import CheckpointError, DataError
 
 ALL_HOSPITALS: Final = "all hospitals"
-"""Name of the calibration that is used for a hospital without one of its own."""
+"""Name of the calibration for hospitals without their own."""
 SPECIFICITY: Final = 0.99
-"""Share of healthy referrals to be called normal: that of the published clinical figure."""
+"""Share of healthy referrals to be called normal, as in the published clinical figure."""
 NO_READER_USED: Final = "none"
-"""What stands for the version of a reader where there was none."""
+"""Version of the reader where none was used."""
 FORMAT: Final = 2
-"""Of what :meth:`PatientCalibration.to_json` writes; a checkpoint leaves others out. In the first,
+"""Version of :meth:`PatientCalibration.to_json`; checkpoints ignore other versions. In the first,
 logits of types were means over bags of up to ten cells."""
 NUM_TYPES: Final = 23
 """Types of a karyotype; X and Y count as one."""
@@ -41,34 +42,34 @@ NUM_TYPES: Final = 23
 
 @dataclass(frozen=True)
 class PatientCalibration:
-    """How one hospital's scores are read."""
+    """How the scores of one hospital become evidence, probabilities and calls."""
 
     hospitals: tuple[str, ...]
-    """Whose validation patients it was fitted on."""
+    """Hospitals whose validation patients it was fitted on."""
     num_normal: int
     """Healthy referrals among them."""
     num_abnormal: int
     """Carriers of an abnormality among them."""
     type_scale: Scale
-    """From logits of types, after their offsets."""
+    """From logits of types, with offsets added, to evidence."""
     type_offsets: tuple[float, ...]
-    """What is added to the logits of each of the 24 types first."""
+    """Offsets of the logits of the 24 types."""
     cell_scale: Scale
-    """From logits of single cells."""
+    """From logits of single cells to evidence."""
     patient_scale: Scale
-    """From what :func:`combine` gives, for the probability; the threshold needs none."""
+    """From scores of :func:`combine` to evidence, for probabilities; the threshold needs none."""
     threshold: float
-    """What :func:`combine` must give for a patient to be called abnormal."""
+    """Patients are called abnormal from this score of :func:`combine` on."""
     specificity: float
     """Specificity that the threshold was set for."""
     types_per_patient: float
-    """Abnormal types of an abnormal patient, on average: a translocation changes two."""
+    """Mean number of abnormal types of an abnormal patient; a translocation changes two."""
     min_cells: int
-    """Cells that a type needed to be counted, here and in every verdict."""
+    """Cells that a type needs to be counted, in the fit and in every verdict."""
     reader: str = NO_READER_USED
-    """Version of the reader of findings whose log odds count too."""
+    """Version of the reader whose log odds count too."""
     read_weight: float = 0.0
-    """What these are multiplied by before they are added to logits of types."""
+    """Factor of these log odds before they are added to logits of types."""
 
     @property
     def prevalence(self) -> float:
@@ -77,18 +78,18 @@ class PatientCalibration:
 
     @property
     def supported_specificity(self) -> float:
-        """Highest specificity that this many healthy referrals can promise for the next one."""
+        """Highest specificity that these healthy referrals can guarantee for the next one."""
         return self.num_normal / (self.num_normal + 1)
 
     @property
     def supported(self) -> bool:
-        """Whether there were enough healthy referrals for the specificity asked for."""
+        """Whether there were enough healthy referrals for :attr:`specificity`."""
         return self.supported_specificity >= self.specificity
 
     def type_evidence(
         self, logit_G: Floats, chromosome_G: NDArray[np.int64], read_G: Floats
     ) -> Floats:
-        """Log likelihood ratios of types.
+        """Evidence of types.
 
         Args:
             logit_G: their logits.
@@ -99,19 +100,19 @@ class PatientCalibration:
         return self.type_scale(moved_G + self.read_weight * read_G)
 
     def type_prior(self, prevalence: float) -> float:
-        """Probability that a type is abnormal before it is looked at."""
+        """Prior probability that a type is abnormal, at most 0.5."""
         return min(prevalence * self.types_per_patient / NUM_TYPES, 0.5)
 
     def type_probability(self, evidence_G: Floats, prevalence: float) -> Floats:
-        """Probability that each type is abnormal, from its log likelihood ratio."""
+        """Probability that each type is abnormal."""
         return np.asarray(expit(evidence_G + logit(self.type_prior(prevalence))))
 
     def patient_probability(self, score: float, prevalence: float) -> float:
-        """Probability that a patient is abnormal, from what :func:`combine` gave."""
+        """Probability that a patient with a score of :func:`combine` is abnormal."""
         return float(expit(self.patient_scale(np.array(score)) + logit(prevalence)))
 
     def to_json(self) -> dict[str, Any]:
-        """The calibration as what ``json`` writes."""
+        """The calibration as plain JSON values."""
         lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}
         return {"format": FORMAT, **asdict(self), **lists}
 
@@ -133,11 +134,11 @@ class PatientCalibration:
 
 
 def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int) -> Floats:
-    """Joins the types of each patient: the log likelihood ratio that one of them is abnormal.
+    """Combines the types of each patient: the log likelihood ratio that one of them is abnormal.
 
-    If exactly one type of a carrier is abnormal, and any with the same probability, the likelihood
-    ratio of the patient is the mean of those of the types. Two abnormal types, as after a
-    translocation, raise it above either.
+    If exactly one type of a carrier is abnormal, each equally likely, the likelihood ratio of the
+    patient is the mean of those of the types. Two abnormal types, as after a translocation, raise
+    it above either of them alone.
 
     Args:
         evidence_G: log likelihood ratio of each type.
@@ -145,7 +146,7 @@ def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int)
         num_patients: J.
 
     Returns:
-        Scores (J); nan for patients without a type.
+        Scores (J); NaN for patients without a type.
     """
     score_J = np.full(num_patients, np.nan)
     for patient in np.unique(patient_G):
@@ -155,12 +156,12 @@ def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int)
 
 
 def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
-    """The lowest threshold that keeps the promised specificity for the next healthy referral.
+    """The lowest threshold that guarantees a specificity for the next healthy referral.
 
     Of n healthy referrals and the next one, each is as likely as any other to be the highest, so
     the j-th lowest score is exceeded by the next with a probability of at most 1 - j / (n + 1)
-    (conformal prediction; Vovk 2005). With fewer than 1 / (1 - specificity) - 1 of them no
-    threshold can promise it; the one given then lies just above all of them.
+    (conformal prediction; Vovk 2005). With n below 1 / (1 - specificity) - 1 no threshold can
+    guarantee it; the threshold then lies just above all scores.
 
     Args:
         normal_J: scores of healthy referrals.
@@ -184,19 +185,18 @@ def fit_patients(
     reader: str = NO_READER_USED,
     pooled: PatientCalibration | None = None,
 ) -> PatientCalibration:
-    """Fits all of a calibration on validation patients.
+    """Fits a calibration on validation patients.
 
     Args:
         scores: of healthy referrals and carriers.
         min_cells: cells that a type needs to be counted.
         specificity: of patients, for the threshold.
         reader: version of the reader whose log odds the scores hold.
-        pooled: calibration of all hospitals, for one of them: the offsets of types and the weight
-            of the reader are its own, and scales are fitted around its. None for patients who are
-            all there is.
+        pooled: calibration of all hospitals, for the fit of one: type offsets and the reader's
+            weight are taken from it, and scales are fitted around its scales.
 
     Raises:
-        DataError: there is no healthy referral or no carrier, or no type has cells enough.
+        DataError: there is no healthy referral or no carrier, or no type has enough cells.
     """
     counted_G = scores.num_cells_G >= min_cells
     if not counted_G.any():
@@ -207,7 +207,7 @@ def fit_patients(
     if pooled is None:
         read_weight = fit_weight(logit_G, read_G, abnormal_G)
         offsets = fit_offsets(logit_G + read_weight * read_G, abnormal_G, chromosome_G)
-    else:  # 24 offsets take more patients than one hospital has; what is normal is so everywhere
+    else:  # one hospital has too few patients for 24 offsets, and normal variation is alike
         read_weight, offsets = pooled.read_weight, pooled.type_offsets
     moved_G = logit_G + read_weight * read_G + np.asarray(offsets)[chromosome_G]
     type_scale = fit_scale(moved_G, abnormal_G, around=pooled.type_scale if pooled else None)
@@ -247,11 +247,11 @@ def fit_hospitals(
     min_patients: int = 5,
     leave_out: bool = False,
 ) -> dict[str, PatientCalibration]:
-    """A calibration for every hospital, and one of all of them together.
+    """A calibration for every hospital, and one for all of them together.
 
-    A hospital with fewer than ``min_patients`` healthy referrals or carriers among its validation
-    patients, or whose carriers have too few cells to be counted, borrows that of all hospitals;
-    :attr:`PatientCalibration.hospitals` says so.
+    A hospital gets that of all hospitals if its validation patients include fewer than
+    ``min_patients`` healthy referrals or carriers, or if its carriers have too few cells to be
+    counted; :attr:`PatientCalibration.hospitals` shows it.
 
     Args:
         scores: of validation patients.
@@ -259,8 +259,8 @@ def fit_hospitals(
         specificity: of patients.
         reader: version of the reader whose log odds the scores hold.
         min_patients: fewest of either kind for a calibration of a hospital's own.
-        leave_out: fit each hospital's on the patients of all others, as if nothing were known of
-            it: what a hospital meets that has no labelled patients yet.
+        leave_out: fit each hospital's calibration on the patients of all others: the situation of
+            a hospital without labelled patients.
 
     Raises:
         DataError: all hospitals together lack healthy referrals or carriers.

@@ -1,6 +1,6 @@
-"""The checks on rows of pairs: of a cohort, and of what a laboratory sends to be judged."""
+"""Checks of pairs: rows of a cohort, and pairs that a laboratory sends to the endpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,8 @@ from homnet.errors import CohortError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 
 
-def read_pairs(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_pairs(path: Path) -> pa.Table:
     """Reads and checks one Parquet file of a cohort.
-
-    Args:
-        path: the file.
-        columns: names to keep after checking; all by default.
 
     Raises:
         CohortError: the file is truncated, lacks a column, or holds a bad value; the message names
@@ -39,7 +35,7 @@ def read_pairs(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             "restore it or make the cohort again"
         ) from None
     check_table(table, str(path))
-    return table if columns is None else table.select(list(columns))
+    return table
 
 
 def check_table(table: pa.Table, where: str) -> None:
@@ -66,7 +62,7 @@ def check_table(table: pa.Table, where: str) -> None:
 def check_measured(
     table: pa.Table, where: str, place: Callable[[int], str] = "row {}".format
 ) -> None:
-    """Checks pairs that nobody has judged yet, of any hospitals and in any order.
+    """Checks pairs without labels, from any hospitals and in any order.
 
     Args:
         table: at least the columns of :data:`homnet.cohorts.pairs.MEASURED`.
@@ -86,7 +82,7 @@ def check_measured(
 
 @dataclass(frozen=True)
 class _Checks:
-    """A table, and what to call it and its rows."""
+    """The checks of one table, with the names that messages use for it and for its rows."""
 
     table: pa.Table
     where: str
@@ -115,14 +111,14 @@ class _Checks:
                 self._fail(_first(pc.is_null(self.table[name])), f"'{name}' is empty")
 
     def types(self) -> None:
-        """Chromosome types and band levels are those that there are."""
+        """Chromosome types and band levels exist."""
         known = pc.is_in(self.table["chromosome"], pa.array(CHROMOSOMES))
         self._refuse("chromosome", known, "expected 1..22, X or Y")
         known = pc.is_in(self.table["band_level"], pa.array(BAND_LEVELS, pa.int16()))
         self._refuse("band_level", known, f"expected one of {BAND_LEVELS}")
 
     def truth(self) -> None:
-        """What a cohort knows of its abnormalities lies on the sequence."""
+        """Homolog, start and stop of an abnormality lie within the pair."""
         homolog = self.table["homolog"]
         located = pc.fill_null(pc.is_in(homolog, pa.array([0, 1], pa.int8())), True)
         located = pc.or_(located, pc.is_null(homolog))
@@ -135,7 +131,7 @@ class _Checks:
         self._refuse("size_mb", sized, "expected megabases above 0 or nothing")
 
     def breakpoints(self) -> None:
-        """Breakpoints lie on the sequence, and on chromosomes that there are."""
+        """Breakpoints lie on the sequence, and their chromosomes exist."""
         column = self.table["breakpoints"].combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         places, row_of = pc.list_flatten(column), pc.list_parent_indices(column)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -36,6 +37,8 @@ class CohortFile:
     """Patients of the file; none is in another file."""
     sha256: str
     """Digest of the file's bytes."""
+    num_abnormal: int | None = None
+    """Structurally abnormal pairs; None in an index that was written before they were counted."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Cohort:
 
     @property
     def num_pairs(self) -> int:
-        """Pairs (not chromosomes, of which there are two in a pair)."""
+        """Number of pairs; a pair is two chromosomes."""
         return sum(entry.num_pairs for entry in self.files)
 
     @property
@@ -117,14 +120,30 @@ class Cohort:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the content: equal for equal files, wherever the cohort lies."""
+        """Digest of the content, independent of where the cohort is stored."""
         digest = hashlib.sha256()
         for entry in self.files:
             digest.update(f"{entry.path}:{entry.sha256}\n".encode())
         return digest.hexdigest()
 
+    def hospitals_with_abnormal_pairs(self) -> tuple[str, ...]:
+        """Hospitals where some pair is structurally abnormal, in the order of their files.
+
+        Only files whose abnormal pairs the index does not count are read.
+
+        Raises:
+            CohortError: such a file is damaged.
+        """
+        counts = {
+            entry: _num_abnormal(self.read(entry, ["abnormal"]))
+            if entry.num_abnormal is None
+            else entry.num_abnormal
+            for entry in self.files
+        }
+        return tuple(dict.fromkeys(entry.hospital for entry, count in counts.items() if count))
+
     def of_hospitals(self, hospitals: Iterable[str]) -> Self:
-        """The same cohort narrowed to some hospitals.
+        """The part of the cohort that some hospitals contributed.
 
         Raises:
             CohortError: a hospital is not in the cohort.
@@ -148,20 +167,25 @@ class Cohort:
         """
         tables = []
         for entry in self.files if file is None else (file,):
-            table = read_pairs(self.root / entry.path, columns)
+            table = read_pairs(self.root / entry.path)
             if table.num_rows != entry.num_pairs:
                 raise CohortError(
                     f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the "
                     f"file has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
                     "make the cohort again"
                 )
-            # Last, because the other checks say where; it adds about a tenth to the reading.
+            # After the checks that say where something is wrong: it adds a tenth to the reading.
             if digest_of(self.root / entry.path) != entry.sha256:
                 raise CohortError(
                     f"{self.root / entry.path}: changed since the cohort was made (its digest is "
                     "not that of cohort.json); restore the file or make the cohort again"
                 )
-            tables.append(table)
+            if entry.num_abnormal not in (None, _num_abnormal(table)):
+                raise CohortError(
+                    f"{self.root / entry.path}: the file has {_num_abnormal(table)} abnormal pairs,"
+                    f" cohort.json says {entry.num_abnormal}; make the cohort again"
+                )
+            tables.append(table if columns is None else table.select(list(columns)))
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
@@ -182,7 +206,8 @@ def write_cohort(
         provenance: job, settings, seed, package version; kept in ``cohort.json``.
 
     Raises:
-        CohortError: the directory exists, a table is malformed, or a patient is in two tables.
+        CohortError: the directory exists, a table is malformed, or a patient is in two tables or
+            in two hospitals.
     """
     root = Path(path)
     if root.exists():
@@ -237,11 +262,11 @@ def describe_file(root: Path, relative: str) -> CohortFile:
     """The index's entry for a file that :func:`write_file` wrote.
 
     Raises:
-        CohortError: it is no such file, or was cut off.
+        CohortError: the file is missing, truncated or no Parquet file.
     """
     path = root / relative
     try:
-        names = pq.ParquetFile(path).read(["hospital", "patient_id"])
+        names = pq.ParquetFile(path).read(["hospital", "patient_id", "abnormal"])
     except (pa.ArrowInvalid, OSError) as error:
         raise CohortError(f"{path}: not a readable Parquet file ({type(error).__name__})") from None
     return CohortFile(
@@ -250,6 +275,7 @@ def describe_file(root: Path, relative: str) -> CohortFile:
         num_pairs=names.num_rows,
         patients=tuple(pc.unique(names["patient_id"]).to_pylist()),
         sha256=digest_of(path),
+        num_abnormal=_num_abnormal(names),
     )
 
 
@@ -263,12 +289,13 @@ def write_index(
     """Writes ``cohort.json`` for files in their order.
 
     Raises:
-        CohortError: a patient is in two files.
+        CohortError: a patient is in two files or in two hospitals.
     """
-    seen: dict[tuple[str, str], str] = {}
+    refuse_shared_patients((one, entry.hospital) for entry in files for one in entry.patients)
+    seen: dict[str, str] = {}
     for entry in files:
         for patient in entry.patients:
-            other = seen.setdefault((entry.hospital, patient), entry.path)
+            other = seen.setdefault(patient, entry.path)
             if other != entry.path:
                 raise CohortError(
                     f"{entry.path}: patient {patient} is in two files, the other is {other}; give "
@@ -284,3 +311,26 @@ def write_index(
         "fingerprint": cohort.fingerprint,
     }
     target.write_text(json.dumps(index, indent=1))
+
+
+def refuse_shared_patients(patients: Iterable[tuple[str, str]]) -> None:
+    """Refuses two hospitals that use one patient id: splits could not tell the two people apart.
+
+    Args:
+        patients: id and hospital of each.
+
+    Raises:
+        CohortError: names the patient and both hospitals.
+    """
+    seen: dict[str, str] = {}
+    for patient, hospital in patients:
+        other = seen.setdefault(patient, hospital)
+        if other != hospital:
+            raise CohortError(
+                f"patient {patient} is in hospital '{other}' and in hospital '{hospital}'; a "
+                "patient id names one person of one hospital: rename one of them"
+            )
+
+
+def _num_abnormal(table: pa.Table) -> int:
+    return int(np.count_nonzero(table["abnormal"]))

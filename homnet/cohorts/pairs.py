@@ -62,7 +62,7 @@ SCHEMA: Final = pa.schema(
 ``size_mb``, ``iscn`` and ``breakpoints`` say what it is. ``variant`` names harmless variants, which
 are no abnormality."""
 MEASURED: Final = pa.schema([SCHEMA.field(index) for index in range(6)])
-"""What is known of a pair before anybody has judged it: whose it is, and what was measured."""
+"""Columns of a pair without labels: whose it is, and what was measured."""
 
 
 def pair_table(

@@ -1,4 +1,4 @@
-"""What a cohort holds, counted: for reports, and as lines of text."""
+"""Counts of a cohort's pairs, cells and patients, for reports and as lines of text."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -66,10 +66,10 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 
 def counts_table(summary: Mapping[str, Any]) -> str:
-    """The counts of :func:`homnet.report.summarise_cohort` as lines of text.
+    """The counts of :func:`summarise_cohort` as lines of text.
 
-    A pair is the two homologs of one type in one cell: twice as many chromosomes were looked at,
-    less those of pairs with a single homolog.
+    A pair is the two homologs of one type in one cell, so the number of chromosomes is twice the
+    number of pairs, less one for each pair with a single homolog.
     """
     columns = ("people", "carriers", "cells", "pairs", "abnormal", "share", "single")
     lines = [
@@ -105,6 +105,4 @@ def counts_table(summary: Mapping[str, Any]) -> str:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    order = {name: i for i, name in enumerate(CHROMOSOMES)}
-    names = sorted(counts, key=lambda name: (order.get(name, -1), name))
-    return ", ".join(f"{name} {counts[name]}" for name in names)
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

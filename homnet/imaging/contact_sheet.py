@@ -1,16 +1,39 @@
 """A page of extractions to look at: each image with its axis, and its sequences beside it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from homnet.imaging.extraction import Extraction
+from homnet.errors import DataError
+from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
 
 LEFT_COLOUR = "#0072b2"
 RIGHT_COLOUR = "#d55e00"
+
+
+def sheet_of_manifest(rows: pd.DataFrame, folder: Path, config: ExtractionConfig) -> Figure:
+    """A :func:`contact_sheet` of the images of a manifest; one that cannot be read stays empty.
+
+    Args:
+        rows: as :func:`homnet.imaging.manifest.read_manifest` returns them.
+        folder: of the manifest.
+        config: how chromosomes are measured.
+    """
+    images, extractions, titles = [], [], []
+    for row in rows.to_dict("records"):
+        titles.append(f"row {row['row']}: {row['chromosome']}")
+        try:
+            images.append(read_grey(folder / row["path"], max_side_px=config.max_side_px))
+            extractions.append(extract(images[-1], config))
+        except DataError as error:
+            images.append(np.full((1, 1), 255, np.uint8))
+            extractions.append(Extraction.unusable(str(error)))
+    return contact_sheet(images, extractions, titles=titles)
 
 
 def contact_sheet(

@@ -8,9 +8,10 @@ Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions (5
 the axis, T samples across it. Points are (row, column) in image pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+BENT: Final = "bent"
+BENT_BELOW: Final = 0.9
+"""Chord over arc length below which a chromosome is flagged so, real and simulated ones alike."""
+TOO_LONG: Final = "too_long"
+"""Flag of a chromosome with more samples than a sequence has."""
 _PAD: Final = 6
 """Empty pixels put around an image: chromosomes are often cut out to their very edge."""
 _ACROSS_PX: Final = 0.5
@@ -44,8 +50,8 @@ class ExtractionConfig:
     min_length_px: float = 8.0
     """A shorter chromosome is unusable."""
     max_side_px: int = 1024
-    """A larger image is no single chromosome."""
-    bent_below: float = 0.9
+    """Larger images are refused: they do not show a single chromosome."""
+    bent_below: float = BENT_BELOW
     """Chord over arc length below which a chromosome is flagged ``bent``."""
     level_below: float = 0.3
     """Height between the tips, as a part of the length, below which it is flagged ``ends_level``:
@@ -73,9 +79,15 @@ class Extraction:
     width_variation: float
     """Standard deviation of the width over its mean; nan without an axis."""
     flags: tuple[str, ...]
-    """What is unusual: bent, ends_level, uneven_width, several_parts, ring, too_long."""
+    """Any of bent, ends_level, uneven_width, several_parts, ring and too_long."""
     reason: str | None
     """Why there is no sequence; None when there is one."""
+
+    @classmethod
+    def unusable(cls, reason: str, flags: Sequence[str] = ()) -> Self:
+        """Of an image that gives neither axis nor sequence."""
+        nan = float("nan")
+        return cls(None, np.empty((0, 2)), nan, nan, nan, tuple(flags), reason)
 
 
 def read_grey(
@@ -127,26 +139,28 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
         The sequence with its axis and quality; an unusable image has a reason and no sequence.
     """
     if image_HW.ndim != 2 or image_HW.dtype != np.uint8:
-        return _unusable(f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)")
+        return Extraction.unusable(
+            f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)"
+        )
     if max(image_HW.shape) > config.max_side_px:
-        return _unusable(f"the image is larger than {config.max_side_px} pixels")
+        return Extraction.unusable(f"the image is larger than {config.max_side_px} pixels")
     levels = _grey_levels(image_HW, config)
     if levels is None:
-        return _unusable("the image is empty")
+        return Extraction.unusable("the image is empty")
     background, edge = levels
     darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
     blob_HW, mask_HW, flags = _segment(darkness_HW > background - edge, config)
     points_N2 = np.argwhere(mask_HW).astype(float)
     if len(points_N2) < config.min_length_px**2 / 2:
-        return _unusable("the chromosome is too small", flags)
+        return Extraction.unusable("the chromosome is too small", flags)
     if "ring" in flags:
-        return _unusable("ring-shaped: the axis has no ends", flags)
+        return Extraction.unusable("ring-shaped: the axis has no ends", flags)
     line_A2, width_px = find_midline(blob_HW, points_N2)
     along_N, across_N = project(points_N2, line_A2)
     start, stop = _tips(along_N, width_px)
     num_samples = int((stop - start) * config.samples_per_px)
     if num_samples < config.min_length_px * config.samples_per_px:
-        return _unusable("the chromosome is too short", flags)
+        return Extraction.unusable("the chromosome is too short", flags)
     middle = (start + stop) / 2
     from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
     arc_A = middle + from_middle / config.samples_per_px
@@ -161,14 +175,14 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     mean_width = float(body_A.mean())
     variation = float(body_A.std() / max(mean_width, 1.0))
     if straightness < config.bent_below:
-        flags.append("bent")
+        flags.append(BENT)
     if axis_A2[-1, 0] - axis_A2[0, 0] < config.level_below * (stop - start):
         flags.append("ends_level")
     if variation > config.uneven_above:
         flags.append("uneven_width")
     sequence_CL, reason = None, None
     if num_samples > SEQUENCE_LENGTH:
-        flags.append("too_long")
+        flags.append(TOO_LONG)
         reason = f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}"
     else:
         sequence_CL = np.zeros((2, SEQUENCE_LENGTH), np.uint8)
@@ -178,15 +192,10 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     )
 
 
-def _unusable(reason: str, flags: list[str] | None = None) -> Extraction:
-    nan = float("nan")
-    return Extraction(None, np.empty((0, 2)), nan, nan, nan, tuple(flags or ()), reason)
-
-
 def _grey_levels(
     image_HW: NDArray[np.uint8], config: ExtractionConfig
 ) -> tuple[float, float] | None:
-    """Grey level of the background and of the chromosome's edge; None when there is no contrast."""
+    """Grey levels of the background and of the chromosome's edge; None without contrast."""
     if image_HW.size == 0 or np.ptp(image_HW) < config.min_contrast:
         return None
     split = int(threshold_otsu(image_HW))
@@ -233,7 +242,7 @@ def _tips(along_N: Floats, width_px: float) -> tuple[float, float]:
 
     The mask's edge at a quarter of the darkness lies about half a pixel outside the true edge, seen
     through a microscope's blur of one pixel, and the outermost pixels may be noise: a fifth of a
-    width of pixels is passed over. On drawings of known length this is right to 0.2 pixels.
+    width of pixels is skipped. On drawings of known length the error is below 0.2 pixels.
     """
     order = np.sort(along_N)
     skip = min(int(0.2 * width_px), len(order) // 4)

@@ -11,6 +11,8 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 
 REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
+CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
+"""What two homologs have in common."""
 _TRUTH: Final = {
     **dict.fromkeys(("", "0", "false", "no"), False),
     **dict.fromkeys(("1", "true", "yes"), True),
@@ -22,20 +24,20 @@ def read_manifest(
 ) -> pd.DataFrame:
     """Reads and checks a manifest.
 
-    A row is counted as a spreadsheet counts it: the header is row 1.
+    Rows are numbered as in a spreadsheet: the header is row 1.
 
     Args:
         path: a CSV file with the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`.
-            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 or more for
-            further copies, which no pair has room for.
+            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 to 9 for a
+            further copy, which no pair has room for.
         hospital: of rows that name none.
         band_level: of rows that state none.
         content: the CSV itself; ``path`` then is only what messages call it.
 
     Returns:
-        All rows with the columns ``row`` and those of :data:`REQUIRED` and :data:`OPTIONAL`:
-        ``homolog`` and ``band_level`` int64, ``abnormal`` bool, the others str; ``kind`` is empty
-        when it is not known.
+        All rows, sorted by :data:`CHROMOSOME_KEY` and homolog, with the columns ``row`` and those
+        of :data:`REQUIRED` and :data:`OPTIONAL`: ``homolog`` and ``band_level`` int64,
+        ``abnormal`` bool, the others str; ``kind`` is empty when it is not known.
 
     Raises:
         ManifestError: names the file and the first bad row.
@@ -50,50 +52,50 @@ def read_manifest(
             frame[name] = ""
     frame = frame[["row", *REQUIRED, *OPTIONAL]]
 
-    for name in ("path", "patient_id", "cell_id"):
-        _refuse(path, frame, frame[name] == "", name, "give a value")
-    outside = frame["path"].map(_leads_outside)
-    _refuse(path, frame, outside, "path", "give a path inside the manifest's folder")
-    unsafe = ~frame["hospital"].str.fullmatch(r"[\w-][\w.-]*")
-    _refuse(path, frame, unsafe, "hospital", "use letters, digits, '.', '_' and '-' only")
-    unknown = ~frame["chromosome"].isin(CHROMOSOMES)
-    _refuse(path, frame, unknown, "chromosome", "expected 1..22, X or Y")
-    _refuse(path, frame, ~frame["homolog"].str.fullmatch(r"\d"), "homolog", "expected 0 or 1")
     levels = [str(level) for level in BAND_LEVELS]
-    _refuse(
-        path,
-        frame,
-        ~frame["band_level"].isin(levels),
-        "band_level",
-        f"expected {', '.join(levels)}",
-    )
     truth = frame["abnormal"].str.lower().map(_TRUTH)
-    _refuse(path, frame, truth.isna(), "abnormal", "expected 0 or 1")
-    contradictory = (frame["kind"] != "") & ~truth.eq(True)
-    _refuse(path, frame, contradictory, "kind", "only an abnormal chromosome has one")
-
+    cells = frame.groupby(CHROMOSOME_KEY[:3])["band_level"]
+    for name, bad, hint in (
+        *((name, frame[name] == "", "give a value") for name in ("path", "patient_id", "cell_id")),
+        ("path", frame["path"].map(_leads_outside), "give a path inside the manifest's folder"),
+        (
+            "hospital",
+            ~frame["hospital"].str.fullmatch(r"[\w-][\w.-]*"),
+            "use letters, digits, '.', '_' and '-' only",
+        ),
+        ("chromosome", ~frame["chromosome"].isin(CHROMOSOMES), "expected 1..22, X or Y"),
+        (
+            "homolog",
+            ~frame["homolog"].str.fullmatch("[0-9]"),
+            "expected 0 or 1, or 2 to 9 for a further copy",
+        ),
+        ("band_level", ~frame["band_level"].isin(levels), f"expected {', '.join(levels)}"),
+        ("abnormal", truth.isna(), "expected 0 or 1"),
+        (
+            "kind",
+            (frame["kind"] != "") & ~truth.eq(True),
+            "only an abnormal chromosome has one",
+        ),
+        (
+            "homolog",
+            frame.duplicated([*CHROMOSOME_KEY, "homolog"]),
+            "an earlier row gives the same homolog of this chromosome, cell and patient",
+        ),
+        (
+            "band_level",
+            frame["band_level"] != cells.transform("first"),
+            "an earlier row of this cell states another; a cell has one band level",
+        ),
+    ):
+        if bad.any():
+            first = frame[bad].iloc[0]
+            raise ManifestError(f"{path}: row {first['row']}: '{name}' is {first[name]!r}; {hint}")
     frame = frame.assign(
         homolog=frame["homolog"].astype("int64"),
         band_level=frame["band_level"].astype("int64"),
         abnormal=truth.astype(bool),
     )
-    same = ["hospital", "patient_id", "cell_id", "chromosome", "homolog"]
-    _refuse(
-        path,
-        frame,
-        frame.duplicated(same),
-        "homolog",
-        "an earlier row gives the same homolog of this chromosome, cell and patient",
-    )
-    cell = frame.groupby(["hospital", "patient_id", "cell_id"])["band_level"]
-    _refuse(
-        path,
-        frame,
-        frame["band_level"] != cell.transform("first"),
-        "band_level",
-        "an earlier row of this cell states another; a cell has one band level",
-    )
-    return frame
+    return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
 
 
 def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
@@ -129,9 +131,3 @@ def _leads_outside(text: str) -> bool:
         if path.is_absolute() or path.drive or ".." in path.parts or text.startswith("\\"):
             return True
     return False
-
-
-def _refuse(path: Path, frame: pd.DataFrame, bad: "pd.Series[bool]", name: str, hint: str) -> None:
-    if bad.any():
-        first = frame[bad].iloc[0]
-        raise ManifestError(f"{path}: row {first['row']}: '{name}' is {str(first[name])!r}; {hint}")

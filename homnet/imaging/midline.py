@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 _STIFFNESS: Final = 0.25
 """Bends shorter than about this many widths are smoothed away; chosen on drawings of known line."""
 _STIFFER_WHEN_SHORT: Final = 0.15
-"""Added to the stiffness, as a factor, for each width that a blob is shorter than four."""
+"""Relative increase of the stiffness for each width by which a blob is shorter than four."""
 _NUM_REFINEMENTS: Final = 3
 _COMPACT: Final = 2.2
 """Below this length in widths a blob's longest path runs between corners, not between tips."""
@@ -96,9 +96,6 @@ def project(points_N2: Floats, line_A2: Floats) -> tuple[Floats, Floats]:
     return arc_length(line_A2)[nearest] + along, across
 
 
-COMP = 0.3
-
-
 def _upright_line(points_N2: Floats) -> Floats:
     """A straight line from the centre of the upper half to that of the lower half, prolonged."""
     middle = points_N2.mean(axis=0)
@@ -148,7 +145,7 @@ def _refine(line_A2: Floats, points_N2: Floats, width_px: float) -> Floats:
     sums = [np.bincount(bin_N, share_N * points_N2[:, k], minlength=num_bins) for k in (0, 1)]
     mean_A2 = np.stack(sums, axis=1) / np.maximum(count_A, 1e-9)[:, None]
     first, last = np.flatnonzero(count_A)[[0, -1]]
-    # Slices at the ends are cut by the corners and pull aside wherever the line is still tilted.
+    # The corners cut the slices at the ends, which pull a tilted line aside.
     at = np.arange(num_bins)
     from_end = np.clip(np.minimum(at - first, last - at) / (0.5 * width_px), 0.1, 1.0)
     weight_A = np.minimum(2 * count_A / width_px, 1.0) * from_end

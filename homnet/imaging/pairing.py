@@ -1,49 +1,127 @@
-"""From single chromosomes to pairs: the usable images of one type in one cell share a pair.
+"""From images of single chromosomes to pairs, for ingest and endpoint alike.
 
-Shape suffixes: I images, N pairs, C chromatids, L positions.
+Every image is measured or gets a reason why not; the usable images of one type in one cell share a
+pair. Shape suffixes: I images, N pairs, P homologs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from homnet.cohorts.pairs import PAIR_SHAPE
+from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, pair_table
+from homnet.errors import DataError
+from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
+from homnet.imaging.manifest import CHROMOSOME_KEY
 
-CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
-"""What two homologs have in common."""
-SURPLUS: Final = "a further copy: a pair has room for two homologs"
-"""Why an image of a third homolog gives nothing."""
+MEASUREMENTS: Final = pa.schema(
+    [
+        ("sequence", pa.binary()),
+        ("straightness", pa.float64()),
+        ("width_variation", pa.float64()),
+        ("flags", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""Columns that :func:`measure_rows` adds: the bytes of a (2, 512) sequence, its quality (nan if no
+axis was found), flags separated by spaces, and why there is no sequence (empty if there is one)."""
+_SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
-@dataclass(frozen=True)
-class PairedImages:
-    """Which pair and place each image has."""
-
-    pair_NPCL: NDArray[np.uint8]
-    """Darkness (N, 2, 2, 512), in the order in which pairs appear; a missing homolog is 0."""
-    pair_I: NDArray[np.int64]
-    """Pair of each image."""
-    homolog_I: NDArray[np.int64]
-    """Its place in the pair, 0 or 1."""
-
-
-def pair_up(images: pd.DataFrame, sequences: Sequence[bytes]) -> PairedImages:
-    """Puts homologs together.
+def measure_image(
+    source: Path | IO[bytes],
+    homolog: int,
+    config: ExtractionConfig,
+    formats: tuple[str, ...] | None = None,
+) -> Extraction:
+    """Measures the image of one chromosome, or says why not.
 
     Args:
-        images: rows with the columns of :data:`CHROMOSOME_KEY`, at most two of each; the first
-            one is homolog 0.
-        sequences: of each image, the bytes of its (2, 512) sequence.
+        source: the image file.
+        homolog: its number in the manifest; from 2 on there is no room for it in a pair.
+        config: how chromosomes are measured.
+        formats: names of the formats that may be read; all that Pillow knows by default.
     """
-    groups = images.groupby(CHROMOSOME_KEY, sort=False)
-    pair_I = np.asarray(groups.ngroup(), np.int64)
-    homolog_I = np.asarray(groups.cumcount(), np.int64)
-    pair_NPCL = np.zeros((int(pair_I.max(initial=-1)) + 1, *PAIR_SHAPE), np.uint8)
-    pair_NPCL[pair_I, homolog_I] = np.frombuffer(b"".join(sequences), np.uint8).reshape(
+    if homolog > 1:
+        return Extraction.unusable(_SURPLUS)
+    try:
+        image_HW = read_grey(source, formats=formats, max_side_px=config.max_side_px)
+    except DataError as error:
+        return Extraction.unusable(str(error))
+    return extract(image_HW, config)
+
+
+def measure_rows(
+    rows: pd.DataFrame,
+    open_image: Callable[[Mapping[str, Any]], Path | IO[bytes]],
+    config: ExtractionConfig,
+    formats: tuple[str, ...] | None = None,
+) -> pd.DataFrame:
+    """Rows of a manifest with the columns of :data:`MEASUREMENTS`.
+
+    Args:
+        rows: as :func:`homnet.imaging.manifest.read_manifest` returns them.
+        open_image: gives the image file of a row.
+        config: how chromosomes are measured.
+        formats: as of :func:`measure_image`.
+    """
+    measured = [
+        measure_image(open_image(row), row["homolog"], config, formats)
+        for row in cast(list[dict[str, Any]], rows.to_dict("records"))
+    ]
+    return rows.assign(
+        sequence=[
+            b"" if one.sequence_CL is None else one.sequence_CL.tobytes() for one in measured
+        ],
+        straightness=[one.straightness for one in measured],
+        width_variation=[one.width_variation for one in measured],
+        flags=[" ".join(one.flags) for one in measured],
+        reason=[one.reason or "" for one in measured],
+    )
+
+
+def pair_up(images: pd.DataFrame) -> pa.Table:
+    """Puts the homologs of each type in each cell together.
+
+    Args:
+        images: as :func:`measure_rows` returns them, homologs in order. The first usable one takes
+            the first place of its pair; a pair with one image is flagged ``single_homolog``.
+
+    Returns:
+        Rows of :data:`homnet.cohorts.pairs.SCHEMA`, in the order in which pairs appear.
+    """
+    usable = images[images["reason"] == ""]
+    if usable.empty:
+        return SCHEMA.empty_table()
+    groups = usable.groupby(CHROMOSOME_KEY, sort=False)
+    pair_I, homolog_I = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
+    rows = groups.agg(
+        band_level=("band_level", "first"),
+        straightness=("straightness", "min"),
+        width_variation=("width_variation", "max"),
+        flags=("flags", _flags_of_pair),
+    )
+    # An abnormal chromosome stays abnormal when the image that shows it was unusable.
+    truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
+    rows = rows.join(truth).reset_index()
+    pair_NPCL = np.zeros((len(rows), *PAIR_SHAPE), np.uint8)
+    pair_NPCL[pair_I, homolog_I] = np.frombuffer(b"".join(usable["sequence"]), np.uint8).reshape(
         -1, *PAIR_SHAPE[1:]
     )
-    return PairedImages(pair_NPCL, pair_I, homolog_I)
+    abnormal_NP = np.zeros((len(rows), 2), bool)
+    abnormal_NP[pair_I, homolog_I] = usable["abnormal"]
+    quality = rows[["straightness", "width_variation", "flags"]].to_dict("records")
+    return pair_table(
+        **{name: rows[name].tolist() for name in (*CHROMOSOME_KEY, "band_level", "abnormal")},
+        pair=pair_NPCL,
+        kind=[kind or None for kind in rows["kind"]],
+        homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],
+        quality=cast(list[dict[str, Any]], quality),
+    )
+
+
+def _flags_of_pair(flags: "pd.Series[str]") -> list[str]:
+    return sorted(set(" ".join(flags).split())) + [SINGLE_HOMOLOG] * (len(flags) == 1)

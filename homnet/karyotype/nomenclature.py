@@ -16,6 +16,16 @@ from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOS
 
 PREFIXES: Final = ("add", "del", "dup", "i", "ins", "inv", "r", "rob", "t")
 """Abbreviations that are built and read here; ``der`` may stand before a ``t`` or ``ins``."""
+PREFIX_OF: Final[Mapping[str, str]] = {
+    "deletion": "del",
+    "duplication": "dup",
+    "inversion": "inv",
+    "isochromosome": "i",
+    "ring": "r",
+    "robertsonian": "rob",
+    "insertion": "ins",
+}
+"""Abbreviation of each kind; a translocation or an addition is written with ``t``."""
 _FORM: Final = re.compile(
     r"(?:der\((?P<der>[^()]+)\))?(?P<prefix>[a-z]+)\((?P<types>[^()]+)\)\((?P<bands>[^()]+)\)"
 )

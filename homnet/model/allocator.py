@@ -10,14 +10,14 @@ _KEPT_BYTES: Final = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep freed memory for its next arrays, up to 1 GiB each.
+    """Makes this process keep freed memory for its next arrays, up to 1 GiB each.
 
-    By default glibc gives large arrays back to the kernel when they are freed, and every page of
-    the next one is a fault: 1,700 of them in the answer to one patient (LAB.md). Memory then stays
-    at what the largest pass needed.
+    By default glibc returns large arrays to the kernel when they are freed, and every page of the
+    next one causes a fault: 1,700 of them in the answer to one patient (LAB.md). With this, memory
+    stays at what the largest pass needed.
 
     Returns:
-        Whether the allocator could be told: other C libraries than glibc have no such setting.
+        Whether the allocator has such a setting; C libraries other than glibc do not.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt

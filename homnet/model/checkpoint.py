@@ -1,11 +1,14 @@
 """Checkpoints: a directory of JSON and safetensors, written whole, loaded strictly, hash-checked.
 
-``config.json`` (form of the model), ``model.safetensors``, ``metrics.json``, ``provenance.json``
-(cohort fingerprint, recipe, seed, package version, parent), ``calibration.json`` (per hospital
-temperature, prior and threshold), ``patients.json`` (the same for whole patients, once they were
-calibrated), ``state.safetensors`` (optimizer, while a run goes on) and ``sha256.json``. No pickle
-is ever loaded. Nothing in it depends on when it was written: the same seed on the same machine
-gives the same bytes.
+``config.json`` (format and form of the model), ``model.safetensors``, ``metrics.json``,
+``provenance.json`` (cohort fingerprint, recipe, seed, package version, parent),
+``calibration.json`` (temperature, prior and threshold of each hospital), ``patients.json`` (the
+same for whole patients, once they were calibrated), ``state.safetensors`` (optimizer, while a run
+is unfinished) and ``sha256.json``. No pickle is ever loaded. Nothing in it depends on when it was
+written: the same seed on the same machine gives the same bytes.
+
+Format 1 differs in one field of HomNet's form: ``deviations``, which brought nothing (LAB.md,
+2026-11-27) and is gone. Checkpoints that do not use it are still read, under a new version digest.
 """
 
 import dataclasses
@@ -28,7 +31,8 @@ from homnet.files import digest_of, replacing_directory
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNetConfig
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Written; format 1 is read too."""
 _HASHES: Final = "sha256.json"
 
 
@@ -37,11 +41,17 @@ class Checkpoint:
     """A model with all that is needed to use, trust and continue it."""
 
     config: Form
+    """Form of the model."""
     weights: Mapping[str, torch.Tensor]
+    """The model's state, by the names of its parameters and buffers."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Validation metrics, and those of each epoch; JSON-able."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, settings and parent that the weights come from; JSON-able."""
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    """By hospital: how logits of bags become probabilities."""
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What it takes to continue the run; empty when the run is finished."""
     patients: Mapping[str, PatientCalibration] = field(default_factory=dict)
     """By hospital: how scores become the verdict on a patient. Empty until calibrated."""
 
@@ -62,7 +72,7 @@ class Checkpoint:
 
     @property
     def version(self) -> str:
-        """Digest of config and weights: what a report names as the model."""
+        """SHA-256 of form and weights: what a report names as the model."""
         digest = hashlib.sha256(_json(dataclasses.asdict(self.config)))
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -71,7 +81,7 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """Digest of all that decides what is answered and why: also calibration and provenance."""
+        """SHA-256 of all that decides what is answered and why: calibration and provenance too."""
         calibration = {name: dataclasses.asdict(c) for name, c in self.calibration.items()}
         content = [self.version, self.metrics, self.provenance, calibration]
         if self.patients:
@@ -79,10 +89,13 @@ class Checkpoint:
         return hashlib.sha256(_json({"content": content})).hexdigest()
 
     def save(self, path: str | Path) -> Path:
-        """Writes the checkpoint; the directory appears whole, an older one is replaced.
+        """Writes the checkpoint; the directory appears whole and replaces an older one.
+
+        Returns:
+            The path.
 
         Raises:
-            CheckpointError: the place cannot be written; what was there before is kept.
+            CheckpointError: the path cannot be written; what was there before is kept.
         """
         root = Path(path)
         files = {
@@ -116,10 +129,11 @@ class Checkpoint:
 
         Args:
             path: the directory.
-            form: makes the model's form out of what ``config.json`` holds.
+            form: makes the model's form from the fields in ``config.json``.
 
         Raises:
-            CheckpointError: it is missing, incomplete, altered, or of another format.
+            CheckpointError: it is missing, incomplete, altered, of another format, or of another
+                form than ``form`` makes.
         """
         root = Path(path)
         if not (root / _HASHES).is_file():
@@ -136,8 +150,14 @@ class Checkpoint:
                         "take another copy of the checkpoint"
                     )
             config = json.loads((root / "config.json").read_text())
-            if config.pop("format", None) != FORMAT:
-                raise CheckpointError(f"{root / 'config.json'}: not a format {FORMAT} checkpoint")
+            number = config.pop("format", None)
+            if number == 1:
+                _drop_deviations(root, config)
+            elif number != FORMAT:
+                raise CheckpointError(
+                    f"{root}: a checkpoint of format {number}, and this version reads 1 and "
+                    f"{FORMAT}; train it again, or use the version of HomNet that wrote it"
+                )
             state, patients = root / "state.safetensors", root / "patients.json"
             return cls(
                 config=form(**config),
@@ -152,7 +172,7 @@ class Checkpoint:
                 patients={
                     name: PatientCalibration.from_json(value)
                     for name, value in json.loads(patients.read_text()).items()
-                    # Fitted to the scores of another version: as good as not calibrated.
+                    # One fitted to the scores of another version counts as missing.
                     if value.get("format") == PATIENTS_FORMAT
                 }
                 if patients.is_file()
@@ -163,8 +183,23 @@ class Checkpoint:
 
 
 def patient_digests(patients: Iterable[str]) -> list[str]:
-    """What a checkpoint keeps of the patients it learnt from: enough to know them again."""
+    """What a checkpoint keeps of the patients it learnt from, so that they can be recognised.
+
+    Returns:
+        BLAKE2b of each name, 16 hexadecimal digits, sorted.
+    """
     return sorted(hashlib.blake2b(p.encode(), digest_size=8).hexdigest() for p in patients)
+
+
+def _drop_deviations(root: Path, config: dict[str, Any]) -> None:
+    """Turns a form of format 1 into one of format 2; a reader's form holds that of its HomNet."""
+    nested = config.get("model")
+    for form in (config, nested) if isinstance(nested, dict) else (config,):
+        if form.pop("deviations", False):
+            raise CheckpointError(
+                f"{root}: this model was trained with deviations from normal pairs, which HomNet "
+                "no longer computes; train it again with the same recipe"
+            )
 
 
 def _save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

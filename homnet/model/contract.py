@@ -1,9 +1,10 @@
-"""What learning, checkpoints and prediction ask of a model: bags of pairs in, logits out.
+"""What training, checkpoints and prediction require of a model: bags of pairs in, logits out.
 
-HomNet is one such model. Anything else that keeps this contract is trained, kept, calibrated and
+HomNet is one such model. Any other that fulfils this contract is trained, stored, calibrated and
 scored by the same code.
 
-Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions.
+Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, T chromosome types,
+X a profile and a count.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from torch.nn import functional as F
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
 NUM_TYPES: Final = len(CHROMOSOMES)
+"""Number of chromosome types."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Summed loss of bags from logits (B) and labels (B, float; 1 is abnormal)."""
+"""Loss summed over bags, from logits (B) and labels (B, float; 1 is abnormal)."""
 
 
 def cross_entropy(logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
@@ -39,32 +41,35 @@ class BagModel(nn.Module):
         raise NotImplementedError
 
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
-        """What training minimises, summed over bags."""
+        """The loss that training minimises, summed over bags."""
         return cross_entropy(logit_B, label_B)
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """What is averaged over the normal training pairs of each chromosome type before training.
+        """What to average over the normal training pairs of each chromosome type before training.
 
         Args:
             pair_NPCL: darkness, uint8.
 
         Returns:
-            One row per pair (N, L), or None (the default): nothing is averaged.
+            One row per pair (N, L), or None (the default) if the model needs no average.
         """
         return None
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the mean of :meth:`profiles` of each chromosome type; 0 for types without pairs."""
+        """Takes the mean of :meth:`profiles` of each type (T, L); 0 for types without pairs."""
 
     @torch.no_grad()
     def template_sums(
         self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
     ) -> torch.Tensor | None:
-        """Sums of :meth:`profiles` over the pairs of each type, and in the last column how many.
+        """Sums of :meth:`profiles` over the pairs of each type, with their number as last column.
 
-        Those of several sets of pairs may be added. Float64 (T, L + 1), or None.
+        The sums of several sets of pairs can be added.
+
+        Returns:
+            Float64 (T, L + 1), or None if the model needs no average.
         """
-        # In parts: the float copy of a paper-sized bank would not fit beside it.
+        # In parts: the float copy of a paper-sized bank would not fit in memory beside it.
         sums_TX: torch.Tensor | None = None
         for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
             profile_NL = self.profiles(part)
@@ -80,11 +85,11 @@ class BagModel(nn.Module):
 
     @torch.no_grad()
     def take_sums(self, sums_TX: torch.Tensor) -> None:
-        """Makes the template out of what :meth:`template_sums` gave for all pairs."""
+        """Makes the template from the :meth:`template_sums` of all pairs."""
         self.set_template((sums_TX[:, :-1] / sums_TX[:, -1:].clamp(min=1)).float())
 
     def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        """Takes the template from normal pairs, if the model has one.
+        """Makes the template from normal pairs, if the model has one.
 
         Args:
             pair_NPCL: darkness of structurally normal pairs, uint8.
@@ -99,9 +104,9 @@ class BagModel(nn.Module):
 
 
 class Form(Protocol):
-    """Settings of a model: a frozen dataclass of values that JSON knows."""
+    """Settings of a model: a frozen dataclass of JSON-able values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def build(self) -> BagModel:
-        """A new model of this form."""
+        """A new model of this form, with random weights."""

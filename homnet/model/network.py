@@ -1,14 +1,17 @@
-"""HomNet (KDD 2024): equations 1-11, over bags, cells, homologs and chromatids at once.
+"""HomNet (KDD 2024): equations 1 to 10, over bags, cells, homologs and chromatids at once.
 
-Legend: B bags, K cells (the paper's m), P homologs (2), C chromatids (2), L positions (512),
-M regions, D width of a region, E width of a pair, H heads, N chromosomes (B K P).
+The loss (Eq. 11) is :func:`homnet.model.contract.cross_entropy`.
 
-Features of regions lie with the regions first (M, B, K, P, D): Eq. 4 is then one matrix product and
-the heads of Eq. 5 are views, without any copy.
+Shape suffixes: B bags, K cells of a bag (the paper's m), P homologs (2), C chromatids (2),
+L positions (512, or those of the stretched view), M regions, D width of a region, E width of a
+pair, N chromosomes (B K P), R distinct regions, T chromosome types, X a flattened axis.
+
+Features of regions have the regions first (M, B, K, P, D): Eq. 4 is then one matrix product, and
+the attention heads of Eq. 5 are views without a copy.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import nn
@@ -18,17 +21,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES, BagModel
-from homnet.model.views import NUM_DEVIATIONS, Deviations, standardise, stretch
+from homnet.model.views import standardise, stretch
 
-NUM_LEVELS = len(BAND_LEVELS)
+NUM_LEVELS: Final = len(BAND_LEVELS)
+"""Number of band levels."""
 
 
 @dataclass(frozen=True)
 class HomNetConfig:
-    """The form of the model. The defaults are the paper's equations, but for softmax in Eq. 6."""
+    """The form of the model. The defaults are the paper's equations, but with softmax in Eq. 6."""
 
     merge_range: int = 32
-    """Samples per region, k_mg (paper, Table 4: 32 is best). L is padded to a multiple of it."""
+    """Samples in a region, k_mg (paper, Table 4: 32 is best). L is padded to a multiple of it."""
     width: int = 64
     """Width of a region's features, l_r (not given in the paper)."""
     pair_width: int = 128
@@ -38,36 +42,34 @@ class HomNetConfig:
     num_alignments: int = 2
     """Alignment layers of HomBlock; fine-tuning freezes the first (paper, section 4.1)."""
     attention: Literal["softmax", "ratio"] = "softmax"
-    """Weights of Eq. 6: softmax of the similarities, or the paper's raw ratio, whose denominator
-    can be near zero."""
+    """Weights in Eq. 6: the softmax of the similarities, or the paper's raw ratio, whose
+    denominator can be close to zero."""
     alignment: Literal["attention", "mlp", "convolution"] = "attention"
-    """What finds the partner's region for each region: attention over all of them (Eq. 5 and 6),
-    or, as the paper's Table 4 has it without alignment, a perceptron on the partner's region at the
-    same place, or a convolution over that region and its two neighbours."""
+    """How the partner's region that matches a region is found: attention over all of them (Eq. 5
+    and 6) or, for the rows of the paper's Table 4 without alignment, a perceptron on the partner's
+    region at the same place, or a convolution over that region and its two neighbours."""
     homologs: Literal["pair", "single"] = "pair"
-    """Whether a homolog is compared with its partner, or judged by itself: then Eq. 5-7 compare it
-    with itself, and a bag holds its 2K chromosomes one by one (the paper's "w/o Pair")."""
+    """Whether a homolog is compared with its partner or judged alone. Alone, Eq. 5 to 7 compare it
+    with itself, and a bag holds 2K single chromosomes (the paper's "w/o Pair")."""
     view: Literal["absolute", "stretched"] = "absolute"
     """What regions are cut from: the sequence at its physical scale (the paper), or the chromosome
-    stretched to one length, which puts band after band at one place in every cell. The lengths
-    before stretching then enter Eq. 8 as numbers: what was lost or gained."""
+    stretched to a common length, which puts each band at the same place in every cell. The lengths
+    before stretching, which show what was lost or gained, then enter Eq. 8 as numbers."""
     stretched_length: int = 128
-    """Positions of the stretched view; 128 is about one per image pixel of chromosome 1."""
+    """Positions in the stretched view; 128 is about one per image pixel of chromosome 1."""
     standardise: bool = False
     """Whether each homolog is shifted and scaled to mean 0 and variance 1 inside the chromosome,
-    which removes differences of staining between homologs."""
+    which removes differences in staining between homologs."""
     template: bool = False
-    """Whether regions also see the mean profile of their chromosome type at the same place, taken
-    once from the normal training pairs: what the type should look like."""
-    deviations: bool = False
-    """Whether Eq. 8 also gets how far the pair lies from normal ones of its type, in proportion to
-    how much those vary (:class:`homnet.model.views.Deviations`)."""
+    """Whether regions also see the mean profile of their chromosome type at the same place. It is
+    computed once from the normal training pairs and shows what the type should look like."""
     partner: bool = False
     """Whether regions also see the other homolog at the same place, before any alignment."""
     normalise_regions: bool = False
-    """LayerNorm before each alignment, and a residual path around it."""
+    """Whether each alignment has a LayerNorm before it and a residual path around it."""
     symmetric: bool = False
-    """Average H' (Eq. 8) over both orders of the homologs: then swapping them changes nothing."""
+    """Whether H' (Eq. 8) is the mean over both orders of the homologs, so that swapping them
+    changes nothing."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
@@ -78,41 +80,39 @@ class HomNetConfig:
             )
         if self.num_alignments < 1:
             raise ConfigError(f"num_alignments must be at least 1, got {self.num_alignments}")
-        if self.homologs == "single" and (self.partner or self.symmetric or self.deviations):
+        if self.homologs == "single" and (self.partner or self.symmetric):
             raise ConfigError(
-                "homologs='single' knows no partner; set partner, symmetric and deviations to False"
+                "homologs='single' has no partner; set partner and symmetric to False"
             )
-        if self.deviations and not self.template:
-            raise ConfigError("deviations are from the template: set template to True")
         if self.template and not (self.standardise and self.view == "stretched"):
             raise ConfigError(
-                "template needs view='stretched' and standardise=True: else places differ"
+                "template needs view='stretched' and standardise=True, so that places correspond"
             )
 
     def build(self) -> "HomNet":
-        """A new model of this form."""
+        """A new model of this form, with random weights."""
         return HomNet(self)
 
     @property
     def num_positions(self) -> int:
-        """Positions of the view that regions are cut from."""
+        """Positions in the view that regions are cut from."""
         return SEQUENCE_LENGTH if self.view == "absolute" else self.stretched_length
 
     @property
     def num_regions(self) -> int:
-        """Regions of a homolog, M (the paper's n_r)."""
+        """Number of regions in a homolog, M (the paper's n_r)."""
         return -(-SEQUENCE_LENGTH // self.merge_range)
 
     @property
     def region_length(self) -> int:
-        """Positions of a region: the merge range, or its share of the stretched view."""
+        """Positions in a region: the merge range, or its share of the stretched view."""
         if self.view == "absolute":
             return self.merge_range
         return -(-self.stretched_length // self.num_regions)
 
 
 class CMSBlock(nn.Module):
-    """Features of each region of a chromosome (equations 1-4)."""
+    """Features of each region of a chromosome (Eq. 1 to 4)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -120,11 +120,11 @@ class CMSBlock(nn.Module):
         self.num_regions = config.num_regions
         self.stretched = config.view == "stretched"
         self.partner = config.partner
-        # Left, right, and what the config lets a region see beside its own homolog.
+        # Left and right chromatid, and what the form shows a region beside its own homolog.
         num_channels = 2 + config.partner + config.template
         # Eq. 1: kernel = stride = (2, k_mg), so the convolution is one linear map per region.
         self.merge = nn.Linear(num_channels * config.region_length, config.width)
-        # Eq. 2: Div(W_info(c + b)) is one learnt row of regions per type and per band level.
+        # Eq. 2: Div(W_info(c + b)) is one learnt row of regions per type and one per band level.
         self.info_type = nn.Embedding(NUM_TYPES, config.num_regions * config.width)
         self.info_level = nn.Embedding(NUM_LEVELS, config.num_regions * config.width)
         for table in (self.info_type, self.info_level):
@@ -135,12 +135,11 @@ class CMSBlock(nn.Module):
         self.template_TL: torch.Tensor | None
         template = torch.zeros(NUM_TYPES, config.num_positions) if config.template else None
         self.register_buffer("template_TL", template)
-        self.deviations = Deviations() if config.deviations else None
 
     def forward(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
     ) -> torch.Tensor:
-        """Gives region features (M, B, K, P, D) of sequences (B, K, P, C, L)."""
+        """Region features (M, B, K, P, D) of sequences (B, K, P, C, L)."""
         num_bags, num_cells = level_BK.shape
         channels = [x_BKPCL]
         if self.partner:
@@ -151,14 +150,14 @@ class CMSBlock(nn.Module):
         x_BKPCL = torch.cat(channels, dim=3) if len(channels) > 1 else x_BKPCL
         missing = self.num_regions * self.region_length - x_BKPCL.shape[-1]
         regions_BKPCMX = F.pad(x_BKPCL, (0, missing)).unflatten(-1, (self.num_regions, -1))
-        # Regions are cut out as bytes, where that is possible: a quarter of the memory to move.
+        # Regions are cut out as bytes where possible, which moves a quarter of the memory.
         patch_MBKPX = regions_BKPCMX.permute(4, 0, 1, 2, 3, 5).flatten(-2)
         info_BKMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
             num_bags, num_cells, self.num_regions, -1
         )
         info_MBKD = info_BKMD.permute(2, 0, 1, 3)
         if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
-            # How many regions are distinct is known on the device only: no waiting for it there.
+            # Only the device knows how many regions are distinct; the host would wait for it.
             r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
             r_MBKPD = self.local(r_MBKPD) + r_MBKPD
         else:
@@ -175,7 +174,7 @@ class CMSBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Finds for each region what fits it among the partner's regions (equations 5 and 6)."""
+    """Finds for each region what matches it among the partner's regions (Eq. 5 and 6)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -188,14 +187,14 @@ class Attention(nn.Module):
         self.head = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
-        """Gives the partner's features aligned with each region (M, B, K, P, D)."""
+        """The partner's features aligned with each region (M, B, K, P, D)."""
         q, k, v = self.query(r_MBKPD), self.key(r_MBKPD), self.value(r_MBKPD)
         if self.ratio:
             aligned_MND = self._by_ratio(q, k, v)
         else:
             if self.swap:
                 k, v = k.flip(3), v.flip(3)
-            # Four dimensions, not five: the fused kernels take no more.
+            # Four dimensions: the fused kernels do not take five.
             q, k, v = (
                 x.flatten(1, 3).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3)
                 for x in (q, k, v)
@@ -207,7 +206,7 @@ class Attention(nn.Module):
 
     def _by_ratio(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         # Eq. 6 as printed is sum(a v) / sum(a) with a = q k. Both sums are linear in a, so k v and
-        # k are summed over the partner's regions first, and no matrix of all a is needed.
+        # k are summed over the partner's regions first, and the matrix of all a is never needed.
         width = q.shape[-1]
         q, k, v = (
             x.reshape(len(x), -1, width // self.num_heads).transpose(0, 1) for x in (q, k, v)
@@ -219,13 +218,13 @@ class Attention(nn.Module):
             )
         q = q / q.shape[-1] ** 0.5
         total = (q * k_sum).sum(dim=-1, keepdim=True)
-        # The sum is kept away from zero, where the ratio has a pole.
+        # The ratio has a pole where the sum is zero, so the sum is kept away from it.
         total = torch.where(total.abs() < 1e-2, torch.where(total < 0, -1e-2, 1e-2), total)
         return (q @ kv / total).transpose(0, 1).reshape(q.shape[1], -1, width)
 
 
 class Neighbours(nn.Module):
-    """What replaces attention in Table 4: the partner's region at the same place, or around it."""
+    """Replaces attention in Table 4 by the partner's region at the same place, or around it."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -239,7 +238,7 @@ class Neighbours(nn.Module):
         )
 
     def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
-        """Gives what was found of the partner for each region (M, B, K, P, D)."""
+        """The partner's features mixed into each region (M, B, K, P, D)."""
         partner_MBKPD = r_MBKPD.flip(3) if self.swap else r_MBKPD
         both = torch.cat([r_MBKPD, partner_MBKPD], dim=-1).flatten(1, 3).permute(1, 2, 0)
         mixed: torch.Tensor = self.mix(both).permute(2, 0, 1).reshape(r_MBKPD.shape)
@@ -247,7 +246,7 @@ class Neighbours(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Aligns each region with the partner's regions and takes the difference (equations 5-7)."""
+    """Aligns each region with the partner's regions and takes the difference (Eq. 5 to 7)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -256,7 +255,7 @@ class Alignment(nn.Module):
         self.difference = nn.Linear(config.width, config.width)
 
     def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
-        """Gives the difference features (M, B, K, P, D) of both homologs."""
+        """The difference features (M, B, K, P, D) of both homologs."""
         if self.norm is None:
             plain: torch.Tensor = self.difference(r_MBKPD + self.align(r_MBKPD))
             return plain
@@ -267,7 +266,7 @@ class Alignment(nn.Module):
 
 
 class HomBlock(nn.Module):
-    """The difference between two homologs as one vector (equations 5-8)."""
+    """The difference between two homologs as one vector (Eq. 5 to 8)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -277,12 +276,9 @@ class HomBlock(nn.Module):
         num_homologs = 1 if self.single else 2
         flat = num_homologs * config.num_regions * config.width
         self.pair = nn.Linear(flat, config.pair_width)
-        # The lengths, and between two homologs their difference with and without its sign; then how
-        # far both homologs are from normal ones: one number of each, the others of both.
-        num_lengths = 1 if self.single else 4
-        num_deviations = NUM_DEVIATIONS + 1 if config.deviations else 0
+        # The log lengths, and between two homologs their difference with and without its sign.
         self.length = (
-            nn.Linear(num_lengths + num_deviations, config.pair_width, bias=False)
+            nn.Linear(1 if self.single else 4, config.pair_width, bias=False)
             if config.view == "stretched"
             else None
         )
@@ -290,52 +286,51 @@ class HomBlock(nn.Module):
     def forward(
         self,
         r_MBKPD: torch.Tensor,
-        number_BKPF: torch.Tensor | None = None,
+        log_length_BKP: torch.Tensor | None = None,
         *,
         num_aligned: int = 0,
     ) -> torch.Tensor:
-        """Gives the pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
+        """The pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
 
-        ``number_BKPF`` is what :meth:`HomNet.trunk` gives beside the regions. The first
-        ``num_aligned`` alignments have been done already.
+        Args:
+            r_MBKPD: features of regions.
+            log_length_BKP: lengths before stretching; None in the absolute view.
+            num_aligned: how many of the alignments ``r_MBKPD`` has already been through.
         """
         for alignment in self.alignments[num_aligned:]:
             r_MBKPD = alignment(r_MBKPD)
         if self.single:
             r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
-            if number_BKPF is not None:
-                number_BKPF = number_BKPF.flatten(1, 2).unsqueeze(2)
+            if log_length_BKP is not None:
+                log_length_BKP = log_length_BKP.flatten(1, 2).unsqueeze(2)
         flat_BKPX = r_MBKPD.permute(1, 2, 3, 0, 4).flatten(3)
         if not self.symmetric:
             pair_BKE = self.pair(flat_BKPX.flatten(2))
-            return F.relu(self._add_numbers(pair_BKE, number_BKPF))
+            return F.relu(self._add_lengths(pair_BKE, log_length_BKP))
         # Every homolog as the first and as the second of its pair, in one product.
         first_EX, second_EX = self.pair.weight.chunk(2, dim=1)
         both_BKPF = F.linear(flat_BKPX, torch.cat([first_EX, second_EX]))
         first_BKPE, second_BKPE = both_BKPF.chunk(2, dim=-1)
         pair_BKPE = first_BKPE + second_BKPE.flip(2) + self.pair.bias
-        if number_BKPF is not None:
-            number_BKPF = torch.stack([number_BKPF, number_BKPF.flip(2)], dim=2)
-        return F.relu(self._add_numbers(pair_BKPE, number_BKPF)).mean(dim=2)
+        if log_length_BKP is not None:
+            log_length_BKP = torch.stack([log_length_BKP, log_length_BKP.flip(2)], dim=2)
+        return F.relu(self._add_lengths(pair_BKPE, log_length_BKP)).mean(dim=2)
 
-    def _add_numbers(self, pair: torch.Tensor, number: torch.Tensor | None) -> torch.Tensor:
-        """Adds to H' (..., E) what is known beside the regions (..., P, F)."""
-        if self.length is None or number is None:
+    def _add_lengths(self, pair: torch.Tensor, log_length: torch.Tensor | None) -> torch.Tensor:
+        """Adds to H' (..., E) what the log lengths (..., P) of its homologs say."""
+        if self.length is None or log_length is None:
             return pair
-        log_length = number[..., 0]
-        evidence = [log_length]
+        numbers = [log_length]
         if not self.single:
             difference = log_length[..., :1] - log_length[..., 1:]
             # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
-            evidence += [10 * difference, 10 * difference.abs()]
-        if number.shape[-1] > 1:
-            evidence += [number[..., 1], number[..., 0, 2:]]
-        with_numbers: torch.Tensor = pair + self.length(torch.cat(evidence, dim=-1))
-        return with_numbers
+            numbers += [10 * difference, 10 * difference.abs()]
+        with_lengths: torch.Tensor = pair + self.length(torch.cat(numbers, dim=-1))
+        return with_lengths
 
 
 class BagBlock(nn.Module):
-    """One logit for the pairs of a bag, weighted by their evidence (equations 9 and 10)."""
+    """One logit for the pairs of a bag, weighted by what they show (Eq. 9 and 10)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -346,7 +341,7 @@ class BagBlock(nn.Module):
         self.bag = nn.Linear(width, 1)
 
     def forward(self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
-        """Gives logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
+        """Logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
         weight_BK = self.weights(pair_BKE) * mask_BK
         logit: torch.Tensor = self.bag((weight_BK[:, None] @ pair_BKE).squeeze(1)).squeeze(-1)
         return logit
@@ -356,17 +351,17 @@ class BagBlock(nn.Module):
         return torch.sigmoid(self.weight(pair_BKE)).squeeze(-1)
 
     def evidence(self, pair_BKE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights (B, K) of pairs, and what each adds to the logit of its bag (B, K).
+        """The weight of each pair (B, K), and what it adds to the logit of its bag (B, K).
 
-        Eq. 10 is linear in the weighted sum of the pairs, so a bag's logit is the sum of what its
-        pairs add, and the bias.
+        Eq. 10 is linear in the weighted sum of the pairs, so the logit of a bag is the sum of what
+        its pairs add, plus the bias.
         """
         weight_BK = self.weights(pair_BKE)
         return weight_BK, weight_BK * (pair_BKE @ self.bag.weight[0])
 
 
 class HomNet(BagModel):
-    """The whole model: a bag of homologous pairs in, a logit of abnormality out."""
+    """The whole model: bags of homologous pairs in, logits of abnormality out."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -386,18 +381,26 @@ class HomNet(BagModel):
 
         Args:
             x_BKPCL: darkness 0..255, uint8 or float, 0 outside the chromosome.
-            mask_BK: which places hold a pair; the content of the others changes nothing.
+            mask_BK: which places hold a pair; what the others hold changes nothing.
             chromosome_B: index of the chromosome type, 0..23.
             level_BK: index of the cell's band level, 0..3.
 
         Returns:
             Logits (B): positive is abnormal.
         """
-        pair_BKE = self.head(*self.trunk(x_BKPCL, chromosome_B, level_BK))
+        pair_BKE = self.pairs(x_BKPCL, chromosome_B, level_BK)
         if self.hom.single:
             mask_BK = mask_BK.repeat_interleave(2, dim=1)
         logit: torch.Tensor = self.bag(pair_BKE, mask_BK)
         return logit
+
+    def pairs(
+        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
+    ) -> torch.Tensor:
+        """H' (Eq. 8) of each pair (B, K, E), or of each single homolog (B, 2K, E)."""
+        r_MBKPD, log_length_BKP = self.trunk(x_BKPCL, chromosome_B, level_BK)
+        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
+        return pair_BKE
 
     def trunk(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
@@ -405,55 +408,34 @@ class HomNet(BagModel):
         """What fine-tuning freezes: CMSBlock and the first alignment.
 
         Returns:
-            Aligned regions (M, B, K, P, D), and numbers of each homolog (B, K, P, F) if the view
-            keeps any: the log length before stretching, then its deviations.
+            Aligned regions (M, B, K, P, D), and the log length of each homolog before stretching
+            (B, K, P), or None in the absolute view.
         """
-        x_BKPCL, number_BKPF = self._view(x_BKPCL)
+        x_BKPCL, log_length_BKP = self._view(x_BKPCL)
         r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        if number_BKPF is not None and self.cms.deviations is not None:
-            assert self.cms.template_TL is not None
-            deviation_BKPF = self.cms.deviations(
-                x_BKPCL, number_BKPF[..., 0], chromosome_B, self.cms.template_TL
-            )
-            number_BKPF = torch.cat([number_BKPF, deviation_BKPF], dim=-1)
-        return self.hom.alignments[0](r_MBKPD), number_BKPF
-
-    def head(self, r_MBKPD: torch.Tensor, number_BKPF: torch.Tensor | None) -> torch.Tensor:
-        """The rest of HomBlock on what :meth:`trunk` gave: H' (B, K, E), or (B, 2K, E)."""
-        pair_BKE: torch.Tensor = self.hom(r_MBKPD, number_BKPF, num_aligned=1)
-        return pair_BKE
+        return self.hom.alignments[0](r_MBKPD), log_length_BKP
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        config, number_BKP1 = self.config, None
+        config, log_length_BKP = self.config, None
         if config.view == "stretched":
             x_BKPCL, log_length_BKP = stretch(x_BKPCL, config.stretched_length)
-            x_BKPCL, number_BKP1 = x_BKPCL / 255, log_length_BKP[..., None]
+            x_BKPCL = x_BKPCL / 255
         elif config.standardise or config.partner or x_BKPCL.is_floating_point():
             x_BKPCL = x_BKPCL.float() / 255
-        return (standardise(x_BKPCL) if config.standardise else x_BKPCL), number_BKP1
+        return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """The mean profile of each pair as this form sees it, if the form has templates.
-
-        Behind it stands what deviations are measured by, if the form has them.
-        """
+        """The mean profile of each pair (N, L) in the view of this form; None without templates."""
         if self.cms.template_TL is None:
             return None
-        x_N1PCL, number_N1P1 = self._view(pair_NPCL[:, None])
+        x_N1PCL, _ = self._view(pair_NPCL[:, None])
         profile_NL: torch.Tensor = x_N1PCL.mean(dim=(1, 2, 3))
-        if self.cms.deviations is None or number_N1P1 is None:
-            return profile_NL
-        moment_NX = self.cms.deviations.moments(x_N1PCL, number_N1P1[..., 0])
-        return torch.cat([profile_NL, moment_NX], dim=1)
+        return profile_NL
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the means of :meth:`profiles` of each type: what it should look like."""
-        if self.cms.template_TL is None:
-            return
-        profile_TL, moment_TX = mean_TL.tensor_split([self.config.num_positions], dim=1)
-        self.cms.template_TL.copy_(profile_TL)
-        if self.cms.deviations is not None:
-            self.cms.deviations.take_moments(moment_TX, self.cms.template_TL)
+        """Takes the mean of :meth:`profiles` of each type: what the type should look like."""
+        if self.cms.template_TL is not None:
+            self.cms.template_TL.copy_(mean_TL)
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""
@@ -462,18 +444,17 @@ class HomNet(BagModel):
 
 
 def paper_form(merge_range: int = 32) -> HomNetConfig:
-    """The paper's equations as printed, with its raw ratio in Eq. 6."""
+    """The paper's equations as printed, with the raw ratio in Eq. 6."""
     return HomNetConfig(merge_range=merge_range, attention="ratio")
 
 
 def best_form(merge_range: int = 32) -> HomNetConfig:
-    """The form that finds most; each departure and its measured effect is in LAB.md."""
+    """The form that finds most; LAB.md has the measured effect of each departure."""
     return HomNetConfig(
         merge_range=merge_range,
         view="stretched",
         standardise=True,
         template=True,
-        deviations=True,
         partner=True,
         normalise_regions=True,
         symmetric=True,
@@ -481,12 +462,12 @@ def best_form(merge_range: int = 32) -> HomNetConfig:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Learnable numbers of a model."""
+    """Number of learnable values in a model."""
     return sum(p.numel() for p in model.parameters())
 
 
 def flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
-    """Floating point operations of one forward pass of one bag (two per multiply-add)."""
+    """Floating-point operations in the forward pass of one bag (two per multiply-add)."""
     with torch.device("meta"):
         model = HomNet(config)
         bag = (
@@ -505,21 +486,21 @@ def _distinct_regions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the regions whose features before Eq. 4 can differ.
 
-    Most sequences end long before 512, and after the end they are zero: there the features follow
-    from the type, the band level and the number of the region alone.
+    Most sequences end long before position 512 and are zero after their end. There the features
+    depend only on the type, the band level and the number of the region.
 
     Args:
         patch_MBKPX: content of the regions.
-        kind_BK: number of the type and level, below 24 * 4.
+        kind_BK: number of the combination of type and level, below 24 * 4.
 
     Returns:
-        R places, as flat indices into (M, B, K, P), one of each distinct region; and for every
-        place (M, B, K, P) which of the R it equals.
+        One place for each of R distinct regions, as a flat index into (M, B, K, P); and for every
+        place (M, B, K, P) the number of its distinct region, 0..R-1.
     """
     device = patch_MBKPX.device
     filled_MBKP = (patch_MBKPX != 0).any(dim=-1)
     place_MBKP = torch.arange(filled_MBKP.numel(), device=device).view(filled_MBKP.shape)
-    # Numbers with gaps: the empty regions by region and kind, then each filled one by itself.
+    # Numbers with gaps: first the empty regions by region and kind, then each filled one alone.
     num_kinds = NUM_TYPES * NUM_LEVELS
     num_empty = len(patch_MBKPX) * num_kinds
     first_M = torch.arange(0, num_empty, num_kinds, device=device)
@@ -528,14 +509,14 @@ def _distinct_regions(
     used = torch.zeros(num_empty + place_MBKP.numel(), dtype=torch.bool, device=device)
     used[number_MBKP] = True
     row_MBKP = (used.cumsum(0) - 1)[number_MBKP]
-    # Which of several equal places is taken makes no difference.
+    # It makes no difference which of several equal places is taken.
     place_R = torch.empty(int(used.sum()), dtype=torch.long, device=device)
     place_R[row_MBKP] = place_MBKP
     return place_R, row_MBKP
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Grey levels as shares of 255; what is a share or standardised already stays as it is."""
+    """Grey levels as shares of 255; shares and standardised values are left as they are."""
     return x if x.is_floating_point() else x.float() / 255
 
 

@@ -1,19 +1,42 @@
-"""Scores of bags: the one path that batch evaluation and serving share."""
+"""Bags of any size in; logits, and what each pair added, out: for batch evaluation and serving.
 
-from collections.abc import Callable, Mapping
+Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L positions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from homnet.bags.assessment import FlatBags
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.calibration.bags import UNCALIBRATED, Calibration
+from homnet.errors import CheckpointError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel, Form
-from homnet.model.network import HomNetConfig
+from homnet.model.network import HomNet, HomNetConfig
+
+_PAIRS_AT_ONCE: Final = 256
+"""Pairs of one forward pass: enough to be efficient, and their activations stay in the cache."""
+_BAGS_AT_ONCE: Final = 64
+"""Bags of one forward pass of a model that cannot score pair by pair."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores of bags, and the part of each pair in them."""
+
+    logit_B: NDArray[np.float64]
+    """Uncalibrated logits; positive is abnormal."""
+    weight_N: NDArray[np.float64]
+    """Weight of each pair in its bag, 0..1 (Eq. 9)."""
+    added_N: NDArray[np.float64]
+    """What each pair adds to the logit of its bag; the rest of the logit is a bias (Eq. 10)."""
 
 
 class Predictor:
@@ -33,17 +56,37 @@ class Predictor:
         self.device = torch.device(device)
 
     @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Self:
+        """Builds the model of a checkpoint.
+
+        Raises:
+            CheckpointError: the weights do not fit the config.
+        """
+        return cls(
+            checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
+        )
+
+    @classmethod
     def load(
         cls,
         path: str | Path,
         device: torch.device | str = "cpu",
         form: Callable[..., Form] = HomNetConfig,
     ) -> Self:
-        """Loads a checkpoint; for the form and for what is raised see :meth:`Checkpoint.load`."""
-        checkpoint = Checkpoint.load(path, form)
-        return cls(
-            checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
-        )
+        """Loads a checkpoint; for the form and the errors raised see :meth:`Checkpoint.load`."""
+        return cls.of_checkpoint(Checkpoint.load(path, form), device)
+
+    def homnet(self) -> HomNet:
+        """The model, which says what each pair adds to a logit.
+
+        Raises:
+            CheckpointError: it is another model, which cannot say this.
+        """
+        if not isinstance(self.model, HomNet):
+            raise CheckpointError(
+                "only HomNet can answer, other models can be shadows; publish a HomNet checkpoint"
+            )
+        return self.model
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float64]:
@@ -55,12 +98,44 @@ class Predictor:
     def epoch_logits(
         self, bank: DeviceBank, epoch: Epoch, batch_size: int = 512
     ) -> NDArray[np.float64]:
-        """Uncalibrated logits of all bags of an epoch."""
+        """Uncalibrated logits (B) of all bags of an epoch."""
         return self.loaded_logits(bank.load(epoch), batch_size)
 
     def loaded_logits(self, bags: LoadedEpoch, batch_size: int = 512) -> NDArray[np.float64]:
-        """Uncalibrated logits of bags that are on the device."""
+        """Uncalibrated logits (B) of bags that are on the device."""
         return np.concatenate([self.logits(batch) for batch in bags.batches(batch_size)])
+
+    def flat_logits(self, bags: FlatBags) -> NDArray[np.float64]:
+        """Uncalibrated logits (B) of bags of any size, by any model.
+
+        In models other than HomNet a pair's part depends on the others in its bag, so bags of the
+        same size are scored together.
+        """
+        if isinstance(self.model, HomNet):
+            return self.evidence(bags).logit_B
+        logit_B = np.zeros(len(bags))
+        first_B = np.cumsum(bags.size_B) - bags.size_B
+        for size in np.unique(bags.size_B):
+            of_size = np.flatnonzero(bags.size_B == size)
+            for at in range(0, len(of_size), _BAGS_AT_ONCE):
+                chosen = of_size[at : at + _BAGS_AT_ONCE]
+                logit_B[chosen] = self.logits(self._batch(bags, first_B[chosen], size))
+        return logit_B
+
+    def _batch(self, bags: FlatBags, first_B: NDArray[np.int64], size: int) -> Batch:
+        """Bags of one size, given by the number of their first pair."""
+        row_BK = first_B[:, None] + np.arange(size)
+        return Batch(
+            x_BKPCL=torch.from_numpy(bags.pair_NPCL[row_BK]).to(self.device),
+            mask_BK=torch.ones(row_BK.shape, dtype=torch.bool, device=self.device),
+            chromosome_B=torch.from_numpy(bags.chromosome_N[first_B]).to(self.device),
+            level_BK=torch.from_numpy(bags.level_N[row_BK]).to(self.device),
+            label_B=torch.zeros(len(row_BK), device=self.device),
+        )
+
+    def evidence(self, bags: FlatBags) -> Evidence:
+        """Scores bags with this model; see :func:`score_bags`."""
+        return score_bags([self], bags, np.zeros(len(bags), np.int64))
 
     def probabilities(self, logit_B: NDArray[np.float64], hospital: str) -> NDArray[np.float64]:
         """Calibrated probabilities of abnormality for one hospital."""
@@ -69,3 +144,50 @@ class Predictor:
     def of(self, hospital: str) -> Calibration:
         """The calibration of a hospital; an unknown one gets temperature 1 and threshold 0.5."""
         return self.calibration.get(hospital, UNCALIBRATED)
+
+
+def score_bags(
+    predictors: Sequence[Predictor], bags: FlatBags, predictor_B: NDArray[np.int64]
+) -> Evidence:
+    """Scores bags of any size, each by its own model.
+
+    Every pair is scored alone and a bag's logit is a sum over its pairs (Eq. 10). So bags need no
+    padding, and the others of a call change nothing about a bag.
+
+    Args:
+        predictors: HomNets.
+        bags: B bags.
+        predictor_B: number of the predictor of each bag.
+
+    Raises:
+        CheckpointError: a model is not HomNet.
+    """
+    predictor_N = np.repeat(predictor_B, bags.size_B)
+    weight_N, added_N = np.zeros(len(predictor_N)), np.zeros(len(predictor_N))
+    for number, predictor in enumerate(predictors):
+        row_X = np.flatnonzero(predictor_N == number)
+        for at in range(0, len(row_X), _PAIRS_AT_ONCE):
+            rows = row_X[at : at + _PAIRS_AT_ONCE]
+            weight_N[rows], added_N[rows] = _pair_evidence(predictor, bags, rows)
+    bias_B = np.array([p.homnet().bag.bag.bias.item() for p in predictors])[predictor_B]
+    start_B = np.cumsum(bags.size_B) - bags.size_B
+    logit_B = np.add.reduceat(added_N, start_B) + bias_B if len(bags) else np.zeros(0)
+    return Evidence(logit_B, weight_N, added_N)
+
+
+@torch.inference_mode()
+def _pair_evidence(
+    predictor: Predictor, bags: FlatBags, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights of some pairs, and what each adds."""
+    model, device = predictor.homnet(), predictor.device
+    # Each pair is a bag of one here: (N, 1, ...).
+    pair_NKE = model.pairs(
+        torch.from_numpy(bags.pair_NPCL[rows]).to(device)[:, None],
+        torch.from_numpy(bags.chromosome_N[rows]).to(device),
+        torch.from_numpy(bags.level_N[rows]).to(device)[:, None],
+    )
+    # One column, or one for each homolog in the form that judges them alone.
+    weight_NK, added_NK = model.bag.evidence(pair_NKE)
+    weight_N, added_N = weight_NK.amax(dim=1), added_NK.double().sum(dim=1)
+    return weight_N.double().cpu().numpy(), added_N.cpu().numpy()

@@ -1,7 +1,7 @@
-"""Golden bags: pairs kept with the logits that a model gave them when it was made.
+"""Reference bags: pairs kept with the logits that a model gave them when it was published.
 
-A process that is about to let a model answer scores them again. If the logits differ, the model was
-damaged, or this machine or these packages compute something else: it must not answer.
+A process that is about to let a model answer scores them again. If the logits differ, the model is
+damaged, or this machine or its packages compute something else: the model must not answer.
 """
 
 from typing import Final
@@ -9,31 +9,30 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from homnet.bags.assessment import FlatBags, assess
+from homnet.bags.assessment import assess
 from homnet.cohorts.checks import check_measured
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import CheckpointError, DataError
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.predictor import Predictor
-from homnet.model.whole_bags import whole_logits
 
 SCHEMA: Final = MEASURED.append(pa.field("logit", pa.float64(), nullable=False))
 """A pair with the logit of its patient's type."""
 TOLERANCE: Final = 1e-3
-"""Largest difference of a logit that other machines and packages may make (float32)."""
+"""Largest difference in a logit that other machines and packages may cause (float32)."""
 
 
-def golden_bags(model: JointModel | Predictor, table: pa.Table, num_patients: int = 1) -> pa.Table:
-    """Makes golden bags of all pairs of some patients.
+def reference_bags(predictor: Predictor, table: pa.Table, num_patients: int = 1) -> pa.Table:
+    """Makes reference bags of all pairs of some patients.
 
     Args:
-        model: what gives the logits.
-        table: pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`; the pairs of the
-        first
-            patients are kept with the model as they are: prefer simulated ones.
-        num_patients: how many patients.
+        predictor: what gives the logits.
+        table: pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`. The pairs of the
+            first patients are kept with the model as they are: prefer simulated ones.
+        num_patients: number of patients.
+
+    Returns:
+        One row per assessable pair, of :data:`SCHEMA`.
 
     Raises:
         DataError: no pair can be assessed.
@@ -42,40 +41,35 @@ def golden_bags(model: JointModel | Predictor, table: pa.Table, num_patients: in
     table = table.filter(pc.is_in(table["patient_id"], patients)).select(MEASURED.names)
     assessment = assess(table)
     if not assessment.types:
-        raise DataError("golden bags need a patient with both homologs of some type")
-    logit_G = assessment.of_types(_logits(model, assessment.bags))
-    type_N = assessment.type_N
+        raise DataError("reference bags need a patient with both homologs of some type")
+    logit_G = assessment.of_types(predictor.flat_logits(assessment.bags))
     chosen = table.take(assessment.row_N)
-    return chosen.append_column(SCHEMA.field("logit"), pa.array(logit_G[type_N])).cast(SCHEMA)
+    logit_N = pa.array(logit_G[assessment.type_N])
+    return chosen.append_column(SCHEMA.field("logit"), logit_N).cast(SCHEMA)
 
 
-def check_golden(
-    model: JointModel | Predictor, golden: pa.Table, tolerance: float = TOLERANCE
+def check_reference_bags(
+    predictor: Predictor, reference: pa.Table, tolerance: float = TOLERANCE
 ) -> None:
-    """Scores golden bags again.
+    """Scores reference bags again.
 
     Raises:
-        CheckpointError: a logit differs by more than the tolerance, or the bags are no golden bags.
+        CheckpointError: a logit differs by more than the tolerance, or the table is empty or lacks
+            a column.
     """
-    if golden.schema.names != SCHEMA.names or golden.num_rows == 0:
-        raise CheckpointError("the golden bags lack a column or are empty; store them again")
-    check_measured(golden, "golden bags")
-    assessment = assess(golden)
-    logit_G = assessment.of_types(_logits(model, assessment.bags))
+    if reference.schema.names != SCHEMA.names or reference.num_rows == 0:
+        raise CheckpointError("the reference bags lack a column or are empty; store them again")
+    check_measured(reference, "reference bags")
+    assessment = assess(reference)
+    logit_G = assessment.of_types(predictor.flat_logits(assessment.bags))
     type_N = assessment.type_N
-    expected_N = golden["logit"].to_numpy()[assessment.row_N]
+    expected_N = reference["logit"].to_numpy()[assessment.row_N]
     difference_N = np.abs(logit_G[type_N] - expected_N)
-    # Written so that a logit that is no number fails.
+    # Written so that a logit of NaN fails.
     if not (difference_N <= tolerance).all():
         worst = int(np.nan_to_num(difference_N, nan=np.inf).argmax())
         raise CheckpointError(
-            f"golden bags: type {assessment.types[type_N[worst]].chromosome} has logit "
+            f"reference bags: type {assessment.types[type_N[worst]].chromosome} has logit "
             f"{logit_G[type_N[worst]]:.4f}, expected {expected_N[worst]:.4f}; the model is damaged "
             "or these packages compute something else"
         )
-
-
-def _logits(model: JointModel | Predictor, bags: FlatBags) -> NDArray[np.float64]:
-    if isinstance(model, Predictor):
-        return whole_logits(model, bags)
-    return score_jointly([model], bags, np.zeros(len(bags), np.int64)).logit_B

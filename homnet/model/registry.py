@@ -1,14 +1,14 @@
-"""The registry: which models there are, and which one answers for each hospital.
+"""The registry: the models there are, and which one answers for each hospital.
 
-A directory, local or at any URI that pyarrow knows (``s3://``, ``gs://``, ``hdfs://``)::
+A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``hdfs://``)::
 
     models/<version>/...        checkpoints, under the digest of their content
-    golden/<version>.arrow      bags with the logits that a model must give them, if it has some
-    events/<number>-<id>.json   what was decided, one small file per decision, never changed
+    golden/<version>.arrow      reference bags: pairs with the logits that the model must give them
+    events/<number>-<id>.json   decisions, one small file each, never changed
 
-Nothing is ever overwritten, so two processes that decide at the same time cannot damage anything:
-both decisions are kept, and every reader puts them into the same order, by number and then by id.
-Status is what the decisions, read in that order, come to.
+Decisions are never overwritten, so two processes that decide at the same time cannot damage
+anything: both decisions are kept, and every process sorts them by number and then by id. The status
+of a model follows from the decisions in that order.
 """
 
 import json
@@ -31,7 +31,7 @@ from homnet.model.network import HomNetConfig
 
 Action = Literal["publish", "promote", "retire", "roll_back"]
 _HASHES: Final = "sha256.json"
-"""File of a checkpoint that is written last: where it is, the checkpoint is whole."""
+"""File of a checkpoint that is written last: if it is there, the checkpoint is complete."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Event:
     action: Action
     """What was decided."""
     hospital: str
-    """For which hospital."""
+    """The hospital it concerns."""
     version: str
-    """Of which model; of a roll-back the one that stops answering."""
+    """The model it concerns; for a roll-back the one that stops answering."""
     number: int
     """One more than the largest number that the deciding process saw."""
     time: str
-    """When, UTC."""
+    """Time of the decision, UTC."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Puts decisions of one number into an order."""
+    """Orders decisions of the same number."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,28 @@ class Entry:
     """A model as seen by one hospital."""
 
     hospital: str
-    """Whose."""
+    """The hospital."""
     version: str
     """Digest of the checkpoint: weights, calibration and provenance."""
     status: Literal["candidate", "promoted", "retired"]
-    """Whether it answers (promoted), may come to (candidate), or may not (retired)."""
+    """Whether it answers (promoted), may be promoted (candidate), or may not (retired)."""
     published: str
-    """When it was published first, UTC."""
+    """Time of its first publication, UTC."""
 
 
 class Registry:
     """Models and decisions under one root."""
 
     def __init__(self, root: str | Path, form: Callable[..., Form] = HomNetConfig) -> None:
-        """Opens a registry; a new place is made when something is published first.
+        """Opens a registry; a new one is created by its first publication.
 
         Args:
             root: local path or URI.
-            form: makes the form of a model out of what its checkpoint holds, where others than
-                HomNet are kept.
+            form: makes the form of a model from the fields in its checkpoint, if the registry holds
+                models other than HomNet.
 
         Raises:
-            RegistryError: nobody knows such a URI.
+            RegistryError: pyarrow does not support the URI.
         """
         self.root = str(root)
         self._form = form
@@ -101,7 +101,7 @@ class Registry:
             Its version.
 
         Raises:
-            RegistryError: the place cannot be written.
+            RegistryError: the registry cannot be written.
         """
         version = checkpoint.digest
         target = f"{self._base}/models/{version}"
@@ -124,7 +124,7 @@ class Registry:
         return _replay(self.events(), hospital)
 
     def lines(self) -> dict[str, tuple[str, ...]]:
-        """By hospital, the models that may answer: the promoted one last, before it its ancestors.
+        """By hospital, the models that may answer: the promoted one last, its predecessors before.
 
         Raises:
             RegistryError: as :meth:`entries`.
@@ -134,7 +134,7 @@ class Registry:
         }
 
     def promoted(self, hospital: str) -> Entry | None:
-        """The model that answers for a hospital; None where nobody promoted one.
+        """The model that answers for a hospital; None if none was promoted.
 
         Raises:
             RegistryError: as :meth:`entries`.
@@ -142,11 +142,11 @@ class Registry:
         return next((e for e in self.entries(hospital) if e.status == "promoted"), None)
 
     def promote(self, hospital: str, version: str) -> Entry:
-        """Lets a model answer for a hospital, instead of the one that did.
+        """Makes a model answer for a hospital, instead of the present one.
 
         Args:
-            hospital: whose.
-            version: whole, or as many leading letters as tell it from the others.
+            hospital: the hospital.
+            version: its version, or as many leading letters as are unique.
 
         Raises:
             RegistryError: the hospital has no such model, it is retired, it is not HomNet, or its
@@ -158,7 +158,7 @@ class Registry:
                 f"{self.root}: {entry.version[:12]} is retired for {hospital}; publish or choose "
                 "another"
             )
-        # What cannot be loaded must not come to answer; nor what cannot say what a pair added.
+        # A model that cannot be loaded, or cannot say what a pair added, must not answer.
         if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
             raise RegistryError(
                 f"{self.root}: {entry.version[:12]} is not HomNet: other models can be shadows, "
@@ -168,7 +168,7 @@ class Registry:
         return self._one(hospital, entry.version)
 
     def roll_back(self, hospital: str) -> Entry | None:
-        """Takes the promoted model of a hospital back; the one before it answers again.
+        """Withdraws the promoted model of a hospital; the one before it answers again.
 
         Returns:
             The model that answers now, or None if there was none before.
@@ -198,11 +198,11 @@ class Registry:
         return self._one(hospital, entry.version)
 
     def checkpoint(self, version: str) -> Checkpoint:
-        """Loads a model, checking its hashes.
+        """Loads a model and checks its hashes.
 
         Raises:
             CheckpointError: it is incomplete or damaged.
-            RegistryError: there is none.
+            RegistryError: there is no such model.
         """
         source = f"{self._base}/models/{version}"
         if not self._is_file(f"{source}/{_HASHES}"):
@@ -214,24 +214,24 @@ class Registry:
                     (Path(directory) / name).write_bytes(self._read(path))
             return Checkpoint.load(directory, self._form)
 
-    def keep_golden(self, version: str, golden: pa.Table) -> None:
-        """Stores the golden bags of a model (see :mod:`homnet.model.reference_bags`).
+    def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
+        """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
 
         Raises:
-            RegistryError: the place cannot be written.
+            RegistryError: the registry cannot be written.
         """
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, golden.schema) as writer:
-            writer.write_table(golden)
-        self._write(f"{self._base}/golden/{version}.arrow", sink.getvalue().to_pybytes())
+        with pa.ipc.new_file(sink, reference.schema) as writer:
+            writer.write_table(reference)
+        self._write(self._reference_file(version), sink.getvalue().to_pybytes())
 
-    def golden(self, version: str) -> pa.Table | None:
-        """The golden bags of a model; None where nobody stored any.
+    def reference_bags(self, version: str) -> pa.Table | None:
+        """The reference bags of a model; None if none were stored.
 
         Raises:
             RegistryError: they cannot be read.
         """
-        path = f"{self._base}/golden/{version}.arrow"
+        path = self._reference_file(version)
         if not self._is_file(path):
             return None
         try:
@@ -239,12 +239,12 @@ class Registry:
                 return reader.read_all()
         except pa.ArrowInvalid as error:
             raise RegistryError(
-                f"{self.root}: the golden bags of {version[:12]} are damaged ({error}); store them "
-                "again"
+                f"{self.root}: the reference bags of {version[:12]} are damaged ({error}); store "
+                "them again"
             ) from None
 
     def events(self) -> list[Event]:
-        """All decisions, in the order in which they count.
+        """All decisions, in their order.
 
         Raises:
             RegistryError: one cannot be read.
@@ -261,6 +261,10 @@ class Registry:
                     f"{self.root}: the decision {name} cannot be read ({error}); restore it"
                 ) from None
         return sorted(found, key=lambda event: (event.number, event.id))
+
+    def _reference_file(self, version: str) -> str:
+        # The folder keeps its first name, so that registries of earlier versions stay readable.
+        return f"{self._base}/golden/{version}.arrow"
 
     def _one(self, hospital: str, version: str) -> Entry:
         fitting = [e for e in self.entries(hospital) if version and e.version.startswith(version)]
@@ -281,7 +285,7 @@ class Registry:
         self._write(path, json.dumps(content, indent=1).encode())
 
     def _write(self, path: str, content: bytes) -> None:
-        # Whole or not at all: by renaming, which object stores replace by an atomic upload.
+        # Written whole or not at all: by renaming, or in object stores by an atomic upload.
         parent, _, name = path.rpartition("/")
         staged = f"{parent}/.{uuid.uuid4().hex}-{name}"
         with self._reachable("written"):
@@ -319,10 +323,10 @@ class Registry:
 
 @dataclass(frozen=True)
 class _State:
-    """What decisions come to."""
+    """The result of all decisions."""
 
     published: dict[tuple[str, str], str]
-    """When, by hospital and version, in the order of publication."""
+    """Time of publication by hospital and version, in the order of publication."""
     retired: set[tuple[str, str]]
     """Hospitals and versions."""
     line: dict[str, list[str]]
@@ -330,7 +334,7 @@ class _State:
 
 
 def _state(events: Iterable[Event]) -> _State:
-    """What decisions come to. Those that contradict the state before them count for nothing."""
+    """The result of all decisions. Those that contradict the state before them are ignored."""
     state = _State({}, set(), {})
     for event in events:
         key = (event.hospital, event.version)

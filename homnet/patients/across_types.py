@@ -1,4 +1,4 @@
-"""What several types of a patient say together: translocations, and homologs that are missing.
+"""Conclusions from several types of a patient: translocations, and missing homologs.
 
 Shape suffix: G types of one patient.
 """
@@ -19,33 +19,32 @@ from homnet.patients.naming import draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
 
 _EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
-"""What one side of an exchange looks like: foreign material, or a chromosome shorter or longer."""
+"""Kinds that one side of an exchange can show: foreign material, or a change of length."""
 _FOREIGN: Final = "insertion_translocation"
 """The kind whose material comes from another type."""
 _FOREIGN_WITH_PARTNER: Final = 0.9
 """How often a type with foreign material has a partner that is abnormal too, which gave it or took
 its end: in the simulated populations .62 to .98 (reciprocal translocations against additions)."""
 _OTHERS_WITH_PARTNER: Final = 0.1
-"""The same of all other kinds: what an insertion took from its donor looks like a deletion there,
-and tumours have several abnormalities. It bounds what a partner can do to a clear kind."""
+"""The same for all other kinds: the donor of an insertion shows a deletion, and tumours have
+several abnormalities. It limits how far a partner can change a clear kind."""
 _SHARED_CELLS: Final = 0.5
-"""Least share of the cells with either abnormality that have both."""
+"""Of the cells with either abnormality, the smallest share that must have both."""
 _MISSING: Final = 0.5
-"""Share of the cells in which a homolog must be missing to be mentioned."""
+"""A homolog is reported as missing from this share of the cells on."""
 
 
 def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) -> list[Finding]:
-    """Findings of a patient whose kinds know of the other types.
+    """Corrects the kinds of a patient's findings for the evidence on the other types.
 
-    Foreign material mostly comes with a second abnormal type, the other kinds mostly alone. So the
-    probability of each kind is multiplied by the likelihood ratio of the other types: one of them,
-    any as likely as another, is abnormal as often as the shares above say, against none is. How
-    likely it is that the type shows nothing abnormal stays as it was.
+    Foreign material mostly comes with a second abnormal type, the other kinds mostly come alone. So
+    the probability of each kind is multiplied by a likelihood ratio of the other types: that one of
+    them (each equally likely) is abnormal with the probability stated above, over that none is. The
+    probability that the type shows no abnormality is kept.
 
     Args:
         findings: of the patient's types.
-        evidence_G: logarithms of likelihood ratios, abnormal against normal; NaN where there were
-            too few cells to count.
+        evidence_G: log likelihood ratios, abnormal over normal; NaN for types with too few cells.
     """
     if np.isfinite(evidence_G).sum() < 2:
         return list(findings)
@@ -72,7 +71,7 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
 
 
 def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
-    """Autosomes of which many cells hold one homolog only: types and numbers of cells."""
+    """Autosomes with one homolog only in many cells, and the number of these cells."""
     return {
         one.chromosome: len(one.cells)
         for one in left_out
@@ -83,10 +82,10 @@ def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[st
 
 
 def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, TypeVerdict] | None:
-    """The two types of a likely reciprocal translocation.
+    """The two types of a likely reciprocal translocation, or None.
 
-    The two most suspicious types, if the same cells show both, and if a reader of kinds was used,
-    if both may be sides of an exchange and one shows foreign material.
+    These are the two most suspicious types if the same cells show both. If a reader was used, both
+    must also be possible sides of an exchange, and one must show foreign material.
 
     Args:
         flagged: types that the verdict rests on, the most suspicious first.
@@ -110,11 +109,11 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
 def notes(
     flagged: Sequence[TypeVerdict], missing: Mapping[str, int], num_cells: int
 ) -> tuple[str, ...]:
-    """What to tell the reader of a report about several types together.
+    """Sentences for a report about several types together.
 
     Args:
         flagged: types that the verdict rests on, the most suspicious first.
-        missing: autosomes with one homolog only, and in how many cells.
+        missing: of :func:`missing_homologs`.
         num_cells: cells of the patient.
     """
     found = []
@@ -144,7 +143,7 @@ def notes(
 
 
 def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
-    """Draft of a translocation, if both breakpoints were read."""
+    """Draft name of a translocation; None unless both breakpoints were read."""
     if one.finding is None or other.finding is None:
         return None
     read = all(each.start or each.stop for each in (one.finding, other.finding))
@@ -160,7 +159,7 @@ def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
 
 
 def _abnormal_cells(finding: Finding | None) -> set[str]:
-    """Cells that more likely show it than not."""
+    """Cells with a probability above 0.5."""
     if finding is None:
         return set()
     return {cell.cell_id for cell in finding.cells if (cell.probability or 0.0) > 0.5}

@@ -1,8 +1,8 @@
 """How many cells of a patient show an abnormality, and whether that is a clone or a mosaic.
 
-ISCN calls it a clone when at least two cells share a structural abnormality. How large a share of
-the cells it is, is estimated from the evidence of every cell, weak as that may be, so that a cell
-that cannot be judged does not count as a normal one.
+ISCN speaks of a clone when at least two cells share a structural abnormality. The share of abnormal
+cells is estimated from the evidence of every cell, however weak, so that a cell that cannot be
+judged does not count as normal.
 
 Shape suffixes: K cells.
 """
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 MIN_CLONE: Final = 2
 """Cells that must share a structural abnormality (ISCN 2020, section on clones)."""
 _MAX_EVIDENCE: Final = 3.0
-"""Largest log likelihood ratio that is believed of one cell, either way: cells get mixed up."""
+"""Absolute log likelihood ratios of a cell are cut off here, because cells get mixed up."""
 _DROP: Final = 1.92
-"""By how much the log likelihood may fall within a 95 % interval (half the chi-square quantile)."""
+"""Fall of the log likelihood at the ends of a 95 % interval (half the chi-square quantile)."""
 _GRID: Final = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
 class Clone:
-    """The cells of one type of one patient, as far as they show an abnormality."""
+    """How many cells of one type of one patient show an abnormality."""
 
     num_cells: int
     """Cells that were assessed."""
     num_abnormal: int
-    """Cells that are more likely abnormal than normal, at even odds."""
+    """Cells with a positive log likelihood ratio."""
     share: float
-    """Share of abnormal cells that the evidence of all cells fits best, 0..1."""
+    """Maximum-likelihood share of abnormal cells, 0..1."""
     low: float
     """Lower end of its 95 % interval."""
     high: float
@@ -48,7 +48,7 @@ class Clone:
         return self.num_abnormal > 0 and self.low > 0.0 and self.high < 1.0
 
     def describe(self) -> str:
-        """In words."""
+        """The counts and the share as a report prints them."""
         cells = f"{self.num_abnormal} of {self.num_cells} cells"
         if not self.num_abnormal:
             return cells
@@ -61,7 +61,7 @@ class Clone:
 
 
 def estimate_clone(evidence_K: NDArray[np.float64]) -> Clone:
-    """Estimates the share of abnormal cells, given that there are some.
+    """Estimates the share of abnormal cells.
 
     Args:
         evidence_K: log likelihood ratio of each cell, abnormal over normal.

@@ -23,7 +23,6 @@ from homnet.calibration.patients import (
 )
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
 from homnet.patients.across_types import missing_homologs, notes, with_partners
 from homnet.patients.clonality import Clone, estimate_clone
@@ -53,10 +52,10 @@ class Diagnostician:
         reader: FindingReader | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Takes a checkpoint that was calibrated for patients.
+        """Takes a checkpoint that was calibrated for patients, and a reader if there is one.
 
         Raises:
-            CheckpointError: it was not, or it is no HomNet.
+            CheckpointError: it was not, or its model is not HomNet.
         """
         if not checkpoint.patients:
             raise CheckpointError(
@@ -66,17 +65,11 @@ class Diagnostician:
         self._patients = checkpoint.patients
         self._config = config or VerdictConfig()
         self._reader = reader
-        self._model = JointModel(
-            Predictor(
-                checkpoint.build(),
-                checkpoint.calibration,
-                version=checkpoint.version,
-                device=device,
-            )
-        )
+        self._predictor = Predictor.of_checkpoint(checkpoint, device)
+        self._predictor.homnet()
 
     def calibration_of(self, hospital: str) -> PatientCalibration:
-        """The calibration that a hospital's patients are judged by.
+        """The calibration for a hospital's patients, its own or that of all hospitals.
 
         Raises:
             CheckpointError: there is none, not even one of all hospitals, or it was fitted with
@@ -98,7 +91,7 @@ class Diagnostician:
         return found
 
     def __call__(self, table: pa.Table) -> list[PatientVerdict]:
-        """Verdicts on whole patients, by hospital and name.
+        """Verdicts on whole patients, in the order of their names.
 
         Args:
             table: all pairs of some patients of one hospital, as of
@@ -112,7 +105,7 @@ class Diagnostician:
         if len(hospitals) != 1:
             raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
         calibration = self.calibration_of(hospitals[0])
-        scores = score_patients(self._model, table, self._reader)
+        scores = score_patients(self._predictor, table, self._reader)
         assessment = scores.assessment
         prevalence = self._config.prevalence or calibration.prevalence
         evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
@@ -209,7 +202,7 @@ class Diagnostician:
             cells=cells,
             notes=notes(flagged, missing, len(cells)),
             versions={
-                "model": self._model.predictor.version,
+                "model": self._predictor.version,
                 "calibration": calibration_digest(calibration),
                 "calibrated_on": ", ".join(calibration.hospitals),
                 "reader": NO_READER_USED if self._reader is None else self._reader.version,
@@ -249,13 +242,13 @@ class Diagnostician:
 
 
 def calibration_digest(calibration: PatientCalibration) -> str:
-    """What a report names as the calibration."""
+    """SHA-256 digest by which reports name a calibration."""
     content = json.dumps(calibration.to_json(), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def _clone(finding: Finding) -> Clone:
-    """The cells that show an abnormality, from the odds of each."""
+    """The clone of a finding, from the probability of each cell."""
     probability_K = np.array(
         [cell.probability for cell in finding.cells if cell.probability is not None], float
     )
@@ -264,10 +257,10 @@ def _clone(finding: Finding) -> Clone:
 
 
 def _completed(read: Finding, own: Finding) -> Finding:
-    """A reader's finding, with the type's calibrated probability and HomNet's opinion of each cell.
+    """A reader's finding with HomNet's calibrated probabilities of the type and of each cell.
 
-    Clones are judged by the latter: a reader's cells know of each other, and of how often its
-    lessons were abnormal.
+    Clones are judged by these: the reader's probability of a cell depends on the other cells and on
+    how many of its lessons were abnormal.
     """
     of_cell = {cell.cell_id: cell.probability for cell in own.cells}
     given = {cell.cell_id for cell in read.cells}

@@ -1,8 +1,8 @@
 """What is found on one chromosome type of one patient: how sure, what, where, and in which cells.
 
-A *finding* joins the calibrated verdict of the bag model with what a reader says of kind and place.
-Readers are callables of :class:`FindingReader`; without one there are findings all the same, in
-which kind and place are not assessed (:func:`unread`).
+A *finding* joins the calibrated probability of the bag model with the kind, place and cells that a
+reader gives (:class:`FindingReader`). Without a reader a finding says that kind and place were not
+assessed (:func:`unread`).
 
 Shape suffixes: G types of patients, N assessable pairs, P homologs (2), L sequence positions (512).
 """
@@ -23,9 +23,8 @@ from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 
 Question = Literal["abnormal", "kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
-"""What a finding can answer: whether, what, where, and in which cells and on which homolog."""
-NO_READER: Final = "no reader of findings was used"
-
+"""What a finding can answer: whether, what, where, and which cells and homologs show it."""
+NO_READER: Final = "no reader was used"
 
 _DECIMALS: Final = 4
 """Decimals of probabilities and scores in JSON."""
@@ -52,7 +51,7 @@ class BreakpointEstimate:
 
     @classmethod
     def at(cls, chromosome: str, mb: float, low_mb: float, high_mb: float, level: int) -> Self:
-        """Looks the bands up; the interval is cut off at the tips.
+        """A breakpoint with its bands; the interval is cut off at the tips.
 
         Args:
             chromosome: type.
@@ -68,10 +67,10 @@ class BreakpointEstimate:
         return cls(places[0], places[1], places[2], level, labels[0], labels[1], labels[2])
 
     def check(self, chromosome: str) -> None:
-        """Refuses a place that does not lie on the chromosome, or bands that it does not have.
+        """Checks that the places and bands exist on a chromosome.
 
         Raises:
-            DataError: the first thing that is wrong.
+            DataError: a place lies beyond the chromosome or out of order, or a band is unknown.
         """
         if self.level not in BAND_LEVELS:
             raise DataError(f"band level {self.level} is none of {BAND_LEVELS}")
@@ -91,26 +90,25 @@ class BreakpointEstimate:
 
 
 @dataclass(frozen=True, eq=False)
-class CellEvidence:
-    """What one cell shows of a type."""
+class CellFinding:
+    """One cell's part in the finding on a type."""
 
     cell_id: str
-    """Cell."""
+    """Cell, unique in its patient."""
     band_level: int
     """Its band level."""
     probability: float | None = None
-    """Calibrated probability that the pair of this cell is abnormal, at even odds before it was
-    looked at; None where not assessed."""
+    """Calibrated probability that the pair of this cell is abnormal, at a prior of 0.5; None where
+    not assessed."""
     homolog: int | None = None
-    """Which homolog is abnormal: its slot, 0 or 1, in this cell; None where not assessed."""
+    """Which homolog is abnormal: slot 0 or 1 in this cell; None where not assessed."""
     homolog_probability: float | None = None
-    """Probability that it is that one, given that one is, 0.5..1."""
+    """Probability that it is this homolog, given that one of the two is, 0.5..1."""
     score_PL: NDArray[np.float32] | None = None
     """Probability along both homologs (2, 512), 0..1, that the position belongs to the abnormal
     segment, in the positions of the cohort's sequences; 0 beyond the chromosome's end."""
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be."""
         if self.band_level not in BAND_LEVELS:
             raise DataError(
                 f"cell {self.cell_id}: band level {self.band_level} is none of {BAND_LEVELS}"
@@ -135,7 +133,7 @@ class CellEvidence:
                 raise DataError(f"cell {self.cell_id}: a score is not between 0 and 1")
 
     def to_json(self, *, scores: bool = True) -> dict[str, Any]:
-        """The cell as what ``json`` writes; scores, if they are wanted, with four decimals."""
+        """The cell as plain JSON values; scores, if wanted, are rounded to four decimals."""
         along = None
         if scores and self.score_PL is not None:
             along = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
@@ -153,7 +151,7 @@ class CellEvidence:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            DataError: a field is missing or cannot be.
+            DataError: a field is missing or out of range.
         """
         try:
             scores = content["scores"]
@@ -166,19 +164,19 @@ class CellEvidence:
                 score_PL=None if scores is None else np.asarray(scores, np.float32),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not the evidence of a cell: {error!r}") from None
+            raise DataError(f"not the finding of a cell: {error!r}") from None
 
 
 @dataclass(frozen=True)
 class NotAnswered:
-    """A question about a type to which there is no answer."""
+    """A question about a type that was not answered."""
 
     question: Question
-    """Which."""
+    """One of :data:`QUESTIONS`."""
     reason: str
-    """Why, in words for the reader of a report."""
+    """Why, as a report prints it."""
     cells: tuple[str, ...] = ()
-    """The cells concerned; empty for all."""
+    """The cells concerned; empty means all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,23 +192,23 @@ class Finding:
     probability: float | None
     """Calibrated probability of the bag model that the type is abnormal, all cells together; None
     where nothing could be compared."""
-    cells: tuple[CellEvidence, ...] = ()
-    """Evidence of each assessed cell, in the order of their names."""
+    cells: tuple[CellFinding, ...] = ()
+    """Each assessed cell, in the order of their names."""
     kinds: Mapping[str, float] = field(default_factory=dict)
     """Calibrated probability of every kind of :data:`SHOWN`, adding up to 1; empty where not
-    assessed. In a verdict these know of the patient's other types."""
+    assessed. In a verdict they take the patient's other types into account."""
     start: BreakpointEstimate | None = None
-    """The breakpoint nearer the tip of the short arm; None where not assessed, or where the
-    abnormal segment runs to that tip."""
+    """The breakpoint nearer the tip of the short arm; None if not assessed, or if the abnormal
+    segment extends to that tip."""
     stop: BreakpointEstimate | None = None
-    """The one nearer the tip of the long arm; None likewise."""
+    """The breakpoint nearer the tip of the long arm; None likewise."""
     not_answered: tuple[NotAnswered, ...] = ()
     """What was not assessed, and why."""
     reader: str | None = None
-    """Version of the reader of kind and place."""
+    """Version of the reader; None without one."""
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be, naming patient and type."""
+        """Checks all fields; errors name patient and type."""
         try:
             self._check()
         except DataError as error:
@@ -229,15 +227,11 @@ class Finding:
         found = {kind: share for kind, share in self.kinds.items() if kind != NO_ABNORMALITY}
         return max(found, key=lambda kind: found[kind]) if found else None
 
-    def answered(self, question: Question) -> bool:
-        """Whether a question has an answer for at least one cell."""
-        return not any(one.question == question and not one.cells for one in self.not_answered)
-
     def to_json(self, *, scores: bool = True) -> dict[str, Any]:
-        """The finding as what ``json`` writes.
+        """The finding as plain JSON values.
 
         Args:
-            scores: whether to keep the scores along the homologs, a thousand numbers per cell.
+            scores: whether to keep the scores along the homologs, 1,024 numbers per cell.
         """
         return {
             "hospital": self.hospital,
@@ -257,14 +251,14 @@ class Finding:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            DataError: a field is missing, unknown or cannot be.
+            DataError: a field is missing, unknown or out of range.
         """
         try:
             values = dict(content)
             for name in ("start", "stop"):
                 place = values[name]
                 values[name] = None if place is None else BreakpointEstimate(**place)
-            values["cells"] = tuple(CellEvidence.from_json(cell) for cell in values["cells"])
+            values["cells"] = tuple(CellFinding.from_json(cell) for cell in values["cells"])
             values["not_answered"] = tuple(
                 NotAnswered(**{**one, "cells": tuple(one["cells"])})
                 for one in values["not_answered"]
@@ -300,11 +294,11 @@ class Finding:
 
 
 class FindingReader(Protocol):
-    """Says kind and place, and which cells and homologs show it."""
+    """Gives kind and place, and which cells and homologs show them."""
 
     @property
     def version(self) -> str:
-        """What a report names as the reader: a digest of its weights."""
+        """Digest of the weights, by which reports and calibrations name the reader."""
         ...
 
     def __call__(
@@ -315,7 +309,7 @@ class FindingReader(Protocol):
         Args:
             assessment: all pairs of some patients, type by type; its bags hold the sequences.
             probability_G: calibrated probability that each of ``assessment.types`` (G) is
-                abnormal; taken over as it is.
+                abnormal; copied into the findings.
 
         Returns:
             One finding for each of ``assessment.types``, in their order.
@@ -340,10 +334,10 @@ def unread(
     """
     missing: tuple[Question, ...] = ("kind", "breakpoints")
     type_N = assessment.type_N
-    cells: list[list[CellEvidence]] = [[] for _ in assessment.types]
+    cells: list[list[CellFinding]] = [[] for _ in assessment.types]
     for n, g in enumerate(type_N.tolist()):
         cells[g].append(
-            CellEvidence(
+            CellFinding(
                 cell_id=assessment.cell_N[n],
                 band_level=BAND_LEVELS[int(assessment.bags.level_N[n])],
                 probability=None if probability_N is None else float(probability_N[n]),

@@ -1,8 +1,9 @@
-"""How good verdicts on patients are: found and overlooked people, false alarms, abstentions.
+"""How good verdicts on patients are: abnormal patients found, healthy ones cleared, abstentions.
 
 A patient is one observation, so intervals of shares are exact binomial ones (Clopper and Pearson
-1934). Who is not assessed is counted against the method wherever it could matter: an abnormal
-patient without a verdict is not found.
+1934). Two shares answer each question. Of all patients, one who was not assessed counts against
+the method: an abnormal one was not found, a healthy one was not cleared. Of the assessed patients,
+only the verdicts given count, so that abstaining improves this share and worsens the other.
 """
 
 from collections.abc import Mapping
@@ -36,6 +37,10 @@ def measure_patients(
     num_bootstrap: int = 1000,
 ) -> dict[str, Any]:
     """All figures of a set of verdicts.
+
+    ``sensitivity`` is the share of all abnormal patients who were called abnormal and ``cleared``
+    the share of all healthy ones in whom no abnormality was found; ``sensitivity_of_assessed`` and
+    ``specificity_of_assessed`` are the same among those who got a verdict (see :func:`share`).
 
     Args:
         patients: lines of :data:`homnet.patients.tables.PATIENTS`.
@@ -119,11 +124,7 @@ def _scope(
         "num_patients": len(joined),
         "num_abnormal": int(abnormal.sum()),
         "num_normal": int((~abnormal).sum()),
-        "sensitivity": share(int((called & abnormal).sum()), int(abnormal.sum())),
-        "sensitivity_of_assessed": share(
-            int((called & abnormal).sum()), int((abnormal & judged).sum())
-        ),
-        "specificity": share(int((~called & ~abnormal).sum()), int((~abnormal).sum())),
+        **_rates(joined),
         "abstained": {
             "abnormal": share(int((abnormal & ~judged).sum()), int(abnormal.sum())),
             "normal": share(int((~abnormal & ~judged).sum()), int((~abnormal).sum())),
@@ -205,19 +206,23 @@ def _found_by(carriers: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
 
 
 def _both_by(joined: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
-    """Sensitivity and specificity by something."""
+    """:func:`_rates` and the number of abstentions by something."""
     return {
-        str(name): {
-            "sensitivity": share(
-                int((own["called"] & own["true_abnormal"]).sum()), int(own["true_abnormal"].sum())
-            ),
-            "specificity": share(
-                int((~own["called"] & ~own["true_abnormal"]).sum()),
-                int((~own["true_abnormal"]).sum()),
-            ),
-            "abstained": int((~own["judged"]).sum()),
-        }
+        str(name): {**_rates(own), "abstained": int((~own["judged"]).sum())}
         for name, own in joined.groupby(by, observed=True)
+    }
+
+
+def _rates(joined: pd.DataFrame) -> dict[str, Any]:
+    """Abnormal patients found and healthy ones cleared: of all, and of those with a verdict."""
+    carriers, healthy = joined[joined["true_abnormal"]], joined[~joined["true_abnormal"]]
+    found = int(carriers["called"].sum())
+    cleared = int((healthy["judged"] & ~healthy["called"]).sum())
+    return {
+        "sensitivity": share(found, len(carriers)),
+        "sensitivity_of_assessed": share(found, int(carriers["judged"].sum())),
+        "cleared": share(cleared, len(healthy)),
+        "specificity_of_assessed": share(cleared, int(healthy["judged"].sum())),
     }
 
 

@@ -1,4 +1,4 @@
-"""A draft of the name of what was found, for a cytogeneticist to confirm or to strike out."""
+"""Draft ISCN names of findings, for a cytogeneticist to confirm or to delete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,30 +7,29 @@ from typing import Final, Self
 from homnet.errors import DataError
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
-from homnet.karyotype.nomenclature import band_name, parse, rank, short_form
+from homnet.karyotype.nomenclature import PREFIX_OF, band_name, parse, rank, short_form
 from homnet.patients.finding import BreakpointEstimate, Finding
 
 DRAFT: Final = "draft, to be confirmed"
-_PREFIX: Final = {"deletion": "del", "duplication": "dup", "inversion": "inv", "ring": "r"}
 _WIDEST_RANGE: Final = 3
 """Most bands of a range; a breakpoint that is less certain gets a question mark instead."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A name that was checked, and that never appears without being called a draft."""
+    """A checked name, which is always printed together with the word draft."""
 
     name: str
-    """In the short form of ISCN. Print the draft itself, not this."""
+    """In the short form of ISCN. Print the draft itself, not this field."""
     level: int
     """Band level of its bands."""
 
     @classmethod
     def checked(cls, name: str, level: int) -> Self:
-        """Takes a name that can be read back.
+        """A draft of a name that can be parsed.
 
         Raises:
-            DataError: it cannot; see :func:`homnet.karyotype.nomenclature.parse`.
+            DataError: it cannot be parsed; see :func:`homnet.karyotype.nomenclature.parse`.
         """
         parse(name, level)
         return cls(name, level)
@@ -41,15 +40,15 @@ class Draft:
 
 
 def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None:
-    """Names a finding as well as it allows.
+    """Names a finding as precisely as its breakpoints allow.
 
     Args:
-        finding: with kind and breakpoints; None comes back where these were not assessed.
-        partner: the other type of a translocation. Of a Robertsonian one only its type is used.
+        finding: kind and breakpoints.
+        partner: the other type of a translocation; of a Robertsonian one only its type is used.
 
     Returns:
-        The draft, or None where nothing can be said without guessing: breakpoints that do not fit
-        the kind are left to the reader of the report, as is a name that cannot be read back.
+        The draft, or None if a name would be a guess: kind or breakpoints were not assessed, the
+        breakpoints do not fit the kind, or the name cannot be parsed.
     """
     try:
         return _named(finding, partner)
@@ -84,12 +83,12 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     if kind == "ring" and arms != ["p", "q"]:
         return None
     return Draft.checked(
-        short_form(_PREFIX[kind], [chromosome], _bands(chromosome, ordered)), level
+        short_form(PREFIX_OF[kind], [chromosome], _bands(chromosome, ordered)), level
     )
 
 
 def rob_name(one: str, other: str) -> Draft | None:
-    """Names a Robertsonian translocation; None if a type is not acrocentric, or both are one."""
+    """Names a Robertsonian translocation; None unless the types are two different acrocentrics."""
     types = sorted({one, other}, key=rank)
     if len(types) < 2 or not set(types) <= set(ACROCENTRICS):
         return None
@@ -104,14 +103,14 @@ def _exchange(finding: Finding, partner: Finding | None, level: int) -> Draft:
     types = sorted(junctions, key=rank)
     bands = [_bands(name, [junctions[name]])[0] for name in types]
     prefix = "t" if len(types) == 2 else "add"
-    # Two readings may be of two levels: what both have is checked at any.
+    # Two findings may have two band levels: such a name is checked without one.
     name = short_form(prefix, types, bands)
     parse(name, level if len(types) == 1 else None)
     return Draft(name, level)
 
 
 def _junction(finding: Finding) -> BreakpointEstimate:
-    """Where foreign material begins, seen from the centromere."""
+    """The breakpoint nearer the centromere, where foreign material begins."""
     places = [place for place in (finding.start, finding.stop) if place is not None]
     centromere_mb = band_table(400)[finding.chromosome].centromere_bp / 1e6
     return min(places, key=lambda place: abs(place.mb - centromere_mb))

@@ -1,4 +1,4 @@
-"""Uncalibrated scores of patients: what a model and a reader say of types and single cells.
+"""Uncalibrated scores of patients: of types and single cells, by a model and a reader.
 
 Shape suffixes: G types of patients, N assessable pairs, J patients.
 """
@@ -15,13 +15,13 @@ from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.labelled_scores import LabelledScores
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
-from homnet.model.joint import JointModel, score_jointly
+from homnet.model.predictor import Predictor
 from homnet.patients.finding import Finding, FindingReader
 
 _REFERENCE_CELLS: Final = 5
-"""Cells of a type at which its logit is that of a bag: as many as the models learn from."""
+"""A type with this many cells has the logit of its bag; models learn from bags of this size."""
 LEAST_PROBABILITY: Final = 1e-6
-"""A probability is kept this far from 0 and 1 before its odds are taken."""
+"""Probabilities are clipped to this distance from 0 and 1 before their odds are taken."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class PatientScores:
     logit_N: NDArray[np.float64]
     """Logit of each pair, as a bag of one."""
     read: tuple[Finding, ...] = ()
-    """What a reader says of each type; empty without one. Its probabilities are not yet filled."""
+    """The reader's finding on each type, all with probability 0; empty without a reader."""
 
     @property
     def read_G(self) -> NDArray[np.float64]:
         """Log odds of the reader that each type shows an abnormality; zeros without one."""
         if not self.read:
             return np.zeros(len(self.logit_G))
-        # Who names no kind of a type has no opinion of it.
+        # A finding without kinds has even odds.
         normal_G = np.array([one.kinds.get(NO_ABNORMALITY, 0.5) for one in self.read])
         return np.asarray(-logit(np.clip(normal_G, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)))
 
@@ -59,26 +59,25 @@ class PatientScores:
 
 
 def score_patients(
-    model: JointModel, table: pa.Table, reader: FindingReader | None = None
+    predictor: Predictor, table: pa.Table, reader: FindingReader | None = None
 ) -> PatientScores:
-    """Scores types and single cells in one pass, and has a reader look at the types.
+    """Scores types and single cells in one pass, and reads the types if there is a reader.
 
-    A bag's logit adds its pairs up (Eq. 10), so it spreads the more the more cells a type has, and
-    one scale would not do for patients of 6 and of 20. So a type's sum over all its cells is
-    divided by the root of their number, as if these were independent, in units in which five cells
-    have the logit of their bag. They are not, but nothing that was tried did better (LAB.md,
-    2026-11-27).
+    The logit of a bag is a sum over its pairs (Eq. 10), so its spread grows with the number of
+    cells, and no single scale fits patients with 6 and with 20 cells. The sum over all cells of a
+    type is therefore divided by the square root of their number, as if cells were independent, and
+    multiplied by the root of five. Cells are not independent, but nothing that was tried did better
+    (LAB.md, 2026-11-27).
 
     Args:
-        model: of the patients' hospital.
+        predictor: that of the patients' hospital; a HomNet.
         table: pairs that passed :func:`homnet.cohorts.checks.check_measured`, whole patients.
-        reader: of findings, or None.
+        reader: gives kinds and places; None for none.
     """
     assessment = assess(table)
-    bags = assessment.bags
-    evidence = score_jointly([model], bags, np.zeros(len(bags), np.int64))
-    # A bag of one is what its pair adds, and the bias.
-    bias = float(model.model.bag.bag.bias.item())
+    evidence = predictor.evidence(assessment.bags)
+    # The logit of a bag of one is what its pair adds, plus the bias.
+    bias = float(predictor.homnet().bag.bag.bias.item())
     size_G, added_G = (
         np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
         for weights in (None, evidence.added_N)
@@ -91,10 +90,10 @@ def score_patients(
 
 
 def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
-    """Puts the truth of a cohort beside scores.
+    """Joins scores with the truth of a cohort.
 
     Args:
-        scores: of the table.
+        scores: of the pairs in ``table``.
         table: with the column ``abnormal``. Patients without an assessable pair are left out.
     """
     assessment = scores.assessment
@@ -105,7 +104,7 @@ def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
     patient_G = np.array(
         [number[who.hospital, who.patient_id] for who in assessment.types], np.int64
     )
-    # A patient is a carrier also where the abnormal type is not assessable.
+    # A patient is a carrier even if the abnormal type cannot be assessed.
     frame = table.select(["hospital", "patient_id", "abnormal"]).to_pandas()
     carriers = frame.groupby(["hospital", "patient_id"])["abnormal"].any()
     return LabelledScores(

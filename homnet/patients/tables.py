@@ -47,8 +47,8 @@ TYPES: Final = pa.schema(
         ("not_assessed", pa.string()),
     ]
 )
-"""One line per type of a patient; ``alone`` is whether its evidence would carry the patient over
-the threshold by itself, whatever the verdict."""
+"""One line per type of a patient; ``alone`` is whether its evidence alone would bring the patient
+to the threshold, whatever the verdict."""
 
 
 def patient_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
@@ -115,7 +115,7 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
     names = ["abnormal", "kind", "size_mb", "iscn", "variant"]
     frame = table.select([*KEY, "chromosome", *names]).to_pandas()
     groups = frame.groupby([*KEY, "chromosome"], sort=True)
-    # Of pairs that are not abnormal these are empty, and "first" passes empty ones over.
+    # These columns are null for normal pairs, and "first" skips nulls.
     truth = groups.agg(
         true_abnormal=("abnormal", "any"),
         true_share=("abnormal", "mean"),
@@ -129,7 +129,7 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
 
 
 def truth_of_patients(types: pd.DataFrame) -> pd.DataFrame:
-    """The truth of patients out of that of their types; of a mosaic the share of abnormal cells.
+    """The truth of patients from that of their types; ``true_share`` is that of abnormal cells.
 
     Args:
         types: from :func:`truth_of_types`.

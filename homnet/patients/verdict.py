@@ -1,9 +1,10 @@
 """From the findings on 23 chromosome types to one verdict on a patient.
 
-A verdict is one of three: abnormal, no abnormality found, or not assessed. The last is an answer
-like the others: it says why, and it is counted. The evidence of the types is joined by
-:func:`homnet.calibration.patients.combine` and compared with the hospital's threshold; a type then
-has to show its abnormality in two cells, or it is no clone.
+A verdict is one of three: abnormal, no abnormality found, or not assessed, which is an answer like
+the others: it has reasons and is counted. The evidence of all types is combined by
+:func:`homnet.calibration.patients.combine` and compared with the hospital's threshold. A type must
+also show its abnormality in two cells, or there is no clone. *Evidence* is a log likelihood ratio,
+abnormal over normal.
 
 Shape suffixes: G types of patients, N assessable pairs.
 """
@@ -38,17 +39,16 @@ class VerdictConfig:
     """How careful verdicts are."""
 
     prevalence: float | None = None
-    """Share of the laboratory's patients who carry a structural abnormality. Pre-training shows as
-    many abnormal bags as normal ones, and a laboratory sees 1 to 5 % of patients, so that every
-    probability depends on this setting; the verdict does not, as its threshold keeps a
-    specificity. None takes that of the validation patients."""
+    """Share of the laboratory's patients who carry a structural abnormality, typically 1 to 5 %;
+    half of the bags of pre-training are abnormal. Every probability depends on this setting. The
+    verdict does not, because its threshold is set for a specificity. None takes the share among the
+    validation patients."""
     min_types: int = 18
-    """Fewest types that must have cells enough, of 23, or the patient is not assessed."""
+    """Types out of 23 that must have enough cells, or the patient is not assessed."""
     min_band_level: int = 400
-    """Lowest band level that half of a patient's cells must reach."""
+    """Band level that half of a patient's cells must reach."""
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be."""
         if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise ConfigError(f"prevalence is {self.prevalence}; give a share between 0 and 1")
         if not 1 <= self.min_types <= NUM_TYPES:
@@ -60,32 +60,32 @@ class Abstention:
     """Why a patient is not assessed."""
 
     code: AbstentionCode
-    """Which rule."""
+    """The rule."""
     text: str
-    """In words, with the figures."""
+    """The reason with its figures, as a report prints it."""
 
 
 @dataclass(frozen=True, eq=False)
 class TypeVerdict:
-    """One type of a patient: what was found, and what that comes to."""
+    """One type of a patient: the finding, its evidence, and its part in the verdict."""
 
     chromosome: str
     """Type."""
     finding: Finding | None
-    """What was found; None where nothing could be compared."""
+    """The finding; None if no pair could be compared."""
     evidence: float | None
-    """Log likelihood ratio, abnormal over normal; None where the type does not count."""
+    """Log likelihood ratio, abnormal over normal; None if the type has too few cells to count."""
     flagged: bool
     """Whether the patient's verdict rests on this type."""
     clone: Clone | None
     """Cells that show it."""
     draft: Draft | None
-    """Draft of a name, of flagged types where a reader gave kind and place."""
+    """Draft name of a flagged type, if a reader gave kind and place."""
     not_assessed: tuple[str, ...] = ()
-    """What of it was not assessed, and why."""
+    """What was not assessed of the type, and why."""
 
     def to_json(self) -> dict[str, Any]:
-        """The type as what ``json`` writes; scores along homologs are kept where it is flagged."""
+        """The type as plain JSON values; with scores along homologs only if it is flagged."""
         clone = self.clone
         return {
             "chromosome": self.chromosome,
@@ -101,7 +101,7 @@ class TypeVerdict:
 
 @dataclass(frozen=True, eq=False)
 class PatientVerdict:
-    """What is said of a patient."""
+    """The verdict on a patient, with everything that it rests on."""
 
     hospital: str
     """Hospital."""
@@ -110,35 +110,35 @@ class PatientVerdict:
     decision: Decision
     """Verdict."""
     abstentions: tuple[Abstention, ...]
-    """Why the patient is not assessed; empty for the other verdicts."""
+    """Why the patient is not assessed; empty for the other two decisions."""
     score: float | None
-    """Evidence of all types together; None without any."""
+    """Combined evidence of all counted types; None if there is none."""
     threshold: float
-    """Score from which a patient of this hospital is called abnormal."""
+    """Patients of this hospital are called abnormal from this score on."""
     probability: float | None
     """Calibrated probability of an abnormality at the prevalence below."""
     prevalence: float
     """Share of carriers among the laboratory's patients that was assumed."""
     types: tuple[TypeVerdict, ...]
-    """All types that the patient has, and those that are missing, in their order."""
+    """Types 1 to 22 and X, and Y if the patient has one, in this order."""
     cells: Mapping[str, int]
     """Band level of each cell."""
     notes: tuple[str, ...]
-    """What follows from several types together, such as a suggested translocation."""
+    """Conclusions from several types together, such as a suspected translocation."""
     versions: Mapping[str, str]
     """Model, calibration and reader."""
 
     @property
     def flagged(self) -> tuple[TypeVerdict, ...]:
-        """The types that the verdict rests on, the most suspicious first."""
+        """The types that the verdict rests on, those with most evidence first."""
         found = [one for one in self.types if one.flagged]
         return tuple(sorted(found, key=lambda one: -(one.evidence or 0.0)))
 
     @property
     def nearly(self) -> str | None:
-        """The type with most evidence, of a patient short of the threshold but likely a carrier.
+        """The type with most evidence if no abnormality was found but a carrier is more likely.
 
-        None for all who are less likely a carrier than not, and all who are called abnormal.
+        None for patients with a probability below 0.5 or another decision.
         """
         short = self.decision == "no_abnormality_found" and (self.probability or 0.0) >= 0.5
         known = [one for one in self.types if one.evidence is not None]
@@ -148,11 +148,11 @@ class PatientVerdict:
 
     @property
     def band_levels(self) -> dict[int, int]:
-        """Cells by band level."""
+        """Number of cells at each band level, ascending."""
         return dict(sorted(Counter(self.cells.values()).items()))
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as what ``json`` writes."""
+        """The verdict as plain JSON values."""
         return {
             "hospital": self.hospital,
             "patient_id": self.patient_id,
@@ -172,10 +172,10 @@ class PatientVerdict:
 
 
 def flag_types(evidence_G: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """The types that a patient's verdict rests on, given that it is abnormal.
+    """The types that an abnormal verdict rests on.
 
-    A type that would carry the patient over the threshold by itself, all others being silent; if
-    none would, the strongest.
+    These are the types that alone would bring the patient to the threshold if all others had a
+    likelihood ratio of 0. If there is none, it is the type with most evidence.
 
     Args:
         evidence_G: log likelihood ratio of each counted type.
@@ -194,11 +194,11 @@ def abstain(
     min_cells: int,
     config: VerdictConfig,
 ) -> list[Abstention]:
-    """What speaks against giving a verdict at all.
+    """The reasons not to give a verdict.
 
     Args:
         cells: band level of each cell of the patient.
-        num_counted: types with cells enough.
+        num_counted: types with enough cells.
         min_cells: cells that a type needs to be counted.
         config: the limits.
     """
@@ -226,7 +226,7 @@ def abstain(
 
 
 def one_cell_only(flagged: Sequence[TypeVerdict]) -> Abstention | None:
-    """Refuses a verdict that rests on single cells: ISCN asks for two."""
+    """The reason not to give a verdict if no flagged type is a clone (two cells, ISCN); or None."""
     if any(one.clone is not None and one.clone.clonal for one in flagged):
         return None
     where = ", ".join(one.chromosome for one in flagged)
@@ -240,11 +240,12 @@ def one_cell_only(flagged: Sequence[TypeVerdict]) -> Abstention | None:
 def explain(
     left_out: Sequence[NotAssessed], compared: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Why types, or some cells of them, were not assessed, by type and in words.
+    """By type, why it or some of its cells were not assessed, as a report prints it.
 
     Args:
         left_out: what was left out.
-        compared: types of which other cells have both homologs; an X among them is a woman's.
+        compared: types that have both homologs in other cells; if X is among them, the patient has
+            two X chromosomes.
     """
     found: dict[str, tuple[str, ...]] = {}
     for one in left_out:

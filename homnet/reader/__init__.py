@@ -1,1 +1,1 @@
-"""The reader of findings: where on which homolog, what kind, and how sure, on top of HomNet."""
+"""The reader, a network on top of HomNet: what an abnormality is, where, and on which homolog."""

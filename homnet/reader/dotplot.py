@@ -1,10 +1,10 @@
 """Dot plots: every window of the abnormal homologs against every window of what they should be.
 
-In a dot plot a deletion is a step in the diagonal, a duplication repeats a part of it, an inversion
-turns a part of it, an exchanged end has none, and an isochromosome has two that meet. What is
-compared lies along the axes at its own place, so a plot also says where on the normal chromosome a
-piece comes from. What is plotted are means over the cells of a bag: of the homologs that look
-abnormal, and of their partners. Means are far less noisy than single chromosomes.
+In a dot plot, a deletion is a step in the diagonal, a duplication repeats a part of it, an
+inversion turns a part of it, an exchanged end has no diagonal, and an isochromosome has two that
+meet. Each axis is the position on a chromosome, so a plot also shows where on the normal chromosome
+a piece comes from. The sequences are means over the cells of a bag, of the homologs that look
+abnormal and of their partners, because means are far less noisy than single chromosomes.
 
 Legend: B bags, K cells, P homologs, L positions, T windows, V positions of a window, X channels.
 """
@@ -16,13 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 
 NUM_PLOTS: Final = 3
-"""Abnormal homologs against their partners, abnormal and normal ones against the template."""
+"""Abnormal homologs against their partners, and both against the template."""
 _CHANNELS: Final = 4
-"""Correlation and difference, of a window as it is and turned around."""
+"""Correlation and difference of a window, and of the reversed window."""
 
 
 def windows(x_XL: torch.Tensor, num: int, size: int) -> torch.Tensor:
-    """Windows (..., T, V) of sequences (..., L), evenly spaced; beyond the tips these are held."""
+    """Evenly spaced windows (..., T, V) of sequences (..., L); the values at the tips go on."""
     length = x_XL.shape[-1]
     middle_T = (torch.arange(num, device=x_XL.device) + 0.5) * length / num
     offset_V = torch.arange(size, device=x_XL.device) - (size - 1) / 2
@@ -39,7 +39,7 @@ def compare(a_XTV: torch.Tensor, b_XTV: torch.Tensor) -> torch.Tensor:
 
     Returns:
         (..., 4, T, T): correlation and negative mean squared difference, then both with the first
-        window turned around.
+        window reversed.
     """
     found = []
     size = a_XTV.shape[-1]
@@ -68,8 +68,8 @@ def plots(
 
     Args:
         own_BKPL: standardised sequences.
-        template_BL: what the type should look like; zeros where there is no template.
-        weight_BKP: how much each homolog looks abnormal; 0 where there is no cell.
+        template_BL: template of the type; zeros if the model has none.
+        weight_BKP: probability that each homolog is abnormal; 0 for masked cells.
         num: windows along each axis, T.
         size: positions of a window, V.
 
@@ -87,7 +87,7 @@ def plots(
 
 
 class DotPlots(nn.Module):
-    """Reads dot plots: features along the axis of the normal chromosome, and of the whole."""
+    """Features of dot plots: along the axis of the normal chromosome, and of the whole plot."""
 
     def __init__(self, width: int, num_windows: int = 64, window: int = 12) -> None:
         super().__init__()

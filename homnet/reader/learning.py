@@ -1,35 +1,25 @@
-"""Training of the reader: its epochs, and what they leave behind.
+"""Training of a reader: its epochs, and the checkpoints they leave.
 
-HomNet below is frozen; only the reader learns.
-
-Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions.
+The HomNet below is frozen; only the reader learns.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bags.draw import PairBank
-from homnet.bags.epochs import Batch, DeviceBank
+from homnet.bags.epochs import DeviceBank
 from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.reader.lessons import Lessons, ReaderTraining, batches, draw_lessons
-from homnet.reader.loss import WEIGHTS, loss_of, total_loss
-from homnet.reader.network import Reader, ReaderConfig, Reading
-from homnet.reader.temperatures import calibrate
-from homnet.training.optimisation import (
-    learning_rate_at,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from homnet.reader.loss import Part, calibrate, loss_of, means
+from homnet.reader.network import FROZEN, Reader, ReaderConfig, Reading
+from homnet.training.optimisation import Weights, descend, learning_rate_at
 
 METRIC: Final = "validation_loss"
 
@@ -80,35 +70,34 @@ class ReaderLearner:
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            ConfigError: no reader can stand on the parent, or the one to start from does not.
+            ConfigError: the parent cannot carry a reader, or the reader to start from stands on
+                another HomNet.
             DataError: there is nobody, or nothing abnormal, to learn from or to validate on.
+            CheckpointError: ``resumed`` lacks a weight or is of another reader.
         """
         settings = stage.training.optimiser
         self.stage, self.device = stage, torch.device(device)
         if settings.labels == "artificial":
             bank = bank.normal()
         self._train = bank.of_patients(stage.train_patients)
-        self._validation = bank.of_patients(stage.validation_patients)
+        validation = bank.of_patients(stage.validation_patients)
         self._bank = DeviceBank(self._train, self.device)
-        self._validation_bank = DeviceBank(self._validation, self.device)
+        self._validation_bank = DeviceBank(validation, self.device)
         parent = Checkpoint.load(stage.parent)
         self.config = ReaderConfig(model=cast(Any, parent.config), width=stage.width)
         torch.manual_seed(settings.seed)
-        self.reader = self.config.build()
-        self.reader.take_homnet(parent.weights)
+        reader = self.config.build()
+        reader.take_homnet(parent.weights)
         if stage.start is not None:
             start = Checkpoint.load(stage.start, ReaderConfig.of_json)
             require_start(stage.start, start, self.config, parent)
-            self.reader.load_state_dict(dict(start.weights), strict=True)
-        self._lessons = self._validation_lessons()
-        self.averaged = AveragedModel(
-            self.reader, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
+            reader.load_state_dict(dict(start.weights))
+        self._lessons = draw_lessons(
+            validation, stage.training.for_validation(), 0, settings.seed + 1
         )
+        self._weights = Weights(reader.to(self.device), settings, unstored=FROZEN)
         self.history: list[dict[str, float]] = []
         self._best: Checkpoint | None = None
-        self.reader.to(self.device)
-        self.averaged.to(self.device)
-        self._optimizer = make_optimizer(self.reader, settings)
         if resumed is not None:
             self._restore(resumed)
 
@@ -123,30 +112,35 @@ class ReaderLearner:
         Args:
             advance: told the number of bags of each batch when it is done.
 
+        Returns:
+            ``epoch``, ``train_loss``, ``validation_loss`` and each of its parts; losses are means
+            over all labels of the epoch, whatever the size of a batch.
+
         Raises:
-            DivergedError: the loss is no number any more.
+            DataError: no training bag of the epoch is abnormal.
+            DivergedError: a loss is not finite.
         """
         settings, number = self.stage.training.optimiser, len(self.history)
         lessons = draw_lessons(self._train, self.stage.training, number, settings.seed)
         num_steps = -(-len(lessons) // settings.batch_size)
-        self.reader.train()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        for step, (batch, targets) in enumerate(batches(lessons, self._bank, settings.batch_size)):
-            rate = learning_rate_at(
-                number * num_steps + step, settings.max_epochs * num_steps, settings
+        reader = self._weights.model.train()
+        total: dict[str, Part] = {}
+        batches_read = self._read(reader, lessons, self._bank, total)
+        for step, (reading, parts) in enumerate(batches_read):
+            descend(
+                reader,
+                self._weights.optimizer,
+                means(parts)["loss"],
+                learning_rate=learning_rate_at(
+                    number * num_steps + step, settings.max_epochs * num_steps, settings
+                ),
+                clip_norm=settings.clip_norm,
             )
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            loss = total_loss(loss_of(_read(self.reader, batch), batch, targets))
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.reader.parameters(), settings.clip_norm)
-            self._optimizer.step()
-            self.averaged.update_parameters(self.reader)
-            loss_sum += loss.detach()
-            advance(len(batch.label_B))
-        line = {"epoch": float(number), "train_loss": float(loss_sum) / num_steps}
-        line |= self._validate()
+            self._weights.average()
+            advance(len(reading.kind_BX))
+        line = {"epoch": float(number), "train_loss": float(means(total)["loss"])}
+        validated, readings = self._validate()
+        line |= validated
         if not math.isfinite(line["train_loss"] + line[METRIC]):
             raise DivergedError(
                 f"the reader's loss is {line['train_loss']:g} after epoch {number + 1}; lower "
@@ -156,88 +150,54 @@ class ReaderLearner:
         if all(line[METRIC] <= other[METRIC] for other in self.history):
             self._best = Checkpoint(
                 self.config,
-                _copies(self._scored),
-                metrics={METRIC: line[METRIC], "calibration": self._calibrate()},
+                self._weights.copies(),
+                metrics={METRIC: line[METRIC], "calibration": self._calibrate(readings)},
             )
         return line
 
     def checkpoint(self) -> Checkpoint:
         """The best reader so far, with all it takes to continue the run."""
-        best = self._best or Checkpoint(self.config, _copies(self._scored))
-        raw = {f"raw.{name}": t.clone() for name, t in self.reader.learnt().items()}
-        averaged = cast(Reader, self.averaged.module).learnt()
+        best = self._best or Checkpoint(self.config, self._weights.copies())
         return dataclasses.replace(
             best,
             metrics={**best.metrics, "history": list(self.history)},
             provenance=dict(self.stage.provenance),
-            state=optimizer_tensors(self._optimizer)
-            | raw
-            | {f"averaged.{name}": t.clone() for name, t in averaged.items()},
+            state=self._weights.state(),
         )
-
-    @property
-    def _scored(self) -> Reader:
-        averaged = cast(Reader, self.averaged.module)
-        return averaged if self.stage.training.optimiser.averaging else self.reader
 
     def _restore(self, resumed: Checkpoint) -> None:
-        for prefix, model in (("raw.", self.reader), ("averaged.", self.averaged.module)):
-            part = {
-                name.removeprefix(prefix): tensor
-                for name, tensor in resumed.state.items()
-                if name.startswith(prefix)
-            }
-            model.load_state_dict(part, strict=False)
-        restore_optimizer(self._optimizer, resumed.state)
+        self._weights.restore(resumed.state)
         metrics = dict(resumed.metrics)
         self.history = list(metrics.pop("history"))
-        self.averaged.n_averaged.fill_(1)
         self._best = dataclasses.replace(resumed, metrics=metrics, provenance={}, state={})
 
-    def _validation_lessons(self) -> Lessons:
-        settings = self.stage.training.optimiser
-        training = dataclasses.replace(
-            self.stage.training,
-            optimiser=dataclasses.replace(
-                settings,
-                bags=dataclasses.replace(settings.bags, rounds=settings.validation_rounds),
-            ),
-            fewest_cells=settings.bags.num_cells,
-        )
-        lessons = draw_lessons(self._validation, training, 0, settings.seed + 1)
-        if not lessons.epoch.label_B.any():
-            raise DataError(
-                "the validation patients have no abnormal bag, so a reader of findings cannot be "
-                "calibrated; give more of them or another split seed"
+    def _validate(self) -> tuple[dict[str, float], list[Reading]]:
+        """Validation loss with its parts, and the readings."""
+        parts: dict[str, Part] = {}
+        with torch.no_grad():
+            found = self._read(
+                self._weights.scored.eval(), self._lessons, self._validation_bank, parts
             )
-        return lessons
+            readings = [reading for reading, _ in found]
+        return {f"validation_{name}": float(mean) for name, mean in means(parts).items()}, readings
 
-    def _validate(self) -> dict[str, float]:
-        scored = self._scored.eval()
+    def _calibrate(self, readings: list[Reading]) -> dict[str, float]:
+        mask_BK = torch.as_tensor(self._lessons.epoch.bags.mask_BK)
+        return calibrate(readings, self._lessons.targets, mask_BK)
+
+    def _read(
+        self, reader: Reader, lessons: Lessons, bank: DeviceBank, total: dict[str, Part]
+    ) -> Iterator[tuple[Reading, dict[str, Part]]]:
+        """Reads bags batch by batch; the parts of each batch's loss are added to ``total``."""
         size = self.stage.training.optimiser.batch_size
-        parts: dict[str, float] = {}
-        with torch.no_grad():
-            for batch, targets in batches(self._lessons, self._validation_bank, size):
-                found = loss_of(_read(scored, batch), batch, targets)
-                for name, value in found.items():
-                    parts[name] = parts.get(name, 0.0) + float(value) * len(batch.label_B)
-        parts = {name: value / len(self._lessons) for name, value in parts.items()}
-        total = sum(WEIGHTS[name] * value for name, value in parts.items())
-        return {METRIC: total, **{f"validation_{name}": value for name, value in parts.items()}}
-
-    def _calibrate(self) -> dict[str, float]:
-        scored = self._scored.eval()
-        size = self.stage.training.optimiser.batch_size
-        with torch.no_grad():
-            readings = [
-                _read(scored, batch)
-                for batch, _ in batches(self._lessons, self._validation_bank, size)
-            ]
-        return calibrate(readings, self._lessons)
-
-
-def _read(reader: Reader, batch: Batch) -> Reading:
-    return reader.read(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+        for batch, targets in batches(lessons, bank, size):
+            reading = reader.read(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+            parts = loss_of(reading, targets, batch.mask_BK)
+            for name, (loss, num) in parts.items():
+                loss = loss.detach().double()
+                before = total.get(name, (0.0, 0))
+                total[name] = Part(before[0] + loss, before[1] + num)
+            yield reading, parts
 
 
 def require_start(
@@ -247,7 +207,7 @@ def require_start(
 
     Args:
         path: of the checkpoint.
-        start: what it holds.
+        start: its content.
         form: of the reader that is to learn.
         parent: the HomNet below it.
 
@@ -294,7 +254,3 @@ def learn(
             learner.checkpoint().save(kept)
         report(line)
     return dataclasses.replace(learner.checkpoint(), state={})
-
-
-def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}

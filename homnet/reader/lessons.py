@@ -1,7 +1,7 @@
-"""Lessons of a reader: bags with their truth, of which cells are hidden at random.
+"""Lessons of a reader: bags with their truth, in which random cells are hidden.
 
-The teacher is a cohort with truth (simulated rearranged people), or artificial abnormalities of
-normal pairs.
+The truth is that of a cohort (simulated people with abnormalities), or that of artificial
+abnormalities of normal pairs.
 
 Shape suffixes: B bags, K cells.
 """
@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.reader.truth import KIND_CODE, Targets
 from homnet.seeding import generator
@@ -40,12 +41,12 @@ class ReaderTraining:
         events=EventConfig(min_fraction=0.05),
         validation_rounds=1,
     )
-    """Adam, schedule, batches, and what is learnt: the cohort's own abnormalities, or artificial
-    ones of its normal pairs. Epochs are not ended early."""
+    """Optimizer, schedule and batches, and whether the cohort's own abnormalities or artificial
+    ones of its normal pairs are learnt. There is no early stopping."""
     max_normal_share: float = 0.4
-    """Largest share of normal bags in an epoch; a cohort has far more of them."""
+    """Largest share of normal bags in an epoch, which a cohort far exceeds."""
     fewest_cells: int = 1
-    """Bags are cut to a random number of cells from here up, so that all are known."""
+    """Each bag keeps a random number of cells, at least this, so that all bag sizes are learnt."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_normal_share < 1:
@@ -55,10 +56,20 @@ class ReaderTraining:
                 f"fewest_cells must be 1..{self.optimiser.bags.num_cells}, got {self.fewest_cells}"
             )
 
+    def for_validation(self) -> Self:
+        """The same settings for validation bags, in which no cell is hidden."""
+        settings = self.optimiser
+        bags = dataclasses.replace(settings.bags, rounds=settings.validation_rounds)
+        return dataclasses.replace(
+            self,
+            optimiser=dataclasses.replace(settings, bags=bags),
+            fewest_cells=settings.bags.num_cells,
+        )
+
 
 @dataclass(frozen=True)
 class Lessons:
-    """Bags with their truth, ready to be learnt from."""
+    """Bags with their truth."""
 
     epoch: Epoch
     targets: Targets
@@ -75,19 +86,28 @@ class Lessons:
 
 
 def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: int) -> Lessons:
-    """Draws the bags of an epoch, thins the normal ones, and hides cells at random.
+    """Draws the bags of an epoch, leaves out some of the normal ones, and hides random cells.
 
     Args:
-        bank: pairs; normal ones are chosen where artificial events are wanted.
-        training: what is wanted.
+        bank: pairs; only normal ones if abnormalities are artificial.
+        training: settings of bags and abnormalities.
         number: of the epoch.
         seed: of the run.
+
+    Raises:
+        DataError: none of the bags is abnormal.
     """
     settings = training.optimiser
     events = settings.events if settings.labels == "artificial" else None
     epoch = draw_epoch(bank, settings.bags, events, seed=seed, epoch=number)
     draw = generator(seed, "lessons", number)
     abnormal = np.nonzero(epoch.label_B)[0]
+    if not len(abnormal):
+        raise DataError(
+            f"none of the bags of {bank.frame['patient_id'].nunique()} patients is abnormal, so a "
+            "reader can neither learn from them nor be calibrated on them; give more patients with "
+            "an abnormality or another split seed"
+        )
     normal = np.nonzero(~epoch.label_B)[0]
     share = training.max_normal_share
     most = math.ceil(len(abnormal) * share / (1 - share))
@@ -104,7 +124,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
     mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
     abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
-    # Of a mosaic only normal cells may be left: then there is nothing to find.
+    # If only normal cells of a mosaic are left, there is nothing to find.
     nothing_B: NDArray[np.bool_] = np.asarray(
         targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
     )
@@ -117,7 +137,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
 
 
 def batches(lessons: Lessons, bank: DeviceBank, batch_size: int) -> Iterator[tuple[Batch, Targets]]:
-    """The bags of some lessons on the device, with their truth."""
+    """The bags of lessons on the device of ``bank`` with their truth, batch by batch."""
     loaded = bank.load(lessons.epoch)
     for start in range(0, len(lessons), batch_size):
         part = slice(start, start + batch_size)

@@ -1,7 +1,7 @@
-"""How good findings are: overlap, homolog, kind and breakpoints of the abnormalities detected.
+"""How good findings are: overlap, homolog, kind and breakpoints of detected abnormalities.
 
-One *case* is one chromosome type of one patient that is abnormal in at least one cell. It is
-detected if the patient's verdict rests on it; what the reader says is judged on detected cases.
+A *case* is one chromosome type of one patient that is abnormal in at least one cell. It is detected
+if the patient's verdict rests on it. Findings are measured on detected cases.
 
 Shape suffixes: R replicates, N cases, pairs or breakpoints.
 """
@@ -24,7 +24,7 @@ from homnet.patients.finding import BreakpointEstimate, Finding
 Floats = NDArray[np.float64]
 
 LARGE_MB: Final = 10.0
-"""Size from which overlap is judged: smaller ones are at the limit of what G-bands show."""
+"""Smallest size for measures of overlap; G-bands hardly show smaller segments."""
 
 
 def cases_of(

@@ -1,10 +1,10 @@
-"""The network of the reader: a frozen HomNet, and a small convolutional network that says where.
+"""The reader: a frozen HomNet, and a small convolutional network that finds kind and place.
 
-The verdict is the frozen HomNet's, to the bit: :meth:`Reader.forward` calls it and nothing else.
+:meth:`Reader.forward` is the frozen HomNet and nothing else, so its logits are equal to the bit.
 :meth:`Reader.read` looks at the same bag again, position by position of the stretched view, with
-the region features of HomNet's frozen trunk beside the sequences. Cells help one another through
-means and maxima over all homologs of a bag, and through the consensus of the homologs that look
-abnormal: homologs have no order across cells, so nothing is ever added by slot.
+the sequences and the region features of HomNet's frozen trunk as input. Cells exchange information
+through means and maxima over all homologs of a bag, and through the consensus of the homologs that
+look abnormal. Homologs have no order across cells, so nothing is ever added by slot.
 
 Legend: B bags, K cells, P homologs (2), C chromatids (2), L positions of the stretched view,
 M regions, D width of HomNet's regions, W width of the reader, N homologs (B K P), G places of a
@@ -13,7 +13,7 @@ segment on the reference chromosome.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import nn
@@ -26,19 +26,22 @@ from homnet.model.network import NUM_LEVELS, HomNet, HomNetConfig
 from homnet.model.views import standardise, stretch
 from homnet.reader.dotplot import DotPlots
 
+FROZEN: Final = ("homnet.",)
+"""How the names of the weights begin that a reader never learns: those of the HomNet below."""
+
 
 @dataclass(frozen=True)
 class ReaderConfig:
     """The form of a reader."""
 
     model: HomNetConfig = HomNetConfig(view="stretched")
-    """Form of the frozen HomNet below it."""
+    """Form of the frozen HomNet."""
     width: int = 32
     """Channels of the reader at its finest resolution, W."""
     num_positions: int = 128
     """Positions that each homolog is stretched to, and places of a segment between the tips."""
     dot_plots: bool = True
-    """Whether kind and segment are also read from dot plots of the homologs that look abnormal."""
+    """Whether dot plots of the homologs that look abnormal are an input for kind and segment."""
 
     def __post_init__(self) -> None:
         if self.model.view != "stretched" or self.model.homologs != "pair":
@@ -53,7 +56,7 @@ class ReaderConfig:
 
     @classmethod
     def of_json(cls, *, model: Mapping[str, Any], **fields: Any) -> Self:
-        """The form out of what ``config.json`` of a checkpoint holds."""
+        """The form from the content of a checkpoint's ``config.json``."""
         return cls(model=HomNetConfig(**model), **fields)
 
     @property
@@ -68,27 +71,27 @@ class ReaderConfig:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader says of bags, before calibration."""
+    """Outputs of a reader for bags, before calibration."""
 
     kind_BX: torch.Tensor
     """Logits of :data:`homnet.karyotype.kinds.SHOWN`."""
     segment_B2G: torch.Tensor
-    """Logits of the places of the segment's start and stop: the tip of the short arm, the stretched
-    positions, the tip of the long arm."""
+    """Logits of the places where the segment starts and stops: the tip of the short arm, the
+    stretched positions, the tip of the long arm."""
     cell_BKX: torch.Tensor
     """Logits of a cell (B, K, 3): normal, homolog 0 abnormal, homolog 1 abnormal."""
     first_cell_BKX: torch.Tensor
-    """The same before cells knew of their consensus."""
+    """The same before the consensus of the cells was used."""
     extent_BKPL: torch.Tensor
     """Logits that a stretched position belongs to the abnormal extent."""
 
 
 class Block(nn.Module):
-    """A convolution, and what the partner and the whole bag show at the same place."""
+    """A convolution, with the features of the partner and of the whole bag at the same place."""
 
     def __init__(self, width_in: int, width: int, stride: int = 1) -> None:
         super().__init__()
-        # Many channels are made few before they are convolved: a third of the work.
+        # Reducing the channels before the convolution takes a third of the time.
         wide = width_in >= 2 * width
         self.narrow = nn.Conv1d(width_in, width, 1) if wide else nn.Identity()
         size = 3 if wide else 5
@@ -108,7 +111,7 @@ class Block(nn.Module):
 
 
 class Bag:
-    """Which homologs belong together: N = B K P homologs, of which masked cells tell nothing."""
+    """How N = B K P homologs belong together; those of masked cells are ignored."""
 
     def __init__(self, mask_BK: torch.Tensor) -> None:
         self.num_bags, self.num_cells = mask_BK.shape
@@ -120,18 +123,18 @@ class Bag:
         return h_NWL.view(self.num_bags, self.num_cells, 2, *h_NWL.shape[1:])
 
     def beside(self, h_NWL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each homolog with its partner (N, 2W, L), mean and maximum over a bag's (B, 2W, L)."""
+        """Each homolog with its partner (N, 2W, L); mean and maximum over each bag (B, 2W, L)."""
         h_BKPWL = self.each(h_NWL)
         both_NXL = torch.cat([h_BKPWL, h_BKPWL.flip(2)], dim=3).flatten(0, 2)
         total_BWL = (h_BKPWL * self.there_BK111).sum(dim=(1, 2))
         mean_BWL = total_BWL / self.count_B111[:, 0]
-        # GELU is above -0.2, so that an absent cell never is the maximum of one that is there.
+        # GELU is above -0.2, so -1 is never the maximum.
         most_BWL = h_BKPWL.masked_fill(~self.there_BK111, -1.0).amax(dim=(1, 2))
         return both_NXL, torch.cat([mean_BWL, most_BWL], dim=1)
 
 
 class Reader(BagModel):
-    """A frozen HomNet and what reads its findings."""
+    """A frozen HomNet and the network that reads kind, segment, cells and extents."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
@@ -139,8 +142,8 @@ class Reader(BagModel):
         self.homnet = HomNet(config.model)
         self.homnet.requires_grad_(requires_grad=False)
         width = config.width
-        # Mean and difference of the chromatids, the partner, the difference from it, and where
-        # along the chromosome; the template and the difference from it.
+        # Mean and difference of the chromatids, the partner, the difference from it, the position;
+        # with a template also the template and the difference from it.
         num_channels = 5 + 2 * config.model.template
         self.enter = nn.Conv1d(num_channels, width, 5, padding=2)
         self.regions = nn.Linear(config.model.width, width)
@@ -174,17 +177,21 @@ class Reader(BagModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """The verdict: the logits of the frozen HomNet, and nothing but these."""
+        """Logits (B) of the frozen HomNet."""
         logit_B: torch.Tensor = self.homnet(x_BKPCL, mask_BK, chromosome_B, level_BK)
         return logit_B
 
     def take_homnet(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Takes the weights of the HomNet below, which stay as they are."""
+        """Loads the weights of the HomNet, which stay frozen.
+
+        Raises:
+            RuntimeError: a weight is missing, unknown or of another shape.
+        """
         self.homnet.load_state_dict(dict(weights), strict=True)
 
     def learnt(self) -> dict[str, torch.Tensor]:
-        """The weights that are learnt: all but HomNet's."""
-        return {n: t for n, t in self.state_dict().items() if not n.startswith("homnet.")}
+        """The weights that are learnt: all but those of HomNet."""
+        return {n: t for n, t in self.state_dict().items() if not n.startswith(FROZEN)}
 
     def read(
         self,
@@ -204,7 +211,7 @@ class Reader(BagModel):
 
         first_BKX = self._cells(self.first_cell, h_NWL, bags)
         abnormal_BWL, normal_BWL, _ = self._agreed(h_NWL, first_BKX, bags)
-        # Each homolog again, beside what the abnormal ones of the bag have in common.
+        # Each homolog again, with the consensus of the abnormal homologs of the bag.
         a_NWL, n_NWL = (
             c[:, None, None].expand(bags.each(h_NWL).shape).flatten(0, 2)
             for c in (abnormal_BWL, normal_BWL)
@@ -231,9 +238,9 @@ class Reader(BagModel):
     def _enter(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Sequences with HomNet's regions (N, W, L), and sequences and template by themselves."""
+        """Input features (N, W, L), standardised sequences (B, K, P, L) and template (B, L)."""
         with torch.no_grad():
-            r_MBKPD, number_BKPF = self.homnet.trunk(x_BKPCL, chromosome_B, level_BK)
+            r_MBKPD, log_length_BKP = self.homnet.trunk(x_BKPCL, chromosome_B, level_BK)
             view_BKPCL, _ = stretch(x_BKPCL, self.config.num_positions)
             view_BKPCL = standardise(view_BKPCL / 255)
             own_BKPL = view_BKPCL.mean(dim=3)
@@ -254,10 +261,9 @@ class Reader(BagModel):
                 ).squeeze(1)
                 template = template_BL[:, None, None].expand_as(own_BKPL)
                 channels += [template, own_BKPL - template]
-            assert number_BKPF is not None
-            log_length_BKP = number_BKPF[..., 0]
+            assert log_length_BKP is not None
             difference = log_length_BKP - log_length_BKP.flip(2)
-            # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
+            # Log lengths of homologs differ by about 0.08; ten times that is about 1.
             about_BKPX = torch.stack(
                 [log_length_BKP, 10 * difference, 10 * difference.abs()], dim=-1
             )
@@ -279,10 +285,10 @@ class Reader(BagModel):
     def _agreed(
         h_NWL: torch.Tensor, cell_BKX: torch.Tensor, bags: Bag
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Consensus of the homologs that look abnormal and of their partners.
+        """Consensus of the homologs that look abnormal, and of their partners.
 
         Returns:
-            Both means (B, W, L), and how abnormal each homolog looks (B, K, P), 0..1.
+            Both weighted means (B, W, L), and the weight of each homolog (B, K, P), 0..1.
         """
         h_BKPWL = bags.each(h_NWL)
         weight_BKP = cell_BKX.softmax(dim=-1)[..., 1:] * bags.there_BK111[:, :, :, 0, 0]
@@ -294,7 +300,7 @@ class Reader(BagModel):
 
 
 class Consensus(nn.Module):
-    """Kind and segment of a bag from what its abnormal homologs have in common."""
+    """Kind and segment of a bag from the consensus of its abnormal homologs."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
@@ -308,7 +314,7 @@ class Consensus(nn.Module):
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, wide) for _ in self.layers)
         self.places = nn.ConvTranspose1d(wide, 2, 4, stride=2, padding=1)
-        # Start at the tip of p, stop at the tip of q; the other two cannot be.
+        # Start at the tip of p and stop at the tip of q; start at q and stop at p are impossible.
         self.tips = nn.Linear(2 * wide, 2)
         self.kind = nn.Sequential(
             nn.Linear(2 * wide + 1, wide), nn.GELU(), nn.Linear(wide, len(SHOWN))
@@ -327,9 +333,10 @@ class Consensus(nn.Module):
         Args:
             abnormal_BWL: mean of the homologs that look abnormal.
             normal_BWL: mean of their partners.
-            weight_B: how many look abnormal.
-            chromosome_B: types.
-            seen: what dot plots show along the normal chromosome and as a whole.
+            weight_B: sum of the weights of the homologs.
+            chromosome_B: index of the type, 0..23.
+            seen: features of the dot plots along the normal chromosome (B, W, T) and of the whole
+                (B, W).
         """
         h_BWL = self.enter(torch.cat([abnormal_BWL, normal_BWL], dim=1))
         if seen is not None:

@@ -1,14 +1,13 @@
-"""Places on a chromosome: positions of a sequence, of the stretched view, megabases and bands.
+"""Places on a chromosome: shares of its length, megabases, positions of views and sequences.
 
-A *share* is a place as a part of the visible length, 0 at the tip of the short arm and 1 at that of
-the long arm. On the reference chromosome it is a share of the ISCN length, so it goes to megabases
-and bands through the band tables and never linearly.
+A *share* is a place as a fraction of the visible length, 0 at the tip of the short arm and 1 at the
+tip of the long arm. On the reference chromosome it is a fraction of the ISCN length, so the band
+tables convert it to megabases; the relation is not linear.
 
 Shape suffixes: N chromosomes, L sequence positions (512), S stretched positions.
 """
 
 from functools import cache
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,45 +17,26 @@ from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
 Floats = NDArray[np.float64]
 
-DECIMALS: Final = 9
-"""Decimals of a share: what rounding adds must not carry a border of a band across it."""
-
 
 @cache
-def share_of_mb(chromosome: str, mb: float, level: int = FINEST_LEVEL) -> float:
+def share_of_mb(chromosome: str, mb: float) -> float:
     """The share of a place given in megabases from the tip of the short arm."""
-    bands = band_table(level)[chromosome]
+    bands = band_table(FINEST_LEVEL)[chromosome]
     return bands.to_iscn(mb * 1e6) / bands.length_iscn
 
 
-def mb_of_share(chromosome: str, share: float, level: int = FINEST_LEVEL) -> float:
+def mb_of_share(chromosome: str, share: float) -> float:
     """The inverse of :func:`share_of_mb`."""
-    bands = band_table(level)[chromosome]
+    bands = band_table(FINEST_LEVEL)[chromosome]
     return bands.to_bp(share * bands.length_iscn) / 1e6
-
-
-def band_of_share(chromosome: str, share: float, level: int) -> str:
-    """The band of a place at a level, for example ``"q21.3"``; beyond a tip the outermost band."""
-    bands = band_table(level)[chromosome]
-    return bands.at(round(share * bands.length_iscn, DECIMALS)).label
-
-
-def share_of_position(position: float, length: int) -> float:
-    """The share of the middle of a sequence position on a chromosome of ``length`` positions."""
-    return (position + 0.5) / length
-
-
-def position_of_share(share: float, length: int) -> int:
-    """The sequence position in which a share lies."""
-    return int(np.clip(np.floor(share * length), 0, length - 1))
 
 
 def unstretched(score_NS: Floats, length_N: NDArray[np.int64]) -> NDArray[np.float32]:
     """Carries scores of the stretched view back to the positions of the sequences.
 
-    Stretched position s is the middle of the share from s / S to (s + 1) / S, as
-    :func:`homnet.model.network.stretch` has it; between two middles scores are linear, outside them
-    level.
+    Stretched position s is the middle of the interval of shares from s / S to (s + 1) / S, as in
+    :func:`homnet.model.views.stretch`. Scores are interpolated linearly between two middles and
+    constant beyond the first and the last.
 
     Args:
         score_NS: scores along the stretched view.

@@ -1,6 +1,6 @@
-"""Findings out of readings: the one path that evaluation, reports and serving share.
+"""From readings to findings, for evaluation, reports and serving alike.
 
-What is read of a type is read of it alone; verdicts then join it with the patient's other types
+Each type is read by itself; verdicts then take the patient's other types into account
 (:func:`homnet.patients.across_types.with_partners`).
 
 Shape suffixes: T types of patients, B bags, K cells, N pairs, P homologs, L stretched positions,
@@ -21,16 +21,16 @@ from homnet.bags.assessment import Assessment, PatientType
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
 from homnet.reader.places import mb_of_share, unstretched
 
 Floats = NDArray[np.float64]
 
 INTERVAL: Final = 0.9
-"""Share of the breakpoints that their intervals are to hold."""
+"""Intended share of the breakpoints that lie in their intervals."""
 _BATCH_CELLS: Final = 640
-"""About how many pairs are read in one pass."""
+"""Largest number of pairs of one pass, padding included."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Place:
     """One end of a segment, as shares of the reference chromosome's visible length."""
 
     share: float
-    """Best estimate: 0 or 1 is the tip."""
+    """Best estimate; exactly 0 or 1 is a tip."""
     low: float
     """Lower end of the interval."""
     high: float
@@ -46,20 +46,20 @@ class Place:
 
     @property
     def at_tip(self) -> bool:
-        """Whether there is no break: the segment runs to the tip."""
+        """Whether the segment extends to the tip, so that there is no breakpoint."""
         return self.share in {0.0, 1.0}
 
 
 def places_of(logit_2G: Floats, temperature: float) -> tuple[Place, Place]:
-    """Start and stop of a segment out of the logits of their places.
+    """Start and stop of a segment from the logits of their places.
 
-    Both are read together: only pairs in which the start does not lie behind the stop count. A tip
-    is chosen where it has more than half of the probability; else the median and the interval are
-    those of the places between the tips.
+    Their joint distribution is restricted to starts that do not lie behind the stop. A tip is
+    chosen if its probability exceeds 0.5; otherwise median and interval are those of the places
+    between the tips.
 
     Args:
         logit_2G: logits of :attr:`homnet.reader.network.Reading.segment_B2G` of one bag.
-        temperature: what they are divided by.
+        temperature: divisor of the logits.
     """
     scaled_2G = logit_2G / temperature
     p_2G = np.exp(scaled_2G - scaled_2G.max(axis=1, keepdims=True))
@@ -91,8 +91,8 @@ def _place(p_G: Floats) -> Place:
     return Place(min(max(middle, least), 1 - least), low, high)
 
 
-class FindingsReader:
-    """A reader with its calibration, on one device: a ``FindingReader``."""
+class CalibratedReader:
+    """A reader and its calibration, as a :class:`homnet.patients.finding.FindingReader`."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class FindingsReader:
 
         Args:
             reader: the network.
-            calibration: temperatures, as of :func:`homnet.reader.temperatures.calibrate`.
+            calibration: temperatures by :func:`homnet.reader.loss.calibrate`.
             version: of its checkpoint.
             device: where it computes.
         """
@@ -141,7 +141,7 @@ class FindingsReader:
         Args:
             assessment: all pairs of some patients, type by type.
             probability_G: calibrated probability that each of ``assessment.types`` is abnormal;
-                taken over as it is.
+                copied into the findings.
 
         Returns:
             One finding for each of ``assessment.types``, in their order.
@@ -199,7 +199,7 @@ class FindingsReader:
             abnormal = min(float(cell_NX[n, 1:].sum()), 1.0)
             homolog = int(cell_NX[n, 1:].argmax())
             cells.append(
-                CellEvidence(
+                CellFinding(
                     cell_id=assessment.cell_N[row],
                     band_level=BAND_LEVELS[int(level_N[n])],
                     probability=abnormal,
@@ -237,7 +237,7 @@ def _estimate(chromosome: str, place: Place, level: int) -> BreakpointEstimate |
 
 
 def _common_level(level_N: NDArray[np.int64], weight_N: Floats) -> int:
-    """The coarsest band level that shows the finding in most of the abnormal cells."""
+    """Median band level of the cells, weighted by their probability of being abnormal."""
     order = np.argsort(level_N, kind="stable")
     cumulative = np.cumsum(weight_N[order])
     at = int(np.searchsorted(cumulative, cumulative[-1] / 2))
@@ -245,7 +245,7 @@ def _common_level(level_N: NDArray[np.int64], weight_N: Floats) -> int:
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Runs of types that are read in one pass, in order."""
+    """Consecutive types that are read in one pass."""
     groups: list[list[int]] = []
     widest = 0
     for g, size in enumerate(sizes):

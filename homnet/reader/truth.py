@@ -1,9 +1,9 @@
-"""What the reader is to find: the kind that one chromosome type shows, and where.
+"""Targets of a reader: the kind that one chromosome type shows, and where.
 
-Two places of an abnormality differ. The *extent* lies on the abnormal chromosome as it is: where
-its sequence is changed. The *segment* lies on the reference chromosome: what of it is deleted,
-duplicated, turned around or exchanged. A deletion of 40 Mb has a segment of 40 Mb, and an extent of
-a junction only.
+An abnormality has two places. The *extent* is the part of the abnormal chromosome where its
+sequence is changed. The *segment* is the part of the reference chromosome that is deleted,
+duplicated, inverted or exchanged. A deletion of 40 Mb has a segment of 40 Mb, but its extent is
+only a junction.
 
 Shape suffixes: N pairs, B bags, K cells.
 """
@@ -25,14 +25,14 @@ from homnet.karyotype.kinds import ARTIFICIAL, NO_ABNORMALITY, SHOWN, SHOWN_AS
 from homnet.reader.places import share_of_mb
 
 UNKNOWN: Final = -1
-"""Code of a kind that the reader neither learns nor is judged by."""
+"""Code of a kind that is neither learnt nor counted."""
 KIND_CODE: Final[Mapping[str, int]] = {name: code for code, name in enumerate(SHOWN)}
 SEGMENT_COLUMNS: Final = ("shown_kind", "segment_start_mb", "segment_stop_mb")
 """What :func:`with_segments` adds to the rows of a cohort."""
 
 
 class Segment(NamedTuple):
-    """What one chromosome type shows of an abnormality, on the reference chromosome."""
+    """The part of the reference chromosome that an abnormality changes, and the kind shown."""
 
     kind: str
     """One of :data:`homnet.karyotype.kinds.SHOWN`."""
@@ -115,10 +115,10 @@ def with_segments(table: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the reader is to say of B bags. Arrays share their first axis, B."""
+    """The truth of B bags. All arrays have B as their first axis."""
 
     kind_B: NDArray[np.int64]
-    """Code in :data:`homnet.karyotype.kinds.SHOWN`; ``UNKNOWN`` where it is not known."""
+    """Code in :data:`homnet.karyotype.kinds.SHOWN`; ``UNKNOWN`` where unknown."""
     segment_B2: NDArray[np.float64]
     """First and last share of the segment on the reference chromosome, exactly 0 or 1 at a tip; NaN
     where there is none, or it is not known."""
@@ -135,7 +135,7 @@ class Targets:
 
     @classmethod
     def of(cls, epoch: Epoch, index: PairIndex) -> Self:
-        """The truth about the bags of an epoch, from its artificial events or from the cohort.
+        """The truth of the bags of an epoch, from its artificial events or from the cohort.
 
         Args:
             epoch: bags.

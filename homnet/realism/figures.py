@@ -10,16 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOME_WIDTH_PX, CHROMOSOMES
 from homnet.realism.measures import Pairs
 from homnet.realism.scorecard import TOLERANCE, Row
-from homnet.report.description import chromosome_image
-from homnet.report.figures import COLOURS, MUTED
+from homnet.report.chromosome import chromosome_image
+from homnet.report.figures import COLOURS
+from homnet.report.html import MUTED
 
 _NUM_SHOWN: Final = 50
 _PER_LINE: Final = 10
-_WIDTH_PX: Final = 13.0
-"""Width of a drawn chromosome in image pixels."""
 _LARGEST: Final = 4.0
 """Deviation at which the scorecard's axis ends."""
 
@@ -150,22 +149,27 @@ def _draw_line(
     axes: Axes, pairs: Pairs, rows: Sequence[int], types: Sequence[int], longest_px: float
 ) -> None:
     """Draws homolog 0 of some pairs side by side, in image pixels."""
-    width = round(_WIDTH_PX * pairs.samples_per_px)
+    width = round(CHROMOSOME_WIDTH_PX * pairs.samples_per_px)
     for place, (row, kind) in enumerate(zip(rows, types, strict=True)):
         image = chromosome_image(pairs.pair_NPCL[row, 0], width)
-        left, height_px = 2 * place * _WIDTH_PX, len(image) / pairs.samples_per_px
+        left, height_px = 2 * place * CHROMOSOME_WIDTH_PX, len(image) / pairs.samples_per_px
         axes.imshow(
             image,
             cmap="gray",
             vmin=0,
             vmax=255,
-            extent=(left, left + _WIDTH_PX, longest_px, longest_px - height_px),
+            extent=(left, left + CHROMOSOME_WIDTH_PX, longest_px, longest_px - height_px),
             interpolation="bilinear",
         )
         axes.text(
-            left + _WIDTH_PX / 2, longest_px + 2, CHROMOSOMES[kind], ha="center", va="top", size=8
+            left + CHROMOSOME_WIDTH_PX / 2,
+            longest_px + 2,
+            CHROMOSOMES[kind],
+            ha="center",
+            va="top",
+            size=8,
         )
-    axes.set_xlim(-_WIDTH_PX / 2, (2 * _PER_LINE - 0.5) * _WIDTH_PX)
+    axes.set_xlim(-CHROMOSOME_WIDTH_PX / 2, (2 * _PER_LINE - 0.5) * CHROMOSOME_WIDTH_PX)
     axes.set_ylim(longest_px + 8, 0)
     axes.set_aspect("equal")
     axes.set_axis_off()

@@ -1,7 +1,7 @@
-"""How much of the abnormalities the lengths alone give away.
+"""How well abnormalities are detected from lengths alone.
 
-A simulator is too easy when its abnormal chromosomes are known by their length. What a length can
-show follows from how much the lengths of normal homologs differ, and that is what is compared here.
+Simulated abnormalities are too easy to find if length alone detects them. What length can detect
+follows from how much the lengths of normal homologs differ; both are compared here.
 
 Shape suffixes: N pairs.
 """
@@ -53,10 +53,10 @@ def length_table(table: pa.Table) -> pd.DataFrame:
 
 
 def length_bags(lengths: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Bags of five pairs of one type of one person; what is left over is in no bag.
+    """Bags of five pairs of one type of one person; leftover pairs are dropped.
 
-    The mean is one of absolute ratios: which homolog comes first is drawn anew in every cell, so
-    signs tell nothing.
+    The score is the mean of absolute log ratios: the order of the homologs is random in every cell,
+    so the sign carries no information.
 
     Returns:
         Lines of hospital, patient_id, abnormal (of any pair) and ``score``, the mean absolute log
@@ -73,10 +73,10 @@ def length_bags(lengths: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 
 
 def length_only(lengths: pd.DataFrame, *, num_bootstrap: int, seed: int) -> dict[str, Any]:
-    """What the lengths alone show of the abnormal pairs.
+    """Detection of abnormal pairs by their lengths alone.
 
     Args:
-        lengths: by :func:`length_table`, of hospitals with abnormal pairs; others are passed over.
+        lengths: by :func:`length_table`, hospitals without abnormal pairs are skipped.
         num_bootstrap: replicates of the patient bootstrap.
         seed: of bags and bootstrap.
 
@@ -124,8 +124,8 @@ def length_only(lengths: pd.DataFrame, *, num_bootstrap: int, seed: int) -> dict
         )
     if not hospitals:
         raise DataError(
-            "no hospital has both normal and abnormal pairs, so nothing can be said of what "
-            "lengths give away; give a simulated cohort with patients"
+            "no hospital has both normal and abnormal pairs, so detection by length cannot be "
+            "measured; give a simulated cohort with patients"
         )
     return {"hospitals": hospitals, "sizes": _by_size(pd.concat(events))}
 

@@ -1,4 +1,4 @@
-"""What can be measured on pairs of chromosomes, simulated or real, by one and the same code.
+"""Measurements of pairs of chromosomes, the same for simulated and real ones.
 
 Shape suffixes: N pairs, P homologs (2), C chromatids (2: left, right), L positions (512), U
 positions along a chromosome stretched to unit length, F wavelength bands.
@@ -30,7 +30,7 @@ WAVELENGTHS_PX: Final = (16.0, 8.0, 4.0, 2.0)
 _WINDOW_PX: Final = 32
 """Length of chromosome whose spectrum is taken; shorter chromosomes have none."""
 _MAX_SHIFT: Final = 0.08
-"""Farthest that either end of a chromosome moves to fit its partner, as a share of the length."""
+"""Largest shift of either end of a chromosome to fit its partner, as a share of the length."""
 _NUM_SHIFTS: Final = 9
 
 
@@ -49,7 +49,7 @@ class Pairs:
     def from_table(
         cls, table: pa.Table, samples_per_px: float, *, with_single: bool = False
     ) -> Self:
-        """Takes the normal pairs, those with a single homolog only on demand.
+        """Takes the normal pairs, without those of a single homolog unless asked for.
 
         Raises:
             DataError: there is none.
@@ -179,7 +179,7 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
 
     Args:
         pairs: N pairs, of several people.
-        generator: picks the other person and the other type that a pair is compared with.
+        generator: chooses the other person and the other type that a pair is compared with.
 
     Returns:
         N lines; columns ending in ``_0`` and ``_1`` are of one homolog. Lengths are in pixels,
@@ -199,7 +199,9 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
         "aligned_correlation": correlation_N,
         "reversed_correlation": aligned(first_NU, second_NU[:, ::-1])[0],
         "other_person_correlation": aligned(first_NU, second_NU[other_N])[0],
-        "other_type_correlation": _where(aligned(first_NU, second_NU[type_N])[0], type_N >= 0),
+        "other_type_correlation": np.where(
+            type_N >= 0, aligned(first_NU, second_NU[type_N])[0], np.nan
+        ),
         "residual_sd": residual_NU.std(axis=-1),
         "gain": np.log(inner_NPU[:, 0].std(axis=-1) / inner_NPU[:, 1].std(axis=-1)),
         "offset": inner_NPU[:, 0].mean(axis=-1) - inner_NPU[:, 1].mean(axis=-1),
@@ -260,7 +262,3 @@ def _other_type(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[
             order = rows[generator.permutation(len(rows))]
             found_N[order] = np.roll(order, 1)
     return found_N
-
-
-def _where(values_N: Floats, known_N: NDArray[np.bool_]) -> Floats:
-    return np.where(known_N, values_N, np.nan)

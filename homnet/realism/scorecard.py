@@ -1,4 +1,4 @@
-"""The scorecard: the same figures of a simulated and of a real set, side by side.
+"""The scorecard: the same figures for a simulated and a real set.
 
 A figure with quartiles agrees when the simulated median lies between the real quartiles; any other
 figure when it lies within 15 % of the real one.
@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from homnet.imaging.extraction import BENT_BELOW
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUPS
 
 TOLERANCE: Final = 0.15
 _TYPES: Final = ("1", "6", "12", "18", "21", "X")
-_BENT_BELOW: Final = 0.9
 _MAD_TO_SD: Final = 1.4826
 _BENT_CLASSES: Final = {
     "1-5": CHROMOSOMES[:5],
@@ -38,7 +38,7 @@ class Row:
 
 
 def agrees(simulated: Row, real: Row) -> bool:
-    """Whether a simulated figure is as good as the real one."""
+    """Whether a simulated figure is within tolerance of the real one."""
     if real.quartiles is not None:
         return real.quartiles[0] <= simulated.value <= real.quartiles[1]
     return abs(simulated.value - real.value) <= TOLERANCE * abs(real.value)
@@ -47,7 +47,7 @@ def agrees(simulated: Row, real: Row) -> bool:
 def halves_that_disagree(
     measured: pd.DataFrame, generator: np.random.Generator, num_splits: int = 20
 ) -> dict[str, Any]:
-    """How often two halves of the same people disagree: what the scorecard cannot ask for.
+    """How often two halves of the same people disagree: no simulation can do better.
 
     Args:
         measured: measurements of :func:`homnet.realism.measure`, of at least two people.
@@ -132,7 +132,7 @@ def scorecard(measured: pd.DataFrame) -> list[Row]:
         *(
             Row(
                 f"share of bent pairs, {name}",
-                float((_of(measured, names)["straightness"] < _BENT_BELOW).mean()),
+                float((_of(measured, names)["straightness"] < BENT_BELOW).mean()),
             )
             for name, names in _BENT_CLASSES.items()
         ),

@@ -8,6 +8,8 @@ from typing import Any
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.scorecard import Row, agrees
 from homnet.realism.type_classifier import CHANCE
+from homnet.report.markdown import markdown_table
+from homnet.report.tables import ABSENT, cell
 
 
 def scorecard_rows(simulated: Sequence[Row], real: Sequence[Row]) -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ def realism_summary(figures: Mapping[str, Any]) -> str:
         lines += [
             [
                 f"AUC of telling simulated pairs from real ones (0.5 is ideal), {name}",
-                _with_interval(test["auc"]),
+                cell(test["auc"], decimals=3),
             ]
             for name, test in figures["two_sample"].items()
         ]
@@ -63,7 +65,7 @@ def realism_summary(figures: Mapping[str, Any]) -> str:
             [
                 f"accuracy of naming the type of real chromosomes (chance {CHANCE:.3f}), "
                 f"learnt from {name}",
-                _with_interval(test["accuracy"]),
+                cell(test["accuracy"], decimals=3),
             ]
             for name, test in figures["type_classifier"].items()
         ]
@@ -71,11 +73,11 @@ def realism_summary(figures: Mapping[str, Any]) -> str:
         lines += [
             [
                 f"AUC of length alone, {name}: pairs / bags of five",
-                f"{_with_interval(one['pairs'])} / {_with_interval(one['bags'])}",
+                f"{cell(one['pairs'], decimals=3)} / {cell(one['bags'], decimals=3)}",
             ]
             for name, one in figures["length_only"]["hospitals"].items()
         ]
-    return _rows(["What was measured", "Figure"], lines)
+    return markdown_table(["What was measured", "Figure"], lines)
 
 
 def _scorecard(card: Mapping[str, Any]) -> str:
@@ -104,7 +106,7 @@ def _two_sample(tests: Mapping[str, Any]) -> str:
     lines = [
         [
             name,
-            _with_interval(test["auc"]),
+            cell(test["auc"], decimals=3),
             ", ".join(f"{key} {fall:.3f}" for key, fall in [*test["importance"].items()][:5]),
         ]
         for name, test in tests.items()
@@ -115,7 +117,7 @@ def _two_sample(tests: Mapping[str, Any]) -> str:
 
 def _type_classifier(tests: Mapping[str, Any]) -> str:
     title = f"Naming the type of real chromosomes (chance is {CHANCE:.3f})"
-    overall = [["all", *(_with_interval(test["accuracy"]) for test in tests.values())]]
+    overall = [["all", *(cell(test["accuracy"], decimals=3) for test in tests.values())]]
     by_type = [
         [name, *(f"{test['recall'][name]:.2f}" for test in tests.values())]
         for name in CHROMOSOMES
@@ -128,8 +130,8 @@ def _hospitals(found: Mapping[str, Any]) -> str:
     lines = [
         [
             name,
-            _with_interval(one["pairs"]),
-            _with_interval(one["bags"]),
+            cell(one["pairs"], decimals=3),
+            cell(one["bags"], decimals=3),
             f"{one['log_ratio_sd']:.3f}",
             f"{one['threshold']:.3f}",
             f"{one['num_abnormal_pairs']}",
@@ -173,20 +175,7 @@ def _sizes(found: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return f"### {title}\n\n{_rows(header, lines)}"
-
-
-def _rows(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))
-
-
-def _with_interval(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "none"
-    if found["low"] is None:
-        return f"{found['value']:.3f}"
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    return f"### {title}\n\n{markdown_table(header, lines)}"
 
 
 def _with_quartiles(value: float | None, quartiles: Sequence[float | None] | None) -> str:
@@ -195,7 +184,7 @@ def _with_quartiles(value: float | None, quartiles: Sequence[float | None] | Non
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"
+    return ABSENT if value is None else f"{value:.3g}"
 
 
 def _plain(value: float) -> float | None:

@@ -1,7 +1,7 @@
 """A classifier two-sample test: how well a classifier tells simulated from real pairs.
 
-An AUC of 0.5 means that nothing which is measured gives a pair away, 1 that each is known for what
-it is (Lopez-Paz and Oquab 2017). What gives it away is said by permutation importance.
+An AUC of 0.5 means that no measurement tells the two sets apart, 1 that every pair is recognised
+(Lopez-Paz and Oquab 2017). Permutation importance says which measurements do.
 
 Shape suffixes: N pairs, U points along a chromosome stretched to unit length.
 """
@@ -57,7 +57,7 @@ class TwoSampleConfig:
 
 
 def pair_features(pairs: Pairs, measured: pd.DataFrame) -> pd.DataFrame:
-    """What the classifier sees of each pair; nothing depends on which homolog comes first.
+    """Features of each pair for the classifier; independent of the order of the homologs.
 
     Args:
         pairs: N pairs.
@@ -99,7 +99,7 @@ def two_sample_test(
     second_people: Sequence[str],
     config: TwoSampleConfig,
 ) -> dict[str, Any]:
-    """Tells pairs of two sets apart, those of people that the classifier has not seen.
+    """Classifies the pairs of two sets, by cross-validation over people.
 
     Args:
         first: features of the pairs of one set.

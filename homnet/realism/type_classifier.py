@@ -1,7 +1,7 @@
-"""Whether a classifier of chromosome types that learnt from one set works on another.
+"""Whether a classifier of chromosome types trained on one set works on another.
 
-If bands, lengths and their variation are simulated well, then a classifier that has seen simulated
-chromosomes only names real ones nearly as well as one that learnt from real people.
+If bands, lengths and their variation are simulated well, a classifier trained on simulated
+chromosomes names real ones nearly as well as one trained on real people.
 
 Shape suffixes: N chromosomes, U points along a chromosome stretched to unit length.
 """
@@ -24,7 +24,7 @@ CHANCE: Final = 1 / len(CHROMOSOMES)
 _SHRINKAGE: Final = 0.02
 """Of the covariance towards a multiple of the identity: neighbouring points are nearly equal."""
 _LENGTH_WEIGHT: Final = 3.0
-"""Factor on the log length, which shrinkage would otherwise drown among a hundred points."""
+"""Factor on the log length, which shrinkage would otherwise suppress beside a hundred points."""
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
     """The paper's Table 4 beside an ablation of ours.
 
     Args:
-        figures: what :func:`homnet_platform.records.ablation.ablate` gives, of four hospitals.
+        figures: of ``homnet_platform.records.reproduction``, for four hospitals.
     """
     table = beside_paper_markdown(
         figures["rows"],

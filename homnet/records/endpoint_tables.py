@@ -14,14 +14,12 @@ def load_markdown(load: Mapping[str, Any]) -> str:
     """Latency and throughput of the endpoint, and what they were compared with, in Markdown.
 
     Args:
-        load: figures of ``homnet_serve.records.load_test``, by part; parts that were not measured
-        are left
-            out.
+        load: figures of ``homnet_serve.records.load_test``, by part. Parts that were not measured
+            are left out, and so is "heads", which only results of earlier versions have.
     """
     parts = {
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
-        "heads": _heads,
         "replicas": _replicas,
         "proxies": _proxies,
         "soak": _soak,
@@ -120,36 +118,6 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
         mean = float(np.mean(p50)) if p50 else None
         rows.append((name, f"{np.mean(rates):.1f}", _ms(mean), faster.get(name, "")))
     heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
-    return markdown_table(heads, rows)
-
-
-def _heads(figures: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            f"bare, {name}",
-            f"{one['one trunk']:.1f}",
-            f"{one['a model per hospital']:.1f}",
-            one["times_as_fast"],
-        )
-        for name, one in figures["bare"].items()
-    ]
-    rates = [
-        np.mean([run["patients_per_second"] for run in figures[name]])
-        for name in ("one trunk", "a model per hospital")
-    ]
-    rows.append(
-        (
-            f"endpoint, {figures['clients']} clients",
-            *(f"{rate:.1f}" for rate in rates),
-            figures["times_as_fast"],
-        )
-    )
-    heads = (
-        "Patients/s",
-        "One trunk, a head per hospital",
-        "A model per hospital",
-        "Times as fast",
-    )
     return markdown_table(heads, rows)
 
 

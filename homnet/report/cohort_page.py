@@ -9,11 +9,13 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.patients.finding import Finding
+from homnet.patients.metrics import share
 from homnet.reader.measures import Table, findings_tables
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
+from homnet.report.tables import ABSENT, cell
 
 _CELLS_DRAWN: Final = 6
 """Cells of a failure that are drawn: the most suspicious ones."""
@@ -82,8 +84,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [
         "",
         *(f"Sensitivity, {name}" for name in hospitals),
-        "Sensitivity, all",
-        "Specificity",
+        *_RATES,
         "AUC",
         "Calibration error",
         "By chance alone",
@@ -93,31 +94,13 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
         [
             label,
             *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
-            *(
-                with_interval(one["overall"][name])
-                for name in (
-                    "sensitivity",
-                    "specificity",
-                    "auc",
-                    "calibration_error",
-                    "calibration_error_by_chance",
-                )
-            ),
+            *_rates(one["overall"]),
+            *_scores(one["overall"]),
             _rate(one["variants"]["variants"]["at_one_percent_of_others"]),
         ]
         for label, one in records.items()
     ]
     return markdown_table(heads, rows)
-
-
-def with_interval(share: Mapping[str, Any] | None) -> str:
-    """A share or an estimate with its interval, for example ``"0.81 (0.65 to 0.92)"``."""
-    if share is None or share["value"] is None:
-        return "n/a"
-    value = f"{share['value']:.3f}"
-    if share["low"] is None:
-        return value
-    return f"{value} ({share['low']:.2f} to {share['high']:.2f})"
 
 
 def _tables(figures: Mapping[str, Any]) -> list[Table]:
@@ -127,13 +110,9 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
         [
             name,
             f"{one['num_abnormal']}, {one['num_normal']}",
-            with_interval(one["sensitivity"]),
-            with_interval(one["specificity"]),
             f"{one['abstained']['abnormal']['count']}, {one['abstained']['normal']['count']}",
-            with_interval(one["right_type"]),
-            with_interval(one["auc"]),
-            with_interval(one["calibration_error"]),
-            with_interval(one["calibration_error_by_chance"]),
+            *_rates(one),
+            cell(one["right_type"]),
         ]
         for name, one in scopes
     ]
@@ -146,15 +125,16 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
             [
                 "Hospital",
                 "Abnormal, healthy patients",
-                "Sensitivity",
-                "Specificity",
                 "Not assessed: abnormal, healthy",
+                *_RATES,
                 "Right chromosome among those found",
-                "AUC",
-                "Calibration error",
-                "By chance alone",
             ],
             by_hospital,
+        ),
+        (
+            "Scores by hospital",
+            ["Hospital", "AUC", "Calibration error", "By chance alone"],
+            [[name, *_scores(one)] for name, one in scopes],
         ),
         (
             "Why patients were not assessed",
@@ -183,7 +163,44 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
 
 
 _HEADS: Final = ["", "Patients", "Found", "Not assessed", "Right chromosome among those found"]
-_BOTH: Final = ["", "Abnormal, healthy patients", "Sensitivity", "Specificity", "Not assessed"]
+_RATES: Final = [
+    "Sensitivity",
+    "Sensitivity of those assessed",
+    "Healthy patients cleared",
+    "Specificity of those assessed",
+]
+_BOTH: Final = ["", "Abnormal, healthy patients", "Not assessed", *_RATES]
+
+
+def _rates(one: Mapping[str, Any]) -> list[str]:
+    """The cells of :data:`_RATES`."""
+    sensitivity, cleared = one["sensitivity"], _cleared(one)
+    assessed = one.get("sensitivity_of_assessed") or (sensitivity if cleared[0] else None)
+    return [cell(each) for each in (sensitivity, assessed, *cleared)]
+
+
+def _cleared(one: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Shares of the healthy patients who were cleared: of all, and of those assessed.
+
+    Records written before 2026-11-28 hold as ``specificity`` the share who were not called
+    abnormal, whether assessed or not. What was meant follows from the number of healthy abstentions
+    where the record has it.
+    """
+    if "cleared" in one:
+        return one["cleared"], one["specificity_of_assessed"]
+    abstained = one["abstained"]
+    if isinstance(abstained, Mapping):
+        abstained = abstained["normal"]["count"]
+    elif abstained > 0:  # abnormal and healthy ones together
+        return None, None
+    silent = one["specificity"]
+    count = silent["count"] - abstained
+    return share(count, silent["total"]), share(count, silent["total"] - abstained)
+
+
+def _scores(one: Mapping[str, Any]) -> list[str]:
+    names = ("auc", "calibration_error", "calibration_error_by_chance")
+    return [cell(one[name]) for name in names]
 
 
 def _found(part: Mapping[str, Any]) -> list[list[str]]:
@@ -191,9 +208,9 @@ def _found(part: Mapping[str, Any]) -> list[list[str]]:
         [
             label(name),
             str(one["sensitivity"]["total"]),
-            with_interval(one["sensitivity"]),
+            cell(one["sensitivity"]),
             str(one["abstained"]),
-            with_interval(one["right_type"]),
+            cell(one["right_type"]),
         ]
         for name, one in part.items()
     ]
@@ -203,10 +220,9 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             name,
-            f"{one['sensitivity']['total']}, {one['specificity']['total']}",
-            with_interval(one["sensitivity"]),
-            with_interval(one["specificity"]),
+            f"{one['sensitivity']['total']}, {one.get('cleared', one.get('specificity'))['total']}",
             str(one["abstained"]),
+            *_rates(one),
         ]
         for name, one in part.items()
     ]
@@ -214,7 +230,7 @@ def _both(part: Mapping[str, Any]) -> list[list[str]]:
 
 def _rate(share: Mapping[str, Any]) -> str:
     if share["value"] is None:
-        return "n/a"
+        return ABSENT
     return (
         f"{share['value']:.4f} ({share['low']:.4f} to {share['high']:.4f}), "
         f"{share['count']} of {share['total']}"
@@ -224,14 +240,14 @@ def _rate(share: Mapping[str, Any]) -> str:
 def _drawn(case: Case) -> dict[str, str]:
     """A failure as picture and words."""
     patient, finding = case.patient, case.finding
-    shown = sorted(finding.cells, key=lambda cell: -(cell.probability or 0.0))[:_CELLS_DRAWN]
-    names = {cell.cell_id for cell in shown}
+    shown = sorted(finding.cells, key=lambda one: -(one.probability or 0.0))[:_CELLS_DRAWN]
+    names = {one.cell_id for one in shown}
     pairs = {
-        cell: pair
-        for cell, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
-        if cell in names
+        name: pair
+        for name, pair in zip(case.table["cell_id"].to_pylist(), pairs_of(case.table), strict=True)
+        if name in names
     }
-    level = int(np.median([cell.band_level for cell in shown])) if shown else 400
+    level = int(np.median([one.band_level for one in shown])) if shown else 400
     levels = [one for one in (700, 550, 400, 300) if one <= level]
     if patient["true_abnormal"]:
         size = patient["true_size_mb"]

@@ -1,4 +1,4 @@
-"""A few pairs of a cohort to look at."""
+"""Example pairs of a cohort, for reports."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 @dataclass(frozen=True)
 class Example:
-    """A pair to draw."""
+    """A pair that is drawn."""
 
     pair: NDArray[np.uint8]
     """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
@@ -25,8 +25,10 @@ class Example:
     """Its type."""
     band_level: int
     """Bands per haploid set of its cell."""
+    samples_per_px: float
+    """Samples of its sequences per image pixel."""
     kind: str | None = None
-    """What is abnormal about it; None if nothing."""
+    """What is abnormal about it, ``"abnormal"`` if that is unknown; None if nothing."""
     homolog: int | None = None
     """Which homolog is abnormal (0 or 1), if known."""
     start: int | None = None
@@ -36,10 +38,10 @@ class Example:
 
 
 def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -> list[Example]:
-    """Draws pairs to look at: one normal and one abnormal pair per hospital in turn.
+    """Chooses pairs to draw: one normal and one abnormal pair per hospital in turn.
 
     Args:
-        cohort: where to draw; one file per hospital is read.
+        cohort: where to draw; one file per hospital is read, with abnormal pairs if there is one.
         num_examples: pairs to return, fewer if the hospitals run out of them.
         rng: source of the draws.
     """
@@ -47,6 +49,7 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
     tables = []
     for hospital in cohort.hospitals:
         files = cohort.of_hospitals([hospital]).files
+        files = tuple(one for one in files if one.num_abnormal != 0) or files
         table = cohort.read(files[rng.integers(len(files))])
         whole = pc.invert(has_flag(pc.struct_field(table["quality"], "flags"), SINGLE_HOMOLOG))
         table = table.filter(whole)
@@ -57,14 +60,35 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
     for turn in range(num_examples):
         for table, orders in tables:
             rows = [order[turn] for order in orders if turn < len(order)]
-            found += [_example(table.slice(int(row), 1)) for row in rows]
+            found += [_example(table.slice(int(row), 1), cohort) for row in rows]
         if len(found) >= num_examples:
             break
     found = found[:num_examples]
     return sorted(found, key=lambda one: (one.hospital, CHROMOSOMES.index(one.chromosome)))
 
 
-def _example(row: pa.Table) -> Example:
+def pairs_by_cell(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """A patient's sequences (2, 2, 512) by cell and type."""
+    found: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    if table.num_rows == 0:
+        return found
+    rows = zip(
+        *(table[name].to_pylist() for name in ("patient_id", "cell_id", "chromosome")),
+        pairs_of(table),
+        strict=True,
+    )
+    for patient, cell, chromosome, pair_PCL in rows:
+        if patient == patient_id:
+            found.setdefault(cell, {})[chromosome] = pair_PCL
+    return found
+
+
+def _example(row: pa.Table, cohort: Cohort) -> Example:
     values = row.drop_columns(["pair"]).to_pylist()[0]
-    names = ("hospital", "chromosome", "band_level", "kind", "homolog", "start", "stop")
-    return Example(pair=pairs_of(row)[0], **{name: values[name] for name in names})
+    names = ("hospital", "chromosome", "band_level", "homolog", "start", "stop")
+    return Example(
+        pair=pairs_of(row)[0],
+        samples_per_px=cohort.scale[values["hospital"]],
+        kind=(values["kind"] or "abnormal") if values["abnormal"] else None,
+        **{name: values[name] for name in names},
+    )

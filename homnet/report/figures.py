@@ -1,4 +1,4 @@
-"""The pictures of the report. Each is returned as bytes: SVG for curves, PNG for chromosomes.
+"""The curves of the report on an evaluation, each as bytes of an SVG.
 
 Colours are those of Okabe and Ito, which people with any colour vision tell apart; line styles
 repeat what colours say.
@@ -14,16 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from homnet.karyotype.kinds import SHAM
-from homnet.report.examples import Example
+from homnet.report.html import INK, MUTED
 from homnet.report.tables import ALL_HOSPITALS, cell, metric, number
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK: Final = "#1d2733"
-MUTED: Final = "#66707c"
 _DASHES: Final = ("-", "--", "-.", ":")
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 10,
@@ -184,58 +181,6 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
     }
     figure.legend(handles.values(), handles, loc="outside right upper")
     return svg_bytes(figure)
-
-
-@mpl.rc_context(STYLE)
-def examples_figure(examples: Sequence[Example]) -> bytes:
-    """Pairs as banded bars of their own length, homologs side by side, p arm at the top, as PNG.
-
-    Each bar shows the left and the right chromatid. A line marks the event where it is known.
-    """
-    num_columns = min(len(examples), 8)
-    num_rows = -(-len(examples) // num_columns)
-    longest = max(_length(one.pair) for one in examples)
-    figure = Figure(figsize=(1.25 * num_columns, 3.1 * num_rows), layout="constrained", dpi=130)
-    panels = figure.subplots(num_rows, num_columns, squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for axes, example in zip(panels.flat, examples, strict=False):
-        _draw_pair(axes, example, longest)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _draw_pair(axes: Axes, example: Example, longest: int) -> None:
-    darkest = np.percentile(example.pair[example.pair > 0], 99)
-    for p, homolog in enumerate(example.pair):
-        length = _length(homolog)
-        left = 1.6 * p
-        axes.imshow(
-            homolog[:, :length].T,
-            extent=(left, left + 1, length, 0),
-            cmap="gray_r",
-            vmin=0,
-            vmax=darkest,
-            aspect="auto",
-            interpolation="nearest",
-        )
-        if p == example.homolog and example.start is not None and example.stop is not None:
-            x = left - 0.2 if p == 0 else left + 1.2
-            # A deletion is a point: the line keeps a length that can be seen.
-            ends = (example.start - 2, max(example.stop, example.start) + 2)
-            axes.plot([x, x], ends, color=COLOURS[1], lw=3, solid_capstyle="butt")
-    axes.set_xlim(-0.5, 3.4)
-    axes.set_ylim(longest + 4, -4)
-    kind = "normal" if example.kind is None else example.kind
-    title = f"{example.hospital}\nchr {example.chromosome}, {example.band_level} bands\n{kind}"
-    axes.set_title(title, fontsize=8)
-
-
-def _length(sequences: NDArray[np.uint8]) -> int:
-    """Positions up to the last one that is not background."""
-    filled = np.flatnonzero(sequences.reshape(-1, sequences.shape[-1]).any(axis=0))
-    return int(filled[-1]) + 1 if filled.size else 0
 
 
 def _curves(

@@ -2,11 +2,16 @@
 
 import base64
 import importlib.resources
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 
 from homnet.report import tables
+
+MARK: Final = "#b3261e"
+"""Colour of what is flagged, in every page and picture; the other two are those of style.css."""
+INK: Final = "#1d2733"
+MUTED: Final = "#566270"
 
 
 def render_page(template: str, **content: Any) -> str:

@@ -1,4 +1,4 @@
-"""The report as one HTML page: numbers come from the evaluation, words from the template."""
+"""The report on an evaluation as one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from homnet.files import write_whole
 from homnet.report import figures, tables
 from homnet.report.examples import Example
 from homnet.report.html import data_uri, label, render_page
+from homnet.report.karyogram import single_pairs
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
 _FEW_PEOPLE: Final = 10
@@ -21,7 +22,7 @@ _FEW_PEOPLE: Final = 10
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows."""
+    """Content of a report."""
 
     title: str
     """Heading of the page."""
@@ -36,7 +37,7 @@ class Report:
     """Epochs of each training stage by its name: ``epoch`` (counted from 0; the page counts from
     1), ``train_loss`` and ``validation_auc``."""
     cohort: Mapping[str, Any] | None = None
-    """What :func:`homnet.report.summarise_cohort` returned."""
+    """What :func:`homnet.cohorts.summary.summarise_cohort` returned."""
     examples: Sequence[Example] = ()
     """Pairs to draw."""
     not_assessed: Mapping[str, int] | None = None
@@ -44,7 +45,7 @@ class Report:
 
 
 def write_report(output: str | Path, report: Report) -> Path:
-    """Writes ``index.html``, a page that needs nothing beside it, and returns its path.
+    """Writes ``index.html``, a self-contained page, and returns its path.
 
     Args:
         output: folder of the page; it is made. An earlier page in it is replaced at once.
@@ -95,27 +96,28 @@ def render(report: Report) -> str:
 
 
 def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
-    """Data URIs by name, for the pictures that there is something to draw in."""
+    """Pictures by name, where there is something to draw: data URIs; ``examples`` is an SVG."""
     evaluation = report.evaluation
-    drawn = {
-        "roc": data_uri(figures.roc_figure(scores, evaluation), "svg+xml"),
-        "precision_recall": data_uri(
-            figures.precision_recall_figure(scores, evaluation), "svg+xml"
-        ),
-        "kinds": data_uri(figures.kinds_figure(evaluation), "svg+xml"),
-        "histogram": data_uri(figures.score_histogram(scores, evaluation), "svg+xml"),
+    curves = {
+        "roc": figures.roc_figure(scores, evaluation),
+        "precision_recall": figures.precision_recall_figure(scores, evaluation),
+        "kinds": figures.kinds_figure(evaluation),
+        "histogram": figures.score_histogram(scores, evaluation),
     }
     if evaluation["overall"].get("event_sizes_mb"):
-        drawn["detection"] = data_uri(figures.detection_figure(evaluation), "svg+xml")
+        curves["detection"] = figures.detection_figure(evaluation)
     if any(report.histories.values()):
-        drawn["training"] = data_uri(figures.training_figure(report.histories), "svg+xml")
+        curves["training"] = figures.training_figure(report.histories)
+    drawn = {name: data_uri(curve, "svg+xml") for name, curve in curves.items()}
     if report.examples:
-        drawn["examples"] = data_uri(figures.examples_figure(report.examples), "png")
+        drawn["examples"] = single_pairs(
+            report.examples, label=f"{len(report.examples)} pairs, the two homologs side by side."
+        )
     return drawn
 
 
 def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """What a training stage came to, for stages with at least one epoch."""
+    """Best epoch and last loss of each training stage with at least one epoch."""
     stages = []
     for name, epochs in histories.items():
         judged = [one for one in epochs if one.get("validation_auc") is not None]
@@ -134,7 +136,7 @@ def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[s
 
 
 def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader must know about these numbers, found in the numbers themselves."""
+    """Limits of these numbers that follow from the numbers themselves."""
     overall = evaluation["overall"]
     hospitals = evaluation["hospitals"]
     enough = 1 / (1 - evaluation["specificity"])

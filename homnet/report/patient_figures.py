@@ -6,7 +6,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from homnet.report.figures import COLOURS, MUTED, STYLE, svg_bytes
+from homnet.report.figures import COLOURS, STYLE, svg_bytes
+from homnet.report.html import MUTED
 
 
 @mpl.rc_context(STYLE)

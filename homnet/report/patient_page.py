@@ -1,4 +1,4 @@
-"""The report on one patient: one HTML page that needs nothing beside it."""
+"""The report on one patient: a self-contained HTML page."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,13 +8,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from homnet.calibration.patients import NO_READER_USED
-from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.kinds import IN_WORDS
 from homnet.patients.finding import Finding
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
+from homnet.report.examples import pairs_by_cell
 from homnet.report.html import render_page
 from homnet.report.karyogram import evidence, whole_cell
-from homnet.report.upright import Floats, yardstick
+from homnet.report.upright import typical_profiles
 
 _MOST_DRAWN: Final = 4
 """Most types whose cells are drawn."""
@@ -25,10 +25,10 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
 
     Args:
         verdict: what is said of the patient.
-        table: the patient's pairs, which may include columns of truth; they are not looked at.
+        table: the patient's pairs, ; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel of the hospital.
     """
-    pairs = _pairs(table, verdict.patient_id)
+    pairs = pairs_by_cell(table, verdict.patient_id)
     cell = _fullest(verdict, pairs)
     flagged = [one.chromosome for one in verdict.flagged]
     return render_page(
@@ -41,7 +41,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
         karyogram=whole_cell(
             pairs.get(cell, {}),
             flagged,
-            yardsticks=_yardsticks(pairs),
+            typical_profiles=typical_profiles(pairs.values()),
             samples_per_px=samples_per_px,
             label=f"Karyogram of cell {cell}; flagged: {', '.join(flagged) or 'none'}.",
         )
@@ -123,39 +123,10 @@ def _row(one: TypeVerdict) -> dict[str, Any]:
     }
 
 
-def _pairs(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """The patient's sequences by cell and type."""
-    found: dict[str, dict[str, NDArray[np.uint8]]] = {}
-    if table.num_rows == 0:
-        return found
-    rows = zip(
-        table["patient_id"].to_pylist(),
-        table["cell_id"].to_pylist(),
-        table["chromosome"].to_pylist(),
-        pairs_of(table),
-        strict=True,
-    )
-    for patient, cell, chromosome, pair_PCL in rows:
-        if patient == patient_id:
-            found.setdefault(cell, {})[chromosome] = pair_PCL
-    return found
-
-
-def _yardsticks(
-    pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]],
-) -> dict[str, Floats | None]:
-    """What the patient's homologs of each type look like."""
-    of_type: dict[str, list[NDArray[np.uint8]]] = {}
-    for cell in pairs.values():
-        for chromosome, pair_PCL in cell.items():
-            of_type.setdefault(chromosome, []).extend(pair_PCL)
-    return {chromosome: yardstick(found) for chromosome, found in of_type.items()}
-
-
 def _fullest(
     verdict: PatientVerdict, pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]]
 ) -> str | None:
-    """The cell to show whole: it shows the flagged types, is complete, and has many bands."""
+    """The cell to draw: it shows the abnormality, is complete and has many bands, in this order."""
     suspicious = {
         cell.cell_id: (cell.probability or 0.0)
         for one in verdict.flagged[:1]

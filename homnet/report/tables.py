@@ -12,22 +12,27 @@ LENGTH_PRESERVING: Final = frozenset({"inversion", "replacement"})
 
 
 def number(value: float | None) -> str:
-    """A metric with three decimals, or what stands for an undefined one."""
+    """A metric with three decimals; ``n/a`` if it is undefined."""
     return ABSENT if value is None else f"{value:z.3f}"
 
 
-def interval(estimate: Mapping[str, Any] | None) -> str:
+def interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
     """A 95 % interval such as ``0.88 to 0.96``, or nothing where there is none."""
     if estimate is None or estimate["low"] is None:
         return ""
-    return f"{estimate['low']:z.2f} to {estimate['high']:z.2f}"
+    return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"
 
 
-def cell(estimate: Mapping[str, Any] | None) -> str:
-    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``."""
+def cell(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
+    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``.
+
+    Args:
+        estimate: with ``value``, ``low`` and ``high``; None where there is none.
+        decimals: of the interval.
+    """
     if estimate is None:
         return ABSENT
-    bounds = interval(estimate)
+    bounds = interval(estimate, decimals)
     return number(estimate["value"]) + (f" ({bounds})" if bounds else "")
 
 
@@ -45,13 +50,13 @@ def scopes(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
 
 
 def metric(scope: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """An estimate of a scope; None where the scope lacks a class."""
+    """An estimate of a scope; None if the scope has only one class."""
     metrics = scope["metrics"]
     return None if metrics is None else metrics[name]
 
 
 def sensitivity_heading(evaluation: Mapping[str, Any]) -> str:
-    """What the column of sensitivities is called."""
+    """Heading of the column of sensitivities."""
     return f"Sensitivity at {percent(evaluation['specificity'])} specificity"
 
 
@@ -121,6 +126,6 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
 
 
 def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
-    """What was asked for, and what bags hold where patients do not have as many cells."""
+    """The requested number, with the mean where patients have fewer cells."""
     mean = scope["num_pairs"] / scope["num_bags"]
     return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"

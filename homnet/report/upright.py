@@ -1,12 +1,12 @@
 """Chromosomes as a karyogram shows them: short arm up, and a waist where the bands put it.
 
-A patient's own homologs of a type are the yardstick: they resemble each other far more than any of
-them resembles an ideogram, and few of them lie upside down.
+A homolog is compared with the typical profile of the patient's own homologs of its type: they
+resemble each other far more than an ideogram, and few of them lie upside down.
 
 Shape suffixes: C chromatids (2: left, right), L positions, F places along a chromosome.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,15 +20,15 @@ Floats = NDArray[np.float64]
 _NUM_PLACES: Final = 96
 _AT_F: Final = (np.arange(_NUM_PLACES) + 0.5) / _NUM_PLACES
 _FEWEST: Final = 4
-"""Homologs that make a yardstick."""
+"""Fewest homologs that give a typical profile."""
 _FLIP_MARGIN: Final = 0.25
-"""By how much the correlation must be better upside down before a chromosome is turned. With one in
-fifty upside down, a smaller margin would turn more that are upright than that are not."""
+"""Gain in correlation from which a chromosome is turned. Only one in fifty is upside down: with a
+smaller margin most of those that are turned would have been upright."""
 _REACH: Final = 0.12
-"""How far from the usual share of the length the waist is looked for."""
+"""Largest distance of the waist from its usual place, as a share of the length."""
 _NUM_CANDIDATES: Final = 13
 _MOVED: Final = 0.5
-"""Correlation that a waist away from the usual share must gain, per share of the length."""
+"""Gain in correlation that moving the waist must bring, per share of the length."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Upright:
     its bands fit those of the patient's other homologs when the arms are stretched one by one."""
 
 
-def yardstick(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
+def typical_profile(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
     """Mean profile (F) of a patient's homologs of one type, all put the same way up.
 
     Args:
-        sequences: darkness (2, 512) of each homolog; empty ones are passed over.
+        sequences: darkness (2, 512) of each homolog; empty ones are skipped.
 
     Returns:
-        The profile; None of too few homologs.
+        The profile; None if there are too few homologs.
     """
     profile_NF = np.array([_profile(_cut(one).mean(axis=0)) for one in sequences if one.any()])
     if len(profile_NF) < _FEWEST:
@@ -67,29 +67,42 @@ def yardstick(sequences: Iterable[NDArray[np.uint8]]) -> Floats | None:
     return np.asarray(mean_F)
 
 
-def stand_up(
-    sequence_CL: NDArray[np.uint8], chromosome: str, yardstick_F: Floats | None
-) -> Upright:
+def typical_profiles(
+    cells: Iterable[Mapping[str, NDArray[np.uint8]]],
+) -> dict[str, Floats | None]:
+    """The :func:`typical_profile` of each type.
+
+    Args:
+        cells: the pairs (2, 2, 512) of each cell of a patient, by type.
+    """
+    of_type: dict[str, list[NDArray[np.uint8]]] = {}
+    for cell in cells:
+        for chromosome, pair_PCL in cell.items():
+            of_type.setdefault(chromosome, []).extend(pair_PCL)
+    return {chromosome: typical_profile(found) for chromosome, found in of_type.items()}
+
+
+def stand_up(sequence_CL: NDArray[np.uint8], chromosome: str, typical_F: Floats | None) -> Upright:
     """Puts a chromosome the same way up as the others, and finds its waist.
 
     Args:
         sequence_CL: darkness (2, 512), 0 beyond the end; not empty.
         chromosome: type.
-        yardstick_F: of the patient's homologs of the type; without it nothing is turned and the
-            waist is at the usual share of the length.
+        typical_F: typical profile of the patient's homologs of the type; without it nothing is
+            turned and the waist is at the usual share of the length.
     """
     own_CL = _cut(sequence_CL)
     bands = band_table(400)[chromosome]
     share = bands.centromere_iscn / bands.length_iscn
-    if yardstick_F is None:
+    if typical_F is None:
         return Upright(own_CL, False, int(share * own_CL.shape[1]))
     profile_F = _profile(own_CL.mean(axis=0))
-    up, down = _similar(np.stack([profile_F, profile_F[::-1]]), yardstick_F)
+    up, down = _similar(np.stack([profile_F, profile_F[::-1]]), typical_F)
     flipped = bool(down > up + _FLIP_MARGIN)
     if flipped:
         # Turned by 180 degrees, left and right change sides as well.
         own_CL = own_CL[::-1, ::-1]
-    waist = _waist(own_CL.mean(axis=0), share, yardstick_F)
+    waist = _waist(own_CL.mean(axis=0), share, typical_F)
     return Upright(own_CL, flipped, int(waist * own_CL.shape[1]))
 
 
@@ -106,16 +119,16 @@ def _profile(profile_L: Floats, border: tuple[float, float] = (0.5, 0.5)) -> Flo
     return np.asarray((seen_F - seen_F.mean()) / max(float(seen_F.std()), 1e-9))
 
 
-def _similar(profile_NF: Floats, yardstick_F: Floats) -> Floats:
-    """Correlation of standardised profiles with a yardstick."""
-    centred_F = yardstick_F - yardstick_F.mean()
+def _similar(profile_NF: Floats, typical_F: Floats) -> Floats:
+    """Correlation of standardised profiles with a typical profile."""
+    centred_F = typical_F - typical_F.mean()
     return np.asarray(profile_NF @ centred_F / (_NUM_PLACES * max(float(centred_F.std()), 1e-9)))
 
 
-def _waist(profile_L: Floats, share: float, yardstick_F: Floats) -> float:
-    """The share of the length at which the arms, stretched one by one, fit the yardstick best."""
+def _waist(profile_L: Floats, share: float, typical_F: Floats) -> float:
+    """The share of the length at which the arms, each stretched by itself, fit best."""
     candidates = np.linspace(max(0.02, share - _REACH), min(0.98, share + _REACH), _NUM_CANDIDATES)
     candidates = np.append(candidates, share)
     stretched_NF = np.stack([_profile(profile_L, (share, float(one))) for one in candidates])
-    fit_N = _similar(stretched_NF, yardstick_F) - _MOVED * np.abs(candidates - share)
+    fit_N = _similar(stretched_NF, typical_F) - _MOVED * np.abs(candidates - share)
     return float(candidates[int(fit_N.argmax())])

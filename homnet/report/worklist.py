@@ -1,4 +1,4 @@
-"""The list of diagnosed patients, those to look at first above, with links to their pages."""
+"""The list of diagnosed patients, most urgent first, with links to their pages."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Where the bands of a chromosome lie and how dark they are, in the eyes of one laboratory.
+"""Position and darkness of the bands of each chromosome, as one laboratory shows them.
 
 The ideogram tables say how bands look on paper. On slides some differ: a laboratory's
 :class:`BandAppearance` holds the darkness and the visible length of every band as measured on its
@@ -67,7 +67,7 @@ def band_lengths(chromosome: str) -> NDArray[np.float64]:
 
 @cache
 def atlas_of(appearance: BandAppearance | None) -> Atlas:
-    """The atlas of a laboratory; that of the ideogram tables for None."""
+    """The atlas of a laboratory; None gives that of the ideogram tables."""
     first_bin: dict[str, int] = {}
     borders: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     rows = []

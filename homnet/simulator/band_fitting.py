@@ -1,4 +1,4 @@
-"""The bands of a laboratory, read from its own chromosomes.
+"""The bands of a laboratory, fitted to its own chromosomes.
 
 Chromosomes of a type are registered with one another, since each is condensed unevenly in its own
 way; the darkness and the visible length of every band of the 550 table are then fitted to their
@@ -21,7 +21,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs, standardised
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
-from homnet.simulator.rendering import CUT_PX
+from homnet.simulator.staining import CUT_PX
 
 Floats = NDArray[Any]
 
@@ -33,20 +33,20 @@ _WARP_COST: Final = 4.0
 _NUM_WARPS: Final = 5
 """Parameters of a warp: both ends, and three sines."""
 _DAMPING: Final = 0.5
-"""Part of a correction that is carried out at once."""
+"""Share of a correction that is applied in one step."""
 _ROUNDS: Final = 4
-"""Times that chromosomes are registered with their mean."""
+"""Rounds of registering chromosomes with their mean."""
 _WORST: Final = 0.1
-"""Share of the chromosomes that fit worst and are left out: upside down, or touching."""
+"""Share of the chromosomes that is left out because they fit worst: upside down, or touching."""
 _TIP_PX: Final = 1.0
 """Distance from the tips within which the mean is not fitted."""
 _NOISE: Final = 0.03
-"""Deviation of the mean from its model that is passed over, in units of the contrast."""
+"""Standard deviation of the mean around its model, in units of the contrast."""
 _STRETCH_SD: Final = 0.25
 _DARKNESS_SD: Final = 0.3
 """Deviations from the ideogram that are likely: log length and darkness of a band."""
 _BLUR_PX: Final = 2.0
-"""Blur of a mean, of which a part is the microscope's and the rest what registration left."""
+"""Blur of a mean: the microscope's, and what registration leaves."""
 
 
 def registered_means(pairs: Pairs) -> dict[str, Floats]:
@@ -79,7 +79,7 @@ def median_lengths(pairs: Pairs) -> dict[str, float]:
 def corrected(
     shown: Mapping[str, Floats], wanted: Mapping[str, Floats], simulated: Mapping[str, Floats]
 ) -> dict[str, Floats]:
-    """Means to fit to next, so that simulated chromosomes come to have the wanted mean.
+    """Next means to fit the bands to, so that simulated chromosomes approach the wanted means.
 
     Registration and blur do to the mean of real chromosomes what they do to simulated ones, so
     what is missing there is added here, by half.
@@ -92,7 +92,7 @@ def corrected(
     found = dict(shown)
     for name in wanted.keys() & simulated.keys():
         mean_1U = simulated[name][None]
-        # A registered mean may lie a little off as a whole: that is no difference of bands.
+        # A registered mean may be shifted as a whole, which is not a difference of bands.
         warp_1W, _ = _register(
             standardised(mean_1U), standardised(wanted[name]), np.zeros((1, _NUM_WARPS), np.float32)
         )

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from homnet.karyotype.bands import FINEST_LEVEL, Band, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.karyotype.nomenclature import band_name
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64
-"""Places that are drawn and weighed for each event."""
+"""Candidate places for each event, of which one is drawn by weight."""
 _TIP_MARGIN_MB: Final = 2.0
-"""Nearest that a breakpoint comes to a tip."""
+"""Smallest distance of a breakpoint from a tip."""
 _MAX_SHARE: Final = 0.8
 """Largest event as a share of what it lies in: an arm, or the chromosome."""
 
@@ -57,12 +58,16 @@ class Breakpoint:
         length_mb = band_table(FINEST_LEVEL)[self.chromosome].length_bp / 1e6
         return self.mb if self.arm == "p" else length_mb - self.mb
 
+    def band(self, level: int) -> str:
+        """Its band at a level, for example ``"q21.3"``; ``"q10"`` for a centromere."""
+        return self.centromeric or band_name(self.chromosome, self.mb, level)
+
 
 class Site:
     """A chromosome type on which breakpoints are to be drawn."""
 
     def __init__(self, generator: np.random.Generator, chromosome: str) -> None:
-        """Takes the type."""
+        """Prepares to draw breakpoints on a chromosome of the type."""
         self.chromosome = chromosome
         self._generator = generator
         self._bands = band_table(FINEST_LEVEL)[chromosome]

@@ -1,7 +1,7 @@
 """Rows of a cohort for simulated people.
 
-A person's rows depend on the seed, the hospital and the person's number, and on nothing else, so
-they come out the same in whatever order and on however many machines people are simulated.
+A person's rows depend only on the seed, the hospital and the person's number, so they are the same
+in any order and on any number of machines.
 """
 
 import hashlib
@@ -13,22 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from homnet.cohorts.pairs import SINGLE_HOMOLOG, pair_table
+from homnet.imaging.extraction import BENT, BENT_BELOW, TOO_LONG
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.seeding import generator
 from homnet.simulator.atlas import BandAppearance
 from homnet.simulator.events import Derivative
 from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import HospitalConfig
-from homnet.simulator.nomenclature import band_name, iscn
 from homnet.simulator.population import Person, draw_person
 from homnet.simulator.rendering import Batch, Rendering, render, seen_at, tabulate
 
-BENT: Final = "bent"
-"""Quality flag of a chromosome whose chord is under 0.9 of its arc, as extraction sets it."""
-TOO_LONG: Final = "too_long"
-"""Quality flag of a chromosome that was cut off at the last position."""
-
-_BENT_BELOW: Final = 0.9
 _GOLDEN: Final = 0.6180339887498949
 
 
@@ -125,7 +119,7 @@ def _deal(
                 derivative = clone.derivatives.get((name, i))
                 chromosomes.append(_Chromosome(name, homolog, derivative))
     clone_G = (draw.random(num_cells) >= person.clones[0].share).astype(np.int64)
-    # A patient whose abnormality nobody saw would not be known as one.
+    # At least one cell of a patient is abnormal, or nobody would know of the abnormality.
     clone_G[draw.integers(num_cells)] = 0
     dealt = rows[clone_G].transpose(1, 0, 2)
     for (name, i), derivative in person.clones[0].derivatives.items():
@@ -144,8 +138,8 @@ def _batch(
 ) -> Batch:
     """Puts the chromosomes of the cells into slots.
 
-    The slots of a pair are exchanged at random in every cell: the place of the abnormal homolog
-    must tell nothing.
+    The slots of a pair are exchanged at random in every cell: the slot of the abnormal homolog
+    must carry no information.
     """
     num_cells: int = dealt.shape[1]
     dealt = np.where(draw.random(dealt.shape) < hospital.laboratory.missing_rate, -1, dealt)
@@ -221,8 +215,8 @@ def _truth(
     if event is None:
         return columns
     level_N = batch.level_G[batch.cell_N]
-    names = [iscn(event, level) for level in BAND_LEVELS]
-    bands = [[band_name(at, level) for at in event.breakpoints] for level in BAND_LEVELS]
+    names = [event.iscn(level) for level in BAND_LEVELS]
+    bands = [[at.band(level) for at in event.breakpoints] for level in BAND_LEVELS]
     return columns | {
         "kind": [event.kind if here else None for here in abnormal],
         "size_mb": [event.size_mb if here else None for here in abnormal],
@@ -268,7 +262,8 @@ def _where(values: NDArray[np.int64], known: NDArray[np.bool_]) -> list[int | No
 def _quality(batch: Batch, rendering: Rendering) -> list[dict[str, Any]]:
     checks = (
         (SINGLE_HOMOLOG, batch.homolog_NP[:, 1] < 0),
-        (BENT, rendering.straightness_N < _BENT_BELOW),
+        (BENT, rendering.straightness_N < BENT_BELOW),
+        # Cut off at the last position here; extraction refuses the image.
         (TOO_LONG, rendering.too_long_N),
     )
     return [

@@ -1,4 +1,4 @@
-"""Structural abnormalities: where they break which chromosomes, and what becomes of these.
+"""Structural abnormalities: their breakpoints, and the chromosomes that result.
 
 An :class:`Event` is given by its kind and its breakpoints on the reference chromosomes, as ISCN
 does; :func:`derive` carries it out on the homologs of a person.
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
+from homnet.karyotype.nomenclature import PREFIX_OF, rank, short_form
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.genome import Change, Homolog
@@ -56,6 +57,24 @@ class Event:
         first, last = self.breakpoints[-2:]
         return abs(first.mb - last.mb)
 
+    def iscn(self, level: int) -> str:
+        """The short form of ISCN 2020 at a band level, for example ``"del(5)(q13q33)"``."""
+        names = [place.band(level) for place in self.breakpoints]
+        types = [place.chromosome for place in self.breakpoints]
+        if self.kind in {"translocation", "addition"}:
+            ordered = sorted(zip(types, names, strict=True), key=lambda one: rank(one[0]))
+            exchange = short_form("t", *zip(*ordered, strict=True))
+            return exchange if self.kind == "translocation" else f"der({types[0]}){exchange}"
+        if self.inverted:
+            names[-2:] = names[-2:][::-1]
+        prefix = PREFIX_OF[self.kind]
+        if len(self.chromosomes) == 1:
+            return short_form(prefix, types[:1], names)
+        if self.kind == "robertsonian":
+            return short_form(prefix, types, names)
+        inserted = short_form(prefix, types[:2], [names[0], names[1] + names[2]])
+        return inserted if self.balanced else f"der({types[0]}){inserted}"
+
 
 @dataclass(frozen=True)
 class Derivative:
@@ -74,7 +93,7 @@ class Derivative:
 
     @classmethod
     def at_junction(cls, change: Change, event: Event, junction: float) -> Self:
-        """A chromosome on which all breakpoints come together."""
+        """A chromosome on which all breakpoints meet in one junction."""
         points = (junction,) * len(event.breakpoints)
         return cls(change.homolog, change.start, change.stop, points)
 

@@ -7,7 +7,7 @@ Shape suffixes: R figures of the scorecard, S settings.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +25,8 @@ from homnet.simulator.atlas import band_lengths
 from homnet.simulator.band_fitting import corrected, fit_bands, median_lengths, registered_means
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
-from homnet.simulator.rendering import CUT_PX, straightness
+from homnet.simulator.rendering import straightness
+from homnet.simulator.staining import CUT_PX
 
 Floats = NDArray[Any]
 
@@ -45,26 +46,26 @@ _FIXED: Final = frozenset(
 )
 """Settings that are known, or measured by themselves."""
 _PRIOR_SD: Final = 1.5
-"""Likely deviation of a setting's logarithm from where a round of fitting began."""
+"""Prior standard deviation of a setting's logarithm around its value before the round."""
 _END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
 """Distances from the tips at which the variation is matched."""
 _INSIDE_PX: Final = 3.0
 """Distance from a tip where nothing has faded."""
-_JOINT: Final = ("contrast", "darkness", "chromatid_correlation", "tip", "below_tip", "length")
-"""Measurements whose correlations with one another are matched, beside those of the spectrum."""
+_CORRELATED: Final = ("contrast", "darkness", "chromatid_correlation", "tip", "below_tip", "length")
+"""Measurements whose correlations are matched, in addition to those of the spectrum."""
 _BEND_QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _LEAST_BENT: Final = 1e-4
-"""Share of the arc that the chord is short of, below which an image has too few pixels to tell."""
+"""Smallest difference of chord and arc, as a share of the arc, that an image's pixels resolve."""
 _CONDENSATION_SD: Final = 0.105
-"""What cells of several band levels vary by, to begin with."""
+"""Initial condensation between cells, which here includes that between band levels."""
 _CONTRAST: Final = 82.0
-"""Contrast to begin with: below the default's, since fitted bands leave less to noise."""
+"""Initial contrast: below the default, since fitted bands leave less to noise."""
 _BAND_ROUNDS: Final = 3
-"""Times that bands are corrected by what simulated chromosomes show, before settings are moved."""
+"""Corrections of the bands against simulated chromosomes, before settings are moved."""
 _FARTHEST: Final = 0.5
-"""Farthest that a setting's logarithm moves in one round."""
+"""Largest change of a setting's logarithm in one round."""
 _STEP: Final = 0.12
-"""Step of a setting's logarithm when derivatives are taken: well above the figures' noise."""
+"""Step of a setting's logarithm for derivatives: well above the noise of the figures."""
 _PRECISION: Final = 0.05
 """Deviation of a figure that counts as one, relative to its size or to its quartiles' distance."""
 
@@ -98,7 +99,7 @@ def fit_laboratory(
         samples_per_px: scale of its sequences.
         config: effort.
         workers: calls a function for several arguments, like ``map``.
-        report: is told how far the figures are off.
+        report: receives a line per round on how far the figures are off.
 
     Returns:
         The laboratory; its cells are all of level 550, since the fitted bands serve every level.
@@ -143,7 +144,7 @@ def fit_laboratory(
 def _first_guess(
     pairs: Pairs, mean_by_type: Mapping[str, Floats], length_px: Mapping[str, float]
 ) -> Laboratory:
-    """What can be measured by itself: scale, darkness, and darkness of the edge."""
+    """What is measured directly: scale, darkness, and darkness of the edge."""
     usual = Laboratory(
         samples_per_px=pairs.samples_per_px,
         band_levels=(0.0, 0.0, 1.0, 0.0),
@@ -232,18 +233,18 @@ def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
             scale += [spread] * 2
         figures.append(row.value)
         scale.append(spread)
-    ends, joint = _end_figures(pairs), _joint_figures(measured)
+    ends, correlations = _end_figures(pairs), _correlation_figures(measured)
     # A correlation that is off by a tenth counts as one.
-    scale += [*np.abs(ends), *[0.1 / _PRECISION] * len(joint)]
-    return np.array([*figures, *ends, *joint]), _PRECISION * np.array(scale)
+    scale += [*np.abs(ends), *[0.1 / _PRECISION] * len(correlations)]
+    return np.array([*figures, *ends, *correlations]), _PRECISION * np.array(scale)
 
 
-def _joint_figures(measured: pd.DataFrame) -> list[float]:
-    """Which measurements of a chromosome go together: correlations within types, and cells' share.
+def _correlation_figures(measured: pd.DataFrame) -> list[float]:
+    """Correlations of measurements within types, and the share of each that cells explain.
 
-    Two sets may agree in every measurement by itself and still be told apart by these.
+    Two sets may agree in every single measurement and still differ in these.
     """
-    names = [*_JOINT, *(f"spectrum{f}" for f in range(len(WAVELENGTHS_PX)))]
+    names = [*_CORRELATED, *(f"spectrum{f}" for f in range(len(WAVELENGTHS_PX)))]
     each = pd.concat(
         [measured[[f"{name}_{p}" for name in names]].set_axis(names, axis=1) for p in range(2)]
     )
@@ -279,16 +280,12 @@ def _end_figures(pairs: Pairs) -> list[float]:
 
 def _settings(laboratory: Laboratory) -> list[tuple[str, int | None]]:
     """Names of the numbers that are fitted, with their place where a field holds several."""
-    found: list[tuple[str, int | None]] = []
-    for setting in fields(laboratory):
-        value = getattr(laboratory, setting.name)
-        if setting.name in _FIXED:
-            continue
-        if isinstance(value, tuple):
-            found += [(setting.name, i) for i in range(len(value))]
-        else:
-            found.append((setting.name, None))
-    return found
+    return [
+        (name, place)
+        for name, value in vars(laboratory).items()
+        if name not in _FIXED
+        for place in (range(len(value)) if isinstance(value, tuple) else (None,))
+    ]
 
 
 def _with_settings(laboratory: Laboratory, move_S: Floats) -> Laboratory:

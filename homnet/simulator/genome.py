@@ -85,10 +85,6 @@ class Homolog:
             at += segment.length_iscn
         raise ValueError(f"no position {reference} of chromosome {chromosome} on {self}")
 
-    def centromere_of(self, chromosome: str) -> float:
-        """Position of the border between the arms of ``chromosome``."""
-        return self.position_of(chromosome, band_table(FINEST_LEVEL)[chromosome].centromere_iscn)
-
     def __add__(self, other: "Homolog") -> "Homolog":
         return Homolog(self.segments + other.segments)
 

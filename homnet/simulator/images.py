@@ -40,7 +40,7 @@ _TILT_SD: Final = 0.05
 _WAIST_PX: Final = 2.2
 """Standard deviation of the waist along the chromosome."""
 _TIP_PX: Final = 1.1
-"""What reading an image passes over at each rounded, pale tip, and a row therefore lacks."""
+"""Length of the rounded, pale tip that reading an image misses, and a row therefore lacks."""
 _MIDDLE: Final = 1.245
 """Darkness of a chromatid's middle over its mean across the width, pale edges and gap included."""
 _ROUNDNESS: Final = 0.35
@@ -52,7 +52,7 @@ _MARGIN_PX: Final = 3
 
 
 def image_rows(table: pa.Table) -> pd.DataFrame:
-    """Says which images a table of pairs makes, one per chromosome.
+    """The images of a table of pairs, one per chromosome.
 
     Args:
         table: rows as of :data:`homnet.cohorts.pairs.SCHEMA`.
@@ -79,7 +79,7 @@ def image_rows(table: pa.Table) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class CellLook:
-    """What the chromosomes of a cell have in common beside their darkness."""
+    """What the chromosomes of a cell share in addition to their darkness."""
 
     half_width_px: float
     """Half width of a typical chromosome."""

@@ -7,6 +7,7 @@ rates (Jacobs 1992, Van Dyke 1983, Warburton 1991), weighted by what such a hosp
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import BAND_LEVELS
@@ -28,11 +29,11 @@ class Laboratory:
     band_levels: tuple[float, float, float, float] = (0.1, 0.3, 0.4, 0.2)
     """Share of cells at 300, 400, 550 and 700 bands."""
     condensation_sd: float = 0.085
-    """Standard deviation between cells of the log length, beside what the band level explains."""
+    """Standard deviation of the log length between cells of one band level."""
     type_length_sd: float = 0.035
     """Standard deviation of the log length shared by both homologs of a type in a cell."""
     length_sd: float = 0.04
-    """Scale of the log length of each chromosome by itself (Student's t, 6 degrees of freedom)."""
+    """Scale of the log length between chromosomes of a cell (Student's t, 6 degrees of freedom)."""
     tip_px: float = 1.2
     """Standard deviation in pixels by which each measured end misses the true one."""
     warp: float = 0.019
@@ -68,7 +69,7 @@ class Laboratory:
     cell_darkness_sd: float = 4.2
     """Standard deviation of the darkness between cells of a person, grey levels."""
     offset_sd: float = 2.0
-    """Standard deviation of the darkness of each chromosome by itself, grey levels."""
+    """Standard deviation of the darkness between chromosomes of a cell, grey levels."""
     gain_sd: float = 0.08
     """Standard deviation of each chromosome's log contrast."""
     cell_gain_sd: float = 0.07
@@ -84,10 +85,10 @@ class Laboratory:
     blur_px: float = 1.3
     """Standard deviation of the point spread function of a cell in focus, pixels."""
     defocus_px: float = 3.5
-    """The same for a cell quite out of focus; cells lie between the two."""
+    """The same for a cell out of focus; cells lie between the two."""
     chromatid_texture: tuple[float, float, float] = (5.5, 11.0, 6.5)
     """Standard deviation of what differs between the chromatids, grey levels, at the three scales
-    of :data:`homnet.simulator.rendering.TEXTURE_KNOTS`: as fine as a pixel, as a band, and uneven
+    of :data:`homnet.simulator.staining.TEXTURE_KNOTS`: as fine as a pixel, as a band, and uneven
     staining over several bands."""
     homolog_texture: tuple[float, float, float] = (1.4, 5.0, 3.0)
     """The same for what both chromatids share and the other homolog lacks."""
@@ -98,50 +99,32 @@ class Laboratory:
     cell_texture_spread: float = 0.12
     """Standard deviation of the log of all texture between cells."""
     chromatid_offset: float = 5.0
-    """Standard deviation of a chromatid's darkness by itself, grey levels."""
+    """Standard deviation of the darkness between chromatids, grey levels."""
     flip_rate: float = 0.023
     """Share of chromosomes that were placed upside down."""
     missing_rate: float = 0.02
     """Share of chromosomes that are missing from their cell."""
     bands: BandAppearance | None = None
-    """How dark and how long its bands are; as in the ideogram tables for None."""
+    """Darkness and length of its bands; None for those of the ideogram tables."""
+
+
+_KEPT_IN_IDEAL: Final = frozenset(
+    {
+        *("samples_per_px", "px_per_iscn", "band_levels", "bands", "darkness", "contrast"),
+        *("saturation", "edge", "end_spread", "bend_spread", "bend_growth"),
+    }
+)
+_BLURS: Final = ("end_px", "blur_px", "defocus_px")
 
 
 def ideal(laboratory: Laboratory) -> Laboratory:
     """The same camera without anything random, blurred or rounded off: bands and nothing else."""
-    return replace(
-        laboratory,
-        halo_px=0.0,
-        condensation_sd=0.0,
-        type_length_sd=0.0,
-        length_sd=0.0,
-        tip_px=0.0,
-        warp=0.0,
-        bend=0.0,
-        edge_px=0.0,
-        edge_sd=0.0,
-        end_px=0.01,
-        uneven_edge=0.0,
-        shift_px=0.0,
-        person_darkness_sd=0.0,
-        cell_darkness_sd=0.0,
-        offset_sd=0.0,
-        gain_sd=0.0,
-        cell_gain_sd=0.0,
-        condensed_darkness=0.0,
-        condensed_gain=0.0,
-        condensed_ends=0.0,
-        blur_px=0.01,
-        defocus_px=0.01,
-        chromatid_texture=(0.0, 0.0, 0.0),
-        homolog_texture=(0.0, 0.0, 0.0),
-        pair_texture=(0.0, 0.0, 0.0),
-        texture_spread=(0.0, 0.0, 0.0),
-        cell_texture_spread=0.0,
-        chromatid_offset=0.0,
-        flip_rate=0.0,
-        missing_rate=0.0,
-    )
+    changed: dict[str, Any] = {}
+    for name, value in vars(laboratory).items():
+        if name not in _KEPT_IN_IDEAL:
+            amount = 0.01 if name in _BLURS else 0.0
+            changed[name] = (amount,) * len(value) if isinstance(value, tuple) else amount
+    return replace(laboratory, **changed)
 
 
 def _even_mix() -> dict[str, float]:

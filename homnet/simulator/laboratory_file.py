@@ -1,20 +1,18 @@
-"""Laboratories at rest: a JSON file of a fitted laboratory and of the people it was fitted to."""
+"""The JSON file of a fitted laboratory and of the people it was fitted to."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError, DataError
-from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.results import read_json, write_json
-from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance
+from homnet.simulator.atlas import BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
 
-_DEFAULT: Final = Laboratory()
+_PATTERN: Final = Laboratory()
 _ADVICE: Final = "make the file again with jobs/fit_laboratory.py"
 
 
@@ -48,69 +46,62 @@ def read_laboratory(path: str | Path) -> FittedLaboratory:
         content = read_json(path)
     except DataError as error:
         raise ConfigError(str(error)) from None
-    names = [field.name for field in dataclasses.fields(FittedLaboratory)]
-    _require_fields(path, "", content, names)
+    _require_fields(path, "", content, FittedLaboratory)
     settings = content["laboratory"]
-    _require_fields(
-        path, "laboratory.", settings, [field.name for field in dataclasses.fields(Laboratory)]
-    )
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        where = f"laboratory.{name}"
-        default = getattr(_DEFAULT, name)
-        if name == "bands":
-            found[name] = _bands(path, value)
-        elif isinstance(default, tuple):
-            found[name] = _numbers(path, where, value, len(default))
-        else:
-            found[name] = _number(path, where, value)
-    if found["samples_per_px"] <= 0:
-        raise _error(path, "laboratory.samples_per_px", found["samples_per_px"], "a number above 0")
-    levels = found["band_levels"]
+    bands = settings.get("bands") if isinstance(settings, dict) else None
+    pattern = _PATTERN if bands is None else replace(_PATTERN, bands=_band_pattern())
+    laboratory: Laboratory = _read(path, "laboratory", settings, pattern)
+    if laboratory.samples_per_px <= 0:
+        raise _error(
+            path, "laboratory.samples_per_px", laboratory.samples_per_px, "a number above 0"
+        )
+    levels = laboratory.band_levels
     if min(levels) < 0 or abs(sum(levels) - 1) > 1e-6:
         raise _error(path, "laboratory.band_levels", levels, "shares that add up to 1")
-    patients = content["patients"]
-    if not isinstance(patients, list) or not all(isinstance(one, str) for one in patients):
-        raise _error(path, "patients", patients, "a list of digests")
-    return FittedLaboratory(Laboratory(**found), tuple(patients))
-
-
-def _bands(path: str | Path, value: Any) -> BandAppearance | None:
-    if value is None:
-        return None
-    names = [field.name for field in dataclasses.fields(BandAppearance)]
-    _require_fields(path, "laboratory.bands.", value, names)
-    table = band_table(APPEARANCE_LEVEL)
-    found = {}
-    for name in names:
-        rows, where = value[name], f"laboratory.bands.{name}"
-        if not isinstance(rows, list) or len(rows) != len(CHROMOSOMES):
-            raise _error(path, where, rows, f"a list of {len(CHROMOSOMES)} lists")
-        found[name] = tuple(
-            _numbers(path, f"{where}[{number}]", row, len(table[chromosome].bands))
-            for number, (chromosome, row) in enumerate(zip(CHROMOSOMES, rows, strict=True))
-        )
-    for number, row in enumerate(found["stretch"]):
+    for number, row in enumerate(laboratory.bands.stretch if laboratory.bands else ()):
         if min(row) <= 0:
             raise _error(
                 path, f"laboratory.bands.stretch[{number}]", min(row), "numbers above 0 only"
             )
-    return BandAppearance(**found)
+    patients = content["patients"]
+    if not isinstance(patients, list) or not all(isinstance(one, str) for one in patients):
+        raise _error(path, "patients", patients, "a list of digests")
+    return FittedLaboratory(laboratory, tuple(patients))
 
 
-def _numbers(path: str | Path, where: str, value: Any, length: int) -> tuple[float, ...]:
-    if not isinstance(value, list) or len(value) != length:
-        raise _error(path, where, value, f"a list of {length} numbers")
-    return tuple(_number(path, f"{where}[{i}]", one) for i, one in enumerate(value))
+def _band_pattern() -> BandAppearance:
+    """An appearance with one number for each band of each type."""
+    rows = tuple((0.0,) * len(band_lengths(name)) for name in CHROMOSOMES)
+    return BandAppearance(rows, rows)
 
 
-def _number(path: str | Path, where: str, value: Any) -> float:
+def _read(path: str | Path, where: str, value: Any, pattern: Any) -> Any:
+    """A value in the form of a pattern: a number, None, a tuple or a dataclass of these."""
+    if pattern is None and value is None:
+        return None
+    if dataclasses.is_dataclass(pattern) and not isinstance(pattern, type):
+        _require_fields(path, f"{where}.", value, type(pattern))
+        return type(pattern)(
+            **{
+                name: _read(path, f"{where}.{name}", value[name], part)
+                for name, part in vars(pattern).items()
+            }
+        )
+    if isinstance(pattern, tuple):
+        if not isinstance(value, list) or len(value) != len(pattern):
+            parts = "lists" if isinstance(pattern[0], tuple) else "numbers"
+            raise _error(path, where, value, f"a list of {len(pattern)} {parts}")
+        return tuple(
+            _read(path, f"{where}[{number}]", *both)
+            for number, both in enumerate(zip(value, pattern, strict=True))
+        )
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _error(path, where, value, "a finite number")
     return float(value)
 
 
-def _require_fields(path: str | Path, where: str, content: Any, names: Sequence[str]) -> None:
+def _require_fields(path: str | Path, where: str, content: Any, form: type) -> None:
+    names = [field.name for field in dataclasses.fields(form)]
     if not isinstance(content, dict):
         raise _error(path, where.rstrip("."), content, "an object")
     missing = [name for name in names if name not in content]

@@ -47,7 +47,7 @@ _INVERTED_SHARE: Final = 0.3
 _SHIFT_SHARE: Final = 0.25
 """Share of the insertions within one chromosome."""
 _UNBALANCED_SHARE: Final = 0.3
-"""Share of the insertions between chromosomes that left the donor whole: inherited unbalanced."""
+"""Share of the insertions between chromosomes with an intact donor: inherited unbalanced."""
 
 _HETEROCHROMATIN: Final = {
     "1": ("q12", "q12", 0.15, "1qh+"),
@@ -144,7 +144,7 @@ def draw_event(
     Args:
         generator: source of randomness.
         hospital: its mix of kinds, its share of recurrent abnormalities, and their sizes.
-        paired: types of which the patient has two, among which it is drawn.
+        paired: types of which the patient has two; the abnormality is among these.
     """
     if generator.random() < hospital.recurrent_share:
         kinds = [kind for kind, weight in hospital.kinds.items() if weight > 0]
@@ -201,7 +201,7 @@ def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb:
 
 
 def _homolog(generator: np.random.Generator, name: str, *, inverted: float = 1.0) -> Homolog:
-    """A normal chromosome with its variants, inverted ones so many times as often as usual."""
+    """A normal chromosome with its variants; ``inverted`` multiplies the rate of inversions."""
     homolog = genome.reference(name)
     variants: tuple[str, ...] = ()
     if name in _HETEROCHROMATIN:

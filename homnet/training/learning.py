@@ -1,9 +1,11 @@
 """One training run from one worker's side: epochs, validation, early stopping, checkpoints.
 
 Nothing here knows what starts the workers. Every worker draws the same bags from (seed, epoch) and
-the index of all pairs, and trains on those of its own patients (:mod:`homnet.bags.shards`); the
+the index of all pairs, and trains on the bags of its own patients (:mod:`homnet.bags.shards`). The
 loss is scaled so that the averaged gradient is that of the global batch. One worker and ten
 therefore see the same bags in the same batches and report the same validation metric.
+
+Shape suffixes: N pairs, B bags, T chromosome types, X values of a template.
 """
 
 import dataclasses
@@ -20,7 +22,6 @@ import torch.distributed
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bags.draw import PairBank, count_bags
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, empty_batch
@@ -28,31 +29,30 @@ from homnet.bags.shards import MemorySource, PairSource, Residency, Shard
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
 from homnet.training.optimisation import (
     EarlyStopping,
+    Weights,
     learning_rate_at,
-    make_optimizer,
-    optimizer_tensors,
     precision_on,
-    restore_optimizer,
     train_step,
 )
 from homnet.training.stage import Stage
 
 METRIC: Final = "validation_auc"
+"""Name of the metric that early stopping and tuning maximise."""
 
 
 @dataclass
 class _Position:
-    """Where in an epoch a run stands."""
+    """How far a run has come."""
 
     epoch: int = 0
+    """Number of the epoch, from 0."""
     step: int = 0
     """Steps of the epoch that are done."""
     loss: float = 0.0
-    """Their summed loss over all workers."""
+    """Summed loss of these steps over all workers."""
 
 
 class Learner:
@@ -74,18 +74,17 @@ class Learner:
 
         Args:
             stage: what to train.
-            pairs: those of its training and validation patients, or where they come from.
-            residency: which of them this worker holds, and for how long; by default patients are
-                split over the workers, where bags do not mix them, and kept.
+            pairs: the pairs of its training and validation patients, or their source.
+            residency: which pairs this worker holds, and for how long. By default they are kept,
+                and patients are split over the workers unless bags mix patients.
             device: where this worker computes.
-            rank: of this worker.
+            rank: number of this worker, from 0.
             world: number of workers.
             wrap: makes the model that trains in step with the others, for example DDP.
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            DataError: nothing to learn from, or validation bags of one class only; a
-                :class:`DivergedError` while training, where numbers are none any more.
+            DataError: there is nothing to learn from, or the validation bags are all of one class.
             CheckpointError: ``resumed`` is of another model.
         """
         self.stage, self.rank, self.world = stage, rank, world
@@ -115,22 +114,16 @@ class Learner:
         else:
             self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
             self.model.freeze_for_fine_tuning()
-        self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
-        )
         self.history: list[dict[str, float]] = []
         self.stopping = EarlyStopping(settings.patience)
         self._position = _Position()
         self._best: Checkpoint | None = None
-        if resumed is not None:
-            self._restore(resumed)
         self._wrapped = (wrap or (lambda model: model.to(self.device)))(self.model)
         if settings.compile:
             self._wrapped = cast(nn.Module, torch.compile(self._wrapped))
-        self.averaged.to(self.device)
-        self._optimizer = make_optimizer(self.model, settings)
+        self._weights = Weights(self.model, settings)
         if resumed is not None:
-            restore_optimizer(self._optimizer, resumed.state)
+            self._restore(resumed)
 
     @property
     def finished(self) -> bool:
@@ -140,25 +133,28 @@ class Learner:
 
     @property
     def done_bags(self) -> int:
-        """Bags that were learnt from so far."""
+        """Number of bags that were learnt from so far, repetitions included."""
         step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
         return len(self.history) * self.num_bags + step
 
     def epoch(
         self,
-        advance: Callable[[int], None] = lambda bags: None,
+        on_batch: Callable[[int], None] = lambda bags: None,
         save: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
         """Trains one epoch, or the rest of one that was interrupted, and validates.
 
         Args:
-            advance: told the number of bags of each global batch when it is done.
+            on_batch: called with the number of bags of each global batch when it is done.
             save: called on every worker after each ``checkpoint_steps`` steps, when
-                :meth:`checkpoint` holds all that is needed to go on from there.
+                :meth:`checkpoint` holds all that is needed to continue from there.
 
         Returns:
             epoch, train_loss and the validation metric (also appended to ``history``), bags_per_s,
-            and wait_share, the part of the time in which this worker waited for its bags.
+            and wait_share, the share of the time in which this worker waited for its bags.
+
+        Raises:
+            DivergedError: the loss or a score is not finite.
         """
         settings, number, position = self.stage.training, len(self.history), self._position
         parts = self.stage.train_windows(self._index, number)
@@ -168,7 +164,7 @@ class Learner:
         while first + steps[0] <= position.step:  # windows that are done already
             first += steps.pop(0)
             parts.pop(0)
-        # Summed on the device: asking for each loss would make a GPU wait for every step.
+        # Summed on the device: reading each loss would make the host wait for every step.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         started, waited = time.perf_counter(), 0.0
         self._wrapped.train()
@@ -183,8 +179,8 @@ class Learner:
                 batch, size = mine.batch(step - first)
                 loss = train_step(
                     self._wrapped,
-                    self._optimizer,
-                    # A worker without a bag steps along with one that weighs nothing.
+                    self._weights.optimizer,
+                    # A worker without a bag takes the step with an empty one of weight 0.
                     batch or empty_batch(settings.bags.num_cells, self.device),
                     learning_rate=learning_rate_at(
                         number * num_steps + step, settings.max_epochs * num_steps, settings
@@ -196,9 +192,9 @@ class Learner:
                 )
                 if batch:
                     loss_sum += loss
-                self.averaged.update_parameters(self.model)
+                self._weights.average()
                 position.step, trained = step + 1, trained + size
-                advance(size)
+                on_batch(size)
                 every = settings.checkpoint_steps
                 if every and position.step % every == 0 and position.step < num_steps:
                     self._settle(loss_sum)
@@ -215,14 +211,14 @@ class Learner:
                 f"training.learning_rate (now {settings.learning_rate:g})"
             )
         label_B = np.concatenate([epoch.label_B for epoch in self._validation_epochs])
-        # Every worker has the scores of all bags, so all come to the same decision.
+        # Every worker has the scores of all bags, so all take the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
         self._position = _Position(len(self.history))
         if self.stopping.update(line[METRIC]):
             self._best = Checkpoint(
                 config=self.stage.model,
-                weights=_copies(self._scored),
+                weights=self._weights.copies(),
                 metrics={METRIC: line[METRIC]},
                 calibration=calibrations(logit_B, label_B, self._hospital_B),
             )
@@ -231,9 +227,9 @@ class Learner:
     def checkpoint(self) -> Checkpoint:
         """The best model so far, with all it takes to continue the run.
 
-        Before the first validation it is the model as it is.
+        Before the first validation, this is the current model.
         """
-        best = self._best or Checkpoint(self.stage.model, _copies(self._scored))
+        best = self._best or Checkpoint(self.stage.model, self._weights.copies())
         return dataclasses.replace(
             best,
             metrics={
@@ -242,33 +238,17 @@ class Learner:
                 "position": dataclasses.asdict(self._position),
             },
             provenance=self.stage.provenance,
-            state=optimizer_tensors(self._optimizer)
-            | {f"raw.{name}": value for name, value in _copies(self.model).items()}
-            | {f"averaged.{n}": value for n, value in _copies(self.averaged.module).items()},
+            state=self._weights.state(),
         )
 
-    @property
-    def _scored(self) -> BagModel:
-        averaged = cast(BagModel, self.averaged.module)
-        return averaged if self.stage.training.averaging else self.model
-
     def _restore(self, resumed: Checkpoint) -> None:
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            of = {n: t for n, t in resumed.state.items() if n.startswith(prefix)}
-            return {name.removeprefix(prefix): tensor for name, tensor in of.items()}
-
         try:
-            self.model.load_state_dict(part("raw."))
-            self.averaged.module.load_state_dict(part("averaged."))
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.stage.name}: the checkpoint to continue from is of another model "
-                f"({str(error).splitlines()[-1].strip()}); start a new run"
-            ) from None
+            self._weights.restore(resumed.state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.stage.name}: {error}") from None
         metrics = resumed.metrics
         self.history = list(metrics["history"])
         self._position = _Position(**metrics["position"])
-        self.averaged.n_averaged.fill_(int(self.done_bags > 0))
         for line in self.history:
             self.stopping.update(line[METRIC])
         if self.history:
@@ -276,7 +256,7 @@ class Learner:
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
     def _fit_template(self) -> None:
-        """Looks at the training pairs of all workers, if the model wants to."""
+        """Fits the model's template to the training pairs of all workers, if it has one."""
         nothing = empty_batch(1, self.device)
         total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
         if total_TX is None:
@@ -294,17 +274,15 @@ class Learner:
         return _Mine(epoch, mine, bank, self.stage.training.batch_size)
 
     def _settle(self, loss_sum: torch.Tensor) -> None:
-        """Adds what all workers summed to the position, and starts their sums anew."""
+        """Adds the sums of all workers to the position, and sets them to 0."""
         if self.world > 1:
             torch.distributed.all_reduce(loss_sum)
         self._position.loss += float(loss_sum)
         loss_sum.zero_()
 
     def _score(self) -> NDArray[np.float64]:
-        """Logits of all validation bags on every worker; each worker computes those it owns."""
-        scored = self._scored
-        scored.eval()
-        predictor = Predictor(scored, {}, version="", device=self.device)
+        """Logits of all validation bags (B), on every worker; each computes those it owns."""
+        predictor = Predictor(self._weights.scored.eval(), {}, version="", device=self.device)
         banks = self._validation.banks(self._validation_windows)
         found = []
         for epoch, bank in zip(self._validation_epochs, banks, strict=True):
@@ -323,22 +301,22 @@ class Learner:
 
 
 class _Mine:
-    """The bags of a window that one worker owns, by the batches of all workers' bags."""
+    """The bags of a window that one worker owns, cut where the global batches are cut."""
 
     def __init__(
         self, epoch: Epoch, mine_B: NDArray[np.int64], bank: DeviceBank | None, batch_size: int
     ) -> None:
         self.number_B = mine_B
-        """Numbers of these bags in the window."""
+        """Number of each of these bags in the window."""
         self.bags = None if bank is None or not len(mine_B) else bank.load(epoch, mine_B)
-        """They, on the device; None where there are none."""
+        """The bags on the device; None if there are none."""
         self.num_batches = -(-len(epoch) // batch_size)
         edges = np.minimum(np.arange(self.num_batches + 1) * batch_size, len(epoch))
         self._sizes = np.diff(edges)
         self._places = np.searchsorted(mine_B, edges)
 
     def batch(self, number: int) -> tuple[Batch | None, int]:
-        """This worker's part of a batch, if it has one, and how many bags all have in it."""
+        """This worker's part of a global batch, or None, and the size of the global batch."""
         begin, end = (int(place) for place in self._places[number : number + 2])
         own = self.bags.batch(slice(begin, end)) if self.bags and begin < end else None
         return own, int(self._sizes[number])
@@ -352,20 +330,25 @@ def train(
     kept: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> Checkpoint:
-    """Trains one stage in this process and gives its best checkpoint, calibrated.
+    """Trains one stage in this process.
 
     Args:
         stage: what to train.
-        pairs: those of its training and validation patients.
-        device: where.
-        kept: directory that keeps the last checkpoint of the run, from which the same call goes on
+        pairs: the pairs of its training and validation patients.
+        device: where to compute.
+        kept: directory for the last checkpoint of the run, from which the same call continues
             after an interruption; by default nothing is kept.
-        report: is told the metrics of every epoch.
+        report: called with the metrics of every epoch.
+
+    Returns:
+        The best checkpoint, calibrated on the validation patients.
 
     Raises:
-        DataError, CheckpointError: see :class:`Learner`.
+        DataError, CheckpointError, DivergedError: see :class:`Learner`.
     """
-    resumed = Checkpoint.load(kept) if kept is not None and kept.is_dir() else None
+    resumed = None
+    if kept is not None and kept.is_dir():
+        resumed = Checkpoint.load(kept, type(stage.model))
     learner = Learner(stage, pairs, device=device, resumed=resumed)
 
     def save() -> None:
@@ -382,12 +365,12 @@ def train(
 def calibrations(
     logit_B: NDArray[np.float64], label_B: NDArray[np.bool_], hospital_B: NDArray[np.object_]
 ) -> dict[str, Calibration]:
-    """Temperature, threshold and prior of each hospital whose bags are of both classes.
+    """Calibrates each hospital that has bags of both classes.
 
     Args:
         logit_B: uncalibrated logits of validation bags.
         label_B: their labels.
-        hospital_B: whose they are.
+        hospital_B: their hospitals.
     """
     found = {}
     for hospital in sorted(set(hospital_B)):
@@ -398,10 +381,6 @@ def calibrations(
 
 
 def finished(checkpoint: Checkpoint) -> Checkpoint:
-    """The best model of a run out of the last checkpoint of the run, without what continues it."""
+    """The last checkpoint of a run without what it takes to continue: its best model."""
     metrics = {name: value for name, value in checkpoint.metrics.items() if name != "position"}
     return dataclasses.replace(checkpoint, metrics=metrics, state={})
-
-
-def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}

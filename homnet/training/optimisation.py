@@ -1,12 +1,16 @@
-"""What a training loop is made of, without the loop: optimizer, schedule, step, early stopping."""
+"""The parts of a training loop: settings, optimizer, schedule, step, weights, early stopping.
+
+Pre-training, fine-tuning and the training of a reader share them.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from homnet.bags.draw import BagConfig
 from homnet.bags.epochs import Batch
@@ -14,51 +18,54 @@ from homnet.bags.events import EventConfig
 from homnet.errors import CheckpointError, ConfigError
 from homnet.model.contract import Loss, cross_entropy
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a model is optimised; the defaults are the paper's for pre-training (section 4.1)."""
 
     learning_rate: float = 1e-3
-    """Adam's step (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
+    """Adam's learning rate (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
     batch_size: int = 512
     """Bags per step over all workers (paper: 512)."""
     max_epochs: int = 100
-    """Epochs if early stopping does not end the run before."""
+    """Most epochs; early stopping can end the run before."""
     patience: int = 10
-    """Epochs without a better validation AUC before the run ends (paper: 10)."""
+    """Epochs without a better validation AUC after which the run ends (paper: 10)."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over time: the paper's constant one, or a warm-up over the first twentieth of
-    the steps and half a cosine down to zero."""
+    """Learning rate over time: constant as in the paper, or a linear warm-up over the first
+    twentieth of the steps followed by half a cosine down to zero."""
     weight_decay: float = 0.0
-    """Decoupled weight decay on matrices (0 is Adam, as in the paper; above it is AdamW)."""
+    """Decoupled weight decay of matrices (0 is Adam, as in the paper; above 0 is AdamW)."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are scaled down."""
+    """Largest norm of the gradient; a longer gradient is scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products while training; weights, sums and validation stay float32.
-    ``auto`` is bfloat16 on GPUs that have it, and float32 elsewhere."""
+    """Precision of matrix products in training; weights, sums and validation stay float32.
+    ``auto`` is bfloat16 on GPUs that support it, and float32 elsewhere."""
     compile: bool = False
-    """Whether the model is compiled (``torch.compile``): worth its minute on GPUs and long runs."""
+    """Whether the model is compiled (``torch.compile``), which takes a minute and pays off in long
+    runs on GPUs."""
     checkpoint_steps: int = 0
-    """Steps between checkpoints inside an epoch; 0 keeps one after each epoch only."""
+    """Steps between checkpoints within an epoch; 0 keeps one after each epoch only."""
     window_pairs: int = 1_000_000
-    """Most pairs from which the bags of one stretch of an epoch are drawn (2 GB of darkness). More
-    pairs than that pass by in windows of whole patients, so that they need not be in memory
-    together; the same windows on any number of workers."""
+    """Most pairs that the bags of one window of an epoch are drawn from (2 GB of darkness). An
+    epoch of more pairs is cut into windows of whole patients, so that the pairs need not be in
+    memory together; the windows are the same on any number of workers."""
     averaging: float = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is validated and
-    kept; 0 keeps the weights themselves. It should forget the first weights many times over within
+    """Decay of an exponential moving average of the weights, which is then validated and kept; 0
+    keeps the weights themselves. The average must forget the first weights many times over within
     a run: 0.998 is for thousands of steps, 0.98 for hundreds (LAB.md)."""
     bags: BagConfig = BagConfig()
     """Bags of an epoch."""
     labels: Literal["artificial", "cohort"] = "artificial"
-    """What is learnt: artificial abnormalities of normal pairs, or the cohort's own labels."""
+    """What is learnt: artificial abnormalities in normal pairs, or the cohort's own labels."""
     events: EventConfig = EventConfig()
-    """Artificial abnormalities, where they are wanted."""
+    """Artificial abnormalities, if these are learnt."""
     validation_rounds: int = 4
     """How often each validation pair is used in the one fixed set of validation bags."""
     seed: int = 0
-    """Decides initial weights, bags and events."""
+    """Determines initial weights, bags and events."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.batch_size < 1 or self.max_epochs < 1:
@@ -82,15 +89,15 @@ class TrainingConfig:
 def precision_on(
     device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
 ) -> Literal["float32", "bfloat16"]:
-    """The precision of a training on a device."""
+    """The precision of training on a device; ``auto`` is resolved."""
     if wanted != "auto":
         return wanted
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_it else "float32"
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if supported else "float32"
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam over what is not frozen; decay on matrices only."""
+    """Adam for the parameters that are not frozen, with weight decay of matrices only."""
     learnt = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
         [
@@ -102,7 +109,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
-    """Learning rate of one step out of ``num_steps``: a function, so there is no state to keep."""
+    """Learning rate of a step, 0..num_steps - 1; as a function it has no state to keep."""
     if config.schedule == "constant":
         return config.learning_rate
     warm_up = max(num_steps // 20, 1)
@@ -131,25 +138,104 @@ def train_step(
         batch: this worker's bags.
         learning_rate: of this step.
         clip_norm: see :class:`TrainingConfig`.
-        loss_scale: workers / bags of the global batch: gradients are averaged over workers, so
-            this makes them the mean over the global batch however it was cut.
+        loss_scale: number of workers / bags of the global batch. Gradients are averaged over
+            workers, so this makes them the mean over the global batch however it was split.
         precision: of the matrix products.
-        loss_of: what is minimised, summed over bags (Eq. 11 by default).
+        loss_of: the loss, summed over bags (Eq. 11 by default).
 
     Returns:
         The summed loss of this worker's bags, on its device.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
     device = batch.x_BKPCL.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
     loss = loss_of(logit_B.float(), batch.label_B)
+    descend(model, optimizer, loss * loss_scale, learning_rate=learning_rate, clip_norm=clip_norm)
+    return loss.detach()
+
+
+def descend(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    *,
+    learning_rate: float,
+    clip_norm: float,
+) -> None:
+    """One step down the gradient of a loss (a scalar) that a model has just given."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
-    (loss * loss_scale).backward()
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
-    return loss.detach()
+
+
+class Weights(Generic[M]):
+    """The weights of a model while they are learnt, their moving average, and the optimizer."""
+
+    def __init__(self, model: M, config: TrainingConfig, *, unstored: tuple[str, ...] = ()) -> None:
+        """Takes a model with its first weights.
+
+        Args:
+            model: on the device where it learns.
+            config: decay of the average, and the optimizer's settings.
+            unstored: how the names of frozen weights begin that :meth:`state` leaves out, because
+                whoever continues the run has them from elsewhere.
+        """
+        self.model, self._unstored = model, unstored
+        self._averages = config.averaging > 0
+        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+        self.optimizer = make_optimizer(model, config)
+
+    @property
+    def scored(self) -> M:
+        """The model that is validated and kept: with averaged weights if the config asks for it."""
+        return cast(M, self._averaged.module) if self._averages else self.model
+
+    def average(self) -> None:
+        """Takes the weights after a step into the moving average."""
+        self._averaged.update_parameters(self.model)
+
+    def copies(self) -> dict[str, torch.Tensor]:
+        """All weights of :attr:`scored`, copied."""
+        return {name: value.clone() for name, value in self.scored.state_dict().items()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Copies of all that :meth:`restore` needs."""
+        return optimizer_tensors(self.optimizer) | {
+            prefix + name: value.clone()
+            for prefix, model in self._models()
+            for name, value in model.state_dict().items()
+            if not name.startswith(self._unstored)
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts back what :meth:`state` gave after one step or more.
+
+        Raises:
+            CheckpointError: a weight is missing or of another shape, or one is too many.
+        """
+        for prefix, model in self._models():
+            stored = {
+                name.removeprefix(prefix): value
+                for name, value in state.items()
+                if name.startswith(prefix)
+            }
+            weights = model.state_dict()
+            unstored = {name: weights[name] for name in weights if name.startswith(self._unstored)}
+            try:
+                model.load_state_dict(stored | unstored)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    "the checkpoint to continue from is of another model "
+                    f"({str(error).splitlines()[-1].strip()}); start a new run"
+                ) from None
+        self._averaged.n_averaged.fill_(1)
+        restore_optimizer(self.optimizer, state)
+
+    def _models(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("raw.", self.model), ("averaged.", self._averaged.module)
 
 
 @dataclass
@@ -157,12 +243,16 @@ class EarlyStopping:
     """Counts epochs without improvement of a metric that should grow."""
 
     patience: int
+    """Epochs without improvement after which to stop."""
     best: float = -math.inf
+    """Best value so far."""
     best_epoch: int = -1
+    """Epoch of the best value, from 0."""
     epoch: int = -1
+    """Last epoch."""
 
     def update(self, value: float) -> bool:
-        """Takes the metric of the next epoch; says whether it is the best so far."""
+        """Takes the metric of the next epoch; returns whether it is the best so far."""
         self.epoch += 1
         better = value > self.best
         if better:
@@ -171,12 +261,12 @@ class EarlyStopping:
 
     @property
     def stop(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether the run should end."""
         return self.epoch - self.best_epoch >= self.patience
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as named tensors, so that no pickle is needed to keep it."""
+    """The optimizer's state as named tensors, which can be saved without pickle."""
     state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": value.clone()
@@ -186,7 +276,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Any]) -> None:
-    """Puts back what :func:`optimizer_tensors` gave.
+    """Restores the state that :func:`optimizer_tensors` gave.
 
     Raises:
         CheckpointError: the tensors belong to another model.

@@ -1,4 +1,4 @@
-"""What one training run needs to know, and the bags that follow from it, the same for everybody."""
+"""The settings of one training run, and the bags that follow from them, the same on all workers."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ P = TypeVar("P", bound=PairIndex)
 
 @dataclass(frozen=True)
 class Stage:
-    """All that one training run needs; it travels to the workers."""
+    """All settings of one training run; it is sent to the workers."""
 
     name: str
-    """Names the run; the same name and storage continue an interrupted run."""
+    """Name of the run; the same name and storage continue an interrupted run."""
     model: Form
     """Form of the model."""
     training: TrainingConfig
@@ -32,9 +32,9 @@ class Stage:
     validation_patients: frozenset[str]
     """Patients for early stopping and calibration."""
     parent: str | None = None
-    """Checkpoint to start from; its frozen parts stay as they are. None starts from nothing."""
+    """Checkpoint to start from, keeping its frozen parts; None starts from random weights."""
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What the checkpoint says of its origin."""
+    """Origin that the checkpoint states."""
 
     def __post_init__(self) -> None:
         shared = self.train_patients & self.validation_patients
@@ -42,7 +42,7 @@ class Stage:
             raise DataError(f"patient {min(shared)} is in both training and validation")
 
     def parts(self, pairs: P) -> tuple[P, P]:
-        """What is learnt from, and what is validated on.
+        """The pairs to learn from, and the pairs to validate on.
 
         Raises:
             DataError: one of them would be empty.
@@ -57,16 +57,16 @@ class Stage:
         return windows(index, config.window_pairs, generator(config.seed, "windows", epoch))
 
     def train_epoch(self, index: PairIndex, epoch: int, window: Window | None = None) -> Epoch:
-        """The bags of a window, or of a whole index, the same for every worker.
+        """The bags of a window, by default of the whole index, the same for every worker.
 
-        They number the pairs of ``index``.
+        Their rows are those of ``index``.
         """
         if window is None:
             window = Window(0, frozenset(index.frame["patient_id"]), np.arange(len(index)))
         return self._draw(index, window, self.training.bags, self.training.seed, epoch)
 
     def validation_windows(self, index: PairIndex) -> list[Window]:
-        """The windows of validation."""
+        """The windows of the validation bags."""
         config = self.training
         return windows(index, config.window_pairs, generator(config.seed + 1, "windows"))
 

@@ -36,6 +36,7 @@ _TABLE = re.compile(r"(<!-- table: (?P<path>\S+) -->\n).*?(<!-- end -->)", re.DO
 
 _OF_PATIENTS = (
     "By hospital",
+    "Scores by hospital",
     "By size",
     "Harmless variants",
     "What the reader says of detected types",

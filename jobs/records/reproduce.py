@@ -1,16 +1,21 @@
-"""The paper's tables: HomNet, eleven baselines and two floors, all by one protocol.
+"""The paper's tables: HomNet, eleven baselines and two floors, compared by one protocol.
 
-python jobs/records/reproduce.py --table 2 --cohort cohorts/simulated --output runs/table-2
+python jobs/records/reproduce.py 2 --cohort cohorts/simulated
+python jobs/records/reproduce.py 3 --cohort cohorts/images --scale 0.008
+python jobs/records/reproduce.py 4 --methods HomNet "w/o pair" "range 16"
+python jobs/records/reproduce.py 5 --cpus-per-run 2
+python jobs/records/reproduce.py ablate --cohort cohorts/images
 
-Table 2: simulated hospitals, pre-training and fine-tuning. Table 3: artificial abnormalities of
-normal pairs, for example of real images. Table 4: HomNet taken apart. Table 5: seconds. What it
-will cost is measured and printed first. A job that was killed continues with the same command.
+Table 2: pre-training and fine-tuning on simulated hospitals. Table 3: artificial abnormalities of
+normal pairs, for example of real images. Tables 4 and "ablate": variants of HomNet, judged as in
+Table 2 and Table 3. Table 5: seconds. The cost is measured and printed first. A job that was killed
+continues with the same command.
 """
 
-import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
-from homnet.model.contract import Form
+from homnet.model.network import best_form, paper_form
 from homnet.records.beside_paper import (
     HOMNET,
     PAPER_FORM,
@@ -19,73 +24,70 @@ from homnet.records.beside_paper import (
 )
 from homnet.records.comparison_plots import draw_comparison, draw_running_time
 from homnet.records.running_time import running_time_markdown
+from homnet.records.training_tables import ablation_markdown
 from homnet_baselines.fitted import fit
 from homnet_baselines.methods import comparators, in_steps, trials_of
 from homnet_platform.job import run_job
-from homnet_platform.records.ablation import ablate
+from homnet_platform.records.ablation import variants_of
 from homnet_platform.records.methods import Method
-from homnet_platform.records.paper_table import (
-    HOMNET_SIZES,
-    TableConfig,
-    ablation_of,
-    homnet_forms,
-    plan_of,
-)
-from homnet_platform.records.reproduction import chosen_methods, reproduce
+from homnet_platform.records.plan import RECIPES, ReproduceConfig
+from homnet_platform.records.reproduction import chosen_methods, record, reproduce
 from homnet_platform.records.running_time import time_methods
-from homnet_platform.records.side_by_side import refuse_failed
+from homnet_platform.records.side_by_side import METHODS, VARIANTS
 
 
-def methods_of(config: TableConfig) -> dict[str, Method]:
-    """The lines of the table: floors, baselines, and HomNet in both of its forms."""
-    forms: dict[str, Form] = {**comparators(config.setting)}
-    found = {name: (form, trials_of(name)) for name, form in forms.items()}
-    own, sizes = homnet_forms(), in_steps(*HOMNET_SIZES)
-    found |= {PAPER_FORM: (own["paper"], sizes), HOMNET: (own["best"], sizes)}
+def methods_of(config: ReproduceConfig) -> dict[str, Method]:
+    """Lines of the table: variants of HomNet, or floors, baselines and both forms of HomNet."""
+    forms = {"paper": paper_form(), "best": best_form()}
+    if config.table in ("4", "ablate"):
+        return variants_of(forms[config.setting], fit)
+    sizes = in_steps({"width": 32, "pair_width": 64}, {"width": 64, "pair_width": 128})
     return {
-        name: Method(form, fit, **{f.name: getattr(t, f.name) for f in dataclasses.fields(t)})
-        for name, (form, t) in found.items()
+        **{
+            name: Method(form, fit, **vars(trials_of(name)))
+            for name, form in comparators(config.setting).items()
+        },
+        PAPER_FORM: Method(forms["paper"], fit, **vars(sizes)),
+        HOMNET: Method(forms["best"], fit, **vars(sizes)),
     }
 
 
-def main(config: TableConfig) -> None:
+def main(config: ReproduceConfig) -> None:
     """Makes one table."""
-    name = f"table-{config.table}"
-    picture = config.picture or config.place / f"{name}.png"
-    if config.table == 4:
-        figures = ablate(ablation_of(config))
-        table, rows = ablation_beside_paper(figures), figures["rows"]
-    elif config.table == 5:
-        figures = time_methods(plan_of(config), methods_of(config), config.num_batches)
-        table, rows = running_time_markdown(figures), figures["rows"]
+    output, name, methods = Path(config.output), f"table-{config.table}", methods_of(config)
+    picture, tuned = config.picture or output / f"{name}.png", config.comparison.fine_tuned
+    if config.table == "5":
+        kind, figures = "running_time", time_methods(config, methods)
+        table = running_time_markdown(figures)
+    elif config.table in ("4", "ablate"):
+        kind, figures = "ablation", reproduce(config, methods, VARIANTS)
+        table = ablation_beside_paper(figures) if tuned else ablation_markdown(figures)
     else:
-        figures = reproduce(plan_of(config), methods_of(config))
-        table, rows = comparison_markdown(figures), figures["rows"]
-    if rows and config.table == 5:
+        kind, figures = "reproduction", reproduce(config, methods, METHODS)
+        table = comparison_markdown(figures)
+    rows = figures["rows"]
+    if rows and kind == "running_time":
         draw_running_time(rows, picture)
     elif rows:
-        key = "variant" if config.table == 4 else "method"
-        draw_comparison(rows, picture, key=key, fine_tuned=config.table != 3)
-    (config.place / f"{name}.md").write_text(table)
+        key = "variant" if kind == "ablation" else "method"
+        draw_comparison(rows, picture, key=key, fine_tuned=tuned)
+    (output / f"{name}.md").write_text(table)
     print(table)
-    refuse_failed(figures)
+    record(config, kind, figures)
 
 
-def facts(config: TableConfig) -> Mapping[str, object]:
-    """What a dry run says: the runs; their cost is measured when the job starts."""
-    plan, methods = plan_of(config), methods_of(config)
-    budget = {"epochs of each": plan.epochs, "share of the people": plan.share_of_people}
-    if config.table == 4:
-        return {"runs": len(config.variants) * len(config.seeds), **budget}
-    lines = chosen_methods(plan, methods)
-    others = 0 if config.table == 5 else len(config.seeds) - 1
-    trials = 1 if config.table == 5 else None
+def facts(config: ReproduceConfig) -> Mapping[str, object]:
+    """The runs, for a dry run; their cost is measured when the job starts."""
+    methods, comparison = chosen_methods(config, methods_of(config)), config.comparison
+    trials = [1 if config.table == "5" else len(method.trials) for method in methods.values()]
+    others = 0 if config.table == "5" else len(comparison.seeds) - 1
     return {
-        "methods": ", ".join(lines),
-        "trainings": sum((trials or len(methods[name].trials)) + others for name in lines),
-        **budget,
+        "methods": ", ".join(methods),
+        "trainings": sum(trials) + others * len(methods),
+        "epochs of each": comparison.epochs,
+        "share of the people": comparison.share_of_people,
     }
 
 
 if __name__ == "__main__":
-    run_job(TableConfig, main, description=__doc__, facts=facts)
+    run_job(RECIPES, main, description=__doc__, facts=facts)

@@ -14,8 +14,8 @@ from ray.data import Dataset
 
 from homnet.bags.draw import PairBank, PairIndex, index_table
 from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
-from homnet.errors import ConfigError, DataError
+from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet.errors import ConfigError
 
 
 def pairs_dataset(
@@ -65,47 +65,6 @@ class Participants:
     """Patients of each fine-tuning hospital by split."""
 
 
-def collect_people(
-    cohort: Cohort,
-    *,
-    tuned: bool,
-    healthy: Sequence[str],
-    split: SplitConfig,
-    hospital_split: SplitConfig,
-    share_of_people: float,
-) -> Participants:
-    """Takes the people of a comparison of methods into memory, tests included.
-
-    Args:
-        cohort: the opened cohort.
-        tuned: whether models are fine-tuned on, and judged by, the hospitals with abnormal pairs;
-            else everybody is pre-trained on, and artificial abnormalities judge.
-        healthy: hospitals of the pre-training.
-        split: of the healthy people.
-        hospital_split: of the patients.
-        share_of_people: see :func:`collect_shared`.
-
-    Raises:
-        CohortError, ConfigError: see :func:`collect_shared`.
-        DataError: no hospital can be fine-tuned on, or no pair with both homologs is there.
-    """
-    hospitals = hospitals_with_abnormal_pairs(cohort) if tuned else ()
-    if tuned and not hospitals:
-        raise DataError(
-            f"{cohort.root}: no hospital has abnormal pairs to fine-tune on; without them only "
-            "artificial abnormalities can be judged"
-        )
-    return collect_shared(
-        cohort,
-        healthy=healthy if tuned else cohort.hospitals,
-        hospitals=hospitals,
-        split=split,
-        hospital_split=hospital_split,
-        parts=(TRAIN, VALIDATION, TEST),
-        share_of_people=share_of_people,
-    )
-
-
 def collect_shared(
     cohort: Cohort,
     *,
@@ -133,7 +92,7 @@ def collect_shared(
         ConfigError: people of the pre-training are also patients of a fine-tuning.
         DataError: no pair with both homologs is there.
     """
-    patients = {*hospitals_with_abnormal_pairs(cohort.of_hospitals(healthy)), *hospitals}
+    patients = {*cohort.of_hospitals(healthy).hospitals_with_abnormal_pairs(), *hospitals}
     if hospitals and patients & set(healthy):
         raise ConfigError(
             f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
@@ -178,16 +137,6 @@ def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
     # By digest, as names begin with what people have in common, their hospital for example.
     ordered = sorted(people, key=lambda name: hashlib.blake2b(name.encode()).digest())
     return frozenset(ordered[: max(least, round(share * len(ordered)))])
-
-
-def hospitals_with_abnormal_pairs(cohort: Cohort) -> tuple[str, ...]:
-    """Hospitals where some pair is structurally abnormal."""
-    found = {
-        entry.hospital: None
-        for entry in cohort.files
-        if cohort.read(entry, ["abnormal"])["abnormal"].to_numpy().any()
-    }
-    return tuple(found)
 
 
 def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index_only: bool) -> Any:

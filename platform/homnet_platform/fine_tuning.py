@@ -24,7 +24,7 @@ from homnet.model.registry import Registry
 from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import collect_bank, hospitals_with_abnormal_pairs, pairs_dataset
+from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -88,7 +88,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     parent = Checkpoint.load(config.checkpoint)
     labelled = config.hospitals
     if config.leave_one_out or not labelled:
-        labelled = hospitals_with_abnormal_pairs(cohort)
+        labelled = cohort.hospitals_with_abnormal_pairs()
     hospitals = config.hospitals or labelled
     teachers = {hospital: _teachers(hospital, labelled, config) for hospital in hospitals}
     runs, stages = {}, {}

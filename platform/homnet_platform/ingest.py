@@ -1,8 +1,8 @@
 """Ingest: images of chromosomes, listed in a manifest, become a cohort.
 
 Ray Data reads and measures the images in blocks; the driver pairs the homologs as blocks come in
-and writes the cohort's files. Nothing is lost in silence: every image that is unusable, unused or
-flagged is a row of the report beside the cohort.
+and writes the cohort's files. Every image that is unusable, unused or flagged is a row of the
+report beside the cohort.
 """
 
 import dataclasses
@@ -16,24 +16,25 @@ from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from tqdm import tqdm
 
 from homnet import __version__
-from homnet.cohorts.cohort import Cohort, write_cohort
-from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG, pair_table
-from homnet.errors import CohortError, ConfigError, DataError
-from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
-from homnet.imaging.manifest import read_manifest
-from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
+from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG
+from homnet.cohorts.summary import has_flag
+from homnet.errors import CohortError, ConfigError
+from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
+from homnet.imaging.pairing import MEASUREMENTS, measure_rows, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
-"""A second of work: enough to hide the cost of a task, little enough for a steady bar."""
+"""About a second of work: enough to hide the cost of a task, and the progress bar stays smooth."""
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
     "row",
@@ -52,7 +53,7 @@ class IngestConfig:
     """A manifest of images, and the cohort to make of it."""
 
     manifest: Path
-    """CSV with path, patient_id, cell_id, chromosome and homolog; paths lead on from its folder."""
+    """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog."""
     output: Path
     """Directory of the cohort; it must not exist. The report is ``<output>-extraction.csv``."""
     hospital: str = "hospital"
@@ -62,9 +63,10 @@ class IngestConfig:
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
     images_per_file: int = 4000
-    """Images whose pairs go into one file of the cohort, about; a patient is never divided."""
+    """Approximate number of images per file of the cohort; a patient is never divided."""
     pseudonym_key: str | None = None
-    """Secret that patient and cell names are replaced with; kept nowhere. None keeps the names."""
+    """Secret key of the digests that replace patient and cell names; it is not stored. None keeps
+    the names."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -80,7 +82,7 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What became of the images of a manifest."""
+    """Outcome of an ingest."""
 
     cohort: Cohort
     """The cohort."""
@@ -108,14 +110,16 @@ def ingest(config: IngestConfig) -> IngestSummary:
 
     Raises:
         ManifestError: the manifest is wrong.
-        CohortError: the output exists, or no image at all was usable; the report is written then.
+        CohortError: the output exists, two hospitals use one patient id and no key replaces it, or
+            no image at all was usable; the report is written then.
     """
     if config.output.exists():
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    manifest = manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
+    if config.pseudonym_key is None:  # a key makes different names of the same name
+        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
     outcome = _Outcome()
     settings = dataclasses.asdict(config)
     del settings["pseudonym_key"], settings["output"]
@@ -182,41 +186,15 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 
 
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
-    """Adds what was read from each image to rows of the manifest."""
-    measured = [
-        _measure(folder / path, config) if homolog < 2 else _nothing(SURPLUS)
-        for path, homolog in zip(
-            table["path"].to_pylist(), table["homolog"].to_pylist(), strict=True
-        )
-    ]
-    sequences = [b"" if one.sequence_CL is None else one.sequence_CL.tobytes() for one in measured]
-    columns = {
-        "sequence": pa.array(sequences, pa.binary()),
-        "straightness": pa.array([one.straightness for one in measured], pa.float64()),
-        "width_variation": pa.array([one.width_variation for one in measured], pa.float64()),
-        "flags": pa.array([" ".join(one.flags) for one in measured], pa.string()),
-        "reason": pa.array([one.reason or "" for one in measured], pa.string()),
-    }
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
-
-
-def _measure(path: Path, config: ExtractionConfig) -> Extraction:
-    try:
-        return extract(read_grey(path), config)
-    except DataError as error:
-        return _nothing(str(error))
-
-
-def _nothing(reason: str) -> Extraction:
-    nan = float("nan")
-    return Extraction(None, np.empty((0, 2)), nan, nan, nan, (), reason)
+    """Rows of the manifest with what was read from each image."""
+    rows = measure_rows(table.to_pandas(), lambda row: folder / row["path"], config)
+    schema = pa.schema([*table.schema, *MEASUREMENTS])
+    return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
 
 
 @dataclass
 class _Outcome:
-    """What is counted and noted while parts of a cohort go by."""
+    """Counts and report rows, collected part by part."""
 
     num_single: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -232,60 +210,25 @@ class _Outcome:
         self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
         unusual = part[(part["reason"] != "") | (part["flags"] != "")]
         self.noted.append(unusual[_REPORTED])
-        if usable.empty:
-            return SCHEMA.empty_table()
-
-        paired = pair_up(usable, usable["sequence"].tolist())
-        rows = usable.groupby(CHROMOSOME_KEY, sort=False).agg(
-            size=("row", "size"),
-            band_level=("band_level", "first"),
-            straightness=("straightness", "min"),
-            width_variation=("width_variation", "max"),
-            flags=("flags", lambda flags: sorted(set(" ".join(flags).split()))),
-        )
-        # An abnormal chromosome stays abnormal when the image that shows it was unusable.
-        truth = part.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
-        rows = rows.join(truth).reset_index()
-        single = rows["size"] == 1
-        self.num_single += int(single.sum())
-        abnormal_NP = np.zeros((len(rows), 2), bool)
-        abnormal_NP[paired.pair_I, paired.homolog_I] = usable["abnormal"]
-        return pair_table(
-            hospital=rows["hospital"].tolist(),
-            patient_id=[
-                _pseudonym(config.pseudonym_key, *names)
-                for names in zip(rows["hospital"], rows["patient_id"], strict=True)
-            ],
-            cell_id=[
-                _pseudonym(config.pseudonym_key, *names)
-                for names in zip(rows["hospital"], rows["patient_id"], rows["cell_id"], strict=True)
-            ],
-            chromosome=rows["chromosome"].tolist(),
-            band_level=rows["band_level"].tolist(),
-            pair=paired.pair_NPCL,
-            abnormal=rows["abnormal"].tolist(),
-            kind=[kind or None for kind in rows["kind"]],
-            homolog=[int(which.argmax()) if which.sum() == 1 else None for which in abnormal_NP],
-            quality=[
-                {
-                    "straightness": straightness,
-                    "width_variation": width_variation,
-                    "flags": flags + [SINGLE_HOMOLOG] * alone,
-                }
-                for straightness, width_variation, flags, alone in zip(
-                    rows["straightness"],
-                    rows["width_variation"],
-                    rows["flags"],
-                    single,
-                    strict=True,
-                )
-            ],
-        )
+        table = pair_up(part)
+        flags = pc.struct_field(table["quality"], "flags")
+        self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
+        return table if config.pseudonym_key is None else _renamed(table, config.pseudonym_key)
 
 
-def _pseudonym(key: str | None, *names: str) -> str:
-    """The last name itself, or a digest of all names that only the key can reproduce."""
-    if key is None:
-        return names[-1]
+def _renamed(table: pa.Table, key: str) -> pa.Table:
+    """Pairs with digests in place of the names of patients and cells."""
+    for names in (("hospital", "patient_id", "cell_id"), ("hospital", "patient_id")):
+        column = table.schema.get_field_index(names[-1])
+        values = [
+            _pseudonym(key, *who)
+            for who in zip(*(table[name].to_pylist() for name in names), strict=True)
+        ]
+        table = table.set_column(column, SCHEMA.field(column), pa.array(values, pa.string()))
+    return table
+
+
+def _pseudonym(key: str, *names: str) -> str:
+    """A digest of the names that only the key can reproduce."""
     message = "\0".join(names).encode()
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Fits a laboratory to part of a hospital's people; simulated people are drawn all over Ray."""
+"""Fits a laboratory to part of a hospital's people, with the simulations spread over Ray."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class FitLaboratoryConfig:
     hospital: str
     """Hospital of the cohort whose laboratory it is."""
     output: Path
-    """File of the laboratory; it is aggregated from the people's chromosomes, so it is theirs to
-    give away."""
+    """File of the laboratory. It is aggregated from these people's chromosomes: ask them before you
+    share it."""
     share: float = 0.5
     """Share of the hospital's people to fit; the others are left to judge the result."""
     seed: int = 0
@@ -47,7 +47,7 @@ def fit(config: FitLaboratoryConfig) -> FittedLaboratory:
     Raises:
         CohortError: there is no such cohort or hospital.
         ConfigError: the file exists already.
-        DataError: there are too few people, or no normal pair of theirs.
+        DataError: there are too few people, or they have no normal pair.
     """
     if config.output.exists():
         raise ConfigError(f"{config.output}: exists already; remove it or choose another --output")

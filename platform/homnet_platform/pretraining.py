@@ -26,7 +26,6 @@ from homnet.model.network import (
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import hospitals_with_abnormal_pairs
 from homnet_platform.memory import PeakObjectStore
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster
@@ -196,7 +195,7 @@ def _check_people(config: PretrainConfig, cohort: Cohort) -> None:
     Raises:
         ConfigError: they are patients of a hospital, or healthy where labels are wanted.
     """
-    diseased = hospitals_with_abnormal_pairs(cohort)
+    diseased = cohort.hospitals_with_abnormal_pairs()
     if config.training.labels == "artificial" and diseased:
         raise ConfigError(
             f"{', '.join(diseased)} of {cohort.root} have abnormal pairs: pre-training on "

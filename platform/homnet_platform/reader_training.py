@@ -1,9 +1,6 @@
-"""The reader of findings: training it on a checkpoint of pre-training, and measuring what it says.
+"""Training of a reader on a checkpoint of pre-training.
 
-It is measured here on artificial abnormalities of held-out people; on patients with known ones it
-is measured with their verdicts (:mod:`homnet_platform.patients.measurement`).
-
-Readers are small, so one is trained by one Ray task; the same command continues a run that was
+Readers are small, so one Ray task trains one; the same command continues a run that was
 interrupted.
 """
 
@@ -14,38 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import ray
 import torch
 
-from homnet.bags.assessment import PatientType
-from homnet.bags.draw import BagConfig, PairBank
-from homnet.bags.epochs import draw_epoch
-from homnet.bags.events import EventConfig
+from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNetConfig
-from homnet.model.predictor import Predictor
-from homnet.reader.artificial import ArtificialPatients
 from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
-from homnet.reader.measures import cases_of, findings_tables, measure
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
 from homnet.reader.truth import with_segments
-from homnet.report.markdown import tables_text
-from homnet.results import Record, read_result, write_json
-from homnet_platform.data import all_rows, collect_bank, pairs_dataset
+from homnet_platform.data import all_rows, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import Run, provenance, refuse_known
 from homnet_platform.runtime import local_or_cluster, require_workers
 
 
 @dataclass(frozen=True)
-class LearnFindingsConfig:
+class LearnReaderConfig:
     """Training of a reader on a pre-trained HomNet."""
 
     cohort: str = "cohorts/rearranged"
@@ -78,42 +64,14 @@ class LearnFindingsConfig:
             raise ConfigError(f"cpus must be above zero, got {self.cpus:g}")
 
 
-@dataclass(frozen=True)
-class EvaluateFindingsConfig:
-    """What a reader says of artificial abnormalities of held-out people, against what was done."""
-
-    cohort: str = "cohorts/images"
-    """Cohort directory; its normal pairs are used."""
-    checkpoint: str = "runs/images/checkpoint"
-    """The HomNet below the reader, whose verdict and threshold count."""
-    reader: str = "runs/images-findings/checkpoint"
-    """Checkpoint of the reader."""
-    output: str = "runs/findings-evaluation"
-    """Directory for findings.json and cases.parquet."""
-    hospitals: tuple[str, ...] = ()
-    """Hospitals whose pairs are used; all by default."""
-    events: EventConfig = EventConfig()
-    """Artificial abnormalities."""
-    bags: BagConfig = BagConfig(rounds=10, over="people")
-    """How bags are drawn; each is judged as a patient of one type."""
-    split: SplitConfig = SplitConfig()
-    """Must be the split of the training of both; whoever was learnt from is refused."""
-    seed: int = 0
-    """Of bags, events and bootstrap."""
-    num_bootstrap: int = 1000
-    """Replicates of the patient bootstrap."""
-    record: Record = Record()
-    """The result of record."""
-
-
-def facts(config: LearnFindingsConfig) -> Mapping[str, object]:
+def facts(config: LearnReaderConfig) -> Mapping[str, object]:
     """Size of the reader, for a dry run."""
     form = HomNetConfig(view="stretched")
     reader = ReaderConfig(model=form, width=config.width).build()
     return {"parameters that are learnt": f"{sum(t.numel() for t in reader.learnt().values()):,}"}
 
 
-def learn_findings(config: LearnFindingsConfig) -> Path:
+def learn_reader(config: LearnReaderConfig) -> Path:
     """Trains a reader, and gives the directory of its checkpoint.
 
     Raises:
@@ -169,7 +127,7 @@ def learn_findings(config: LearnFindingsConfig) -> Path:
             )
     history = checkpoint.metrics["history"]
     run.record(
-        "training of a reader of findings, since its last start",
+        "training of a reader, since its last start",
         {
             "seconds": round(time.perf_counter() - started, 1),
             "pairs": len(bank),
@@ -186,7 +144,7 @@ def _learn(
     stage: ReaderStage,
     bank: PairBank,
     kept: Path,
-    config: LearnFindingsConfig,
+    config: LearnReaderConfig,
     progress: Progress,
 ) -> Checkpoint:
     torch.set_num_threads(max(1, math.floor(config.cpus)))
@@ -202,64 +160,3 @@ def _learn(
         report=report,
         advance=progress.advance,
     )
-
-
-def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
-    """Reads artificial abnormalities of the test people, measures, and gives the output directory.
-
-    Raises:
-        CohortError, CheckpointError, ConfigError, DataError: see their messages.
-    """
-    cohort = Cohort.open(config.cohort)
-    if config.hospitals:
-        cohort = cohort.of_hospitals(config.hospitals)
-    test = split_patients(cohort.patients, config.split)[TEST]
-    below = Checkpoint.load(config.checkpoint)
-    above = Checkpoint.load(config.reader, ReaderConfig.of_json)
-    if above.provenance["parent"] != below.version:
-        raise ConfigError(
-            f"{config.reader} stands on another HomNet than {config.checkpoint}; give the one that "
-            "it was trained with"
-        )
-    for path, one in ((config.checkpoint, below), (config.reader, above)):
-        for use in ("learnt_from", "validated_on"):
-            refuse_known(Path(path), one.provenance, test, use)
-    predictor, reader = Predictor.load(config.checkpoint), FindingsReader.load(config.reader)
-    with local_or_cluster():
-        bank = collect_bank(pairs_dataset(cohort, test)).normal()
-    epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)
-    patients = ArtificialPatients.of(bank, epoch)
-    assessment = patients.assessment
-    evidence = score_jointly(
-        [JointModel(predictor)], assessment.bags, np.zeros(len(assessment.bags), np.int64)
-    )
-    probability_G = np.zeros(len(assessment.types))
-    detected = set()
-    for g, who in enumerate(assessment.types):
-        probability_G[g] = predictor.probabilities(evidence.logit_B[g], who.hospital)
-        if probability_G[g] >= predictor.of(who.hospital).threshold:
-            detected.add(who)
-    cases = cases_of(reader(assessment, probability_G), patients.truth, detected)
-    cases["people"] = [
-        patients.people[PatientType(*who)]
-        for who in cases[list(PatientType._fields)].itertuples(index=False, name=None)
-    ]
-    figures = measure(cases, seed=config.seed, num_bootstrap=config.num_bootstrap)
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    cases.to_parquet(output / "cases.parquet", index=False)
-    write_json(output / "findings.json", figures)
-    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
-    took = {name: path.parent / "run.json" for name, path in runs.items()}
-    config.record.write(
-        {
-            "findings": figures,
-            "versions": {"HomNet": below.version, "reader": above.version},
-            "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
-        },
-        recipe="findings, artificial abnormalities",
-        seed=config.seed,
-    )
-    print(tables_text(findings_tables(figures)))
-    print(f"findings: {output}")
-    return output

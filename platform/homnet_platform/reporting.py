@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML page that needs nothing beside it."""
+"""The report on an evaluation: a self-contained HTML page."""
 
 import os
 from collections.abc import Sequence

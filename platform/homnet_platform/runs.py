@@ -57,7 +57,12 @@ class Run:
             content: digests of what the run reads, which may not.
         """
         settings = {k: v for k, v in portable(config).items() if k not in set(ignored)}
-        return cls(Path(output).absolute(), {"settings": settings, **content})
+        return cls.claiming(output, {"settings": settings, **content})
+
+    @classmethod
+    def claiming(cls, output: str | Path, claimed: Mapping[str, Any]) -> Self:
+        """A run that depends on JSON-able values."""
+        return cls(Path(output).absolute(), json.loads(json.dumps(claimed)))
 
     @property
     def checkpoint(self) -> Path:

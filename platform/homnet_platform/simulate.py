@@ -39,7 +39,7 @@ from homnet_platform.drawn_images import draw_images
 from homnet_platform.runtime import local_or_cluster
 
 _MAX_PAIRS_PER_FILE: Final = 30_000
-"""A worker holds the table of one file, 60 MB, a few times over while it is sorted and written."""
+"""A worker holds several copies of the table of one file (60 MB) while sorting and writing it."""
 _PAIRS_PER_CELL: Final = 23.0
 """Pairs of a cell, a man's X and Y counted as one half each."""
 
@@ -70,15 +70,15 @@ class SimulateConfig:
     """File that jobs/fit_laboratory.py wrote: everyone's chromosomes look as in this laboratory
     instead of the five built-in ones. Who is seen in each hospital stays as it is."""
     rearranged_types: bool = False
-    """Draw of each patient only the types that an abnormality has changed, and as many others: many
-    abnormalities in few pairs, to teach where and what (jobs/learn_reader.py). Healthy people
-    are drawn whole."""
+    """Draw only the types that a patient's abnormality has changed, and an equal number of others:
+    many abnormalities in few pairs, to train the reader (jobs/learn_reader.py). Healthy people
+    keep all types."""
     variant_inversions: float = 1.0
     """Factor on how many chromosomes carry a harmless inversion, such as inv(9). People who teach
     should be rich in them (20: a tenth of the chromosomes 9), or too few are met to learn that
     they are normal."""
     num_files: int = 12
-    """Files that the cohort is cut into, about; more when one would get large."""
+    """Approximate number of files of the cohort; more if one would become too large."""
     result: Path | None = None
     """File of the result of record on what it took, for example results/simulate.json."""
 
@@ -110,11 +110,11 @@ class Group:
     mean_cells: float
     """Mean cells of each."""
     rearranged_types: bool = False
-    """Whether only changed types are drawn, and as many others."""
+    """Whether only changed types and an equal number of others are drawn."""
 
     @property
     def expected_pairs(self) -> float:
-        """Pairs to expect, counting no missing chromosomes."""
+        """Expected number of pairs, ignoring missing chromosomes."""
         per_cell = _PAIRS_PER_CELL
         if self.rearranged_types:
             per_cell = 2 + self.hospital.abnormal_fraction
@@ -127,23 +127,18 @@ def groups(config: SimulateConfig) -> list[Group]:
     Raises:
         ConfigError: a hospital's settings cannot work, or the laboratory file is damaged.
     """
+    fitted = None if config.laboratory is None else read_laboratory(config.laboratory).laboratory
     people = [(healthy(), config.num_healthy, config.healthy_cells)]
     for hospital, number in zip(hospitals(), config.num_patients, strict=True):
         hospital = dataclasses.replace(hospital, abnormal_fraction=config.abnormal_fraction)
         people.append((hospital, number, config.patient_cells))
-    people = [
-        (dataclasses.replace(one, variant_inversions=config.variant_inversions), number, mean_cells)
-        for one, number, mean_cells in people
-    ]
-    if config.laboratory is not None:
-        laboratory = read_laboratory(config.laboratory).laboratory
-        people = [
-            (dataclasses.replace(hospital, laboratory=laboratory), number, mean_cells)
-            for hospital, number, mean_cells in people
-        ]
     return [
         Group(
-            hospital,
+            dataclasses.replace(
+                hospital,
+                variant_inversions=config.variant_inversions,
+                laboratory=fitted or hospital.laboratory,
+            ),
             max(1, round(config.scale * number)),
             mean_cells,
             rearranged_types=config.rearranged_types and hospital.abnormal_fraction > 0,
@@ -154,7 +149,7 @@ def groups(config: SimulateConfig) -> list[Group]:
 
 
 def blocks(config: SimulateConfig) -> list[dict[str, int]]:
-    """Runs of people, each of which becomes a file: ``group``, first person and the one after."""
+    """Ranges of people, one per file: ``group``, ``first`` person, ``stop`` after the last one."""
     every = groups(config)
     total = sum(group.expected_pairs for group in every)
     found = []
@@ -203,7 +198,7 @@ def _provenance(config: SimulateConfig) -> dict[str, Any]:
     elsewhere = ("output", "images", "result")
     settings = dataclasses.asdict(config)
     if config.laboratory is not None:
-        # What the file holds, wherever it lies; with it travels who must not judge the cohort.
+        # The content, not the path: it names the people who must not judge the cohort.
         settings["laboratory"] = dataclasses.asdict(read_laboratory(config.laboratory))
     return {
         "job": "simulate",

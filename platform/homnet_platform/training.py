@@ -166,7 +166,7 @@ def run_stage(
     last = result.metrics or {}
     with result.checkpoint.as_directory() as directory:
         return Trained(
-            checkpoint=finished(Checkpoint.load(directory)),
+            checkpoint=finished(Checkpoint.load(directory, type(stage.model))),
             figures={name: last[name] for name in ("bags_per_s", "wait_share") if name in last},
         )
 
@@ -210,7 +210,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         wrap=lambda model: prepare_model(
             model, parallel_strategy_kwargs={"broadcast_buffers": False}
         ),
-        resumed=_resumed(),
+        resumed=_resumed(stage),
     )
 
     def advance(_: int = 0, **shown: float) -> None:
@@ -245,13 +245,13 @@ def _train_worker(config: dict[str, Any]) -> None:
         tracker.close()
 
 
-def _resumed() -> Checkpoint | None:
+def _resumed(stage: Stage) -> Checkpoint | None:
     """The last registered checkpoint of an interrupted run, which Ray hands out."""
     latest = ray.train.get_checkpoint()
     if latest is None:
         return None
     with latest.as_directory() as directory:
-        return Checkpoint.load(directory)
+        return Checkpoint.load(directory, type(stage.model))
 
 
 def _require_writable(storage: Path) -> None:

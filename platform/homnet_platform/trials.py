@@ -258,7 +258,10 @@ def _train(
     resumed = tune.get_checkpoint()
     if resumed is not None:
         with resumed.as_directory() as directory:
-            last = {name: Checkpoint.load(Path(directory) / name) for name in stages}
+            last = {
+                name: Checkpoint.load(Path(directory) / name, type(stage.model))
+                for name, stage in stages.items()
+            }
     learners = {
         name: Learner(stage, bank, device=device, resumed=last.get(name))
         for name, stage in stages.items()

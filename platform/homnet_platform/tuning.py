@@ -26,7 +26,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.results import write_json
 from homnet.training.learning import METRIC, finished
-from homnet_platform.data import Participants, collect_shared, hospitals_with_abnormal_pairs
+from homnet_platform.data import Participants, collect_shared
 from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.sweep import (
@@ -48,7 +48,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         CohortError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    hospitals = config.hospitals or hospitals_with_abnormal_pairs(cohort)
+    hospitals = config.hospitals or cohort.hospitals_with_abnormal_pairs()
     if not hospitals:
         raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
     run = Run.of(config.output, config, ignored=["max_concurrent"], cohort=cohort.fingerprint)

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import NOTHING_SENT, REASONS, Assessment
-from homnet.model.joint import Evidence
-from homnet.model.predictor import Predictor
-from homnet.patients.finding import CellEvidence, Finding, FindingReader
+from homnet.model.predictor import Evidence, Predictor
+from homnet.patients.finding import CellFinding, Finding, FindingReader
 from homnet.patients.naming import draft_name
 from homnet_serve.schemas import (
     Breakpoint,
@@ -166,7 +165,7 @@ def _type_finding(finding: Finding) -> TypeFinding:
     )
 
 
-def _regions(cell: CellEvidence) -> list[Region]:
+def _regions(cell: CellFinding) -> list[Region]:
     """Runs of samples that more likely than not belong to the abnormality."""
     if cell.score_PL is None:
         return []

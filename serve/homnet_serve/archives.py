@@ -4,20 +4,19 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
-from homnet.errors import DataError, ManifestError
-from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
-from homnet.imaging.manifest import read_manifest
-from homnet.imaging.pairing import CHROMOSOME_KEY, SURPLUS, pair_up
+from homnet.cohorts.pairs import MEASURED
+from homnet.errors import ManifestError
+from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
+from homnet.imaging.pairing import measure_rows, pair_up
 from homnet_serve.bodies import check_pairs
 from homnet_serve.errors import RequestError, invalid, too_large
 from homnet_serve.limits import Limits
@@ -94,49 +93,25 @@ def measure_images(
         RequestError: a row names a file that the zip does not have, or one that is too large, or
             ``stopped`` said so.
     """
-    manifest = manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
-    sequences: list[bytes] = []
-    refused: dict[tuple[str, str], list[RefusedImage]] = {}
-    for row in manifest.to_dict("records"):
+
+    def open_image(row: Mapping[str, Any]) -> IO[bytes]:
         if stopped():
             raise RequestError(504, "deadline", "the deadline passed while images were measured")
-        content = _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
-        sequence, reason = _measure(content, config) if row["homolog"] < 2 else (b"", SURPLUS)
-        sequences.append(sequence)
-        if reason:
-            image = {name: row[name] for name in ("row", "cell_id", "chromosome", "homolog")}
-            refused.setdefault((row["hospital"], row["patient_id"]), []).append(
-                RefusedImage(**image, reason=reason)
-            )
-    usable = np.array([bool(sequence) for sequence in sequences])
-    hospitals = frozenset(manifest["hospital"])
-    if not usable.any():
-        return ImagesOfBody(MEASURED.empty_table(), refused, hospitals)
-    images = manifest[usable]
-    pair_NPCL = pair_up(images, [sequence for sequence in sequences if sequence]).pair_NPCL
-    rows = images.drop_duplicates(CHROMOSOME_KEY)
-    table = pa.table(
-        {
-            **{name: rows[name].tolist() for name in (*CHROMOSOME_KEY, "band_level")},
-            "pair": pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(PAIR_BYTES), len(rows), [None, pa.py_buffer(pair_NPCL.tobytes())]
-            ),
-        }
-    )
-    table = table.select(MEASURED.names).cast(MEASURED)
-    check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows['row'].iloc[at]}")
-    return ImagesOfBody(table, refused, hospitals)
+        return io.BytesIO(
+            _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
+        )
 
-
-def _measure(content: bytes, config: ExtractionConfig) -> tuple[bytes, str]:
-    try:
-        image = read_grey(io.BytesIO(content), formats=_FORMATS, max_side_px=config.max_side_px)
-    except DataError as error:
-        return b"", str(error)
-    extraction = extract(image, config)
-    if extraction.sequence_CL is None:
-        return b"", str(extraction.reason)
-    return extraction.sequence_CL.tobytes(), ""
+    images = measure_rows(manifest, open_image, config, _FORMATS)
+    unusable = images["reason"] != ""
+    refused: dict[tuple[str, str], list[RefusedImage]] = {}
+    for row in images[unusable].to_dict("records"):
+        image = {name: row[name] for name in RefusedImage.model_fields}
+        refused.setdefault((row["hospital"], row["patient_id"]), []).append(RefusedImage(**image))
+    table = pair_up(images).select(MEASURED.names)
+    rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
+    if table.num_rows:
+        check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")
+    return ImagesOfBody(table, refused, frozenset(manifest["hospital"]))
 
 
 def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from homnet.bags.assessment import FlatBags
-from homnet.model.joint import Evidence, JointModel, score_jointly
+from homnet.model.predictor import Evidence, Predictor, score_bags
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
 
 Score = Callable[
-    [Sequence[JointModel], FlatBags, "np.ndarray[tuple[int], np.dtype[np.int64]]"], Evidence
+    [Sequence[Predictor], FlatBags, "np.ndarray[tuple[int], np.dtype[np.int64]]"], Evidence
 ]
 
 
@@ -31,7 +31,7 @@ class _Waiting:
     """A request in the queue, and how far it is."""
 
     bags: FlatBags
-    model_B: Sequence[JointModel]
+    predictor_B: Sequence[Predictor]
     answer: "asyncio.Future[Evidence]"
     taken: int = 0
     parts: list[Evidence] = field(default_factory=list)
@@ -58,7 +58,7 @@ class BatchQueue:
         max_bags: int,
         max_waiting_bags: int,
         wait_s: float,
-        score: Score = score_jointly,
+        score: Score = score_bags,
     ) -> None:
         """Sets up a queue; :meth:`run` works it off.
 
@@ -106,7 +106,7 @@ class BatchQueue:
                 retry_after_s=min(max(seconds, 1), 60),
             )
 
-    async def submit(self, bags: FlatBags, model_B: Sequence[JointModel]) -> Evidence:
+    async def submit(self, bags: FlatBags, predictor_B: Sequence[Predictor]) -> Evidence:
         """Scores bags together with those of other requests.
 
         Cancelling the caller takes what was not begun out of the queue.
@@ -115,7 +115,7 @@ class BatchQueue:
             RequestError: as :meth:`admit`.
         """
         self.admit(len(bags))
-        request = _Waiting(bags, model_B, asyncio.get_running_loop().create_future())
+        request = _Waiting(bags, predictor_B, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._count(len(bags))
         self._changed.set()
@@ -181,13 +181,16 @@ class BatchQueue:
 
     def _pass(self, batch: Sequence[_Slice]) -> list[Evidence]:
         """Scores the parts of several requests in one pass, in the thread."""
-        models = list({id(m): m for part in batch for m in _models(part)}.values())
-        number = {id(model): index for index, model in enumerate(models)}
+        asked_B = [
+            one for part in batch for one in part.request.predictor_B[part.start : part.stop]
+        ]
+        predictors = list(dict.fromkeys(asked_B))
+        number = {predictor: index for index, predictor in enumerate(predictors)}
         bags = FlatBags.concatenate(
             [part.request.bags.part(part.start, part.stop) for part in batch]
         )
-        model_B = np.array([number[id(m)] for part in batch for m in _models(part)], np.int64)
-        evidence = self._score(models, bags, model_B)
+        predictor_B = np.array([number[one] for one in asked_B], np.int64)
+        evidence = self._score(predictors, bags, predictor_B)
         parts, bag, pair = [], 0, 0
         for part in batch:
             next_bag = bag + part.stop - part.start
@@ -205,10 +208,6 @@ class BatchQueue:
     def _count(self, change: int) -> None:
         self._waiting_bags += change
         self._metrics.waiting_bags.set(self._waiting_bags)
-
-
-def _models(part: _Slice) -> Sequence[JointModel]:
-    return part.request.model_B[part.start : part.stop]
 
 
 def _deliver(part: _Slice, evidence: Evidence) -> None:

@@ -46,8 +46,8 @@ class ServiceConfig:
     """Seconds between two looks into the registry."""
     max_hospitals: int = 64
     """Hospitals whose models are kept loaded; those not asked for longest make room."""
-    require_golden: bool = False
-    """Whether a model without golden bags may not answer."""
+    require_reference_bags: bool = False
+    """Whether a model without reference bags may not answer."""
     shadow_candidates: bool = False
     """Whether the newest candidate of each hospital scores the same requests, for comparison in the
     metrics. Costs as much again as answering."""

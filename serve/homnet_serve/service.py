@@ -15,9 +15,9 @@ import torch
 
 from homnet.bags.assessment import Assessment, assess
 from homnet.model.allocator import keep_freed_memory
-from homnet.model.joint import Evidence
+from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet_serve.answers import Sequences, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
@@ -85,7 +85,7 @@ class Service:
             self.metrics,
             device=config.device,
             max_hospitals=config.max_hospitals,
-            require_golden=config.require_golden,
+            require_reference_bags=config.require_reference_bags,
             shadow_candidates=config.shadow_candidates,
         )
         self.queue = BatchQueue(
@@ -95,7 +95,7 @@ class Service:
             wait_s=config.batch_wait_s,
         )
         self._findings = (
-            FindingsReader.load(config.findings, config.device) if config.findings else None
+            CalibratedReader.load(config.findings, config.device) if config.findings else None
         )
         # Reading bodies, models and images must not wait for one another.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
@@ -222,14 +222,14 @@ class Service:
     ) -> Answer:
         evidence = Evidence(np.zeros(0), np.zeros(0), np.zeros(0))
         if len(assessment.bags):
-            models = [served[assessment.types[g].hospital].model for g in assessment.type_B]
-            evidence = await self.queue.submit(assessment.bags, models)
+            predictors = [served[assessment.types[g].hospital].predictor for g in assessment.type_B]
+            evidence = await self.queue.submit(assessment.bags, predictors)
 
         def write() -> tuple[bytes, list[PatientResult], str]:
             patients = patient_results(
                 assessment,
                 evidence,
-                {name: one.model.predictor for name, one in served.items()},
+                {name: one.predictor for name, one in served.items()},
                 sequences=asked.sequences,
                 refused=refused,
                 reader=self._findings,

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment
-from homnet.model.joint import Evidence, score_jointly
-from homnet.model.predictor import Predictor
-from homnet.model.whole_bags import whole_logits
+from homnet.model.predictor import Evidence, Predictor
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore, Served, Shadow
 
@@ -70,7 +68,7 @@ class ShadowComparison:
         for kind, logit, shadow_logit in logits:
             hospital = kind.hospital
             if hospital in shadows:
-                answering, other = served[hospital].model.predictor, shadows[hospital].predictor
+                answering, other = served[hospital].predictor, shadows[hospital].predictor
                 probability, abnormal = _judged(answering, hospital, float(logit))
                 shadow, other_verdict = _judged(other, hospital, float(shadow_logit))
                 self._metrics.shadow_types.labels(hospital).inc()
@@ -91,11 +89,7 @@ def _scored(
             continue
         part = slice(int(own[0]), int(own[-1]) + 1)
         bags = assessment.bags.part(part.start, part.stop)
-        if shadow.joint is not None:
-            model_B = np.zeros(len(bags), np.int64)
-            logit_B[part] = score_jointly([shadow.joint], bags, model_B).logit_B
-        else:
-            logit_B[part] = whole_logits(shadow.predictor, bags)
+        logit_B[part] = shadow.predictor.flat_logits(bags)
     return logit_B
 
 

@@ -1,30 +1,25 @@
 """Which model answers for a hospital now: follows the registry, trusts nothing it did not check.
 
 A model comes to answer when it is the newest of its hospital's line (the promoted one, before it
-those that answered earlier) that loads and gives its golden bags their logits. Requests hold the
-model that they began with, so a change never touches one that is under way.
+those that answered earlier) that loads and gives its reference bags their logits. Requests hold
+the model that they began with, so a change never touches one that is under way.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
 
 from homnet.errors import HomNetError, RegistryError
-from homnet.model.joint import JointModel
-from homnet.model.network import HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import check_golden
+from homnet.model.reference_bags import check_reference_bags
 from homnet.model.registry import Registry
 from homnet_serve.answers import describe_model
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ModelOfHospital
-
-M = TypeVar("M", JointModel, JointModel | Predictor)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -37,8 +32,8 @@ class Served:
     """Whose."""
     version: str
     """Of the registry."""
-    model: JointModel
-    """The model."""
+    predictor: Predictor
+    """The model with its calibration; a HomNet."""
     description: ModelOfHospital
     """What answers say about it."""
 
@@ -53,8 +48,6 @@ class Shadow:
     """Of the registry."""
     predictor: Predictor
     """The model with its calibration."""
-    joint: JointModel | None
-    """The same, if it is HomNet and shares its frozen part; None if it scores whole bags."""
 
 
 class ModelStore:
@@ -67,7 +60,7 @@ class ModelStore:
         *,
         device: str = "cpu",
         max_hospitals: int = 64,
-        require_golden: bool = False,
+        require_reference_bags: bool = False,
         shadow_candidates: bool = False,
     ) -> None:
         """Sets up an empty store; :meth:`refresh` fills it.
@@ -77,14 +70,14 @@ class ModelStore:
             metrics: what is counted.
             device: where models are.
             max_hospitals: hospitals whose models are kept loaded; the least recently asked go.
-            require_golden: whether a model without golden bags may not answer.
+            require_reference_bags: whether a model without them may not answer.
             shadow_candidates: whether the newest candidate of each loaded hospital is loaded too.
         """
         self._registry = registry
         self._metrics = metrics
         self._device = torch.device(device)
         self._max_hospitals = max_hospitals
-        self._require_golden = require_golden
+        self._require_reference_bags = require_reference_bags
         self._shadow_candidates = shadow_candidates
         self._loading = Lock()
         """Held by the one thread that loads models."""
@@ -171,20 +164,22 @@ class ModelStore:
         return None
 
     def _load(self, hospital: str, version: str) -> Served | None:
-        model = self._checked(hospital, version, self._loaded)
-        if model is None:
+        predictor = self._checked(hospital, version, answers=True)
+        if predictor is None:
             return None
-        return Served(hospital, version, model, describe_model(hospital, version, model.predictor))
+        return Served(hospital, version, predictor, describe_model(hospital, version, predictor))
 
-    def _checked(self, hospital: str, version: str, load: Callable[[str], M]) -> M | None:
+    def _checked(self, hospital: str, version: str, *, answers: bool) -> Predictor | None:
         """Loads and checks one model; None, and a line in the log, if it may not be used."""
         try:
-            model = load(version)
-            golden = self._registry.golden(version)
-            if golden is not None:
-                check_golden(model, golden)
-            elif self._require_golden:
-                raise HomNetError("it has no golden bags, and this endpoint requires them")
+            predictor = self._predictor(version)
+            if answers:
+                predictor.homnet()
+            reference = self._registry.reference_bags(version)
+            if reference is not None:
+                check_reference_bags(predictor, reference)
+            elif self._require_reference_bags:
+                raise HomNetError("it has no reference bags, and this endpoint requires them")
         except RegistryError as error:
             # It may be reachable again at the next look.
             self._metrics.registry_errors.inc()
@@ -198,31 +193,15 @@ class ModelStore:
                 extra={"hospital": hospital, "version": version, "reason": str(error)},
             )
             return None
-        return model
+        return predictor
 
-    def _loaded(self, version: str) -> JointModel:
-        model = self._any(version)
-        return JointModel(model) if isinstance(model, Predictor) else model
-
-    def _any(self, version: str) -> JointModel | Predictor:
-        """A model that shares what it can with those that are loaded, if it is HomNet."""
-        joints = {s.version: s.joint for s in self._shadows.values() if s.joint is not None}
-        joints |= {served.version: served.model for served in self._loaded_now()}
-        if version in joints:
-            return joints[version]
-        checkpoint = self._registry.checkpoint(version)
-        predictor = Predictor(
-            checkpoint.build(),
-            checkpoint.calibration,
-            version=checkpoint.version,
-            device=self._device,
-        )
-        if not isinstance(checkpoint.config, HomNetConfig):
-            return predictor
-        model = JointModel(predictor)
-        for other in joints.values():
-            model.share(other)
-        return model
+    def _predictor(self, version: str) -> Predictor:
+        """A model; hospitals with the same version share one."""
+        loaded: list[Served | Shadow] = [*self._loaded_now(), *self._shadows.values()]
+        for one in loaded:
+            if one.version == version:
+                return one.predictor
+        return Predictor.of_checkpoint(self._registry.checkpoint(version), self._device)
 
     def _put(self, served: Served) -> None:
         with self._lock:
@@ -250,8 +229,6 @@ class ModelStore:
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)
         if (now is None or now.version != version) and (hospital, version) not in self._rejected:
-            model = self._checked(hospital, version, self._any)
-            if isinstance(model, Predictor):
-                self._shadows[hospital] = Shadow(hospital, version, model, None)
-            elif model is not None:
-                self._shadows[hospital] = Shadow(hospital, version, model.predictor, model)
+            predictor = self._checked(hospital, version, answers=False)
+            if predictor is not None:
+                self._shadows[hospital] = Shadow(hospital, version, predictor)

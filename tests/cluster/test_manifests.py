@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,10 @@ def test_the_image_has_what_the_manifests_run() -> None:
     pods = [pod for name in RAY_FILES for pod in _pods(_read(name))]
     assert {str(pod["securityContext"]["runAsUser"]) for pod in pods} == {user[1]}
     assert code.count("--constraint") == code.count("pip install")
+    # All that a user can install, but for what only development needs.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (installed,) = re.findall(r"^ARG EXTRAS=(\S+)$", code, re.MULTILINE)
+    assert installed.split(",") == [e for e in project["optional-dependencies"] if e != "dev"]
     # Where packages and images come from is the builder's to say.
     assert not re.findall(r"https?://|\b[\w-]+\.(?:com|org|io|net)\b", code.replace("homnet", ""))
     (python,) = re.findall(r"ARG PYTHON=(\S+)", code)

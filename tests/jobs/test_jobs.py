@@ -13,13 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 DRY = {
-    "ablate.py": ["paper"],
     "audit.py": [],
     "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "diagnose.py": ["patients"],
-    "draw_extraction.py": [],
     "drill.py": [],
     "evaluate.py": ["hospitals"],
     "evaluate_findings.py": [],
@@ -33,7 +31,7 @@ DRY = {
     "pretrain.py": ["best"],
     "registry.py": ["list"],
     "realism.py": ["--simulated", "c", "--output", "o"],
-    "reproduce.py": ["--table", "2"],
+    "reproduce.py": ["2"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
     "serve_drill.py": [],
@@ -107,6 +105,8 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
         ("evaluate_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("learn_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("describe.py", [], "give either --cohort or --images"),
+        ("describe.py", ["--images", "no.csv"], "no.csv: there is no such file"),
         ("diagnose.py", ["calibrate", "--cohort", "nowhere"], "nowhere: no cohort here"),
         ("diagnose.py", ["measure", "--record.claim", "much"], "needs both --record.claim"),
         ("ingest.py", ["--manifest", "no.csv", "--output", "o"], "no.csv"),

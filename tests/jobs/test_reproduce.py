@@ -1,4 +1,4 @@
-"""The paper's tables with real methods, at a size of seconds."""
+"""The job of the paper's tables: its lines, and what it writes."""
 
 import importlib.util
 import json
@@ -13,14 +13,15 @@ import pytest
 from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import SplitConfig
 from homnet.records import paper
-from homnet.records.beside_paper import HOMNET, PAPER_FORM
-from homnet_platform.records.paper_table import TableConfig
+from homnet.records.beside_paper import PAPER_FORM
+from homnet.results import Record
+from homnet_platform.records.plan import RECIPES
 
-JOBS = Path(__file__).parents[2] / "jobs"
+ROOT = Path(__file__).parents[2]
 
 
 def _job(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, JOBS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "jobs" / "records" / f"{name}.py")
     job = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(job)
     return job
@@ -31,34 +32,8 @@ def job() -> ModuleType:
     return _job("reproduce")
 
 
-@pytest.fixture
-def config(tmp_path: Path, table_of: Callable[..., pa.Table]) -> TableConfig:
-    few = ("1", "2", "13")
-    tables = [
-        table_of("healthy-1", num_patients=8, chromosomes=few),
-        table_of("h1", num_patients=8, abnormal="13", chromosomes=few),
-    ]
-    write_cohort(tmp_path / "cohort", tables, scale={"healthy-1": 3.0, "h1": 3.0}, provenance={})
-    shares = SplitConfig(validation=0.25, test=0.5)  # one of each class in each part of "h1"
-    return TableConfig(
-        table=2,
-        cohort=str(tmp_path / "cohort"),
-        output=str(tmp_path / "table"),
-        scale=0.01,
-        seeds=(0,),
-        split=shares,
-        hospital_split=shares,
-        fine_tuning_epochs=1,
-        num_bootstrap=60,
-        num_batches=1,
-        estimate=False,
-    )
-
-
-def test_all_lines_of_the_paper_are_there_and_tried_alike(
-    job: ModuleType, config: TableConfig
-) -> None:
-    methods = job.methods_of(config)
+def test_all_lines_of_the_paper_are_there_and_tried_alike(job: ModuleType) -> None:
+    methods = job.methods_of(RECIPES["2"])
     assert set(paper.TABLE_2) | {PAPER_FORM, "Length ratio", "Aligned correlation"} == set(methods)
     learn = {name: m for name, m in methods.items() if m.pretraining}
     assert set(methods) - set(learn) == {"Length ratio", "Aligned correlation"}
@@ -69,21 +44,59 @@ def test_all_lines_of_the_paper_are_there_and_tried_alike(
     for name in ("OC-SVM", "Deep-SVDD", "AE"):
         assert [trial["features"] for trial in methods[name].pretraining].count("raw") == 2
     for method in learn.values():
-        forms = [method.at(trial, job.plan_of(config).training) for trial in method.trials]
-        assert len(set(forms)) == 4
+        assert len({tuple(sorted(trial.items())) for trial in method.trials}) == 4
+    assert job.facts(RECIPES["2"])["trainings"] == 13 * 4 + 2 + 15 * 2
+    assert job.facts(RECIPES["5"])["trainings"] == 15
+    variants = replace(RECIPES["4"], methods=("HomNet", "w/o bag"))
+    assert job.facts(variants) | {"share of the people": 0} == {
+        "methods": "HomNet, w/o bag",
+        "trainings": 6,
+        "epochs of each": 4,
+        "share of the people": 0,
+    }
+
+
+def test_settings_reach_baselines_and_variants(job: ModuleType) -> None:
+    views = {
+        setting: (
+            job.methods_of(replace(RECIPES["2"], setting=setting))["ResNet"].form.view,
+            job.methods_of(replace(RECIPES["ablate"], setting=setting))["w/o bag"].form.view,
+        )
+        for setting in ("best", "paper")
+    }
+    assert views == {"best": ("stretched",) * 2, "paper": ("absolute",) * 2}
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_table_and_its_record_and_picture(
-    job: ModuleType, config: TableConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: ModuleType,
+    table_of: Callable[..., pa.Table],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    tables = [
+        table_of("healthy-1", num_patients=8, chromosomes=("1", "13")),
+        table_of("h1", num_patients=8, abnormal="13", chromosomes=("1", "13")),
+    ]
+    write_cohort(tmp_path / "cohort", tables, scale={"healthy-1": 3.0, "h1": 3.0}, provenance={})
+    shares = SplitConfig(validation=0.25, test=0.5)  # one of each class in each part of "h1"
+    recipe = RECIPES["2"]
     config = replace(
-        config,
-        methods=("Length ratio", "OC-SVM", HOMNET),
+        recipe,
+        comparison=replace(
+            recipe.comparison,
+            cohort=str(tmp_path / "cohort"),
+            seeds=(0,),
+            split=shares,
+            hospital_split=shares,
+            num_bootstrap=60,
+        ),
+        methods=("Length ratio", "OC-SVM"),
+        output=str(tmp_path / "table"),
         picture=tmp_path / "docs" / "table-2.png",
-        result=tmp_path / "table-2.json",
-        claim="a claim",
+        estimate=False,
+        record=Record("a claim", tmp_path / "table-2.json"),
     )
     monkeypatch.setattr("sys.argv", ["jobs/records/reproduce.py"])
     job.main(config)
@@ -92,36 +105,40 @@ def test_a_table_and_its_record_and_picture(
     assert "Best validation AUC by features: OC-SVM" in table
     assert (tmp_path / "docs" / "table-2.png").stat().st_size > 10_000
     result = json.loads((tmp_path / "table-2.json").read_text())
+    assert result["recipe"] == "table 2, best setting, scale 0.002"
     figures = result["figures"]["reproduction"]
     assert figures["peak_memory_gib"] > 0
     assert [row["method"] for row in figures["rows"]] == list(config.methods)
     assert {row["hospital"] for row in figures["rows"]} == {"h1"}
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table: table-2.json -->\n<!-- end -->\n")
-    assert table.strip() in _job("update_readme").render(readme)
+    assert table.strip() in _job("render_tables").render(readme)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
-def test_ablations_and_times_as_tables(
-    job: ModuleType, config: TableConfig, tmp_path: Path
+@pytest.mark.parametrize(
+    ("table", "function", "record", "kind", "heading"),
+    [
+        ("3", "reproduce", "table-3", "reproduction", "| HomNet minus | pki3: AUC |"),
+        ("4", "reproduce", "table-4", "ablation", "| Minus HomNet | hospital-1: AUC |"),
+        ("5", "time_methods", "table-5", "running_time", "| Method | Numbers kept |"),
+        ("ablate", "reproduce", "ablate-images", "ablation", "| Variant | pki3: AUC |"),
+    ],
+)
+def test_every_table_of_record_is_written_and_drawn(
+    job: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    function: str,
+    record: str,
+    kind: str,
+    heading: str,
 ) -> None:
-    job.main(
-        replace(config, table=4, output=str(tmp_path / "four"), variants=("HomNet", "w/o bag"))
-    )
-    table = (tmp_path / "four" / "table-4.md").read_text()
-    assert "| Minus HomNet | h1: AUC | h1: F1 |" in table
-    assert f"| {paper.TABLE_4['w/o bag'][0][0] / 100:.3f} |" in table
-    assert (tmp_path / "four" / "table-4.png").is_file()
-    job.main(replace(config, table=5, output=str(tmp_path / "five"), methods=("AE", "MobileNet")))
-    table = (tmp_path / "five" / "table-5.md").read_text()
-    assert table.count("| AE |") == table.count("| MobileNet |") == 1
-    assert (tmp_path / "five" / "table-5.png").is_file()
-
-
-def test_paper_samples_for_the_baselines(job: ModuleType, config: TableConfig) -> None:
-    views = {
-        setting: job.methods_of(replace(config, setting=setting))["ResNet"].form.view
-        for setting in ("best", "paper")
-    }
-    assert views == {"best": "stretched", "paper": "absolute"}
+    content = json.loads((ROOT / "results" / f"{record}.json").read_text())
+    figures = {"failed": [], **content["figures"][kind]}
+    monkeypatch.setattr(job, function, lambda *_: figures)
+    job.main(replace(RECIPES[table], output=str(tmp_path)))
+    assert heading in (tmp_path / f"table-{table}.md").read_text()
+    assert (tmp_path / f"table-{table}.png").stat().st_size > 10_000
+    kept = json.loads((tmp_path / f"table-{table}.json").read_text())
+    assert kept == figures

@@ -37,7 +37,7 @@ def rows_of(people: int, cells: int, hospital: str) -> list[dict[str, object]]:
         {
             "path": f"{hospital}{person}/{cell}-{chromosome}-{homolog}.png",
             "hospital": hospital,
-            "patient_id": f"p{person}",
+            "patient_id": f"{hospital}-p{person}",
             "cell_id": f"c{cell}",
             "chromosome": chromosome,
             "homolog": homolog,
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = pd.DataFrame(rows_of(4, 3, "north") + rows_of(2, 2, "south"))
     for seed, row in enumerate(manifest.itertuples()):
         save_chromosome(folder / row.path, 70 if row.chromosome == "2" else 30, seed)
-    extra = {"hospital": "north", "patient_id": "p0", "cell_id": "c0", "chromosome": "21"}
+    extra = {"hospital": "north", "patient_id": "north-p0", "cell_id": "c0", "chromosome": "21"}
     third = {**extra, "homolog": 2, "path": "north0/third.png", "abnormal": 0, "kind": ""}
     manifest = pd.concat([manifest, pd.DataFrame([third])], ignore_index=True)
     (folder / "north0/0-2-0.png").unlink()
@@ -96,7 +96,7 @@ def frame(summary) -> pd.DataFrame:
 
 def one(frame: pd.DataFrame, hospital: str, patient: str, cell: str, chromosome: str) -> pd.Series:
     keys = ["hospital", "patient_id", "cell_id", "chromosome"]
-    rows = frame[(frame[keys] == [hospital, patient, cell, chromosome]).all(axis=1)]
+    rows = frame[(frame[keys] == [hospital, f"{hospital}-{patient}", cell, chromosome]).all(axis=1)]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -150,7 +150,7 @@ def test_the_usable_homolog_of_a_broken_pair_takes_the_first_place(frame, folder
 
 def test_a_chromosome_without_any_usable_image_has_no_row(frame):
     keys = frame[["hospital", "patient_id", "cell_id", "chromosome"]]
-    assert not (keys == ["north", "p1", "c2", "2"]).all(axis=1).any()
+    assert not (keys == ["north", "north-p1", "c2", "2"]).all(axis=1).any()
 
 
 def test_abnormality_names_its_homolog(frame):
@@ -184,6 +184,17 @@ def test_pseudonyms_hide_names_and_depend_on_the_key(summary, config):
     assert not patients & set(summary.cohort.read()["patient_id"].to_pylist())
     assert not patients & set(ingest(other).cohort.read()["patient_id"].to_pylist())
     assert "first" not in (keyed.output / "cohort.json").read_text()
+
+
+def test_one_patient_id_in_two_hospitals_is_refused_before_images_are_measured(folder, tmp_path):
+    manifest = folder / "shared.csv"
+    rows = pd.DataFrame(rows_of(1, 1, "north") + rows_of(1, 1, "south")).assign(patient_id="p")
+    rows.to_csv(manifest, index=False)
+    config = IngestConfig(manifest, tmp_path / "cohort")
+    with pytest.raises(CohortError, match=r"patient p is in hospital 'north' and in .*'south'"):
+        ingest(config)
+    assert list(tmp_path.iterdir()) == []
+    assert len(set(ingest(replace(config, pseudonym_key="k")).cohort.patients["north"])) == 1
 
 
 def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, config, tmp_path):

@@ -1,6 +1,5 @@
-"""The reader of findings as the jobs train and measure it, and what they refuse."""
+"""The reader as the job trains it, its part in verdicts, and what is refused."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,27 +10,20 @@ import pyarrow as pa
 import pytest
 
 from homnet.bags.draw import BagConfig
-from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort, write_cohort
-from homnet.cohorts.split import TEST, SplitConfig, split_patients
+from homnet.cohorts.split import SplitConfig
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
-from homnet.results import Record
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
 from homnet_platform.patients.measurement import MeasureConfig, measure
-from homnet_platform.reader_training import (
-    EvaluateFindingsConfig,
-    LearnFindingsConfig,
-    evaluate_findings,
-    learn_findings,
-)
+from homnet_platform.reader_training import LearnReaderConfig, learn_reader
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -46,18 +38,16 @@ TRAINING = ReaderTraining(
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Path:
-    """The lineage's healthy people and HomNet, a teaching cohort with a reader, patients."""
+    """The lineage's HomNet, a teaching cohort with a reader, and patients."""
     work = tmp_path_factory.mktemp("findings")
     shutil.copytree(lineage.pretrained, work / "pretrain" / "checkpoint")
-    healthy = lineage.cohort.of_hospitals(["healthy"]).read()
-    write_cohort(work / "healthy", [healthy], scale={}, provenance={})
     hospital = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
     for name, seed, number, short in (("teach", 1, 40, True), ("patients", 2, 16, False)):
         people = [
             simulate_person(seed, hospital, n, 2.0, rearranged_types=short) for n in range(number)
         ]
         write_cohort(work / name, [pa.concat_tables(people)], scale={"h1": 3.0}, provenance={})
-    learn_findings(_learn(work))
+    learn_reader(_learn(work))
     calibrate(
         CalibrateConfig(
             cohort=str(work / "patients"),
@@ -82,8 +72,8 @@ def _diagnose(work: Path, cohort: str) -> DiagnoseConfig:
     )
 
 
-def _learn(work: Path) -> LearnFindingsConfig:
-    return LearnFindingsConfig(
+def _learn(work: Path) -> LearnReaderConfig:
+    return LearnReaderConfig(
         cohort=str(work / "teach"),
         checkpoint=str(work / "pretrain" / "checkpoint"),
         output=str(work / "findings"),
@@ -125,11 +115,11 @@ def test_a_reader_goes_on_with_other_people(work: Path) -> None:
     first = work / "findings" / "checkpoint"
     config = replace(_learn(work), start=str(first), output=str(work / "again"))
     with pytest.raises(ConfigError, match="were learnt from by"):
-        learn_findings(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
+        learn_reader(replace(config, split=SplitConfig(0.2, 0.0, seed=1)))
     with pytest.raises(ConfigError, match="is of another width"):
-        learn_findings(replace(config, width=32))
+        learn_reader(replace(config, width=32))
     # A mistake leaves nothing behind that would be in the way of the right command.
-    learn_findings(replace(config, cohort=str(work / "patients")))
+    learn_reader(replace(config, cohort=str(work / "patients")))
     reader = Checkpoint.load(work / "again" / "checkpoint", ReaderConfig.of_json)
     before = Checkpoint.load(first, ReaderConfig.of_json)
     assert reader.provenance["start"] == before.version != reader.version
@@ -138,52 +128,9 @@ def test_a_reader_goes_on_with_other_people(work: Path) -> None:
     assert str(work) not in str(reader.provenance)
 
 
-def _evaluate(work: Path, **changes: object) -> EvaluateFindingsConfig:
-    config = EvaluateFindingsConfig(
-        cohort=str(work / "healthy"),
-        checkpoint=str(work / "pretrain" / "checkpoint"),
-        reader=str(work / "findings" / "checkpoint"),
-        output=str(work / "evaluated"),
-        bags=BagConfig(num_cells=3, over="people"),
-        split=SplitConfig(0.2, 0.2),
-        num_bootstrap=50,
-    )
-    return replace(config, **changes)
-
-
-def test_artificial_abnormalities_of_held_out_people_are_read(work: Path) -> None:
-    output = evaluate_findings(
-        _evaluate(
-            work,
-            record=Record("a test", work / "result.json"),
-            events=EventConfig(abnormal_share=0.9),
-        )
-    )
-    figures = json.loads((output / "findings.json").read_text())
-    cases = pd.read_parquet(output / "cases.parquet")
-    assert figures["overall"]["num_cases"] == len(cases) > 0
-    test = split_patients(Cohort.open(work / "healthy").patients, SplitConfig(0.2, 0.2))[TEST]
-    assert set(cases["people"].explode()) == test
-    result = json.loads((work / "result.json").read_text())
-    assert result["figures"]["findings"] == figures
-    assert result["figures"]["training"]["reader"]["figures"]["epochs"] == 1
-
-
-def test_readers_are_not_measured_on_whom_they_know_or_with_another_homnet(
-    work: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="learnt from by"):
-        evaluate_findings(_evaluate(work, split=SplitConfig(0.2, 0.2, seed=5)))
-    below = Checkpoint.load(work / "pretrain" / "checkpoint")
-    weights = {name: weight + 1 for name, weight in below.weights.items()}
-    replace(below, weights=weights).save(tmp_path / "other")
-    with pytest.raises(ConfigError, match="stands on another HomNet"):
-        evaluate_findings(_evaluate(work, checkpoint=str(tmp_path / "other")))
-
-
 def test_a_finished_run_is_not_overwritten(work: Path) -> None:
     with pytest.raises(ConfigError, match="this run is finished"):
-        learn_findings(_learn(work))
+        learn_reader(_learn(work))
 
 
 def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
@@ -196,5 +143,5 @@ def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
         _learn(work), checkpoint=str(tmp_path / "absolute"), output=str(tmp_path / "o")
     )
     with pytest.raises(ConfigError, match="needs a HomNet that compares homologs"):
-        learn_findings(config)
+        learn_reader(config)
     assert not (tmp_path / "o").exists()

@@ -24,9 +24,7 @@ from PIL import Image
 from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import pairs_of
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.network import HomNet, HomNetConfig, best_form
-from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet.reader.network import ReaderConfig
 from homnet_serve.app import create_app
@@ -156,18 +154,6 @@ def family() -> Callable[..., list[Checkpoint]]:
     return make
 
 
-@pytest.fixture(scope="session")
-def joint_of() -> Callable[[Checkpoint], JointModel]:
-    """The maker of models out of checkpoints."""
-
-    def make(checkpoint: Checkpoint) -> JointModel:
-        return JointModel(
-            Predictor(checkpoint.build(), checkpoint.calibration, version=checkpoint.version)
-        )
-
-    return make
-
-
 @dataclass
 class Endpoint:
     """A running service with its application, the checkpoints behind it, and keys to it."""
@@ -204,7 +190,7 @@ class Endpoint:
 def start_endpoint(
     family: Callable[..., list[Checkpoint]],
 ) -> Iterator[Callable[..., Endpoint]]:
-    """The starter of endpoints for two hospitals whose models have one trunk."""
+    """The starter of endpoints for two hospitals."""
     with ExitStack() as stack:
 
         def start(work: Path, *, run: bool = True, **settings: Any) -> Endpoint:

@@ -14,10 +14,9 @@ from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import MEASURED, pairs_of
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, FindingReader
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding, FindingReader
 from homnet_serve.answers import Sequences, describe_model, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 
@@ -39,8 +38,7 @@ def _answer(
     reader: FindingReader | None = None,
 ) -> list[PatientResult]:
     assessment = assess(table.select(MEASURED.names))
-    model_B = np.zeros(len(assessment.bags), np.int64)
-    evidence = score_jointly([JointModel(predictor)], assessment.bags, model_B)
+    evidence = predictor.evidence(assessment.bags)
     predictors = dict.fromkeys(("h1", "h2"), predictor)
     return patient_results(
         assessment,
@@ -108,8 +106,7 @@ def test_patients_of_whom_no_image_was_usable_are_in(
     table_of: TableOf, predictor: Predictor
 ) -> None:
     assessment = assess(table_of(num_patients=1).select(MEASURED.names))
-    model_B = np.zeros(len(assessment.bags), np.int64)
-    evidence = score_jointly([JointModel(predictor)], assessment.bags, model_B)
+    evidence = predictor.evidence(assessment.bags)
     image = RefusedImage(row=2, cell_id="c", chromosome="1", homolog=0, reason="the image is empty")
     results = patient_results(
         assessment, evidence, {"h1": predictor}, refused={("h1", "h1-p9"): [image]}
@@ -144,7 +141,7 @@ class _Reader:
                 *who,
                 probability=float(probability),
                 cells=tuple(
-                    CellEvidence(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
+                    CellFinding(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
                     for n in np.flatnonzero(type_N == g)
                 ),
                 kinds={kind: float(kind == "deletion") for kind in SHOWN},

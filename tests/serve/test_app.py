@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -21,9 +20,8 @@ from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import RegistryError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import golden_bags
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_baselines.methods import read_form
 from homnet_baselines.networks import SiameseForm
@@ -36,7 +34,6 @@ from homnet_serve.schemas import DiagnoseResponse, ErrorBody
 
 StreamOf = Callable[..., bytes]
 TableOf = Callable[..., pa.Table]
-JointOf = Callable[[Checkpoint], JointModel]
 ROUTES = [
     ("POST", "/v1/diagnose"),
     ("POST", "/v1/diagnose/images"),
@@ -65,18 +62,12 @@ def _logits(response: httpx.Response) -> dict[tuple[str, str], float]:
     }
 
 
-def _expected(
-    table: pa.Table, checkpoints: dict[str, Checkpoint], joint_of: JointOf
-) -> dict[tuple[str, str], float]:
+def _expected(table: pa.Table, checkpoints: dict[str, Checkpoint]) -> dict[tuple[str, str], float]:
     assessment = assess(table)
     logits = {}
     for hospital, checkpoint in checkpoints.items():
-        evidence = score_jointly(
-            [joint_of(checkpoint)], assessment.bags, np.zeros(len(assessment.bags), np.int64)
-        )
-        for kind, logit in zip(
-            assessment.types, assessment.of_types(evidence.logit_B), strict=True
-        ):
+        logit_B = Predictor.of_checkpoint(checkpoint).flat_logits(assessment.bags)
+        for kind, logit in zip(assessment.types, assessment.of_types(logit_B), strict=True):
             if kind.hospital == hospital:
                 logits[kind.patient_id, kind.chromosome] = float(logit)
     return logits
@@ -88,7 +79,6 @@ def test_answers_are_those_of_each_hospitals_model(
     pairs: pa.Table,
     stream_of: StreamOf,
     json_of: Callable[..., Any],
-    joint_of: JointOf,
     form: str,
 ) -> None:
     if form == "arrow":
@@ -98,9 +88,7 @@ def test_answers_are_those_of_each_hospitals_model(
             "POST", "/v1/diagnose", json=json_of(pairs, lists=form == "lists")
         )
     assert response.status_code == 200, response.text
-    assert _logits(response) == pytest.approx(
-        _expected(pairs, endpoint.checkpoints, joint_of), abs=1e-5
-    )
+    assert _logits(response) == pytest.approx(_expected(pairs, endpoint.checkpoints), abs=1e-5)
     answer = response.json()
     assert answer["request_id"] == response.headers["x-request-id"]
     for model in answer["models"]:
@@ -110,9 +98,7 @@ def test_answers_are_those_of_each_hospitals_model(
         assert len(model["calibration"]) == 64
 
 
-def test_company_changes_no_score(
-    endpoint: Any, table_of: TableOf, stream_of: StreamOf, joint_of: JointOf
-) -> None:
+def test_company_changes_no_score(endpoint: Any, table_of: TableOf, stream_of: StreamOf) -> None:
     tables = [
         table_of(f"h{n % 2 + 1}", num_patients=1, num_cells=1 + n % 5, seed=n).select(
             MEASURED.names
@@ -131,9 +117,7 @@ def test_company_changes_no_score(
 
     before = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
     for table, response in zip(tables, endpoint.run(all_at_once()), strict=True):
-        assert _logits(response) == pytest.approx(
-            _expected(table, endpoint.checkpoints, joint_of), abs=1e-5
-        )
+        assert _logits(response) == pytest.approx(_expected(table, endpoint.checkpoints), abs=1e-5)
     after = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
     assert after - before < len(tables)
 
@@ -339,11 +323,11 @@ def test_a_promotion_under_load_drops_nothing(
     table_of: TableOf,
     stream_of: StreamOf,
     family: Callable[..., list[Checkpoint]],
-    joint_of: JointOf,
 ) -> None:
     endpoint = start_endpoint(tmp_path, refresh_s=0.05)
     newer = family(3)[2]
     table = table_of("h1", num_patients=1, num_cells=2).select(MEASURED.names)
+    bags = reference_bags(Predictor.of_checkpoint(newer), table)
     bad = family(1, seed=8)[0]
     headers = {"Authorization": f"Bearer {endpoint.keys['h1']}", "Content-Type": ARROW_TYPE}
     registry = endpoint.registry
@@ -353,11 +337,11 @@ def test_a_promotion_under_load_drops_nothing(
         for number in range(60):
             if number == 10:
                 version = registry.publish(newer, "h1")
-                registry.keep_golden(version, golden_bags(joint_of(newer), table))
+                registry.keep_reference_bags(version, bags)
                 registry.promote("h1", version)
             if number == 35:
                 version = registry.publish(bad, "h1")
-                registry.keep_golden(version, golden_bags(joint_of(newer), table))
+                registry.keep_reference_bags(version, bags)
                 registry.promote("h1", version)
             found += await asyncio.gather(
                 *(
@@ -368,7 +352,7 @@ def test_a_promotion_under_load_drops_nothing(
         return found
 
     expected = {
-        checkpoint.version: _expected(table, {"h1": checkpoint}, joint_of)
+        checkpoint.version: _expected(table, {"h1": checkpoint})
         for checkpoint in (endpoint.checkpoints["h1"], newer)
     }
     seen = []
@@ -414,7 +398,7 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     predictor = Predictor(shadow.build(), shadow.calibration, version="")
     table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
     version = endpoint.registry.publish(shadow, "h1")
-    endpoint.registry.keep_golden(version, golden_bags(predictor, table))
+    endpoint.registry.keep_reference_bags(version, reference_bags(predictor, table))
     store, value = endpoint.service.store, endpoint.service.metrics.registry.get_sample_value
     _until(endpoint, lambda: store.shadow("h1"))
     response = endpoint.arrow(stream_of(table), key="h1")

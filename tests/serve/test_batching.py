@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import FlatBags
-from homnet.model.joint import Evidence, JointModel
+from homnet.model.contract import BagModel
+from homnet.model.predictor import Evidence, Predictor
 from homnet_serve.batching import BatchQueue
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
@@ -22,21 +23,19 @@ class _Recorder:
         self.fails = False
 
     def __call__(
-        self, models: Sequence[JointModel], bags: FlatBags, model_B: NDArray[np.int64]
+        self, predictors: Sequence[Predictor], bags: FlatBags, predictor_B: NDArray[np.int64]
     ) -> Evidence:
         self.passes.append(len(bags))
         if self.fails:
             raise ValueError("broken")
         levels = bags.level_N.astype(float)
         start_B = np.cumsum(bags.size_B) - bags.size_B
-        number_B = np.array([int(models[m].trunk) for m in model_B])
+        number_B = np.array([int(predictors[p].version) for p in predictor_B])
         return Evidence(np.add.reduceat(levels, start_B) + 100 * number_B, levels, -levels)
 
 
-def _model(number: int) -> JointModel:
-    model = JointModel.__new__(JointModel)
-    model.trunk = str(number)
-    return model
+def _model(number: int) -> Predictor:
+    return Predictor(BagModel(), {}, version=str(number))
 
 
 def _bags(sizes: Sequence[int], seed: int) -> FlatBags:

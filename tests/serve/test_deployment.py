@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -21,7 +20,7 @@ from homnet.bags.assessment import assess
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
+from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
@@ -90,10 +89,10 @@ def _logits(answer: dict[str, Any]) -> list[float]:
     return [kind["logit"] for patient in answer["patients"] for kind in patient["types"]]
 
 
-def _expected(joint: JointModel, table: pa.Table) -> Any:
+def _expected(checkpoint: Checkpoint, table: pa.Table) -> Any:
     assessment = assess(table)
-    model_B = np.zeros(len(assessment.bags), np.int64)
-    logits = assessment.of_types(score_jointly([joint], assessment.bags, model_B).logit_B)
+    predictor = Predictor.of_checkpoint(checkpoint)
+    logits = assessment.of_types(predictor.flat_logits(assessment.bags))
     return pytest.approx(logits.tolist(), abs=1e-5)
 
 
@@ -103,10 +102,9 @@ def test_scores_are_those_of_batch_evaluation(
     table_of: TableOf,
     stream_of: Callable[..., bytes],
     family: Callable[..., list[Checkpoint]],
-    joint_of: Callable[[Checkpoint], JointModel],
 ) -> None:
     client, _, _ = served
-    models = [joint_of(checkpoint) for checkpoint in family(2)]
+    checkpoints = family(2)
     tables = [
         table_of(f"h{n % 2 + 1}", num_patients=1, num_cells=1 + n % 4, seed=n).select(
             MEASURED.names
@@ -120,7 +118,7 @@ def test_scores_are_those_of_batch_evaluation(
     with ThreadPoolExecutor(12) as pool:
         for n, response in enumerate(pool.map(ask, tables)):
             assert response.status_code == 200, response.text
-            assert _logits(response.json()) == _expected(models[n % 2], tables[n])
+            assert _logits(response.json()) == _expected(checkpoints[n % 2], tables[n])
     assert client.get("/readyz").json() == {"status": "ok"}
     assert client.get("/v1/models", headers={"Authorization": ""}).status_code == 401
     assert client.post("/v1/diagnose", content=b"no stream").status_code == 422
@@ -132,14 +130,13 @@ def test_a_promotion_and_a_killed_replica_give_no_wrong_answer(
     served: tuple[httpx.Client, Registry, Path],
     table_of: TableOf,
     family: Callable[..., list[Checkpoint]],
-    joint_of: Callable[[Checkpoint], JointModel],
 ) -> None:
     client, registry, work = served
     table = table_of("h1", num_patients=1, num_cells=2).select(MEASURED.names)
     patient = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
     asking = Client(str(client.base_url), client.headers["authorization"][7:], retries=patient)
     checkpoints = family(3)
-    expected = {c.version: _expected(joint_of(c), table) for c in checkpoints}
+    expected = {c.version: _expected(c, table) for c in checkpoints}
     stop = threading.Event()
     answers: list[tuple[str, list[float]]] = []
     failed: list[EndpointError] = []

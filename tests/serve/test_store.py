@@ -8,14 +8,13 @@ import pyarrow as pa
 import pytest
 
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
-from homnet.model.reference_bags import golden_bags
+from homnet.model.predictor import Predictor
+from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore
 
 Family = Callable[..., list[Checkpoint]]
-JointOf = Callable[[Checkpoint], JointModel]
 TableOf = Callable[..., pa.Table]
 
 
@@ -28,6 +27,13 @@ def _promote(registry: Registry, checkpoint: Checkpoint, hospital: str = "h1") -
     version = registry.publish(checkpoint, hospital)
     registry.promote(hospital, version)
     return version
+
+
+def _keep_reference_bags(
+    registry: Registry, version: str, checkpoint: Checkpoint, table: pa.Table
+) -> None:
+    bags = reference_bags(Predictor.of_checkpoint(checkpoint), table)
+    registry.keep_reference_bags(version, bags)
 
 
 def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -53,7 +59,6 @@ def test_a_promotion_reaches_a_store(registry: Registry, family: Family) -> None
     now = store.cached("h1")
     assert now is not None
     assert now.version == versions[1]
-    assert now.model.model.cms is not None
     registry.roll_back("h1")
     store.refresh()
     assert store.cached("h1").version == versions[0]  # type: ignore[union-attr]
@@ -64,7 +69,7 @@ def test_a_promotion_reaches_a_store(registry: Registry, family: Family) -> None
     assert _value(metrics, "homnet_model_swaps_total") == 3
 
 
-def test_hospitals_share_models_and_trunks(registry: Registry, family: Family) -> None:
+def test_hospitals_with_one_version_share_a_model(registry: Registry, family: Family) -> None:
     first, second = family(2)
     for hospital, checkpoint in (("h1", first), ("h2", second), ("h3", first)):
         _promote(registry, checkpoint, hospital)
@@ -74,13 +79,12 @@ def test_hospitals_share_models_and_trunks(registry: Registry, family: Family) -
     assert one is not None
     assert two is not None
     assert three is not None
-    assert three.model is one.model
-    assert two.model is not one.model
-    assert two.model.model.cms is one.model.model.cms
+    assert three.predictor is one.predictor
+    assert two.predictor is not one.predictor
 
 
-def test_a_model_that_fails_its_golden_bags_does_not_answer(
-    registry: Registry, family: Family, joint_of: JointOf, table_of: TableOf
+def test_a_model_that_fails_its_reference_bags_does_not_answer(
+    registry: Registry, family: Family, table_of: TableOf
 ) -> None:
     first, second = family(2)
     old = _promote(registry, first)
@@ -88,8 +92,8 @@ def test_a_model_that_fails_its_golden_bags_does_not_answer(
     store = ModelStore(registry, metrics)
     store.refresh()
     new = registry.publish(second, "h1")
-    # Golden bags of another model stand for a machine that computes something else.
-    registry.keep_golden(new, golden_bags(joint_of(family(1, seed=7)[0]), table_of()))
+    # Those of another model stand for a machine that computes something else.
+    _keep_reference_bags(registry, new, family(1, seed=7)[0], table_of())
     registry.promote("h1", new)
     for _ in range(2):
         store.refresh()
@@ -99,8 +103,8 @@ def test_a_model_that_fails_its_golden_bags_does_not_answer(
     other = ModelStore(registry, Metrics())
     other.refresh()
     assert other.cached("h1").version == old  # type: ignore[union-attr]
-    # The right golden bags, and the decision once more: then it answers.
-    registry.keep_golden(new, golden_bags(joint_of(second), table_of()))
+    # The right reference bags, and the decision once more: then it answers.
+    _keep_reference_bags(registry, new, second, table_of())
     registry.roll_back("h1")
     store.refresh()
     registry.promote("h1", new)
@@ -108,16 +112,16 @@ def test_a_model_that_fails_its_golden_bags_does_not_answer(
     assert store.cached("h1").version == new  # type: ignore[union-attr]
 
 
-def test_golden_bags_can_be_required(
-    registry: Registry, family: Family, joint_of: JointOf, table_of: TableOf
+def test_reference_bags_can_be_required(
+    registry: Registry, family: Family, table_of: TableOf
 ) -> None:
     (checkpoint,) = family(1)
     version = _promote(registry, checkpoint)
-    store = ModelStore(registry, Metrics(), require_golden=True)
+    store = ModelStore(registry, Metrics(), require_reference_bags=True)
     store.refresh()
     assert store.load("h1") is None
-    registry.keep_golden(version, golden_bags(joint_of(checkpoint), table_of()))
-    store = ModelStore(registry, Metrics(), require_golden=True)
+    _keep_reference_bags(registry, version, checkpoint, table_of())
+    store = ModelStore(registry, Metrics(), require_reference_bags=True)
     store.refresh()
     assert store.load("h1") is not None
 

@@ -19,12 +19,11 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint, patient_digests
-from homnet.model.joint import JointModel
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet.patients.scores import labelled_scores, score_patients
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet_platform.blocks import process_blocks
 from homnet_platform.patients.blocks import (
     PatientBlock,
@@ -152,22 +151,22 @@ def _score_block(
 ) -> tuple[int, str]:
     """Scores and truth of the patients of a block, as JSON."""
     table = read_block(cohort, blocks[number])
-    model = _model(models[cohort.files[blocks[number].file].hospital])
+    predictor = _predictor(models[cohort.files[blocks[number].file].hospital])
     reader = _reader(findings) if findings else None
-    scores = labelled_scores(score_patients(model, table, reader), table)
+    scores = labelled_scores(score_patients(predictor, table, reader), table)
     return len(blocks[number].patients), json.dumps(scores.to_json())
 
 
 @cache
-def _model(path: Path) -> JointModel:
-    """A model, once for each process."""
-    return JointModel(Predictor.load(path))
+def _predictor(path: Path) -> Predictor:
+    """A model, loaded once in each process."""
+    return Predictor.load(path)
 
 
 @cache
-def _reader(path: str) -> FindingsReader:
+def _reader(path: str) -> CalibratedReader:
     """A reader, once for each process."""
-    return FindingsReader.load(path)
+    return CalibratedReader.load(path)
 
 
 def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:

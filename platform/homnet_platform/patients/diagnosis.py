@@ -26,7 +26,7 @@ from homnet.patients.diagnostician import Diagnostician
 from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 from homnet.report.patient_page import render_patient
 from homnet.report.worklist import render_worklist
 from homnet.results import write_json
@@ -88,7 +88,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
-    reader = FindingsReader.load(config.findings) if config.findings else None
+    reader = CalibratedReader.load(config.findings) if config.findings else None
     for hospital, path in models.items():
         Diagnostician(checkpoints[path], config.verdict, reader).calibration_of(hospital)
     # Whoever taught a model, or the reader, must not be measured with it.
@@ -258,7 +258,7 @@ def _diagnostician(path: Path, verdict: VerdictConfig, findings: str) -> Diagnos
     """Model and reader, once for each process."""
     try:
         return Diagnostician(
-            Checkpoint.load(path), verdict, FindingsReader.load(findings) if findings else None
+            Checkpoint.load(path), verdict, CalibratedReader.load(findings) if findings else None
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -1,4 +1,4 @@
-"""What methods will cost: a forecast before many runs."""
+"""An estimate of what the runs of a comparison cost, before they start."""
 
 import dataclasses
 import time
@@ -7,171 +7,159 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import ray
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import Shared
-from homnet_platform.records.methods import Method
+from homnet_platform.data import Participants
+from homnet_platform.records.method_runs import MethodRuns
+from homnet_platform.records.plan import Comparison
 from homnet_platform.runtime import require_workers
 
-_PROBED_BAGS: Final = 256
-_SCORING_SHARE: Final = 1 / 3
-"""Cost of scoring a bag beside learning from it: one pass instead of three."""
+SCORING_SHARE: Final = 1 / 3
+"""Cost of scoring a pair relative to learning from it: one pass instead of three."""
+_PROBED_PAIRS: Final = 1_280
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one run looks at, in bags, if early stopping does not end it."""
+    """Pairs that each part of a run learns from, if early stopping does not end it.
 
-    training: TrainingConfig
-    """Of the pre-training."""
-    people: tuple[frozenset[str], frozenset[str]]
-    """Whom the pre-training learns from and validates on."""
-    pretraining: float
-    """Bags of one pre-training, those that are only scored by what they cost beside others."""
-    fine_tuning: float = 0.0
-    """Bags of one fine-tuning of all hospitals, as above."""
-    scoring: float = 0.0
-    """Bags that are scored in the end, as above."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """How often one method does each part of the work."""
-
-    pretraining: int
-    fine_tuning: int = 0
-    scoring: int = 0
-
-
-def work_of(
-    shared: Shared, training: TrainingConfig, fine_tuning: TrainingConfig | None, bags: BagConfig
-) -> Work:
-    """How many bags each part of a run looks at.
-
-    Args:
-        shared: pairs and people.
-        training: the pre-training.
-        fine_tuning: that of each hospital; None without.
-        bags: those that are scored.
+    A pair that is only scored counts as :data:`SCORING_SHARE` of one.
     """
-    pairs = shared.bank.frame["patient_id"].value_counts()
 
-    def count(people: frozenset[str], settings: BagConfig, rounds: int) -> int:
-        known = pairs.reindex(sorted(people)).fillna(0).sum()
-        return int(known) * rounds // settings.num_cells
+    pretraining: float
+    """Pairs of one pre-training."""
+    fine_tuning: float
+    """Pairs of one fine-tuning on all hospitals."""
+    scoring: float
+    """Pairs whose scores the table judges."""
 
-    def trained(split: Mapping[str, frozenset[str]], config: TrainingConfig) -> float:
-        validated = count(split[VALIDATION], config.bags, config.validation_rounds)
-        return config.max_epochs * (
-            count(split[TRAIN], config.bags, config.bags.rounds) + _SCORING_SHARE * validated
-        )
 
-    tuned = tuple(shared.hospitals.values()) if fine_tuning is not None else ()
+def work_of(shared: Participants, comparison: Comparison) -> Work:
+    """Counts the pairs of each part of a run, once for every time that they are seen."""
+    hospitals = [*shared.hospitals.values()]
+    judged = [split[part] for split in hospitals or [shared.healthy] for part in (VALIDATION, TEST)]
     return Work(
-        training=training,
-        people=(shared.healthy[TRAIN], shared.healthy[VALIDATION]),
-        pretraining=trained(shared.healthy, training),
-        fine_tuning=sum(trained(s, fine_tuning) for s in tuned if fine_tuning is not None),
-        scoring=_SCORING_SHARE
-        * sum(
-            count(split[part], bags, bags.rounds)
-            for split in tuned or (shared.healthy,)
-            for part in (VALIDATION, TEST)
+        pretraining=_learnt(
+            shared,
+            comparison.pretraining(0),
+            shared.healthy[TRAIN],
+            shared.healthy[VALIDATION],
         ),
+        fine_tuning=sum(
+            _learnt(shared, comparison.fine_tuning, split[TRAIN], split[VALIDATION])
+            for split in hospitals
+        ),
+        scoring=SCORING_SHARE
+        * comparison.bags.rounds
+        * sum(_pairs_of(shared, people).sum() for people in judged),
     )
 
 
 def print_estimate(
-    methods: Mapping[str, Method],
-    times: Mapping[str, Times],
+    lines: Mapping[str, MethodRuns],
+    num_pairs: Mapping[str, float],
     data: Any,
-    work: Work,
-    cpus_per_run: int,
-    at_once: int | None = None,
-) -> float:
-    """Trains each method on a few bags and says what all runs will take, before they start.
+    *,
+    cpus: int,
+    at_once: int,
+) -> None:
+    """Trains each method on a few pairs and prints how long all runs will take.
 
-    Each is measured with what its last trial tries, which is its largest size, and taken to cost in
-    proportion to the bags. Early stopping makes that less, as does a method that takes only so many
-    of them.
+    The last trial is measured, as it is the largest, and time is taken to grow with the number of
+    pairs. Early stopping makes a run shorter than that, as does a method that limits its pairs. A
+    method that cannot be measured gets a line that says why, and its runs will fail by themselves.
 
     Args:
-        methods: by name.
-        times: how often each does what.
-        data: reference to (fingerprint, :class:`Shared`).
-        work: of one run.
-        cpus_per_run: CPUs of a run.
-        at_once: runs that go on at the same time; by default as many as the cluster has CPUs for.
-
-    Returns:
-        Minutes.
+        lines: methods by name.
+        num_pairs: pairs that all runs of a method learn from, by name of the method.
+        data: reference to :class:`Participants`.
+        cpus: CPUs of a run.
+        at_once: most runs that go on at the same time.
 
     Raises:
         ConfigError: no node has the CPUs of a run.
     """
-    require_workers(1, "a run", cpus=cpus_per_run)
-    probe: Any = ray.remote(num_cpus=cpus_per_run)(_probe)
+    at_once = min(at_once, require_workers(1, "a run", cpus=cpus))
+    probe: Any = ray.remote(num_cpus=cpus)(_probe)
     started = time.perf_counter()
-    waiting = {name: probe.remote(methods[name], data, work, cpus_per_run) for name in times}
-    total_s = 0.0
-    print(f"{'method':<22} {'ms per bag':>10} {'trainings':>9} {'minutes':>8}")
+    waiting = {name: probe.remote(lines[name], data, cpus) for name in num_pairs}
+    minutes = 0.0
+    print(f"{'method':<22} {'ms per pair':>11} {'pairs':>11} {'minutes':>8}")
     for name, reference in waiting.items():
         try:
-            seconds, bags = ray.get(reference)
+            per_pair_s = ray.get(reference)
         except Exception as error:
             # The run itself will say the same, and only the run counts.
             print(f"{name:<22} cannot be estimated: {str(error).strip().splitlines()[-1]}")
             continue
-        per_bag, many = seconds / bags, times[name]
-        own_s = per_bag * (
-            many.pretraining * work.pretraining
-            + many.fine_tuning * work.fine_tuning
-            + many.scoring * work.scoring
-        )
-        total_s += own_s
-        print(f"{name:<22} {1e3 * per_bag:>10.2f} {many.pretraining:>9} {own_s / 60:>8.1f}")
-    parallel = at_once or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus_per_run)
-    minutes = total_s / 60 / parallel
+        own = per_pair_s * num_pairs[name] / 60
+        minutes += own
+        print(f"{name:<22} {1e3 * per_pair_s:>11.2f} {num_pairs[name]:>11,.0f} {own:>8.1f}")
     print(
-        f"estimate: about {total_s / 60:.0f} minutes of work, {minutes:.0f} minutes with "
-        f"{parallel} at a time (measured in {time.perf_counter() - started:.0f} s)",
+        f"estimate: about {minutes:.0f} minutes of work, {minutes / at_once:.0f} minutes with "
+        f"{at_once} at a time (measured in {time.perf_counter() - started:.0f} s)",
         flush=True,
     )
-    return minutes
 
 
-def short_stage(method: Method, bank: PairBank, work: Work) -> tuple[Stage, int]:
-    """A training of one epoch of a few hundred bags with the method's last trial, and how many."""
-    training = dataclasses.replace(work.training, max_epochs=1, validation_rounds=1)
-    few = [_first_people(bank, people, training) for people in work.people]
-    stage = Stage("probe", method.form, training, train_patients=few[0], validation_patients=few[1])
-    stage = method.stage(stage, method.trials[-1])
-    train_index, validation_index = stage.parts(bank.index)
-    validated = sum(len(epoch) for epoch in stage.validation_epochs(validation_index))
-    return stage, len(stage.train_epoch(train_index, 0)) + round(_SCORING_SHARE * validated)
+def short_stage(line: MethodRuns, shared: Participants) -> tuple[Stage, float]:
+    """One epoch over some thousand pairs with the method's last trial.
+
+    Returns:
+        The stage, and the pairs that it learns from, as :class:`Work` counts them.
+    """
+    stage = line.pretraining(shared, line.comparison.seeds[0])
+    training = dataclasses.replace(stage.training, max_epochs=1, validation_rounds=1)
+    learnt = _first_people(shared, stage.train_patients, training.bags.rounds)
+    validated = _first_people(shared, stage.validation_patients, 1)
+    stage = dataclasses.replace(
+        stage,
+        name="probe",
+        training=training,
+        train_patients=learnt,
+        validation_patients=validated,
+    )
+    return (
+        line.method.stage(stage, line.method.trials[-1]),
+        _learnt(shared, training, learnt, validated),
+    )
 
 
-def _probe(method: Method, content: tuple[str, Shared], work: Work, cpus: int) -> tuple[float, int]:
-    """Seconds of a short pre-training, validation included, and its bags."""
+def _probe(line: MethodRuns, shared: Participants, cpus: int) -> float:
+    """Seconds per pair of a short pre-training, validation included."""
     torch.set_num_threads(cpus)
-    bank = content[1].bank
-    stage, num_bags = short_stage(method, bank, work)
-    stage.model.build()  # imports libraries, which is no part of the work
+    stage, num_pairs = short_stage(line, shared)
+    stage.model.build()  # imports libraries, which would not count in a long run
     started = time.perf_counter()
-    method.fit(stage, bank)
-    return time.perf_counter() - started, num_bags
+    line.method.fit(stage, shared.bank)
+    return (time.perf_counter() - started) / num_pairs
 
 
-def _first_people(
-    bank: PairBank, people: frozenset[str], training: TrainingConfig
-) -> frozenset[str]:
-    """As many people as it takes for some hundred bags."""
-    counts = bank.frame["patient_id"].value_counts().reindex(sorted(people)).fillna(0)
-    bags = counts.cumsum() * training.bags.rounds / training.bags.num_cells
-    needed = int(np.searchsorted(bags.to_numpy(), _PROBED_BAGS)) + 1
-    return frozenset(counts.index[:needed])
+def _learnt(
+    shared: Participants,
+    training: TrainingConfig,
+    people: frozenset[str],
+    validated: frozenset[str],
+) -> float:
+    """Pairs that a training learns from, and a share of those that it validates on."""
+    learnt = _pairs_of(shared, people).sum() * training.bags.rounds
+    scored = _pairs_of(shared, validated).sum() * training.validation_rounds
+    return float(training.max_epochs * (learnt + SCORING_SHARE * scored))
+
+
+def _first_people(shared: Participants, people: frozenset[str], rounds: int) -> frozenset[str]:
+    """As many people as it takes for some thousand pairs."""
+    num_pairs = _pairs_of(shared, people).cumsum() * rounds
+    needed = int(np.searchsorted(num_pairs.to_numpy(), _PROBED_PAIRS)) + 1
+    return frozenset(num_pairs.index[:needed])
+
+
+def _pairs_of(shared: Participants, people: frozenset[str]) -> pd.Series:
+    """Number of pairs by person, in the order of their names."""
+    counts = shared.bank.frame["patient_id"].value_counts()
+    return counts.reindex(sorted(people)).fillna(0)

@@ -1,213 +1,187 @@
-"""The single runs of a reproduction: one trial of a method, and one seed of it until its scores.
+"""The runs of one method of a comparison: its trials, and each seed from pre-training to scores.
 
-Of a method the directory holds ``trial-N`` (trial.json and, unless it diverged, a checkpoint) and
-``seed-N`` (the pre-trained and the fine-tuned checkpoints, record.json and scores.parquet).
+The directory of a method holds a folder ``trial-N`` with the pre-trained checkpoint, unless the
+trial diverged, and a folder ``seed-N`` with the pre-trained (but for the first seed, which takes
+that of the trial) and fine-tuned checkpoints and scores.parquet. A run is done when its folder has
+a record.json.
 """
 
 import dataclasses
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
-import torch
 
 from homnet.cohorts.split import TRAIN, VALIDATION
-from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
-from homnet.results import read_json, write_json
+from homnet.results import read_json
 from homnet.training.learning import METRIC
-from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import Shared
-from homnet_platform.memory import PeakMemory, gib
+from homnet_platform.data import Participants
 from homnet_platform.records.methods import Method, best_of, try_once
-from homnet_platform.records.plan import ReproduceConfig
+from homnet_platform.records.plan import Comparison
 from homnet_platform.records.side_by_side import scored, write_scores
 from homnet_platform.runs import provenance
 
-Run = tuple[str, str, int]
-"""Method, "trial" or "seed", and which."""
-_CHECKPOINT: Final = "checkpoint"
+_PRETRAINED: Final = "pretrained"
 
 
-def folder(method: str) -> str:
-    """What the directory of a method is called."""
-    return method.replace(" ", "-").replace(",", "").replace("'", "")
+@dataclass(frozen=True)
+class MethodRuns:
+    """One method of a comparison, and what its runs left on disk. Travels to the workers."""
 
+    name: str
+    """Line of the table."""
+    method: Method
+    """What is trained."""
+    comparison: Comparison
+    """What it shares with the other methods."""
+    fingerprint: str
+    """Fingerprint of the cohort, for the provenance of checkpoints."""
+    directory: Path
+    """Directory of the runs; absolute, as workers may have another working directory."""
+    device: str = "cpu"
+    """Where it is trained and scored: "cpu" or "cuda"."""
 
-def is_done(output: Path, run: Run) -> bool:
-    """Whether a run left all it should."""
-    name, what, number = run
-    last = "trial.json" if what == "trial" else "scores.parquet"
-    return (output / folder(name) / f"{what}-{number}" / last).is_file()
+    def folder(self, what: str, number: int) -> Path:
+        """Directory of one run, for example of trial 2."""
+        return self.directory / f"{what}-{number}"
 
+    def is_done(self, what: str, number: int) -> bool:
+        """Whether a run is finished."""
+        return (self.folder(what, number) / "record.json").is_file()
 
-def scores_path(output: Path, name: str, seed: int) -> Path:
-    """Scores of a method with a seed."""
-    return output / folder(name) / f"seed-{seed}" / "scores.parquet"
+    def record(self, what: str, number: int) -> dict[str, Any]:
+        """What a run wrote about itself.
 
+        Raises:
+            DataError: the run is not finished.
+        """
+        return read_json(self.folder(what, number) / "record.json")
 
-def record_of(output: Path, name: str, seed: int) -> dict[str, Any]:
-    """What a run with a seed wrote about itself."""
-    return read_json(scores_path(output, name, seed).with_name("record.json"))
+    def scores(self, seed: int) -> Path:
+        """File of the scores of one seed."""
+        return self.folder("seed", seed) / "scores.parquet"
 
+    def trials(self) -> list[dict[str, Any]]:
+        """Records of all trials.
 
-def trial_lines(output: Path, name: str, method: Method) -> list[dict[str, Any]]:
-    """What the trials of a method came to."""
-    return [
-        read_json(output / folder(name) / f"trial-{number}" / "trial.json")
-        for number in range(len(method.trials))
-    ]
+        Raises:
+            DataError: a trial is not finished.
+        """
+        return [self.record("trial", number) for number in range(len(self.method.trials))]
 
+    def chosen_trial(self) -> int:
+        """Number of the trial with the best validation AUC.
 
-def chosen_trial(output: Path, name: str, method: Method) -> int:
-    """Number of the trial that validated best.
+        Raises:
+            DataError: a trial is not finished, or all diverged.
+        """
+        return best_of(self.trials(), self.name)
 
-    Raises:
-        DataError: trials are missing, or all diverged.
-    """
-    return best_of(trial_lines(output, name, method), name)
+    def pretraining(self, shared: Participants, seed: int) -> Stage:
+        """The pre-training of one seed, before the values of a trial."""
+        people, frame = shared.healthy, shared.bank.frame
+        own = frame["patient_id"].isin([*people[TRAIN], *people[VALIDATION]])
+        hospitals = sorted(frame.loc[own, "hospital"].unique())
+        return Stage(
+            name=f"{self.name}, seed {seed}",
+            model=self.method.form,
+            training=self.comparison.pretraining(seed),
+            train_patients=people[TRAIN],
+            validation_patients=people[VALIDATION],
+            provenance=provenance(self.fingerprint, hospitals, self.comparison, people),
+        )
 
+    def try_trial(self, shared: Participants, number: int) -> dict[str, Any]:
+        """Pre-trains one trial with the first seed.
 
-def run_trial(
-    config: ReproduceConfig, method: Method, content: tuple[str, Shared], run: Run
-) -> float:
-    """Pre-trains one trial with the first seed; gives the seconds it took."""
-    name, _, number = run
-    output = Path(config.output) / folder(name) / f"trial-{number}"
-    device = _device(config)
-    torch.set_num_threads(config.cpus_per_run)
-    with PeakMemory() as memory:
-        stage = _pretraining(config, method, content, name, config.seeds[0])
-        found, line = try_once(method, method.trials[number], stage, content[1].bank, device)
-    if found is not None:
-        found.save(output / _CHECKPOINT)
-    write_json(output / "trial.json", {**line, "peak_memory_gib": gib(memory.peak_bytes)})
-    return float(line.get("seconds", 0.0))
+        Returns:
+            Its record.
+        """
+        found, line = try_once(
+            self.method,
+            self.method.trials[number],
+            self.pretraining(shared, self.comparison.seeds[0]),
+            shared.bank,
+            self.device,
+        )
+        if found is not None:
+            found.save(self.folder("trial", number) / _PRETRAINED)
+        return line
 
+    def judge(self, shared: Participants, seed: int) -> dict[str, Any]:
+        """Pre-trains and fine-tunes one seed as the trials chose, and scores its bags.
 
-def judge_seed(
-    config: ReproduceConfig, method: Method, content: tuple[str, Shared], run: Run
-) -> float:
-    """One method with one seed, from its chosen trial to scores; gives the seconds it took."""
-    name, _, seed = run
-    data, root = content[1], Path(config.output)
-    output = scores_path(root, name, seed).parent
-    device = _device(config)
-    torch.set_num_threads(config.cpus_per_run)
-    started = time.perf_counter()
-    with PeakMemory() as memory:
-        number = chosen_trial(root, name, method)
-        # From the form that pre-trained best, as from its weights.
-        form, _ = method.at(method.trials[number], config.training)
-        own = dataclasses.replace(method, form=form)
-        if seed == config.seeds[0]:
-            pretrained = root / folder(name) / f"trial-{number}" / _CHECKPOINT
-        else:
-            pretrained = output / "pretrained"
-            if not pretrained.is_dir():
-                stage = _pretraining(config, method, content, name, seed)
-                stage = method.stage(stage, method.trials[number])
-                method.fit(stage, data.bank, device=device).save(pretrained)
-        parent = Checkpoint.load(pretrained, type(form))
+        Returns:
+            Its record: the ``trial`` that was chosen with its validation AUC, and after fine-tuning
+            the ``tuning`` that was chosen, and all ``tunings``.
+
+        Raises:
+            DataError: trials are missing, or all diverged.
+        """
+        comparison, method, bank = self.comparison, self.method, shared.bank
+        number = self.chosen_trial()
+        first = seed == comparison.seeds[0]
+        path = (self.folder("trial", number) if first else self.folder("seed", seed)) / _PRETRAINED
+        if not path.is_dir():
+            stage = method.stage(self.pretraining(shared, seed), method.trials[number])
+            method.fit(stage, bank, device=self.device).save(path)
+        parent = Checkpoint.load(path, type(method.form))
         record: dict[str, Any] = {"trial": number, METRIC: parent.metrics[METRIC]}
-        if config.fine_tuning is None:
-            bank = data.bank.normal()
-            predictor = _predictor(parent, device)
-            frames = scored(bank, data.healthy, predictor, config.bags, config.events)
+        if comparison.fine_tuned:
+            tuned, lines = self._fine_tune(shared, seed, parent, path)
+            record |= lines
+            judged = [(tuned[name], bank, split) for name, split in shared.hospitals.items()]
         else:
-            frames = _fine_tuned(config, own, content, run, pretrained, parent, record)
-    write_json(
-        output / "record.json",
-        {
-            **record,
-            "seconds": round(time.perf_counter() - started, 1),
-            "peak_memory_gib": gib(memory.peak_bytes),
-        },
-    )
-    write_scores(frames, output / "scores.parquet")
-    return time.perf_counter() - started
-
-
-def _fine_tuned(
-    config: ReproduceConfig,
-    method: Method,
-    content: tuple[str, Shared],
-    run: Run,
-    pretrained: Path,
-    parent: Checkpoint,
-    record: dict[str, Any],
-) -> list[pd.DataFrame]:
-    """Fine-tunes on every hospital and gives the scores of its people; adds to the record."""
-    (name, _, seed), data = run, content[1]
-    first, device = config.seeds[0], _device(config)
-    known = None if seed == first else record_of(Path(config.output), name, first)["tuning"]
-    tried = list(range(len(method.tunings))) if known is None else [known]
-    found: dict[int, dict[str, Checkpoint]] = {}
-    lines: list[dict[str, Any]] = []
-    for number in tried:
-        trial = method.tunings[number]
-        of_hospitals: list[dict[str, Any]] = []
-        found[number] = {}
-        for hospital, split in data.hospitals.items():
-            stage = Stage(
-                name=f"{name}, seed {seed}, {hospital}",
-                model=method.form,
-                training=dataclasses.replace(_tuning(config), seed=seed),
-                train_patients=split[TRAIN],
-                validation_patients=split[VALIDATION],
-                parent=str(pretrained.resolve()),
-                provenance=provenance(content[0], [hospital], config, split, parent),
+            judged = [(parent, bank.normal(), shared.healthy)]
+        events = None if comparison.fine_tuned else comparison.events
+        frames = []
+        for model, pairs, split in judged:
+            predictor = Predictor(
+                model.build(), model.calibration, version=model.version, device=self.device
             )
-            tuned, line = try_once(method, trial, stage, data.bank, device)
-            of_hospitals.append(line)
-            if tuned is not None:
-                found[number][hospital] = tuned
-        values = [line[METRIC] for line in of_hospitals if METRIC in line]
-        line = {"tried": dict(trial), "hospitals": values}
-        # One choice for all hospitals: each alone has too few validation patients to choose by.
-        diverged = len(values) < len(of_hospitals)
-        lines.append(line | ({"diverged": True} if diverged else {METRIC: float(np.mean(values))}))
-    chosen = tried[best_of(lines, f"{name}, seed {seed}, fine-tuning")]
-    record |= {"tuning": chosen, "tunings": lines}
-    frames = []
-    for hospital, split in data.hospitals.items():
-        tuned = found[chosen][hospital]
-        tuned.save(scores_path(Path(config.output), name, seed).parent / hospital / _CHECKPOINT)
-        frames += scored(data.bank, split, _predictor(tuned, device), config.bags, None)
-    return frames
+            frames += scored(pairs, split, predictor, method.bags(comparison.bags), events)
+        write_scores(frames, self.scores(seed))
+        return record
 
-
-def _pretraining(
-    config: ReproduceConfig, method: Method, content: tuple[str, Shared], name: str, seed: int
-) -> Stage:
-    fingerprint, data = content
-    people, frame = data.healthy[TRAIN] | data.healthy[VALIDATION], data.bank.frame
-    hospitals = sorted(frame.loc[frame["patient_id"].isin(list(people)), "hospital"].unique())
-    return Stage(
-        name=f"{name}, seed {seed}",
-        model=method.form,
-        training=dataclasses.replace(config.training, max_epochs=config.epochs, seed=seed),
-        train_patients=data.healthy[TRAIN],
-        validation_patients=data.healthy[VALIDATION],
-        provenance=provenance(fingerprint, hospitals, config, data.healthy),
-    )
-
-
-def _tuning(config: ReproduceConfig) -> TrainingConfig:
-    if config.fine_tuning is None:
-        raise ConfigError("no fine-tuning was asked for")
-    return config.fine_tuning
-
-
-def _device(config: ReproduceConfig) -> torch.device:
-    return torch.device("cuda" if config.gpus_per_run else "cpu")
-
-
-def _predictor(checkpoint: Checkpoint, device: torch.device) -> Predictor:
-    return Predictor(
-        checkpoint.build(), checkpoint.calibration, version=checkpoint.version, device=device
-    )
+    def _fine_tune(
+        self, shared: Participants, seed: int, parent: Checkpoint, path: Path
+    ) -> tuple[dict[str, Checkpoint], dict[str, Any]]:
+        """Fine-tunes on every hospital; gives the chosen models and lines for the record."""
+        first = self.comparison.seeds[0]
+        tried = range(len(self.method.tunings))
+        if seed != first:  # the first seed chose for all
+            tuning = self.record("seed", first)["tuning"]
+            tried = range(tuning, tuning + 1)
+        found: list[dict[str, Checkpoint]] = []
+        lines: list[dict[str, Any]] = []
+        for number in tried:
+            trial, models, values = self.method.tunings[number], {}, []
+            for hospital, split in shared.hospitals.items():
+                stage = Stage(
+                    name=f"{self.name}, seed {seed}, {hospital}",
+                    model=parent.config,
+                    training=dataclasses.replace(self.comparison.fine_tuning, seed=seed),
+                    train_patients=split[TRAIN],
+                    validation_patients=split[VALIDATION],
+                    parent=str(path),
+                    provenance=provenance(
+                        self.fingerprint, [hospital], self.comparison, split, parent
+                    ),
+                )
+                tuned, line = try_once(self.method, trial, stage, shared.bank, self.device)
+                if tuned is not None:
+                    models[hospital] = tuned
+                    values.append(line[METRIC])
+            found.append(models)
+            # One choice for all hospitals: each alone has too few validation patients to choose by.
+            whole = len(models) == len(shared.hospitals)
+            mean = {METRIC: float(np.mean(values))} if whole else {"diverged": True}
+            lines.append({"tried": dict(trial), "hospitals": values, **mean})
+        best = best_of(lines, f"{self.name}, seed {seed}, fine-tuning")
+        for hospital, model in found[best].items():
+            model.save(self.folder("seed", seed) / hospital / "checkpoint")
+        return found[best], {"tuning": tried[best], "tunings": lines}

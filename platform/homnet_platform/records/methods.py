@@ -1,44 +1,48 @@
-"""Methods and their trials: the same number for all, the best by validation is kept."""
+"""Methods of a comparison and their trials: every method gets the same number of trials."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from homnet.bags.draw import PairBank
+from homnet.bags.draw import BagConfig, PairBank
 from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import Form
-from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 
 Trial = Mapping[str, Any]
-"""Fields of the training or of the form, by name, and the values that one trial gives them."""
+"""Values that one trial gives to fields of the training or of the form, by name."""
 
 _KEPT: Final = (METRIC, "seconds", "seconds_to_best")
-"""Metrics of a checkpoint that a trial's line keeps."""
+"""Metrics of a checkpoint that the record of a trial keeps."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A line of the table."""
+    """One line of a table.
+
+    Raises:
+        ConfigError: a trial names a field that neither the training nor the form has.
+    """
 
     form: Form
     """Settings of the model."""
     fit: Callable[..., Checkpoint]
-    """Trains a :class:`homnet.training.stage.Stage` on a bank, with ``device``."""
+    """Trains a :class:`homnet.training.stage.Stage` on a bank, with ``device``. The metrics of its
+    checkpoint hold the validation AUC, ``seconds`` and ``seconds_to_best``."""
     pretraining: tuple[Trial, ...] = ()
-    """What the pre-training tries; without any there is one run, as the form is."""
+    """Trials of the pre-training; without any there is one run of the form as it is."""
     fine_tuning: tuple[Trial, ...] = ()
-    """What the fine-tuning tries; without any there is one run."""
+    """Trials of the fine-tuning; without any there is one run."""
     in_steps: bool = True
     """Whether it learns step by step, so that a step can be timed."""
+    one_pair: bool = False
+    """Whether its bags hold a single pair. A step then takes as many pairs as with full bags."""
 
     def __post_init__(self) -> None:
         known = {f.name for of in (TrainingConfig, self.form) for f in dataclasses.fields(of)}
@@ -59,32 +63,44 @@ class Method:
         """Trials of the fine-tuning, at least one."""
         return self.fine_tuning or ({},)
 
-    def at(self, trial: Trial, training: TrainingConfig) -> tuple[Form, TrainingConfig]:
-        """The form and the training of one trial."""
-        of_training = {field.name for field in dataclasses.fields(training)}
-        form: Any = self.form
-        return (
-            dataclasses.replace(form, **{k: v for k, v in trial.items() if k not in of_training}),
-            dataclasses.replace(training, **{k: v for k, v in trial.items() if k in of_training}),
-        )
+    def bags(self, bags: BagConfig) -> BagConfig:
+        """The bags of a comparison as this method takes them."""
+        return dataclasses.replace(bags, num_cells=1) if self.one_pair else bags
 
     def stage(self, stage: Stage, trial: Trial) -> Stage:
-        """A stage as one trial has it."""
-        form, training = self.at(trial, stage.training)
-        return dataclasses.replace(stage, model=form, training=training)
+        """A stage with the values of a trial and the bags of this method."""
+        names = {field.name for field in dataclasses.fields(TrainingConfig)}
+        form: Any = stage.model
+        training = dataclasses.replace(
+            stage.training, **{k: v for k, v in trial.items() if k in names}
+        )
+        bags = self.bags(training.bags)
+        return dataclasses.replace(
+            stage,
+            model=dataclasses.replace(form, **{k: v for k, v in trial.items() if k not in names}),
+            training=dataclasses.replace(
+                training,
+                bags=bags,
+                batch_size=training.batch_size * training.bags.num_cells // bags.num_cells,
+            ),
+        )
 
 
 def try_once(
     method: Method, trial: Trial, stage: Stage, bank: PairBank, device: torch.device | str
 ) -> tuple[Checkpoint | None, dict[str, Any]]:
-    """One trial: its checkpoint, or None where it diverged, and a line about it.
+    """Runs one trial.
 
     Args:
         method: what is trained.
-        trial: what is tried.
-        stage: the training, but for what is tried.
+        trial: the values that are tried.
+        stage: the training without them.
         bank: pairs of its people.
-        device: where.
+        device: where it is trained.
+
+    Returns:
+        The checkpoint, or None if the training diverged; and the record of the trial, which holds
+        ``tried`` and either ``diverged`` or the validation AUC and seconds.
     """
     try:
         found = method.fit(method.stage(stage, trial), bank, device=device)
@@ -95,7 +111,11 @@ def try_once(
 
 
 def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
-    """Number of the trial that validates best; of equals the first.
+    """Index of the trial with the best validation AUC, the first of equals.
+
+    Args:
+        lines: records of the trials.
+        what: names them in the error.
 
     Raises:
         DataError: every trial diverged.
@@ -105,24 +125,3 @@ def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
         tried = [line["tried"] for line in lines]
         raise DataError(f"{what}: every trial diverged; try others than {tried}")
     return max(found, key=lambda number: float(lines[number][METRIC]))
-
-
-def claim_trials(directory: Path, method: Method) -> None:
-    """Recognises the directory of an interrupted run of the same form and trials, or makes one.
-
-    Raises:
-        ConfigError: a run of others is there.
-    """
-    settings = {
-        "form": dataclasses.asdict(method.form),
-        "pretraining": method.pretraining,
-        "fine_tuning": method.fine_tuning,
-    }
-    wanted = json.loads(json.dumps(settings))
-    kept = directory / "method.json"
-    if kept.is_file() and read_json(kept) != wanted:
-        raise ConfigError(
-            f"{directory}: a run of another form or of other trials is here; choose another "
-            "--output, or remove it"
-        )
-    write_json(kept, wanted)

@@ -1,6 +1,6 @@
-"""How like real chromosomes simulated ones are: the parts of the comparison side by side on Ray."""
+"""Compares simulated with real chromosomes; the parts of the comparison run in parallel on Ray."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -34,6 +34,12 @@ MIN_PEOPLE: Final = 10
 
 _CONTROL: Final = "control: real against other real people"
 _TYPES: Final = "types learnt from "
+_TESTS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "everything": {},
+    "without the profile": {"profile": True},
+    "without the tips": {"tips": True},
+}
+"""What the classifier of the two sets is not shown."""
 
 _CLAIM: Final = (
     "Normal simulated and real chromosomes compared by what is measured on them, by a classifier "
@@ -74,10 +80,10 @@ class RealismConfig:
 
 @dataclass(frozen=True)
 class _Sets:
-    """Rows that are compared; no person is in two of them."""
+    """The rows that are compared; nobody is in two of the sets."""
 
     simulated: pa.Table
-    """Simulated people, about as many pairs as of those who judge."""
+    """Simulated people, with about as many pairs as ``judging``."""
     judging: pa.Table
     """Real people whom nothing was fitted to."""
     fitted: pa.Table
@@ -105,8 +111,8 @@ def compare(config: RealismConfig) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with local_or_cluster():
         absolute = Cohort(simulated.root.absolute(), simulated.files, simulated.scale)
-        lengths = _length_only.remote(
-            config, *(_lengths.remote(absolute, entry) for entry in simulated.files)
+        lengths = _start(
+            _length_only, config, *(_start(_lengths, absolute, entry) for entry in simulated.files)
         )
         if sets is not None:
             figures |= _compare_sets(sets, config)
@@ -211,10 +217,10 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
     _require_people(real, cast(Path, config.real))
     types = _start_types(sets, config)
     everybody = pa.concat_tables([sets.fitted, sets.judging])
-    halves = _halves_that_disagree.remote(
-        Pairs.from_table(everybody, sets.real_per_px), config.seed
+    halves = _start(
+        _halves_that_disagree, Pairs.from_table(everybody, sets.real_per_px), config.seed
     )
-    measured = [_measure.remote(pairs, config.seed) for pairs in (simulated, real)]
+    measured = [_start(_measure, pairs, config.seed) for pairs in (simulated, real)]
     config.output.mkdir(parents=True, exist_ok=True)
     rng = generator(config.seed, "pictures")
     _save(draw_chromosomes(simulated, real, rng), config.output / "chromosomes.png")
@@ -222,26 +228,26 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
     print(f"measured: {len(simulated)} simulated pairs, {len(real)} real ones")
     _save(draw_scorecard(simulated_card, real_card), config.output / "scorecard.png")
     rows = scorecard_rows(simulated_card, real_card)
-    people = (simulated.frame["patient_id"], real.frame["patient_id"])
+    people = [pairs.frame["patient_id"] for pairs in (simulated, real)]
     half = people[1].isin(_halves(people[1], config.seed)[0])
-    tests = {
-        "everything": (simulated_features, real_features),
-        "without the profile": (
-            without(simulated_features, profile=True),
-            without(real_features, profile=True),
-        ),
-        "without the tips": (
-            without(simulated_features, tips=True),
-            without(real_features, tips=True),
-        ),
-    }
+    whose = [of.tolist() for of in people]
     test_config = TwoSampleConfig(num_bootstrap=config.num_bootstrap, seed=config.seed)
     started = {
-        name: _two_sample.remote(first, second, *people, test_config)
-        for name, (first, second) in tests.items()
+        name: _start(
+            two_sample_test,
+            without(simulated_features, **left_out),
+            without(real_features, **left_out),
+            *whose,
+            test_config,
+        )
+        for name, left_out in _TESTS.items()
     }
-    started[_CONTROL] = _two_sample.remote(
-        real_features[half], real_features[~half], people[1][half], people[1][~half], test_config
+    started[_CONTROL] = _start(
+        two_sample_test,
+        real_features[half],
+        real_features[~half],
+        *(people[1][chosen].tolist() for chosen in (half, ~half)),
+        test_config,
     )
     found = _finish({**types, **started})
     return {
@@ -270,15 +276,18 @@ def _start_types(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
             sets.judging.filter(pc.is_in(sets.judging["patient_id"], pa.array(sorted(half))))
             for half in halves
         )
-    judged_pairs = ray.put(Pairs.from_table(judged, sets.real_per_px, with_single=True))
+    simulated, real, to_judge = (
+        Chromosomes.of_pairs(Pairs.from_table(table, per_px, with_single=True))
+        for table, per_px in (
+            (sets.simulated, sets.simulated_per_px),
+            (taught, sets.real_per_px),
+            (judged, sets.real_per_px),
+        )
+    )
+    effort = {"num_bootstrap": config.num_bootstrap, "seed": config.seed}
     return {
-        f"{_TYPES}{name}": _classify.remote(
-            Pairs.from_table(table, per_px, with_single=True), judged_pairs, config
-        )
-        for name, table, per_px in (
-            ("simulated", sets.simulated, sets.simulated_per_px),
-            ("real", taught, sets.real_per_px),
-        )
+        f"{_TYPES}{name}": _start(classify, learnt, to_judge, **effort)
+        for name, learnt in (("simulated", simulated), ("real", real))
     }
 
 
@@ -307,44 +316,24 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-@ray.remote
+def _start(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Starts a call in a task of its own, of one CPU; gives what to wait for."""
+    return ray.remote(function).remote(*arguments, **named)
+
+
 def _lengths(cohort: Cohort, entry: CohortFile) -> pd.DataFrame:
     return length_table(cohort.read(entry))
 
 
-@ray.remote
 def _length_only(config: RealismConfig, *lengths: pd.DataFrame) -> dict[str, Any]:
     return length_only(pd.concat(lengths), num_bootstrap=config.num_bootstrap, seed=config.seed)
 
 
-@ray.remote
 def _measure(pairs: Pairs, seed: int) -> tuple[list[Row], pd.DataFrame]:
     measured = measure(pairs, generator(seed, "measure"))
     return scorecard(measured), pair_features(pairs, measured)
 
 
-@ray.remote
 def _halves_that_disagree(pairs: Pairs, seed: int) -> dict[str, Any]:
     measured = measure(pairs, generator(seed, "measure"))
     return halves_that_disagree(measured, generator(seed, "halves"))
-
-
-@ray.remote
-def _two_sample(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    first_people: "pd.Series[str]",
-    second_people: "pd.Series[str]",
-    config: TwoSampleConfig,
-) -> dict[str, Any]:
-    return two_sample_test(first, second, first_people.tolist(), second_people.tolist(), config)
-
-
-@ray.remote
-def _classify(taught: Pairs, judged: Pairs, config: RealismConfig) -> dict[str, Any]:
-    return classify(
-        Chromosomes.of_pairs(taught),
-        Chromosomes.of_pairs(judged),
-        num_bootstrap=config.num_bootstrap,
-        seed=config.seed,
-    )

@@ -1,130 +1,215 @@
-"""The paper's tables of methods: trials, pre-training, fine-tuning and judging, side by side.
+"""The paper's Tables 2 to 4: trials, pre-training, fine-tuning and scores of all methods.
 
-Nothing here knows a method: what stands in the table comes from the job, as a form, a function that
-fits it, and what to try. All methods get the same people, the same number of bags and as many
-trials; validation people choose among the trials. With the first seed every trial is pre-trained;
-the best one is fine-tuned with every trial of the fine-tuning, and what is best over the hospitals
-is what the other seeds are trained with. Everything is written when it is done, so that a killed
-job continues with the same command.
+Nothing here knows a method: the job gives each as a form, a function that fits it, and its trials.
+All methods get the same people, the same number of bags and as many trials, among which validation
+people choose. Every trial is pre-trained with the first seed; the best one is fine-tuned with every
+trial of the fine-tuning, and the other seeds are trained with what is best over all hospitals.
+Every run is written when it is done, so that a killed job continues with the same command.
 """
 
 import dataclasses
-import shlex
-import sys
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray
+import torch
 
 from homnet.bags.draw import count_bags
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import ConfigError
-from homnet.records.beside_paper import HOMNET
-from homnet.results import read_json, write_json, write_result
-from homnet_platform.data import Shared
+from homnet.results import read_json, write_json
+from homnet_platform.data import Participants
 from homnet_platform.memory import PeakMemory, gib
-from homnet_platform.records.cost import Times, print_estimate, work_of
-from homnet_platform.records.method_runs import (
-    Run,
-    chosen_trial,
-    folder,
-    is_done,
-    judge_seed,
-    record_of,
-    run_trial,
-    scores_path,
-    trial_lines,
+from homnet_platform.records.cost import Work, print_estimate, work_of
+from homnet_platform.records.method_runs import MethodRuns
+from homnet_platform.records.methods import Method
+from homnet_platform.records.plan import Comparison, ReproduceConfig, collect
+from homnet_platform.records.side_by_side import (
+    Columns,
+    MethodRun,
+    refuse_failed,
+    rows_of,
+    side_by_side,
 )
-from homnet_platform.records.methods import Method, claim_trials
-from homnet_platform.records.plan import ReproduceConfig, collect
-from homnet_platform.records.side_by_side import claim_directory, rows_of, samples_of, side_by_side
+from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster
 
 
-def reproduce(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Task:
+    """What runs of one kind do."""
+
+    do: Callable[[MethodRuns, Participants, int], dict[str, Any]]
+    """Does the run of a number and returns its record."""
+    num_pairs: Callable[[MethodRuns, Work, int], float]
+    """Pairs that the run learns from, for the estimate."""
+
+
+def _pairs_of_seed(line: MethodRuns, work: Work, seed: int) -> float:
+    """The first seed took its pre-training from a trial, and chooses the fine-tuning."""
+    first = seed == line.comparison.seeds[0]
+    fine_tunings = len(line.method.tunings) if first else 1
+    return work.pretraining * (not first) + work.fine_tuning * fine_tunings + work.scoring
+
+
+_TASKS: Final[Mapping[str, Task]] = {
+    "trial": Task(MethodRuns.try_trial, lambda line, work, number: work.pretraining),
+    "seed": Task(MethodRuns.judge, _pairs_of_seed),
+}
+
+
+def reproduce(
+    config: ReproduceConfig, methods: Mapping[str, Method], columns: Columns
+) -> dict[str, Any]:
     """Runs every method with every seed, or what an earlier call left to do.
 
     Args:
         config: people, budget and seeds.
         methods: lines of the table by name.
+        columns: names of the table's columns.
 
     Returns:
-        JSON-able: ``rows`` (per method and hospital AUC and F1 with intervals, and HomNet's lead
-        over the method on the same replicates), ``trials`` and ``runs`` (seconds, memory, what was
-        chosen), ``failed``, the setting, ``wall_s`` and ``peak_memory_gib`` of this call, and
-        ``num_reused``, how many runs it found done.
+        JSON-able: ``rows`` (see :func:`homnet_platform.records.side_by_side.rows_of`), ``trials``
+        and ``runs`` (seconds, memory, what was chosen), the setting, and what
+        :func:`run_methods` gives.
 
     Raises:
-        CohortError, ConfigError, DataError: see their messages. A method that fails raises nothing
-            here: see :func:`homnet_platform.records.side_by_side.refuse_failed`.
+        CohortError, ConfigError, DataError: see :func:`run_methods`.
     """
     methods = chosen_methods(config, methods)
-    cohort = Cohort.open(config.cohort)
-    output = Path(config.output)
-    # Methods and seeds may be added to what is there; what they share may not change.
-    fixed = dataclasses.replace(
-        config,
-        methods=(),
-        seeds=config.seeds[:1],
-        num_bootstrap=0,
-        cpus_per_run=1,
-        estimate=True,
-        recipe="",
-        claim="",
-        result=None,
-    )
-    claim_directory(output, fixed, cohort)
-    for name, method in methods.items():
-        claim_trials(output / folder(name), method)
-    rounds = _rounds(config, methods)
-    todo = [[run for run in runs if not is_done(output, run)] for runs in rounds]
+    comparison = config.comparison
+    first, *others = comparison.seeds
+    # Each round needs what the one before it chose.
+    rounds: list[list[MethodRun]] = [
+        [(name, "trial", n) for name, method in methods.items() for n in range(len(method.trials))],
+        [(name, "seed", first) for name in methods],
+        [(name, "seed", seed) for name in methods for seed in others],
+    ]
+    done, figures = run_methods(config, methods, rounds, _TASKS)
+    trials = {name: line.trials() for name, line in done.items()}
+    runs = [
+        {"method": name, "seed": seed, **line.record("seed", seed)}
+        for name, line in done.items()
+        for seed in comparison.seeds
+    ]
+    work_s = sum(one["seconds"] for lines in (runs, *trials.values()) for one in lines)
+    return {
+        "rows": rows_of(
+            {name: [line.scores(seed) for seed in comparison.seeds] for name, line in done.items()},
+            comparison.num_bootstrap,
+            columns,
+        ),
+        "trials": {
+            name: {"chosen": done[name].chosen_trial(), "lines": lines}
+            for name, lines in trials.items()
+        },
+        "runs": runs,
+        "seeds": list(comparison.seeds),
+        "batch_size": comparison.training.batch_size,
+        "num_cells": comparison.training.bags.num_cells,
+        "num_trials": max(len(method.pretraining) for method in methods.values()),
+        "num_tunings": max(len(method.fine_tuning) for method in methods.values()),
+        "fine_tuned": comparison.fine_tuned,
+        "work_s": round(work_s, 1),
+        **figures,
+    }
+
+
+def run_methods(
+    config: ReproduceConfig,
+    methods: Mapping[str, Method],
+    rounds: Sequence[Sequence[MethodRun]],
+    tasks: Mapping[str, Task],
+    **settings: Any,
+) -> tuple[dict[str, MethodRuns], dict[str, Any]]:
+    """Does all runs that are not done, round by round.
+
+    Args:
+        config: people, budget, directory and resources.
+        methods: all lines of the table.
+        rounds: runs that may go on side by side.
+        tasks: what they do, by kind of run.
+        settings: JSON-able values that the runs share beside the comparison.
+
+    Returns:
+        The methods all of whose runs are done; and JSON-able figures: ``failed`` with the reason of
+        every run that failed, the scale, ``wall_s`` and ``peak_memory_gib`` of this call,
+        ``num_reused``, the number of runs that were already done, ``people`` by split, and
+        ``bags_per_epoch`` of the pre-training.
+
+    Raises:
+        CohortError: there is no cohort, or a file of it is damaged.
+        ConfigError: the directory holds runs of other settings, or a run needs more CPUs or GPUs
+            than a node has. A method that fails raises nothing.
+        DataError: there is nobody to fine-tune on.
+    """
     started = time.perf_counter()
-    failed: dict[Run, str] = {}
+    comparison, output = config.comparison, Path(config.output).resolve()
+    cohort = Cohort.open(comparison.cohort)
+    # Methods, seeds and replicates may be added; everything else must stay the same.
+    fixed = dataclasses.replace(
+        comparison, cohort=cohort.fingerprint, seeds=comparison.seeds[:1], num_bootstrap=0
+    )
+    Run.claiming(output, dataclasses.asdict(fixed) | settings).claim()
+    device = "cuda" if config.gpus_per_run else "cpu"
+    lines = {}
+    for name, method in methods.items():
+        folder = output / "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
+        tried = {k: v for k, v in vars(method).items() if k not in ("form", "fit")}
+        Run.claiming(folder, {"form": dataclasses.asdict(method.form), **tried}).claim()
+        lines[name] = MethodRuns(name, method, comparison, cohort.fingerprint, folder, device)
+    todo = [[run for run in runs if not lines[run[0]].is_done(*run[1:])] for runs in rounds]
+    failed: dict[MethodRun, str] = {}
     with PeakMemory() as memory, local_or_cluster():
         if any(todo):
-            shared = collect(cohort, config)
-            data = ray.put((cohort.fingerprint, shared))
-            write_json(output / "people.json", _people(config, shared))
+            shared = collect(cohort, comparison)
+            data = ray.put(shared)
+            write_json(output / "people.json", _people(comparison, shared))
             if config.estimate and not config.gpus_per_run:
-                _print_estimate(config, methods, todo, shared, data)
+                work = work_of(shared, comparison)
+                num_pairs: dict[str, float] = {}
+                for name, what, number in itertools.chain(*todo):
+                    one = tasks[what].num_pairs(lines[name], work, number)
+                    num_pairs[name] = num_pairs.get(name, 0.0) + one
+                at_once = max(map(len, todo))
+                print_estimate(lines, num_pairs, data, cpus=config.cpus_per_run, at_once=at_once)
             for runs in todo:
                 lost = {name for name, _, _ in failed}
                 failed |= side_by_side(
                     [run for run in runs if run[0] not in lost],
-                    partial(_task, config, methods),
+                    partial(_do, lines, tasks, config.cpus_per_run),
                     data,
-                    what="reproduction",
                     cpus=config.cpus_per_run,
                     gpus=config.gpus_per_run,
                 )
-    figures = _figures(config, methods, failed) | {
+    lost = {name for name, _, _ in failed}
+    return {name: line for name, line in lines.items() if name not in lost}, {
+        "failed": [
+            {"name": name, "run": f"{what} {number}", "reason": reason}
+            for (name, what, number), reason in failed.items()
+        ],
+        "scale": comparison.scale,
+        "epochs": comparison.epochs,
+        "share_of_people": comparison.share_of_people,
+        "patience": comparison.training.patience,
         **read_json(output / "people.json"),
         "wall_s": round(time.perf_counter() - started, 1),
         "num_reused": sum(map(len, rounds)) - sum(map(len, todo)),
         "peak_memory_gib": gib(memory.peak_bytes),
     }
-    write_json(output / "reproduction.json", figures)
-    if config.result is not None and not failed:
-        write_result(
-            config.result,
-            claim=config.claim,
-            figures={"reproduction": figures},
-            command=shlex.join(["python", *sys.argv]),
-            recipe=config.recipe,
-            seed=config.seeds[0],
-        )
-    return figures
 
 
 def chosen_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Method]:
-    """The lines that a config asks for.
+    """The methods that a config asks for.
 
     Raises:
-        ConfigError: there is no such line.
+        ConfigError: there is no such method.
     """
     unknown = sorted(set(config.methods) - set(methods))
     if unknown:
@@ -132,108 +217,54 @@ def chosen_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> di
     return {name: m for name, m in methods.items() if name in (config.methods or methods)}
 
 
-def _people(config: ReproduceConfig, shared: Shared) -> dict[str, Any]:
-    """Who is there, and how many bags an epoch of the pre-training has."""
-    normal = shared.bank.index.normal()
+def record(config: ReproduceConfig, kind: str, figures: Mapping[str, Any]) -> None:
+    """Writes the figures of a table into its directory, and as a result of record if asked for.
+
+    Args:
+        config: of the table.
+        kind: key of the figures in the result: "reproduction", "ablation" or "running_time".
+        figures: of all runs; those that failed keep the result from being written.
+
+    Raises:
+        DataError: a run failed.
+    """
+    write_json(Path(config.output) / f"table-{config.table}.json", figures)
+    refuse_failed(figures)
+    comparison = config.comparison
+    config.record.write(
+        {kind: figures},
+        recipe=f"table {config.table}, {config.setting} setting, scale {comparison.scale:g}",
+        seed=comparison.seeds[0],
+    )
+
+
+def _people(comparison: Comparison, shared: Participants) -> dict[str, Any]:
+    """Number of people by split, and of bags in an epoch of the pre-training."""
     judged = [*shared.hospitals.values()] or [shared.healthy]
+    learnt = shared.bank.index.normal().of_patients(shared.healthy[TRAIN])
     return {
         "people": {
             **{part: len(shared.healthy[part]) for part in (TRAIN, VALIDATION)},
             TEST: sum(len(split[TEST]) for split in judged),
         },
-        "bags_per_epoch": count_bags(
-            normal.of_patients(shared.healthy[TRAIN]), config.training.bags
-        ),
+        "bags_per_epoch": count_bags(learnt, comparison.training.bags),
     }
 
 
-def _rounds(config: ReproduceConfig, methods: Mapping[str, Method]) -> list[list[Run]]:
-    """Runs that may go on side by side; each round needs what the one before it chose."""
-    first, others = config.seeds[0], config.seeds[1:]
-    return [
-        [(name, "trial", n) for name, m in methods.items() for n in range(len(m.trials))],
-        [(name, "seed", first) for name in methods],
-        [(name, "seed", seed) for name in methods for seed in others],
-    ]
-
-
-def _task(
-    config: ReproduceConfig, methods: Mapping[str, Method], content: tuple[str, Shared], run: Run
+def _do(
+    lines: Mapping[str, MethodRuns],
+    tasks: Mapping[str, Task],
+    num_threads: int,
+    shared: Participants,
+    run: MethodRun,
 ) -> float:
-    task = run_trial if run[1] == "trial" else judge_seed
-    return task(config, methods[run[0]], content, run)
-
-
-def _print_estimate(
-    config: ReproduceConfig,
-    methods: Mapping[str, Method],
-    todo: Sequence[Sequence[Run]],
-    shared: Shared,
-    data: Any,
-) -> None:
-    trials, first, others = (
-        {name: [run[0] for run in runs].count(name) for name in methods} for runs in todo
-    )
-    tuned = config.fine_tuning is not None
-    times = {
-        name: Times(
-            pretraining=trials[name] + others[name],
-            fine_tuning=(len(m.tunings) * first[name] + others[name]) * tuned,
-            scoring=first[name] + others[name],
-        )
-        for name, m in methods.items()
-        if trials[name] + first[name] + others[name]
-    }
-    training = dataclasses.replace(config.training, max_epochs=config.epochs)
-    work = work_of(shared, training, config.fine_tuning, config.bags)
-    print_estimate(methods, times, data, work, config.cpus_per_run)
-
-
-def _figures(
-    config: ReproduceConfig, methods: Mapping[str, Method], failed: Mapping[Run, str]
-) -> dict[str, Any]:
-    output = Path(config.output)
-    bad = {name for name, _, _ in failed}
-    good = [name for name in methods if name not in bad]
-    paths = {name: [scores_path(output, name, seed) for seed in config.seeds] for name in good}
-    rows = []
-    if paths:
-        rows = rows_of(
-            {name: samples_of(own, config.num_bootstrap) for name, own in paths.items()},
-            {name: own[0] for name, own in paths.items()},
-            key="method",
-            reference=HOMNET,
-            less="behind",
-            sign=-1,
-        )
-    lines = {name: trial_lines(output, name, methods[name]) for name in good}
-    runs = [
-        {"method": name, "seed": seed, **record_of(output, name, seed)}
-        for name in good
-        for seed in config.seeds
-    ]
-    work_s = sum(run["seconds"] for run in runs)
-    work_s += sum(line.get("seconds", 0.0) for own in lines.values() for line in own)
-    return {
-        "rows": rows,
-        "trials": {
-            name: {"chosen": chosen_trial(output, name, methods[name]), "lines": own}
-            for name, own in lines.items()
-        },
-        "runs": runs,
-        "failed": [
-            {"name": name, "run": f"{what} {number}", "reason": reason}
-            for (name, what, number), reason in failed.items()
-        ],
-        "seeds": list(config.seeds),
-        "scale": config.scale,
-        "epochs": config.epochs,
-        "share_of_people": config.share_of_people,
-        "batch_size": config.training.batch_size,
-        "num_cells": config.training.bags.num_cells,
-        "patience": config.training.patience,
-        "num_trials": max((len(m.pretraining) for m in methods.values()), default=0),
-        "num_tunings": max((len(m.fine_tuning) for m in methods.values()), default=0),
-        "fine_tuned": config.fine_tuning is not None,
-        "work_s": round(work_s, 1),
-    }
+    """Does one run in a process of its own, and writes its record; returns its seconds."""
+    name, what, number = run
+    torch.set_num_threads(num_threads)
+    started = time.perf_counter()
+    with PeakMemory() as memory:
+        record = tasks[what].do(lines[name], shared, number)
+    seconds = time.perf_counter() - started
+    spent = {"seconds": round(seconds, 1), "peak_memory_gib": gib(memory.peak_bytes)}
+    write_json(lines[name].folder(what, number) / "record.json", {**spent, **record})
+    return seconds

@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from homnet.bags.assessment import Assessment, FlatBags, assess
 from homnet.model.allocator import keep_freed_memory
-from homnet.model.joint import JointModel, score_jointly
-from homnet_serve.records.material import Material, joint_models, own_trunks
+from homnet.model.predictor import Predictor, score_bags
+from homnet_serve.records.material import Material
 
 
 def bare_rates(
@@ -24,14 +23,14 @@ def bare_rates(
         patients_per_pass: patients of the larger passes.
         seconds: length of the measurement.
     """
-    models = list(joint_models(material.checkpoints).values())
+    predictors = [Predictor.of_checkpoint(one) for one in material.checkpoints.values()]
     number_of = {hospital: n for n, hospital in enumerate(material.checkpoints)}
     assessed = [assess(table) for table in material.tables]
     numbers = [number_of[hospital] for hospital in material.hospital_of]
     return _rates(
         {
             f"{size} patients a pass" if size > 1 else "1 patient a pass": _passes(
-                models, numbers, assessed, size
+                predictors, numbers, assessed, size
             )
             for size in sorted({1, patients_per_pass})
         },
@@ -40,44 +39,8 @@ def bare_rates(
     )
 
 
-def head_rates(
-    material: Material, *, num_threads: int, patients_per_pass: int, seconds: float
-) -> dict[str, Any]:
-    """One trunk and a head per hospital, beside a whole model per hospital.
-
-    Args:
-        material: models and patients.
-        num_threads: threads of a pass.
-        patients_per_pass: most patients of a pass; fewer are measured too.
-        seconds: length of the measurement.
-    """
-    number_of = {hospital: n for n, hospital in enumerate(material.checkpoints)}
-    assessed = [assess(table) for table in material.tables]
-    numbers = [number_of[hospital] for hospital in material.hospital_of]
-    kinds = {
-        "one trunk": list(joint_models(material.checkpoints).values()),
-        "a model per hospital": list(joint_models(own_trunks(material.checkpoints)).values()),
-    }
-    sizes = sorted({len(models) for models in kinds.values()} | {patients_per_pass})
-    tasks = {
-        (kind, size): _passes(models, numbers, assessed, size)
-        for size in sizes
-        for kind, models in kinds.items()
-    }
-    rates = _rates({f"{k}, {s}": task for (k, s), task in tasks.items()}, num_threads, seconds)
-    return {
-        f"{size} patients a pass": {
-            **{kind: rates[f"{kind}, {size}"] for kind in kinds},
-            "times_as_fast": round(
-                rates[f"one trunk, {size}"] / rates[f"a model per hospital, {size}"], 3
-            ),
-        }
-        for size in sizes
-    }
-
-
 def _passes(
-    models: Sequence[JointModel],
+    predictors: Sequence[Predictor],
     numbers: Sequence[int],
     assessed: Sequence[Assessment],
     size: int,
@@ -89,8 +52,9 @@ def _passes(
         nonlocal place
         chosen = [(place + n) % len(assessed) for n in range(size)]
         place = (place + size) % len(assessed)
-        model_B = np.repeat([numbers[n] for n in chosen], [len(assessed[n].bags) for n in chosen])
-        score_jointly(models, FlatBags.concatenate([assessed[n].bags for n in chosen]), model_B)
+        bags = [assessed[n].bags for n in chosen]
+        predictor_B = np.repeat([numbers[n] for n in chosen], [len(one) for one in bags])
+        score_bags(predictors, FlatBags.concatenate(bags), predictor_B)
         return size
 
     return score

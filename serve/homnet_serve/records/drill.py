@@ -32,7 +32,6 @@ from homnet_serve.records.material import (
     Material,
     MaterialConfig,
     altered,
-    joint_models,
     logits_of,
     make_material,
 )
@@ -287,16 +286,12 @@ def _second_versions(material: Material, registry: Registry) -> dict[str, str]:
 
 def _known(material: Material, second: dict[str, str]) -> list[Known]:
     """Patients with the answers of every version that may answer about them."""
-    models = joint_models(material.checkpoints)
-    others = {
-        hospital: joint_models({hospital: altered(material.checkpoints[hospital], 1000)})[hospital]
-        for hospital in second
-    }
     known = []
     for hospital, table in zip(material.hospital_of, material.tables, strict=True):
-        logits = {material.checkpoints[hospital].digest: logits_of(models[hospital], table)}
+        checkpoint = material.checkpoints[hospital]
+        logits = {checkpoint.digest: logits_of(checkpoint, table)}
         if hospital in second:
-            logits[second[hospital]] = logits_of(others[hospital], table)
+            logits[second[hospital]] = logits_of(altered(checkpoint, 1000), table)
         known.append(Known(table, logits))
     values = [logit for one in known for logit in one.logits.values()]
     for number, value in enumerate(values):

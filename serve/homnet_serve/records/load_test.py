@@ -18,7 +18,7 @@ import numpy as np
 
 from homnet.errors import ConfigError, DataError
 from homnet.results import describe_machine, read_json, write_json
-from homnet_serve.records.bare import bare_rates, head_rates
+from homnet_serve.records.bare import bare_rates
 from homnet_serve.records.generator import Generator
 from homnet_serve.records.local_server import PROXIES, LocalServer
 from homnet_serve.records.material import (
@@ -26,18 +26,10 @@ from homnet_serve.records.material import (
     Material,
     MaterialConfig,
     make_material,
-    own_trunks,
 )
 
-Part = Literal["endpoint", "one_at_a_time", "heads", "replicas", "proxies", "soak"]
-PARTS: Final[tuple[Part, ...]] = (
-    "endpoint",
-    "one_at_a_time",
-    "heads",
-    "replicas",
-    "proxies",
-    "soak",
-)
+Part = Literal["endpoint", "one_at_a_time", "replicas", "proxies", "soak"]
+PARTS: Final[tuple[Part, ...]] = ("endpoint", "one_at_a_time", "replicas", "proxies", "soak")
 _MANY: Final = 16
 """Clients of comparisons."""
 
@@ -48,7 +40,7 @@ class LoadTestConfig:
 
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
-    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "heads", "replicas", "proxies")
+    parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "replicas", "proxies")
     """What is measured now; the soak is left out unless it is named."""
     work: Path = Path("runs/load")
     """Directory of logs and of the figures of each part."""
@@ -95,7 +87,6 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
     run: dict[Part, Callable[[LoadTestConfig, Material], dict[str, Any]]] = {
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
-        "heads": _heads,
         "replicas": _replicas,
         "proxies": _proxies,
         "soak": _soak,
@@ -268,39 +259,6 @@ def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]
             name: round(rate["batching"] / rate[name], 3) for name in rate if name != "batching"
         },
     }
-
-
-def _heads(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """One trunk with a head per hospital, beside a model per hospital: bare, and as an endpoint."""
-    figures: dict[str, Any] = {
-        "clients": _MANY,
-        "bare": head_rates(
-            material,
-            num_threads=config.num_threads,
-            patients_per_pass=config.patients_per_pass,
-            seconds=2 * config.seconds,
-        ),
-    }
-    print(f"heads, bare: {figures['bare']}", flush=True)
-    apart = dataclasses.replace(material, checkpoints=own_trunks(material.checkpoints))
-    with _server(config, "heads", material) as served:
-        shutil.rmtree(config.work / "heads-apart", ignore_errors=True)
-        secret, settings = apart.publish(config.work / "heads-apart")
-        other = dataclasses.replace(served, material=apart, secret=secret, settings=settings)
-        kinds = {"one trunk": served, "a model per hospital": other}
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
-        for _ in range(2):
-            # In turns, so that noise of the machine hits both.
-            for name, one in kinds.items():
-                one.deploy()
-                runs[name].append(
-                    one.ask(name, "arrow", _MANY)
-                    | {"replica_mib": round(one.server.memory()["replica"] / 2**20, 1)}
-                )
-    rates = [float(np.mean([run["patients_per_second"] for run in runs[n]])) for n in kinds]
-    figures |= runs
-    figures["times_as_fast"] = round(rates[0] / rates[1], 3)
-    return figures
 
 
 def _replicas(config: LoadTestConfig, material: Material) -> dict[str, Any]:

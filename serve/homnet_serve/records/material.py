@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,7 +17,6 @@ from homnet.cohorts.pairs import MEASURED, pair_table
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
 from homnet.model.network import HomNet, best_form, paper_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
@@ -35,8 +33,8 @@ class MaterialConfig:
     """Whose models answer, and how large a patient is."""
 
     registry: str = ""
-    """Registry whose promoted models answer; by default random models with one trunk and a head
-    for each hospital, for speed does not depend on the weights."""
+    """Registry whose promoted models answer; by default random models, one for
+    each hospital, because speed does not depend on the weights."""
     form: Literal["best", "paper"] = "best"
     """Form of random models."""
     num_hospitals: int = 4
@@ -108,42 +106,10 @@ def make_material(config: MaterialConfig) -> Material:
     return Material(checkpoints, tables)
 
 
-def joint_models(checkpoints: Mapping[str, Checkpoint]) -> dict[str, JointModel]:
-    """The models as an endpoint holds them: with one frozen part where that is equal."""
-    models = {
-        hospital: JointModel(Predictor(c.build(), c.calibration, version=c.version))
-        for hospital, c in checkpoints.items()
-    }
-    first = next(iter(models.values()))
-    for model in models.values():
-        model.share(first)
-    return models
-
-
-def own_trunks(checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> dict[str, Checkpoint]:
-    """The same models with frozen parts that differ by next to nothing: they cannot run together.
-
-    What a model per hospital costs, in the same program.
-    """
-    torch.manual_seed(seed)
-    changed = {}
-    for hospital, checkpoint in checkpoints.items():
-        model = JointModel(Predictor(checkpoint.build(), {}, version="")).model
-        with torch.no_grad():
-            for parameter in model.cms.parameters():
-                parameter.mul_(1 + 1e-6 * torch.rand_like(parameter))
-        changed[hospital] = replace(
-            checkpoint, weights={name: value.clone() for name, value in model.state_dict().items()}
-        )
-    return changed
-
-
-def logits_of(model: JointModel, table: pa.Table) -> NDArray[np.float64]:
+def logits_of(checkpoint: Checkpoint, table: pa.Table) -> NDArray[np.float64]:
     """What an endpoint must answer about one patient: a logit for each assessed type."""
     assessment = assess(table)
-    model_B = np.zeros(len(assessment.bags), np.int64)
-    evidence = score_jointly([model], assessment.bags, model_B)
-    return assessment.of_types(evidence.logit_B)
+    return assessment.of_types(Predictor.of_checkpoint(checkpoint).flat_logits(assessment.bags))
 
 
 def altered(checkpoint: Checkpoint, seed: int) -> Checkpoint:

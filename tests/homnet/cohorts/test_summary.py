@@ -5,8 +5,7 @@ import pytest
 
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import SINGLE_HOMOLOG, pair_table
-from homnet.cohorts.summary import summarise_cohort
-from homnet.report.examples import draw_examples
+from homnet.cohorts.summary import counts_table, summarise_cohort
 
 
 @pytest.fixture
@@ -73,14 +72,9 @@ def test_summary_counts_pairs_cells_and_people(cohort: Cohort) -> None:
     assert south["num_abnormal_patients"] == 0
 
 
-def test_examples_are_whole_pairs_with_their_events(cohort: Cohort) -> None:
-    examples = draw_examples(cohort, 50, np.random.default_rng(1))
-    assert draw_examples(cohort, 5, np.random.default_rng(1))[0].pair.shape == (2, 2, 512)
-    assert len(draw_examples(cohort, 5, np.random.default_rng(1))) == 5
-    assert draw_examples(cohort, 0, np.random.default_rng(1)) == []
-    assert all(example.pair.any(axis=(1, 2)).all() for example in examples)
-    assert {example.chromosome for example in examples if example.hospital == "south"} == {"4"}
-    events = {(one.kind, one.homolog, one.start, one.stop) for one in examples if one.kind}
-    assert events <= {("deletion", 1, 10, 30)}
-    pairs = np.stack([example.pair for example in examples]).reshape(len(examples), -1)
-    assert len(np.unique(pairs, axis=0)) == len(examples)
+def test_the_table_counts_pairs_and_says_so(cohort: Cohort) -> None:
+    text = counts_table(summarise_cohort(cohort))
+    assert "one pair is two chromosomes" in text
+    assert "all: 3 people, 18 pairs, 33 chromosomes" in text  # three X have no partner
+    row = next(line for line in text.splitlines() if line.startswith("north"))
+    assert row.split() == ["north", "2", "1", "6", "12", "3", "25.0%", "0"]

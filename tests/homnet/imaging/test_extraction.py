@@ -8,7 +8,6 @@ from PIL import Image
 from scipy import ndimage
 
 from homnet.errors import DataError
-from homnet.imaging.contact_sheet import contact_sheet
 from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
 from homnet.imaging.midline import project
 from homnet.simulator.drawing import Drawing, centre_line, draw_chromosome
@@ -248,15 +247,6 @@ def test_images_that_are_missing_damaged_coloured_or_deep_are_refused(tmp_path: 
     Image.fromarray(np.zeros((20, 30), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match="not an 8-bit grey image"):
         read_grey(tmp_path / "deep.png")
-
-
-def test_contact_sheet_draws_usable_and_unusable_images(tmp_path: Path):
-    images = [chromosome(50.0)[0].image_HW, ring(), chromosome(80.0, turn=2.0)[0].image_HW]
-    figure = contact_sheet(images, [extract(i, CONFIG) for i in images], num_columns=2)
-    figure.savefig(tmp_path / "sheet.png")
-    assert len(figure.axes) == 8
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert np.ptp(np.asarray(sheet.convert("L"))) > 100
 
 
 def test_real_images_are_nearly_all_usable():

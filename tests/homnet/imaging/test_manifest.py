@@ -38,7 +38,7 @@ def test_optional_columns_are_read_and_others_ignored(tmp_path):
             "2.png,p1,c1,7,1,,0,,550,",
             header=header,
         )
-    )
+    ).sort_values("row")
     assert frame["abnormal"].tolist() == [True, False]
     assert frame["kind"].tolist() == ["deletion", ""]
     assert frame["hospital"].tolist() == ["north", "here"]
@@ -54,7 +54,13 @@ def test_blank_lines_change_no_row_number(tmp_path):
 
 def test_a_third_copy_is_read_and_no_error(tmp_path):
     frame = read(write(tmp_path, *ROWS, "a/4.png,p1,c1,1,2"))
-    assert frame["homolog"].tolist() == [0, 1, 0, 2]
+    assert frame["homolog"].tolist() == [0, 1, 2, 0]
+
+
+def test_rows_are_sorted_so_that_homologs_are_neighbours(tmp_path):
+    frame = read(write(tmp_path, *reversed(ROWS)))
+    assert frame["path"].tolist() == ["a/1.png", "a/2.png", "a/3.png"]
+    assert frame["row"].tolist() == [4, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,11 @@ def test_a_third_copy_is_read_and_no_error(tmp_path):
         ("a/4.png,p1,c1,23,0", "row 5: 'chromosome' is '23'"),
         ("a/4.png,p1,c1,x,0", "row 5: 'chromosome' is 'x'"),
         ("a/4.png,p1,c1,2,-1", "row 5: 'homolog' is '-1'"),
-        ("a/4.png,p1,c1,2,left", "row 5: 'homolog' is 'left'"),
+        (
+            "a/4.png,p1,c1,2,left",
+            "row 5: 'homolog' is 'left'; expected 0 or 1, or 2 to 9 for a further copy",
+        ),
+        ("a/4.png,p1,c1,2,10", "row 5: 'homolog' is '10'"),
         ("a/4.png,p1,c1,2,", "row 5: 'homolog' is ''"),
         ("a/4.png,,c1,2,0", "row 5: 'patient_id' is ''"),
         ("a/4.png,p1,,2,0", "row 5: 'cell_id' is ''"),

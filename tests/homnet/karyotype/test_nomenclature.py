@@ -9,7 +9,6 @@ from homnet.karyotype.nomenclature import band_name, parse
 from homnet.patients.finding import BreakpointEstimate, Finding
 from homnet.patients.naming import DRAFT, draft_name, rob_name
 from homnet.simulator.laboratory import hospitals
-from homnet.simulator.nomenclature import iscn
 from homnet.simulator.population import draw_event
 
 
@@ -20,7 +19,7 @@ def test_every_name_of_the_simulator_can_be_read(level: int) -> None:
     prefixes = set()
     for number in range(300):
         event = draw_event(rng, hospitals()[number % 4], paired)
-        name = parse(iscn(event, level), level)
+        name = parse(event.iscn(level), level)
         prefixes.add(name.prefix)
         assert set(name.types) == set(event.chromosomes)
     assert prefixes >= {"t", "inv", "del", "dup", "rob"}

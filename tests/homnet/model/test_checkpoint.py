@@ -1,16 +1,20 @@
 """Checkpoints: whole, strict, hash-checked, and the same bytes for the same content."""
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError
-from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.checkpoint import FORMAT, Checkpoint, patient_digests
 from homnet.model.network import HomNet, best_form
+from homnet.reader.network import ReaderConfig
 
 CONFIG = replace(best_form(64), width=8, pair_width=12, stretched_length=64)
 
@@ -104,15 +108,62 @@ def test_weights_of_another_form_are_refused(checkpoint: Checkpoint) -> None:
         replace(checkpoint, config=replace(CONFIG, pair_width=13)).build()
 
 
-def test_fields_of_another_version_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path / "c")
-    config = path / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "format": 99}))
-    hashes = path / "sha256.json"
+def _rewrite_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes ``config.json`` of a checkpoint, and its hash."""
+    file, hashes = path / "config.json", path / "sha256.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
     known = json.loads(hashes.read_text())
-    del known["config.json"]
+    known["config.json"] = hashlib.sha256(file.read_bytes()).hexdigest()
     hashes.write_text(json.dumps(known))
-    with pytest.raises(CheckpointError, match="not a format 1 checkpoint"):
+
+
+def test_another_format_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    assert json.loads((path / "config.json").read_text())["format"] == FORMAT == 2
+    _rewrite_config(path, lambda config: config.update(format=99))
+    with pytest.raises(CheckpointError, match="format 99, and this version reads 1 and 2"):
+        Checkpoint.load(path)
+
+
+def test_format_1_without_deviations_is_read(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    _rewrite_config(path, lambda config: config.update(format=1, deviations=False))
+    loaded = Checkpoint.load(path)
+    assert loaded.config == CONFIG
+    assert loaded.version == checkpoint.version
+    loaded.build()
+
+
+def test_format_1_with_deviations_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    _rewrite_config(path, lambda config: config.update(format=1, deviations=True))
+    with pytest.raises(CheckpointError, match=r"trained with deviations.* train it again"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize("deviations", [False, True])
+def test_a_readers_homnet_is_of_format_1_too(tmp_path: Path, deviations: bool) -> None:
+    form = ReaderConfig(model=CONFIG, width=16)
+    path = Checkpoint(form, {}).save(tmp_path / "reader")
+
+    def change(config: dict[str, Any]) -> None:
+        config["format"] = 1
+        config["model"]["deviations"] = deviations
+
+    _rewrite_config(path, change)
+    if deviations:
+        with pytest.raises(CheckpointError, match="trained with deviations"):
+            Checkpoint.load(path, ReaderConfig.of_json)
+    else:
+        assert Checkpoint.load(path, ReaderConfig.of_json).config == form
+
+
+def test_an_unknown_field_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    _rewrite_config(path, lambda config: config.update(deviations=False))
+    with pytest.raises(CheckpointError, match="cannot be read"):
         Checkpoint.load(path)
 
 

@@ -13,7 +13,7 @@ from homnet.bags.draw import BagConfig, PairBank
 from homnet.errors import CheckpointError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel
-from homnet.training.learning import METRIC, train
+from homnet.training.learning import METRIC, Learner, train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 
@@ -40,7 +40,7 @@ class _Lengths(BagModel):
         length_BKP = (x_BKPCL != 0).any(dim=3).sum(dim=-1).float() / self.longest
         difference_BK = (length_BKP[..., 0] - length_BKP[..., 1]).abs() * mask_BK
         logit: torch.Tensor = self.weight(self.scale * difference_BK.sum(1)[:, None]).squeeze(1)
-        return logit + 0 * self.frozen.weight.sum()
+        return logit + 0 * self.frozen(logit[:, None]).squeeze(1)
 
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
         return ((logit_B - label_B) ** 2).sum()
@@ -96,6 +96,24 @@ def test_another_model_goes_the_whole_way(table_of: TableOf, tmp_path: Path) -> 
     )
     assert torch.equal(tuned.weights["frozen.weight"], trained.weights["frozen.weight"])
     assert not torch.equal(tuned.weights["weight.weight"], trained.weights["weight.weight"])
+
+
+def test_another_model_resumes(table_of: TableOf, tmp_path: Path) -> None:
+    bank = PairBank.from_table(table_of(num_patients=4))
+    patients = sorted(bank.frame["patient_id"].unique())
+    stage = Stage(
+        name="lengths",
+        model=_LengthsForm(),
+        training=TrainingConfig(max_epochs=2, batch_size=32),
+        train_patients=frozenset(patients[:3]),
+        validation_patients=frozenset(patients[3:]),
+    )
+    learner = Learner(stage, bank)
+    learner.epoch()
+    learner.checkpoint().save(tmp_path / "kept")
+    resumed = train(stage, bank, kept=tmp_path / "kept")
+    assert resumed.version == train(stage, bank).version
+    assert len(resumed.metrics["history"]) == 2
 
 
 def test_the_loss_is_that_of_the_model(table_of: TableOf) -> None:

@@ -55,8 +55,6 @@ def _model(config: HomNetConfig) -> HomNet:
         torch.nn.init.normal_(parameter, std=0.3)
     if model.cms.template_TL is not None:
         model.cms.template_TL.normal_()
-    if model.cms.deviations is not None:
-        model.cms.deviations.centre_TF.normal_()
     return model
 
 
@@ -220,9 +218,9 @@ def test_the_symmetric_form_is_the_mean_of_both_orders() -> None:
     symmetric = _model(FORMS["best"])
     one_order = _model(replace(FORMS["best"], symmetric=False))
     one_order.load_state_dict(symmetric.state_dict())
-    there, back = (one_order.head(*one_order.trunk(y, chromosome, level)) for y in (x, x.flip(2)))
+    there, back = (one_order.pairs(y, chromosome, level) for y in (x, x.flip(2)))
     assert (there - back).abs().max() > 1e-3
-    got = symmetric.head(*symmetric.trunk(x, chromosome, level))
+    got = symmetric.pairs(x, chromosome, level)
     torch.testing.assert_close(got, (there + back) / 2, rtol=1e-5, atol=1e-5)
 
 
@@ -293,7 +291,7 @@ def test_flops_are_counted() -> None:
         {"width": 65},
         {"num_alignments": 0},
         {"template": True},
-        {"deviations": True},
+        {"homologs": "single", "symmetric": True},
     ],
 )
 def test_impossible_forms_are_refused(change: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Prediction: batches do not matter, calibration does what it says."""
+"""Prediction: batches and company do not matter, calibration does what it says."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,95 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.special import expit
 
-from homnet.bags.draw import BagConfig, PairBank
-from homnet.bags.epochs import DeviceBank, draw_epoch
+from homnet.bags.assessment import Assessment, assess
+from homnet.bags.draw import BagConfig, Bags, PairBank
+from homnet.bags.epochs import DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
-from homnet.calibration.bags import Calibration, calibrate
-from homnet.model.network import HomNet, HomNetConfig
-from homnet.model.predictor import Predictor
+from homnet.calibration.bags import Calibration
+from homnet.cohorts.pairs import MEASURED
+from homnet.errors import CheckpointError
+from homnet.model.contract import BagModel
+from homnet.model.network import HomNet, HomNetConfig, best_form, paper_form
+from homnet.model.predictor import Predictor, score_bags
 
 TableOf = Callable[..., pa.Table]
+FORMS = {
+    "default": HomNetConfig(width=8, pair_width=12, num_heads=2),
+    "paper": paper_form(),
+    "best": best_form(),
+    "single": HomNetConfig(width=8, homologs="single"),
+    "one alignment": HomNetConfig(width=8, num_alignments=1, alignment="mlp"),
+}
+
+
+class _Largest(BagModel):
+    """A model in which a pair's part depends on the others in its bag."""
+
+    def forward(
+        self,
+        x_BKPCL: torch.Tensor,
+        mask_BK: torch.Tensor,
+        chromosome_B: torch.Tensor,
+        level_BK: torch.Tensor,
+    ) -> torch.Tensor:
+        darkness_BK = x_BKPCL.float().mean(dim=(2, 3, 4)) + level_BK
+        return torch.where(mask_BK, darkness_BK, -torch.inf).amax(dim=1) + chromosome_B
+
+
+def _models(config: HomNetConfig, num: int) -> list[Predictor]:
+    torch.manual_seed(0)
+    models = [HomNet(config) for _ in range(num)]
+    for model in models:
+        if model.cms.template_TL is not None:
+            model.cms.template_TL.normal_()
+    return [Predictor(model, {}, version=str(i)) for i, model in enumerate(models)]
+
+
+def _mixed(table_of: TableOf) -> tuple[pa.Table, Assessment]:
+    """Bags of one to six pairs."""
+    tables = [
+        table_of("h1", num_patients=1, num_cells=1, chromosomes=("1", "9"), seed=1),
+        table_of("h2", num_patients=2, num_cells=6, chromosomes=("3", "X"), seed=2),
+        table_of("h3", num_patients=1, num_cells=3, chromosomes=("2",), seed=3),
+    ]
+    table = pa.concat_tables(tables)
+    return table, assess(table.select(MEASURED.names))
+
+
+def _batch_evaluation(
+    table: pa.Table, assessment: Assessment, predictor: Predictor
+) -> NDArray[np.float64]:
+    """The same bags through the padded path of batch evaluation."""
+    bank = PairBank.from_table(table)
+    place = {
+        key: row
+        for row, key in enumerate(
+            zip(
+                bank.frame["hospital"],
+                bank.frame["patient_id"],
+                bank.frame["cell_id"],
+                bank.frame["chromosome"],
+                strict=True,
+            )
+        )
+    }
+    bags = assessment.bags
+    row_BK = np.zeros((len(bags), int(bags.size_B.max())), np.int64)
+    mask_BK = np.arange(row_BK.shape[1]) < bags.size_B[:, None]
+    kinds = [assessment.types[g] for g in np.repeat(assessment.type_B, bags.size_B)]
+    row_BK[mask_BK] = [
+        place[kind.hospital, kind.patient_id, cell, int(chromosome)]
+        for kind, cell, chromosome in zip(kinds, assessment.cell_N, bags.chromosome_N, strict=True)
+    ]
+    first = np.cumsum(bags.size_B) - bags.size_B
+    none = np.zeros(len(bags), bool)
+    epoch = Epoch(
+        Bags(row_BK, mask_BK, bags.chromosome_N[first]), None, none, np.full(len(bags), "normal")
+    )
+    return predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
 
 
 def _predictor(calibration: dict[str, Calibration] | None = None) -> Predictor:
@@ -41,11 +120,47 @@ def test_each_hospital_has_its_own_calibration() -> None:
     assert predictor.of("h1").threshold == 0.2
 
 
-def test_the_temperature_undoes_overconfidence() -> None:
-    rng = np.random.default_rng(0)
-    true_logit = rng.normal(0, 2, 20_000)
-    label = rng.random(20_000) < expit(true_logit)
-    calibration = calibrate(4 * true_logit, label)
-    assert calibration.temperature == pytest.approx(4, rel=0.1)
-    assert calibration.prior == pytest.approx(label.mean())
-    assert calibration.threshold == pytest.approx(0.4, abs=0.1)
+@pytest.mark.parametrize("form", FORMS)
+def test_flat_bags_score_as_in_batch_evaluation(table_of: TableOf, form: str) -> None:
+    table, assessment = _mixed(table_of)
+    predictors = _models(FORMS[form], 3)
+    expected = np.stack([_batch_evaluation(table, assessment, one) for one in predictors])
+    predictor_B = np.random.default_rng(0).integers(0, len(predictors), len(assessment.bags))
+    got = score_bags(predictors, assessment.bags, predictor_B)
+    np.testing.assert_allclose(
+        got.logit_B, expected[predictor_B, np.arange(len(predictor_B))], atol=1e-5, rtol=0
+    )
+
+
+def test_other_models_score_flat_bags_whole(table_of: TableOf) -> None:
+    table, assessment = _mixed(table_of)
+    predictor = Predictor(_Largest(), {}, version="v")
+    expected = _batch_evaluation(table, assessment, predictor)
+    np.testing.assert_allclose(predictor.flat_logits(assessment.bags), expected, rtol=1e-6)
+    assert len(predictor.flat_logits(assessment.bags.part(0, 0))) == 0
+    with pytest.raises(CheckpointError, match="only HomNet can answer"):
+        predictor.evidence(assessment.bags)
+
+
+def test_company_changes_nothing(table_of: TableOf) -> None:
+    _, assessment = _mixed(table_of)
+    predictors = _models(FORMS["best"], 2)
+    bags = assessment.bags
+    predictor_B = np.arange(len(bags)) % 2
+    together = score_bags(predictors, bags, predictor_B)
+    for b in range(len(bags)):
+        alone = predictors[predictor_B[b]].evidence(bags.part(b, b + 1))
+        assert alone.logit_B[0] == pytest.approx(together.logit_B[b], abs=1e-5)
+
+
+def test_what_pairs_add_makes_the_logit(table_of: TableOf) -> None:
+    _, assessment = _mixed(table_of)
+    (predictor,) = _models(FORMS["default"], 1)
+    bags = assessment.bags
+    got = predictor.evidence(bags)
+    bias = predictor.homnet().bag.bag.bias.item()
+    bag_N = np.repeat(np.arange(len(bags)), bags.size_B)
+    np.testing.assert_allclose(np.bincount(bag_N, got.added_N) + bias, got.logit_B, atol=1e-9)
+    assert got.weight_N.min() >= 0
+    assert got.weight_N.max() <= 1
+    assert len(set(got.weight_N.round(6))) > 1

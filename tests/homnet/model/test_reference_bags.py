@@ -1,4 +1,4 @@
-"""Golden bags: a model that gives other logits than it once did is found out."""
+"""Reference bags: a model that gives other logits than it once did is found out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,54 +9,54 @@ import torch
 
 from homnet.errors import CheckpointError, DataError, RegistryError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import SCHEMA, check_golden, golden_bags
+from homnet.model.reference_bags import SCHEMA, check_reference_bags, reference_bags
 from homnet.model.registry import Registry
 
 TableOf = Callable[..., pa.Table]
 
 
 @pytest.fixture
-def model() -> JointModel:
+def predictor() -> Predictor:
     torch.manual_seed(0)
-    return JointModel(Predictor(HomNet(HomNetConfig(width=8)), {}, version="v"))
+    return Predictor(HomNet(HomNetConfig(width=8)), {}, version="v")
 
 
-def test_the_same_model_passes(model: JointModel, table_of: TableOf) -> None:
-    golden = golden_bags(model, table_of(num_patients=3))
-    assert golden.schema == SCHEMA
-    assert set(golden["patient_id"].to_pylist()) == {"h1-p0"}
-    check_golden(model, golden)
+def test_the_same_model_passes(predictor: Predictor, table_of: TableOf) -> None:
+    reference = reference_bags(predictor, table_of(num_patients=3))
+    assert reference.schema == SCHEMA
+    assert set(reference["patient_id"].to_pylist()) == {"h1-p0"}
+    check_reference_bags(predictor, reference)
 
 
 @pytest.mark.parametrize("change", [0.1, float("nan")])
-def test_another_model_fails(model: JointModel, table_of: TableOf, change: float) -> None:
-    golden = golden_bags(model, table_of())
+def test_another_model_fails(predictor: Predictor, table_of: TableOf, change: float) -> None:
+    reference = reference_bags(predictor, table_of())
     with torch.no_grad():
-        model.model.bag.bag.bias += change
-    with pytest.raises(CheckpointError, match="golden bags: type"):
-        check_golden(model, golden)
+        predictor.homnet().bag.bag.bias += change
+    with pytest.raises(CheckpointError, match="reference bags: type"):
+        check_reference_bags(predictor, reference)
 
 
-def test_what_are_no_golden_bags_is_said(model: JointModel, table_of: TableOf) -> None:
+def test_other_tables_are_refused(predictor: Predictor, table_of: TableOf) -> None:
     with pytest.raises(CheckpointError, match="lack a column"):
-        check_golden(model, table_of())
+        check_reference_bags(predictor, table_of())
     with pytest.raises(CheckpointError, match="empty"):
-        check_golden(model, SCHEMA.empty_table())
+        check_reference_bags(predictor, SCHEMA.empty_table())
     with pytest.raises(DataError, match="both homologs"):
-        golden_bags(model, table_of().slice(0, 0))
+        reference_bags(predictor, table_of().slice(0, 0))
 
 
-def test_the_registry_keeps_them(model: JointModel, table_of: TableOf, tmp_path: Path) -> None:
+def test_the_registry_keeps_them(predictor: Predictor, table_of: TableOf, tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry")
-    version = registry.publish(Checkpoint(model.model.config, model.model.state_dict()), "h1")
-    assert registry.golden(version) is None
-    golden = golden_bags(model, table_of())
-    registry.keep_golden(version, golden)
-    assert registry.golden(version).equals(golden)
+    model = predictor.homnet()
+    version = registry.publish(Checkpoint(model.config, model.state_dict()), "h1")
+    assert registry.reference_bags(version) is None
+    reference = reference_bags(predictor, table_of())
+    registry.keep_reference_bags(version, reference)
+    assert registry.reference_bags(version).equals(reference)
     (tmp_path / "registry" / "golden" / f"{version}.arrow").write_bytes(b"damaged")
-    with pytest.raises(RegistryError, match="golden bags"):
-        registry.golden(version)
+    with pytest.raises(RegistryError, match="reference bags"):
+        registry.reference_bags(version)
     registry.checkpoint(version)

@@ -8,43 +8,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from homnet.bags.assessment import Assessment, NotAssessed, assess
+from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import ALL_HOSPITALS, PatientCalibration
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel, score_jointly
-from homnet.model.network import HomNet, HomNetConfig, best_form
-from homnet.model.predictor import Predictor
+from homnet.model.network import best_form
 from homnet.patients.diagnostician import Diagnostician
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, NotAnswered
-from homnet.patients.scores import labelled_scores, score_patients
-from homnet.patients.tables import patient_table, truth_of_patients, truth_of_types, type_table
-from homnet.patients.verdict import PatientVerdict, VerdictConfig, explain, flag_types
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding, NotAnswered
+from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import FindingsReader
+from homnet.reader.reading import CalibratedReader
 
+Judge = Callable[..., list[PatientVerdict]]
 TableOf = Callable[..., pa.Table]
-FORM = HomNetConfig(width=8, pair_width=12, num_heads=2)
-CALIBRATION = PatientCalibration(
-    hospitals=("h1",),
-    num_normal=120,
-    num_abnormal=30,
-    type_scale=Scale(),
-    type_offsets=(0.0,) * 24,
-    cell_scale=Scale(),
-    patient_scale=Scale(),
-    threshold=4.0,
-    specificity=0.99,
-    types_per_patient=1.0,
-    min_cells=2,
-)
 
 
 class FixedReader:
@@ -63,7 +45,7 @@ class FixedReader:
         for g, who in enumerate(assessment.types):
             known = self.findings.get(who.chromosome, {})
             cells = tuple(
-                CellEvidence(
+                CellFinding(
                     assessment.cell_N[n],
                     550,
                     self.probability if known else 0.02,
@@ -82,112 +64,35 @@ class FixedReader:
         return found
 
 
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    torch.manual_seed(0)
-    weights = HomNet(FORM).state_dict()
-    return Checkpoint(FORM, weights, patients={"h1": CALIBRATION})
-
-
-def _judge(
-    checkpoint: Checkpoint, table: pa.Table, reader: FixedReader | None = None, **changes: Any
-) -> list[PatientVerdict]:
-    """Verdicts with other calibrations; ``config`` is the config of the verdict."""
-    config = changes.pop("config", VerdictConfig())
-    changes["reader"] = changes.pop("reader_version", "none")
-    calibration = replace(CALIBRATION, **changes)
-    return Diagnostician(replace(checkpoint, patients={"h1": calibration}), config, reader)(table)
-
-
-def _forced(checkpoint: Checkpoint, table: pa.Table, **changes: Any) -> list[PatientVerdict]:
-    """Everybody is called abnormal, in all cells."""
-    always = {"threshold": -20.0, "cell_scale": Scale(1e-6, 3.0)}
-    return _judge(checkpoint, table, **{**always, **changes})
-
-
-def test_scores_are_those_of_types_and_of_single_cells(
-    checkpoint: Checkpoint, table_of: TableOf
-) -> None:
-    table = table_of("h1", num_patients=2, num_cells=3, chromosomes=("1", "9"), abnormal="9")
-    model = JointModel(Predictor(checkpoint.build(), {}, version="1"))
-    scores = score_patients(model, table)
-    one_cell = table.filter(pc.equal(table["cell_id"], "c1"))
-    alone = score_patients(model, one_cell)
-    cells = np.array(scores.assessment.cell_N)
-    np.testing.assert_allclose(scores.logit_N[cells == "c1"], alone.logit_N, atol=1e-5)
-    assert scores.num_cells_G.tolist() == [3, 3, 3, 3]
-    labelled = labelled_scores(scores, table)
-    assert labelled.abnormal_J.tolist() == [True, False]
-    assert labelled.abnormal_G.tolist() == [False, True, False, False]
-    assert labelled.abnormal_N.sum() == 3
-    assert labelled.patient_G.tolist() == [0, 0, 1, 1]
-
-
-def test_a_type_counts_as_the_root_of_its_cells(checkpoint: Checkpoint, table_of: TableOf) -> None:
-    model = JointModel(Predictor(checkpoint.build(), {}, version="1"))
-    bias = float(model.model.bag.bag.bias.item())
-    for num_cells in (1, 5, 23):
-        table = table_of("h1", num_patients=1, num_cells=num_cells, chromosomes=("1",))
-        scores = score_patients(model, table)
-        added = (scores.logit_N - bias).mean()
-        np.testing.assert_allclose(scores.logit_G, added * np.sqrt(5 * num_cells) + bias)
-        if num_cells == 5:  # as many as the bags that models learn from: the bag's own logit
-            bags = scores.assessment.bags
-            assert len(bags) == 1
-            found = score_jointly([model], bags, np.zeros(1, np.int64))
-            np.testing.assert_allclose(scores.logit_G, found.logit_B)
-
-
-def test_types_keep_their_own_cells(checkpoint: Checkpoint, table_of: TableOf) -> None:
-    model = JointModel(Predictor(checkpoint.build(), {}, version="1"))
-    parts = [
-        table_of("h1", num_patients=2, num_cells=13, chromosomes=("1",)),
-        table_of("h1", num_patients=2, num_cells=4, chromosomes=("9",), seed=1),
-    ]
-    together = score_patients(model, pa.concat_tables(parts))
-    alone = [score_patients(model, part).logit_G for part in parts]
-    assert together.num_cells_G.tolist() == [13, 4, 13, 4]
-    np.testing.assert_allclose(together.logit_G, np.stack(alone, axis=1).ravel(), atol=1e-5)
-
-
 def test_the_threshold_decides_and_truth_is_not_looked_at(
-    checkpoint: Checkpoint, table_of: TableOf
+    forced: Judge, judge: Judge, table_of: TableOf
 ) -> None:
     table = table_of("h1", num_patients=2, abnormal="3")
-    called = _forced(checkpoint, table)
-    silent = _judge(checkpoint, table, threshold=20.0)
+    called = forced(table)
+    silent = judge(table, threshold=20.0)
     assert [one.decision for one in called] == ["abnormal"] * 2
     assert [one.decision for one in silent] == ["no_abnormality_found"] * 2
     assert all(not one.flagged for one in silent)
     measured = table.select(["hospital", "patient_id", "cell_id", "chromosome", "band_level"])
     measured = measured.append_column("pair", table["pair"])
-    for with_truth, without in zip(called, _forced(checkpoint, measured), strict=True):
+    for with_truth, without in zip(called, forced(measured), strict=True):
         assert with_truth.to_json() == without.to_json()
 
 
-def test_order_of_rows_changes_nothing(checkpoint: Checkpoint, table_of: TableOf) -> None:
+def test_order_of_rows_changes_nothing(forced: Judge, table_of: TableOf) -> None:
     table = table_of("h1", num_patients=1, chromosomes=("1", "2", "3"))
     shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
     config = VerdictConfig(min_types=2)
-    first, again = (
-        _forced(checkpoint, part, config=config)[0].to_json() for part in (table, shuffled)
-    )
+    first, again = (forced(part, config=config)[0].to_json() for part in (table, shuffled))
     assert json.dumps(first) == json.dumps(again)
 
 
-def test_flagged_are_the_types_that_would_do_alone() -> None:
-    assert flag_types(np.array([9.0, -3.0, 8.0]), 5.0).tolist() == [True, False, True]
-    # Together they pass, none alone: the strongest is named.
-    assert flag_types(np.array([3.0, 2.9, -9.0]), 2.5).tolist() == [True, False, False]
-
-
 def test_prevalence_moves_probabilities_and_not_the_verdict(
-    checkpoint: Checkpoint, table_of: TableOf
+    forced: Judge, table_of: TableOf
 ) -> None:
     table = table_of("h1", num_patients=1)
     own, rare = (
-        _forced(checkpoint, table, config=VerdictConfig(prevalence=prevalence))[0]
-        for prevalence in (None, 0.01)
+        forced(table, config=VerdictConfig(prevalence=prevalence))[0] for prevalence in (None, 0.01)
     )
     assert own.prevalence == pytest.approx(0.2)
     assert own.decision == rare.decision
@@ -199,36 +104,34 @@ def test_prevalence_moves_probabilities_and_not_the_verdict(
         VerdictConfig(prevalence=0.0)
 
 
-def test_too_few_cells_or_poor_bands_are_answers(checkpoint: Checkpoint, table_of: TableOf) -> None:
-    (lonely,) = _forced(checkpoint, table_of("h1", num_patients=1, num_cells=1))
+def test_too_few_cells_or_poor_bands_are_answers(forced: Judge, table_of: TableOf) -> None:
+    (lonely,) = forced(table_of("h1", num_patients=1, num_cells=1))
     assert lonely.decision == "not_assessed"
     assert [one.code for one in lonely.abstentions] == ["too_few_cells"]
     assert all("too few cells" in one.not_assessed[0] for one in lonely.types[:22])
     table = table_of("h1", num_patients=1)
-    (poor,) = _forced(checkpoint, table, config=VerdictConfig(min_band_level=550))
+    (poor,) = forced(table, config=VerdictConfig(min_band_level=550))
     assert poor.decision == "abnormal"
-    (worse,) = _forced(checkpoint, table, config=VerdictConfig(min_band_level=700))
+    (worse,) = forced(table, config=VerdictConfig(min_band_level=700))
     assert [one.code for one in worse.abstentions] == ["poor_bands"]
     assert worse.flagged
 
 
-def test_one_cell_is_no_clone(checkpoint: Checkpoint, table_of: TableOf) -> None:
-    (single,) = _forced(checkpoint, table_of("h1", num_patients=1), cell_scale=Scale(1e-6, -3.0))
+def test_one_cell_is_no_clone(forced: Judge, table_of: TableOf) -> None:
+    (single,) = forced(table_of("h1", num_patients=1), cell_scale=Scale(1e-6, -3.0))
     assert single.decision == "not_assessed"
     assert [one.code for one in single.abstentions] == ["one_cell_only"]
     assert "no clone" in single.abstentions[0].text
 
 
-def test_what_has_one_homolog_or_none_is_said_to_be_so(
-    checkpoint: Checkpoint, table_of: TableOf
-) -> None:
+def test_what_has_one_homolog_or_none_is_said_to_be_so(forced: Judge, table_of: TableOf) -> None:
     table = table_of("h1", num_patients=1, chromosomes=("1", "2", "21", "X", "Y"))
     pair = np.stack([np.frombuffer(one, np.uint8) for one in table["pair"].to_pylist()])
     single = np.isin(table["chromosome"].to_pylist(), ["21", "X", "Y"])
     pair[single, pair.shape[1] // 2 :] = 0
     column = pa.array([one.tobytes() for one in pair], table["pair"].type)
     table = table.set_column(table.schema.get_field_index("pair"), "pair", column)
-    (verdict,) = _forced(checkpoint, table, config=VerdictConfig(min_types=2))
+    (verdict,) = forced(table, config=VerdictConfig(min_types=2))
     types = {one.chromosome: one for one in verdict.types}
     assert list(types) == [*(str(n) for n in range(1, 23)), "X", "Y"]
     assert types["Y"].not_assessed == (
@@ -241,10 +144,10 @@ def test_what_has_one_homolog_or_none_is_said_to_be_so(
     assert not any("Chromosome X" in note for note in verdict.notes)
 
 
-def test_no_reader_changes_a_verdict(checkpoint: Checkpoint, table_of: TableOf) -> None:
+def test_no_reader_changes_a_verdict(forced: Judge, table_of: TableOf) -> None:
     table = table_of("h1", num_patients=2, num_cells=4, chromosomes=("1", "5", "21"))
     torch.manual_seed(0)
-    real = FindingsReader(
+    real = CalibratedReader(
         ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16).build(),
         {"kind": 1.0, "segment": 1.0, "cell": 1.0},
         version="real",
@@ -252,9 +155,9 @@ def test_no_reader_changes_a_verdict(checkpoint: Checkpoint, table_of: TableOf) 
     config = VerdictConfig(min_types=2)
     # Single cells are weak here, a reader that is sure of them must not make a clone of them.
     weak = Scale(1e-6, -3.0)
-    plain = _forced(checkpoint, table, config=config, cell_scale=weak)
+    plain = forced(table, config=config, cell_scale=weak)
     for reader in (FixedReader({"5": {"kind": "deletion"}}), real):
-        read = _forced(checkpoint, table, config=config, cell_scale=weak, reader=reader)
+        read = forced(table, config=config, cell_scale=weak, reader=reader)
         for one, other in zip(plain, read, strict=True):
             assert one.decision == other.decision == "not_assessed"
             assert one.score == other.score
@@ -265,13 +168,13 @@ def test_no_reader_changes_a_verdict(checkpoint: Checkpoint, table_of: TableOf) 
 
 
 def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
-    checkpoint: Checkpoint, table_of: TableOf
+    judge: Judge, table_of: TableOf
 ) -> None:
     table = table_of("h1", num_patients=1, chromosomes=("1", "5"))
     reader = FixedReader({"5": {"kind": "deletion"}})
     config = VerdictConfig(min_types=1)
     plain, told = (
-        _judge(checkpoint, table, reader, config=config, reader_version=version, read_weight=weight)
+        judge(table, reader, config=config, reader_version=version, read_weight=weight)
         for version, weight in (("none", 0.0), ("fixed", 0.5))
     )
     before, after = (
@@ -282,7 +185,7 @@ def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
     assert after["5"] == pytest.approx(before["5"] + moved, abs=1e-6)
     assert after["1"] == pytest.approx(before["1"] - moved, abs=1e-6)
     with pytest.raises(CheckpointError, match=r"together with the reader fixed.*given is none"):
-        _judge(checkpoint, table, reader_version="fixed", read_weight=0.5)
+        judge(table, reader_version="fixed", read_weight=0.5)
 
 
 class UnsureReader(FixedReader):
@@ -296,15 +199,13 @@ class UnsureReader(FixedReader):
         return [replace(one, kinds=kinds) for one in super().__call__(assessment, probability_G)]
 
 
-def test_kinds_know_of_the_other_types(checkpoint: Checkpoint, table_of: TableOf) -> None:
+def test_kinds_know_of_the_other_types(forced: Judge, table_of: TableOf) -> None:
     table = table_of("h1", num_patients=1, chromosomes=("1", "5", "9", "21"))
 
     def kind_of_5(abnormal: Sequence[int]) -> str | None:
         offsets = tuple(40.0 if number in abnormal else -40.0 for number in range(24))
         config = VerdictConfig(min_types=1)
-        (verdict,) = _forced(
-            checkpoint, table, reader=UnsureReader({}), config=config, type_offsets=offsets
-        )
+        (verdict,) = forced(table, reader=UnsureReader({}), config=config, type_offsets=offsets)
         (five,) = (one for one in verdict.types if one.chromosome == "5")
         assert five.finding is not None
         return five.finding.abnormal_kind
@@ -313,19 +214,11 @@ def test_kinds_know_of_the_other_types(checkpoint: Checkpoint, table_of: TableOf
     assert kind_of_5([4]) == "deletion"
 
 
-def test_a_womans_missing_x_is_no_male_x() -> None:
-    left_out = [NotAssessed("X", ("c1", "c2"), "single_homolog")]
-    assert explain(left_out, {"X"}) == {"X": ("one homolog only in 2 cells, left out",)}
-    assert "male X" in explain(left_out, {"1"})["X"][0]
-
-
 def _at(chromosome: str, mb: float) -> BreakpointEstimate:
     return BreakpointEstimate.at(chromosome, mb, mb - 0.1, mb + 0.1, 400)
 
 
-def test_two_exchanged_ends_suggest_a_translocation(
-    checkpoint: Checkpoint, table_of: TableOf
-) -> None:
+def test_two_exchanged_ends_suggest_a_translocation(forced: Judge, table_of: TableOf) -> None:
     kind = "insertion_translocation"
     reader = FixedReader(
         {
@@ -335,7 +228,7 @@ def test_two_exchanged_ends_suggest_a_translocation(
     )
     table = table_of("h1", num_patients=1, chromosomes=("9", "22"))
     config = VerdictConfig(min_types=2)
-    (verdict,) = _forced(checkpoint, table, reader=reader, config=config)
+    (verdict,) = forced(table, reader=reader, config=config)
     assert {one.chromosome for one in verdict.flagged} == {"9", "22"}
     assert "t(9;22)(q34;q11.2) draft, to be confirmed" in verdict.notes[0]
     assert {str(one.draft) for one in verdict.flagged} == {
@@ -343,28 +236,28 @@ def test_two_exchanged_ends_suggest_a_translocation(
         "add(22)(q11.2) draft, to be confirmed",
     }
     inverted = FixedReader({"9": {"kind": "inversion"}, "22": {"kind": "inversion"}})
-    (other,) = _forced(checkpoint, table, reader=inverted, config=config)
+    (other,) = forced(table, reader=inverted, config=config)
     assert other.notes == ()
     # Without a reader the same cells showing two types are reason enough to say so.
-    (unread,) = _forced(checkpoint, table, config=config)
+    (unread,) = forced(table, config=config)
     assert "reciprocal translocation" in unread.notes[0]
     assert "not assessed" in unread.notes[0]
 
 
 def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
-    checkpoint: Checkpoint, table_of: TableOf
+    forced: Judge, table_of: TableOf
 ) -> None:
     table = table_of("h1", num_patients=1, chromosomes=("13", "14"))
     pair = np.stack([np.frombuffer(one, np.uint8) for one in table["pair"].to_pylist()])
     pair[np.array(table["chromosome"].to_pylist()) == "14", pair.shape[1] // 2 :] = 0
     column = pa.array([one.tobytes() for one in pair], table["pair"].type)
     table = table.set_column(table.schema.get_field_index("pair"), "pair", column)
-    (verdict,) = _forced(checkpoint, table, config=VerdictConfig(min_types=1))
+    (verdict,) = forced(table, config=VerdictConfig(min_types=1))
     assert "rob(13;14)(q10;q10) draft, to be confirmed" in verdict.notes[0]
 
 
 def test_a_reader_without_evidence_of_cells_gets_that_of_the_model(
-    checkpoint: Checkpoint, table_of: TableOf
+    forced: Judge, table_of: TableOf
 ) -> None:
     class Silent(FixedReader):
         def __call__(
@@ -377,16 +270,16 @@ def test_a_reader_without_evidence_of_cells_gets_that_of_the_model(
             ]
 
     table = table_of("h1", num_patients=1, chromosomes=("1",))
-    (verdict,) = _forced(checkpoint, table, reader=Silent({}), config=VerdictConfig(min_types=1))
+    (verdict,) = forced(table, reader=Silent({}), config=VerdictConfig(min_types=1))
     clone = verdict.flagged[0].clone
     assert clone is not None
     assert clone.num_abnormal == 4
 
 
 def test_json_of_a_verdict_gives_the_findings_back(
-    checkpoint: Checkpoint, table_of: TableOf
+    forced: Judge, checkpoint: Checkpoint, table_of: TableOf
 ) -> None:
-    (verdict,) = _forced(checkpoint, table_of("h1", num_patients=1))
+    (verdict,) = forced(table_of("h1", num_patients=1))
     content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert content["use"].startswith("Research use only")
     kept = Finding.from_json(content["types"][0]["finding"])
@@ -395,12 +288,12 @@ def test_json_of_a_verdict_gives_the_findings_back(
 
 
 def test_a_hospital_without_a_calibration_takes_that_of_all_or_is_refused(
-    checkpoint: Checkpoint, table_of: TableOf
+    checkpoint: Checkpoint, calibration: PatientCalibration, table_of: TableOf
 ) -> None:
     table = table_of("elsewhere", num_patients=1)
     with pytest.raises(CheckpointError, match="elsewhere"):
         Diagnostician(checkpoint)(table)
-    pooled = replace(checkpoint, patients={ALL_HOSPITALS: CALIBRATION})
+    pooled = replace(checkpoint, patients={ALL_HOSPITALS: calibration})
     assert len(Diagnostician(pooled)(table)) == 1
     with pytest.raises(CheckpointError, match="calibrate"):
         Diagnostician(replace(checkpoint, patients={}))
@@ -410,10 +303,10 @@ def test_a_hospital_without_a_calibration_takes_that_of_all_or_is_refused(
 
 
 def test_a_checkpoint_keeps_its_calibration_of_patients(
-    checkpoint: Checkpoint, tmp_path: Any
+    checkpoint: Checkpoint, calibration: PatientCalibration, tmp_path: Any
 ) -> None:
     loaded = Checkpoint.load(checkpoint.save(tmp_path / "c"))
-    assert loaded.patients == {"h1": CALIBRATION}
+    assert loaded.patients == {"h1": calibration}
     assert loaded.digest == checkpoint.digest
     bare = replace(checkpoint, patients={})
     assert bare.digest != checkpoint.digest
@@ -436,32 +329,10 @@ def test_a_calibration_of_another_version_is_none(checkpoint: Checkpoint, tmp_pa
         Diagnostician(older)
 
 
-def test_tables_hold_a_line_per_patient_and_per_type(
-    checkpoint: Checkpoint, table_of: TableOf
-) -> None:
-    table = table_of("h1", num_patients=2, abnormal="3")
-    verdicts = _forced(checkpoint, table)
-    patients = patient_table(verdicts).to_pandas()
-    types = type_table(verdicts).to_pandas()
-    assert len(patients) == 2
-    assert len(types) == 2 * 23
-    assert patients["band_level"].tolist() == [400, 400]
-    assert set(patients["flagged"][0]) == set(
-        types["chromosome"][types["flagged"] & (types["patient_id"] == "h1-p0")]
-    )
-    truth = truth_of_types(table)
-    assert truth["true_abnormal"].sum() == 1
-    carriers = truth_of_patients(truth)
-    assert carriers["true_types"].tolist() == [["3"], []]
-    assert carriers["true_kind"].tolist()[0] == "deletion"
-
-
-def test_bags_of_more_than_ten_cells_are_one_type(
-    checkpoint: Checkpoint, table_of: TableOf
-) -> None:
+def test_bags_of_more_than_ten_cells_are_one_type(forced: Judge, table_of: TableOf) -> None:
     table = table_of("h1", num_patients=1, num_cells=13, chromosomes=("1",))
     assert len(assess(table).bags) == 2
-    (verdict,) = _forced(checkpoint, table, config=VerdictConfig(min_types=1))
+    (verdict,) = forced(table, config=VerdictConfig(min_types=1))
     (only,) = verdict.flagged
     assert only.clone is not None
     assert only.clone.num_cells == 13

@@ -11,9 +11,8 @@ import pytest
 from homnet.bags.assessment import assess
 from homnet.cohorts.pairs import pair_table
 from homnet.errors import DataError
-from homnet.karyotype.kinds import SHOWN, SHOWN_AS
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding, NotAnswered, unread
-from homnet.simulator import laboratory
+from homnet.karyotype.kinds import SHOWN, SHOWN_AS, SIMULATED
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding, NotAnswered, unread
 
 
 def _finding() -> Finding:
@@ -25,8 +24,8 @@ def _finding() -> Finding:
         chromosome="5",
         probability=0.97,
         cells=(
-            CellEvidence("a", 400, 0.9, 1, 0.8, scores_PL),
-            CellEvidence("b", 550),
+            CellFinding("a", 400, 0.9, 1, 0.8, scores_PL),
+            CellFinding("b", 550),
         ),
         kinds={kind: 0.7 if kind == "deletion" else share for kind in SHOWN},
         stop=BreakpointEstimate.at("5", 20.0, 16.0, 26.0, 400),
@@ -87,7 +86,7 @@ def test_what_cannot_be_is_refused(change: Callable[[Any], Finding], message: st
 )
 def test_evidence_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="cell a"):
-        CellEvidence(**{"cell_id": "a", "band_level": 400} | values)
+        CellFinding(**{"cell_id": "a", "band_level": 400} | values)
 
 
 def test_json_that_is_no_finding_is_refused() -> None:
@@ -96,7 +95,7 @@ def test_json_that_is_no_finding_is_refused() -> None:
 
 
 def test_every_simulated_kind_is_a_kind_of_findings() -> None:
-    assert {SHOWN_AS[kind] for kind in laboratory.KINDS} < set(SHOWN)
+    assert {SHOWN_AS[kind] for kind in SIMULATED} < set(SHOWN)
 
 
 def test_without_a_reader_kind_and_place_are_not_answered() -> None:
@@ -117,5 +116,4 @@ def test_without_a_reader_kind_and_place_are_not_answered() -> None:
     ]
     assert (five.probability, seven.probability) == (0.9, 0.1)
     assert five.kind is None
-    assert not five.answered("kind")
-    assert five.answered("cells")
+    assert [one.question for one in five.not_answered] == ["kind", "breakpoints"]

@@ -68,11 +68,12 @@ def _frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 def test_counts_are_those_by_hand() -> None:
     figures = measure_patients(*_frames(), seed=0, num_bootstrap=60)
     overall = figures["overall"]
-    # Who is not assessed is not found, and raises no alarm.
+    # A patient who is not assessed is neither found nor cleared.
     assert overall["sensitivity"]["count"] == 7
     assert overall["sensitivity"]["total"] == 10
     assert overall["sensitivity_of_assessed"]["total"] == 9
-    assert overall["specificity"]["value"] == pytest.approx(29 / 30)
+    assert (overall["cleared"]["count"], overall["cleared"]["total"]) == (28, 30)
+    assert overall["specificity_of_assessed"]["value"] == pytest.approx(28 / 29)
     assert overall["abstained"]["abnormal"]["count"] == 1
     assert overall["abstained"]["normal"]["count"] == 1
     assert overall["abstained"]["reasons"] == {"too_few_cells": 2}
@@ -83,6 +84,17 @@ def test_counts_are_those_by_hand() -> None:
     assert sum(one["sensitivity"]["total"] for one in figures["hospitals"].values()) == 10
 
 
+def test_abstaining_on_everybody_clears_nobody() -> None:
+    patients, types, truth = _frames()
+    patients["decision"] = "not_assessed"
+    patients["flagged"] = [[] for _ in range(len(patients))]
+    overall = measure_patients(patients, types, truth, seed=0, num_bootstrap=0)["overall"]
+    for name, total in (("sensitivity", 10), ("cleared", 30)):
+        assert (overall[name]["value"], overall[name]["total"]) == (0.0, total)
+    for name in ("sensitivity_of_assessed", "specificity_of_assessed"):
+        assert (overall[name]["value"], overall[name]["total"]) == (None, 0)
+
+
 def test_parts_add_up_to_the_whole() -> None:
     figures = measure_patients(*_frames(), seed=0, num_bootstrap=0)
     assert figures["sizes_mb"]["5 to 10 Mb"]["sensitivity"]["count"] == 5
@@ -91,7 +103,8 @@ def test_parts_add_up_to_the_whole() -> None:
     assert figures["mosaics"]["all cells"]["sensitivity"]["total"] == 9
     assert figures["kinds"]["deletion"]["sensitivity"]["total"] == 10
     for part in ("band_levels", "cells"):
-        assert sum(one["specificity"]["total"] for one in figures[part].values()) == 30
+        assert sum(one["cleared"]["total"] for one in figures[part].values()) == 30
+        assert sum(one["specificity_of_assessed"]["total"] for one in figures[part].values()) == 29
     assert sum(one["abnormal"]["total"] for one in figures["reliability"]) == 40
 
 

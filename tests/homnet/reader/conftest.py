@@ -7,13 +7,42 @@ import pyarrow as pa
 import pytest
 import torch
 
+from homnet.bags.draw import BagConfig, PairBank
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig, best_form
+from homnet.reader.lessons import ReaderTraining
 from homnet.reader.truth import with_segments
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
+from homnet.training.optimisation import TrainingConfig
 
 FORM = dataclasses.replace(best_form(), width=16, pair_width=24, num_heads=2)
+
+
+_TRAINING = ReaderTraining(
+    TrainingConfig(
+        learning_rate=4e-3,
+        batch_size=16,
+        max_epochs=2,
+        labels="cohort",
+        schedule="cosine",
+        averaging=0.9,
+        bags=BagConfig(num_cells=4),
+        validation_rounds=1,
+    )
+)
+
+
+@pytest.fixture(scope="session")
+def training() -> ReaderTraining:
+    """Two short epochs on the cohort's own abnormalities."""
+    return _TRAINING
+
+
+@pytest.fixture(scope="session")
+def bank(rearranged: pa.Table) -> PairBank:
+    """Their pairs."""
+    return PairBank.from_table(rearranged)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from homnet.bags.assessment import PatientType
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.kinds import SHOWN
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.reader.measures import (
     breakpoint_errors,
     cases_of,
@@ -37,7 +37,7 @@ def _finding(
         chromosome="5",
         probability=0.9,
         cells=tuple(
-            CellEvidence(f"c{n}", 550, 0.8, homolog, 0.9) for n, homolog in enumerate(homologs)
+            CellFinding(f"c{n}", 550, 0.8, homolog, 0.9) for n, homolog in enumerate(homologs)
         ),
         kinds={name: float(name == kind) for name in SHOWN},
         start=place(start),

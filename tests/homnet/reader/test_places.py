@@ -1,45 +1,27 @@
-"""Shares, positions, megabases and bands, exactly as the tables have them."""
+"""Shares and megabases, exactly as the band tables have them, and scores along sequences."""
 
 import numpy as np
 import pytest
 import torch
 
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
-from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.model.views import stretch
-from homnet.reader.places import (
-    band_of_share,
-    mb_of_share,
-    position_of_share,
-    share_of_mb,
-    share_of_position,
-    unstretched,
-)
+from homnet.reader.places import mb_of_share, share_of_mb, unstretched
 
 
-@pytest.mark.parametrize("level", [*BAND_LEVELS, FINEST_LEVEL])
-def test_borders_of_bands_are_those_of_the_tables(level: int) -> None:
+def test_borders_of_bands_are_those_of_the_table() -> None:
     for name in CHROMOSOMES:
-        table = band_table(level)[name]
+        table = band_table(FINEST_LEVEL)[name]
         for band in table.bands:
-            start, stop = band.iscn_start / table.length_iscn, band.iscn_stop / table.length_iscn
-            assert mb_of_share(name, stop, level) == pytest.approx(band.bp_stop / 1e6, abs=1e-9)
-            assert share_of_mb(name, band.bp_stop / 1e6, level) == pytest.approx(stop, abs=1e-12)
-            if band.length_iscn > 0:
-                assert band_of_share(name, start, level) == band.label
-                assert band_of_share(name, (start + stop) / 2, level) == band.label
+            stop = band.iscn_stop / table.length_iscn
+            assert mb_of_share(name, stop) == pytest.approx(band.bp_stop / 1e6, abs=1e-9)
+            assert share_of_mb(name, band.bp_stop / 1e6) == pytest.approx(stop, abs=1e-12)
 
 
 def test_tips_are_tips() -> None:
     assert mb_of_share("5", 0.0) == 0.0
     assert mb_of_share("5", 1.0) == pytest.approx(band_table(FINEST_LEVEL)["5"].length_bp / 1e6)
-    assert band_of_share("5", 1.0, 550) == band_table(550)["5"].bands[-1].label
-
-
-def test_a_position_goes_to_its_share_and_back() -> None:
-    for length in (24, 25, 301, 512):
-        for position in range(length):
-            assert position_of_share(share_of_position(position, length), length) == position
 
 
 def test_scores_go_back_to_where_the_view_took_them_from() -> None:

@@ -14,7 +14,7 @@ from homnet.model.network import HomNetConfig
 from homnet.patients.finding import Finding
 from homnet.reader.network import ReaderConfig
 from homnet.reader.places import share_of_mb
-from homnet.reader.reading import FindingsReader, Place, _estimate, places_of
+from homnet.reader.reading import CalibratedReader, Place, _estimate, places_of
 
 CALIBRATION = {"kind": 1.5, "segment": 1.0, "cell": 2.0}
 
@@ -68,9 +68,9 @@ def test_intervals_hold_what_they_promise() -> None:
 
 
 @pytest.fixture(scope="module")
-def reader(form: HomNetConfig) -> FindingsReader:
+def reader(form: HomNetConfig) -> CalibratedReader:
     torch.manual_seed(0)
-    return FindingsReader(ReaderConfig(model=form, width=16).build(), CALIBRATION, version="v1")
+    return CalibratedReader(ReaderConfig(model=form, width=16).build(), CALIBRATION, version="v1")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def table(table_of: Callable[..., pa.Table]) -> pa.Table:
     return table_of(num_patients=2, num_cells=4, chromosomes=("1", "5", "21"))
 
 
-def test_one_finding_for_each_type(reader: FindingsReader, table: pa.Table) -> None:
+def test_one_finding_for_each_type(reader: CalibratedReader, table: pa.Table) -> None:
     assessment = assess(table, max_cells=3)
     probability_G = np.linspace(0, 1, len(assessment.types))
     findings = reader(assessment, probability_G)
@@ -99,7 +99,7 @@ def test_one_finding_for_each_type(reader: FindingsReader, table: pa.Table) -> N
         assert Finding.from_json(finding.to_json()).to_json() == finding.to_json()
 
 
-def test_scores_end_with_the_chromosome(reader: FindingsReader, table: pa.Table) -> None:
+def test_scores_end_with_the_chromosome(reader: CalibratedReader, table: pa.Table) -> None:
     assessment = assess(table)
     for finding in reader(assessment, np.zeros(len(assessment.types))):
         for cell in finding.cells:
@@ -115,7 +115,7 @@ def test_scores_end_with_the_chromosome(reader: FindingsReader, table: pa.Table)
             np.testing.assert_array_equal(cell.score_PL > 0, filled)
 
 
-def test_what_rides_along_changes_nothing(reader: FindingsReader, table: pa.Table) -> None:
+def test_what_rides_along_changes_nothing(reader: CalibratedReader, table: pa.Table) -> None:
     whole = reader(assess(table), np.full(6, 0.5))
     for patient in ("h1-p0", "h1-p1"):
         rows = [p == patient for p in table["patient_id"].to_pylist()]
@@ -126,7 +126,7 @@ def test_what_rides_along_changes_nothing(reader: FindingsReader, table: pa.Tabl
                 assert p == pytest.approx(other.kinds[kind], abs=1e-5)
 
 
-def test_scores_swap_with_the_homologs(reader: FindingsReader, table: pa.Table) -> None:
+def test_scores_swap_with_the_homologs(reader: CalibratedReader, table: pa.Table) -> None:
     assessment = assess(table)
     bags = dataclasses.replace(
         assessment.bags, pair_NPCL=np.ascontiguousarray(assessment.bags.pair_NPCL[:, ::-1])

@@ -20,7 +20,6 @@ from homnet.simulator.breakpoints import Breakpoint
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.events import Event, derive
 from homnet.simulator.laboratory import HospitalConfig
-from homnet.simulator.nomenclature import band_name
 
 
 def _at(chromosome: str, mb: float) -> Breakpoint:
@@ -46,8 +45,7 @@ EVENTS = {
 
 def _rows(event: Event) -> list[dict[str, object]]:
     return [
-        {"chromosome": at.chromosome, "mb": at.mb, "band": band_name(at, 550)}
-        for at in event.breakpoints
+        {"chromosome": at.chromosome, "mb": at.mb, "band": at.band(550)} for at in event.breakpoints
     ]
 
 

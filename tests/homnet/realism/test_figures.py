@@ -6,7 +6,6 @@ import pytest
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.figures import draw_chromosomes, draw_recall, draw_scorecard
 from homnet.realism.scorecard import Row
-from homnet.realism.tables import realism_markdown, scorecard_rows
 from homnet.simulator.laboratory import Laboratory
 
 SIMULATED = [Row("length", 11.0, (9.0, 13.0)), Row("sd", 1.3), Row("share", 0.5)]
@@ -34,31 +33,8 @@ def test_the_scorecard_shows_what_lies_outside():
     assert drawn == {0: pytest.approx(0.5), 1: pytest.approx(2.0)}
 
 
-def test_undefined_figures_become_none():
-    rows = scorecard_rows(SIMULATED, REAL)
-    assert [row["agrees"] for row in rows] == [True, False, False]
-    assert rows[2]["real"] is None
-    assert rows[0]["real_quartiles"] == [8.0, 12.0]
-    assert rows[1]["real_quartiles"] is None
-
-
 def test_recall_is_drawn_for_each_kind():
     one = {"median_mb": 15.0, "recall": 0.2, "expected": 0.3, "num_pairs": 7}
     figure = draw_recall({"deletion": [one], "duplication": []})
     lines = [line.get_ydata().tolist() for axes in figure.axes for line in axes.lines]
     assert lines == [[0.3], [0.2], [], []]
-
-
-def test_tables_without_real_chromosomes():
-    interval = {"value": 0.7, "low": 0.6, "high": 0.8}
-    hospital = {
-        "pairs": interval,
-        "bags": {"value": None, "low": None, "high": None},
-        "log_ratio_sd": 0.08,
-        "threshold": 0.21,
-        "num_abnormal_pairs": 9,
-        "num_abnormal_bags": 0,
-    }
-    text = realism_markdown({"length_only": {"hospitals": {"h": hospital}, "sizes": {}}})
-    assert "| h | 0.700 (0.600 to 0.800) | none | 0.080 | 0.210 | 9 | 0 |" in text
-    assert "Scorecard" not in text

@@ -15,11 +15,10 @@ import pytest
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.joint import JointModel
 from homnet.model.registry import Registry
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
 from homnet_serve.limits import Limits
-from homnet_serve.records.bare import bare_rates, head_rates
+from homnet_serve.records.bare import bare_rates
 from homnet_serve.records.drill import _figures, _known
 from homnet_serve.records.generator import Generator, Question
 from homnet_serve.records.load_test import LoadTestConfig, measure
@@ -27,10 +26,8 @@ from homnet_serve.records.material import (
     Material,
     MaterialConfig,
     altered,
-    joint_models,
     logits_of,
     make_material,
-    own_trunks,
 )
 from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
 
@@ -118,8 +115,6 @@ def test_random_and_promoted_models(material: Material, tmp_path: Path) -> None:
     made = make_material(MaterialConfig(num_hospitals=3, num_patients=4, num_cells=1, seed=5))
     assert made.hospital_of == ["hospital-1", "hospital-2", "hospital-3", "hospital-1"]
     assert {len(table) for table in made.tables} == {23}
-    models = list(joint_models(made.checkpoints).values())
-    assert len({model.trunk for model in models}) == 1
     assert len({c.digest for c in made.checkpoints.values()}) == 3
     _, settings = material.publish(tmp_path)
     again = make_material(MaterialConfig(registry=settings["registry"]))
@@ -130,25 +125,10 @@ def test_random_and_promoted_models(material: Material, tmp_path: Path) -> None:
         make_material(MaterialConfig(registry=str(tmp_path / "none")))
 
 
-def test_models_with_trunks_of_their_own_say_nearly_the_same(material: Material) -> None:
-    shared = joint_models(material.checkpoints)
-    apart = joint_models(own_trunks(material.checkpoints))
-    assert len({model.trunk for model in shared.values()}) == 1
-    assert len({model.trunk for model in apart.values()}) == 2
-    for hospital, table in zip(material.hospital_of, material.tables, strict=True):
-        expected = logits_of(shared[hospital], table)
-        assert logits_of(apart[hospital], table) == pytest.approx(expected, abs=1e-3)
-
-
 def test_bare_rates_name_what_they_measured(material: Material) -> None:
     options = {"num_threads": 1, "patients_per_pass": 4, "seconds": 0.05}
     rates = bare_rates(material, **options)  # type: ignore[arg-type]
     assert list(rates) == ["1 patient a pass", "4 patients a pass"]
-    heads = head_rates(material, **options)  # type: ignore[arg-type]
-    assert list(heads) == ["2 patients a pass", "4 patients a pass"]
-    for one in heads.values():
-        ratio = one["one trunk"] / one["a model per hospital"]
-        assert one["times_as_fast"] == pytest.approx(ratio, abs=1e-3)
 
 
 def test_a_soak_needs_the_capacity(tmp_path: Path) -> None:
@@ -159,14 +139,12 @@ def test_a_soak_needs_the_capacity(tmp_path: Path) -> None:
         LoadTestConfig(proxy="nginx")
 
 
-def _known_of(
-    material: Material, joint_of: Callable[[Checkpoint], JointModel], registry: Registry
-) -> list[Known]:
+def _known_of(material: Material, registry: Registry) -> list[Known]:
     known = []
     for hospital, table in zip(material.hospital_of, material.tables, strict=True):
         promoted = registry.promoted(hospital)
         assert promoted is not None
-        logits = logits_of(joint_of(registry.checkpoint(promoted.version)), table)
+        logits = logits_of(registry.checkpoint(promoted.version), table)
         known.append(Known(table, {promoted.version: logits}))
     return known
 
@@ -174,12 +152,11 @@ def _known_of(
 def test_steady_clients_tell_right_from_wrong(
     material: Material,
     address: tuple[str, dict[str, str]],
-    joint_of: Callable[[Checkpoint], JointModel],
     tmp_path: Path,
 ) -> None:
     url, keys = address
     _, settings = material.publish(tmp_path)
-    known = _known_of(material, joint_of, Registry(settings["registry"]))
+    known = _known_of(material, Registry(settings["registry"]))
 
     def asked(known: list[Known], key: str = "both") -> Tally:
         with SteadyClients(url, keys[key], known, 2) as clients:

@@ -13,9 +13,9 @@ from homnet.bags.events import EventConfig
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
-from homnet.patients.finding import BreakpointEstimate, CellEvidence, Finding
-from homnet.reader.artificial import ArtificialPatients
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.reader.measures import cases_of, measure
+from homnet.records.artificial_patients import ArtificialPatients
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 
@@ -92,7 +92,7 @@ def _told(assessment: Assessment, patients: ArtificialPatients) -> list[Finding]
                 chromosome=who.chromosome,
                 probability=0.5,
                 cells=tuple(
-                    CellEvidence(row["cell_id"], 550, 0.5, int(np.nan_to_num(row["homolog"])), 1.0)
+                    CellFinding(row["cell_id"], 550, 0.5, int(np.nan_to_num(row["homolog"])), 1.0)
                     for row in rows.to_dict("records")
                 ),
                 kinds={name: float(name == kind) for name in SHOWN},

@@ -1,0 +1,116 @@
+"""What a reader says of artificial abnormalities of held-out people, against what was done.
+
+On patients with known abnormalities a reader is measured with their verdicts
+(:mod:`homnet_platform.patients.measurement`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from homnet.bags.assessment import PatientType
+from homnet.bags.draw import BagConfig
+from homnet.bags.epochs import draw_epoch
+from homnet.bags.events import EventConfig
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TEST, SplitConfig, split_patients
+from homnet.errors import ConfigError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.predictor import Predictor
+from homnet.reader.measures import cases_of, findings_tables, measure
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import CalibratedReader
+from homnet.records.artificial_patients import ArtificialPatients
+from homnet.report.markdown import tables_text
+from homnet.results import Record, read_result, write_json
+from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.runs import refuse_known
+from homnet_platform.runtime import local_or_cluster
+
+
+@dataclass(frozen=True)
+class EvaluateFindingsConfig:
+    """What a reader says of artificial abnormalities of held-out people, against what was done."""
+
+    cohort: str = "cohorts/images"
+    """Cohort directory; its normal pairs are used."""
+    checkpoint: str = "runs/images/checkpoint"
+    """The HomNet below the reader, whose verdict and threshold count."""
+    reader: str = "runs/images-findings/checkpoint"
+    """Checkpoint of the reader."""
+    output: str = "runs/findings-evaluation"
+    """Directory for findings.json and cases.parquet."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals whose pairs are used; all by default."""
+    events: EventConfig = EventConfig()
+    """Artificial abnormalities."""
+    bags: BagConfig = BagConfig(rounds=10, over="people")
+    """How bags are drawn; each is judged as a patient of one type."""
+    split: SplitConfig = SplitConfig()
+    """Must be the split of the training of both; whoever was learnt from is refused."""
+    seed: int = 0
+    """Of bags, events and bootstrap."""
+    num_bootstrap: int = 1000
+    """Replicates of the patient bootstrap."""
+    record: Record = Record()
+    """The result of record."""
+
+
+def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
+    """Reads artificial abnormalities of the test people, measures, and gives the output directory.
+
+    Raises:
+        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+    """
+    cohort = Cohort.open(config.cohort)
+    if config.hospitals:
+        cohort = cohort.of_hospitals(config.hospitals)
+    test = split_patients(cohort.patients, config.split)[TEST]
+    below = Checkpoint.load(config.checkpoint)
+    above = Checkpoint.load(config.reader, ReaderConfig.of_json)
+    if above.provenance["parent"] != below.version:
+        raise ConfigError(
+            f"{config.reader} stands on another HomNet than {config.checkpoint}; give the one that "
+            "it was trained with"
+        )
+    for path, one in ((config.checkpoint, below), (config.reader, above)):
+        for use in ("learnt_from", "validated_on"):
+            refuse_known(Path(path), one.provenance, test, use)
+    predictor, reader = Predictor.load(config.checkpoint), CalibratedReader.load(config.reader)
+    with local_or_cluster():
+        bank = collect_bank(pairs_dataset(cohort, test)).normal()
+    epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)
+    patients = ArtificialPatients.of(bank, epoch)
+    assessment = patients.assessment
+    logit_B = predictor.flat_logits(assessment.bags)
+    probability_G = np.zeros(len(assessment.types))
+    detected = set()
+    for g, who in enumerate(assessment.types):
+        probability_G[g] = predictor.probabilities(logit_B[g], who.hospital)
+        if probability_G[g] >= predictor.of(who.hospital).threshold:
+            detected.add(who)
+    cases = cases_of(reader(assessment, probability_G), patients.truth, detected)
+    cases["people"] = [
+        patients.people[PatientType(*who)]
+        for who in cases[list(PatientType._fields)].itertuples(index=False, name=None)
+    ]
+    figures = measure(cases, seed=config.seed, num_bootstrap=config.num_bootstrap)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    cases.to_parquet(output / "cases.parquet", index=False)
+    write_json(output / "findings.json", figures)
+    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+    took = {name: path.parent / "run.json" for name, path in runs.items()}
+    config.record.write(
+        {
+            "findings": figures,
+            "versions": {"HomNet": below.version, "reader": above.version},
+            "training": {name: read_result(run) for name, run in took.items() if run.is_file()},
+        },
+        recipe="findings, artificial abnormalities",
+        seed=config.seed,
+    )
+    print(tables_text(findings_tables(figures)))
+    print(f"findings: {output}")
+    return output

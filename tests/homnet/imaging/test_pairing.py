@@ -1,0 +1,101 @@
+"""Images become pairs, and every image that gives nothing has a reason."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from homnet.cohorts.pairs import SCHEMA, pairs_of
+from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.pairing import measure_image, measure_rows, pair_up
+from homnet.simulator.drawing import centre_line, draw_chromosome
+
+CONFIG = ExtractionConfig()
+
+
+def drawn(length_px: int = 40, seed: int = 0) -> np.ndarray:
+    num = 3 * length_px
+    profile_CL = 120 + 50 * np.sin(np.arange(2 * num).reshape(2, num) / 11 + seed)
+    line = centre_line(np.zeros(num), 1 / 3)
+    rng = np.random.default_rng(seed)
+    return draw_chromosome(profile_CL, line, 6.0, samples_per_px=3.0, generator=rng).image_HW
+
+
+def png(image_HW: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(image_HW).save(file, "PNG")
+    return file
+
+
+def images(*rows: tuple[str, int], **columns: list[object]) -> pd.DataFrame:
+    """Measured images of chromosome types and homologs in one cell; a negative one is empty."""
+    frame = pd.DataFrame(rows, columns=["chromosome", "homolog"]).assign(
+        row=range(2, len(rows) + 2),
+        hospital="h",
+        patient_id="p",
+        cell_id="c",
+        band_level=550,
+        abnormal=False,
+        kind="",
+    )
+    frame = frame.assign(**columns)
+    return measure_rows(
+        frame,
+        lambda row: png(
+            np.full((60, 30), 255, np.uint8) if row["homolog"] < 0 else drawn(seed=row["homolog"])
+        ),
+        CONFIG,
+    )
+
+
+def test_an_image_is_measured_or_says_why_not(tmp_path: Path) -> None:
+    image = drawn()
+    found = measure_image(png(image), 0, CONFIG)
+    np.testing.assert_array_equal(found.sequence_CL, extract(image, CONFIG).sequence_CL)
+    for source, homolog, reason in (
+        (tmp_path / "none.png", 0, "missing"),
+        (io.BytesIO(b"no image"), 1, "damaged"),
+        (png(np.full((1025, 30), 255, np.uint8)), 0, "larger than 1024"),
+        (png(image), 2, "a further copy"),
+    ):
+        found = measure_image(source, homolog, CONFIG)
+        assert found.sequence_CL is None
+        assert reason in str(found.reason)
+    assert "damaged" in str(measure_image(png(image), 0, CONFIG, ("TIFF",)).reason)
+
+
+def test_homologs_share_a_pair_and_a_further_copy_is_left_out() -> None:
+    measured = images(("1", 0), ("1", 1), ("1", 2), ("7", 0))
+    table = pair_up(measured)
+    assert table.schema == SCHEMA
+    assert table["chromosome"].to_pylist() == ["1", "7"]
+    pairs = pairs_of(table)
+    for homolog in (0, 1):
+        expected = extract(drawn(seed=homolog), CONFIG).sequence_CL
+        np.testing.assert_array_equal(pairs[0, homolog], expected)
+    assert not pairs[1, 1].any()
+    flags = [quality["flags"] for quality in table["quality"].to_pylist()]
+    assert flags == [[], ["single_homolog"]]
+
+
+@pytest.mark.parametrize(("first", "shown_in", "homolog"), [(0, 0, 0), (0, 1, 1), (-1, 1, 0)])
+def test_an_abnormality_is_told_of_the_place_where_its_image_is(
+    first: int, shown_in: int, homolog: int
+) -> None:
+    abnormal = [number == shown_in for number in (0, 1)]
+    kind = ["deletion" if one else "" for one in abnormal]
+    (row,) = pair_up(images(("5", first), ("5", 1), abnormal=abnormal, kind=kind)).to_pylist()
+    assert (row["abnormal"], row["kind"], row["homolog"]) == (True, "deletion", homolog)
+
+
+def test_an_abnormal_chromosome_stays_abnormal_when_its_image_is_unusable() -> None:
+    measured = images(("5", -1), ("5", 1), abnormal=[True, False], kind=["ring", ""])
+    (row,) = pair_up(measured).to_pylist()
+    assert (row["abnormal"], row["kind"], row["homolog"]) == (True, "ring", None)
+
+
+def test_no_usable_image_gives_no_pair() -> None:
+    assert pair_up(images(("1", -1))).equals(SCHEMA.empty_table())

@@ -1,0 +1,29 @@
+"""Tables of verdicts, with the truth beside them."""
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from homnet.patients.tables import patient_table, truth_of_patients, truth_of_types, type_table
+from homnet.patients.verdict import PatientVerdict
+
+Judge = Callable[..., list[PatientVerdict]]
+TableOf = Callable[..., pa.Table]
+
+
+def test_tables_hold_a_line_per_patient_and_per_type(forced: Judge, table_of: TableOf) -> None:
+    table = table_of("h1", num_patients=2, abnormal="3")
+    verdicts = forced(table)
+    patients = patient_table(verdicts).to_pandas()
+    types = type_table(verdicts).to_pandas()
+    assert len(patients) == 2
+    assert len(types) == 2 * 23
+    assert patients["band_level"].tolist() == [400, 400]
+    assert set(patients["flagged"][0]) == set(
+        types["chromosome"][types["flagged"] & (types["patient_id"] == "h1-p0")]
+    )
+    truth = truth_of_types(table)
+    assert truth["true_abnormal"].sum() == 1
+    carriers = truth_of_patients(truth)
+    assert carriers["true_types"].tolist() == [["3"], []]
+    assert carriers["true_kind"].tolist()[0] == "deletion"

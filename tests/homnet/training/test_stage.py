@@ -1,0 +1,73 @@
+"""What a run needs: who is learnt from, and the same bags for everybody."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from homnet.bags.draw import BagConfig, PairBank
+from homnet.errors import DataError
+from homnet.model.network import HomNetConfig
+from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
+
+
+@pytest.fixture
+def bank(table_of: Callable[..., pa.Table]) -> PairBank:
+    table = table_of(num_patients=6, chromosomes=("1", "9", "13"), abnormal="9")
+    return PairBank.from_table(table)
+
+
+def _stage(**training: object) -> Stage:
+    return Stage(
+        name="run",
+        model=HomNetConfig(),
+        training=replace(TrainingConfig(bags=BagConfig(num_cells=3)), **training),  # type: ignore[arg-type]
+        train_patients=frozenset({"h1-p0", "h1-p1", "h1-p2"}),
+        validation_patients=frozenset({"h1-p3", "h1-p4"}),
+    )
+
+
+def test_a_patient_in_both_parts_is_refused() -> None:
+    with pytest.raises(DataError, match="h1-p3 is in both training and validation"):
+        replace(_stage(), train_patients=frozenset({"h1-p0", "h1-p3"}))
+
+
+def test_artificial_abnormalities_are_made_of_normal_pairs(bank: PairBank) -> None:
+    for labels, abnormal in (("artificial", [False, False]), ("cohort", [True, True])):
+        parts = _stage(labels=labels).parts(bank)
+        people = [set(part.frame["patient_id"]) for part in parts]
+        assert people == [{"h1-p0", "h1-p1", "h1-p2"}, {"h1-p3", "h1-p4"}]
+        assert [bool(part.frame["abnormal"].any()) for part in parts] == abnormal
+
+
+def test_windows_number_the_pairs_of_the_whole_index(bank: PairBank) -> None:
+    stage = _stage(window_pairs=12)
+    index, _ = stage.parts(bank.index)
+    parts = stage.train_windows(index, epoch=1)
+    assert len(parts) > 1
+    assert sorted(np.concatenate([part.row_N for part in parts])) == list(range(len(index)))
+    for part in parts:
+        epoch = stage.train_epoch(index, 1, part)
+        used = epoch.bags.row_BK[epoch.bags.mask_BK]
+        assert set(used) == set(part.row_N)
+        again = stage.train_epoch(index, 1, part)
+        np.testing.assert_array_equal(epoch.bags.row_BK, again.bags.row_BK)
+
+
+def test_validation_bags_never_change_and_are_not_those_of_training(bank: PairBank) -> None:
+    stage = _stage(validation_rounds=2)
+    _, index = stage.parts(bank.index)
+    (one,), (again,) = stage.validation_epochs(index), stage.validation_epochs(index)
+    np.testing.assert_array_equal(one.bags.row_BK, again.bags.row_BK)
+    np.testing.assert_array_equal(one.label_B, again.label_B)
+    assert len(one) == 2 * len(stage.train_epoch(index, 0))
+
+
+def test_validation_needs_both_classes(bank: PairBank) -> None:
+    stage = replace(_stage(labels="cohort"), validation_patients=frozenset({"h1-p5"}))
+    _, index = stage.parts(bank.index)
+    with pytest.raises(DataError, match="all of one class"):
+        stage.validation_epochs(index)

@@ -1,0 +1,103 @@
+"""The runs of one method, in this process: what is trained, chosen, kept and repeated."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from homnet.bags.events import EventConfig
+from homnet.errors import DataError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import HomNetConfig
+from homnet.results import write_json
+from homnet.training.learning import METRIC
+from homnet_platform.data import Participants
+from homnet_platform.records.method_runs import MethodRuns
+from homnet_platform.records.methods import Method
+
+RunsOf = Callable[..., MethodRuns]
+
+
+def _do(runs: MethodRuns, what: str, number: int, shared: Participants) -> dict[str, object]:
+    record = (runs.try_trial if what == "trial" else runs.judge)(shared, number)
+    write_json(runs.folder(what, number) / "record.json", record)
+    return record
+
+
+def test_trials_choose_for_all_seeds(
+    runs_of: RunsOf, tried: Method, shared: Participants, bench, small: HomNetConfig
+) -> None:
+    runs = runs_of(tried)
+    with pytest.raises(DataError, match=r"record\.json"):
+        runs.judge(shared, 0)
+    lines = [_do(runs, "trial", number, shared) for number in range(2)]
+    assert [line["tried"] for line in lines] == list(tried.trials)
+    assert bench.fits() == ["HomNet, seed 0"] * 2
+    chosen = runs.chosen_trial()
+    assert lines[chosen][METRIC] == max(line[METRIC] for line in lines)
+
+    # The first seed is that of the trials, and tries both fine-tunings of the better one.
+    one = _do(runs, "seed", 0, shared)
+    assert bench.fits() == ["HomNet, seed 0, h1"] * 2
+    other = _do(runs, "seed", 1, shared)
+    assert bench.fits() == ["HomNet, seed 1", "HomNet, seed 1, h1"]
+    assert one["trial"] == other["trial"] == chosen
+    assert one["tuning"] == other["tuning"]
+    assert [line["tried"]["learning_rate"] for line in one["tunings"]] == [1e-5, 1e-3]
+    assert len(other["tunings"]) == 1
+    width = tried.trials[chosen].get("width", small.width)
+    parent = Checkpoint.load(runs.folder("seed", 1) / "pretrained")
+    tuned = Checkpoint.load(runs.folder("seed", 1) / "h1" / "checkpoint")
+    assert parent.config.width == tuned.config.width == width
+    assert set(parent.provenance["learnt_from"]) < set(tuned.provenance["learnt_from"])
+
+    # Killed before the record was written: what was pre-trained is kept, the rest is repeated.
+    content = runs.scores(1).read_bytes()
+    runs.scores(1).unlink()
+    (runs.folder("seed", 1) / "record.json").unlink()
+    assert not runs.is_done("seed", 1)
+    assert _do(runs, "seed", 1, shared) == other
+    assert bench.fits() == ["HomNet, seed 1, h1"]
+    assert runs.scores(1).read_bytes() == content
+    assert runs.is_done("seed", 1)
+
+
+def test_a_choice_that_diverges_at_a_hospital_is_not_taken(
+    runs_of: RunsOf, tried: Method, shared: Participants, bench
+) -> None:
+    def fit(stage, bank, *, device):
+        from homnet.errors import DivergedError
+
+        if "h1" in stage.name and stage.training.learning_rate == 1e-3:
+            raise DivergedError("too high")
+        return bench.fit(stage, bank, device=device)
+
+    runs = runs_of(replace(tried, fit=fit, pretraining=()))
+    _do(runs, "trial", 0, shared)
+    record = _do(runs, "seed", 0, shared)
+    assert record["tuning"] == 0
+    assert record["tunings"][1] == {
+        "tried": {"learning_rate": 1e-3},
+        "hospitals": [],
+        "diverged": True,
+    }
+
+
+def test_without_fine_tuning_artificial_abnormalities_are_judged(
+    runs_of: RunsOf, small: HomNetConfig, shared: Participants, bench
+) -> None:
+    changes = {"fine_tuned": False, "seeds": (0,), "events": EventConfig(sham_share=0.2)}
+    own = replace(shared, hospitals={})
+    single = Method(small, bench.fit, one_pair=True)
+    scores = {}
+    for name, method in (("bags", replace(single, one_pair=False)), ("single", single)):
+        runs = runs_of(method, name, **changes)
+        _do(runs, "trial", 0, own)
+        assert "tuning" not in _do(runs, "seed", 0, own)
+        assert bench.fits() == [f"{name}, seed 0"]
+        scores[name] = pd.read_parquet(runs.scores(0))
+        assert set(scores[name]["hospital"]) == {"healthy-1"}
+        assert scores[name]["abnormal"].nunique() == 2
+    # The four cells of a person make two bags of at most three, or four of one.
+    assert len(scores["single"]) == 2 * len(scores["bags"])
