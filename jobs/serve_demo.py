@@ -5,26 +5,21 @@ python jobs/serve_demo.py
 Prints the address of the web page, a key for it, and a file to drop there. Ends with Ctrl-C.
 """
 
+import signal
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 from ray import serve
 
-from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.pairs import MEASURED
 from homnet.errors import DataError
-from homnet.model.checkpoint import Checkpoint
-from homnet.model.predictor import Predictor
-from homnet.model.reference_bags import reference_bags
-from homnet.model.registry import Registry
+from homnet_platform.demo import is_finished
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
+from homnet_serve.demo import prepare
 from homnet_serve.deployment import app
-from homnet_serve.keys import new_key, write_keys
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class ServeDemoConfig:
     """An endpoint on this machine."""
 
     work: Path = Path("runs/demo")
-    """Directory of the demonstration (jobs/demo.py), which is run if it is not there."""
+    """Directory of the demonstration (jobs/demo.py), which is made anew if it is not finished."""
     port: int = 8000
     """Port on 127.0.0.1."""
     num_threads: int = 2
@@ -42,63 +37,30 @@ class ServeDemoConfig:
 
 
 def main(config: ServeDemoConfig) -> None:
-    """Publishes the models, makes a key and an example, and serves until it is interrupted."""
-    work = config.work
-    if not (work / "fine_tune").is_dir():
-        print("There is no demonstration yet: training one takes some minutes.", flush=True)
+    """Makes the demonstration if it is not finished, and serves it until it is interrupted."""
+    if not is_finished(config.work):
+        print("There is no finished demonstration: making one takes some minutes.", flush=True)
         job = Path(__file__).with_name("demo.py")
-        done = subprocess.run([sys.executable, str(job), "--work", str(work)], check=False)
+        done = subprocess.run([sys.executable, str(job), "--work", str(config.work)], check=False)
         if done.returncode:
-            raise DataError(f"{work}: the demonstration failed; see above")
-    cohort = Cohort.open(work / "cohort")
-    hospitals = sorted(path.parent.name for path in work.glob("fine_tune/*/checkpoint"))
-    for hospital in hospitals:
-        _promote(Registry(work / "registry"), work / "fine_tune" / hospital, cohort, hospital)
-    secret, key = new_key("demo", hospitals)
-    write_keys(work / "keys.json", [key])
-    example = work / "example.arrow"
-    _write_example(example, cohort.of_hospitals(hospitals[:1]).read())
-    settings = {
-        "registry": str((work / "registry").resolve()),
-        "keys": str((work / "keys.json").resolve()),
-        "audit": str((work / "audit").resolve()),
-        "num_threads": config.num_threads,
-        "findings": str(Path(config.findings).resolve()) if config.findings else "",
-    }
+            raise DataError(f"{config.work}: the demonstration failed; see above")
+    secret, files, example = prepare(config.work)
+    findings = str(Path(config.findings).resolve()) if config.findings else ""
+    settings = {**files, "num_threads": config.num_threads, "findings": findings}
     with local_or_cluster():
-        serve.start(http_options={"host": "127.0.0.1", "port": config.port})
-        serve.run(app(settings), name="homnet", route_prefix="/")
-        print(f"\npage:    http://127.0.0.1:{config.port}/")
-        print(f"key:     {secret}")
-        print(f"example: {example}\nCtrl-C ends it.", flush=True)
+        # Ray's own handler of SIGTERM aborts the process; from here it ends it as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            while True:
-                time.sleep(3600)
+            serve.start(http_options={"host": "127.0.0.1", "port": config.port})
+            serve.run(app(settings), name="homnet", route_prefix="/")
+            print(f"\npage:    http://127.0.0.1:{config.port}/")
+            print(f"key:     {secret}")
+            print(f"example: {example}\nCtrl-C ends it.", flush=True)
+            threading.Event().wait()
         except KeyboardInterrupt:
-            print("ending")
+            print("ending", flush=True)
         finally:
             serve.shutdown()
-
-
-def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:
-    """Publishes a checkpoint with reference bags and lets it answer, if it does not already."""
-    checkpoint = Checkpoint.load(run / "checkpoint")
-    promoted = registry.promoted(hospital)
-    if promoted is not None and promoted.version == checkpoint.digest:
-        return
-    version = registry.publish(checkpoint, hospital)
-    people = cohort.of_hospitals([hospital]).read(columns=MEASURED.names)
-    bags = reference_bags(Predictor.of_checkpoint(checkpoint), people)
-    registry.keep_reference_bags(version, bags)
-    registry.promote(hospital, version)
-
-
-def _write_example(path: Path, table: pa.Table) -> None:
-    """The pairs of the first patient with an abnormality."""
-    patient = table.filter(table["abnormal"])["patient_id"][0]
-    rows = table.filter(pa.compute.equal(table["patient_id"], patient)).select(MEASURED.names)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, MEASURED) as writer:
-        writer.write_table(rows.cast(MEASURED))
 
 
 if __name__ == "__main__":

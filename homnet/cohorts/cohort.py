@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -155,7 +155,7 @@ class Cohort:
                 f"{self.root}: no hospital '{unknown[0]}'; it has {', '.join(self.hospitals)}"
             )
         files = tuple(entry for entry in self.files if entry.hospital in wanted)
-        return type(self)(self.root, files, self.scale, self.provenance)
+        return replace(self, files=files)
 
     def read(
         self, file: CohortFile | None = None, columns: Sequence[str] | None = None

@@ -17,17 +17,6 @@ from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
 from homnet.imaging.manifest import CHROMOSOME_KEY
 
-MEASUREMENTS: Final = pa.schema(
-    [
-        ("sequence", pa.binary()),
-        ("straightness", pa.float64()),
-        ("width_variation", pa.float64()),
-        ("flags", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
-"""Columns that :func:`measure_rows` adds: the bytes of a (2, 512) sequence, its quality (nan if no
-axis was found), flags separated by spaces, and why there is no sequence (empty if there is one)."""
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
@@ -60,13 +49,18 @@ def measure_rows(
     config: ExtractionConfig,
     formats: tuple[str, ...] | None = None,
 ) -> pd.DataFrame:
-    """Rows of a manifest with the columns of :data:`MEASUREMENTS`.
+    """Rows of a manifest with what was measured on each image.
 
     Args:
         rows: as :func:`homnet.imaging.manifest.read_manifest` returns them.
         open_image: gives the image file of a row.
         config: how chromosomes are measured.
         formats: as of :func:`measure_image`.
+
+    Returns:
+        The rows with ``sequence`` (the bytes of (2, 512) darkness, empty without one),
+        ``straightness``, ``width_variation``, ``flags`` (separated by spaces) and ``reason`` (why
+        there is no sequence; empty if there is one).
     """
     measured = [
         measure_image(open_image(row), row["homolog"], config, formats)

@@ -221,12 +221,10 @@ class Diagnostician:
         for finding, evidence, counted, flagged in zip(
             findings, evidence_G.tolist(), counted_G.tolist(), flagged_G.tolist(), strict=True
         ):
-            reasons = [one.reason for one in finding.not_answered if one.question == "abnormal"]
-            if not counted:
-                reasons.append(
-                    f"too few cells: both homologs in {len(finding.cells)}, and "
-                    f"{calibration.min_cells} are needed"
-                )
+            too_few = (
+                f"too few cells: both homologs in {len(finding.cells)}, and "
+                f"{calibration.min_cells} are needed"
+            )
             found.append(
                 TypeVerdict(
                     chromosome=finding.chromosome,
@@ -235,7 +233,7 @@ class Diagnostician:
                     flagged=flagged,
                     clone=_clone(finding),
                     draft=draft_name(finding) if flagged else None,
-                    not_assessed=tuple(reasons),
+                    not_assessed=() if counted else (too_few,),
                 )
             )
         return found

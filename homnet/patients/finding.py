@@ -21,9 +21,9 @@ from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 
-Question = Literal["abnormal", "kind", "breakpoints", "cells"]
+Question = Literal["kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
-"""What a finding can answer: whether, what, where, and which cells and homologs show it."""
+"""What a reader can answer: what, where, and which cells and homologs show it."""
 NO_READER: Final = "no reader was used"
 
 _DECIMALS: Final = 4

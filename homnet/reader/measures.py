@@ -7,7 +7,7 @@ Shape suffixes: R replicates, N cases, pairs or breakpoints.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -146,30 +146,23 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
     def part(rows: pd.DataFrame) -> dict[str, Any]:
         return _scope(rows, num_bootstrap, rng)
 
-    large = cases[cases["size_mb"].to_numpy(np.float64) >= LARGE_MB]
-    sizes = cases["size_mb"].to_numpy(np.float64)
-    edges = [*EVENT_SIZES_MB, np.inf]
+    def by(values: Any) -> dict[str, Any]:
+        return {str(name): part(rows) for name, rows in cases.groupby(values, observed=True)}
+
+    sizes = cases["size_mb"].astype(np.float64)
+    names = [
+        f"{low:g} to {high:g} Mb" if np.isfinite(high) else f"{low:g} Mb and more"
+        for low, high in itertools.pairwise([*EVENT_SIZES_MB, np.inf])
+    ]
     detected = cases[cases["detected"]]
     kinds = [kind for kind in SHOWN if kind != NO_ABNORMALITY]
     return {
         "overall": part(cases),
-        "from_10_mb": part(large),
-        "by_kind": {
-            str(kind): part(rows) for kind, rows in cases.groupby("kind", sort=True, dropna=True)
-        },
-        "by_event": {
-            str(kind): part(rows) for kind, rows in cases.groupby("event", sort=True, dropna=True)
-        },
-        "by_size": {
-            f"{low:g} to {high:g} Mb" if np.isfinite(high) else f"{low:g} Mb and more": part(
-                cases[(sizes >= low) & (sizes < high)]
-            )
-            for low, high in itertools.pairwise(edges)
-            if ((sizes >= low) & (sizes < high)).any()
-        },
-        "by_hospital": {
-            str(name): part(rows) for name, rows in cases.groupby("hospital", sort=True)
-        },
+        "from_10_mb": part(cases[sizes >= LARGE_MB]),
+        "by_kind": by("kind"),
+        "by_event": by("event"),
+        "by_size": by(pd.cut(sizes, [*EVENT_SIZES_MB, np.inf], right=False, labels=names)),
+        "by_hospital": by("hospital"),
         "kinds": {
             kind: {
                 other: int(((detected["kind"] == kind) & (detected["found_kind"] == other)).sum())
@@ -183,7 +176,7 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
 def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
     """Figures of some cases."""
     detected = cases[cases["detected"]]
-    large = detected[detected["size_mb"].to_numpy(np.float64) >= LARGE_MB]
+    large = detected[detected["size_mb"].astype(np.float64) >= LARGE_MB]
     overlaps = large[large["iou"].notna()]
     known = detected[detected["kind"].notna()]
     located = detected[detected["errors_mb"].notna()]
@@ -192,12 +185,18 @@ def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) ->
     pairs = detected[detected["num_pairs"] > 0]
 
     def mean(rows: pd.DataFrame, values: Any, weights: Any = 1.0) -> dict[str, Any]:
-        return _bootstrapped(rows, np.asarray(values, np.float64), weights, num_bootstrap, rng)
+        values_N = np.asarray(values, np.float64)
+        own_N = np.broadcast_to(np.asarray(weights, np.float64), values_N.shape)
+
+        def statistic(weights_RN: Floats) -> Floats:
+            weights_RN = weights_RN * own_N
+            return divide((weights_RN * values_N).sum(axis=1), weights_RN.sum(axis=1))
+
+        return _bootstrapped(rows, statistic, num_bootstrap, rng)
 
     def median(rows: pd.DataFrame, values: Any) -> dict[str, Any]:
-        return _bootstrapped(
-            rows, np.asarray(values, np.float64), 1.0, num_bootstrap, rng, median=True
-        )
+        values_N = np.asarray(values, np.float64)
+        return _bootstrapped(rows, lambda w_RN: _medians(values_N, w_RN), num_bootstrap, rng)
 
     return {
         "num_cases": len(cases),
@@ -221,29 +220,23 @@ def _scope(cases: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) ->
 
 def _bootstrapped(
     rows: pd.DataFrame,
-    values_N: Floats,
-    weights: Any,
+    statistic: Callable[[Floats], Floats],
     num_bootstrap: int,
     rng: np.random.Generator,
-    *,
-    median: bool = False,
 ) -> dict[str, Any]:
-    """A mean or median with its interval over patients; None without a value."""
-    if not len(values_N):
+    """A statistic, as a function of weights (R, N), with its interval over patients."""
+    if rows.empty:
         return {"value": None, "low": None, "high": None}
     people_NK, num_people = index_people(rows["people"].tolist())
-    own_N = np.broadcast_to(np.asarray(weights, np.float64), values_N.shape)
-    found = [_statistic(values_N, own_N[None], median=median)]
-    for weights_RN in bootstrap_weights(people_NK, num_people, num_bootstrap, rng):
-        found.append(_statistic(values_N, weights_RN * own_N, median=median))
+    found = [statistic(np.ones((1, len(rows))))]
+    found += map(statistic, bootstrap_weights(people_NK, num_people, num_bootstrap, rng))
     whole = estimate(np.concatenate(found), num_people)
     return {name: whole[name] for name in ("value", "low", "high")}
 
 
-def _statistic(values_N: Floats, weights_RN: Floats, *, median: bool) -> Floats:
+def _medians(values_N: Floats, weights_RN: Floats) -> Floats:
+    """Weighted medians (R); NaN where all weights are 0."""
     total_R = weights_RN.sum(axis=1)
-    if not median:
-        return divide((weights_RN * values_N).sum(axis=1), total_R)
     order = np.argsort(values_N, kind="stable")
     below_RN = np.cumsum(weights_RN[:, order], axis=1)
     # The median of an even number of equal weights lies between two values.

@@ -17,6 +17,7 @@ from scipy.stats import norm
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
+from homnet.evaluation.metrics import EVENT_SIZES_MB, SPECIFICITY
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.realism.intervals import auc
 from homnet.realism.scorecard import robust_sd
@@ -24,10 +25,9 @@ from homnet.seeding import generator
 
 NUM_CELLS: Final = 5
 """Pairs of a bag, the paper's K."""
-SPECIFICITY: Final = 0.99
-SIZES_MB: Final = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0, 300.0)
+SIZES_MB: Final = (*EVENT_SIZES_MB, 300.0)
 """Borders of the classes of size of an abnormality."""
-KINDS: Final[Mapping[str, int]] = {"deletion": -1, "duplication": 1}
+SIGN_OF_CHANGE: Final[Mapping[str, int]] = {"deletion": -1, "duplication": 1}
 """Kinds that change a length by what is lost or gained, and the sign of the change."""
 
 _TWO_SIDED_SD: Final = float(norm.ppf((1 + SPECIFICITY) / 2))
@@ -108,7 +108,7 @@ def length_only(lengths: pd.DataFrame, *, num_bootstrap: int, seed: int) -> dict
             "num_abnormal_pairs": int(of["abnormal"].sum()),
             "num_abnormal_bags": int(bags["abnormal"].sum()),
         }
-        found = of[of["abnormal"] & of["kind"].isin(list(KINDS)) & of["size_mb"].notna()]
+        found = of[of["abnormal"] & of["kind"].isin(list(SIGN_OF_CHANGE)) & of["size_mb"].notna()]
         events.append(
             found.assign(
                 is_found=found["log_ratio"].abs() > threshold,
@@ -136,7 +136,7 @@ def length_change(
     """Log of the factor by which an event changes the length, taking bases to be evenly long."""
     table = band_table(FINEST_LEVEL)
     whole_mb = np.array([table[name].bands[-1].bp_stop / 1e6 for name in chromosome])
-    sign = np.array([KINDS[name] for name in kind])
+    sign = np.array([SIGN_OF_CHANGE[name] for name in kind])
     # A deletion never takes the whole chromosome, but sizes are rounded.
     factor_N = np.maximum(1 + sign * np.array(size_mb) / whole_mb, 1e-3)
     return np.asarray(np.log(factor_N), np.float64)
@@ -154,7 +154,7 @@ def expected_recall(change_N: NDArray[Any], sd: float) -> NDArray[np.float64]:
 
 def _by_size(events: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     sizes: dict[str, list[dict[str, Any]]] = {}
-    for kind in KINDS:
+    for kind in SIGN_OF_CHANGE:
         of_kind = events[events["kind"] == kind]
         classes = pd.cut(of_kind["size_mb"], list(SIZES_MB))
         sizes[kind] = [

@@ -86,25 +86,23 @@ def scorecard(measured: pd.DataFrame) -> list[Row]:
         _quartiles("log length ratio of homologs, absolute", np.abs(ratio)),
         Row("log length ratio of homologs, robust sd", robust_sd(ratio)),
     ]
-    for group, names in DENVER_GROUPS.items():
-        rows.append(
-            Row(
-                f"log length ratio, group {group}, robust sd",
-                robust_sd(_log_ratio(_of(measured, names))),
-            )
-        )
     rows += [
-        _quartiles("correlation of homologs, stretched only", measured["correlation"]),
-        _quartiles(
-            "correlation of homologs, ends moved by up to 8 %", measured["aligned_correlation"]
-        ),
-        _quartiles(
-            "correlation with another person's, same type", measured["other_person_correlation"]
-        ),
-        _quartiles(
-            "correlation with another type of the group, same cell",
-            measured["other_type_correlation"],
-        ),
+        Row(
+            f"log length ratio, group {group}, robust sd",
+            robust_sd(_log_ratio(_of(measured, names))),
+        )
+        for group, names in DENVER_GROUPS.items()
+    ]
+    rows += [
+        _quartiles(f"correlation {name}", measured[column])
+        for name, column in (
+            ("of homologs, stretched only", "correlation"),
+            ("of homologs, ends moved by up to 8 %", "aligned_correlation"),
+            ("with another person's, same type", "other_person_correlation"),
+            ("with another type of the group, same cell", "other_type_correlation"),
+        )
+    ]
+    rows += [
         _quartiles("correlation of chromatids", _both(measured, "chromatid_correlation")),
         Row(
             "darkness, left less right chromatid, robust sd",

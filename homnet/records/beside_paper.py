@@ -1,14 +1,14 @@
-"""The paper's Tables 2 to 4 beside ours, in Markdown.
+"""The paper's Tables 2 to 5 beside ours, in Markdown.
 
-The paper's data are private and its protocol is not fully told; its figures stand beside ours for
-the order of methods and for gaps, not for the values themselves.
+The paper's data are private and it does not describe its whole protocol: compare the order of the
+methods and the gaps between them, not the values.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from homnet.records import paper
-from homnet.records.training_tables import failed_note
+from homnet.records.training_tables import arranged, failed_note
 from homnet.report.markdown import markdown_table
 from homnet.report.tables import ABSENT, cell
 
@@ -80,17 +80,6 @@ def beside_paper_markdown(
     return "\n\n".join(tables)
 
 
-def arranged(
-    rows: Sequence[Mapping[str, Any]], key: str
-) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
-    """Lines and hospitals in their order, and the row of each two."""
-    return (
-        list(dict.fromkeys(row[key] for row in rows)),
-        list(dict.fromkeys(row["hospital"] for row in rows)),
-        {(row[key], row["hospital"]): row for row in rows},
-    )
-
-
 def comparison_markdown(figures: Mapping[str, Any]) -> str:
     """Tables 2 and 3: methods down, hospitals across, and how far each is behind HomNet.
 
@@ -113,24 +102,22 @@ def _protocol(figures: Mapping[str, Any]) -> str:
     source = (
         "private patients"
         if figures["fine_tuned"]
-        else "Pki-3 with abnormalities of its own making"
+        else "Pki-3 with artificial abnormalities of its own"
     )
     return (
-        f"Means over {len(figures['seeds'])} seeds; in brackets: 95 % intervals by patient "
-        "bootstrap of that mean, paired for the differences: where one does not contain 0, the "
-        f"lead is real for these people. *HomNet* is the best form we know, *{PAPER_FORM}* the "
-        "paper's equations; the paper's HomNet stands beside both, the floors are not in the "
-        f"paper. The paper's figures ({paper.CITATION}) are of {source}. "
-        f"Pre-training: {people['train']} people to learn from and {people['validation']} to "
-        f"validate on, {figures['bags_per_epoch']:,} bags of {figures['num_cells']} in each of "
-        f"{figures['epochs']} epochs. With one seed, all that learn in steps (HomNet, the six "
-        "networks, Siamese) see the same bags with the same events in the same batches of "
-        f"{figures['batch_size']}; the epoch with the best validation AUC is kept, and "
-        f"{figures['patience']} without a better one would end a run. LR is fitted on the same "
-        "bags, 20,000 at most. OC-SVM, Deep-SVDD and AE see no bags while they learn, but single "
-        "normal pairs of the same people (10,000 at most; OC-SVM 4,000), the last two in as many "
-        "epochs; validation chooses among their trials, and stops none early. All are scored on "
-        "the same bags. Foreign segments of artificial abnormalities are of the same person."
+        f"Means over {len(figures['seeds'])} seeds; in brackets 95 % intervals of the mean from a "
+        "patient bootstrap, paired for the differences. *HomNet* is the best form, "
+        f"*{PAPER_FORM}* follows the paper's equations; the paper's HomNet stands beside both. The "
+        f"paper's figures ({paper.CITATION}) are of {source}; it has no length ratio or aligned "
+        f"correlation. Pre-training: {people['train']} people to learn from, "
+        f"{people['validation']} for validation, {figures['epochs']} epochs of "
+        f"{figures['bags_per_epoch']:,} bags of {figures['num_cells']} pairs, batches of "
+        f"{figures['batch_size']}. With one seed, HomNet, the six networks and Siamese see the "
+        "same bags and artificial abnormalities in the same batches. The epoch with the best "
+        f"validation AUC is kept; {figures['patience']} epochs without a better one end a run. LR "
+        "is fitted on at most 20,000 of the same bags. OC-SVM, Deep-SVDD and AE learn from single "
+        "normal pairs of the same people (at most 10,000; OC-SVM 4,000). All methods are scored "
+        "on the same bags. Foreign segments come from the same person."
     )
 
 
@@ -143,13 +130,13 @@ def _tuning(figures: Mapping[str, Any]) -> str:
     if not chosen:
         return ""
     note = (
-        f"{figures['num_trials']} trials of the pre-training for every method but the floors, with "
-        "the first seed, chosen by AUC on validation people, and used by the other seeds"
+        f"Every method that learns had {figures['num_trials']} trials of pre-training with the "
+        "first seed; the one with the best validation AUC set the settings of all seeds"
     )
     if figures["fine_tuned"] and figures["num_tunings"]:
         note += (
-            f"; {figures['num_tunings']} of the fine-tuning for all that learn from labels, one "
-            "choice for all hospitals by their mean validation AUC"
+            f". Methods that learn from labels had {figures['num_tunings']} trials of fine-tuning, "
+            "chosen by the mean validation AUC of all hospitals"
         )
     return f"{note}. Chosen: {'; '.join(chosen)}. {_one_class(figures)}".strip()
 
@@ -197,10 +184,64 @@ def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
         fine_tuned=True,
     )
     note = (
-        f"Means over {len(figures['seeds'])} seeds; in brackets: 95 % intervals by patient "
-        "bootstrap of that mean, paired for the differences. All variants with one seed see the "
-        'same bags in the same batches, but for "w/o bag", whose batches hold as many pairs one by '
-        "one; none is tuned by itself. HomNet has merge range 32, as in the paper "
+        f"Means over {len(figures['seeds'])} seeds; in brackets 95 % intervals of the mean from a "
+        "patient bootstrap, paired for the differences. With one seed all variants see the same "
+        'bags in the same batches, except "w/o bag", whose batches hold as many single pairs. No '
+        "variant has settings of its own. HomNet has merge range 32, as in the paper "
         f"({paper.CITATION}), whose figures are of private patients."
     )
     return f"{table}\n\n{note}{failed_note(figures)}\n"
+
+
+def running_time_markdown(figures: Mapping[str, Any]) -> str:
+    """Table 5: seconds of all methods, ours and the paper's.
+
+    Args:
+        figures: what :func:`homnet_platform.records.running_time.time_methods` gives.
+    """
+    lines = []
+    for row in figures["rows"]:
+        name = HOMNET if row["method"] == PAPER_FORM else row["method"]
+        theirs = paper.TABLE_5.get(name)
+        memory = row["peak_memory_gib"]
+        lines.append(
+            [
+                row["method"],
+                f"{row['numbers']:,}",
+                _hundred(row["train_100"]),
+                _hundred(row["score_100"]),
+                ("" if row["converged"] else "over ") + f"{row['convergence']:.1f}",
+                f"{row['validation_auc']:.3f}",
+                ABSENT if memory is None else f"{memory:.2f}",
+                *([ABSENT, ABSENT] if theirs is None else [f"{theirs[0]:g}", f"{theirs[1]:,.0f}"]),
+            ]
+        )
+    heads = (
+        "Method",
+        "Parameters",
+        "100 batches, learning, s",
+        "100 batches, scoring, s",
+        "Convergence, s",
+        "Validation AUC",
+        "Peak memory, GiB",
+        "paper: 100 batches, s",
+        "paper: convergence, s",
+    )
+    note = (
+        f"Seconds for 100 batches of {figures['batch_size']} bags, from {figures['num_batches']} "
+        "timed batches after a warm-up: median (10 to 90 %). Methods run one after the other on "
+        f"{figures['threads']} threads. A method that is fitted in one call has no learning time "
+        "by batch. Convergence: seconds of a pre-training in batches of "
+        f"{figures['learning_batch_size']} until the epoch with the best validation AUC, of "
+        f"{figures['epochs']}, with {100 * figures['share_of_people']:.2g} % of the people; "
+        "*over*: the last epoch was the best, so training had not converged. Each method has the "
+        f"settings of its first trial. The paper ({paper.CITATION}) does not name its hardware, "
+        "nor say whether its batches are trained on or scored."
+    )
+    if not figures["num_reused"]:
+        note += f" The whole measurement took {figures['wall_s'] / 60:.0f} minutes."
+    return f"{markdown_table(heads, lines)}\n\n{note}{failed_note(figures)}\n"
+
+
+def _hundred(seconds: Mapping[str, float] | None) -> str:
+    return "" if seconds is None else "{p50:.1f} ({p10:.1f} to {p90:.1f})".format(**seconds)

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from homnet.records.beside_paper import METRICS, arranged, of_paper
+from homnet.records.beside_paper import METRICS, of_paper
+from homnet.records.training_tables import arranged
 
 _PAPER = "AUC in the paper (other data)"
+_ENDS = ("value", "low", "high")
 
 
 def draw_comparison(
@@ -32,21 +35,14 @@ def draw_comparison(
             (-0.12, 0.12), ("C0", "C1"), METRICS, strict=True
         ):
             drawn = [
-                (place + offset, of[name, hospital][metric])
+                (place + offset, *(one["value"] if one[end] is None else one[end] for end in _ENDS))
                 for place, name in enumerate(names)
-                if of[name, hospital][metric]["value"] is not None
+                if (one := of[name, hospital][metric])["value"] is not None
             ]
-            for place, estimate in drawn:
-                if estimate["low"] is not None:
-                    axes.plot([estimate["low"], estimate["high"]], [place, place], color=colour)
-            axes.plot(
-                [estimate["value"] for _, estimate in drawn],
-                [place for place, _ in drawn],
-                "o",
-                color=colour,
-                markersize=4,
-                label=title,
-            )
+            if drawn:
+                place_M, value_M, low_M, high_M = np.array(drawn).T
+                axes.hlines(place_M, low_M, high_M, color=colour)
+                axes.plot(value_M, place_M, "o", color=colour, markersize=4, label=title)
         theirs = [
             (place, value)
             for place, name in enumerate(names)

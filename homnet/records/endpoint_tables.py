@@ -1,6 +1,7 @@
-"""What load and faults did to the endpoint, as Markdown tables of the README."""
+"""Tables of the endpoint for the documentation: latency, throughput and faults."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -11,24 +12,23 @@ _FORMS: Final = {"arrow": "Arrow", "json": "JSON"}
 
 
 def load_markdown(load: Mapping[str, Any]) -> str:
-    """Latency and throughput of the endpoint, and what they were compared with, in Markdown.
+    """Latency and throughput of the endpoint beside what they are compared with, in Markdown.
 
     Args:
-        load: figures of ``homnet_serve.records.load_test``, by part. Parts that were not measured
-            are left out, and so is "heads", which only results of earlier versions have.
+        load: figures of ``homnet_serve.records.load_test`` by part; an absent part has no table.
     """
-    parts = {
+    parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "endpoint": _endpoint,
         "one_at_a_time": _one_at_a_time,
-        "replicas": _replicas,
-        "proxies": _proxies,
+        "replicas": partial(_by_clients, "Patients/s (p50 of each run, ms)"),
+        "proxies": partial(_by_clients, "Proxy: patients/s (p50, ms)"),
         "soak": _soak,
     }
     return "\n\n".join(write(load[part]) for part, write in parts.items() if part in load)
 
 
 def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
-    """What clients noticed of each fault, in Markdown.
+    """The effect of each fault on clients, in Markdown.
 
     Args:
         drill: figures of ``homnet_serve.records.drill``.
@@ -51,20 +51,24 @@ def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
         "Right answers",
         "Wrong",
         "Lost",
-        "Attempts that a retry made good",
-        "Longest time without any answer, s",
+        "Failed attempts before a retry succeeded",
+        "Longest gap between answers, s",
         "Slowest answer, s",
         "All processes back after, s",
     )
-    notes = [f"{drill['clients']} clients, {drill['replicas']} replicas on as many nodes."]
+    notes = [
+        f"{drill['clients']} clients; {drill['replicas']} replicas, each on a node of its own."
+    ]
     if "promotion" in drill["faults"]:
         run = drill["faults"]["promotion"]
         notes.append(
-            f"A promoted version answered after {run['seconds_to_promote']:.1f} s, the one before "
-            f"it again {run['seconds_to_roll_back']:.1f} s after it was rolled back."
+            f"A promoted version answered after {run['seconds_to_promote']:.1f} s; after a "
+            f"roll-back the version before it answered within {run['seconds_to_roll_back']:.1f} s."
         )
     if "queue" in drill["faults"]:
-        notes.append(f"The flood got: {_counts(drill['faults']['queue']['flood'])}.")
+        notes.append(
+            f"Answers to the flood of the queue: {_counts(drill['faults']['queue']['flood'])}."
+        )
     return f"{markdown_table(heads, rows)}\n\n{' '.join(notes)}"
 
 
@@ -86,17 +90,17 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
         "p50, ms",
         "p99, ms",
         "Patients/s",
-        "Bare model just before and after",
+        "Bare model, patients/s",
         "Share of it",
     )
     table = markdown_table(heads, rows)
     settings = figures["settings"]
     pairs = 23 * settings["material"]["num_cells"]
     return (
-        f"{table}\n\nA patient has {pairs} pairs. At best the endpoint serves "
-        f"{100 * figures['share_of_bare']:.0f} % of the patients per second of the bare model on "
-        f"the same cores, the clients' work included; {settings['num_replicas']} replicas of "
-        f"{_threads(settings['num_threads'])}, proxy: {settings['proxy']}."
+        f"{table}\n\nA patient has {pairs} pairs. *Bare model*: the same model without HTTP on the "
+        "same cores, just before and after. The clients' work counts against the endpoint. "
+        f"{settings['num_replicas']} replicas of {_threads(settings['num_threads'])}, proxy: "
+        f"{settings['proxy']}."
     )
 
 
@@ -117,46 +121,38 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
         p50 = [one["p50_ms"] for one in figures[name] if one["p50_ms"] is not None]
         mean = float(np.mean(p50)) if p50 else None
         rows.append((name, f"{np.mean(rates):.1f}", _ms(mean), faster.get(name, "")))
-    heads = (f"{figures['clients']} clients, Arrow", "Patients/s", "p50, ms", "Batching is faster")
+    heads = (
+        f"{figures['clients']} clients, Arrow",
+        "Patients/s",
+        "p50, ms",
+        "Batching is faster by the factor",
+    )
     return markdown_table(heads, rows)
 
 
-def _replicas(figures: Mapping[str, Any]) -> str:
-    layouts = {name: runs for name, runs in figures.items() if name not in _ABOUT}
-    clients = next(iter(layouts.values()))[0].keys()
-    rows: list[Sequence[object]] = [
+def _by_clients(heading: str, figures: Mapping[str, Any]) -> str:
+    """Patients per second and p50 of each layout or proxy (lines) and number of clients."""
+    measured = {
+        name: runs if isinstance(runs, list) else [runs]
+        for name, runs in figures.items()
+        if name not in _ABOUT
+    }
+    started = [runs[0] for runs in measured.values() if "failed" not in runs[0]]
+    clients = list(started[0]) if started else []
+    rows = [
         (
             name,
             *(
-                f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
+                "did not start"
+                if "failed" in runs[0]
+                else f"{np.mean([run[n]['patients_per_second'] for run in runs]):.1f} "
                 f"({', '.join(_ms(run[n]['p50_ms']) for run in runs)})"
                 for n in clients
             ),
         )
-        for name, runs in layouts.items()
+        for name, runs in measured.items()
     ]
-    heads = ("Patients/s (p50 of each run, ms)", *(f"Clients: {n}" for n in clients))
-    return markdown_table(heads, rows)
-
-
-def _proxies(figures: Mapping[str, Any]) -> str:
-    proxies = {name: one for name, one in figures.items() if name not in _ABOUT}
-    measured = {name: one for name, one in proxies.items() if "failed" not in one}
-    clients = next(iter(measured.values())).keys() if measured else ()
-    rows: list[Sequence[object]] = [
-        (
-            name,
-            *(
-                f"{one[n]['patients_per_second']:.1f} ({_ms(one[n]['p50_ms'])})"
-                if name in measured
-                else "did not start"
-                for n in clients
-            ),
-        )
-        for name, one in proxies.items()
-    ]
-    heads = ("Proxy: patients/s (p50, ms)", *(f"Clients: {n}" for n in clients))
-    return markdown_table(heads, rows)
+    return markdown_table((heading, *(f"Clients: {n}" for n in clients)), rows)
 
 
 def _soak(figures: Mapping[str, Any]) -> str:

@@ -17,31 +17,40 @@ def aucs_markdown(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown_table(("", *names), lines)
 
 
+def arranged(
+    rows: Sequence[Mapping[str, Any]], key: str
+) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
+    """Lines and hospitals in their order, and the row of each line and hospital."""
+    return (
+        list(dict.fromkeys(row[key] for row in rows)),
+        list(dict.fromkeys(row["hospital"] for row in rows)),
+        {(row[key], row["hospital"]): row for row in rows},
+    )
+
+
 def ablation_markdown(ablation: Mapping[str, Any]) -> str:
-    """The rows of an ablation: variants down, hospitals across, in Markdown."""
-    hospitals = list(dict.fromkeys(row["hospital"] for row in ablation["rows"]))
-    variants = list(dict.fromkeys(row["variant"] for row in ablation["rows"]))
-    of = {(row["variant"], row["hospital"]): row for row in ablation["rows"]}
+    """AUC and F1 of an ablation: variants down, hospitals across, in Markdown."""
+    variants, hospitals, of = arranged(ablation["rows"], "variant")
     heads = ["Variant", *(f"{h}: {metric}" for h in hospitals for metric in ("AUC", "F1"))]
     lines = [
         [v, *(cell(of[v, h][metric]) for h in hospitals for metric in ("auc", "f1"))]
         for v in variants
     ]
     note = (
-        f"Means over {len(ablation['seeds'])} seeds; in brackets: 95 % intervals by patient "
-        "bootstrap of that mean."
+        f"Means over {len(ablation['seeds'])} seeds; in brackets 95 % intervals of the mean from a "
+        "patient bootstrap."
     )
     return f"{markdown_table(heads, lines)}\n\n{note}{failed_note(ablation)}\n"
 
 
 def failed_note(figures: Mapping[str, Any]) -> str:
-    """What is not in a table because it failed."""
+    """A sentence that names the methods whose runs failed, or an empty string."""
     failed = sorted({one["name"] for one in figures.get("failed", ())})
     return f" Not in the table, as they failed: {', '.join(failed)}." if failed else ""
 
 
 def drill_markdown(drill: Mapping[str, Any]) -> str:
-    """What killed workers, nodes and drivers cost, kind by kind, in Markdown."""
+    """Bags and seconds lost when a worker, a node or the driver is killed, in Markdown."""
     lines = []
     for victim in dict.fromkeys(run["victim"] for run in drill["runs"]):
         runs = [run for run in drill["runs"] if run["victim"] == victim]
@@ -53,7 +62,7 @@ def drill_markdown(drill: Mapping[str, Any]) -> str:
                 len(runs),
                 f"{min(repeated)} to {max(repeated)}",
                 f"{min(seconds):.0f} to {max(seconds):.0f}",
-                "all" if all(run["same_metrics"] for run in runs) else "not all",
+                "in all runs" if all(run["same_metrics"] for run in runs) else "not in all runs",
             )
         )
     heads = (
@@ -61,10 +70,10 @@ def drill_markdown(drill: Mapping[str, Any]) -> str:
         "Runs",
         "Bags repeated, at most",
         "Seconds from the kill to the end",
-        "Same metrics as undisturbed",
+        "Metrics equal to an undisturbed run",
     )
     interval = drill["checkpoint_interval_bags"]
-    return f"{markdown_table(heads, lines)}\n\nA checkpoint every {interval} bags.\n"
+    return f"{markdown_table(heads, lines)}\n\nA checkpoint was written every {interval} bags.\n"
 
 
 def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
@@ -91,8 +100,8 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
     return (
         f"{markdown_table(heads, lines)}\n\n"
         f"The {len(lines)} best of {len(trials)} fine-tunings, after "
-        f"{len(sweep['pretraining'])} pre-trainings; {100 * sweep['pruned_share']:.0f} % of all "
-        "epochs were saved by stopping poor trials early. The default reaches "
+        f"{len(sweep['pretraining'])} pre-trainings; stopping poor trials early saved "
+        f"{100 * sweep['pruned_share']:.0f} % of all epochs. The default settings reach "
         f"{number(sweep['default'])}.\n"
     )
 
@@ -101,9 +110,8 @@ def throughput_markdown(figures: Mapping[str, Any]) -> str:
     """Measured training steps beside the predicted ones, and the full run, in Markdown.
 
     Args:
-        figures: of ``homnet_platform.records.throughput``. What was computed has two bounds,
-        written as
-            ``low to high``.
+        figures: of ``homnet_platform.records.throughput``; a computed value has two bounds,
+            written ``low to high``.
     """
     measured = [
         (
@@ -139,17 +147,17 @@ def throughput_markdown(figures: Mapping[str, Any]) -> str:
         f"{most['batch_size']} bags a step; predicted: {figures['predicted_speedup']:.2f}.",
         f"A bag takes {1e3 * figures['bag_s']:.2f} ms of a worker "
         f"({figures['flops_per_bag'] / 1e6:.0f} MFLOP, so {figures['flop_per_s'] / 1e9:.0f} "
-        f"GFLOP/s), a step {1e3 * figures['fixed_s']:.0f} ms beside its bags. The gradient is "
+        f"GFLOP/s), and each step {1e3 * figures['fixed_s']:.0f} ms more. The gradient is "
         f"{figures['gradient_bytes'] / 1e6:.2f} MB; summing it was measured at "
-        f"{1e3 * figures['latency_s']:.2f} ms for each of 2 (n - 1) hops and "
+        f"{1e3 * figures['latency_s']:.2f} ms for each of 2 (n - 1) hops on n workers and "
         f"{figures['bytes_per_s'] / 1e9:.1f} GB/s. Peak of the object store: "
         f"{figures['object_store_peak_bytes'] / 1e6:.0f} MB.",
         f"The full run: {run['healthy_people']:,} healthy people, {len(run['patients'])} hospitals "
         f"with {sum(run['patients'])} patients, batches of {run['batch_size']}, {run['epochs']} "
         f"epochs of pre-training and {run['fine_tuning_epochs']} of fine-tuning (no early stop); "
-        f"the sweep: {trials} trials of all hospitals, each pre-training done once. From the bound "
-        "where computing, launching and summing gradients overlap to the one where nothing does; "
-        f"{run['epoch_s']:g} s of each epoch are Ray's.",
+        f"the sweep: {trials} trials of all hospitals, each pre-training done once. The lower time "
+        "assumes that computing, launching and summing gradients overlap, the higher that nothing "
+        f"does; Ray takes {run['epoch_s']:g} s of each epoch.",
     ]
     if gpu["peak_flop_per_s"]:
         price = figures["price_per_gpu_hour"]
@@ -179,6 +187,45 @@ def throughput_markdown(figures: Mapping[str, Any]) -> str:
             *notes,
         ]
     )
+
+
+def benchmark_markdown(figures: Mapping[str, Any]) -> str:
+    """Seconds of training steps and milliseconds of single patients, in Markdown.
+
+    Args:
+        figures: what :func:`homnet.records.benchmark.benchmark` gives.
+    """
+    training, patient = figures["training"], figures["patient"]
+    faster = training["times_as_fast_as_looped"]
+    steps = [
+        (
+            name,
+            f"{seconds['p50']:.3f} ({seconds['p10']:.3f} to {seconds['p90']:.3f})",
+            f"{faster[name]['p50']:.1f}" if name in faster else "",
+        )
+        for name, seconds in training["seconds"].items()
+    ]
+    patients = [
+        (
+            name,
+            "{p50:.1f} ({p10:.1f} to {p90:.1f})".format(**{q: 1e3 * s for q, s in of.items()}),
+            f"{patient['largest_change_of_score'][name]:.0e}",
+        )
+        for name, of in patient["seconds"].items()
+    ]
+    many = patient["seconds_for_patients"]
+    note = (
+        f"{many['patients']:,} patients: {many['seconds']:.1f} s. Peak memory of training: "
+        f"{figures['memory_gib']['training_cpu']:.2f} GiB. Drawing, assembling and changing bags "
+        f"takes {100 * training['input_over_batch_in_memory']:.1f} % of a step. A step needs "
+        f"{training['flops'] / 1e9:.0f} GFLOP and runs at "
+        f"{100 * training['share_of_matrix_peak']:.0f} % of the speed of a large float32 matrix "
+        f"product on this machine ({figures['limits']['float32_gflop_per_s']:.0f} GFLOP/s)."
+    )
+    heads = ("Training step", "Seconds, median (10 to 90 %)", "Times as fast as looped")
+    step_table = markdown_table(heads, steps)
+    heads = ("One patient", "Milliseconds, median (10 to 90 %)", "Largest change of a score")
+    return "\n\n".join([step_table, markdown_table(heads, patients), note])
 
 
 def _bounds(values: Sequence[float]) -> str:

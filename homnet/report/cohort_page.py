@@ -88,7 +88,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
         "AUC",
         "Calibration error",
         "By chance alone",
-        "Harmless variants over the evidence of 1 % of the others",
+        "Variants above 99 % of the types without one",
     ]
     rows = [
         [
@@ -100,6 +100,29 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for label, one in records.items()
     ]
+    return markdown_table(heads, rows)
+
+
+def verdicts_in_short(figures: Mapping[str, Any]) -> str:
+    """A line per hospital: abnormal patients found, healthy ones called abnormal; in Markdown.
+
+    Args:
+        figures: as of :func:`homnet.patients.metrics.measure_patients`.
+    """
+    rows = []
+    for name, one in [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]:
+        found, (_, assessed) = one["sensitivity"], _cleared(one)
+        rows.append(
+            [
+                name,
+                f"{found['count']} of {found['total']}",
+                cell(found),
+                f"{assessed['total'] - assessed['count']} of {assessed['total']}",
+                cell(assessed),
+                str(sum(one["abstained"][which]["count"] for which in ("abnormal", "normal"))),
+            ]
+        )
+    heads = ["Hospital", "Found", "Sensitivity", "False alarms", "Specificity", "Not assessed"]
     return markdown_table(heads, rows)
 
 
@@ -148,7 +171,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
         ("By number of cells", _BOTH, _both(figures["cells"])),
         (
             "Harmless variants",
-            ["Normal types", "False alarms at the threshold", "Where 1 % of the others are"],
+            ["Normal types", "False alarms", "Above 99 % of the types without a variant"],
             [
                 [name, _rate(one["over_threshold"]), _rate(one["at_one_percent_of_others"])]
                 for name, one in (

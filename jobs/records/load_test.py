@@ -1,49 +1,16 @@
-"""Measures an endpoint under load, beside its bare models on the same cores.
+r"""Measures an endpoint under load, beside its bare models on the same cores.
 
-python jobs/records/load_test.py --load.material.registry runs/demo/registry --result
-results/load.json
-python jobs/records/load_test.py --load.parts soak --result results/load.json
+python jobs/records/load_test.py --material.registry runs/demo/registry
+python jobs/records/load_test.py --parts soak --record.file results/load.json \
+    --record.claim "Latency and throughput of the endpoint, beside its bare models"
 
 Ray Serve runs in processes of its own; the clients are in this one, on the same machine. Each part
 leaves its figures in the work directory, so that parts can be measured one by one; the result of
-record has all that are there.
+record holds all parts that are there.
 """
 
-import shlex
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from homnet.results import write_result
 from homnet_platform.job import run_job
 from homnet_serve.records.load_test import LoadTestConfig, measure
 
-
-@dataclass(frozen=True)
-class LoadJobConfig:
-    """A load test, and where its figures go."""
-
-    load: LoadTestConfig = field(default_factory=LoadTestConfig)
-    """What is measured."""
-    result: Path | None = None
-    """File of the result of record, for example results/load.json."""
-
-
-def main(config: LoadJobConfig) -> None:
-    """Measures, prints, and writes the result of record if one was asked for."""
-    figures = measure(config.load)
-    if config.result is not None:
-        material = config.load.material
-        write_result(
-            config.result,
-            claim="Latency and throughput of the endpoint under Ray Serve, clients in a process of "
-            "their own on the same cores, beside the bare models in the same run",
-            figures={"load": figures},
-            command=shlex.join(["python", *sys.argv]),
-            recipe=material.registry or f"random {material.form}",
-            seed=material.seed,
-        )
-
-
 if __name__ == "__main__":
-    run_job(LoadJobConfig, main, description=__doc__)
+    run_job(LoadTestConfig, measure, description=__doc__)

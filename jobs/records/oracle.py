@@ -1,8 +1,8 @@
 r"""Says how well each simulated abnormality could be seen by somebody who knows it.
 
 python jobs/simulate.py --output cohorts/oracle --num-healthy 0 --patient-cells 200
-python jobs/records/oracle.py --cohort cohorts/oracle --scores
-runs/hospitals-evaluation/scores.parquet
+python jobs/records/oracle.py --cohort cohorts/oracle \
+    --scores runs/hospitals-evaluation/scores.parquet
 
 The people of both must be the same: the same seed and numbers of patients.
 """

@@ -1,7 +1,7 @@
-"""Compares simulated chromosomes with real ones, and says what lengths alone give away.
+r"""Compares simulated chromosomes with real ones, and says what lengths alone give away.
 
-python jobs/records/realism.py --simulated cohorts/images-simulated --real cohorts/images --output
-realism
+python jobs/records/realism.py --simulated cohorts/images-simulated --real cohorts/images \
+    --output realism
 
 Without --real it looks only at the lengths of simulated abnormalities. The page of real chromosomes
 in the output is as confidential as the images themselves.

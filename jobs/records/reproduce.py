@@ -21,9 +21,9 @@ from homnet.records.beside_paper import (
     PAPER_FORM,
     ablation_beside_paper,
     comparison_markdown,
+    running_time_markdown,
 )
 from homnet.records.comparison_plots import draw_comparison, draw_running_time
-from homnet.records.running_time import running_time_markdown
 from homnet.records.training_tables import ablation_markdown
 from homnet_baselines.fitted import fit
 from homnet_baselines.methods import comparators, in_steps, trials_of

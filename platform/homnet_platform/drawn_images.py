@@ -1,6 +1,7 @@
 """Draws the chromosomes of a simulated cohort: a directory of images with their manifest."""
 
 import io
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
     """
     staging = Staging(output.absolute())
     staging.claim({"job": "images", "cohort": cohort.fingerprint, "seed": seed})
-    absolute = Cohort(cohort.root.absolute(), cohort.files, cohort.scale, cohort.provenance)
+    absolute = replace(cohort, root=cohort.root.absolute())
     parts = process_blocks(
         len(cohort.files),
         partial(_draw_block, cohort=absolute, staging=staging, seed=seed),

@@ -29,7 +29,7 @@ from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
-from homnet.imaging.pairing import MEASUREMENTS, measure_rows, pair_up
+from homnet.imaging.pairing import measure_rows, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
@@ -188,8 +188,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
     """Rows of the manifest with what was read from each image."""
     rows = measure_rows(table.to_pandas(), lambda row: folder / row["path"], config)
-    schema = pa.schema([*table.schema, *MEASUREMENTS])
-    return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
+    return pa.Table.from_pandas(rows, preserve_index=False)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -29,7 +30,8 @@ def run_job(
         config: a frozen config dataclass, or recipes by name: the first word on the command line
             then picks one, and options override its fields.
         main: the job.
-        description: text of ``--help``, the job's docstring.
+        description: text of ``--help``, the job's docstring. A line that begins with ``python``
+            is a command.
         facts: what ``--dry-run`` should say beside the resolved config, for example its cost.
         args: command line; that of the process by default.
     """
@@ -56,7 +58,8 @@ def run_job(
         # Config dataclasses refuse bad values themselves, while the command line is parsed.
         resolved, dry_run = tyro.cli(
             parsed,
-            description=description,
+            # Tyro joins lines, except those that are indented.
+            description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
         )

@@ -88,15 +88,15 @@ _Scale = Annotated[
 
 
 Expositions = Callable[[], Awaitable[Sequence[tuple[str, str]]]]
-"""Asks all replicas for their metrics; gives the name of each with its text."""
+"""Returns the name and the metrics, in Prometheus' text format, of every replica."""
 
 
 def create_app(service: Service, expositions: Expositions | None = None) -> FastAPI:
     """The application; its lifespan starts and closes the service.
 
     Args:
-        service: what answers.
-        expositions: where there are several replicas, the metrics of all.
+        service: what the routes call.
+        expositions: collects the metrics of all replicas; by default those of this process only.
     """
 
     async def own() -> Sequence[tuple[str, str]]:
@@ -115,7 +115,8 @@ def create_app(service: Service, expositions: Expositions | None = None) -> Fast
         version=__version__,
         description=NOTICE,
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere, and this schema is for holders of keys.
+        # FastAPI's documentation pages load scripts from other servers. The schema itself is at
+        # /openapi.json, for holders of a key.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -135,7 +136,7 @@ def _add_open_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> Response:
-        """Whether the process works."""
+        """Whether the tasks of this process run."""
         return _health(service.alive)
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}})
@@ -217,7 +218,7 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
 
 
 def schema_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI schema, with the request body that routes read by themselves."""
+    """The OpenAPI schema, with the schema of the body that the routes parse themselves."""
     schema = app.openapi()
     own = DiagnoseRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     components = schema["components"]["schemas"]

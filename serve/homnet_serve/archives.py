@@ -18,8 +18,8 @@ from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
 from homnet.imaging.pairing import measure_rows, pair_up
 from homnet_serve.bodies import check_pairs
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.limits import Limits
 from homnet_serve.schemas import RefusedImage
 
 MANIFEST: Final = "manifest.csv"
@@ -32,12 +32,12 @@ _MAX_ENTRY_BYTES: Final = 1024
 
 @dataclass(frozen=True)
 class ImagesOfBody:
-    """What was measured in the images of a request."""
+    """Pairs measured in the images of a request."""
 
     table: pa.Table
     """Pairs, columns of :data:`homnet.cohorts.pairs.MEASURED`; possibly none."""
     refused: dict[tuple[str, str], list[RefusedImage]]
-    """By hospital and patient, images that gave no sequence."""
+    """Images that gave no sequence, by hospital and patient."""
     hospitals: frozenset[str]
     """Hospitals of all rows of the manifest."""
 
@@ -49,12 +49,12 @@ def read_manifest_of_body(
 
     Args:
         body: the zip.
-        hospital: of rows that name none.
-        band_level: of rows that state none.
-        limits: what is too much.
+        hospital: hospital of the rows that name none.
+        band_level: band level of the rows that state none.
+        limits: bounds on the request.
 
     Raises:
-        RequestError: it is no zip, is too large, or its manifest is wrong.
+        RequestError: the body is not a zip, is too large, or its manifest is wrong.
     """
     archive = _open(body, limits)
     content = io.BytesIO(_read(archive, MANIFEST, _MAX_MANIFEST_BYTES))
@@ -84,14 +84,13 @@ def measure_images(
 
     Args:
         archive: from :func:`read_manifest_of_body`.
-        manifest: its manifest.
+        manifest: from :func:`read_manifest_of_body`.
         config: how chromosomes are measured.
-        limits: what is too much.
-        stopped: asked before every image whether nobody waits for the answer any more.
+        limits: bounds on the request.
+        stopped: called before every image; whether nobody waits for the answer any more.
 
     Raises:
-        RequestError: a row names a file that the zip does not have, or one that is too large, or
-            ``stopped`` said so.
+        RequestError: a row names a file that is missing or too large, or ``stopped`` returned True.
     """
 
     def open_image(row: Mapping[str, Any]) -> IO[bytes]:
@@ -134,12 +133,12 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
         raise too_large(f"body: more than {max_files} files; send fewer images")
     names = [info.filename for info in infos]
     if len(set(names)) < len(names):
-        raise invalid("body: the zip has two files of one name; give each its own")
+        raise invalid("body: the zip has two files of one name; give each file its own")
     for info in infos:
         if info.flag_bits & 1:
             raise invalid("body: the zip is encrypted; send it without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise invalid("body: the zip is compressed in another way than deflate; use deflate")
+            raise invalid("body: the zip uses another compression than deflate; use deflate")
     if sum(info.file_size for info in infos) > limits.max_expanded_bytes:
         raise too_large(
             f"body: the zip expands to more than {limits.max_expanded_bytes} bytes; send fewer "
@@ -149,7 +148,7 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
 
 
 def _read(archive: zipfile.ZipFile, name: str, max_bytes: int, place: str = "") -> bytes:
-    """One file; never more than the directory says, which was added up before."""
+    """One file; never more than its size in the directory, which :func:`_open` has added up."""
     try:
         info = archive.getinfo(name)
     except KeyError:

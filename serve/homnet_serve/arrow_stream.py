@@ -1,7 +1,7 @@
-"""Reads Arrow IPC streams from strangers: nothing is allocated before its size was checked.
+"""Reads Arrow IPC streams from strangers: memory is allocated only after its size was checked.
 
-A compressed buffer begins with the size that it will have, and Arrow allocates that much before it
-decompresses. So the sizes are read first, out of the metadata of each message: a FlatBuffers table
+A compressed buffer begins with its size after decompression, and Arrow allocates that much before
+it decompresses. So the sizes are read first, from the metadata of each message: a FlatBuffers table
 (https://flatbuffers.dev/internals/) of Arrow's ``Message.fbs`` and ``RecordBatch``.
 """
 
@@ -23,12 +23,12 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
 
     Args:
         body: the stream.
-        schema: columns that it must have, in any order and no others; wider integers and long
-            strings are taken for those of the schema.
-        max_bytes: most bytes of all its buffers together, after decompression.
+        schema: the columns of the stream, in any order and no others; wider integers and long
+            strings are cast to those of the schema.
+        max_bytes: upper bound on all buffers together, after decompression.
 
     Raises:
-        RequestError: it is no such stream, is cut off, has other columns, or is too large.
+        RequestError: the body is no Arrow stream, is cut off, has other columns, or is too large.
     """
     try:
         _check_sizes(body, max_bytes)
@@ -43,6 +43,15 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
         raise invalid(f"body: not a readable Arrow IPC stream ({reason})") from None
     columns = [_cast(table, field) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
+
+
+def write_stream(table: pa.Table) -> bytes:
+    """The stream of a table, uncompressed."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _check_columns(got: pa.Schema, wanted: pa.Schema) -> None:
@@ -75,7 +84,7 @@ def _cast(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
 
 
 def _check_sizes(body: bytes, max_bytes: int) -> None:
-    """Adds up what all buffers will take, without taking it."""
+    """Adds up the sizes of all buffers after decompression, without allocating them."""
     stream = pa.BufferReader(body)
     total = 0
     while stream.tell() < len(body):
@@ -94,7 +103,7 @@ def _check_sizes(body: bytes, max_bytes: int) -> None:
 
 
 def _expanded_bytes(metadata: memoryview, body: memoryview) -> int:
-    """Bytes of the buffers of one record batch."""
+    """Bytes of the buffers of one record batch after decompression."""
     message = _root(metadata)
     header = _field(metadata, message, _HEADER)
     if header is None:
@@ -129,7 +138,7 @@ def _root(data: memoryview) -> int:
 
 
 def _field(data: memoryview, table: int, number: int) -> int | None:
-    """Where a field of a FlatBuffers table lies; None where it has its default."""
+    """Offset of a field of a FlatBuffers table; None where the field has its default."""
     (to_vtable,) = struct.unpack_from("<i", data, table)
     vtable = table - to_vtable
     if vtable < 0:

@@ -1,4 +1,4 @@
-"""From the body of a request to checked pairs: one table of one schema, whatever was sent."""
+"""From the body of a request to checked pairs: the same table, whichever format was sent."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,8 +12,8 @@ from homnet.cohorts.checks import check_measured
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
 from homnet.errors import CohortError
 from homnet_serve.arrow_stream import read_stream
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.limits import Limits
 from homnet_serve.schemas import DiagnoseRequest
 
 JSON_TYPE: Final = "application/json"
@@ -28,10 +28,10 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
         body: JSON of :class:`homnet_serve.schemas.DiagnoseRequest`, or an Arrow IPC stream with the
             columns of :data:`homnet.cohorts.pairs.MEASURED`.
         content_type: its media type, with or without parameters.
-        limits: what is too much.
+        limits: bounds on the request.
 
     Raises:
-        RequestError: the media type is unknown, or the body is wrong; it names the first bad place.
+        RequestError: the media type is unknown, or the body is wrong; names the first bad place.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == ARROW_TYPE:
@@ -54,8 +54,8 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
 
     Args:
         table: the columns of :data:`homnet.cohorts.pairs.MEASURED`.
-        limits: what is too much.
-        place: what to call a row in messages.
+        limits: bounds on the request.
+        place: names a row in messages.
 
     Raises:
         RequestError: names the first bad place.
@@ -69,7 +69,7 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
     for name in _NAMES:
         length = pc.utf8_length(table[name])
         bad = pc.or_(pc.equal(length, 0), pc.greater(length, limits.max_name_chars))
-        # What is empty altogether is found below.
+        # Nulls are found below.
         if pc.any(pc.fill_null(bad, False)).as_py():
             row = pc.index(bad, pa.scalar(True)).as_py()
             raise invalid(
@@ -88,7 +88,7 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
 
 
 def _num_patients(table: pa.Table) -> int:
-    """Different patients; a group_by, which starts threads, takes as long as all checks."""
+    """Number of patients. A group_by starts threads and would take as long as all other checks."""
     hospital, patient = (
         table[name].combine_chunks().dictionary_encode() for name in ("hospital", "patient_id")
     )
@@ -136,7 +136,7 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place, and without what was sent."""
+    """The first error with its place; it does not repeat what was sent."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ""
     for part in first["loc"]:

@@ -1,9 +1,9 @@
-"""Asks an endpoint, from Python: one class to wait with, one to await.
+"""Python clients of an endpoint: one that blocks and one for asyncio.
 
-A request is a pure question, so it may be asked again, under the same request id: on 503 (after
-what Retry-After says), when the connection fails, and on a 500 or 502 that is not in the
-endpoint's own words: so Ray's proxy says that a replica was lost under a request. Everything else
-is an error at once.
+A request changes nothing, so it may be sent again under the same request id: on 503 (after the
+seconds of Retry-After), when the connection fails, and on a 500 or 502 whose body is not the
+endpoint's own, with which Ray's proxy reports that a replica was lost. Anything else is
+an error at once.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 import pyarrow as pa
@@ -21,6 +21,7 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import HomNetError
 from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
+from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.schemas import DiagnoseResponse, ErrorBody, ModelOfHospital, ModelsResponse
 
@@ -40,7 +41,7 @@ class EndpointError(HomNetError):
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how patiently a request is asked again."""
+    """How often a request is sent again, and after which waits."""
 
     max_attempts: int = 5
     """Attempts in all."""
@@ -58,16 +59,13 @@ class Retries:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request before it is sent, and how its answer is understood."""
+    """A request, and how its response is read."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     content: bytes | None = None
     params: Mapping[str, str] | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        return dict(vars(self))
 
     @property
     def request_id(self) -> str:
@@ -96,7 +94,7 @@ class _Request:
 def _asking(
     request: _Request, retries: Retries
 ) -> Generator[float, httpx.Response | httpx.TransportError, bytes]:
-    """Yields how long to wait before each attempt, is sent its outcome, returns the content."""
+    """Yields the wait before each attempt, is sent its outcome, and returns the content."""
     waits = retries.waits()
     wait_s = 0.0
     while True:
@@ -115,47 +113,35 @@ def _asking(
 
 
 def _pairs_request(pairs: pa.Table, sequences: Sequences, request_id: str | None) -> _Request:
-    sink = pa.BufferOutputStream()
-    table = pairs.select(MEASURED.names).cast(MEASURED)
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return _Request(
-        "POST",
-        "/v1/diagnose",
-        _headers(request_id, ARROW_TYPE),
-        sink.getvalue().to_pybytes(),
-        {"sequences": sequences},
-    )
+    content = write_stream(pairs.select(MEASURED.names).cast(MEASURED))
+    headers = _headers(request_id, ARROW_TYPE)
+    return _Request("POST", "/v1/diagnose", headers, content, {"sequences": sequences})
 
 
 def _images_request(
     archive: bytes, sequences: Sequences, request_id: str | None, options: Mapping[str, str]
 ) -> _Request:
-    return _Request(
-        "POST",
-        "/v1/diagnose/images",
-        _headers(request_id, ZIP_TYPE),
-        archive,
-        {"sequences": sequences, **options},
-    )
+    params = {"sequences": sequences, **options}
+    return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, params)
 
 
-def _headers(request_id: str | None, content_type: str | None = None) -> dict[str, str]:
-    headers = {"X-Request-Id": request_id or uuid.uuid4().hex}
-    if content_type is not None:
-        headers["Content-Type"] = content_type
-    return headers
+def _models_request() -> _Request:
+    return _Request("GET", "/v1/models", {"X-Request-Id": uuid.uuid4().hex})
+
+
+def _headers(request_id: str | None, content_type: str) -> dict[str, str]:
+    return {"X-Request-Id": request_id or uuid.uuid4().hex, "Content-Type": content_type}
 
 
 def _is_passing(response: httpx.Response) -> bool:
-    """Whether the same question may well be answered a little later."""
+    """Whether the same request may succeed a little later."""
     if response.status_code in (500, 502):
         return _own_words(response) is None
     return response.status_code == 503
 
 
 def _own_words(response: httpx.Response) -> ErrorBody | None:
-    """What the endpoint itself says; None where a proxy speaks."""
+    """The error body of the endpoint; None if the response is a proxy's."""
     try:
         return ErrorBody.model_validate_json(response.content)
     except ValueError:
@@ -163,7 +149,10 @@ def _own_words(response: httpx.Response) -> ErrorBody | None:
 
 
 class Client:
-    """Asks an endpoint and waits for the answers; usable from several threads."""
+    """A client that blocks; usable from several threads.
+
+    Every question raises :class:`EndpointError` where the endpoint refuses or cannot be reached.
+    """
 
     def __init__(
         self,
@@ -179,7 +168,7 @@ class Client:
         Args:
             url: of the endpoint, for example ``https://homnet.example``.
             key: the API key.
-            retries: how often to ask again.
+            retries: how often to send a request again.
             timeout_s: of one attempt.
             transport: of httpx, for tests and special networks.
         """
@@ -194,16 +183,13 @@ class Client:
     def diagnose(
         self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
     ) -> DiagnoseResponse:
-        """Asks about pairs.
+        """Sends pairs and returns their assessment.
 
         Args:
-            pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; others stay
-                here.
+            pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; other
+                columns are not sent.
             sequences: whose sequences the answer repeats.
-            request_id: name of the request; a new one by default.
-
-        Raises:
-            EndpointError: it was refused, or nobody answered.
+            request_id: id of the request; a new one by default.
         """
         content = self._send(_pairs_request(pairs, sequences, request_id))
         return DiagnoseResponse.model_validate_json(content)
@@ -216,27 +202,20 @@ class Client:
         request_id: str | None = None,
         **options: str,
     ) -> DiagnoseResponse:
-        """Asks about a zip of images with its manifest.csv.
+        """Sends a zip of images with its manifest.csv and returns their assessment.
 
         Args:
             archive: the zip.
             sequences: whose sequences the answer repeats.
-            request_id: name of the request; a new one by default.
+            request_id: id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``samples_per_px``.
-
-        Raises:
-            EndpointError: it was refused, or nobody answered.
         """
         content = self._send(_images_request(archive, sequences, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     def models(self) -> list[ModelOfHospital]:
-        """The models that answer for the hospitals of the key.
-
-        Raises:
-            EndpointError: it was refused, or nobody answered.
-        """
-        content = self._send(_Request("GET", "/v1/models", _headers(None)))
+        """The models that answer for the hospitals of the key."""
+        content = self._send(_models_request())
         return ModelsResponse.model_validate_json(content).models
 
     def close(self) -> None:
@@ -256,7 +235,7 @@ class Client:
             time.sleep(wait_s)
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = self._http.request(**request.arguments())
+                outcome = self._http.request(**vars(request))
             except httpx.TransportError as error:
                 outcome = error
             try:
@@ -306,7 +285,7 @@ class AsyncClient:
 
     async def models(self) -> list[ModelOfHospital]:
         """As :meth:`Client.models`."""
-        content = await self._send(_Request("GET", "/v1/models", _headers(None)))
+        content = await self._send(_models_request())
         return ModelsResponse.model_validate_json(content).models
 
     async def close(self) -> None:
@@ -326,7 +305,7 @@ class AsyncClient:
             await asyncio.sleep(wait_s)
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = await self._http.request(**request.arguments())
+                outcome = await self._http.request(**vars(request))
             except httpx.TransportError as error:
                 outcome = error
             try:

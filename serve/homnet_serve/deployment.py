@@ -12,14 +12,13 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
-from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.forms import reader_of_forms
+from homnet_serve.config import ServiceConfig, config_from, find_read_form
 from homnet_serve.logs import fault_of, log_to_stderr
 from homnet_serve.service import Service
 
 NAME: Final = "Endpoint"
 _METRICS_S: Final = 3.0
-"""Seconds in which other replicas must give their metrics."""
+"""Seconds in which the other replicas must return their metrics."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -31,16 +30,16 @@ class _Endpoint:
         self._service = Service(config_from(ServiceConfig, settings))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The application; Ray Serve calls this in the replica, and runs its lifespan."""
+        """The application; Ray Serve calls this in the replica and runs its lifespan."""
         return create_app(self._service, self._expositions)
 
     async def exposition(self) -> tuple[str, str]:
-        """The name of this replica, and its metrics; replicas ask each other for them."""
+        """The name of this replica and its metrics; the replicas ask each other."""
         context = serve.get_replica_context()
         return context.replica_id.unique_id, self._service.metrics.exposition()
 
     async def _expositions(self) -> Sequence[tuple[str, str]]:
-        """Those of all replicas that answer; of this one at least."""
+        """Names and metrics of all replicas that answer, at least of this one."""
         own = await self.exposition()
         # Unchecked: the check would wait for the controller, and with it all requests.
         handle = serve.get_deployment_handle(
@@ -50,7 +49,7 @@ class _Endpoint:
             found = await handle.broadcast("exposition").results_async(
                 timeout_s=_METRICS_S, return_exceptions=True
             )
-        except Exception as error:  # whatever Ray lacks just now, an operator should see something
+        except Exception as error:  # an operator should see something even while Ray is in trouble
             _LOG.error("replicas_unreachable", extra=fault_of(error))
             found = []
         return sorted(dict([own, *(one for one in found if isinstance(one, tuple))]).items())
@@ -72,17 +71,17 @@ def app(settings: dict[str, Any]) -> Application:
         settings: fields of :class:`homnet_serve.config.ServiceConfig`; the ``args`` in YAML.
 
     Raises:
-        ConfigError: a setting is unknown or wrong; it is found before any replica is started.
+        ConfigError: a setting is unknown or wrong; found before any replica is started.
     """
     return endpoint(settings)
 
 
 def endpoint(settings: dict[str, Any], **options: Any) -> Application:
-    """The same, with the options of the deployment that YAML has under ``deployments``.
+    """As :func:`app`, with the options that YAML has under ``deployments``.
 
     Raises:
         ConfigError: as :func:`app`.
     """
-    reader_of_forms(config_from(ServiceConfig, settings).forms)
+    find_read_form(config_from(ServiceConfig, settings).forms)
     made = serve.deployment(serve.ingress()(_Endpoint), name=NAME, **options)
     return cast(Deployment, made).bind(settings)

@@ -1,10 +1,10 @@
-"""What is answered when a request cannot be served: a status, a code for programs, a sentence."""
+"""Why a request is refused: an HTTP status, a code for programs, a sentence for people."""
 
 from homnet.errors import HomNetError
 
 
 class RequestError(HomNetError):
-    """A request that is refused. The message names the field and is for the caller only."""
+    """A request is refused. The message names the field; it goes to the caller, not to the log."""
 
     def __init__(
         self, status: int, code: str, message: str, *, retry_after_s: int | None = None
@@ -16,10 +16,10 @@ class RequestError(HomNetError):
 
 
 def invalid(message: str) -> RequestError:
-    """The body is not what it should be."""
+    """422: the body is wrong."""
     return RequestError(422, "invalid_body", message)
 
 
 def too_large(message: str) -> RequestError:
-    """The body, or what it expands to, is over a limit."""
+    """413: the body, or its content after decompression, is over a limit."""
     return RequestError(413, "too_large", message)

@@ -1,6 +1,6 @@
 """API keys: who may ask, and for which hospitals. Only digests are kept.
 
-A key is 32 random bytes, so one SHA-256 is enough: there is nothing to guess from.
+A key is 32 random bytes: too many to guess, so one SHA-256 is enough.
 """
 
 import hashlib
@@ -10,34 +10,34 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError
-from homnet.results import write_json
+from homnet.files import write_whole
 from homnet_serve.errors import RequestError
 
 ENVIRONMENT: Final = "HOMNET_API_KEYS"
-"""Variable that holds the content of a key file, where no file is named."""
+"""Environment variable that holds the content of a key file, where no file is named."""
 _LOG: Final = logging.getLogger(__name__)
 _PREFIX: Final = "homnet-"
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key."""
+    """A key as it is kept."""
 
     id: str
     """Name of the key in logs; no secret."""
     sha256: str
-    """Digest of the key."""
+    """SHA-256 of the secret, hexadecimal."""
     hospitals: tuple[str, ...] = ()
     """Hospitals it may ask for."""
     operator: bool = False
     """Whether it may read the metrics."""
     revoked: bool = False
-    """Whether it opens nothing any more."""
+    """Whether it is refused."""
 
 
 def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
@@ -65,20 +65,20 @@ def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
 
 
 def new_key(id: str, hospitals: Iterable[str], *, operator: bool = False) -> tuple[str, Key]:
-    """Makes a key; gives the secret, which is kept nowhere, and what is kept of it."""
+    """Makes a key: the secret, which is kept nowhere, and what is kept of it."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return secret, Key(id, digest, tuple(hospitals), operator)
 
 
 class KeyFile:
-    """Keys in a JSON file; a change is seen at the next request."""
+    """Keys in a JSON file; a change takes effect at the next request."""
 
     def __init__(self, path: Path) -> None:
         """Reads the file.
 
         Raises:
-            ConfigError: it is missing or no list of keys.
+            ConfigError: the file is missing or is not a list of keys.
         """
         self.path = path
         self._seen = self._stamp()
@@ -91,7 +91,7 @@ class KeyFile:
             try:
                 self._keys = read_keys(self.path)
             except ConfigError as error:
-                # Half-written or gone: those who had access keep it, and the log says so.
+                # Damaged or gone: the keys read before stay valid, and the log says so.
                 _LOG.error("keys_unreadable", extra={"reason": str(error)})
         return iter(self._keys)
 
@@ -107,15 +107,15 @@ def open_keys(path: str) -> Iterable[Key]:
     """The keys of a file, or those of the environment where no file is named.
 
     Raises:
-        ConfigError: there is neither, or what is there is no list of keys.
+        ConfigError: there is neither, or it is not a list of keys.
     """
     if path:
         return KeyFile(Path(path))
     content = os.environ.get(ENVIRONMENT)
     if content is None:
         raise ConfigError(
-            f"no API keys: name a key file (jobs/keys.py makes one), or set {ENVIRONMENT} to its "
-            "content"
+            f"no API keys: name a key file (jobs/endpoint.py makes one), or set {ENVIRONMENT} to "
+            "its content"
         )
     return _parse(content, ENVIRONMENT)
 
@@ -124,22 +124,56 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     """Reads a key file.
 
     Raises:
-        ConfigError: it is missing or no list of keys.
+        ConfigError: the file is missing or is not a list of keys.
     """
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: the key file cannot be read ({type(error).__name__}); make one with "
-            "jobs/keys.py"
+            "jobs/endpoint.py"
         ) from None
     return _parse(content, str(path))
 
 
 def write_keys(path: Path, keys: Iterable[Key]) -> None:
-    """Writes a key file, whole or not at all, readable by its owner only."""
-    write_json(path, {"keys": [{**vars(key), "hospitals": list(key.hospitals)} for key in keys]})
-    path.chmod(0o600)
+    """Writes a key file, whole or not at all; nobody but its owner can ever read it.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    content = json.dumps({"keys": [vars(key) for key in keys]}, indent=2)
+    try:
+        write_whole(path, content + "\n", mode=0o600)
+    except OSError as error:
+        raise ConfigError(f"{path}: the key file cannot be written ({error})") from None
+
+
+def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = False) -> str:
+    """Adds a new key to a key file, which is created if it is missing, and returns the secret.
+
+    Raises:
+        ConfigError: the file has a key of this id, is not a list of keys, or cannot be written.
+    """
+    keys = read_keys(path) if path.exists() else ()
+    if id in [key.id for key in keys]:
+        raise ConfigError(f"{path}: has a key {id!r} already; choose another id")
+    secret, key = new_key(id, hospitals, operator=operator)
+    write_keys(path, [*keys, key])
+    return secret
+
+
+def revoke_key(path: Path, id: str) -> None:
+    """Marks a key of a key file as revoked.
+
+    Raises:
+        ConfigError: the file has no key of this id, is not a list of keys, or cannot be written.
+    """
+    keys = read_keys(path)
+    ids = [key.id for key in keys]
+    if id not in ids:
+        raise ConfigError(f"{path}: has no key {id!r}, but {', '.join(ids)}")
+    write_keys(path, [replace(key, revoked=True) if key.id == id else key for key in keys])
 
 
 def _parse(content: str, where: str) -> tuple[Key, ...]:
@@ -147,7 +181,7 @@ def _parse(content: str, where: str) -> tuple[Key, ...]:
         keys = tuple(_key(item) for item in json.loads(content)["keys"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/keys.py"
+            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/endpoint.py"
         ) from None
     if len({key.id for key in keys}) < len(keys):
         raise ConfigError(f"{where}: two keys have one id; give each its own")
@@ -157,7 +191,7 @@ def _parse(content: str, where: str) -> tuple[Key, ...]:
 def _key(item: Mapping[str, Any]) -> Key:
     key = Key(**{**item, "hospitals": tuple(item.get("hospitals", ()))})
     if len(bytes.fromhex(key.sha256)) != 32 or not all(type(h) is str for h in key.hospitals):
-        raise ValueError("a digest or a hospital is none")
+        raise ValueError("a digest or a hospital is wrong")
     if type(key.operator) is not bool or type(key.revoked) is not bool or not key.id:
-        raise ValueError("operator and revoked are true or false")
+        raise ValueError("operator or revoked is not a boolean, or the id is empty")
     return key

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line, of events and numbers, never of patients."""
+"""Structured logs: one JSON object per line, with events and numbers but no patient data."""
 
 import json
 import logging
@@ -25,17 +25,14 @@ _FIELDS: Final = (
     "error",
     "where",
 )
-"""What a line may hold beside its event; whatever else a record carries is left out."""
+"""Fields that a line may hold beside its event; others are left out."""
 
 
 class JsonLines(logging.Formatter):
-    """Formats records of this package. A traceback is cut to types and places.
-
-    Messages of errors may quote what was sent, so they are left out.
-    """
+    """Formats records of this package, without messages of errors: they may quote a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """The record as one line of JSON."""
         content = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -53,7 +50,7 @@ def fault_of(error: BaseException) -> dict[str, str]:
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Sends the log of this package to stderr. Called by what starts a process, never at import."""
+    """Sends the log of this package to stderr. Processes call it when they start."""
     logger = logging.getLogger("homnet_serve")
     logger.setLevel(level)
     logger.propagate = False

@@ -1,11 +1,11 @@
-"""What an operator sees: counters and histograms in Prometheus' format.
+"""Counters and histograms for the operator, in Prometheus' format.
 
-Each process counts for itself. Whichever replica is asked gives the metrics of all, every sample
-with the label ``replica``: a sum would fall whenever a replica goes, and Prometheus would take it
-for a counter that begins anew. ``sum by (route) (rate(homnet_requests_total[5m]))`` is right.
+Each process counts for itself. Every replica returns the metrics of all, each sample with the label
+``replica``: a sum would fall whenever a replica ends, and Prometheus would take that for a counter
+that starts again. Query ``sum by (route) (rate(homnet_requests_total[5m]))``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,66 +18,52 @@ _BAGS = (1, 8, 23, 46, 92, 184, 368, 736)
 
 
 class Metrics:
-    """All metrics of one endpoint, in a registry of their own. Nothing in them is of a patient."""
+    """The metrics of one process, in a registry of their own; none concerns a single patient."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = self.registry
-        self.requests = Counter(
-            "homnet_requests", "Requests by route and status", ["route", "status"], registry=own
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        self.requests = counter("homnet_requests", "Requests", "route", "status")
+        self.request_seconds = histogram(
+            "homnet_request_seconds", "Seconds to an answer", _SECONDS, "route"
         )
-        self.request_seconds = Histogram(
-            "homnet_request_seconds",
-            "Seconds to an answer",
-            ["route"],
-            buckets=_SECONDS,
-            registry=own,
+        self.refused = counter("homnet_refused", "Refused requests by the answer's code", "code")
+        self.patients = counter("homnet_patients", "Patients answered", "hospital")
+        self.flagged = counter("homnet_flagged_types", "Types called abnormal", "hospital")
+        self.batch_bags = histogram("homnet_batch_bags", "Bags of one pass", _BAGS)
+        self.batch_seconds = histogram("homnet_batch_seconds", "Seconds of one pass", _SECONDS)
+        self.waiting_bags = gauge("homnet_waiting_bags", "Bags that wait for a pass")
+        self.models = gauge("homnet_model_info", "1: this model answers", "hospital", "version")
+        self.swaps = counter("homnet_model_swaps", "Times a model began to answer for a hospital")
+        self.rejected = counter(
+            "homnet_models_rejected", "Models that failed their checks", "hospital"
         )
-        self.patients = Counter("homnet_patients", "Patients answered", ["hospital"], registry=own)
-        self.flagged = Counter(
-            "homnet_flagged_types", "Types called abnormal", ["hospital"], registry=own
+        self.registry_errors = counter("homnet_registry_errors", "Failed reads of the registry")
+        self.shadow_types = counter(
+            "homnet_shadow_types", "Types that a shadow model scored too", "hospital"
         )
-        self.batch_bags = Histogram(
-            "homnet_batch_bags", "Bags of one pass", buckets=_BAGS, registry=own
+        self.shadow_changed = counter(
+            "homnet_shadow_verdicts_changed",
+            "Types with another verdict by the shadow model",
+            "hospital",
         )
-        self.batch_seconds = Histogram(
-            "homnet_batch_seconds", "Seconds of one pass", buckets=_SECONDS, registry=own
-        )
-        self.waiting_bags = Gauge("homnet_waiting_bags", "Bags that wait for a pass", registry=own)
-        self.refused = Counter(
-            "homnet_refused",
-            "Requests that were refused, by the code of the answer",
-            ["code"],
-            registry=own,
-        )
-        self.models = Gauge(
-            "homnet_model_info", "1: this model answers", ["hospital", "version"], registry=own
-        )
-        self.swaps = Counter("homnet_model_swaps", "Models that came to answer", registry=own)
-        self.rejected = Counter(
-            "homnet_models_rejected", "Models that were not let answer", ["hospital"], registry=own
-        )
-        self.registry_errors = Counter(
-            "homnet_registry_errors", "Looks into the registry that failed", registry=own
-        )
-        self.shadow_types = Counter(
-            "homnet_shadow_types",
-            "Types a shadow model scored too",
-            ["hospital"],
-            registry=own,
-        )
-        self.shadow_changed = Counter(
-            "homnet_shadow_verdicts_changed", "Of those, other verdicts", ["hospital"], registry=own
-        )
-        self.shadow_difference = Histogram(
+        self.shadow_difference = histogram(
             "homnet_shadow_probability_difference",
             "Absolute difference of probabilities",
-            ["hospital"],
-            buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0),
-            registry=own,
+            (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0),
+            "hospital",
         )
-        self.shadow_skipped = Counter(
-            "homnet_shadow_skipped", "Requests that no shadow model saw, to save time", registry=own
+        self.shadow_skipped = counter(
+            "homnet_shadow_skipped", "Requests that no shadow model scored, to save time"
         )
 
     def exposition(self) -> str:
@@ -89,7 +75,7 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
     """The text that Prometheus scrapes.
 
     Args:
-        expositions: names of replicas with what :meth:`Metrics.exposition` gave there.
+        expositions: for each replica its name and the text of :meth:`Metrics.exposition`.
     """
     families: dict[str, Metric] = {}
     for replica, text in expositions:
@@ -106,7 +92,7 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class _Families(Collector):
-    """Metrics that were collected elsewhere; a registry keeps collectors by identity."""
+    """Metrics that were collected elsewhere. Compared by identity, as a registry requires."""
 
     families: tuple[Metric, ...]
 

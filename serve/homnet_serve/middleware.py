@@ -1,4 +1,4 @@
-"""Around every request: its name, its time, one line of log, headers that browsers heed."""
+"""Around every request: its id, its duration, one line of log, security headers."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _HEADERS: Final = (
 
 
 class Around:
-    """ASGI middleware. What routes learn for the log they put into ``request.state.log``."""
+    """ASGI middleware. Routes add fields of the log line to ``request.state.log``."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -56,7 +56,7 @@ class Around:
         try:
             await self.app(scope, receive, answer)
         except Exception as error:
-            # Its message may quote a patient: the log gets type and place only.
+            # Its message may quote a request: the log gets type and place only.
             _LOG.error("fault", extra={"request_id": request_id, **fault_of(error)})
             if status:
                 raise
@@ -76,7 +76,7 @@ class Around:
             await answer({"type": "http.response.body", "body": content})
         finally:
             seconds = time.perf_counter() - begin_s
-            # The path as the application knows it: a stranger's paths would be countless.
+            # The path of the route, not of the request: those could be any number.
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(seconds)

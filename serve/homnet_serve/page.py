@@ -1,4 +1,4 @@
-"""The web page at ``/``: one file, no request to anywhere but this endpoint."""
+"""The web page at ``/``: one file that sends requests to this endpoint only."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from importlib.resources import files
 
 @cache
 def page() -> tuple[bytes, str]:
-    """The page, and the Content-Security-Policy that lets its own script and style run only."""
+    """The page, and the Content-Security-Policy that allows its own script and style only."""
     html = files("homnet_serve").joinpath("page.html").read_text(encoding="utf-8")
     script, style = (
         " ".join(_source(text) for text in re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL))

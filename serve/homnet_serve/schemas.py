@@ -1,4 +1,4 @@
-"""What goes over the wire, version 1: requests, answers, errors. OpenAPI is made from these."""
+"""Requests, answers and errors of API version 1; the source of the OpenAPI schema."""
 
 import base64
 import binascii
@@ -52,7 +52,7 @@ def _pair_bytes(value: Any) -> bytes:
 def _darkness(sequence: Any) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     if not isinstance(sequence, list) or not 1 <= len(sequence) <= SEQUENCE_LENGTH:
         raise ValueError(f"a chromatid is a list of 1 to {SEQUENCE_LENGTH} numbers")
-    # Other than numpy, JSON tells true from 1 and 1.0 from 1.
+    # Unlike numpy, JSON distinguishes true and 1.0 from 1.
     if not all(type(number) is int and 0 <= number <= 255 for number in sequence):
         raise ValueError("darkness is a whole number from 0 to 255")
     return np.array(sequence, np.uint8)
@@ -167,7 +167,7 @@ class ModelOfHospital(BaseModel):
     calibration: str = Field(description="Digest of temperature, threshold and prior.")
     calibrated: bool = Field(description="False: no calibration of this hospital; threshold 0.5.")
     threshold: float = Field(description="Probability from which a type is called abnormal.")
-    temperature: float = Field(description="What logits are divided by.")
+    temperature: float = Field(description="Divisor of the logits.")
 
 
 class Region(BaseModel):
@@ -179,7 +179,7 @@ class Region(BaseModel):
 
 
 class PairEvidence(BaseModel):
-    """What one cell's pair had to do with the verdict."""
+    """What the pair of one cell contributed to the verdict."""
 
     cell_id: str
     weight: float = Field(description="Weight in its bag, 0..1 (Eq. 9).")
@@ -194,7 +194,7 @@ class PairEvidence(BaseModel):
         description="The homolog that looks abnormal, where a reader was used.",
     )
     homolog_probability: float | None = Field(
-        default=None, description="That it is this one, given that one is."
+        default=None, description="Probability that it is this homolog, given that one of them is."
     )
     regions: list[Region] | None = Field(
         default=None, description="Where it looks abnormal, where a reader was used."
@@ -202,7 +202,7 @@ class PairEvidence(BaseModel):
 
 
 class Breakpoint(BaseModel):
-    """Where a chromosome is broken, on the reference chromosome of its type."""
+    """Where a chromosome is broken, on the ideogram of its type."""
 
     mb: float = Field(description="Megabases from the tip of the short arm.")
     low_mb: float = Field(description="Lower end of the 90 % interval.")
@@ -214,7 +214,7 @@ class Breakpoint(BaseModel):
 
 
 class TypeFinding(BaseModel):
-    """What a reader of findings says of a flagged type: always a draft, to be confirmed."""
+    """What a reader of findings says about a flagged type: a draft, to be confirmed."""
 
     draft: str | None = Field(
         default=None,
@@ -246,10 +246,10 @@ class TypeResult(BaseModel):
 
 
 class NotAssessedType(BaseModel):
-    """What nothing is said about, and why."""
+    """A type without a verdict, and why."""
 
     chromosome: Chromosome
-    cells: list[str] = Field(description="Cells that were left out; empty: none was sent.")
+    cells: list[str] = Field(description="Cells that were left out; empty if no pair was sent.")
     reason: Reason
     explanation: str
 
@@ -265,7 +265,7 @@ class RefusedImage(BaseModel):
 
 
 class PatientResult(BaseModel):
-    """One patient."""
+    """Verdicts on one patient's types."""
 
     hospital: str
     patient_id: str
@@ -276,7 +276,7 @@ class PatientResult(BaseModel):
 
 
 class DiagnoseResponse(BaseModel):
-    """The answer."""
+    """The verdicts on all patients of a request, and the models that gave them."""
 
     notice: str = NOTICE
     request_id: str

@@ -1,4 +1,4 @@
-"""What an endpoint does with a request once it has its body. Knows neither HTTP routes nor Ray."""
+"""What an endpoint does with a request once it has its body, without HTTP routes and Ray."""
 
 import asyncio
 import hashlib
@@ -23,9 +23,8 @@ from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
 from homnet_serve.batching import BatchQueue
 from homnet_serve.bodies import read_pairs_of_body
-from homnet_serve.config import ServiceConfig
+from homnet_serve.config import ServiceConfig, find_read_form
 from homnet_serve.errors import RequestError
-from homnet_serve.forms import reader_of_forms
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
@@ -39,23 +38,23 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asked what."""
+    """A request with its body."""
 
     key: Key
-    """Whose key."""
+    """The key it came with."""
     request_id: str
-    """Name of the request."""
+    """Id of the request."""
     route: str
-    """Where."""
+    """Path of the route."""
     body: bytes
-    """What was sent."""
+    """The whole body."""
     sequences: Sequences = "none"
     """Whose sequences to repeat."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back."""
+    """A successful answer."""
 
     content: bytes
     """JSON of :class:`homnet_serve.schemas.DiagnoseResponse`."""
@@ -71,17 +70,17 @@ class Service:
     """An endpoint without its HTTP side: models, keys, queue, audit log."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        """Opens everything; :meth:`start` sets it going.
+        """Opens keys, audit log and registry; :meth:`start` loads models and begins to work.
 
         Raises:
-            ConfigError, RegistryError, DataError: see their messages.
+            ConfigError, CheckpointError, DataError: a setting is wrong, or a file cannot be used.
         """
         self.config = config
         self.metrics = Metrics()
         self.keys = open_keys(config.keys)
         self.audit = AuditLog(Path(config.audit), sync=config.audit_sync)
         self.store = ModelStore(
-            Registry(config.registry, reader_of_forms(config.forms)),
+            Registry(config.registry, find_read_form(config.forms)),
             self.metrics,
             device=config.device,
             max_hospitals=config.max_hospitals,
@@ -97,7 +96,7 @@ class Service:
         self._findings = (
             CalibratedReader.load(config.findings, config.device) if config.findings else None
         )
-        # Reading bodies, models and images must not wait for one another.
+        # Bodies and models are not kept waiting by images, which take long.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
         self._images = ThreadPoolExecutor(1, thread_name_prefix="homnet-images")
         self._num_images = 0
@@ -106,7 +105,7 @@ class Service:
         self._shadow = ShadowComparison(self.store, self.metrics)
 
     async def start(self) -> None:
-        """Looks into the registry and begins to work."""
+        """Loads the models of the registry and starts the tasks of the endpoint."""
         keep_freed_memory()
         torch.set_num_threads(self.config.num_threads)
         await self._read(self.store.refresh)
@@ -138,10 +137,10 @@ class Service:
         return self.alive and self.store.ready
 
     def hold(self, num_bytes: int) -> None:
-        """Counts bytes of a body that came in.
+        """Counts bytes of a body among those in flight.
 
         Raises:
-            RequestError: 503, there are too many of all bodies together; these are not counted.
+            RequestError: 503, all bodies together are too large; these bytes are not counted.
         """
         if self._held_bytes + num_bytes > self.config.max_held_bytes:
             raise RequestError(
@@ -150,7 +149,7 @@ class Service:
         self._held_bytes += num_bytes
 
     def release(self, num_bytes: int) -> None:
-        """Counts bytes off again."""
+        """Takes bytes out of those in flight."""
         self._held_bytes -= num_bytes
 
     async def models(self, key: Key) -> list[ModelOfHospital]:
@@ -178,10 +177,10 @@ class Service:
         """Answers a zip of images.
 
         Args:
-            asked: who asked what.
-            hospital: of rows of the manifest that name none.
-            band_level: of rows that state none.
-            samples_per_px: scale of the hospital; None takes that of the config.
+            asked: the request.
+            hospital: hospital of the rows of the manifest that name none.
+            band_level: band level of the rows that state none.
+            samples_per_px: scale of the hospital; by default that of the config.
 
         Raises:
             RequestError: as :meth:`diagnose`.
@@ -198,7 +197,7 @@ class Service:
                 asked.body, hospital=hospital, band_level=band_level, limits=limits
             )
         )
-        # Who may not ask does not get images measured.
+        # Before the images are measured: the key may not be for these hospitals.
         served = await self._models_for(asked.key, sorted(manifest["hospital"].unique()))
         given_up = False
         self._num_images += 1
@@ -256,7 +255,7 @@ class Service:
         patients: Sequence[PatientResult],
         content: bytes,
     ) -> str:
-        """Writes the audit log: without its line, no answer leaves."""
+        """Writes the line of the audit log; no answer is sent without it."""
         try:
             return self.audit.append(
                 {
@@ -278,7 +277,7 @@ class Service:
             ) from None
 
     async def _models_for(self, key: Key, hospitals: Sequence[str]) -> dict[str, Served]:
-        """The models of hospitals, all of which the key must be for."""
+        """The models of the hospitals; the key must be for all of them."""
         if not set(hospitals) <= set(key.hospitals):
             raise RequestError(
                 403, "forbidden", "this key is not for every hospital that the request names"

@@ -1,4 +1,4 @@
-"""Both ends of a request: its body comes in within bounds, its answer goes out or is given up."""
+"""Reads the body of a request within bounds, and sends its answer or gives it up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -13,11 +13,11 @@ from homnet_serve.service import Answer, Service
 
 @asynccontextmanager
 async def body_of(request: Request, service: Service) -> AsyncIterator[bytes]:
-    """The whole body; as long as it is held it counts among the bytes in flight.
+    """The whole body, counted among the bytes in flight until the context is left.
 
     Raises:
-        RequestError: it is too large, too slow or encoded, or there is no room; it is refused as
-            soon as that is clear.
+        RequestError: the body is too large, too slow or encoded, or there is no room for it; raised
+            as soon as that is known.
     """
     limit = service.config.limits.max_body_bytes
     refusal = too_large(f"body: more than {limit} bytes; send fewer patients at once")
@@ -52,10 +52,10 @@ async def body_of(request: Request, service: Service) -> AsyncIterator[bytes]:
 
 
 async def answered(request: Request, service: Service, work: Awaitable[Answer]) -> Response:
-    """Waits for an answer, until the deadline or until nobody wants it any more.
+    """Waits for the answer until the deadline, or until the client disconnects.
 
     Raises:
-        RequestError: 504 after the deadline, or what the work raises.
+        RequestError: 504 after the deadline, or the error of the work.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.create_task(_disconnected(request))

@@ -1,5 +1,6 @@
 """Every job as a user meets it: help, dry run, and errors as one sentence with exit code 2."""
 
+import ast
 import multiprocessing
 import os
 import runpy
@@ -11,34 +12,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
+JOBS = sorted(path.relative_to(ROOT / "jobs").as_posix() for path in (ROOT / "jobs").rglob("*.py"))
 DRY = {
-    "audit.py": [],
-    "benchmark.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "diagnose.py": ["patients"],
-    "drill.py": [],
+    "endpoint.py": ["list-keys"],
     "evaluate.py": ["hospitals"],
-    "evaluate_findings.py": [],
     "fine_tune.py": [],
     "fit_laboratory.py": ["--cohort", "c", "--hospital", "h", "--output", "o"],
     "ingest.py": ["--manifest", "m.csv", "--output", "o"],
-    "keys.py": ["list"],
-    "learn_findings.py": [],
-    "load_test.py": [],
-    "oracle.py": [],
+    "learn_reader.py": [],
     "pretrain.py": ["best"],
+    "records/benchmark.py": [],
+    "records/drill.py": ["endpoint"],
+    "records/evaluate_findings.py": [],
+    "records/load_test.py": [],
+    "records/oracle.py": [],
+    "records/realism.py": ["--simulated", "c", "--output", "o"],
+    "records/render_tables.py": [],
+    "records/reproduce.py": ["2"],
+    "records/throughput.py": [],
     "registry.py": ["list"],
-    "realism.py": ["--simulated", "c", "--output", "o"],
-    "reproduce.py": ["2"],
     "report.py": ["--evaluation", "e"],
     "serve_demo.py": [],
-    "serve_drill.py": [],
     "simulate.py": ["--output", "o"],
-    "throughput.py": [],
     "tune.py": [],
-    "update_readme.py": [],
 }
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -87,7 +86,14 @@ def test_every_job_is_tried_here() -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
-    assert "usage:" in _run(tmp_path, job, "--help").stdout
+    text = _run(tmp_path, job, "--help").stdout
+    assert "usage:" in text
+    module = ast.parse((ROOT / "jobs" / job).read_text())
+    docstring = ast.get_docstring(module)
+    assert docstring
+    for line in docstring.splitlines():
+        if line.startswith(("python ", "    ")):  # a command, or its second line
+            assert line.strip() in map(str.strip, text.splitlines())
     if job != "ingest.py":  # which reads its manifest to say what it holds
         dry = _run(tmp_path, job, *DRY[job], "--dry-run")
         assert dry.returncode == 0, dry.stderr
@@ -102,8 +108,8 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
         ("pretrain.py", ["best", "--model.width", "65"], "width 65 must be a multiple"),
         ("fine_tune.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("evaluate.py", ["hospitals", "--cohort", "nowhere"], "nowhere: no cohort here"),
-        ("evaluate_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
-        ("learn_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("records/evaluate_findings.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
+        ("learn_reader.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", ["--cohort", "nowhere"], "nowhere: no cohort here"),
         ("describe.py", [], "give either --cohort or --images"),
         ("describe.py", ["--images", "no.csv"], "no.csv: there is no such file"),
@@ -116,15 +122,23 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
             ["--cohort", "nowhere", "--hospital", "h", "--output", "o"],
             "nowhere: no cohort here",
         ),
-        ("realism.py", ["--simulated", "nowhere", "--output", "o"], "nowhere: no cohort here"),
         (
-            "realism.py",
+            "records/realism.py",
+            ["--simulated", "nowhere", "--output", "o"],
+            "nowhere: no cohort here",
+        ),
+        (
+            "records/realism.py",
             ["--simulated", "c", "--output", "o", "--laboratory", "l"],
             "--laboratory are about --real",
         ),
         ("simulate.py", ["--output", "o", "--laboratory", "l.json"], "l.json: there is no such"),
         ("simulate.py", ["--output", "o", "--scale", "0"], "scale is 0.0"),
-        ("throughput.py", ["--gpu.peak-flop-per-s", "1e13"], "nobody reaches the data sheet"),
+        (
+            "records/throughput.py",
+            ["--gpu.peak-flop-per-s", "1e13"],
+            "nobody reaches the data sheet",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -150,8 +164,3 @@ def test_unknown_options_are_refused(tmp_path: Path) -> None:
     done = _run(tmp_path, "pretrain.py", "best", "--learning-rat", "1")
     assert done.returncode == 2
     assert "learning-rat" in done.stdout + done.stderr
-
-
-def test_the_readme_says_what_the_results_say() -> None:
-    done = _run(ROOT, "update_readme.py", "--check")
-    assert done.returncode == 0, done.stderr

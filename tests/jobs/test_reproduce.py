@@ -14,8 +14,10 @@ from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import SplitConfig
 from homnet.records import paper
 from homnet.records.beside_paper import PAPER_FORM
+from homnet.records.rendering import result_tables
 from homnet.results import Record
-from homnet_platform.records.plan import RECIPES
+from homnet_platform.job import run_job
+from homnet_platform.records.plan import RECIPES, ReproduceConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +69,29 @@ def test_settings_reach_baselines_and_variants(job: ModuleType) -> None:
     assert views == {"best": ("stretched",) * 2, "paper": ("absolute",) * 2}
 
 
+def test_the_command_line_sets_what_methods_share(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[ReproduceConfig] = []
+    options = ["--cohort", "c", "--scale", "0.008", "--training.batch-size", "3", "--seeds", "4"]
+    run_job(RECIPES, seen.append, description=None, args=["3", *options, "--methods", "HomNet"])
+    comparison = RECIPES["3"].comparison
+    assert seen == [
+        replace(
+            RECIPES["3"],
+            methods=("HomNet",),
+            comparison=replace(
+                comparison,
+                cohort="c",
+                scale=0.008,
+                seeds=(4,),
+                training=replace(comparison.training, batch_size=3),
+            ),
+        )
+    ]
+    with pytest.raises(SystemExit):
+        run_job(RECIPES, seen.append, description=None, args=["2", "--scale", "0"])
+    assert capsys.readouterr().err.startswith("error: scale must be above 0")
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_table_and_its_record_and_picture(
@@ -110,17 +135,14 @@ def test_a_table_and_its_record_and_picture(
     assert figures["peak_memory_gib"] > 0
     assert [row["method"] for row in figures["rows"]] == list(config.methods)
     assert {row["hospital"] for row in figures["rows"]} == {"h1"}
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- table: table-2.json -->\n<!-- end -->\n")
-    assert table.strip() in _job("render_tables").render(readme)
+    assert result_tables(result["figures"]) == table
 
 
 @pytest.mark.parametrize(
     ("table", "function", "record", "kind", "heading"),
     [
-        ("3", "reproduce", "table-3", "reproduction", "| HomNet minus | pki3: AUC |"),
         ("4", "reproduce", "table-4", "ablation", "| Minus HomNet | hospital-1: AUC |"),
-        ("5", "time_methods", "table-5", "running_time", "| Method | Numbers kept |"),
+        ("5", "time_methods", "table-5", "running_time", "| Method | Parameters |"),
         ("ablate", "reproduce", "ablate-images", "ablation", "| Variant | pki3: AUC |"),
     ],
 )

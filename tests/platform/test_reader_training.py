@@ -107,7 +107,7 @@ def test_a_reader_stands_on_its_homnet_and_is_measured_where_verdicts_are(work: 
 
 def test_nobody_who_taught_is_measured(work: Path) -> None:
     diagnosis = diagnose(replace(_diagnose(work, "teach"), patients="all"))
-    with pytest.raises(ConfigError, match="learnt from by the model"):
+    with pytest.raises(ConfigError, match="learnt from by the models"):
         measure(MeasureConfig(diagnosis=diagnosis, cohort=str(work / "teach")))
 
 

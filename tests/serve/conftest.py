@@ -22,7 +22,7 @@ import uvicorn
 from PIL import Image
 
 from homnet.calibration.bags import Calibration
-from homnet.cohorts.pairs import pairs_of
+from homnet.cohorts.pairs import MEASURED, pairs_of
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.model.registry import Registry
@@ -152,6 +152,16 @@ def family() -> Callable[..., list[Checkpoint]]:
         ]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pairs(table_of: Callable[..., pa.Table]) -> pa.Table:
+    """Two hospitals, bags of one to four pairs."""
+    tables = [
+        table_of("h1", num_patients=2, num_cells=4, chromosomes=("1", "9", "22"), seed=1),
+        table_of("h2", num_patients=1, num_cells=1, chromosomes=("5", "X"), seed=2),
+    ]
+    return pa.concat_tables(tables).select(MEASURED.names)
 
 
 @dataclass

@@ -1,35 +1,21 @@
 """The application: right answers, clean refusals, and nothing that leaks."""
 
 import asyncio
-import json
-import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
-import torch
 
 from homnet.bags.assessment import assess
-from homnet.bags.draw import BagConfig, PairBank
-from homnet.bags.epochs import DeviceBank, draw_epoch
-from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import MEASURED
-from homnet.errors import RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import reference_bags
-from homnet.model.registry import Registry
-from homnet_baselines.methods import read_form
-from homnet_baselines.networks import SiameseForm
-from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.keys import read_keys, write_keys
-from homnet_serve.limits import Limits
-from homnet_serve.logs import JsonLines
 from homnet_serve.schemas import DiagnoseResponse, ErrorBody
 
 StreamOf = Callable[..., bytes]
@@ -41,16 +27,6 @@ ROUTES = [
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 ]
-
-
-@pytest.fixture(scope="module")
-def pairs(table_of: TableOf) -> pa.Table:
-    """Two hospitals, bags of one to four pairs."""
-    tables = [
-        table_of("h1", num_patients=2, num_cells=4, chromosomes=("1", "9", "22"), seed=1),
-        table_of("h2", num_patients=1, num_cells=1, chromosomes=("5", "X"), seed=2),
-    ]
-    return pa.concat_tables(tables).select(MEASURED.names)
 
 
 def _logits(response: httpx.Response) -> dict[tuple[str, str], float]:
@@ -224,89 +200,6 @@ def test_refusals_are_sentences(
     assert body.message
 
 
-def test_a_body_is_refused_while_it_streams(start_endpoint: Any, tmp_path: Path) -> None:
-    endpoint = start_endpoint(tmp_path, limits=Limits(max_body_bytes=1000))
-    sent = []
-
-    async def endless() -> Any:
-        while True:
-            sent.append(1)
-            yield b"x" * 100
-
-    response = endpoint.arrow(endless())
-    assert response.status_code == 413
-    assert len(sent) < 20
-
-
-def test_a_slow_body_is_given_up(start_endpoint: Any, tmp_path: Path) -> None:
-    endpoint = start_endpoint(tmp_path, body_timeout_s=0.05)
-
-    async def slow() -> Any:
-        yield b"x"
-        await asyncio.sleep(5)
-
-    assert endpoint.arrow(slow()).status_code == 408
-
-
-def test_bodies_together_are_bounded(
-    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
-) -> None:
-    body = stream_of(pairs)
-    limits = Limits(max_body_bytes=len(body))
-    endpoint = start_endpoint(tmp_path, limits=limits, max_held_bytes=len(body) + 1000)
-    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
-    sent = asyncio.Event()
-
-    async def slow() -> Any:
-        yield body[:2000]
-        sent.set()
-        await asyncio.sleep(0.3)
-        yield body[2000:]
-
-    async def both() -> tuple[httpx.Response, httpx.Response]:
-        first = asyncio.create_task(
-            endpoint.client.post("/v1/diagnose", content=slow(), headers=headers)
-        )
-        await sent.wait()
-        other = await endpoint.client.post("/v1/diagnose", content=body, headers=headers)
-        return await first, other
-
-    first, other = endpoint.run(both())
-    assert (first.status_code, other.status_code) == (200, 503)
-    # What was held is given back.
-    assert endpoint.arrow(body).status_code == 200
-
-
-def test_the_deadline_is_kept(
-    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
-) -> None:
-    endpoint = start_endpoint(tmp_path, deadline_s=0.001)
-    response = endpoint.arrow(stream_of(pairs))
-    assert response.status_code == 504
-    assert response.json()["code"] == "deadline"
-
-
-def test_a_full_queue_answers_503(
-    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
-) -> None:
-    endpoint = start_endpoint(tmp_path, max_waiting_bags=5, max_bags=1)
-    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
-
-    async def flood() -> list[httpx.Response]:
-        body = stream_of(pairs)
-        post = endpoint.client.post
-        return await asyncio.gather(
-            *(post("/v1/diagnose", content=body, headers=headers) for _ in range(20))
-        )
-
-    responses = endpoint.run(flood())
-    statuses = [response.status_code for response in responses]
-    assert set(statuses) == {200, 503}
-    assert len({json.dumps(r.json()["patients"]) for r in responses if r.status_code == 200}) == 1
-    refused = next(r for r in responses if r.status_code == 503)
-    assert int(refused.headers["retry-after"]) >= 1
-
-
 def test_revoking_reaches_a_running_endpoint(start_endpoint: Any, tmp_path: Path) -> None:
     endpoint = start_endpoint(tmp_path)
     assert endpoint.request("GET", "/v1/models", key="h1").status_code == 200
@@ -364,138 +257,3 @@ def test_a_promotion_under_load_drops_nothing(
     assert list(dict.fromkeys(seen)) == [endpoint.checkpoints["h1"].version, newer.version]
     metrics = endpoint.service.metrics.registry
     assert metrics.get_sample_value("homnet_models_rejected_total", {"hospital": "h1"}) == 1
-
-
-def test_a_shadow_is_compared_and_never_returned(
-    start_endpoint: Any,
-    tmp_path: Path,
-    table_of: TableOf,
-    stream_of: StreamOf,
-    family: Callable[..., list[Checkpoint]],
-) -> None:
-    endpoint = start_endpoint(tmp_path, shadow_candidates=True)
-    shadow = endpoint.registry.publish(family(3)[2], "h1")
-    table = table_of("h1", num_patients=1, num_cells=1).select(MEASURED.names)
-    endpoint.run(asyncio.sleep(0.5))
-    response = endpoint.arrow(stream_of(table), key="h1")
-    endpoint.run(asyncio.sleep(0.3))
-    value = endpoint.service.metrics.registry.get_sample_value
-    assert value("homnet_shadow_types_total", {"hospital": "h1"}) == 22
-    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) > 0
-    assert shadow not in response.text
-
-
-def test_a_comparator_is_a_shadow_and_never_answers(
-    start_endpoint: Any, tmp_path: Path, table_of: TableOf, stream_of: StreamOf
-) -> None:
-    endpoint = start_endpoint(
-        tmp_path, shadow_candidates=True, forms="homnet_baselines.methods:read_form"
-    )
-    calibration = {"h1": Calibration(threshold=0.9, temperature=2.0)}
-    shadow = Checkpoint(SiameseForm(width=4, backbone="MobileNet"), {}, {}, {}, calibration)
-    torch.manual_seed(0)
-    shadow = replace(shadow, weights=shadow.config.build().state_dict())
-    predictor = Predictor(shadow.build(), shadow.calibration, version="")
-    table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
-    version = endpoint.registry.publish(shadow, "h1")
-    endpoint.registry.keep_reference_bags(version, reference_bags(predictor, table))
-    store, value = endpoint.service.store, endpoint.service.metrics.registry.get_sample_value
-    _until(endpoint, lambda: store.shadow("h1"))
-    response = endpoint.arrow(stream_of(table), key="h1")
-    _until(endpoint, lambda: value("homnet_shadow_types_total", {"hospital": "h1"}) == 44)
-    # The same bags through batch evaluation.
-    bank = PairBank.from_table(table_of("h1", num_patients=2, num_cells=3))
-    epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
-    logit = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
-    frame = epoch.describe(bank)
-    keys = zip((people[0] for people in frame["patients"]), frame["chromosome"], strict=True)
-    of_shadow = dict(zip(keys, predictor.probabilities(logit, "h1"), strict=True))
-    differences = [
-        abs(of_type["probability"] - of_shadow[patient["patient_id"], of_type["chromosome"]])
-        for patient in response.json()["patients"]
-        for of_type in patient["types"]
-    ]
-    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) == pytest.approx(
-        sum(differences), abs=1e-4
-    )
-    with pytest.raises(RegistryError, match="only HomNet can answer"):
-        Registry(endpoint.registry.root, read_form).promote("h1", version)
-
-
-def _until(endpoint: Any, reached: Callable[[], object]) -> None:
-    for _ in range(600):
-        if reached():
-            return
-        endpoint.run(asyncio.sleep(0.05))
-    pytest.fail("it did not come to that within 30 seconds")
-
-
-def test_logs_and_audit_know_no_patients(
-    start_endpoint: Any,
-    tmp_path: Path,
-    pairs: pa.Table,
-    stream_of: StreamOf,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    endpoint = start_endpoint(tmp_path)
-    caplog.set_level(logging.INFO, "homnet_serve")
-    answered = endpoint.arrow(stream_of(pairs), headers={"X-Request-Id": "lab-7"})
-    endpoint.arrow(stream_of(pa.concat_tables([pairs, pairs])))
-    endpoint.arrow(stream_of(pairs), key="wrong-secret")
-    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
-    text = "\n".join(map(json.dumps, lines)) + (
-        endpoint.service.audit.path.read_text(encoding="utf-8")
-    )
-    # The cell in quotes: digests are full of c0.
-    for secret in ("h1-p0", "h2-p0", '"c0"', "wrong-secret", endpoint.keys["both"]):
-        assert secret not in text
-    requests = [line for line in lines if line["event"] == "request"]
-    assert [line["status"] for line in requests] == [200, 422, 401]
-    assert requests[0]["request_id"] == "lab-7"
-    assert requests[0]["num_patients"] == 3
-    entry = json.loads(endpoint.service.audit.path.read_text().splitlines()[1])
-    assert entry["key"] == "both"
-    assert entry["models"].keys() == {"h1", "h2"}
-    assert requests[0]["audit"]
-    assert verify_audit(tmp_path / "audit") == {endpoint.service.audit.path.name: 2}
-    assert len(answered.json()["patients"]) == 3
-
-
-def test_without_an_audit_log_nothing_is_answered(
-    start_endpoint: Any,
-    tmp_path: Path,
-    pairs: pa.Table,
-    stream_of: StreamOf,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    endpoint = start_endpoint(tmp_path)
-
-    def full(entry: object) -> str:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(endpoint.service.audit, "append", full)
-    response = endpoint.arrow(stream_of(pairs))
-    assert response.status_code == 503
-    assert response.json()["code"] == "audit"
-
-
-def test_a_fault_says_nothing_but_its_number(
-    start_endpoint: Any,
-    tmp_path: Path,
-    pairs: pa.Table,
-    stream_of: StreamOf,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    endpoint = start_endpoint(tmp_path)
-
-    def broken(*_: object, **__: object) -> None:
-        raise KeyError("h1-p0")
-
-    monkeypatch.setattr("homnet_serve.service.assess", broken)
-    response = endpoint.arrow(stream_of(pairs))
-    assert response.status_code == 500
-    assert "h1-p0" not in response.text
-    lines = [JsonLines().format(record) for record in caplog.records]
-    assert "h1-p0" not in "".join(lines)
-    assert any('"error": "KeyError"' in line for line in lines)

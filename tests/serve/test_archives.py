@@ -12,8 +12,8 @@ from PIL import Image
 from homnet.cohorts.pairs import pairs_of
 from homnet.imaging.extraction import ExtractionConfig
 from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
+from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
-from homnet_serve.limits import Limits
 
 Maker = Callable[..., bytes]
 HEADER = "path,hospital,patient_id,cell_id,chromosome,homolog\n"

@@ -1,12 +1,14 @@
 """The audit log: whoever changes a line, takes one out or removes a file is found out."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from homnet.errors import DataError
-from homnet_serve.audit import AuditLog, verify_audit
+from homnet_serve.audit import AuditFile, AuditLog, verify_audit
 
 
 @pytest.fixture
@@ -23,7 +25,8 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_a_whole_log_passes(files: list[Path]) -> None:
-    assert verify_audit(files[0].parent) == {path.name: 4 for path in files}
+    whole = AuditFile(4, 0, False)
+    assert verify_audit(files[0].parent) == {path.name: whole for path in files}
     entry = json.loads(files[1].read_text().splitlines()[0])
     assert list(entry["heads"]) == [files[0].name]
     assert files[0].stat().st_mode & 0o077 == 0
@@ -61,3 +64,61 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="no audit log"):
         AuditLog(tmp_path / "file" / "audit")
+
+
+def _fragment(file: int, content: bytes) -> int:
+    """A disk that takes half of a line and is full."""
+    if len(content) < 40:
+        raise OSError(28, "No space left on device")
+    return _write(file, content[: len(content) // 2])
+
+
+_write = os.write
+
+
+def _failing(*_: Any) -> Any:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"write": _fragment}, {"fdatasync": _failing}, {"write": _fragment, "ftruncate": _failing}],
+)
+def test_the_chain_goes_on_after_a_failed_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, Any]
+) -> None:
+    log = AuditLog(tmp_path)
+    log.append({"event": "answered", "result": "before"})
+    with monkeypatch.context() as patch:
+        for name, function in broken.items():
+            patch.setattr(os, name, function)
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"No space|Input/output"):
+                log.append({"event": "answered", "result": "never"})
+    log.append({"event": "answered", "result": "after"})
+    log.append({"event": "answered", "result": "last"})
+    log.close()
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [line.get("result") for line in lines] == [None, "before", "after", "last"]
+    assert [line.get("lost") for line in lines] == [None, None, 2, None]
+    assert verify_audit(tmp_path) == {log.path.name: AuditFile(4, 2, False)}
+
+
+def test_the_beginning_of_a_line_is_no_broken_chain(tmp_path: Path) -> None:
+    """A killed process leaves one; the next file names the last whole line."""
+    for _ in range(2):
+        log = AuditLog(tmp_path)
+        log.close()
+        with log.path.open("ab") as file:
+            file.write(b'{"event": "answ')
+    assert set(verify_audit(tmp_path).values()) == {AuditFile(1, 0, True)}
+    text = log.path.read_bytes()
+    log.path.write_bytes(text + b"\n")
+    with pytest.raises(DataError, match="line 2 does not continue"):
+        verify_audit(tmp_path)
+
+
+def test_a_full_disk_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", _fragment)
+    with pytest.raises(DataError, match="no audit log can be written"):
+        AuditLog(tmp_path)

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from homnet.errors import ConfigError
-from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.forms import reader_of_forms
+from homnet_serve.config import ServiceConfig, config_from, find_read_form
 
 
 def test_settings_are_taken() -> None:
@@ -38,7 +37,7 @@ def test_wrong_settings_are_named(content: dict[str, Any], said: str) -> None:
         config_from(ServiceConfig, content)
 
 
-@pytest.mark.parametrize("name", ["nothing:here", "homnet_serve.forms:nobody", "homnet", ":"])
-def test_a_reader_of_forms_that_is_not_there(name: str) -> None:
+@pytest.mark.parametrize("name", ["nothing:here", "homnet_serve.config:nobody", "homnet", ":"])
+def test_a_find_read_form_that_is_not_there(name: str) -> None:
     with pytest.raises(ConfigError, match=r"forms: .* give module:function"):
-        reader_of_forms(name)
+        find_read_form(name)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,16 @@ import pytest
 
 from homnet.errors import ConfigError
 from homnet_serve.errors import RequestError
-from homnet_serve.keys import ENVIRONMENT, check_key, new_key, open_keys, read_keys, write_keys
+from homnet_serve.keys import (
+    ENVIRONMENT,
+    add_key,
+    check_key,
+    new_key,
+    open_keys,
+    read_keys,
+    revoke_key,
+    write_keys,
+)
 
 
 def test_a_key_is_found_by_its_secret_only(tmp_path: Path) -> None:
@@ -78,3 +89,39 @@ def test_ids_are_unique(tmp_path: Path) -> None:
     write_keys(tmp_path / "keys.json", [key, key])
     with pytest.raises(ConfigError, match="two keys"):
         read_keys(tmp_path / "keys.json")
+
+
+def test_keys_are_added_and_revoked(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "keys.json"
+    secret = add_key(file, "lab", ["h1"])
+    add_key(file, "watch", [], operator=True)
+    with pytest.raises(ConfigError, match="has a key 'lab' already"):
+        add_key(file, "lab", [])
+    with pytest.raises(ConfigError, match="has no key 'lob', but lab, watch"):
+        revoke_key(file, "lob")
+    assert check_key(read_keys(file), f"Bearer {secret}").hospitals == ("h1",)
+    revoke_key(file, "lab")
+    assert [(key.id, key.revoked) for key in read_keys(file)] == [("lab", True), ("watch", False)]
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_keys(file / "keys.json", [])
+
+
+def test_a_key_file_is_private_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the umask, and when it takes its place: not only in the end."""
+    modes = []
+    place = Path.replace
+
+    def replaced(path: Path, target: Path) -> None:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        place(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    old = os.umask(0)
+    try:
+        write_keys(tmp_path / "keys.json", [new_key("lab", [])[1]])
+    finally:
+        os.umask(old)
+    assert modes == [0o600]
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]

@@ -45,7 +45,7 @@ class Comparison:
     """Patients of the fine-tuning (paper: train to test 1:4)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of every method per seed, which decides initial weights, bags and events. Trials are
-    run with the first seed."""
+    run with the first seed, and so is all of Table 5."""
     scale: float = 0.002
     """Share of the full budget, which is 100 epochs over all people. A smaller scale first takes
     fewer epochs, at least 4, and then a part of the people. Full scale is for a cluster."""

@@ -1,7 +1,7 @@
 """Compares simulated with real chromosomes; the parts of the comparison run in parallel on Ray."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -110,7 +110,7 @@ def compare(config: RealismConfig) -> dict[str, Any]:
     sets = None if config.real is None else _sets(simulated, Cohort.open(config.real), config)
     figures: dict[str, Any] = {}
     with local_or_cluster():
-        absolute = Cohort(simulated.root.absolute(), simulated.files, simulated.scale)
+        absolute = replace(simulated, root=simulated.root.absolute())
         lengths = _start(
             _length_only, config, *(_start(_lengths, absolute, entry) for entry in simulated.files)
         )

@@ -1,21 +1,20 @@
-"""Fault drill of the endpoint: what is killed, promoted or overrun under load, and what shows.
+"""Fault drill of the endpoint: what clients notice when parts are killed, replaced or overrun.
 
-A local cluster of a head and two nodes with a replica and a proxy each; clients with retries ask
-about patients whose right answers are known, all the while. Only processes that this one started
-are killed.
+A local cluster has a head and two nodes with a replica and a proxy each. Clients with retries ask
+about patients whose right answers are known. Only processes that this one started are killed.
 """
 
 import os
 import re
 import shutil
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import httpx
 import numpy as np
@@ -24,6 +23,7 @@ import pyarrow as pa
 from homnet.errors import ConfigError, DataError
 from homnet.model.registry import Registry
 from homnet.processes import num_connections
+from homnet.results import Record
 from homnet_serve.audit import verify_audit
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.records.drill_nodes import Nodes
@@ -38,15 +38,7 @@ from homnet_serve.records.material import (
 from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
 
 Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
-FAULTS: Final[tuple[Fault, ...]] = (
-    "replica",
-    "proxy",
-    "controller",
-    "node",
-    "promotion",
-    "deployment",
-    "queue",
-)
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _NUM_REPLICAS: Final = 2
 _NUM_PROXIES: Final = _NUM_REPLICAS + 1
 """One on each node with a replica, and the head's."""
@@ -54,22 +46,24 @@ _NUM_PROXIES: Final = _NUM_REPLICAS + 1
 
 @dataclass(frozen=True)
 class DrillConfig:
-    """What is done to the endpoint."""
+    """Faults of the drill, and the load during them."""
 
     material: MaterialConfig = field(default_factory=MaterialConfig)
     """Models and patients."""
     work: Path = Path("runs/serve-drill")
     """Directory of registry, audit log and server's log, emptied first."""
     faults: tuple[Fault, ...] = FAULTS
-    """What happens, one after the other."""
+    """Faults, one after the other."""
     num_clients: int = 4
-    """Clients that ask all the while."""
+    """Clients that ask during the whole drill."""
     calm_s: float = 3.0
-    """Seconds of undisturbed load before each fault, and after what was killed is back."""
+    """Seconds of undisturbed load before each fault, and after the endpoint is whole again."""
     flood: int = 64
     """Requests of four patients each that fill the queue at once, without retries."""
     back_s: float = 120.0
-    """Seconds in which what was killed or decided must be back or done."""
+    """Seconds in which the endpoint must be whole again, or a decision take effect."""
+    record: Record = Record()
+    """The result of record, for example results/serve-drill.json."""
 
     def __post_init__(self) -> None:
         if self.num_clients < 1 or self.flood < 1 or self.calm_s <= 0 or self.back_s <= 0:
@@ -77,10 +71,11 @@ class DrillConfig:
 
 
 def drill(config: DrillConfig) -> dict[str, Any]:
-    """Runs the drill and gives its figures.
+    """Runs the drill, and returns and records its figures.
 
     Raises:
-        DataError: what was killed did not come back, or the audit log has a gap.
+        DataError: the endpoint did not become whole again, the audit log has a gap, an answer was
+            wrong, or a request was lost.
     """
     registry = config.material.registry
     if registry and config.work.resolve() in (
@@ -113,14 +108,25 @@ def drill(config: DrillConfig) -> dict[str, Any]:
         rest = clients.take()
         if rest.reasons:
             print(f"after the last fault: {sorted(set(rest.reasons))}", flush=True)
-    return {
+    figures = {
         "faults": runs,
         "clients": config.num_clients,
         "replicas": _NUM_REPLICAS,
         "wrong": rest.wrong + sum(run["wrong"] for run in runs.values()),
         "lost": rest.lost + sum(run["lost"] for run in runs.values()),
-        "audit_lines": sum(verify_audit(Path(settings["audit"])).values()),
+        "audit_lines": sum(
+            file.num_lines for file in verify_audit(Path(settings["audit"])).values()
+        ),
     }
+    config.record.write(
+        {"serve_drill": figures}, recipe=config.material.recipe, seed=config.material.seed
+    )
+    if figures["wrong"] or figures["lost"]:
+        raise DataError(
+            f"{config.work}: {figures['wrong']} wrong answers, {figures['lost']} requests lost; "
+            "see the reasons above"
+        )
+    return figures
 
 
 def _run(fault: Fault, scene: "_Scene", clients: SteadyClients) -> dict[str, Any]:
@@ -191,7 +197,7 @@ class _Scene:
         )
 
     def wait_until_whole(self) -> float:
-        """Waits for both replicas, their proxies and the controller; gives the time."""
+        """Waits for both replicas, their proxies and the controller; returns when, in seconds."""
         deadline = time.monotonic() + self.config.back_s
         while not self._whole():
             if time.monotonic() > deadline:
@@ -227,7 +233,7 @@ class _Scene:
         return {}
 
     def promote_and_roll_back(self, clients: SteadyClients) -> dict[str, Any]:
-        """Another version for the first hospital, and back: when the replaced one fell silent."""
+        """Another version for the first hospital, and back; seconds until each takes over."""
         registry = Registry(self.settings["registry"])
         hospital, second = next(iter(self.second.items()))
         first = self.material.checkpoints[hospital].digest
@@ -258,24 +264,25 @@ class _Scene:
         return {}
 
     def flood(self) -> dict[str, Any]:
-        """More patients at once than may wait; those too many must get a clean 503."""
+        """More patients at once than may wait; the surplus must get a 503 with a reason."""
         table = pa.concat_tables(self.material.tables[:4])
-        outcomes: Counter[str] = Counter()
+        return {"flood": dict(_flood(self.server.url, self.secret, table, self.config.flood))}
 
-        def ask() -> None:
-            with Client(self.server.url, self.secret, retries=Retries(max_attempts=1)) as client:
-                try:
-                    client.diagnose(table)
-                    outcomes["answered"] += 1
-                except EndpointError as error:
-                    outcomes[f"{error.status} {error.code}"] += 1
 
-        threads = [threading.Thread(target=ask) for _ in range(self.config.flood)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return {"flood": dict(outcomes)}
+def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter[str]:
+    """Sends requests at the same time; returns how many ended with which outcome."""
+
+    def ask(_: int) -> str:
+        with Client(url, secret, retries=Retries(max_attempts=1)) as client:
+            try:
+                client.diagnose(table)
+            except EndpointError as error:
+                return f"{error.status} {error.code}"
+            return "answered"
+
+    # Counted in this thread: threads that add to one counter lose counts.
+    with ThreadPoolExecutor(num_requests) as pool:
+        return Counter(pool.map(ask, range(num_requests)))
 
 
 def _second_versions(material: Material, registry: Registry) -> dict[str, str]:

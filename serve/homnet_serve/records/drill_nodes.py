@@ -14,11 +14,11 @@ class Nodes:
     """A head for the controller, and nodes of one CPU; a context manager that ends them all."""
 
     def __init__(self, num_workers: int, back_s: float) -> None:
-        """Starts them.
+        """Starts the head and the nodes.
 
         Args:
             num_workers: nodes beside the head.
-            back_s: seconds in which the processes of a killed node must have ended.
+            back_s: seconds to wait for the processes of a killed node to end.
         """
         self._back_s = back_s
         os.environ["RAY_AUTH_MODE"] = "disabled"

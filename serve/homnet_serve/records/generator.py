@@ -1,7 +1,7 @@
-"""Load on an endpoint from one process: clients that ask one request after the other, or a rate.
+"""Load on an endpoint from one process: clients that ask one after the other, or at a fixed rate.
 
-The clients share their cores with the server in a load test, so they are as thin as can be: threads
-on plain connections that are kept open.
+In a load test the clients share the cores with the server, so they do as little as possible:
+threads with plain connections that stay open.
 """
 
 import http.client
@@ -21,25 +21,25 @@ import numpy as np
 
 @dataclass
 class Load:
-    """What came of some load."""
+    """Outcome of a load."""
 
     seconds: float = 0.0
-    """How long it took."""
+    """Duration of the load."""
     latency_s: list[float] = field(default_factory=list)
     """Of each answer with status 200."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """Answers by status; what was no answer, by the name of its error."""
+    """Answers by status; requests without an answer by the name of the error."""
     patients: int = 0
     """Patients answered."""
 
     def add(self, other: "Load") -> None:
-        """Takes over what came of another load at the same time."""
+        """Adds the outcome of another load at the same time."""
         self.latency_s += other.latency_s
         self.statuses += other.statuses
         self.patients += other.patients
 
     def figures(self) -> dict[str, Any]:
-        """For a result of record; latencies in milliseconds."""
+        """Figures for a result of record; latencies in milliseconds."""
         p50, p99 = np.percentile(self.latency_s, [50, 99]) * 1e3 if self.latency_s else (None, None)
         return {
             "seconds": round(self.seconds, 2),
@@ -114,9 +114,9 @@ class Generator:
         """Clients that ask the next question as soon as they have an answer.
 
         Args:
-            num_clients: how many at a time.
-            seconds: how long; begun requests are finished.
-            warm_up_s: load before that, which is not counted.
+            num_clients: number of clients.
+            seconds: duration; requests under way are finished.
+            warm_up_s: seconds of load before that, which are not counted.
         """
         load = Load()
         for length_s in (warm_up_s, seconds):
@@ -148,7 +148,7 @@ class Generator:
 
         Args:
             requests_per_second: the rate.
-            seconds: how long.
+            seconds: duration.
             every_10_s: called every ten seconds, for example to look at memory.
             num_connections: most requests at a time.
         """

@@ -1,7 +1,7 @@
 """How fast an endpoint is beside its bare models on the same cores, and whether it stays so.
 
-Each part is a measurement of its own, with what it is compared with in the same run. Parts can be
-measured one by one: each leaves its figures in the work directory, and the result has all of them.
+Each part is a measurement together with what it is compared with. Parts can be measured one by one:
+each leaves its figures in the work directory, and the result holds all of them.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from homnet.errors import ConfigError, DataError
-from homnet.results import describe_machine, read_json, write_json
+from homnet.results import Record, describe_machine, read_json, write_json
 from homnet_serve.records.bare import bare_rates
 from homnet_serve.records.generator import Generator
 from homnet_serve.records.local_server import PROXIES, LocalServer
@@ -36,7 +36,7 @@ _MANY: Final = 16
 
 @dataclass(frozen=True)
 class LoadTestConfig:
-    """What is measured, and how long."""
+    """Parts of a load test, and their settings."""
 
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
@@ -61,6 +61,8 @@ class LoadTestConfig:
     """Length of the soak."""
     soak_share: float = 0.8
     """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
+    record: Record = Record()
+    """The result of record, for example results/load.json."""
 
     def __post_init__(self) -> None:
         if not self.clients or self.seconds <= 0 or self.soak_minutes <= 0:
@@ -72,10 +74,7 @@ class LoadTestConfig:
 
 
 def measure(config: LoadTestConfig) -> dict[str, Any]:
-    """Measures the parts that are asked for.
-
-    Args:
-        config: what.
+    """Measures the parts that are asked for, and writes the result of record if one is wanted.
 
     Returns:
         The figures of all parts that the work directory has, those of now among them.
@@ -104,6 +103,7 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
         if _file(config, part).is_file():
             kept[part] = read_json(_file(config, part))
             _require_same(config, part, kept[part])
+    config.record.write({"load": kept}, recipe=config.material.recipe, seed=config.material.seed)
     return kept
 
 
@@ -112,23 +112,25 @@ _SHARED: Final = ("material", "num_replicas", "num_threads", "patients_per_pass"
 
 
 def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]) -> None:
-    """Parts of other models or settings make no result together.
+    """Refuses parts that were measured with other models or settings.
 
     Raises:
-        DataError: they are such.
+        DataError: a setting differs.
     """
     wanted = json.loads(json.dumps(_settings(config), default=str))
     for name in _SHARED:
         if figures["settings"][name] != wanted[name]:
             raise DataError(
                 f"{_file(config, part)}: was measured with other settings ({name}); choose another "
-                "--load.work, or measure this part again"
+                "--work, or measure this part again"
             )
 
 
 def _settings(config: LoadTestConfig) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
-    return {name: value for name, value in settings.items() if name not in ("parts", "work")}
+    return {
+        name: value for name, value in settings.items() if name not in ("parts", "work", "record")
+    }
 
 
 def _file(config: LoadTestConfig, part: Part) -> Path:

@@ -1,8 +1,8 @@
 """Ray Serve in a process of its own on this machine, for load tests and drills.
 
-The parent asks and measures and knows nothing of Ray; the child, this module run with ``-m``,
-starts Ray or joins the cluster that RAY_ADDRESS names, and deploys what it reads from stdin, one
-JSON object per line. All it starts descends from it, so nothing else on the machine is touched.
+The parent sends requests and measures, without Ray. The child, this module run with ``-m``, starts
+Ray or joins the cluster of RAY_ADDRESS, and deploys each JSON object that it reads, one per line of
+stdin. All its processes descend from it, so nothing else on the machine is touched.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ ROLES: Final = {
     "proxy": ("ray::ProxyActor", "ray::HAProxyManager", "haproxy"),
     "replica": ("ray::ServeReplica",),
 }
-"""Processes of Ray Serve, by what their command lines begin with."""
+"""Beginnings of the command lines of Ray Serve's processes, by role."""
 PROXIES: Final[dict[str, dict[str, str]]] = {
     "python": {},
     "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
@@ -35,13 +35,13 @@ PROXIES: Final[dict[str, dict[str, str]]] = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     },
 }
-"""What stands between clients and replicas, by the settings of Ray that choose it."""
+"""Kinds of proxy between clients and replicas, with the environment variables that choose them."""
 _READY: Final = "homnet endpoint is ready"
 _BYTES_OF_CALL: Final = str(128 * 2**20)
 
 
 class LocalServer:
-    """A child process with Ray Serve; a context manager that leaves nothing behind."""
+    """A child process with Ray Serve; a context manager that ends all its processes."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class LocalServer:
         return self
 
     def deploy(self, settings: Mapping[str, Any], **options: Any) -> None:
-        """Deploys an endpoint, in the place of the one before, and waits until it answers.
+        """Deploys an endpoint, replacing the one before, and waits until it answers.
 
         Args:
             settings: of :class:`homnet_serve.config.ServiceConfig`.
             options: of the deployment, for example ``num_replicas``.
 
         Raises:
-            DataError: it did not come up; its log says why.
+            DataError: the endpoint did not come up; its log says why.
         """
         assert self._process is not None
         assert self._process.stdin

@@ -20,6 +20,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, best_form, paper_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
+from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.keys import new_key, write_keys
 from homnet_serve.records.generator import Question
@@ -46,6 +47,11 @@ class MaterialConfig:
     seed: int = 0
     """Of random weights and of the patients' pairs, which are noise."""
 
+    @property
+    def recipe(self) -> str:
+        """Name of the models in results of record."""
+        return self.registry or f"random {self.form}"
+
     def __post_init__(self) -> None:
         for name in ("num_hospitals", "num_cells", "num_patients"):
             if getattr(self, name) < 1:
@@ -69,7 +75,7 @@ class Material:
     def bodies(self, form: Literal["arrow", "json"]) -> list[Question]:
         """One request for each patient."""
         if form == "arrow":
-            return [Question(_stream(table), ARROW_TYPE) for table in self.tables]
+            return [Question(write_stream(table), ARROW_TYPE) for table in self.tables]
         return [Question(_json(table), JSON_TYPE) for table in self.tables]
 
     def publish(self, work: Path) -> tuple[str, dict[str, Any]]:
@@ -166,13 +172,6 @@ def _patient(config: MaterialConfig, number: int, hospital: str) -> pa.Table:
         pair=pair,
         abnormal=[False] * len(keys),
     ).select(MEASURED.names)
-
-
-def _stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
 
 
 def _json(table: pa.Table) -> bytes:

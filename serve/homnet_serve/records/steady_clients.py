@@ -1,4 +1,4 @@
-"""Clients of a drill: they ask about patients whose right answers are known, and keep count."""
+"""Clients of a drill: they ask about patients whose right answers are known, and count them."""
 
 import itertools
 import threading
@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -25,22 +24,22 @@ PATIENT = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
 
 @dataclass(frozen=True)
 class Known:
-    """A patient, and what the endpoint must say about him."""
+    """A patient, and what the endpoint must answer."""
 
     pairs: pa.Table
     """Columns of :data:`homnet.cohorts.pairs.MEASURED`; one patient of one hospital."""
     logits: Mapping[str, NDArray[np.float64]]
-    """By version of the registry, the logit of each type: what any version that may answer says."""
+    """The logit of each type, by version of the registry, for every version that may answer."""
 
 
 @dataclass
 class Tally:
-    """What came of some seconds of asking."""
+    """Counts of answers over some time."""
 
     right: int = 0
-    """Answers that said what they must."""
+    """Right answers."""
     wrong: int = 0
-    """Answers that did not."""
+    """Wrong answers."""
     lost: int = 0
     """Requests without an answer after the last attempt."""
     absorbed: Counter[str] = field(default_factory=Counter)
@@ -80,7 +79,7 @@ class _Counting(httpx.HTTPTransport):
 
 
 class SteadyClients:
-    """Threads that ask one question after the other, until the context is left."""
+    """Threads that send one request after the other until the context is left."""
 
     def __init__(self, url: str, key: str, known: Sequence[Known], num_clients: int) -> None:
         """Sets up clients, each with a connection of its own and the retries of the package.
@@ -88,8 +87,8 @@ class SteadyClients:
         Args:
             url: of the endpoint.
             key: the API key.
-            known: each client asks about all, in turns, from another one on.
-            num_clients: how many ask at a time.
+            known: patients; each client asks about all in turn, beginning at a different one.
+            num_clients: number of threads.
         """
         self._url = url
         self._key = key
@@ -106,12 +105,7 @@ class SteadyClients:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from homnet.cohorts.checks import read_pairs
-from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.cohort import Cohort, write_cohort, write_index
 from homnet.cohorts.pairs import PAIR_BYTES, SCHEMA, pairs_of
 from homnet.errors import CohortError
 
@@ -100,6 +101,18 @@ def test_a_patient_id_in_two_hospitals_is_refused(tmp_path: Path, table_of: Tabl
     with pytest.raises(CohortError, match="patient h1-p2 is in hospital 'h1' and in hospital 'h2'"):
         write_cohort(tmp_path / "c", [table_of("h1"), other], scale={}, provenance={})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_of_files_that_workers_wrote_is_checked_alike(small_cohort: Cohort) -> None:
+    first, second = small_cohort.files
+    shared = replace(second, patients=(*second.patients, "h1-p0"))
+    index = small_cohort.root / "new.json"
+    with pytest.raises(CohortError, match="patient h1-p0 is in hospital 'h1' and in hospital 'h2'"):
+        write_index(index, [first, shared], scale={}, provenance={})
+    again = replace(first, path="again.parquet")
+    with pytest.raises(CohortError, match="patient h1-p0 is in two files"):
+        write_index(index, [first, again], scale={}, provenance={})
+    assert not index.exists()
 
 
 def test_the_index_counts_abnormal_pairs(tmp_path: Path, table_of: TableOf) -> None:

@@ -1,9 +1,7 @@
 """An oracle sees what it was told of, does not see what is not there, and stands beside a model."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -106,14 +104,3 @@ def test_a_table_without_a_model(events: pd.DataFrame) -> None:
     table = oracle_markdown(summarise(_with_size(events)))
     assert "HomNet" not in table
     assert np.isfinite(summarise(_with_size(events))["rows"][-1]["bag_auc"])
-
-
-def test_the_readme_can_show_it(events: pd.DataFrame) -> None:
-    path = Path(__file__).parents[3] / "jobs" / "records" / "render_tables.py"
-    spec = importlib.util.spec_from_file_location("update_readme", path)
-    assert spec is not None
-    assert spec.loader is not None
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    figures = summarise(_with_size(events))
-    assert job._tables({"oracle": figures}) == oracle_markdown(figures)

@@ -20,10 +20,14 @@ RESULTS = Path(__file__).parents[3] / "results"
 RECORDS = sorted(RESULTS.glob("diagnose-hospitals*.json"))
 SHARE = {"value": 0.8, "low": 0.6, "high": 0.9, "count": 8, "total": 10}
 NONE = {"value": None, "low": None, "high": None, "count": 0, "total": 0}
+RATES = dict.fromkeys(
+    ("sensitivity", "sensitivity_of_assessed", "cleared", "specificity_of_assessed"), SHARE
+)
 SCOPE = {
     "num_abnormal": 10,
     "num_normal": 90,
-    **dict.fromkeys(("sensitivity", "specificity", "auc", "right_type"), SHARE),
+    **dict.fromkeys(("sensitivity", "sensitivity_of_assessed", "auc", "right_type"), SHARE),
+    **dict.fromkeys(("cleared", "specificity_of_assessed"), SHARE),
     **dict.fromkeys(("calibration_error", "calibration_error_by_chance"), SHARE),
     "abstained": {
         "abnormal": {"count": 1},
@@ -31,7 +35,8 @@ SCOPE = {
         "reasons": {"too_few_cells": 3},
     },
 }
-PART = {"sensitivity": SHARE, "specificity": SHARE, "right_type": SHARE, "abstained": 1}
+PART = {"sensitivity": SHARE, "right_type": SHARE, "abstained": 1, "cleared": SHARE}
+PART |= {"sensitivity_of_assessed": SHARE, "specificity_of_assessed": SHARE}
 RATE = {"over_threshold": SHARE, "at_one_percent_of_others": NONE}
 
 
@@ -60,7 +65,7 @@ def figures() -> dict[str, object]:
 
 def test_the_tables_hold_the_numbers_and_name_what_is_missing(figures: dict[str, object]) -> None:
     text = cohort_markdown(figures)
-    assert "| north | 10, 90 | 0.800 (0.60 to 0.90) |" in text
+    assert "| north | 10, 90 | 1, 2 | 0.800 (0.60 to 0.90) |" in text
     assert "| too few cells | 3 |" in text
     assert "| inv(9) | 0.8000 (0.6000 to 0.9000), 8 of 10 | n/a |" in text
     assert cohort_markdown(figures, ["By kind"]).startswith("By kind\n\n|")

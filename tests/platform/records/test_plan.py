@@ -34,8 +34,6 @@ def test_mistakes_are_refused() -> None:
         Comparison(seeds=())
     with pytest.raises(ConfigError, match="num_batches must be at least 1"):
         ReproduceConfig(num_batches=0)
-    with pytest.raises(ConfigError, match="both --claim and --result"):
-        ReproduceConfig(claim="much")
 
 
 def test_tables_of_images_have_no_patients_and_the_others_do() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from homnet.errors import ConfigError
 from homnet.model.network import HomNetConfig
-from homnet.records.beside_paper import HOMNET
-from homnet.records.running_time import running_time_markdown
+from homnet.records.beside_paper import HOMNET, running_time_markdown
 from homnet_platform.records import running_time
 from homnet_platform.records.methods import Method
 from homnet_platform.records.plan import ReproduceConfig

@@ -1,7 +1,5 @@
 """A step is timed, and two workers are predicted from one: figures by hand, and one real run."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -18,7 +16,6 @@ from homnet.errors import ConfigError
 from homnet.model.network import best_form
 from homnet.records.benchmark.data_parallel import FullRun, GpuOptions
 from homnet.records.training_tables import throughput_markdown
-from homnet.results import write_result
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.records.throughput import ThroughputConfig, figures_of
@@ -103,24 +100,6 @@ def test_the_table_says_what_was_assumed() -> None:
     assert "2 workers are 1.25 times as fast as one with 20 bags a step" in table
     without = _figures(config=replace(CONFIG, gpu=GpuOptions()))
     assert "Assumed" not in throughput_markdown(without | {"object_store_peak_bytes": 0})
-
-
-def test_the_readme_can_show_it(tmp_path: Path) -> None:
-    figures = _figures() | {"object_store_peak_bytes": 7_000_000}
-    write_result(
-        tmp_path / "results" / "throughput.json",
-        claim="How fast",
-        figures={"throughput": figures},
-        command="c",
-        recipe="r",
-        seed=5,
-    )
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- table: results/throughput.json -->\n<!-- end -->\n")
-    job = Path(__file__).parents[3] / "jobs" / "records" / "render_tables.py"
-    subprocess.run([sys.executable, str(job), "--readme", str(readme)], check=True)
-    assert throughput_markdown(figures).strip() in readme.read_text()
-    assert "*How fast: `results/throughput.json`" in readme.read_text()
 
 
 def test_a_clock_leaves_out_epochs_and_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:

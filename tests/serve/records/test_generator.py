@@ -1,49 +1,18 @@
-"""Load and drills: what they count, and that what they compare is what it says."""
+"""Load on an endpoint: what it counts."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from homnet.cohorts.pairs import MEASURED
-from homnet.errors import ConfigError, DataError
-from homnet.model.checkpoint import Checkpoint
-from homnet.model.registry import Registry
-from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
-from homnet_serve.limits import Limits
-from homnet_serve.records.bare import bare_rates
-from homnet_serve.records.drill import _figures, _known
+from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.records.generator import Generator, Question
-from homnet_serve.records.load_test import LoadTestConfig, measure
-from homnet_serve.records.material import (
-    Material,
-    MaterialConfig,
-    altered,
-    logits_of,
-    make_material,
-)
-from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
 
 TableOf = Callable[..., pa.Table]
-
-
-@pytest.fixture(scope="module")
-def material(family: Callable[..., list[Checkpoint]], table_of: TableOf) -> Material:
-    tables = [
-        table_of(hospital, num_patients=1, num_cells=2, chromosomes=("1", "21"), seed=seed)
-        for seed, hospital in enumerate(("h1", "h2"))
-    ]
-    return Material(
-        dict(zip(("h1", "h2"), family(2), strict=True)),
-        [table.select(MEASURED.names) for table in tables],
-    )
 
 
 class _Slow(BaseHTTPRequestHandler):
@@ -102,103 +71,3 @@ def test_refusals_and_dead_servers_are_counted(address: tuple[str, dict[str, str
     assert load.figures()["p50_ms"] is None
     dead = Generator("http://127.0.0.1:9", "k", [Question(b"{}", JSON_TYPE)]).closed(1, 0.05, 0)
     assert set(dead.statuses) == {"ConnectionRefusedError"}
-
-
-def test_bodies_say_the_same(material: Material) -> None:
-    for form, media_type in (("arrow", ARROW_TYPE), ("json", JSON_TYPE)):
-        for question, table in zip(material.bodies(form), material.tables, strict=True):  # type: ignore[arg-type]
-            assert question.media_type == media_type
-            assert read_pairs_of_body(question.content, media_type, Limits()) == table
-
-
-def test_random_and_promoted_models(material: Material, tmp_path: Path) -> None:
-    made = make_material(MaterialConfig(num_hospitals=3, num_patients=4, num_cells=1, seed=5))
-    assert made.hospital_of == ["hospital-1", "hospital-2", "hospital-3", "hospital-1"]
-    assert {len(table) for table in made.tables} == {23}
-    assert len({c.digest for c in made.checkpoints.values()}) == 3
-    _, settings = material.publish(tmp_path)
-    again = make_material(MaterialConfig(registry=settings["registry"]))
-    assert {h: c.digest for h, c in again.checkpoints.items()} == {
-        h: c.digest for h, c in material.checkpoints.items()
-    }
-    with pytest.raises(ConfigError, match="no model is promoted"):
-        make_material(MaterialConfig(registry=str(tmp_path / "none")))
-
-
-def test_bare_rates_name_what_they_measured(material: Material) -> None:
-    options = {"num_threads": 1, "patients_per_pass": 4, "seconds": 0.05}
-    rates = bare_rates(material, **options)  # type: ignore[arg-type]
-    assert list(rates) == ["1 patient a pass", "4 patients a pass"]
-
-
-def test_a_soak_needs_the_capacity(tmp_path: Path) -> None:
-    small = MaterialConfig(num_patients=1, num_cells=1, form="paper")
-    with pytest.raises(DataError, match="measure the part 'endpoint'"):
-        measure(LoadTestConfig(material=small, parts=("soak",), work=tmp_path))
-    with pytest.raises(ConfigError, match="expected one of python"):
-        LoadTestConfig(proxy="nginx")
-
-
-def _known_of(material: Material, registry: Registry) -> list[Known]:
-    known = []
-    for hospital, table in zip(material.hospital_of, material.tables, strict=True):
-        promoted = registry.promoted(hospital)
-        assert promoted is not None
-        logits = logits_of(registry.checkpoint(promoted.version), table)
-        known.append(Known(table, {promoted.version: logits}))
-    return known
-
-
-def test_steady_clients_tell_right_from_wrong(
-    material: Material,
-    address: tuple[str, dict[str, str]],
-    tmp_path: Path,
-) -> None:
-    url, keys = address
-    _, settings = material.publish(tmp_path)
-    known = _known_of(material, Registry(settings["registry"]))
-
-    def asked(known: list[Known], key: str = "both") -> Tally:
-        with SteadyClients(url, keys[key], known, 2) as clients:
-            time.sleep(0.2)
-        return clients.take()
-
-    good = asked(known)
-    assert good.right >= 2
-    assert (good.wrong, good.lost, good.reasons) == (0, 0, [])
-    assert sum(good.versions.values()) == good.right == len(good.seconds)
-
-    (version, logits), *_ = known[0].logits.items()
-    off = asked([Known(known[0].pairs, {version: logits + 2e-5})])
-    assert off.right == 0
-    assert set(off.reasons) == {"logits differ from those of batch evaluation"}
-    unknown = asked([Known(known[0].pairs, {"other": logits})])
-    assert unknown.wrong > 0
-    assert "may not answer" in unknown.reasons[0]
-    refused = asked(known, key="revoked")
-    assert refused.lost > 0
-    assert refused.right == 0
-
-
-def test_a_drill_needs_models_that_differ(material: Material) -> None:
-    version = altered(material.checkpoints["h1"], 1000).digest
-    known = _known(material, {"h1": version})
-    assert [set(one.logits) for one in known] == [
-        {material.checkpoints["h1"].digest, version},
-        {material.checkpoints["h2"].digest},
-    ]
-    same = replace(material, tables=[material.tables[0]] * 2)
-    with pytest.raises(DataError, match="nothing would show"):
-        _known(same, {})
-
-
-def test_figures_of_a_fault() -> None:
-    tally = Tally(right=3, answered_s=[10.5, 11.0, 15.0], seconds=[0.1, 0.2, 4.2])
-    tally.absorbed.update(["503", "503", "ReadError"])
-    figures = _figures(tally, Tally(lost=1, reasons=["x"], seconds=[0.3]), 10.0, 16.0)
-    assert figures["seconds_without_answer"] == 4.0
-    assert figures["slowest_answer_s"] == 4.2
-    assert figures["slowest_calm_answer_s"] == 0.3
-    assert figures["absorbed"] == {"503": 2, "ReadError": 1}
-    assert (figures["lost"], figures["reasons"]) == (1, ["x"])
-    assert np.isfinite(_figures(Tally(), Tally(), 0, 1)["seconds_without_answer"])

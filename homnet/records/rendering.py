@@ -1,0 +1,199 @@
+"""Fills the tables and numbers of the documentation from results of record, between markers.
+
+Three kinds of marker, each closed by ``<!-- end -->``; paths start at the project's root:
+
+- ``<!-- table: results/NAME.json -->``: all tables of a result; with `` short`` after the path its
+  short table.
+- ``<!-- rows: LABEL = results/NAME.json; ... -->``: evaluations, or sets of verdicts, that belong
+  together, a line each.
+- ``<!-- value: results/NAME.json KEY/KEY... -->``: one number, with a format such as ``.1f`` after
+  the keys if it is not to have three decimals.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from homnet.errors import DataError
+from homnet.reader.measures import findings_tables
+from homnet.realism.tables import realism_summary
+from homnet.records.beside_paper import (
+    ablation_beside_paper,
+    comparison_markdown,
+    running_time_markdown,
+)
+from homnet.records.endpoint_tables import load_markdown, serve_drill_markdown
+from homnet.records.oracle import oracle_markdown
+from homnet.records.training_tables import (
+    ablation_markdown,
+    aucs_markdown,
+    benchmark_markdown,
+    drill_markdown,
+    sweep_markdown,
+    throughput_markdown,
+)
+from homnet.report.cohort_page import cohort_markdown, verdicts_in_short, verdicts_markdown
+from homnet.report.markdown import markdown_table, tables_text
+from homnet.report.tables import cell, scopes, sensitivity_heading, tables_markdown
+from homnet.results import read_result
+
+Renderer = Callable[[Mapping[str, Any]], str]
+
+_TABLE: Final = re.compile(
+    r"(<!-- table: (?P<path>\S+)(?P<short> short)? -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
+_ROWS: Final = re.compile(r"(<!-- rows: (?P<rows>[^>]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+_VALUE: Final = re.compile(
+    r"(<!-- value: (?P<path>\S+) (?P<keys>.+?)(?: (?P<format>[.,]\d*[f%d]?))? -->)"
+    r"[^\n]*?(?P<end><!-- end -->)"
+)
+_OF_PATIENTS: Final = (
+    "By hospital",
+    "Scores by hospital",
+    "By size",
+    "Harmless variants",
+    "What the reader says of detected types",
+    "What each kind is called",
+)
+
+
+def render_page(text: str, root: Path) -> str:
+    """A page with the content of all markers made anew.
+
+    Args:
+        text: the page, in Markdown.
+        root: folder from which the paths of markers lead.
+
+    Raises:
+        DataError: a result is missing or damaged, has no such number, or has no table.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        result = read_result(root / match["path"])
+        body = result_tables(result["figures"], short=bool(match["short"])).strip()
+        return f"{match[1]}{body}\n\n{_source(match['path'], result)}\n{match['end']}"
+
+    def rows(match: re.Match[str]) -> str:
+        pairs = [one.rsplit("=", 1) for one in match["rows"].split(";")]
+        paths = {label.strip(): path.strip() for label, path in pairs}
+        results = {label: read_result(root / path) for label, path in paths.items()}
+        files = ", ".join(f"`{path}`" for path in paths.values())
+        dates = ", ".join(sorted({one["date"][:10] for one in results.values()}))
+        body, note = _rows_of({label: one["figures"] for label, one in results.items()})
+        return f"{match[1]}{body}\n\n*{note}: {files}; {dates}.*\n{match['end']}"
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = read_result(root / match["path"])["figures"]
+        for key in match["keys"].split("/"):
+            if not isinstance(found, Mapping) or key not in found:
+                raise DataError(f"{match['path']}: there is no number '{match['keys']}'")
+            found = found[key]
+        form = match["format"] or ("," if isinstance(found, int) else ".3f")
+        return f"{match[1]}{found:{form}}{match['end']}"
+
+    return _VALUE.sub(value, _ROWS.sub(rows, _TABLE.sub(table, text)))
+
+
+def result_tables(figures: Mapping[str, Any], *, short: bool = False) -> str:
+    """The tables of a result in Markdown.
+
+    Args:
+        figures: of the result; their keys say what was measured.
+        short: the short table instead, where the kind of result has one.
+
+    Raises:
+        DataError: this kind of result has no table, or no short one.
+    """
+    renderers = _SHORT if short else _RENDERERS
+    for key, renderer in renderers.items():
+        if key in figures:
+            return renderer(figures if key in _AT_THE_TOP else figures[key])
+    raise DataError(f"no {'short ' if short else ''}table for figures {sorted(figures)}")
+
+
+def _source(path: str, result: Mapping[str, Any]) -> str:
+    """What the figures show, where they are, when and on what they were measured."""
+    machine, trainings = result["machine"], result["figures"].get("training", {})
+    minutes = [f"{one['figures']['seconds'] / 60:.0f} minutes" for one in trainings.values()]
+    trained = f"; training took {', '.join(minutes)}" if minutes else ""
+    return (
+        f"*{result['claim'].rstrip('.')}: `{path}`, {result['date'][:10]}, seed {result['seed']}, "
+        f"{machine['cpu']}, {machine['num_cores']} cores{trained}.*"
+    )
+
+
+def _rows_of(figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """Table of several results of one kind, and what its intervals are."""
+    if all("evaluation" in one for one in figures.values()):
+        evaluations = {label: one["evaluation"] for label, one in figures.items()}
+        return aucs_markdown(evaluations), "AUC, in brackets 95 % intervals by patient bootstrap"
+    return verdicts_markdown(figures), (
+        "In brackets 95 % intervals, exact for shares, by bootstrap for AUC and calibration error; "
+        "by chance: the calibration error of right probabilities, and the range of 95 % of draws"
+    )
+
+
+def _ablation(figures: Mapping[str, Any]) -> str:
+    """The paper's ablation is of hospitals, after fine-tuning: only such a one stands beside it."""
+    return (ablation_beside_paper if figures.get("fine_tuned") else ablation_markdown)(figures)
+
+
+def _simulation(figures: Mapping[str, Any]) -> str:
+    return markdown_table(
+        ("Pairs", "People", "Seconds", "Peak memory of all processes, GiB", "On disk, MB"),
+        [
+            (
+                f"{figures['pairs']:,}",
+                f"{figures['people']:,}",
+                f"{figures['seconds']:.0f}",
+                f"{figures['peak_memory_gib']:.2f}",
+                f"{figures['bytes_on_disk'] / 1e6:.0f}",
+            )
+        ],
+    )
+
+
+def _evaluation_in_short(evaluation: Mapping[str, Any]) -> str:
+    """All bags and each kind: AUC and sensitivity."""
+    *_, (_, everything) = scopes(evaluation)
+    lines = {"all": {**everything, **everything["metrics"]}, **evaluation["overall"]["kinds"]}
+    return markdown_table(
+        ("Abnormality", "AUC", sensitivity_heading(evaluation), "Abnormal bags"),
+        [
+            (
+                name.replace("_", " "),
+                cell(one["auc"]),
+                cell(one["sensitivity"]),
+                one.get("num_abnormal_bags", one["num_bags"]),
+            )
+            for name, one in lines.items()
+        ],
+    )
+
+
+_RENDERERS: Final[Mapping[str, Renderer]] = {
+    "evaluation": tables_markdown,
+    "ablation": _ablation,
+    "reproduction": comparison_markdown,
+    "running_time": running_time_markdown,
+    "drill": drill_markdown,
+    "load": load_markdown,
+    "serve_drill": serve_drill_markdown,
+    "sweep": sweep_markdown,
+    "throughput": throughput_markdown,
+    "overall": lambda figures: cohort_markdown(figures, _OF_PATIENTS),
+    "findings": lambda figures: tables_text(findings_tables(figures)),
+    "oracle": oracle_markdown,
+    "benchmark": benchmark_markdown,
+    "bytes_on_disk": _simulation,
+    "scorecard": realism_summary,
+    "length_only": realism_summary,
+}
+"""By the key of the figures; the first that a result has counts (verdicts also have findings)."""
+_SHORT: Final[Mapping[str, Renderer]] = {
+    "evaluation": _evaluation_in_short,
+    "overall": verdicts_in_short,
+}
+_AT_THE_TOP: Final = frozenset({"overall", "bytes_on_disk", "scorecard", "length_only"})
+"""Keys whose renderer takes all figures of the result."""

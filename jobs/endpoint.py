@@ -1,0 +1,89 @@
+"""Manages the API keys of an endpoint, and checks that nobody changed its audit log.
+
+python jobs/endpoint.py new-key --file keys.json --id lab-1 --hospitals hospital-1 hospital-2
+python jobs/endpoint.py new-key --file keys.json --id prometheus --operator
+python jobs/endpoint.py list-keys --file keys.json
+python jobs/endpoint.py revoke-key --file keys.json --id lab-1
+python jobs/endpoint.py verify-audit --directory audit
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from homnet.errors import DataError
+from homnet_platform.job import run_job
+from homnet_serve.audit import verify_audit
+from homnet_serve.keys import add_key, read_keys, revoke_key
+
+
+@dataclass(frozen=True)
+class ListKeys:
+    """Lists the keys of a file."""
+
+    file: Path = Path("keys.json")
+    """The key file. It holds digests, no secrets; a running endpoint sees every change at once."""
+
+
+@dataclass(frozen=True)
+class RevokeKey(ListKeys):
+    """Revokes a key: it stays in the file and opens nothing. Prints the keys of the file."""
+
+    id: str = tyro.MISSING
+    """Name of the key in logs."""
+
+
+@dataclass(frozen=True)
+class NewKey(ListKeys):
+    """Makes a key, which is printed once and kept nowhere. Prints the keys of the file."""
+
+    id: str = tyro.MISSING
+    """Name of the key in logs."""
+    hospitals: tuple[str, ...] = ()
+    """Hospitals that the key may ask for."""
+    operator: bool = False
+    """Whether the key may read the metrics."""
+
+
+@dataclass(frozen=True)
+class VerifyAudit:
+    """Checks every file of an audit log."""
+
+    directory: Path = Path("audit")
+    """Directory of the audit log."""
+
+
+def main(config: ListKeys | VerifyAudit) -> None:
+    """Does what was asked for; prints the keys of the file, or the files of the audit log."""
+    if isinstance(config, VerifyAudit):
+        _verify(config.directory)
+        return
+    if isinstance(config, NewKey):
+        secret = add_key(config.file, config.id, config.hospitals, operator=config.operator)
+        print(f"key: {secret}")
+    elif isinstance(config, RevokeKey):
+        revoke_key(config.file, config.id)
+    for key in read_keys(config.file):
+        role = "operator" if key.operator else ", ".join(key.hospitals) or "no hospital"
+        print(f"{key.id}  {role}{'  revoked' if key.revoked else ''}")
+
+
+def _verify(directory: Path) -> None:
+    files = verify_audit(directory)
+    if not files:
+        raise DataError(f"{directory}: there is no audit log here")
+    for name, file in files.items():
+        lost = f"; {file.num_lost} could not be written" if file.num_lost else ""
+        rest = "; its process ended while it wrote one more" if file.is_cut_off else ""
+        print(f"{name}  {file.num_lines} lines, whole{lost}{rest}")
+
+
+if __name__ == "__main__":
+    commands = {
+        "new-key": NewKey(),
+        "list-keys": ListKeys(),
+        "revoke-key": RevokeKey(),
+        "verify-audit": VerifyAudit(),
+    }
+    run_job(commands, main, description=__doc__)
