@@ -1,6 +1,7 @@
 """Cohorts through Ray Data: what is read, what is refused, and bad files named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,12 +51,12 @@ def test_nobody_of_the_test_is_read(hospitals: Cohort, participants: Participant
 
 
 def test_two_people_of_one_name_are_refused(tmp_path: Path, table_of: TableOf) -> None:
-    first = table_of("h1", num_patients=4)
-    other = table_of("h1", num_patients=4, seed=3)
-    second = other.set_column(
-        0, other.schema.field(0), pa.array(["h2"] * len(other), other.schema.field(0).type)
-    )
-    cohort = write_cohort(tmp_path / "c", [first, second], scale={}, provenance={})
+    tables = [table_of(name, num_patients=4, seed=seed) for seed, name in enumerate(("h1", "h2"))]
+    cohort = write_cohort(tmp_path / "c", tables, scale={}, provenance={})
+    # As a cohort of an earlier version may be; write_cohort refuses it today.
+    names = cohort.files[0].patients
+    files = tuple(replace(entry, patients=names) for entry in cohort.files)
+    cohort = replace(cohort, files=files)
     with pytest.raises(DataError, match="is in another hospital"):
         collect_shared(
             cohort,

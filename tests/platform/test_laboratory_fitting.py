@@ -26,6 +26,7 @@ def test_values_come_in_the_order_of_the_arguments(ray_cluster):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_laboratory_is_fitted_to_half_of_the_people(cohort, tmp_path):
     config = FitLaboratoryConfig(
         cohort=cohort.root,

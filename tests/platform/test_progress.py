@@ -8,13 +8,13 @@ from homnet_platform.progress import Progress, progress_bar
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
-@ray.remote
-def work(progress: Progress) -> None:
-    progress.advance(2, loss=0.25)
-    progress.advance(1, best=7)
-
-
 def test_what_a_worker_did_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    # Inside the test, so that a worker gets it by value: it cannot import this file.
+    @ray.remote
+    def work(progress: Progress) -> None:
+        progress.advance(2, loss=0.25)
+        progress.advance(1, best=7)
+
     with progress_bar("training", 5, " bags") as progress:
         ray.get(work.remote(progress))
     assert "training:  60%" in (drawn := capsys.readouterr().err)

@@ -38,11 +38,9 @@ TRAINING = ReaderTraining(
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, lineage: Any) -> Path:
-    """The lineage's healthy people and HomNet, a teaching cohort with a reader, patients."""
+    """The lineage's HomNet, a teaching cohort with a reader, and patients."""
     work = tmp_path_factory.mktemp("findings")
     shutil.copytree(lineage.pretrained, work / "pretrain" / "checkpoint")
-    healthy = lineage.cohort.of_hospitals(["healthy"]).read()
-    write_cohort(work / "healthy", [healthy], scale={}, provenance={})
     hospital = HospitalConfig("h1", abnormal_fraction=0.8, mosaic_share=0.0)
     for name, seed, number, short in (("teach", 1, 40, True), ("patients", 2, 16, False)):
         people = [

@@ -30,7 +30,7 @@ def test_measuring_leaves_figures_a_page_and_a_record(diagnosed: Any, tmp_path: 
     assert read_result(tmp_path / "result.json")["figures"] == json.loads(json.dumps(figures))
     page = (tmp_path / "index.html").read_text()
     assert "Detection limit" in page
-    assert page.count("<table>") == 8
+    assert page.count("<table>") == 9
     beside = verdicts_markdown({"one": figures, "other": figures}).splitlines()
     sensitivity = figures["hospitals"]["h2"]["sensitivity"]["value"]
     assert beside[2].split(" | ")[2] == beside[3].split(" | ")[2] == f"{sensitivity:.3f}"

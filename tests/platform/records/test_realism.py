@@ -52,6 +52,7 @@ def simulated(ray_cluster, laboratory, tmp_path_factory):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_cohorts_are_compared(real, simulated, tmp_path, capsys, monkeypatch):
     # A fifth of the trees: sets of twelve people are not told apart by more of them either.
     few = partial(TwoSampleConfig, num_trees=20)
