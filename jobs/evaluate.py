@@ -1,7 +1,7 @@
 """Scores held-out patients and measures: AUC, F1, PR-AUC, sensitivity, with patient intervals.
 
 python jobs/evaluate.py hospitals --cohort cohorts/simulated --checkpoint runs/fine_tune
-python jobs/evaluate.py artificial --cohort cohorts/images --checkpoint runs/pretrain/checkpoint
+python jobs/evaluate.py artificial --cohort cohorts/pki3 --checkpoint runs/pretrain/checkpoint
 """
 
 from homnet_platform.evaluation import RECIPES, evaluate

@@ -1,7 +1,7 @@
 """Fits the simulator's laboratory to half of a hospital's people, so that it draws their look.
 
-python jobs/fit_laboratory.py --cohort cohorts/images --hospital images --output images.json
-python jobs/simulate.py --laboratory images.json --output cohorts/images-simulated
+python jobs/fit_laboratory.py --cohort cohorts/pki3 --hospital pki3 --output pki3.json
+python jobs/simulate.py --laboratory pki3.json --output cohorts/pki3-simulated
 
 The other half stays unseen; jobs/records/realism.py judges the result on them.
 """

@@ -1,6 +1,6 @@
 r"""Compares simulated chromosomes with real ones, and says what lengths alone give away.
 
-python jobs/records/realism.py --simulated cohorts/images-simulated --real cohorts/images \
+python jobs/records/realism.py --simulated cohorts/pki3-simulated --real cohorts/pki3 \
     --output realism
 
 Without --real it looks only at the lengths of simulated abnormalities. The page of real chromosomes

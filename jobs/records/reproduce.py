@@ -1,10 +1,10 @@
 """The paper's tables: HomNet, eleven baselines and two floors, compared by one protocol.
 
 python jobs/records/reproduce.py 2 --cohort cohorts/simulated
-python jobs/records/reproduce.py 3 --cohort cohorts/images --scale 0.008
+python jobs/records/reproduce.py 3 --cohort cohorts/pki3 --scale 0.008
 python jobs/records/reproduce.py 4 --methods HomNet "w/o pair" "range 16"
 python jobs/records/reproduce.py 5 --cpus-per-run 2
-python jobs/records/reproduce.py ablate --cohort cohorts/images
+python jobs/records/reproduce.py ablate --cohort cohorts/pki3
 
 Table 2: pre-training and fine-tuning on simulated hospitals. Table 3: artificial abnormalities of
 normal pairs, for example of real images. Tables 4 and "ablate": variants of HomNet, judged as in

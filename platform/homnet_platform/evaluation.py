@@ -233,8 +233,8 @@ RECIPES: Mapping[str, EvaluateConfig] = {
         checkpoint="runs/pretrain/checkpoint", artificial=True, split=SplitConfig()
     ),
     "images": EvaluateConfig(
-        cohort="cohorts/images",
-        checkpoint="runs/images/checkpoint",
+        cohort="cohorts/pki3",
+        checkpoint="runs/pki3/checkpoint",
         artificial=True,
         bags=BagConfig(rounds=40, over="people"),
         split=SplitConfig(),

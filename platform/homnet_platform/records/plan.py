@@ -125,7 +125,7 @@ class ReproduceConfig:
 
 
 _IMAGES: Final = Comparison(
-    cohort="cohorts/images",
+    cohort="cohorts/pki3",
     fine_tuned=False,
     scale=0.04,
     # A bag that mixes people shows where a segment was inserted; shams teach the model to ignore

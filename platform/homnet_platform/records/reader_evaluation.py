@@ -33,11 +33,11 @@ from homnet_platform.runtime import local_or_cluster
 class EvaluateFindingsConfig:
     """What a reader says of artificial abnormalities of held-out people, against what was done."""
 
-    cohort: str = "cohorts/images"
+    cohort: str = "cohorts/pki3"
     """Cohort directory; its normal pairs are used."""
-    checkpoint: str = "runs/images/checkpoint"
+    checkpoint: str = "runs/pki3/checkpoint"
     """The HomNet below the reader, whose verdict and threshold count."""
-    reader: str = "runs/images-findings/checkpoint"
+    reader: str = "runs/pki3-reader/checkpoint"
     """Checkpoint of the reader."""
     output: str = "runs/findings-evaluation"
     """Directory for findings.json and cases.parquet."""
