@@ -42,6 +42,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy jobs
 	$(BIN)/lint-imports
 
 setup: $(INSTALLED)

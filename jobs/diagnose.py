@@ -14,7 +14,7 @@ from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose, facts
 from homnet_platform.patients.measurement import MeasureConfig, measure
 
-RECIPES = {
+STEPS: dict[str, CalibrateConfig | DiagnoseConfig | MeasureConfig] = {
     "calibrate": CalibrateConfig(),
     "patients": DiagnoseConfig(),
     "measure": MeasureConfig(),
@@ -32,4 +32,4 @@ def main(config: CalibrateConfig | DiagnoseConfig | MeasureConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_job(RECIPES, main, description=__doc__, facts=facts)
+    run_job(STEPS, main, description=__doc__, facts=facts)

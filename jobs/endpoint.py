@@ -80,7 +80,7 @@ def _verify(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    commands = {
+    commands: dict[str, ListKeys | VerifyAudit] = {
         "new-key": NewKey(),
         "list-keys": ListKeys(),
         "revoke-key": RevokeKey(),

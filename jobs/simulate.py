@@ -4,16 +4,11 @@ A run that was killed continues with the same command. --images also draws every
 and lists the images in a manifest that jobs/ingest.py reads.
 """
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
-from homnet.cohorts.cohort import Cohort
-from homnet.results import write_result
 from homnet_platform.job import run_job
-from homnet_platform.memory import PeakMemory
+from homnet_platform.memory import PeakMemory, gib
 from homnet_platform.simulate import SimulateConfig, blocks, groups, simulate, staging_of
 
 
@@ -42,34 +37,20 @@ def main(config: SimulateConfig) -> None:
     )
     if config.images is not None:
         print(f"images: {config.images / 'manifest.csv'}")
-    if config.result is not None:
-        _record(config.result, config, cohort, seconds, memory.peak_bytes, continued)
-
-
-def _record(
-    path: Path,
-    config: SimulateConfig,
-    cohort: Cohort,
-    seconds: float,
-    peak_bytes: int | None,
-    continued: bool,
-) -> None:
-    written = sum((cohort.root / entry.path).stat().st_size for entry in cohort.files)
-    write_result(
-        path,
-        claim="Time, memory and disk that simulating a cohort takes, Ray's own included.",
-        figures={
+    config.record.write(
+        {
             "pairs": cohort.num_pairs,
             "people": cohort.num_patients,
             "files": len(cohort.files),
             "fingerprint": cohort.fingerprint,
             "seconds": round(seconds, 1),
-            "bytes_on_disk": written,
-            "peak_memory_gib": None if peak_bytes is None else round(peak_bytes / 2**30, 2),
+            "bytes_on_disk": sum(
+                (cohort.root / entry.path).stat().st_size for entry in cohort.files
+            ),
+            "peak_memory_gib": gib(memory.peak_bytes),
             "continued": continued,
             "with_images": config.images is not None,
         },
-        command=shlex.join(["python", *sys.argv]),
         recipe=f"scale {config.scale:g}",
         seed=config.seed,
     )

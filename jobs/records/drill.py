@@ -22,4 +22,8 @@ def main(config: TrainingDrill | EndpointDrill) -> None:
 
 
 if __name__ == "__main__":
-    run_job({"training": TrainingDrill(), "endpoint": EndpointDrill()}, main, description=__doc__)
+    drills: dict[str, TrainingDrill | EndpointDrill] = {
+        "training": TrainingDrill(),
+        "endpoint": EndpointDrill(),
+    }
+    run_job(drills, main, description=__doc__)

@@ -31,6 +31,7 @@ from homnet.cohorts.cohort import (
 )
 from homnet.errors import CohortError, ConfigError
 from homnet.files import Staging
+from homnet.results import Record
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, healthy, hospitals
 from homnet.simulator.laboratory_file import read_laboratory
@@ -79,8 +80,8 @@ class SimulateConfig:
     they are normal."""
     num_files: int = 12
     """Approximate number of files of the cohort; more if one would become too large."""
-    result: Path | None = None
-    """File of the result of record on what it took, for example results/simulate.json."""
+    record: Record = Record()
+    """The result of record on the time, memory and disk that it took."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.scale <= 100.0:
@@ -195,7 +196,7 @@ def staging_of(config: SimulateConfig) -> Staging:
 
 
 def _provenance(config: SimulateConfig) -> dict[str, Any]:
-    elsewhere = ("output", "images", "result")
+    elsewhere = ("output", "images", "record")
     settings = dataclasses.asdict(config)
     if config.laboratory is not None:
         # The content, not the path: it names the people who must not judge the cohort.

@@ -23,7 +23,7 @@ from homnet.realism.scorecard import Row, halves_that_disagree, scorecard
 from homnet.realism.tables import realism_markdown, scorecard_rows
 from homnet.realism.two_sample import TwoSampleConfig, pair_features, two_sample_test, without
 from homnet.realism.type_classifier import Chromosomes, classify
-from homnet.results import write_json, write_result
+from homnet.results import Record, write_json
 from homnet.seeding import generator
 from homnet.simulator.laboratory_file import read_laboratory
 from homnet_platform.job import root_cause
@@ -40,12 +40,6 @@ _TESTS: Final[Mapping[str, Mapping[str, bool]]] = {
     "without the tips": {"tips": True},
 }
 """What the classifier of the two sets is not shown."""
-
-_CLAIM: Final = (
-    "Normal simulated and real chromosomes compared by what is measured on them, by a classifier "
-    "that tells them apart, and by one that names the types of real chromosomes after learning "
-    "from simulated ones; what lengths alone show of simulated abnormalities."
-)
 
 
 @dataclass(frozen=True)
@@ -66,8 +60,8 @@ class RealismConfig:
     laboratory: Path | None = None
     """Laboratory file; people whom it was fitted to do not judge. They are known without it when
     the simulated cohort was made with jobs/simulate.py --laboratory."""
-    result: Path | None = None
-    """File of the result of record, for example results/realism-pki3.json."""
+    record: Record = Record()
+    """The result of record."""
     seed: int = 0
     """Of everything drawn."""
     num_bootstrap: int = 1000
@@ -128,14 +122,7 @@ def compare(config: RealismConfig) -> dict[str, Any]:
     write_json(config.output / "realism.json", figures)
     text = realism_markdown(figures)
     (config.output / "realism.md").write_text(text, encoding="utf-8")
-    if config.result is not None:
-        write_result(
-            config.result,
-            claim=_CLAIM,
-            figures=figures,
-            recipe="realism",
-            seed=config.seed,
-        )
+    config.record.write(figures, recipe="realism", seed=config.seed)
     print(text)
     return figures
 

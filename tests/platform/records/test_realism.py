@@ -8,6 +8,7 @@ from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import patient_digests
 from homnet.realism.tables import realism_summary
 from homnet.realism.two_sample import TwoSampleConfig
+from homnet.results import Record
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
 from homnet_platform.records.realism import RealismConfig, compare
@@ -62,7 +63,7 @@ def test_cohorts_are_compared(real, simulated, tmp_path, capsys, monkeypatch):
         real=real.root,
         simulated_hospital=("healthy-1",),
         output=tmp_path / "out",
-        result=tmp_path / "results" / "realism.json",
+        record=Record("They differ.", tmp_path / "results" / "realism.json"),
         num_bootstrap=60,
     )
     figures = compare(config)
@@ -85,7 +86,7 @@ def test_cohorts_are_compared(real, simulated, tmp_path, capsys, monkeypatch):
     pictures = {"chromosomes.png", "scorecard.png", "length-only.png"}
     assert names == {"realism.json", "realism.md", *pictures}
     assert json.loads((config.output / "realism.json").read_text()) == figures
-    written = json.loads(config.result.read_text())
+    written = json.loads(config.record.file.read_text())
     assert written["figures"] == figures
     assert (config.output / "realism.md").read_text() in capsys.readouterr().out
 
