@@ -35,8 +35,8 @@ _HASHES: Final = "sha256.json"
 
 
 @dataclass(frozen=True)
-class Event:
-    """A decision."""
+class Decision:
+    """What somebody decided about a model of a hospital."""
 
     action: Action
     """What was decided."""
@@ -121,7 +121,7 @@ class Registry:
         Raises:
             RegistryError: a decision cannot be read.
         """
-        return _replay(self.events(), hospital)
+        return _replay(self.decisions(), hospital)
 
     def lines(self) -> dict[str, tuple[str, ...]]:
         """By hospital, the models that may answer: the promoted one last, its predecessors before.
@@ -130,7 +130,9 @@ class Registry:
             RegistryError: as :meth:`entries`.
         """
         return {
-            hospital: tuple(line) for hospital, line in _state(self.events()).line.items() if line
+            hospital: tuple(line)
+            for hospital, line in _state(self.decisions()).line.items()
+            if line
         }
 
     def promoted(self, hospital: str) -> Entry | None:
@@ -243,7 +245,7 @@ class Registry:
                 "them again"
             ) from None
 
-    def events(self) -> list[Event]:
+    def decisions(self) -> list[Decision]:
         """All decisions, in their order.
 
         Raises:
@@ -255,12 +257,12 @@ class Registry:
             if name.startswith(".") or not name.endswith(".json"):
                 continue  # being written
             try:
-                found.append(Event(**json.loads(self._read(path))))
+                found.append(Decision(**json.loads(self._read(path))))
             except (ValueError, TypeError) as error:
                 raise RegistryError(
                     f"{self.root}: the decision {name} cannot be read ({error}); restore it"
                 ) from None
-        return sorted(found, key=lambda event: (event.number, event.id))
+        return sorted(found, key=lambda decision: (decision.number, decision.id))
 
     def _reference_file(self, version: str) -> str:
         # The folder keeps its first name, so that registries of earlier versions stay readable.
@@ -277,11 +279,11 @@ class Registry:
         return fitting[0]
 
     def _decide(self, action: Action, hospital: str, version: str) -> None:
-        number = max((event.number for event in self.events()), default=0) + 1
+        number = max((decision.number for decision in self.decisions()), default=0) + 1
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        event = Event(action, hospital, version, number, time)
-        content: dict[str, Any] = asdict(event)
-        path = f"{self._base}/events/{number:09d}-{event.id}.json"
+        decision = Decision(action, hospital, version, number, time)
+        content: dict[str, Any] = asdict(decision)
+        path = f"{self._base}/events/{number:09d}-{decision.id}.json"
         self._write(path, json.dumps(content, indent=1).encode())
 
     def _write(self, path: str, content: bytes) -> None:
@@ -333,27 +335,27 @@ class _State:
     """By hospital, the models that answered, the present one last."""
 
 
-def _state(events: Iterable[Event]) -> _State:
+def _state(decisions: Iterable[Decision]) -> _State:
     """The result of all decisions. Those that contradict the state before them are ignored."""
     state = _State({}, set(), {})
-    for event in events:
-        key = (event.hospital, event.version)
-        answering = state.line.setdefault(event.hospital, [])
-        if event.action == "publish":
-            state.published.setdefault(key, event.time)
-        elif event.action == "promote" and key in state.published and key not in state.retired:
-            if answering[-1:] != [event.version]:
-                answering.append(event.version)
-        elif event.action == "roll_back" and answering[-1:] == [event.version]:
+    for decision in decisions:
+        key = (decision.hospital, decision.version)
+        answering = state.line.setdefault(decision.hospital, [])
+        if decision.action == "publish":
+            state.published.setdefault(key, decision.time)
+        elif decision.action == "promote" and key in state.published and key not in state.retired:
+            if answering[-1:] != [decision.version]:
+                answering.append(decision.version)
+        elif decision.action == "roll_back" and answering[-1:] == [decision.version]:
             answering.pop()
-        elif event.action == "retire" and answering[-1:] != [event.version]:
+        elif decision.action == "retire" and answering[-1:] != [decision.version]:
             state.retired.add(key)
-            state.line[event.hospital] = [v for v in answering if v != event.version]
+            state.line[decision.hospital] = [v for v in answering if v != decision.version]
     return state
 
 
-def _replay(events: Iterable[Event], hospital: str | None) -> list[Entry]:
-    state = _state(events)
+def _replay(decisions: Iterable[Decision], hospital: str | None) -> list[Entry]:
+    state = _state(decisions)
     return [
         Entry(
             hospital=of,

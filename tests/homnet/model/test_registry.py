@@ -12,7 +12,7 @@ from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError, RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
-from homnet.model.registry import Event, Registry, _replay
+from homnet.model.registry import Decision, Registry, _replay
 
 SMALL = HomNetConfig(merge_range=128, width=4, pair_width=6, num_heads=2)
 
@@ -82,7 +82,7 @@ def test_what_is_loaded_is_what_was_published(registry: Registry) -> None:
 def test_publishing_twice_changes_nothing(registry: Registry) -> None:
     registry.publish(_checkpoint(), "h1")
     registry.publish(_checkpoint(), "h1")
-    assert len(registry.events()) == 1
+    assert len(registry.decisions()) == 1
 
 
 def test_mistakes_are_refused(registry: Registry) -> None:
@@ -179,19 +179,23 @@ def test_an_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
 
 def test_order_is_by_number_then_id() -> None:
     """Two that decided at once: every reader sees the same one win, whatever the listing."""
-    events = [
-        Event("publish", "h1", "a", 1, "t", "0"),
-        Event("publish", "h1", "b", 2, "t", "0"),
-        Event("promote", "h1", "b", 3, "t", "1"),
-        Event("promote", "h1", "a", 3, "t", "0"),
+    decisions = [
+        Decision("publish", "h1", "a", 1, "t", "0"),
+        Decision("publish", "h1", "b", 2, "t", "0"),
+        Decision("promote", "h1", "b", 3, "t", "1"),
+        Decision("promote", "h1", "a", 3, "t", "0"),
     ]
-    ordered = sorted(events, key=lambda event: (event.number, event.id))
+    ordered = sorted(decisions, key=lambda one: (one.number, one.id))
     assert [(e.version, e.status) for e in _replay(ordered, None)] == [
         ("a", "candidate"),
         ("b", "promoted"),
     ]
     # A roll-back of what no longer answers, and of a model that is retired, count for nothing.
-    late = [*ordered, Event("roll_back", "h1", "a", 4, "t"), Event("retire", "h1", "b", 5, "t")]
+    late = [
+        *ordered,
+        Decision("roll_back", "h1", "a", 4, "t"),
+        Decision("retire", "h1", "b", 5, "t"),
+    ]
     assert _replay(late, None) == _replay(ordered, None)
 
 
@@ -216,7 +220,7 @@ def test_processes_that_promote_at_once_corrupt_nothing(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    events = registry.events()
-    assert len(events) == 2 + 24  # no decision is lost
-    assert replace(events[-1]).version == registry.promoted("h1").version  # type: ignore[union-attr]
+    decisions = registry.decisions()
+    assert len(decisions) == 2 + 24  # no decision is lost
+    assert replace(decisions[-1]).version == registry.promoted("h1").version  # type: ignore[union-attr]
     assert sum(entry.status == "promoted" for entry in registry.entries("h1")) == 1
