@@ -18,10 +18,10 @@ INSTALLED := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 
-# Two processes, whole files each; one thread in each, or they fight for the cores. Ray lowers the
-# priority of its workers: beside the other process they would starve. Files in their own order, so
-# that those with few but long tests are not all at the end.
-PYTEST := OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes; one thread in each, or they fight for the cores. Groups are files, or files with one
+# costly fixture (tests/conftest.py), in their own order, so that those with few but long tests are
+# not all at the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo serve test test-slow check setup clean
 .DEFAULT_GOAL := demo

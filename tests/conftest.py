@@ -59,6 +59,19 @@ def make_table(
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a file in one process under ``--dist loadgroup``, for the fixtures of its module.
+
+    Files that use the trained models of ``lineage`` share a process, so that they are trained once.
+    """
+    files: dict[Path, str] = {}
+    for item in items:
+        if "lineage" in getattr(item, "fixturenames", ()):
+            files[item.path] = "lineage"
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(files.get(item.path, str(item.path))))
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time() -> None:
     """Weights and inputs that a test draws without a generator are the same in every run."""

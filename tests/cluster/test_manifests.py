@@ -293,6 +293,7 @@ def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
     assert len({without_size(name) for name in JOB_FILES}) == 1
 
 
+@pytest.mark.slow
 def test_a_pre_training_feeds_fine_tuning(tmp_path: Path) -> None:
     pretrain = _resolved("rayjob-pretrain.yaml", tmp_path)
     tuned = _resolved("rayjob-fine-tune.yaml", tmp_path)

@@ -1,5 +1,7 @@
 """A bar that the driver draws of what workers say."""
 
+import time
+
 import pytest
 import ray
 
@@ -12,8 +14,8 @@ def test_what_a_worker_did_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     # Inside the test, so that a worker gets it by value: it cannot import this file.
     @ray.remote
     def work(progress: Progress) -> None:
-        progress.advance(2, loss=0.25)
-        progress.advance(1, best=7)
+        progress.advance(2, loss=0.25, best=7)
+        progress.advance(1)
 
     with progress_bar("training", 5, " bags") as progress:
         ray.get(work.remote(progress))
@@ -28,6 +30,8 @@ def test_a_run_that_goes_on_says_from_where_and_what_is_repeated(
     with progress_bar("training", 9, " bags") as progress:
         for total in (4, 7, 5):
             progress.reach(total)
+            # Messages that are sent at once may overtake each other; a run sends one per epoch.
+            time.sleep(0.5)
     told = "".join(capsys.readouterr())
     assert "training: goes on from 4" in told
     assert "training: goes on from 5; 2 are repeated" in told

@@ -12,6 +12,7 @@ from homnet_platform.tuning import sweep
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
+@pytest.mark.slow
 def test_rates_that_diverge_lose_and_do_not_stop_the_sweep(sweep_config: TuneConfig) -> None:
     one = replace(sweep_config.training, max_epochs=1)
     wild = replace(

@@ -77,6 +77,7 @@ def test_shades_are_read_back(laboratory, seen):
         assert low < median < high
 
 
+@pytest.mark.slow
 def test_correction_brings_the_simulated_mean_nearer(laboratory, seen):
     wanted, lengths = seen
     shown, errors = dict(wanted), []

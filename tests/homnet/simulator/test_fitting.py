@@ -9,6 +9,8 @@ from homnet.simulator.cohort import simulate_person
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 
+pytestmark = pytest.mark.slow
+
 TRUTH = Laboratory(
     band_levels=(0.0, 0.0, 1.0, 0.0), px_per_iscn=0.0066, darkness=110.0, edge=18.0, bend=1.0
 )
@@ -39,7 +41,6 @@ def test_settings_become_those_of_the_chromosomes(fitted):
     assert found.bands is not None
 
 
-@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(table, fitted):
     def backwards(function, arguments):
         return [function(one) for one in reversed(list(arguments))][::-1]

@@ -83,7 +83,7 @@ def test_variants_join_what_is_there_and_other_settings_do_not(
     assert "Not in the table" not in table
 
     form = replace(small, merge_range=32)
-    with pytest.raises(ConfigError, match="another form"):
+    with pytest.raises(ConfigError, match="other settings"):
         reproduce(config, methods | {HOMNET: Method(form, bench.fit)}, VARIANTS)
     other_scale = replace(config.comparison, scale=0.02)
     with pytest.raises(ConfigError, match="other settings"):
