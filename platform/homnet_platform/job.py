@@ -1,17 +1,22 @@
 """How a job starts: command line from the config dataclass, dry run, and errors as sentences."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import tyro
 
 from homnet.errors import HomNetError
 
 C = TypeVar("C")
+
+_GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
+"""A group of options in tyro's help: its name, the first line of its text, its options."""
 
 
 def run_job(
@@ -31,7 +36,7 @@ def run_job(
             then picks one, and options override its fields.
         main: the job.
         description: text of ``--help``, the job's docstring. A line that begins with ``python``
-            is a command.
+            is a command. Options of nested configs are shown by ``--help GROUP`` only.
         facts: what ``--dry-run`` should say beside the resolved config, for example its cost.
         args: command line; that of the process by default.
     """
@@ -54,15 +59,24 @@ def run_job(
     }
     parsed.__kwdefaults__ = {}
     parsed.__defaults__ = (False,)
-    try:
-        # Config dataclasses refuse bad values themselves, while the command line is parsed.
-        resolved, dry_run = tyro.cli(
+
+    def parse(args: Sequence[str]) -> tuple[Any, bool]:
+        return tyro.cli(
             parsed,
             # Tyro joins lines, except those that are indented.
             description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
         )
+
+    given = list(sys.argv[1:] if args is None else args)
+    asked = next((number for number, one in enumerate(given) if one in ("-h", "--help")), None)
+    if asked is not None:
+        _print_help(parse, given[:asked], "".join(given[asked + 1 : asked + 2]))
+        sys.exit(0)
+    try:
+        # Config dataclasses refuse bad values themselves, while the command line is parsed.
+        resolved, dry_run = parse(given)
         if dry_run:
             print(json.dumps(dataclasses.asdict(resolved), indent=1, default=str))
             for name, value in (facts(resolved) if facts else {}).items():
@@ -75,6 +89,24 @@ def run_job(
         if not isinstance(cause, HomNetError):
             raise
         sys.exit(_fail(cause))
+
+
+def _print_help(
+    parse: Callable[[Sequence[str]], object], before: Sequence[str], wanted: str
+) -> None:
+    """Prints tyro's help: one group of options, all of it, or a line for each group."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        parse([*before, "--help"])
+    text = re.sub(" +$", "", printed.getvalue(), flags=re.MULTILINE)
+    groups = {group[1]: group for group in _GROUP.finditer(text)}
+    chosen = [one for name, one in groups.items() if f"{name}.".startswith(f"{wanted}.")]
+    if chosen:
+        text = "".join(one[0] for one in chosen)
+    elif groups and wanted != "all":
+        lines = [f"  --help {name:18} {one[2]}" for name, one in groups.items() if "." not in name]
+        text = "\n".join([_GROUP.sub("", text) + "Groups of options:", *lines, "  --help all\n"])
+    print(text, end="")
 
 
 def root_cause(error: BaseException) -> BaseException:

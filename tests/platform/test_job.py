@@ -44,6 +44,36 @@ def test_a_dry_run_prints_config_and_facts(capsys: pytest.CaptureFixture[str]) -
     assert facts.strip() == "area: 16"
 
 
+@dataclass(frozen=True)
+class Nested:
+    """What is done, and how."""
+
+    inner: Config = Config()
+    """The inner part."""
+    outer: int = 2
+    """The outer part."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "hidden"),
+    [
+        ([], {"--outer", "--help inner", "The inner part."}, {"How large."}),
+        (["inner"], {"--inner.size", "How large."}, {"--outer", "--help inner"}),
+        (["all"], {"--outer", "How large."}, {"--help inner"}),
+        (["--outer", "3"], {"--outer", "--help inner"}, {"How large."}),
+    ],
+)
+def test_help_shows_groups_of_options_when_they_are_asked_for(
+    asked: list[str], shown: set[str], hidden: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_job(Nested, print, description="A job.", args=["--help", *asked])
+    assert not ended.value.code
+    text = capsys.readouterr().out
+    assert all(one in text for one in shown)
+    assert not any(one in text for one in hidden)
+
+
 def test_our_errors_are_one_sentence_and_others_are_raised(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
