@@ -43,6 +43,8 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
         }
     )
+    # Messages to an actor that is still starting may overtake each other.
+    queue.size()
     done = threading.Event()
     # A log file gets a line now and then, a terminal a moving bar.
     interval_s = 0.5 if sys.stderr.isatty() else 10.0

@@ -35,6 +35,7 @@ def _stage(
     )
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_easy(bank: PairBank, parent: Path, training: ReaderTraining) -> None:
     training = dataclasses.replace(
         training, optimiser=dataclasses.replace(training.optimiser, max_epochs=5)

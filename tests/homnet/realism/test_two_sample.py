@@ -42,6 +42,7 @@ def test_one_laboratory_is_not_told_from_itself(pairs_of_laboratory):
     assert found["auc"]["low"] < found["auc"]["value"] < found["auc"]["high"]
 
 
+@pytest.mark.slow
 def test_another_contrast_gives_a_laboratory_away(pairs_of_laboratory):
     usual = Laboratory()
     pale = Laboratory(
@@ -53,6 +54,7 @@ def test_another_contrast_gives_a_laboratory_away(pairs_of_laboratory):
     assert len(found["importance"]) == 10
 
 
+@pytest.mark.slow
 def test_other_tips_are_seen_at_the_tips_only(pairs_of_laboratory):
     dark = Laboratory(edge=Laboratory().edge + 25)
     first, second = pairs_of_laboratory(1, Laboratory()), pairs_of_laboratory(2, dark)

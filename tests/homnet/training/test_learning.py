@@ -147,6 +147,7 @@ def test_time_spent_waiting_is_a_share(bank: PairBank) -> None:
     assert line["bags_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_compiled_run_trains_the_same_model(
     bank: PairBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_the_loss_scale_makes_parts_add_up_to_the_global_batch(
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lower_precision_learns_the_same_with_full_weights(drawn: LoadedEpoch) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
