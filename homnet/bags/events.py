@@ -382,17 +382,3 @@ def apply_events(
     changed_BKCL = source_BKCX.gather(-1, index_BKL[:, :, None].expand(-1, -1, 2, -1))
     x_BKPCL[bag, cell, events.homolog_BK] = changed_BKCL
     return x_BKPCL
-
-
-def truth_mask(events: Events, length: int) -> NDArray[np.bool_]:
-    """Where each homolog is abnormal.
-
-    Returns:
-        (B, K, 2, length) bool: true on the abnormal homolog between the two truth positions, which
-        for a deletion are the two samples around the junction.
-    """
-    t_L = np.arange(length)
-    inside_BKL = (t_L >= events.truth_BK2[..., :1]) & (t_L < events.truth_BK2[..., 1:])
-    homolog_BKP = events.homolog_BK[..., None] == np.arange(2)
-    mask_BKPL: NDArray[np.bool_] = inside_BKL[:, :, None] & homolog_BKP[..., None]
-    return mask_BKPL

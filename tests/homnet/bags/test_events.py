@@ -16,7 +16,6 @@ from homnet.bags.events import (
     EventTensors,
     apply_events,
     draw_events,
-    truth_mask,
 )
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES, DENVER_GROUP_OF
@@ -138,10 +137,10 @@ def test_sizes_are_as_configured_and_close_between_cells(drawn: Drawn) -> None:
     np.testing.assert_allclose(share.mean(axis=1), events.fraction_B[inverted], atol=0.03)
 
 
-def test_truth_mask_is_where_the_homolog_differs(drawn: Drawn) -> None:
+def test_the_truth_is_where_the_homolog_differs(drawn: Drawn) -> None:
     bank, bags, events = drawn
     x_BKPCL = _applied(drawn)
-    mask = truth_mask(events, 512)
+    mask = _true_places(events)
     for kind in ("inversion", "replacement", "translocation"):
         chosen = events.kind_B == ARTIFICIAL.index(kind)
         if kind == "translocation":  # an end of the long arm: nothing before it moves
@@ -151,6 +150,13 @@ def test_truth_mask_is_where_the_homolog_differs(drawn: Drawn) -> None:
         assert not (changed & ~mask[chosen]).any()
         assert changed.sum() > 0.8 * mask[chosen].sum()
     assert not mask[~events.abnormal_B].any()
+
+
+def _true_places(events: Events) -> NDArray[np.bool_]:
+    """Positions of the abnormal homolog between the two truth positions (B, K, 2, 512)."""
+    t_L = np.arange(512)
+    inside_BKL = (t_L >= events.truth_BK2[..., :1]) & (t_L < events.truth_BK2[..., 1:])
+    return inside_BKL[:, :, None] & (events.homolog_BK[..., None] == np.arange(2))[..., None]
 
 
 def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
