@@ -1,8 +1,8 @@
-"""Files and directories that appear whole or not at all, and their digests.
+"""Atomic writes of files and directories, and file digests.
 
-Whoever looks finds the old content or the new, also after a crash: what is new is written beside
-its place, forced to the disk, and renamed. :class:`Staging` does this for a directory of many files
-that takes long to make and must survive being killed.
+A reader sees the old content or the new, also after a crash: new content is written beside its
+final path, synced to disk, and renamed. :class:`Staging` does this for a directory of many files
+whose writing takes long and can be interrupted and resumed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from homnet.errors import DataError
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal.
+    """SHA-256 of a file's content, in hexadecimal.
 
     Raises:
         OSError: the file cannot be read.
@@ -31,14 +31,14 @@ def digest_of(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Gives a path to write to; what was written takes the place of ``path`` when all is well.
+    """Yields a temporary path, which replaces ``path`` if the body succeeds.
 
     Args:
-        path: the file; its folder is made.
-        mode: permissions of the file. Until it is in place nobody else can read it.
+        path: the file; its parent directory is created.
+        mode: permissions of the file. Only its owner can read the temporary file.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written to; an older file is kept.
+        OSError: the disk is full or the directory not writable; an existing file is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -51,7 +51,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> Path:
-    """Writes a file, replacing an older one at once, and gives its path; see :func:`replacing`."""
+    """Writes or replaces a file atomically and returns its path; see :func:`replacing`."""
     with replacing(path, mode=mode) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -59,10 +59,10 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> Path:
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """Gives an empty directory to fill; it takes the place of ``path`` when all is well.
+    """Yields an empty temporary directory, which replaces ``path`` if the body succeeds.
 
     Raises:
-        OSError: as :func:`replacing`; an older directory is kept.
+        OSError: as :func:`replacing`; an existing directory is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -72,9 +72,9 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             _sync(file)
         made.chmod(0o755)
         if path.exists():
-            # A directory cannot be renamed onto a full one: the old one makes room first.
+            # A directory cannot be renamed onto a non-empty one: the old one is moved away first.
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, old)  # noqa: PTH105  (onto the empty directory just made)
+            os.replace(path, old)  # noqa: PTH105  (onto the new empty directory)
             os.replace(made, path)  # noqa: PTH105
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -86,39 +86,39 @@ def replacing_directory(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Staging:
-    """A directory in the making.
+    """A directory that is written file by file and published as a whole.
 
-    What is not finished lies beside its final place, in ``.<name>.partial``: ``claim.json`` says
-    what is being made, ``content`` holds finished files under their final names, and ``scratch``
-    those that are being written. Publishing renames ``content``.
+    Unfinished work is in ``.<name>.partial`` beside the output: ``claim.json`` holds the settings,
+    ``content`` the finished files under their final names, and ``scratch`` the files being written.
+    Publishing renames ``content``.
 
-    Any number of processes may write at once, and two runs with the same settings too: every writer
-    has a name of its own in ``scratch``, and a file that is made twice is replaced by the same
-    bytes. The run that publishes second is told that the directory exists.
+    Many processes may write at once, even of two runs with the same settings: every writer has its
+    own name in ``scratch``, and a file written twice has the same bytes. The run that publishes
+    second gets an error.
     """
 
     output: Path
-    """Where it will be, absolute: processes with other working directories write into it."""
+    """Final path, absolute because writers may have other working directories."""
 
     @property
     def root(self) -> Path:
-        """Where everything lies until then."""
+        """Directory of the unfinished work."""
         return self.output.with_name(f".{self.output.name}.partial")
 
     @property
     def content(self) -> Path:
-        """What will become :attr:`output`."""
+        """Directory that becomes :attr:`output`."""
         return self.root / "content"
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Begins, or continues what was begun with the same settings.
+        """Starts the work, or resumes work with the same settings.
 
         Args:
-            settings: everything that the content depends on, JSON-able.
+            settings: everything that the content depends on, JSON-serialisable.
 
         Raises:
-            DataError: the output exists, something else was begun here, or the folder cannot be
-                written to.
+            DataError: the output exists, unfinished work has other settings, or the folder is not
+                writable.
         """
         if self.output.exists():
             raise _exists(self.output)
@@ -132,8 +132,8 @@ class Staging:
                 (fresh / "scratch").mkdir()
                 (fresh / "claim.json").write_text(text, encoding="utf-8")
                 if not self.root.exists():
-                    # A directory that is not empty is never replaced: one of two runs that begin
-                    # together comes first, and the other compares.
+                    # rename() never replaces a non-empty directory: if two runs start together,
+                    # one wins and the other compares its settings.
                     os.rename(fresh, self.root)  # noqa: PTH104
             except OSError:
                 if not self.root.exists():
@@ -150,10 +150,10 @@ class Staging:
 
     @contextmanager
     def writing(self, relative: str) -> Iterator[Path]:
-        """Gives a path to write to; the file takes its place in :attr:`content` when all is well.
+        """Yields a temporary path, which is moved into :attr:`content` if the body succeeds.
 
         Raises:
-            DataError: the disk is full, or the folder cannot be written to.
+            DataError: the disk is full, or the folder is not writable.
         """
         target = self.content / relative
         with _reported(target):
@@ -167,10 +167,10 @@ class Staging:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self) -> None:
-        """Gives the content its final name and removes the rest.
+        """Renames the content to its final name and removes the rest.
 
         Raises:
-            DataError: the output exists: another run was faster.
+            DataError: the output exists because another run was faster.
         """
         if self.output.exists():
             raise _exists(self.output)
@@ -192,7 +192,7 @@ def _place(temporary: Path, path: Path, mode: int) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Forces a file, or the entries of a directory, to the disk."""
+    """Syncs a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -206,11 +206,11 @@ def _exists(output: Path) -> DataError:
 
 @contextmanager
 def _reported(where: Path) -> Iterator[None]:
-    """Turns an operating system's refusal into a sentence."""
+    """Turns an OSError into a DataError that says what to do."""
     try:
         yield
     except OSError as error:
         raise DataError(
             f"{where}: cannot be written ({error.strerror or error}); make room or choose another "
-            "output, then give the same command again: finished files are kept"
+            "output, then repeat the command: finished files are kept"
         ) from error

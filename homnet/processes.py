@@ -1,6 +1,6 @@
-"""Processes of this machine, as Linux shows them: who descends from whom, who holds what memory.
+"""Process trees, memory and connections from Linux's ``/proc``.
 
-Memory that processes share is counted once: each has its proportional part (PSS).
+Memory is the proportional set size (PSS), which counts shared memory once.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ PROC: Final = Path("/proc")
 
 
 def tree_bytes(root: int) -> int:
-    """Proportional set size of a process and its descendants, bytes."""
+    """Proportional set size of a process and its descendants, in bytes."""
     return held_bytes(descendants(root))
 
 
 def held_bytes(pids: Iterable[int]) -> int:
-    """Proportional set size of processes, bytes; those that have ended hold nothing."""
+    """Proportional set size of processes, in bytes; those that have ended count as 0."""
     total = 0
     for pid in pids:
         for line in _read(PROC / str(pid) / "smaps_rollup").splitlines():
@@ -27,30 +27,30 @@ def held_bytes(pids: Iterable[int]) -> int:
 
 
 def descendants(root: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Process ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in _entries(PROC):
         if entry.name.isdigit():
-            # The name, in brackets, may hold spaces and brackets itself.
+            # The name, in brackets, may itself contain spaces and brackets.
             fields = _read(entry / "stat").rpartition(")")[2].split()
             if fields:
                 children.setdefault(int(fields[1]), []).append(int(entry.name))
     found = [root]
-    for pid in found:  # grows while it is gone through
+    for pid in found:  # grows during iteration
         found += children.get(pid, [])
     return found
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, as it shows itself; empty when it has ended."""
+    """The command line of a process; empty if it has ended."""
     return _read(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
 
 
 def num_connections(pid: int, port: int) -> int:
-    """Established TCP connections over IPv4 that a process holds at a port of its own."""
+    """Number of established IPv4 TCP connections of a process on a local port."""
     held = set()
     for entry in _entries(PROC / str(pid) / "fd"):
-        # Closed meanwhile, some are gone.
+        # A descriptor may have been closed since it was listed.
         with contextlib.suppress(OSError):
             held.add(str(entry.readlink()))
     return sum(
@@ -60,7 +60,7 @@ def num_connections(pid: int, port: int) -> int:
 
 
 def _entries(path: Path) -> list[Path]:
-    """What is in a directory, or nothing when the process has ended."""
+    """The entries of a directory; none if the process has ended."""
     try:
         return list(path.iterdir())
     except OSError:
@@ -68,7 +68,7 @@ def _entries(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> str:
-    """The text, or nothing when the process has ended."""
+    """The text; empty if the process has ended."""
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -1,6 +1,6 @@
-"""Results of record: one JSON file per measured claim, with all it takes to judge and repeat it.
+"""Results of record: one JSON file per measured claim, with what is needed to reproduce it.
 
-Tables and plots are rendered from these files; a number without its file is not claimed.
+Tables and plots are rendered from these files. A number without a file is not claimed.
 """
 
 import importlib.metadata
@@ -36,19 +36,19 @@ _FIELDS: Final = ("claim", "figures", "command", "recipe", "seed", "packages", "
 
 @dataclass(frozen=True)
 class Record:
-    """The result of record that a job writes; none by default."""
+    """Result of record that a job writes; none by default."""
 
     claim: str = ""
     """What the figures show, in one sentence."""
     file: Path | None = None
-    """Where to, by custom ``results/<job>-<what>.json``."""
+    """Output file, by convention ``results/<job>-<what>.json``."""
 
     def __post_init__(self) -> None:
         if (self.file is None) != (not self.claim):
             raise ConfigError("a result of record needs both --record.claim and --record.file")
 
     def write(self, figures: Mapping[str, Any], *, recipe: str, seed: int) -> None:
-        """Writes the figures if a record is wanted; see :func:`write_result`."""
+        """Writes the figures if a file is set; see :func:`write_result`."""
         if self.file is not None:
             write_result(self.file, claim=self.claim, figures=figures, recipe=recipe, seed=seed)
 
@@ -61,20 +61,20 @@ def write_result(
     recipe: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Writes one measured claim, atomically, replacing an earlier measurement of it.
+    """Writes one measured claim atomically, replacing an earlier measurement.
 
-    Command, package versions, machine and date are those of this process: write the result where it
-    was measured.
+    Command, package versions, machine and date are taken from this process, so call it where the
+    figures were measured.
 
     Args:
-        path: the file, by custom ``results/<job>-<what>.json``; its folder is made.
+        path: the file, by convention ``results/<job>-<what>.json``; its folder is created.
         claim: what the figures show, in one sentence.
-        figures: the measured values, JSON-able, without NaN.
-        recipe: name of the configuration that was used.
+        figures: the measured values, JSON-serialisable, without NaN.
+        recipe: name of the configuration.
         seed: of the run.
 
     Returns:
-        What was written.
+        The content of the file.
 
     Raises:
         DataError: the claim is empty or a figure cannot be stored as JSON.
@@ -110,10 +110,10 @@ def read_result(path: str | Path) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
-    """Writes a JSON object as :func:`homnet.files.write_whole` does.
+    """Writes a JSON object atomically; see :func:`homnet.files.write_whole`.
 
     Raises:
-        DataError: a value cannot be stored as JSON, NaN and infinities among them.
+        DataError: a value cannot be stored as JSON, for example NaN or infinity.
     """
     path = Path(path)
     try:
@@ -129,7 +129,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        DataError: the file is missing, or holds something else.
+        DataError: the file is missing or not a JSON object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -143,7 +143,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that numbers depend on."""
+    """Versions of Python and of installed packages that affect the figures."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -154,7 +154,7 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """The machine of this process: cores it may use, memory in GiB, models of CPU and GPU."""
+    """This machine: usable cores, memory in GiB, CPU and GPU models."""
     cores = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )

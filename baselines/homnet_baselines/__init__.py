@@ -1,1 +1,1 @@
-"""Comparators of HomNet behind one contract."""
+"""Baselines that HomNet is compared with, as :class:`BagModel` classes."""

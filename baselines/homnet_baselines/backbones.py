@@ -1,9 +1,8 @@
-"""Supervised networks over sequences: two-dimensional ones with one dimension less (appendix A.3).
+"""One-dimensional versions of image networks (appendix A.3).
 
-Each takes (N, C, S) to features (N, D). ResNet and DenseNet are MONAI's one-dimensional ones, the
-encoder of ViT is PyTorch's; MONAI has no MLP-Mixer, Xception or MobileNet for sequences, and its
-ViT needs a further package. Widths are those of small machines: ``width=64`` is near the published
-networks.
+Each maps (N, C, S) to features (N, D). ResNet and DenseNet are from MONAI, the ViT encoder is from
+PyTorch. MONAI has no one-dimensional MLP-Mixer, Xception or MobileNet, and its ViT needs another
+package. Default widths suit small machines; ``width=64`` is close to the published networks.
 
 Shape suffixes: N sequences, C channels, S positions, D features, G tokens.
 """
@@ -19,7 +18,7 @@ Backbone = Literal["MLP-Mixer", "ViT", "ResNet", "Xception", "MobileNet", "Dense
 
 
 class Tokens(nn.Module):
-    """Cuts a sequence into patches of equal length, one token (N, G, D) each."""
+    """Splits a sequence into patches of equal length and embeds each as a token (N, G, D)."""
 
     def __init__(self, num_channels: int, num_positions: int, num_tokens: int, width: int) -> None:
         super().__init__()
@@ -27,7 +26,7 @@ class Tokens(nn.Module):
         self.patch = nn.Conv1d(num_channels, width, size, stride=size)
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives the tokens."""
+        """Returns tokens (N, G, D)."""
         token_NGD: torch.Tensor = self.patch(x_NCS).transpose(1, 2)
         return token_NGD
 
@@ -46,7 +45,7 @@ class MixerBlock(nn.Module):
         )
 
     def forward(self, x_NGD: torch.Tensor) -> torch.Tensor:
-        """Gives tokens of the same shape."""
+        """Returns tokens of the same shape."""
         x_NGD = x_NGD + self.tokens(self.norms[0](x_NGD).transpose(1, 2)).transpose(1, 2)
         mixed: torch.Tensor = x_NGD + self.channels(self.norms[1](x_NGD))
         return mixed
@@ -63,7 +62,7 @@ class MLPMixer(nn.Module):
         self.norm = nn.LayerNorm(self.num_features)
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         features: torch.Tensor = self.norm(self.blocks(self.tokens(x_NCS))).mean(dim=1)
         return features
 
@@ -91,7 +90,7 @@ class ViT(nn.Module):
         )
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         token_NGD = self.tokens(x_NCS)
         summary = self.summary.expand(len(token_NGD), -1, -1)
         encoded: torch.Tensor = self.encoder(torch.cat([summary, token_NGD], dim=1) + self.place)
@@ -107,7 +106,7 @@ def _convolution(num_in: int, num_out: int, size: int = 3, stride: int = 1) -> n
 
 
 def _separable(num_in: int, num_out: int, stride: int = 1) -> list[nn.Module]:
-    """A filter for each channel, then a mixture of channels (the pair that both nets repeat)."""
+    """Depthwise convolution, then pointwise convolution."""
     return [
         nn.Conv1d(num_in, num_in, 3, stride, padding=1, groups=num_in, bias=False),
         nn.Conv1d(num_in, num_out, 1, bias=False),
@@ -138,13 +137,13 @@ class XceptionBlock(nn.Module):
         )
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives (N, C', S / stride)."""
+        """Returns (N, C', S / stride)."""
         out: torch.Tensor = self.layers(x_NCS) + self.shortcut(x_NCS)
         return out
 
 
 class Xception(nn.Module):
-    """Entry, middle and exit flow of Xception; the middle flow has 2 blocks instead of 8."""
+    """Xception (Chollet 2017) with 2 blocks in the middle flow instead of 8."""
 
     def __init__(self, num_channels: int, num_positions: int, width: int) -> None:
         super().__init__()
@@ -162,7 +161,7 @@ class Xception(nn.Module):
         )
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         features: torch.Tensor = self.layers(x_NCS).mean(dim=-1)
         return features
 
@@ -184,13 +183,13 @@ class MobileNet(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         features: torch.Tensor = self.layers(x_NCS).mean(dim=-1)
         return features
 
 
 class ResNet(nn.Module):
-    """ResNet-18 (He et al. 2016), MONAI's with one spatial dimension."""
+    """ResNet-18 (He et al. 2016) from MONAI, with one spatial dimension."""
 
     def __init__(self, num_channels: int, num_positions: int, width: int) -> None:
         from monai.networks.nets.resnet import ResNet as MonaiResNet  # takes seconds to import
@@ -209,13 +208,13 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         features: torch.Tensor = self.network(x_NCS)
         return features
 
 
 class DenseNet(nn.Module):
-    """DenseNet (Huang et al. 2017), MONAI's with one spatial dimension and half of 121's layers."""
+    """One-dimensional MONAI DenseNet (Huang et al. 2017) with half the layers of DenseNet-121."""
 
     def __init__(self, num_channels: int, num_positions: int, width: int) -> None:
         from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
@@ -232,7 +231,7 @@ class DenseNet(nn.Module):
         )
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
-        """Gives features (N, D)."""
+        """Returns features (N, D)."""
         features: torch.Tensor = self.network(x_NCS)
         return features
 
@@ -245,4 +244,4 @@ BACKBONES: Final[Mapping[Backbone, Callable[[int, int, int], nn.Module]]] = {
     "MobileNet": MobileNet,
     "DenseNet": DenseNet,
 }
-"""Each is made of number of channels, number of positions and width, and has ``num_features``."""
+"""Constructors taking (num_channels, num_positions, width); each network has ``num_features``."""

@@ -1,6 +1,6 @@
-"""What baselines measure on pairs: the paper's features (appendix A.3) and profiles.
+"""Features of pairs for the baselines: those of the paper (appendix A.3) and band profiles.
 
-Everything is symmetric: the order of the two homologs of a pair changes nothing.
+All features are invariant to swapping the two homologs.
 
 Shape suffixes: M pairs, P homologs, C chromatids, L positions, S stretched positions, R regions,
 F features.
@@ -17,26 +17,26 @@ from homnet.model.contract import NUM_TYPES
 from homnet.model.views import standardise, stretch
 
 NUM_PAPER: Final = 11
-"""Features of :func:`paper_features`."""
+"""Number of features from :func:`paper_features`."""
 NUM_REGIONS: Final = 32
-"""Regions of the profiles."""
+"""Number of regions per profile."""
 NUM_PROFILE: Final = 2 * NUM_REGIONS + 3
-"""Features of :func:`profile_features`."""
+"""Number of features from :func:`profile_features`."""
 
 _STRETCHED: Final = 128
-"""Positions of stretched profiles: about one per image pixel of chromosome 1."""
+"""Length of stretched profiles: about one position per image pixel of chromosome 1."""
 _PEAK_WINDOW: Final = 13
-"""Samples around a peak in which nothing is higher: a band at 550 bands is about so wide."""
+"""Window of the local maximum, samples: about the width of a band at band level 550."""
 _COARSE: Final = 4
-"""Samples that DTW takes together; images give about one pixel per three samples."""
+"""Samples averaged per DTW step; one image pixel covers about three samples."""
 _WARP: Final = 16
-"""Largest shift in DTW, in such steps: an eighth of the sequence."""
+"""Largest shift in DTW, in steps: an eighth of the sequence."""
 _SHIFTS: Final = (-0.08, -0.04, 0.0, 0.04, 0.08)
-"""Shifts of each end that alignment tries, as shares of the length."""
+"""Shifts of each end that the alignment tries, as fractions of the length."""
 
 
 def lengths(x_MPCL: torch.Tensor) -> torch.Tensor:
-    """Samples of each homolog (M, P), at least 1: up to the last that is not background."""
+    """Length of each homolog (M, P) in samples, at least 1: up to the last non-background one."""
     size = x_MPCL.shape[-1]
     ends_L = torch.arange(1, size + 1, device=x_MPCL.device)
     return ((x_MPCL != 0).any(dim=-2) * ends_L).amax(dim=-1).clamp(min=1)
@@ -49,7 +49,7 @@ def log_length_ratio(x_MPCL: torch.Tensor) -> torch.Tensor:
 
 
 def profiles(x_MPCL: torch.Tensor) -> torch.Tensor:
-    """Homologs stretched to one length (M, P, S): chromatid mean, mean 0 and variance 1."""
+    """Chromatid means stretched to one length (M, P, S), with mean 0 and variance 1."""
     stretched, _ = stretch(x_MPCL, _STRETCHED)
     return standardise(stretched / 255).mean(dim=-2)
 
@@ -57,8 +57,8 @@ def profiles(x_MPCL: torch.Tensor) -> torch.Tensor:
 def aligned_correlation(x_MPCL: torch.Tensor) -> torch.Tensor:
     """Correlation of the two homologs' profiles at the best alignment (M).
 
-    Each end of either homolog may shift by up to 8 % of its length, linearly in between, since ends
-    are cut where a threshold happens to lie.
+    Each end of either homolog may shift by up to 8 % of the length, with linear interpolation in
+    between, because a threshold decides where the ends are cut.
     """
     profile_MPS = profiles(x_MPCL)
     first, second = profile_MPS.unbind(1)
@@ -89,11 +89,10 @@ def _correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def paper_features(x_MPCL: torch.Tensor) -> torch.Tensor:
     """The features of appendix A.3 (M, 11).
 
-    Per chromosome: mean and variance of all L samples, background included, so that length counts
-    as it does in the paper's padded input; *on-peak* and *off-peak*, read as the mean darkness of
-    local maxima and of local minima. Of the two homologs' values: their mean and their absolute
-    difference. Per pair: DTW distance of the sequences, and correlation and covariance after
-    stretching both to one length.
+    Per homolog: mean and variance over all L samples, background included as in the paper's padded
+    input; *on-peak* and *off-peak*, taken as the mean darkness of local maxima and local minima.
+    Each enters as the mean and absolute difference of the two homologs. Per pair: DTW distance, and
+    correlation and covariance after stretching both homologs to one length.
     """
     x = x_MPCL.float() / 255
     sequence_MPL = x.mean(dim=-2)
@@ -101,7 +100,7 @@ def paper_features(x_MPCL: torch.Tensor) -> torch.Tensor:
     pad = _PEAK_WINDOW // 2
     flat = sequence_MPL.flatten(0, 1)[:, None]
     highest = F.max_pool1d(flat, _PEAK_WINDOW, 1, pad).view_as(sequence_MPL)
-    # Minima inside the chromosome: background must not count as the lowest.
+    # Minima are searched inside the chromosome only: background is lower still.
     filled = torch.where(inside_MPL, sequence_MPL, torch.inf).flatten(0, 1)[:, None]
     lowest = -F.max_pool1d(-filled, _PEAK_WINDOW, 1, pad).view_as(sequence_MPL)
     values_MPF = torch.stack(
@@ -126,7 +125,7 @@ def _mean_where(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _dtw_distance(x_MPCL: torch.Tensor) -> torch.Tensor:
-    """DTW distance of the two homologs' chromatid means at their physical scale (M)."""
+    """DTW distance (M) between the unstretched chromatid means of the two homologs."""
     coarse = F.avg_pool1d(x_MPCL.float().mean(dim=-2) / 255, _COARSE).double().cpu().numpy()
     ends = (-(-lengths(x_MPCL) // _COARSE)).cpu().numpy()
     distances = [
@@ -134,8 +133,8 @@ def _dtw_distance(x_MPCL: torch.Tensor) -> torch.Tensor:
             np.ascontiguousarray(pair[0, : end[0]]),
             np.ascontiguousarray(pair[1, : end[1]]),
             window=_WARP,
-            # Pruning takes the Euclidean distance as a bound; where DTW only just reaches it, as
-            # between alike homologs, version 2.5.1 answers infinity.
+            # Pruning uses the Euclidean distance as an upper bound. When the DTW distance equals
+            # it, as between similar homologs, version 2.5.1 returns infinity.
             use_pruning=False,
         )
         for pair, end in zip(coarse, ends, strict=True)
@@ -144,10 +143,10 @@ def _dtw_distance(x_MPCL: torch.Tensor) -> torch.Tensor:
 
 
 def profile_features(x_MPCL: torch.Tensor) -> torch.Tensor:
-    """What a pair looks like, in a form that one-class methods can use (M, 67).
+    """Features for one-class methods (M, 67).
 
-    The mean of both homologs' profiles and their absolute difference in 32 regions, the absolute
-    log length ratio, the mean log length, and one minus the aligned correlation.
+    Mean and absolute difference of the homologs' profiles in 32 regions, absolute log length ratio,
+    mean log length, and one minus the aligned correlation.
     """
     region_MPR = F.adaptive_avg_pool1d(profiles(x_MPCL), NUM_REGIONS)
     one, other = region_MPR.unbind(1)
@@ -166,9 +165,9 @@ def profile_features(x_MPCL: torch.Tensor) -> torch.Tensor:
 def type_scaling(
     feature_MF: torch.Tensor, chromosome_M: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of features for each chromosome type, each (24, F).
+    """Mean and standard deviation of features per chromosome type, each (24, F).
 
-    Types with fewer than two pairs get those of all pairs together.
+    Types with fewer than two pairs get the values over all pairs.
     """
     centre = feature_MF.mean(dim=0).repeat(NUM_TYPES, 1)
     spread = feature_MF.std(dim=0).repeat(NUM_TYPES, 1)

@@ -1,7 +1,7 @@
-"""Models that are fitted in one go instead of step by step, behind the contract of all models.
+"""Models that are fitted in one call instead of by gradient steps.
 
-All they learn lies in buffers, so that a checkpoint keeps them as tensors: no pickle, and digests,
-calibration and prediction as for HomNet.
+Fitted parameters are buffers, so checkpoints store tensors, never pickles. Digests, calibration and
+prediction work as for HomNet.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ from homnet.training.stage import Stage
 
 
 class FittedModel(BagModel, ABC):
-    """A model whose buffers are what it learnt; they may grow with the data."""
+    """A model whose fitted parameters are buffers; their sizes may depend on the data."""
 
     @abstractmethod
     def fit(self, stage: Stage, bank: PairBank) -> None:
-        """Learns from the training pairs; after a parent was loaded, goes on from there.
+        """Fits the model to the training pairs, starting from the parent if one was loaded.
 
         Args:
             stage: seeds, bags and labels.
@@ -38,14 +38,14 @@ class FittedModel(BagModel, ABC):
         """
 
     def keep(self, **values: torch.Tensor | NDArray[Any] | float) -> None:
-        """Makes values buffers, or replaces the buffers of these names."""
+        """Registers values as buffers, replacing buffers of the same name."""
         for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # Buffers take the shapes of what is loaded: support vectors come in any number.
+        # Buffers take the loaded shapes: the number of support vectors varies.
         for name, value in self.named_buffers(recurse=False):
             loaded = state_dict.get(prefix + name)
             if loaded is not None:
@@ -54,17 +54,17 @@ class FittedModel(BagModel, ABC):
 
 
 def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> Checkpoint:
-    """Trains or fits any model of the contract and gives its best checkpoint, calibrated.
+    """Trains or fits any bag model and returns its best checkpoint, calibrated.
 
     Args:
         stage: what to train: ``stage.model`` is a form of :mod:`homnet_baselines.methods` or of
             HomNet.
         bank: pairs of its training and validation people.
-        device: where steps are computed; what is fitted in one go is fitted on the CPU.
+        device: for gradient steps; fitted models always use the CPU.
 
     Returns:
-        The checkpoint. Its metrics hold the validation AUC, its ``history``, the ``seconds`` that
-        all took and ``seconds_to_best``, those until the epoch that was kept.
+        The checkpoint. Its metrics hold the validation AUC, the ``history``, the total ``seconds``
+        and ``seconds_to_best``, the time until the best epoch.
 
     Raises:
         DataError, CheckpointError: see :class:`homnet.training.learning.Learner`.

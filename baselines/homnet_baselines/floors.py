@@ -1,7 +1,7 @@
-"""Floors that the paper lacks: what one number of each pair finds without learning anything.
+"""Floors, which the paper lacks: scores from one number per pair, without training.
 
-A method below a floor has learnt less than that number says; a floor near the best method says that
-the task is easy. Neither floor knows chromosome types or band levels.
+A method below a floor has learnt less than that number tells. A floor near the best method shows
+that the task is easy. Floors ignore chromosome type and band level.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class FloorForm:
     """Which number."""
 
     method: Literal["Length ratio", "Aligned correlation"] = "Length ratio"
-    """Absolute log ratio of the two lengths (as :mod:`homnet.realism.length_only` has it), or one
-    minus the correlation of the two aligned profiles; the mean over the pairs of a bag."""
+    """Absolute log ratio of the two lengths (as in :mod:`homnet.realism.length_only`), or one minus
+    the correlation of the two aligned profiles."""
 
     def build(self) -> "Floor":
-        """A floor, which is ready as it is."""
+        """A floor, which needs no fitting."""
         return Floor(self)
 
 
 class Floor(FittedModel):
-    """One number of each pair, averaged over the bag."""
+    """One number per pair, averaged over the bag."""
 
     def __init__(self, form: FloorForm) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Floor(FittedModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Gives the bags' numbers (B), which are 0 or more."""
+        """Returns scores (B), at least 0."""
         return over_pairs(
             lambda x_MPCL: (
                 log_length_ratio(x_MPCL) if self.is_length else 1 - aligned_correlation(x_MPCL)

@@ -1,4 +1,4 @@
-"""The comparators by name, and how to read what a checkpoint says of one."""
+"""The baselines by name, their tuning trials, and how to read their form from a checkpoint."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from homnet_baselines.one_class import OneClassForm
 from homnet_baselines.regression import RegressionForm
 
 FLOORS: Final = ("Length ratio", "Aligned correlation")
-"""What the paper lacks."""
+"""Baselines that the paper lacks."""
 _FORMS: Final[Mapping[str, type]] = {
     "Length ratio": FloorForm,
     "Aligned correlation": FloorForm,
@@ -33,19 +33,19 @@ _FORMS: Final[Mapping[str, type]] = {
 
 
 Trial = Mapping[str, float | int | str]
-"""Fields of the training or of the form, by name, and the values that one trial gives them."""
+"""Values of one trial, by name of a field of the training config or the form."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What a method is tried with."""
+    """Tuning trials of a method."""
 
     pretraining: tuple[Trial, ...]
-    """Trials of the pre-training: four for whatever learns."""
+    """Trials of the pre-training: four for every method that is trained."""
     fine_tuning: tuple[Trial, ...] = ()
-    """Trials of the fine-tuning: two for whatever learns from labels."""
+    """Trials of the fine-tuning: two for every method that uses labels."""
     in_steps: bool = True
-    """Whether it learns step by step, so that a step can be timed."""
+    """Whether it trains by gradient steps, which can be timed."""
 
 
 def _each(name: str, *values: float) -> tuple[Trial, ...]:
@@ -53,10 +53,10 @@ def _each(name: str, *values: float) -> tuple[Trial, ...]:
 
 
 def in_steps(*sizes: Trial) -> Trials:
-    """Trials of a network: two learning rates, each with every size.
+    """Trials of a network: two learning rates times every size.
 
     Args:
-        sizes: fields that make it small or large.
+        sizes: fields that set the size.
     """
     return Trials(
         tuple({"learning_rate": rate, **size} for size in sizes for rate in (1e-3, 3e-3)),
@@ -66,7 +66,7 @@ def in_steps(*sizes: Trial) -> Trials:
 
 _SIZES: Final = in_steps({"width": 8}, {"width": 16})
 _NOTHING: Final = Trials((), in_steps=False)
-# Two of each of features, rate and size, and no two of them always together.
+# Two values each of features, rate and size, in combinations that do not confound them.
 _ONE_CLASS: Final = Trials(
     (
         {"features": "profile", "learning_rate": 1e-3, "width": 32},
@@ -92,12 +92,12 @@ _TRIALS: Final[Mapping[str, Trials]] = {
 
 
 def trials_of(name: str) -> Trials:
-    """What a comparator is tried with.
+    """Tuning trials of a baseline.
 
-    As many trials for each: learning rate and size of networks; features (the paper's raw samples
-    and ours), learning rate and size, or the share left outside, of one-class methods; the penalty
-    of the regression, which has no size. One-class methods never see a label, so that fine-tuning
-    gives them a threshold and nothing else, and floors have nothing to try.
+    Every trained method has the same number. Networks vary learning rate and size. One-class
+    methods vary features (the paper's raw samples or ours) and learning rate and size, or ``nu``.
+    The regression varies its penalty. One-class methods see no labels, so fine-tuning only sets
+    their threshold. Floors have no trials.
     """
     return _TRIALS.get(name, _SIZES)
 
@@ -106,8 +106,8 @@ def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str,
     """Two floors and the paper's eleven baselines, in the order of its tables.
 
     Args:
-        setting: what they see. ``"paper"``: the samples as they are, also for the one-class
-            methods. ``"best"``: what HomNet's best form sees, and features for the one-class ones.
+        setting: their input. ``"paper"``: raw samples, also for one-class methods. ``"best"``: the
+            input of HomNet's best form, and features for one-class methods.
         width: of the networks.
     """
     view: View = "absolute" if setting == "paper" else "stretched"
@@ -115,7 +115,7 @@ def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str,
     for name, form in _FORMS.items():
         more: dict[str, Any] = {}
         if form is OneClassForm:
-            # The time of OC-SVM grows with the square of the pairs.
+            # OC-SVM takes time quadratic in the number of pairs.
             most = 4_000 if name == "OC-SVM" else 10_000
             more = {"max_pairs": most, "features": "raw" if setting == "paper" else "profile"}
         elif form in (NetworkForm, SiameseForm):
@@ -125,12 +125,12 @@ def comparators(setting: Literal["paper", "best"], width: int = 16) -> dict[str,
 
 
 def read_form(**content: Any) -> Form:
-    """The form that ``config.json`` of a checkpoint holds, of HomNet or of a comparator.
+    """The form in a checkpoint's ``config.json``, of HomNet or of a baseline.
 
     For :meth:`homnet.model.checkpoint.Checkpoint.load`.
 
     Raises:
-        CheckpointError: this version does not know the method or one of its settings.
+        CheckpointError: the method or a setting is unknown to this version.
     """
     method = content.get("method")
     form = HomNetConfig if method is None else _FORMS.get(method)

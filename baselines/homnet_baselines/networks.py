@@ -1,11 +1,10 @@
 """Supervised networks and the Siamese network as models of bags.
 
-All get the information that HomNet gets: four sequences per pair, chromosome type and band level,
-several pairs per bag; and they are pre-trained and fine-tuned as HomNet is. They differ from it in
-what they do with a pair. Type and band level enter as two channels of 16 learnt numbers each, as in
-Eq. 2, where they add a learnt row of regions.
+All get the same input as HomNet (four sequences per pair, chromosome type and band level, several
+pairs per bag) and are pre-trained and fine-tuned the same way. They differ in how they process a
+pair. Type and band level enter as two channels of 16 learnt numbers each, as in Eq. 2.
 
-Shape suffixes: B bags, K cells, M pairs that are there, P homologs, C channels, L positions (512),
+Shape suffixes: B bags, K cells, M pairs present, P homologs, C channels, L positions (512),
 S positions of the view, D features.
 """
 
@@ -37,11 +36,11 @@ class NetworkForm:
     method: Backbone = "ResNet"
     """Which."""
     view: View = "absolute"
-    """What it sees: the sequences at their physical scale (the paper), or what HomNet's best form
-    sees: homologs stretched to one length and standardised, the mean profile of the type as one
-    more channel, and the lengths as numbers."""
+    """Input. ``"absolute"``: the sequences as they are (paper). ``"stretched"``, as in HomNet's
+    best form: homologs stretched to one length and standardised, the mean profile of the type as
+    another channel, and the lengths as numbers."""
     width: int = 16
-    """Channels of the first layer; the others are multiples of it."""
+    """Channels of the first layer; later layers have multiples of it."""
 
     def __post_init__(self) -> None:
         _check(self.width)
@@ -58,15 +57,15 @@ class SiameseForm:
     method: Literal["Siamese"] = "Siamese"
     """Name."""
     backbone: Backbone = "Xception"
-    """What turns a homolog into features; Bechar et al. do best with Xception."""
+    """Network that embeds a homolog; Bechar et al. report the best results with Xception."""
     view: View = "absolute"
     """As in :class:`NetworkForm`."""
     width: int = 16
     """As in :class:`NetworkForm`."""
     num_features: int = 32
-    """Numbers per homolog between which the distance is taken."""
+    """Size of a homolog's embedding."""
     margin: float = 1.0
-    """Distance that abnormal pairs should have at least."""
+    """Minimum distance that the loss asks of abnormal pairs."""
 
     def __post_init__(self) -> None:
         _check(self.width)
@@ -82,7 +81,7 @@ class SiameseForm:
 
 
 class _Seen(BagModel):
-    """What the networks see of pairs."""
+    """Input of the networks."""
 
     template_TS: torch.Tensor
 
@@ -90,7 +89,7 @@ class _Seen(BagModel):
         super().__init__()
         self.stretched = view == "stretched"
         self.num_positions = _STRETCHED if self.stretched else SEQUENCE_LENGTH
-        # Beside the sequences: type and level, and the type's mean profile.
+        # Extra channels: type and level, and the type's mean profile.
         self.num_extra = _NUM_INFO + self.stretched
         size = _NUM_INFO * _INFO_REGIONS
         self.info_type = nn.Embedding(NUM_TYPES, size)
@@ -119,11 +118,11 @@ class _Seen(BagModel):
         return torch.cat([info_MCS, self.template_TS[chromosome_M][:, None]], dim=1)
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """The mean profile of each pair, in the stretched view."""
+        """The mean profile of each pair; None in the absolute view."""
         return self.sequences(pair_NPCL)[0].mean(dim=(1, 2)) if self.stretched else None
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the mean profile of each type."""
+        """Sets the mean profile of each type."""
         self.template_TS.copy_(mean_TL)
 
     def forward(
@@ -133,7 +132,7 @@ class _Seen(BagModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Gives logits (B): the mean over pairs; empty places are not looked at."""
+        """Returns logits (B): the mean over the pairs present."""
         chromosome_M = chromosome_B[:, None].expand_as(mask_BK)[mask_BK]
         score_M = self.pair_scores(x_BKPCL[mask_BK], chromosome_M, level_BK[mask_BK])
         return mean_over_pairs(score_M, mask_BK)
@@ -146,10 +145,10 @@ class _Seen(BagModel):
 
 
 class PairNetwork(_Seen):
-    """Both homologs as channels of one sequence, as the paper gives pairs to its baselines.
+    """Both homologs as channels of one sequence, as in the paper's baselines.
 
-    Homologs come in random order while the network learns; when it is asked, the logits of both
-    orders are averaged, so that the order changes nothing.
+    Training uses a random order of the homologs. Inference averages the logits of both orders, so
+    the order has no effect.
     """
 
     def __init__(self, form: NetworkForm) -> None:
@@ -176,7 +175,7 @@ class PairNetwork(_Seen):
     ) -> torch.Tensor:
         features = [self.backbone(torch.cat([sequence_MPCS.flatten(1, 2), extra_MCS], dim=1))]
         if self.stretched:
-            # As HomNet's best form has it: homologs differ by about 0.08, so ten times that.
+            # As in HomNet's best form: log lengths differ by about 0.08, so scale by ten.
             difference_M1 = 10 * (log_length_MP1[:, 0] - log_length_MP1[:, 1])
             features += [log_length_MP1.flatten(1), difference_M1, difference_M1.abs()]
         logit: torch.Tensor = self.head(torch.cat(features, dim=1)).squeeze(-1)
@@ -184,7 +183,7 @@ class PairNetwork(_Seen):
 
 
 class Siamese(_Seen):
-    """One network for both homologs; what counts is how far apart it puts them."""
+    """Embeds both homologs with one network and scores their distance."""
 
     def __init__(self, form: SiameseForm) -> None:
         super().__init__(form.view)
@@ -196,19 +195,19 @@ class Siamese(_Seen):
     def pair_scores(
         self, x_MPCL: torch.Tensor, chromosome_M: torch.Tensor, level_M: torch.Tensor
     ) -> torch.Tensor:
-        """Distances of the homologs (M) less half the margin."""
+        """Distances between the homologs (M), minus half the margin."""
         sequence_MPCS, log_length_MP1 = self.sequences(x_MPCL)
         extra = self.extra(chromosome_M, level_M).repeat_interleave(2, dim=0)
         features = self.backbone(torch.cat([sequence_MPCS.flatten(0, 1), extra], dim=1))
-        # Lengths as the network for pairs has them, in ten times the logarithm.
+        # Log lengths are scaled by ten, as in PairNetwork.
         features = torch.cat([features, 10 * log_length_MP1.flatten(0, 1)], dim=1)
         embedding_MPD: torch.Tensor = self.head(features).unflatten(0, (-1, 2))
         squared_M = (embedding_MPD[:, 0] - embedding_MPD[:, 1]).square().sum(dim=-1)
-        # The root has no slope at zero.
+        # The square root has no finite gradient at zero.
         return (squared_M + 1e-6).sqrt() - self.margin / 2
 
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
-        """Contrastive loss (Hadsell et al. 2006) of the bags' mean distances, summed."""
+        """Contrastive loss (Hadsell et al. 2006) on the bags' mean distances, summed over bags."""
         distance_B = logit_B + self.margin / 2
         apart_B = F.relu(self.margin - distance_B)
         return ((1 - label_B) * distance_B.square() + label_B * apart_B.square()).sum()

@@ -1,11 +1,10 @@
 """One-class methods: OC-SVM (scikit-learn), Deep-SVDD and autoencoder (PyOD).
 
-They learn from structurally normal pairs alone and never see a label. The paper gives them the
-4 x 512 samples of a pair and finds them near chance; ``features="raw"`` is that setting, and
-``features="profile"`` the best chance we know: few symmetric features that compare the homologs
-with each other and with their chromosome type.
+They are fitted to structurally normal pairs only and see no labels. In the paper they get the
+4 x 512 samples of a pair (``features="raw"``) and score near chance. ``features="profile"`` gives
+them a few symmetric features that compare the homologs with each other and with their type.
 
-PyOD and scikit-learn fit; scores come from the fitted tensors, so that nothing needs a pickle.
+PyOD and scikit-learn do the fitting. Scores are computed from fitted tensors, without pickles.
 
 Shape suffixes: B bags, K cells, M pairs, P homologs, C chromatids, L positions, F features,
 T chromosome types, V support vectors.
@@ -43,16 +42,16 @@ class OneClassForm:
     method: Literal["OC-SVM", "Deep-SVDD", "AE"] = "OC-SVM"
     """Which."""
     features: Literal["profile", "raw"] = "profile"
-    """What it sees of a pair: 67 features scaled by chromosome type, or the paper's 2,048 samples
-    scaled over all types."""
+    """Input: 67 features scaled per chromosome type, or the paper's 2,048 samples scaled over all
+    types."""
     nu: float = 0.1
-    """Share of the training pairs that OC-SVM may leave outside."""
+    """Upper bound on the share of training pairs outside the boundary of OC-SVM."""
     width: int = 32
-    """First hidden layer of the networks."""
+    """Width of the first hidden layer of the networks."""
     bottleneck: int = 8
     """Width of the autoencoder's code and of Deep-SVDD's output."""
     max_pairs: int = 10_000
-    """Training pairs at most, drawn at random; the time of OC-SVM grows with their square."""
+    """Maximum number of training pairs, drawn at random; OC-SVM takes quadratic time."""
 
     def __post_init__(self) -> None:
         if not 0 < self.nu <= 1 or min(self.width, self.bottleneck) < 1 or self.max_pairs < 2:
@@ -63,14 +62,14 @@ class OneClassForm:
             )
 
     def build(self) -> "OneClass":
-        """A model that knows nothing yet."""
+        """An unfitted model."""
         if self.method == "OC-SVM":
             return SupportVectors(self)
         return DeepSVDD(self) if self.method == "Deep-SVDD" else Autoencoder(self)
 
 
 class OneClass(FittedModel):
-    """Distance of pairs from what is normal, averaged over the bag, in units of normal pairs."""
+    """Distance from normal pairs, averaged over the bag and scaled by the normal training pairs."""
 
     centre_TF: torch.Tensor
     spread_TF: torch.Tensor
@@ -97,26 +96,26 @@ class OneClass(FittedModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Gives scores (B): 0 is the median of normal training pairs."""
+        """Returns scores (B): 0 is the median of normal training pairs."""
         chromosome_M = chromosome_B[:, None].expand_as(mask_BK)[mask_BK]
         return mean_over_pairs(self.scores(x_BKPCL[mask_BK], chromosome_M), mask_BK)
 
     def scores(self, x_MPCL: torch.Tensor, chromosome_M: torch.Tensor) -> torch.Tensor:
-        """Scores of pairs (M), the mean over both orders of the homologs where that matters."""
+        """Scores of pairs (M), averaged over both homolog orders if features depend on order."""
         orders = (x_MPCL, x_MPCL.flip(1)) if self.raw else (x_MPCL,)
         parts = [self.distance(self._scaled(x, chromosome_M)) for x in orders]
         return (torch.stack(parts).mean(dim=0) - self.offset) / self.unit
 
     @abstractmethod
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
-        """How far pairs are from normal (M), from scaled features."""
+        """Distance (M) from normal pairs, given scaled features."""
 
     @abstractmethod
     def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Learns what is normal from scaled features."""
+        """Fits the model to scaled features of normal pairs."""
 
     def fit(self, stage: Stage, bank: PairBank) -> None:
-        """Learns from normal pairs. After a parent, which knows healthy people, it stays."""
+        """Fits to normal pairs. A parent, fitted to healthy people, is kept unchanged."""
         if stage.parent is not None:
             return
         normal = bank.normal()
@@ -152,7 +151,7 @@ class OneClass(FittedModel):
     def _scale(self, feature_MF: torch.Tensor, chromosome_M: torch.Tensor) -> torch.Tensor:
         row_M = torch.zeros_like(chromosome_M) if self.raw else chromosome_M
         scaled = (feature_MF - self.centre_TF[row_M]) / self.spread_TF[row_M]
-        # What hardly varies among normal pairs must not decide everything.
+        # Nearly constant features must not dominate the distance.
         return scaled.clamp(-10, 10)
 
 
@@ -180,12 +179,12 @@ class SupportVectors(OneClass):
             vector_VF=machine.support_vectors_,
             weight_V=machine.dual_coef_[0],
             intercept=float(machine.intercept_[0]),
-            # scikit-learn keeps the number that "scale" came to in a private field only.
+            # scikit-learn keeps the value of gamma="scale" in a private field only.
             gamma=1.0 / (self.num_features * float(feature_MF.double().numpy().var())),
         )
 
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
-        """Minus scikit-learn's decision function."""
+        """Negated decision function of scikit-learn."""
         kernel_MV = torch.exp(-self.gamma * torch.cdist(feature_MF, self.vector_VF).square())
         return -(kernel_MV @ self.weight_V + self.intercept)
 
@@ -211,7 +210,7 @@ class DeepSVDD(OneClass):
         self.keep(centre=torch.zeros(form.bottleneck))
 
     def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Shrinks the sphere around the pairs."""
+        """Fits the centre and shrinks the sphere around the pairs."""
         from pyod.models.deep_svdd import DeepSVDD as Detector
 
         settings = stage.training
@@ -247,7 +246,7 @@ class Autoencoder(OneClass):
         )
 
     def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Learns to write the pairs down in few numbers."""
+        """Trains the reconstruction."""
         from pyod.models.auto_encoder import AutoEncoder as Detector
 
         settings = stage.training
@@ -272,7 +271,7 @@ class Autoencoder(OneClass):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the global generators that PyOD draws from, and puts them back."""
+    """Seeds the global generators that PyOD uses, and restores their states afterwards."""
     python: Any = random.getstate()
     numpy: Any = np.random.get_state()  # noqa: NPY002  (PyOD uses the old generator)
     with torch.random.fork_rng(devices=[]):

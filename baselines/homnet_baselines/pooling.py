@@ -1,6 +1,6 @@
-"""The one rule by which every baseline comes from pairs to bags: the mean over the pairs there are.
+"""Pooling from pairs to bags for every baseline: the mean over the pairs present.
 
-Shape suffixes: B bags, K cells, M pairs that are there, P homologs, C chromatids, L positions.
+Shape suffixes: B bags, K cells, M pairs present, P homologs, C chromatids, L positions.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,12 @@ import torch
 def over_pairs(
     score: Callable[[torch.Tensor], torch.Tensor], x_BKPCL: torch.Tensor, mask_BK: torch.Tensor
 ) -> torch.Tensor:
-    """Mean over each bag's pairs of what is computed of single pairs; empty places are not seen.
+    """Applies a function to single pairs and averages it over each bag; padding is skipped.
 
     Args:
-        score: gives (M, ...) of pairs (M, P, C, L).
+        score: maps pairs (M, P, C, L) to (M, ...).
         x_BKPCL: bags.
-        mask_BK: which places hold a pair.
+        mask_BK: True where there is a pair.
 
     Returns:
         (B, ...).
@@ -25,7 +25,7 @@ def over_pairs(
 
 
 def mean_over_pairs(value_M: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
-    """Mean (B, ...) of values (M, ...) of the pairs that are there, in the order of the mask."""
+    """Mean (B, ...) per bag of the values (M, ...) of its pairs, in the order of the mask."""
     shape = (*mask_BK.shape, *value_M.shape[1:])
     spread_BK = torch.zeros(shape, dtype=value_M.dtype, device=value_M.device)
     spread_BK[mask_BK] = value_M

@@ -24,7 +24,7 @@ from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs
 
 NUM_FEATURES = 4 * NUM_PAPER + NUM_LEVELS
-"""Mean and largest value over the bag's pairs, as they are and without sign, and band levels."""
+"""Mean and maximum over the bag's pairs, of signed and of absolute values, and band levels."""
 _SCORING_BATCH = 512
 
 
@@ -35,10 +35,10 @@ class RegressionForm:
     method: Literal["LR"] = "LR"
     """Name."""
     penalty: float = 1e-3
-    """Half the weight of the squared coefficients against the mean loss of a bag; after a parent,
-    of their squared distance from the parent's."""
+    """L2 penalty: adds ``penalty / 2`` times the squared coefficients to the mean loss. With a
+    parent, it applies to the distance from the parent's coefficients."""
     max_bags: int = 20_000
-    """Bags that are drawn at most, over the epochs of the training; more change little."""
+    """Maximum number of bags drawn over all epochs; more change little."""
 
     def __post_init__(self) -> None:
         if self.penalty <= 0 or self.max_bags < 2:
@@ -48,7 +48,7 @@ class RegressionForm:
             )
 
     def build(self) -> "Regression":
-        """A model that knows nothing yet."""
+        """An unfitted model."""
         return Regression(self)
 
 
@@ -77,7 +77,7 @@ class Regression(FittedModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Gives logits (B)."""
+        """Returns logits (B)."""
         feature_BF = self.features(x_BKPCL, mask_BK, chromosome_B, level_BK)
         return feature_BF @ self.weight_F + self.bias
 
@@ -92,7 +92,7 @@ class Regression(FittedModel):
         chromosome_M = chromosome_B[:, None].expand_as(mask_BK)[mask_BK]
         value_MF = paper_features(x_BKPCL[mask_BK])
         value_MF = (value_MF - self.centre_TF[chromosome_M]) / self.spread_TF[chromosome_M]
-        # A type measured on few pairs must not give values that decide everything.
+        # The scale of a type with few pairs is noisy: its values must not dominate.
         value_MF = value_MF.clamp(-10, 10)
         value_MF = torch.cat([value_MF, value_MF.abs()], dim=1)
         largest_BKF = torch.full((*mask_BK.shape, value_MF.shape[1]), -torch.inf).to(value_MF)
@@ -108,7 +108,7 @@ class Regression(FittedModel):
         )
 
     def fit(self, stage: Stage, bank: PairBank) -> None:
-        """Fits the coefficients, or moves the parent's as far as the new bags ask for."""
+        """Fits the coefficients, with the parent's as the centre of the prior if there is one."""
         if not self.spread_TF.any():
             normal = bank.normal()
             types = torch.tensor(normal.frame["chromosome"].to_numpy())
@@ -157,16 +157,16 @@ def fit_logistic(
 ) -> tuple[NDArray[np.float64], float]:
     """Logistic regression with a Gaussian prior around given coefficients.
 
-    Minimises the mean cross-entropy plus ``penalty / 2`` times the squared distance of the
-    coefficients from those given; the bias is free. Around zero this is scikit-learn's
-    ``LogisticRegression`` with ``C = 1 / (penalty * N)``, which knows no other centre.
+    Minimises the mean cross-entropy plus ``penalty / 2`` times the squared distance from
+    ``weight_F``; the bias has no penalty. With ``weight_F = 0`` this is scikit-learn's
+    ``LogisticRegression`` with ``C = 1 / (penalty * N)``, which supports no other centre.
 
     Args:
         feature_NF: features of bags.
-        label_N: true is abnormal.
+        label_N: True is abnormal.
         penalty: see above.
-        weight_F: centre of the prior, and where the search begins.
-        bias: where the search begins.
+        weight_F: centre of the prior, and starting point.
+        bias: starting point.
 
     Returns:
         Coefficients (F,) and bias.

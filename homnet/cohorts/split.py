@@ -1,10 +1,10 @@
-"""Patient-disjoint splits: a function of the patients of a hospital and a seed, stored nowhere.
+"""Patient-disjoint splits, computed from patient ids and a seed and never stored.
 
-The patients of each hospital are put in an order that depends on their ids and the seed alone, and
-cut at the wanted shares. Every hospital is therefore in every split, however small it is; cutting
-each patient by its own hash would leave a hospital of twenty without validation patients every
-eighth time. When patients are added later, a few of the others can change sides: a checkpoint
-therefore keeps the digests of the patients it learnt from, and evaluation refuses to score them.
+The patients of each hospital are sorted by a hash of id and seed, and cut at the given shares. So
+every hospital is in every split, however small it is; assigning each patient by its own hash would
+leave one in eight hospitals of twenty without validation patients. Adding patients can move a few
+others to another split. A checkpoint therefore keeps digests of the patients it was trained on, and
+evaluation refuses to score them.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ TEST: Final = "test"
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Shares of the patients; what is neither validation nor test is for training."""
+    """Shares of the patients; the rest is for training."""
 
     validation: float = 0.1
     """Share of patients for early stopping and thresholds."""
     test: float = 0.1
-    """Share of patients for the final figures, never used before."""
+    """Share of patients for the final figures."""
     seed: int = 0
-    """Another seed puts other patients into each split."""
+    """Seed of the assignment."""
 
     def __post_init__(self) -> None:
         if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
@@ -44,26 +44,25 @@ def split_patients(
     """Patients of each split, hospital by hospital.
 
     Args:
-        patients: ids by hospital, all patients of each.
+        patients: ids of all patients, by hospital.
         config: shares and seed.
 
     Raises:
-        DataError: a hospital has too few patients for one in each split, or two hospitals share an
-            id.
+        DataError: a hospital has no patient left for training, or two hospitals share an id.
     """
     splits: dict[str, set[str]] = {TRAIN: set(), VALIDATION: set(), TEST: set()}
     for hospital, members in sorted(patients.items()):
         ordered = in_split_order(members, config.seed)
         taken = set().union(*splits.values()).intersection(ordered)
         if taken:
-            raise DataError(f"patient {min(taken)} of {hospital} is in another hospital as well")
-        # A share above zero is at least one patient.
+            raise DataError(f"patient {min(taken)} of {hospital} is in another hospital too")
+        # A share above zero gives at least one patient.
         num_test = max(round(config.test * len(ordered)), int(config.test > 0))
         num_validation = max(round(config.validation * len(ordered)), int(config.validation > 0))
         if num_test + num_validation >= len(ordered):
             raise DataError(
-                f"{hospital} has {len(ordered)} patients, of whom {num_test} would be for test and "
-                f"{num_validation} for validation, which leaves none to learn from; give more "
+                f"{hospital} has {len(ordered)} patients; {num_test} for test and "
+                f"{num_validation} for validation leave none for training; give more "
                 "patients or other shares"
             )
         splits[TEST].update(ordered[:num_test])
@@ -73,7 +72,7 @@ def split_patients(
 
 
 def in_split_order(patients: Iterable[str], seed: int) -> list[str]:
-    """Patients in an order that depends on their ids and the seed alone."""
+    """Patients in an order that depends only on their ids and the seed."""
     return sorted(set(patients), key=lambda patient: _place(patient, seed))
 
 

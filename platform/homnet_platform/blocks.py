@@ -1,6 +1,6 @@
-"""Blocks of work that leave files: Ray Data spreads them, the driver gathers what to know of each.
+"""Blocks of work that write files: Ray Data runs them, the driver collects a text from each.
 
-Only numbers and texts travel between the driver and the workers; the files go straight to storage.
+Workers write files straight to storage; only numbers and texts pass through the driver.
 """
 
 import sys
@@ -15,25 +15,25 @@ from tqdm import tqdm
 def process_blocks(
     num_blocks: int, work: Callable[[int], tuple[int, str]], *, title: str, total: int, unit: str
 ) -> list[str]:
-    """Does the work of every block, one CPU each, with a progress bar.
+    """Processes every block, one CPU each, with a progress bar.
 
     Args:
         num_blocks: blocks ``0..num_blocks - 1``.
-        work: what to do with a block of that number, in any process of the cluster; gives the
-            units done and a text. Ray repeats it when its worker dies, so it must not mind what an
-            earlier attempt left.
+        work: processes the block of this number in any process of the cluster; returns the number
+            of units done and a text. Ray repeats it if its worker dies, so it must tolerate files
+            of an earlier attempt.
         title: of the bar.
-        total: units in all blocks, about.
+        total: approximate number of units in all blocks.
         unit: what the bar counts.
 
     Returns:
-        The texts, in the order of the blocks, whichever was ready first.
+        The texts, in the order of the blocks.
     """
     data = ray.data.from_items(
         [{"number": number} for number in range(num_blocks)], override_num_blocks=num_blocks
     ).map_batches(partial(_process, work=work), batch_size=1, batch_format="numpy")
     texts: dict[int, str] = {}
-    # A log file gets a line now and then, a terminal a moving bar.
+    # A log file gets a line every ten seconds, a terminal a moving bar.
     interval_s = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, desc=title, unit=unit, unit_scale=True, mininterval=interval_s) as bar:
         for row in data.iter_rows():

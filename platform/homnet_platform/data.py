@@ -1,4 +1,4 @@
-"""Cohorts through Ray Data: files are read and checked in parallel, whole files at a time."""
+"""Reads cohorts with Ray Data: whole files are read and checked in parallel."""
 
 import functools
 import hashlib
@@ -23,13 +23,13 @@ def pairs_dataset(
 ) -> Dataset:
     """The rows of a cohort, one block per file.
 
-    Files are read by our own strict reader rather than ``read_parquet``: it names file, row and
-    column of a bad value, and it costs a tenth of the start-up time on a small cluster.
+    Uses our own strict reader instead of ``read_parquet``: it names file, row and column of a bad
+    value, and starts ten times faster on a small cluster.
 
     Args:
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
-        index_only: gives what :func:`homnet.bags.draw.index_table` makes of the rows.
+        index_only: return :func:`homnet.bags.draw.index_table` of the rows.
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())
@@ -42,8 +42,8 @@ def pairs_dataset(
         [{"file": number} for number in numbers], override_num_blocks=len(numbers)
     )
     read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted, index_only=index_only)
-    # Reading asks for no CPU of its own: Train's workers may hold all of them, and would then wait
-    # for a reader that waits for them (ray-project/ray#44687).
+    # Read tasks request no CPU: Train's workers may hold all of them while they wait for the data,
+    # which would be a deadlock (ray-project/ray#44687).
     return dataset.map_batches(
         read,
         batch_size=1,
@@ -55,14 +55,14 @@ def pairs_dataset(
 
 @dataclass(frozen=True)
 class Participants:
-    """People whom several runs train on, with their pairs. Put it into the object store once."""
+    """People and pairs of several training runs; put into the object store once."""
 
     bank: PairBank
-    """Pairs of everybody below."""
+    """Pairs of all people below."""
     healthy: Mapping[str, frozenset[str]]
-    """People of the pre-training by split."""
+    """People of the pre-training, by split."""
     hospitals: Mapping[str, Mapping[str, frozenset[str]]]
-    """Patients of each fine-tuning hospital by split."""
+    """Patients of each fine-tuning hospital, by split."""
 
 
 def collect_shared(
@@ -75,28 +75,28 @@ def collect_shared(
     parts: Sequence[str],
     share_of_people: float = 1.0,
 ) -> Participants:
-    """Takes the people of several training runs into memory.
+    """Loads the people of several training runs into memory.
 
     Args:
         cohort: the opened cohort.
         healthy: hospitals of the pre-training.
-        hospitals: hospitals of the fine-tuning; may be none.
+        hospitals: hospitals of the fine-tuning; may be empty.
         split: of the healthy people.
         hospital_split: of the patients.
-        parts: splits whose people are read; who is in no other is never seen.
-        share_of_people: how many of the healthy people a small run learns from and validates on;
-            whom it is tested on stays the same.
+        parts: splits to read; people of other splits are never loaded.
+        share_of_people: share of the healthy people to train and validate on, for a small run; the
+            test people stay the same.
 
     Raises:
         CohortError: no such hospital.
-        ConfigError: people of the pre-training are also patients of a fine-tuning.
-        DataError: no pair with both homologs is there.
+        ConfigError: a hospital of ``healthy`` has abnormal pairs or is in ``hospitals``.
+        DataError: there is no pair with both homologs.
     """
     patients = {*cohort.of_hospitals(healthy).hospitals_with_abnormal_pairs(), *hospitals}
     if hospitals and patients & set(healthy):
         raise ConfigError(
             f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
-            "people: pre-training would learn from patients whom fine-tuning tests; choose others"
+            "people: pre-training would use test patients of fine-tuning; choose other hospitals"
         )
     of_healthy = fewer_people(
         split_patients(cohort.of_hospitals(healthy).patients, split), share_of_people
@@ -105,14 +105,14 @@ def collect_shared(
         name: split_patients(cohort.of_hospitals([name]).patients, hospital_split)
         for name in hospitals
     }
-    # With hospitals, they are what is tested, and healthy people held out are of no use.
+    # With hospitals, the test is on their patients; held-out healthy people are not needed.
     own = [part for part in parts if not (hospitals and part == TEST)]
     wanted = {person for part in own for person in of_healthy[part]} | {
         person for people in of_hospitals.values() for part in parts for person in people[part]
     }
     names = [*healthy, *(name for name in hospitals if name not in healthy)]
     chosen = cohort.of_hospitals(names)
-    # Refuses two hospitals that call different people by one name: they would be one person here.
+    # Refuses a patient id that two hospitals share: the two people would be merged here.
     split_patients(chosen.patients, SplitConfig(validation=0.0, test=0.0))
     return Participants(
         bank=collect_bank(pairs_dataset(chosen, wanted)),
@@ -122,10 +122,10 @@ def collect_shared(
 
 
 def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[str, frozenset[str]]:
-    """A split with a share of its training and validation people.
+    """Reduces the training and validation people of a split to a share.
 
-    Who stays depends on the names alone. Fewer than 16 validation people say too little, so that
-    many stay where there are as many.
+    The choice depends only on the ids. At least 16 validation people stay if there are as many,
+    because fewer give too noisy an estimate.
     """
     return {
         part: people if part == TEST else _first(people, share, 16 if part == VALIDATION else 2)
@@ -134,7 +134,7 @@ def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[s
 
 
 def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
-    # By digest, as names begin with what people have in common, their hospital for example.
+    # By digest, because ids of a group can share a prefix, such as the hospital.
     ordered = sorted(people, key=lambda name: hashlib.blake2b(name.encode()).digest())
     return frozenset(ordered[: max(least, round(share * len(ordered)))])
 
@@ -147,38 +147,38 @@ def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index
 
 
 def collect_bank(source: Dataset) -> PairBank:
-    """Takes all rows of a dataset into one bank.
+    """Collects all rows of a dataset into one bank.
 
     Raises:
-        DataError: no pair with both homologs is there.
+        DataError: there is no pair with both homologs.
     """
     return PairBank.from_table(all_rows(source))
 
 
 def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
-    """Reads the index of some patients: files are read where they are, only their lines travel.
+    """Reads the pair index of some patients; workers read the files and return index rows only.
 
     Raises:
         CohortError: a file is damaged.
-        DataError: no pair with both homologs is there.
+        DataError: there is no pair with both homologs.
     """
     return PairIndex.from_table(all_rows(pairs_dataset(cohort, patients, index_only=True)))
 
 
 class CohortSource:
-    """The pairs of a cohort on disk, read group by group; the next is read while one is used."""
+    """Reads pairs of a cohort from disk group by group, prefetching the next group."""
 
     def __init__(self, cohort: Cohort, index: PairIndex) -> None:
-        """Takes the cohort and the index of the patients that will be asked for."""
+        """Takes a cohort and the index of all patients that will be requested."""
         self._cohort, self._index = cohort, index
 
     @property
     def index(self) -> PairIndex:
-        """All pairs there are."""
+        """Index of all pairs."""
         return self._index
 
     def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
-        """The pairs of each group of patients, one group after the other.
+        """Yields the pairs of each group of patients, in order.
 
         Raises:
             CohortError: a file is damaged.
@@ -196,6 +196,6 @@ class CohortSource:
 
 def all_rows(source: Dataset) -> pa.Table:
     """All rows of a dataset as one table."""
-    # Whole blocks, whatever their size: the rows are put together anyway.
+    # Whole blocks of any size: they are concatenated anyway.
     batches: Iterable[Any] = source.iter_batches(batch_size=cast(int, None), batch_format="pyarrow")
     return pa.concat_tables(batches)

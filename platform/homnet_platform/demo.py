@@ -1,4 +1,4 @@
-"""The whole way on simulated people: simulate, pre-train, fine-tune, evaluate, report."""
+"""Demonstration on simulated people: simulate, pre-train, fine-tune, evaluate, report."""
 
 import shutil
 import time
@@ -23,7 +23,7 @@ from homnet_platform.training import ScalingOptions
 C = TypeVar("C")
 R = TypeVar("R")
 _MARK: Final = ".homnet-demo"
-"""File of a demonstration's directory; it says whether the demonstration was finished."""
+"""Marker file in the demo directory; its text says whether the demo finished."""
 _FINISHED: Final = "finished\n"
 
 
@@ -44,13 +44,13 @@ class DemoConfig:
 
 
 def is_finished(work: Path) -> bool:
-    """Whether a directory holds a demonstration that ran to its end."""
+    """Whether a directory holds a finished demonstration."""
     mark = work / _MARK
     return mark.is_file() and mark.read_text() == _FINISHED
 
 
 def demonstrate(config: DemoConfig) -> Path:
-    """Runs every stage on one local Ray and returns the path of the report.
+    """Runs all stages on one local Ray and returns the path of the report.
 
     Raises:
         ConfigError: the directory holds something other than a demonstration.

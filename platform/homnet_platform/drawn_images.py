@@ -1,4 +1,4 @@
-"""Draws the chromosomes of a simulated cohort: a directory of images with their manifest."""
+"""Draws chromosome images of a simulated cohort, with a manifest."""
 
 import io
 from dataclasses import replace
@@ -20,14 +20,14 @@ from homnet_platform.blocks import process_blocks
 
 
 def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
-    """Draws an 8-bit grey PNG of every chromosome, and writes the list of them for ingest.
+    """Draws an 8-bit grey PNG of every chromosome and writes a manifest for ingest.
 
-    The directory appears whole or not at all; a run that was killed continues with the image that
-    it was drawing. On a cluster it must lie on storage that all nodes share.
+    The directory is published as a whole. An interrupted run resumes at the image it was drawing.
+    On a cluster all nodes must share its storage.
 
     Args:
-        cohort: with sequences as the simulator makes them.
-        output: directory to make.
+        cohort: with simulated sequences.
+        output: directory to create.
         seed: of widths, gaps, bends and noise.
 
     Returns:
@@ -35,7 +35,7 @@ def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
 
     Raises:
         CohortError: a file of the cohort is damaged.
-        DataError: the directory exists, holds other unfinished work, or cannot be written to.
+        DataError: the directory exists, has unfinished work of other settings, or is not writable.
     """
     staging = Staging(output.absolute())
     staging.claim({"job": "images", "cohort": cohort.fingerprint, "seed": seed})
@@ -53,7 +53,7 @@ def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
     unseen = next((path for path in manifest["path"] if not (staging.content / path).exists()), "")
     if unseen:
         raise DataError(
-            f"{staging.content / unseen}: a worker wrote this image, but it is not seen here; "
+            f"{staging.content / unseen}: a worker wrote this image, but it is not visible here; "
             "choose a directory on storage that all nodes share"
         )
     with staging.writing("manifest.csv") as temporary:
@@ -63,7 +63,7 @@ def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
 
 
 def _draw_block(number: int, *, cohort: Cohort, staging: Staging, seed: int) -> tuple[int, str]:
-    """Draws the missing images of a cohort's file, and gives their part of the manifest."""
+    """Draws the missing images of one cohort file and returns its part of the manifest."""
     entry = cohort.files[number]
     table = cohort.read(entry)
     rows = image_rows(table)

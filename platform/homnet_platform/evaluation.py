@@ -1,4 +1,4 @@
-"""Batch evaluation: a cohort's bags scored with Ray Data and the Predictor that Serve uses."""
+"""Batch evaluation: scores a cohort's bags with Ray Data and the Predictor that Serve uses."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class EvaluateConfig:
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
     checkpoint: str = "runs/fine_tune"
-    """A checkpoint, or the output of fine-tuning: then each hospital is scored by its own model."""
+    """A checkpoint, or the output of fine-tuning to score each hospital with its own model."""
     output: str = "runs/evaluate"
     """Directory for evaluation.json, scores.parquet and provenance.json."""
     hospitals: tuple[str, ...] = ()
@@ -52,30 +52,29 @@ class EvaluateConfig:
     artificial: bool = False
     """Score artificial abnormalities made from normal pairs instead of the cohort's labels."""
     events: EventConfig = EventConfig(sham_share=0.2)
-    """Artificial abnormalities, where they are wanted."""
+    """Artificial abnormalities, if ``artificial`` is set."""
     bags: BagConfig = BagConfig(rounds=4)
     """How bags are drawn."""
     cells: tuple[int, ...] = ()
-    """Numbers of pairs per bag for which everything is measured once more: what a laboratory gains
-    by more cells."""
+    """Additional bag sizes (pairs per bag) to measure, to show the gain from more cells."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """Must be the split of the training; a patient who was learnt from is refused."""
+    """Must be the split of the training; training patients are refused."""
     seed: int = 0
-    """Of bags, events and bootstrap."""
+    """Seed of bags, events and bootstrap."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
     batch_size: int = 512
     """Bags per forward pass."""
     num_workers: int = 1
-    """Ray Data actors that score."""
+    """Number of Ray Data actors that score."""
     use_gpu: bool = False
     """Whether each actor gets a GPU."""
     record: Record = Record()
-    """The result of record, with what the training runs beside the checkpoints took."""
+    """Result of record; includes the costs of the training runs beside the checkpoints."""
 
     def __post_init__(self) -> None:
         if self.bags.over == "people" and not self.artificial:
-            raise ConfigError("bags over people mix patients; the cohort's labels need one patient")
+            raise ConfigError("bags over people mix patients; cohort labels need over='patient'")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class _Part:
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Scores validation and test patients, measures, and gives the output directory.
+    """Scores validation and test patients, writes the metrics and returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -148,7 +147,7 @@ def evaluate(config: EvaluateConfig) -> Path:
 
 
 def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:
-    """Bags of another size, and about as many of them."""
+    """The bag settings with another size and about the same number of bags."""
     rounds = max(1, round(bags.rounds * num_cells / bags.num_cells))
     return dataclasses.replace(bags, num_cells=num_cells, rounds=rounds)
 
@@ -170,14 +169,14 @@ def _parts(
 def _score(
     parts: Sequence[_Part], models: Mapping[str, Path], config: EvaluateConfig
 ) -> pd.DataFrame:
-    """One row per bag, as :mod:`homnet.evaluation.score_table` describes."""
+    """One row per bag; columns as in :mod:`homnet.evaluation.score_table`."""
     frames: list[pd.DataFrame] = []
     for part in parts:
         frame = part.epoch.describe(part.bank).assign(split=part.split)
         frames.append(frame.assign(place=np.arange(len(frame)), part=len(frames)))
     scores = pd.concat(frames, ignore_index=True)
     scores["bag"] = np.arange(len(scores))
-    # Bags of one hospital together: then nearly every batch needs one model.
+    # Sorted by hospital, so that almost every batch needs one model only.
     index = scores[["bag", "part", "place", "hospital"]].sort_values(["part", "hospital", "bag"])
     options: dict[str, Any] = {"num_gpus": 1} if config.use_gpu else {"num_cpus": 1}
     with progress_bar("scoring", len(scores), " bags") as progress:
@@ -203,7 +202,7 @@ def _score(
 
 
 class _Scorer:
-    """A Ray Data actor: all models, and the banks from the object store."""
+    """Ray Data actor with all models, and the banks from the object store."""
 
     def __init__(
         self, parts: Sequence[Any], models: Mapping[str, Path], progress: Progress, use_gpu: bool
@@ -241,5 +240,5 @@ RECIPES: Mapping[str, EvaluateConfig] = {
     ),
 }
 """Evaluation on the cohort's labels after fine-tuning, and on artificial abnormalities after
-pre-training, each with the split of its training. ``images`` is for sets with one or two cells per
-person, whose bags take pairs from several people."""
+pre-training, each with the split of its training. ``images`` is for image sets with one or two
+cells per person: its bags mix people."""

@@ -1,9 +1,9 @@
 """Fine-tuning: one model per hospital, from one pre-trained checkpoint (paper, section 4.1).
 
-Or one per hospital on the labels of all the others: what a laboratory gets that has none.
+Or one per hospital on the labels of all others, for laboratories without labels.
 
-Hospitals are few hundred bags each, so every hospital is one Ray task on one worker, side by side
-with the others; with several workers they are trained by Ray Train, one after the other.
+Hospitals have a few hundred bags each. With one worker, every hospital is one Ray task and all run
+in parallel; with several workers, Ray Train trains one hospital after the other.
 """
 
 import dataclasses
@@ -41,31 +41,30 @@ class FineTuneConfig:
     checkpoint: str = "runs/pretrain/checkpoint"
     """Pre-trained checkpoint; CMSBlock and the first alignment stay frozen."""
     output: str = "runs/fine_tune"
-    """Directory that gets one directory per hospital."""
+    """Output directory, with one subdirectory per hospital."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to fine-tune on; by default all that have abnormal pairs."""
     training: TrainingConfig = TrainingConfig(
         learning_rate=1e-5, labels="cohort", bags=BagConfig(rounds=4), validation_rounds=4
     )
-    """How the models are optimised (paper: Adam, 1e-5)."""
+    """Optimisation (paper: Adam, 1e-5)."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """Patients for test (paper: train to test 1:4) and, out of the training part, for early
+    """Patients for test (paper: train to test 1:4) and, taken from the training part, for early
     stopping and thresholds."""
     max_abnormal: int | None = None
-    """Most abnormal training patients of each hospital, with all its healthy ones: for a few-shot
-    curve. The first in the order of the split's seed, so that more are a superset of fewer. Early
-    stopping sees the validation patients all the same. None for all."""
+    """Maximum number of abnormal training patients per hospital, for a few-shot curve; None for
+    all. Larger numbers include the patients of smaller ones. All healthy and all validation
+    patients are still used."""
     leave_one_out: bool = False
-    """Train the model of each hospital on the labels of all the other hospitals and none of its
-    own."""
+    """Train the model of each hospital on the labels of all other hospitals only."""
     scaling: ScalingOptions = ScalingOptions(num_workers=1)
-    """Workers of each hospital; with one, hospitals are trained side by side."""
+    """Workers per hospital; with one, hospitals are trained in parallel."""
     hospitals_per_gpu: int = 1
-    """Hospitals that share a GPU, where ``scaling.use_gpu`` gives them one."""
+    """Number of hospitals that share a GPU, if ``scaling.use_gpu`` is set."""
     tracking: TrackingOptions = TrackingOptions()
-    """Where metrics go while it trains."""
+    """Where metrics go during training."""
     registry: str = ""
-    """Registry that gets every model as a candidate of its hospital, if one is named."""
+    """Registry to add every model to as a candidate of its hospital; empty for none."""
 
     def __post_init__(self) -> None:
         if self.hospitals_per_gpu < 1:
@@ -73,13 +72,13 @@ class FineTuneConfig:
         if self.max_abnormal is not None and self.max_abnormal < 1:
             raise ConfigError(f"max_abnormal must be at least 1, got {self.max_abnormal}")
         if self.leave_one_out and self.max_abnormal is not None:
-            raise ConfigError("leave_one_out takes no max_abnormal: no own label is learnt from")
+            raise ConfigError("leave_one_out takes no max_abnormal: it uses no own labels")
 
 
 def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
-    """Trains one model per hospital; gives the checkpoints by hospital.
+    """Trains one model per hospital; returns the checkpoint paths by hospital.
 
-    The same command continues a job that was interrupted.
+    The same command resumes an interrupted job.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -139,7 +138,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
 
 
 def _teachers(hospital: str, labelled: Sequence[str], config: FineTuneConfig) -> list[str]:
-    """The hospitals whose labels the model of one learns from.
+    """The hospitals whose labels a hospital's model is trained on.
 
     Raises:
         DataError: there is no other.
@@ -149,7 +148,7 @@ def _teachers(hospital: str, labelled: Sequence[str], config: FineTuneConfig) ->
     others = [name for name in labelled if name != hospital]
     if not others:
         raise DataError(
-            f"{config.cohort}: no other hospital than {hospital} has abnormal pairs to learn from"
+            f"{config.cohort}: no hospital other than {hospital} has abnormal pairs to train on"
         )
     return others
 
@@ -157,7 +156,7 @@ def _teachers(hospital: str, labelled: Sequence[str], config: FineTuneConfig) ->
 def _few_shot(
     cohort: Cohort, split: Mapping[str, frozenset[str]], max_abnormal: int, seed: int
 ) -> dict[str, frozenset[str]]:
-    """The split with no more than some abnormal patients to learn from.
+    """The split with at most ``max_abnormal`` abnormal training patients.
 
     Raises:
         DataError: the training part has fewer.
@@ -167,7 +166,7 @@ def _few_shot(
     carriers = in_split_order(split[TRAIN].intersection(marked), seed)
     if len(carriers) < max_abnormal:
         raise DataError(
-            f"{', '.join(cohort.hospitals)}: {len(carriers)} abnormal patients to learn from, and "
+            f"{', '.join(cohort.hospitals)}: {len(carriers)} abnormal training patients, but "
             f"max_abnormal asks for {max_abnormal}; give the split fewer test patients"
         )
     return {**split, TRAIN: split[TRAIN].difference(carriers[max_abnormal:])}
@@ -176,13 +175,13 @@ def _few_shot(
 def _side_by_side(
     cohort: Cohort, stages: Mapping[str, Stage], runs: Mapping[str, Run], config: FineTuneConfig
 ) -> None:
-    """Every hospital as a task; what is finished is kept when another fails."""
+    """Trains every hospital as a task; finished ones are kept if another fails."""
     scaling = config.scaling
     gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
     require_workers(1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus)
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
     bank = collect_bank(pairs_dataset(cohort, people))
-    # What cannot be validated fails here, before the first hospital is trained.
+    # A hospital that cannot be validated fails here, before any training.
     for stage in stages.values():
         stage.validation_epochs(stage.parts(bank.index)[1])
     task = ray.remote(
@@ -224,7 +223,7 @@ def _train_hospital(
     device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
     progress.advance(first)
     checkpoint = train(stage, bank, device=device, kept=kept, report=report)
-    # Early stopping leaves epochs undone that the bar counts.
+    # The bar also counts the epochs that early stopping skips.
     progress.advance(stage.training.max_epochs - len(checkpoint.metrics["history"]))
     tracker.close()
     return checkpoint

@@ -1,8 +1,8 @@
-"""Ingest: images of chromosomes, listed in a manifest, become a cohort.
+"""Ingest: makes a cohort from chromosome images listed in a manifest.
 
-Ray Data reads and measures the images in blocks; the driver pairs the homologs as blocks come in
-and writes the cohort's files. Every image that is unusable, unused or flagged is a row of the
-report beside the cohort.
+Ray Data reads and measures the images in blocks. The driver pairs the homologs as blocks arrive and
+writes the cohort files. The report beside the cohort has a row for every unusable, unused or
+flagged image.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
-"""About a second of work: enough to hide the cost of a task, and the progress bar stays smooth."""
+"""About a second of work: long compared with task overhead, short enough for a smooth bar."""
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
     "row",
@@ -50,23 +50,23 @@ _REPORTED: Final = [
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """A manifest of images, and the cohort to make of it."""
+    """A manifest of images and the cohort to make from it."""
 
     manifest: Path
     """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog."""
     output: Path
     """Directory of the cohort; it must not exist. The report is ``<output>-extraction.csv``."""
     hospital: str = "hospital"
-    """Hospital of rows that name none."""
+    """Hospital of rows without one."""
     band_level: int = 550
-    """Band level of rows that state none: 300, 400, 550 or 700."""
+    """Band level of rows without one: 300, 400, 550 or 700."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
     images_per_file: int = 4000
-    """Approximate number of images per file of the cohort; a patient is never divided."""
+    """Approximate number of images per cohort file; a patient stays in one file."""
     pseudonym_key: str | None = None
-    """Secret key of the digests that replace patient and cell names; it is not stored. None keeps
-    the names."""
+    """Secret key for the digests that replace patient and cell names; never stored. None keeps the
+    names."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -76,7 +76,7 @@ class IngestConfig:
 
     @property
     def report(self) -> Path:
-        """Where the unusable, unused and flagged images are listed."""
+        """Path of the CSV of unusable, unused and flagged images."""
         return self.output.with_name(f"{self.output.name}-extraction.csv")
 
 
@@ -89,19 +89,19 @@ class IngestSummary:
     report: Path
     """CSV of every image that is unusable, unused or flagged."""
     num_images: int
-    """Rows of the manifest."""
+    """Number of rows in the manifest."""
     num_pairs: int
-    """Chromosomes with two usable homologs."""
+    """Number of chromosomes with two usable homologs."""
     num_single: int
-    """Chromosomes with one usable homolog only; in the cohort, flagged ``single_homolog``."""
+    """Number of chromosomes with one usable homolog; kept with flag ``single_homolog``."""
     reasons: dict[str, int]
-    """Images without a sequence in the cohort, by reason."""
+    """Number of images without a sequence in the cohort, by reason."""
     flags: dict[str, int]
-    """Flags of the images with one."""
+    """Number of images with a sequence, by flag."""
 
     @property
     def num_left_out(self) -> int:
-        """Images without a sequence in the cohort."""
+        """Number of images without a sequence in the cohort."""
         return sum(self.reasons.values())
 
 
@@ -109,16 +109,16 @@ def ingest(config: IngestConfig) -> IngestSummary:
     """Measures all images of a manifest and writes the cohort and the report.
 
     Raises:
-        ManifestError: the manifest is wrong.
-        CohortError: the output exists, two hospitals use one patient id and no key replaces it, or
-            no image at all was usable; the report is written then.
+        ManifestError: the manifest is invalid.
+        CohortError: the output exists, two hospitals share a patient id and there is no pseudonym
+            key, or no image was usable; in the last case the report is still written.
     """
     if config.output.exists():
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    if config.pseudonym_key is None:  # a key makes different names of the same name
+    if config.pseudonym_key is None:  # pseudonyms differ between hospitals
         refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
     outcome = _Outcome()
     settings = dataclasses.asdict(config)
@@ -165,10 +165,10 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
         batch_size=None,
         batch_format="pyarrow",
     )
-    # A patient's images lie side by side in the manifest as it was sorted.
+    # The manifest is sorted, so a patient's images are adjacent.
     data.context.execution_options.preserve_order = True
     waiting = pd.DataFrame()
-    # A log file gets a line now and then, a terminal a moving bar.
+    # A log file gets a line every ten seconds, a terminal a moving bar.
     interval_s = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(total=len(manifest), desc="ingest", unit="image", mininterval=interval_s) as bar:
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -176,7 +176,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
             bar.update(table.num_rows)
             waiting = pd.concat([waiting, table.to_pandas()], ignore_index=True)
             if len(waiting) >= config.images_per_file:
-                # More images of the last patient may be on their way.
+                # The next block may have more images of the last patient.
                 last = (waiting[_PERSON] == waiting[_PERSON].iloc[-1]).all(axis=1)
                 for _, part in waiting[~last].groupby("hospital"):
                     yield part
@@ -186,7 +186,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 
 
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
-    """Rows of the manifest with what was read from each image."""
+    """Manifest rows with the measurements of each image."""
     rows = measure_rows(table.to_pandas(), lambda row: folder / row["path"], config)
     return pa.Table.from_pandas(rows, preserve_index=False)
 
@@ -203,7 +203,7 @@ class _Outcome:
     def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""
         usable = part[part["reason"] == ""]
-        # The first words of a reason name its kind; numbers may follow.
+        # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
         self.reasons.update(kinds.str.strip())
         self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
@@ -228,6 +228,6 @@ def _renamed(table: pa.Table, key: str) -> pa.Table:
 
 
 def _pseudonym(key: str, *names: str) -> str:
-    """A digest of the names that only the key can reproduce."""
+    """Keyed digest of the names."""
     message = "\0".join(names).encode()
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How a job starts: command line from the config dataclass, dry run, and errors as sentences."""
+"""Entry point of jobs: command line from the config dataclass, dry run, one-line errors."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from homnet.errors import HomNetError
 C = TypeVar("C")
 
 _GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
-"""A group of options in tyro's help: its name, the first line of its text, its options."""
+"""An option group in tyro's help: name, first line of its text, options."""
 
 
 def run_job(
@@ -27,17 +27,17 @@ def run_job(
     facts: Callable[[C], Mapping[str, object]] | None = None,
     args: Sequence[str] | None = None,
 ) -> None:
-    """Parses the command line, runs a job and ends the process.
+    """Parses the command line, runs a job and exits the process.
 
-    Exit codes: 0 done, 2 an error that the user can mend (one sentence on stderr).
+    Exit codes: 0 success, 2 an error that the user can fix (one sentence on stderr).
 
     Args:
         config: a frozen config dataclass, or recipes by name: the first word on the command line
-            then picks one, and options override its fields.
+            then selects one, and options override its fields.
         main: the job.
         description: text of ``--help``, the job's docstring. A line that begins with ``python``
             is a command. Options of nested configs are shown by ``--help GROUP`` only.
-        facts: what ``--dry-run`` should say beside the resolved config, for example its cost.
+        facts: what ``--dry-run`` prints beside the resolved config, for example its cost.
         args: command line; that of the process by default.
     """
     chosen = (
@@ -63,7 +63,7 @@ def run_job(
     def parse(args: Sequence[str]) -> tuple[Any, bool]:
         return tyro.cli(
             parsed,
-            # Tyro joins lines, except those that are indented.
+            # Tyro joins lines unless they are indented.
             description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
@@ -75,7 +75,7 @@ def run_job(
         _print_help(parse, given[:asked], "".join(given[asked + 1 : asked + 2]))
         sys.exit(0)
     try:
-        # Config dataclasses refuse bad values themselves, while the command line is parsed.
+        # Config dataclasses reject bad values while the command line is parsed.
         resolved, dry_run = parse(given)
         if dry_run:
             print(json.dumps(dataclasses.asdict(resolved), indent=1, default=str))
@@ -84,7 +84,7 @@ def run_job(
         else:
             main(resolved)
     except Exception as error:
-        # An error raised in a Ray task or worker comes wrapped, with its remote traceback.
+        # Ray wraps errors of tasks and workers and adds the remote traceback.
         cause = root_cause(error)
         if not isinstance(cause, HomNetError):
             raise
@@ -94,7 +94,7 @@ def run_job(
 def _print_help(
     parse: Callable[[Sequence[str]], object], before: Sequence[str], wanted: str
 ) -> None:
-    """Prints tyro's help: one group of options, all of it, or a line for each group."""
+    """Prints tyro's help: one option group, everything, or a line per group."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         parse([*before, "--help"])
@@ -110,8 +110,8 @@ def _print_help(
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that a task or a Train worker raised, out of Ray's wrappers; else ``error``."""
-    if "ray" not in sys.modules:  # some jobs need no Ray, and run where there is none
+    """Unwraps the error that a Ray task or Train worker raised; other errors are returned as is."""
+    if "ray" not in sys.modules:  # some jobs run without Ray
         return error
     from ray.exceptions import RayTaskError
     from ray.train import WorkerGroupError
@@ -129,6 +129,6 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def _fail(error: BaseException) -> int:
-    # Ray Data adds lines of advice of its own to messages that pass through it.
+    # Ray Data appends advice to the messages of errors in its tasks.
     print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
     return 2

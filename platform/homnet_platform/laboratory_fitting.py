@@ -1,4 +1,4 @@
-"""Fits a laboratory to part of a hospital's people, with the simulations spread over Ray."""
+"""Fits a laboratory to part of a hospital's people; simulations run as Ray tasks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from homnet_platform.runtime import local_or_cluster
 
 @dataclass(frozen=True)
 class FitLaboratoryConfig:
-    """Whose chromosomes a laboratory is fitted to."""
+    """The people to fit a laboratory to."""
 
     cohort: Path
     """Directory of a cohort that jobs/ingest.py made."""
     hospital: str
-    """Hospital of the cohort whose laboratory it is."""
+    """Hospital of the cohort whose laboratory is fitted."""
     output: Path
-    """File of the laboratory. It is aggregated from these people's chromosomes: ask them before you
-    share it."""
+    """File of the laboratory. It holds aggregates of these people's chromosomes: get consent before
+    sharing it."""
     share: float = 0.5
-    """Share of the hospital's people to fit; the others are left to judge the result."""
+    """Share of the hospital's people to fit; the others are kept to judge the result."""
     seed: int = 0
-    """Another seed chooses other people."""
+    """Seed of the choice of people."""
     fit: FitConfig = FitConfig()
     """Effort."""
 
@@ -65,7 +65,7 @@ def fit(config: FitLaboratoryConfig) -> FittedLaboratory:
 
 
 def ray_map(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
-    """Like ``map``, each call in a task of its own; the values in the order of the arguments."""
+    """Like ``map``, with each call in its own Ray task; keeps the order of the arguments."""
     shared = ray.put(function)
     return list(ray.get([_call.remote(shared, argument) for argument in arguments]))
 

@@ -1,4 +1,4 @@
-"""How much memory a job takes at most: over all of its processes, and in Ray's object store."""
+"""Peak memory of a job: over all its processes, and in Ray's object store."""
 
 import os
 import threading
@@ -13,11 +13,11 @@ _INTERVAL_S: Final = 0.5
 
 
 class _Peak:
-    """Looks at a number of bytes twice a second while the body runs, and keeps the largest."""
+    """Samples a number of bytes twice a second while the body runs, and keeps the maximum."""
 
     def __init__(self) -> None:
         self.peak_bytes: int | None = None
-        """The largest that was seen; None where the system does not tell."""
+        """Maximum seen; None if the system does not report it."""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -48,11 +48,10 @@ class _Peak:
 
 
 class PeakMemory(_Peak):
-    """Watches this process and its descendants while the body runs.
+    """Measures this process and its descendants while the body runs.
 
-    A Ray that the process started descends from it, with its workers and its object store; one that
-    it joined does not. Memory that processes share is counted once (proportional set size), which
-    only Linux tells.
+    This includes the workers and object store of a Ray that the process started, but not of one
+    that it joined. Shared memory is counted once (proportional set size, Linux only).
     """
 
     def _look(self) -> int | None:
@@ -61,14 +60,14 @@ class PeakMemory(_Peak):
 
 
 class PeakObjectStore(_Peak):
-    """Watches the object stores of all nodes of the running Ray while the body runs."""
+    """Measures the object stores of all nodes of the running Ray while the body runs."""
 
     def _look(self) -> int | None:
         name = "object_store_memory"
-        # Nodes report what is left of this resource with every heartbeat.
+        # Nodes report the remaining amount of this resource with every heartbeat.
         return int(ray.cluster_resources().get(name, 0) - ray.available_resources().get(name, 0))
 
 
 def gib(num_bytes: int | None) -> float | None:
-    """Bytes as GiB with two decimals, as results have them; None stays None."""
+    """Converts bytes to GiB, rounded to two decimals; None stays None."""
     return None if num_bytes is None else round(num_bytes / 2**30, 2)

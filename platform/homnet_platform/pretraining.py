@@ -1,6 +1,6 @@
-"""Pre-training on artificial abnormalities of healthy people's pairs (paper, section 3.2).
+"""Pre-training on artificial abnormalities made from healthy people's pairs (paper, section 3.2).
 
-Or on simulated people with known abnormalities, who stand in for the patients that nobody shares.
+Or on simulated people with known abnormalities, because patient data are not public.
 """
 
 import dataclasses
@@ -38,35 +38,35 @@ class PretrainConfig:
     """Pre-training of one model."""
 
     recipe: str = "custom"
-    """Name that results give for these settings."""
+    """Name of these settings in results."""
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
     output: str = "runs/pretrain"
-    """Directory for the checkpoint, the history and the run's own files."""
+    """Directory for the checkpoint, the history and the run's state."""
     hospitals: tuple[str, ...] = ()
     """Hospitals whose normal pairs are used; all by default."""
     model: HomNetConfig = HomNetConfig()
     """Form of the model."""
     training: TrainingConfig = TrainingConfig()
-    """How it is optimised."""
+    """Optimisation."""
     split: SplitConfig = SplitConfig()
-    """People for validation and test; the rest is learnt from (paper: 9:1)."""
+    """People for validation and test; the rest is for training (paper: 9:1)."""
     scaling: ScalingOptions = ScalingOptions()
     """Workers."""
     tracking: TrackingOptions = TrackingOptions()
-    """Where metrics go while it trains."""
+    """Where metrics go during training."""
 
 
 def paper_recipe() -> PretrainConfig:
-    """The paper's form and settings."""
+    """The form and settings of the paper."""
     return PretrainConfig(recipe="paper", model=paper_form())
 
 
 def best_recipe() -> PretrainConfig:
-    """The form that finds most, with a schedule that ends where it should.
+    """The form with the best AUC, trained with a cosine schedule.
 
-    Batches of 128 take four times as many steps for the same bags. Shams keep it from learning the
-    seams of artificial events (LAB.md).
+    Batches of 128 give four times as many steps for the same bags. Shams keep the model from
+    learning the seams of artificial events (LAB.md).
     """
     return PretrainConfig(
         recipe="best",
@@ -82,11 +82,11 @@ def best_recipe() -> PretrainConfig:
 
 
 def simulated_recipe() -> PretrainConfig:
-    """The best form, taught by simulated people whose abnormalities are known.
+    """The best form, trained on simulated people with known abnormalities.
 
-    The cohort is one of ``jobs/simulate.py --rearranged-types``: events of every kind and size, in
-    the laboratories of all hospitals, without seams, and rich in the harmless inversions that a
-    model of artificial events takes for abnormal. It learns people by heart that it sees more than
+    Its cohort comes from ``jobs/simulate.py --rearranged-types``: events of every kind and size, in
+    the laboratories of all hospitals, without seams, and with many of the harmless inversions that
+    models trained on artificial events call abnormal. It memorises people that it sees more than
     twice (LAB.md).
     """
     best = best_recipe()
@@ -102,10 +102,10 @@ def simulated_recipe() -> PretrainConfig:
 
 
 def images_recipe() -> PretrainConfig:
-    """The best form for a set of images with one or two cells per person.
+    """The best form for an image set with one or two cells per person.
 
-    Bags take pairs of one type from several people. Four in ten normal bags are cut and pasted
-    without structural change, so that seams and mixed staining tell nothing.
+    Bags mix pairs of one type from several people. Four in ten normal bags are cut and pasted
+    without structural change, so that seams and mixed staining carry no information.
     """
     best = best_recipe()
     return dataclasses.replace(
@@ -141,9 +141,9 @@ def facts(config: PretrainConfig) -> Mapping[str, Any]:
 
 
 def pretrain(config: PretrainConfig) -> Path:
-    """Trains, and gives the directory of the published checkpoint.
+    """Trains a model and returns the directory of the published checkpoint.
 
-    The same command continues a run that was interrupted.
+    The same command resumes an interrupted run.
 
     Raises:
         CohortError, ConfigError, DataError: see their messages.
@@ -190,20 +190,20 @@ def pretrain(config: PretrainConfig) -> Path:
 
 
 def _check_people(config: PretrainConfig, cohort: Cohort) -> None:
-    """Refuses people from whom what is wanted cannot, or must not, be learnt.
+    """Checks that the people suit the labels.
 
     Raises:
-        ConfigError: they are patients of a hospital, or healthy where labels are wanted.
+        ConfigError: artificial labels with abnormal people, or cohort labels without any.
     """
     diseased = cohort.hospitals_with_abnormal_pairs()
     if config.training.labels == "artificial" and diseased:
         raise ConfigError(
             f"{', '.join(diseased)} of {cohort.root} have abnormal pairs: pre-training on "
-            "artificial abnormalities learns from healthy people only, so that no patient is met "
-            "again in a test; choose --hospitals"
+            "artificial abnormalities uses healthy people only, so that no test patient is seen "
+            "in training; choose --hospitals"
         )
     if config.training.labels == "cohort" and not diseased:
         raise ConfigError(
-            f"{cohort.root}: nobody has an abnormal pair, and labels 'cohort' learn from those; "
-            "give simulated people (jobs/simulate.py --rearranged-types), or labels 'artificial'"
+            f"{cohort.root}: nobody has an abnormal pair, but labels 'cohort' need some; use "
+            "simulated people (jobs/simulate.py --rearranged-types), or labels 'artificial'"
         )

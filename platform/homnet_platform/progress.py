@@ -1,4 +1,4 @@
-"""Progress of work that runs elsewhere: workers put messages, the driver draws a bar."""
+"""Progress of remote work: workers send messages, the driver draws a bar."""
 
 import sys
 import threading
@@ -13,21 +13,21 @@ from tqdm import tqdm
 
 
 class Progress:
-    """What a worker holds: a handle that can travel to any process of the cluster."""
+    """A worker's handle on the bar; can be sent to any process of the cluster."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
     def advance(self, amount: int, **state: Any) -> None:
-        """Says that ``amount`` more units are done, and what to show beside the bar."""
+        """Reports ``amount`` more units as done; ``state`` is shown beside the bar."""
         self._put((amount, False, state))
 
     def reach(self, total: int, **state: Any) -> None:
-        """Says that ``total`` units are done in all; fewer than before, if some were lost."""
+        """Sets the number of units done; it may be lower than before if work was lost."""
         self._put((total, True, state))
 
     def _put(self, message: tuple[int, bool, Mapping[str, Any]]) -> None:
-        # Nobody waits for the answer: work neither stops for a bar nor ends with it.
+        # The result is not awaited: work must neither wait for the bar nor fail with it.
         actor: Any = self._queue.actor
         actor.put_nowait.remote(message)
 
@@ -35,7 +35,7 @@ class Progress:
 @contextmanager
 def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
     """Draws one bar on the driver's standard error while the body runs."""
-    # With the driver: the node of a worker may be lost, and the bar is not the worker's.
+    # The queue runs on the driver's node, because a worker's node can be lost.
     here = ray.get_runtime_context().get_node_id()
     queue = Queue(
         actor_options={
@@ -46,7 +46,7 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
     # Messages to an actor that is still starting may overtake each other.
     queue.size()
     done = threading.Event()
-    # A log file gets a line now and then, a terminal a moving bar.
+    # A log file gets a line every ten seconds, a terminal a moving bar.
     interval_s = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total, desc=title, unit=unit, mininterval=interval_s, maxinterval=interval_s

@@ -1,7 +1,6 @@
-"""Training of a reader on a checkpoint of pre-training.
+"""Training of a reader on a pre-trained checkpoint.
 
-Readers are small, so one Ray task trains one; the same command continues a run that was
-interrupted.
+Readers are small, so one Ray task trains one. The same command resumes an interrupted run.
 """
 
 import math
@@ -35,29 +34,29 @@ class LearnReaderConfig:
     """Training of a reader on a pre-trained HomNet."""
 
     cohort: str = "cohorts/rearranged"
-    """Cohort that teaches: simulated people with all kinds of abnormalities and their truth
+    """Training cohort: simulated people with all kinds of abnormalities and their truth
     (jobs/simulate.py --rearranged-types), or normal pairs for artificial ones
-    (--training.optimiser.labels artificial). Never one whose patients are to be judged."""
+    (--training.optimiser.labels artificial). Never a cohort to be diagnosed."""
     checkpoint: str = "runs/pretrain/checkpoint"
-    """The HomNet below; it stays as it is."""
+    """The HomNet below the reader; kept unchanged."""
     start: str | None = None
-    """Checkpoint of a reader on this HomNet to go on from, best with people whom neither knows."""
+    """Reader checkpoint on this HomNet to start from; best with people new to both."""
     output: str = "runs/findings"
-    """Directory for the reader's checkpoint and the run's own files."""
+    """Directory for the reader's checkpoint and the run's state."""
     hospitals: tuple[str, ...] = ()
-    """Hospitals to learn from; all by default."""
+    """Hospitals to train on; all by default."""
     width: int = 32
     """Channels of the reader."""
     training: ReaderTraining = ReaderTraining()
-    """How it is optimised."""
+    """Optimisation."""
     split: SplitConfig = SplitConfig(validation=0.05, test=0.0)
-    """Patients for validation and calibration; the rest is learnt from."""
+    """Patients for validation and calibration; the rest is for training."""
     cpus: float = 2.0
-    """CPUs of the task that trains, and its threads."""
+    """Number of CPUs and threads of the training task."""
     use_gpu: bool = False
-    """Whether it gets a GPU."""
+    """Whether the task gets a GPU."""
     max_failures: int = 2
-    """How often it is started again from its last epoch."""
+    """Maximum number of restarts from the last epoch."""
 
     def __post_init__(self) -> None:
         if self.cpus <= 0:
@@ -68,11 +67,11 @@ def facts(config: LearnReaderConfig) -> Mapping[str, object]:
     """Size of the reader, for a dry run."""
     form = HomNetConfig(view="stretched")
     reader = ReaderConfig(model=form, width=config.width).build()
-    return {"parameters that are learnt": f"{sum(t.numel() for t in reader.learnt().values()):,}"}
+    return {"trainable parameters": f"{sum(t.numel() for t in reader.learnt().values()):,}"}
 
 
 def learn_reader(config: LearnReaderConfig) -> Path:
-    """Trains a reader, and gives the directory of its checkpoint.
+    """Trains a reader and returns the directory of its checkpoint.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.

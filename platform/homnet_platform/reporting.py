@@ -1,4 +1,4 @@
-"""The report on an evaluation: a self-contained HTML page."""
+"""Writes the report on an evaluation, a self-contained HTML page."""
 
 import os
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from homnet.results import read_json
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What to report and where."""
+    """The evaluation to report on, and the contents of the page."""
 
     evaluation: Path
     """Directory that jobs/evaluate.py wrote: evaluation.json, scores.parquet, provenance.json."""
     output: Path | None = None
     """Folder of index.html; by default ``report`` inside the evaluation directory."""
     cohort: Path | None = None
-    """Cohort that was evaluated, to show its counts and some of its pairs."""
+    """The evaluated cohort, to show its counts and some of its pairs."""
     checkpoints: tuple[Path, ...] = ()
-    """Checkpoints whose training curves are shown, in this order, named by their folders."""
+    """Checkpoints whose training curves are shown, in this order, labelled by folder."""
     title: str = "HomNet: structural chromosome abnormalities from homologous pairs"
     """Heading of the page."""
     num_examples: int = 8
-    """Pairs of the cohort to draw."""
+    """Number of cohort pairs to draw."""
     seed: int = 0
-    """Of the choice of those pairs."""
+    """Seed of the choice of those pairs."""
 
 
 def report(config: ReportConfig) -> Path:
-    """Reads an evaluation, prints its tables and writes its page."""
+    """Prints the tables of an evaluation, writes its page and returns the path."""
     evaluation = read_json(config.evaluation / "evaluation.json")
     provenance = read_json(config.evaluation / "provenance.json")
     summary, examples = None, []
@@ -63,7 +63,7 @@ def report(config: ReportConfig) -> Path:
 
 
 def _histories(checkpoints: Sequence[Path]) -> dict[str, Any]:
-    """Epochs of each checkpoint, by the part of its path that tells it from the others."""
+    """Training history of each checkpoint, by the part of its path that is unique."""
     runs = [path.resolve() for path in checkpoints]
     runs = [path.parent if path.name == "checkpoint" else path for path in runs]
     shared = os.path.commonpath([path.parent for path in runs]) if runs else ""
@@ -74,7 +74,7 @@ def _histories(checkpoints: Sequence[Path]) -> dict[str, Any]:
 
 
 def _not_assessed(provenance: dict[str, Any]) -> dict[str, int] | None:
-    """Pairs that no bag could hold, by split; None if the evaluation did not count them."""
+    """Number of unassessable pairs, by split; None if the evaluation did not count them."""
     if "counts" not in provenance:
         return None
     counts = {split: part["not assessed"] for split, part in provenance["counts"].items()}

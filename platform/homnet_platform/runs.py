@@ -1,8 +1,8 @@
-"""A run's directory: whose it is, whom its checkpoint knows, and what is left in it.
+"""A run's directory, and the provenance of its checkpoint.
 
-A run claims its directory before it works, so that the same command continues what was interrupted
-and another one is refused. What a run depends on is compared by settings and digests, never by the
-places of one machine: a run and its versions are the same wherever they are made.
+A run claims its directory before it starts, so the same command resumes interrupted work and any
+other is refused. Runs are compared by settings and digests, never by paths, so they have the same
+versions on every machine.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ _PLACES: Final = frozenset(
         *("record", "registry", "scaling", "tracking"),
     }
 )
-"""Fields of a config that say where and with what a run works, not what comes of it. What lies at
-these places is compared by digest."""
+"""Config fields for paths and hardware, which do not affect the result. The content of these paths
+is compared by digest."""
 
 
 def portable(config: Any) -> dict[str, Any]:
-    """A config as JSON gives it back, without places, hardware and records."""
+    """A config after a JSON round trip, without paths, hardware and records."""
     content = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
     kept: dict[str, Any] = json.loads(json.dumps(content))
     return kept
@@ -37,48 +37,48 @@ def portable(config: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A directory that one run works in, and finds again after an interruption."""
+    """The directory of one run, which the run can resume."""
 
     output: Path
-    """The directory, absolute: tasks on other nodes work in other folders."""
+    """The directory, absolute because tasks have other working directories."""
     claimed: Mapping[str, Any]
-    """What the run depends on, JSON-able."""
+    """Everything the run depends on, JSON-serialisable."""
 
     @classmethod
     def of(
         cls, output: str | Path, config: Any, *, ignored: Iterable[str] = (), **content: str | None
     ) -> Self:
-        """A run of a config.
+        """Makes a run from a config.
 
         Args:
-            output: the directory; nothing is made yet.
+            output: the directory; not created yet.
             config: the settings.
-            ignored: fields of the config that may change when the run is continued.
-            content: digests of what the run reads, which may not.
+            ignored: config fields that may change when the run is resumed.
+            content: digests of the run's inputs, which may not change.
         """
         settings = {k: v for k, v in portable(config).items() if k not in set(ignored)}
         return cls.claiming(output, {"settings": settings, **content})
 
     @classmethod
     def claiming(cls, output: str | Path, claimed: Mapping[str, Any]) -> Self:
-        """A run that depends on JSON-able values."""
+        """Makes a run from JSON-serialisable values that it depends on."""
         return cls(Path(output).absolute(), json.loads(json.dumps(claimed)))
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run's checkpoint is when the run is finished."""
+        """Path of the final checkpoint."""
         return self.output / "checkpoint"
 
     @property
     def finished(self) -> bool:
-        """Whether this very run is finished."""
+        """Whether this run, with these settings, is finished."""
         return self.checkpoint.exists() and self._kept() == self.claimed
 
     def claim(self) -> None:
-        """Makes the directory, or recognises it as one that this run was interrupted in.
+        """Creates the directory, or resumes this run in it.
 
         Raises:
-            ConfigError: the run is finished, or another one is there.
+            ConfigError: the run is finished, or the directory belongs to another run.
         """
         if self.checkpoint.exists():
             raise ConfigError(
@@ -87,19 +87,19 @@ class Run:
         if self._kept() not in (None, self.claimed):
             raise ConfigError(
                 f"{self.output}: an interrupted run with other settings or another cohort is here; "
-                "choose another --output, or give the same ones to continue it"
+                "choose another --output, or give its settings to resume it"
             )
         write_json(self.output / "config.json", self.claimed)
 
     def publish(self, checkpoint: Checkpoint) -> Path:
-        """Writes the final checkpoint and its history, and gives the checkpoint's place."""
+        """Writes the final checkpoint and its history, and returns the checkpoint's path."""
         path = checkpoint.save(self.checkpoint)
         write_json(self.output / "history.json", {"history": checkpoint.metrics["history"]})
         print(f"checkpoint: {path} (version {checkpoint.version[:12]})")
         return path
 
     def record(self, claim: str, figures: Mapping[str, Any], *, recipe: str, seed: int) -> None:
-        """Writes ``run.json``: what the run took."""
+        """Writes the costs of the run to ``run.json``."""
         write_result(
             self.output / "run.json", claim=claim, figures=figures, recipe=recipe, seed=seed
         )
@@ -116,13 +116,13 @@ def provenance(
     split: Mapping[str, frozenset[str]],
     parent: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint says of its origin: enough for evaluation to refuse whom it knows.
+    """Provenance of a checkpoint, so that evaluation can refuse its training people.
 
     Args:
         fingerprint: of the cohort.
-        hospitals: whose people it learns from.
+        hospitals: hospitals it is trained on.
         config: of the job.
-        split: its people; whom the parent knew are added.
+        split: its people; those of the parent are added.
         parent: checkpoint it starts from.
     """
     known = {} if parent is None else parent.provenance
@@ -142,17 +142,17 @@ def provenance(
 def refuse_known(
     by: object, provenance: Mapping[str, Any], patients: Iterable[str], *uses: str
 ) -> None:
-    """Refuses patients whom a checkpoint knows, whatever split a config asks for.
+    """Refuses patients that a checkpoint has used, whatever the split of a config.
 
     Args:
-        by: the checkpoint, as errors name it.
-        provenance: what it says of its origin.
-        patients: who are to be scored.
-        uses: of ``"learnt_from"``, ``"validated_on"`` and ``"calibrated_on"``.
+        by: name of the checkpoint in errors.
+        provenance: of the checkpoint.
+        patients: patients to be scored.
+        uses: any of ``"learnt_from"``, ``"validated_on"`` and ``"calibrated_on"``.
 
     Raises:
-        CheckpointError: the checkpoint does not say whom it knows.
-        ConfigError: it was used on some of them.
+        CheckpointError: the provenance does not list the patients of a use.
+        ConfigError: the checkpoint has used some of the patients.
     """
     everybody = sorted(patients)
     digests = [patient_digests([patient])[0] for patient in everybody]
@@ -164,19 +164,19 @@ def refuse_known(
         if known:
             raise ConfigError(
                 f"{len(known)} of the patients to be scored, {known[0]} among them, were "
-                f"{use.replace('_', ' ')} by {by}; give the --split of its run, and score the "
-                "patients whom it holds out"
+                f"{use.replace('_', ' ')} by {by}; give the --split of its run, and score its "
+                "held-out patients"
             )
 
 
 def refuse_split(
     split: Mapping[str, frozenset[str]], origins: Mapping[Path, Mapping[str, Any]]
 ) -> None:
-    """Nobody who was learnt from is scored, nobody who chose the model is tested.
+    """Refuses scoring of training patients, and testing on validation patients.
 
     Args:
         split: patients of validation and test.
-        origins: provenance of each checkpoint, by its path.
+        origins: provenance of each checkpoint, by path.
 
     Raises:
         CheckpointError, ConfigError: see :func:`refuse_known`.
@@ -189,15 +189,15 @@ def refuse_split(
 def models_of(
     root: str | Path, hospitals: Sequence[str], required: Sequence[str] = ()
 ) -> dict[str, Path]:
-    """The checkpoint that scores each hospital; absolute paths.
+    """Absolute path of the checkpoint that scores each hospital.
 
     Args:
         root: a checkpoint, or a directory with ``<hospital>/checkpoint`` for each hospital.
-        hospitals: those of the cohort; the ones without a model are left out.
-        required: hospitals that must have one.
+        hospitals: those of the cohort; those without a model are left out.
+        required: hospitals that must have a model.
 
     Raises:
-        CheckpointError: a required hospital has none, or nobody has.
+        CheckpointError: a required hospital, or every hospital, has no model.
     """
     root = Path(root).absolute()
     if (root / "sha256.json").is_file():

@@ -1,4 +1,4 @@
-"""Ray on a laptop and on a cluster: the same job starts its own Ray or joins the one it runs in."""
+"""Ray on a laptop or a cluster: a job starts its own Ray or joins the one that it runs in."""
 
 import logging
 import os
@@ -12,21 +12,21 @@ from homnet.errors import ConfigError
 LAPTOP_ENVIRONMENT = {
     # A report waits for the controller's next poll, two seconds by default (ray/train/v2).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Neither cloud preemption nor a metrics agent exists on a laptop; both cost start-up time.
+    # A laptop has no cloud preemption and no metrics agent; both cost start-up time.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    # Ray 2.60 starts 32 footer readers for each read of Parquet, however small the cluster.
+    # Ray 2.60 starts 32 footer readers per Parquet read, even on a small cluster.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Settings that make small runs start and report in seconds; existing values are kept."""
+"""Defaults of environment variables, so that small runs start and report in seconds."""
 
 
 @contextmanager
 def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
-    """Joins the cluster that a submitted job runs in, or starts and stops a Ray of its own.
+    """Joins the cluster of a submitted job, or starts and stops a local Ray.
 
-    An already initialised Ray (a test, a notebook, a job that calls another) is left as it is.
+    An already initialised Ray (in a test, a notebook or a calling job) is used as it is.
 
     Args:
         num_cpus: CPUs of a Ray started here; the machine's by default.
@@ -40,10 +40,10 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
     else:
         for name, value in LAPTOP_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        # A local Ray turns token authentication on and leaves a token file behind, which then
-        # surprises the user's own clusters.
+        # A local Ray enables token authentication and leaves a token file behind, which then
+        # affects the user's own clusters.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        # address="local": never join, by accident, a cluster that happens to run on this machine.
+        # address="local": never join a cluster that happens to run on this machine.
         ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -57,16 +57,16 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
 
 
 def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> int:
-    """Refuses workers that would wait for ever for CPUs or GPUs that no node has.
+    """Raises if workers would wait forever for CPUs or GPUs.
 
     Args:
         num_workers: processes that must run at the same time.
-        what: names the work in the error.
+        what: name of the work in the error.
         cpus: of each worker.
         gpus: of each worker.
 
     Returns:
-        How many such workers fit.
+        The number of such workers that fit.
 
     Raises:
         ConfigError: fewer workers fit on the nodes of the cluster.
@@ -90,7 +90,7 @@ def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: flo
 
 
 def configure_ray_data() -> None:
-    """Keeps Ray Data's own lines out of a job's progress, and our errors out of its wrappers."""
+    """Silences Ray Data's own progress output, and stops it from wrapping our errors."""
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True
     context.enable_progress_bars = False

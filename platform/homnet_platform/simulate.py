@@ -1,9 +1,9 @@
-"""Simulates a cohort as a distributed pipeline: blocks of people in, files of a cohort out.
+"""Simulates a cohort as a distributed pipeline, with one cohort file per block of people.
 
-Every block becomes a file that its worker writes, so that pairs never travel to the driver. A run
-that was killed continues with the same command and keeps what was finished; the outcome is the
-same to the byte, whenever it was killed and on however many machines it ran. On a cluster the
-output must lie on storage that all nodes share.
+Workers write the files, so pairs never pass through the driver. The same command resumes an
+interrupted run and keeps finished files. The result is the same to the byte, regardless of
+interruptions and the number of machines. On a cluster the output needs storage that all nodes
+share.
 """
 
 import dataclasses
@@ -40,21 +40,21 @@ from homnet_platform.drawn_images import draw_images
 from homnet_platform.runtime import local_or_cluster
 
 _MAX_PAIRS_PER_FILE: Final = 30_000
-"""A worker holds several copies of the table of one file (60 MB) while sorting and writing it."""
+"""A worker holds several copies of a file's table (60 MB) while it sorts and writes it."""
 _PAIRS_PER_CELL: Final = 23.0
-"""Pairs of a cell, a man's X and Y counted as one half each."""
+"""Number of pairs per cell; a man's X and Y count as one half each."""
 
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """A cohort of healthy people and of the patients of four hospitals."""
+    """A cohort of healthy people and the patients of four hospitals."""
 
     output: Path
-    """Directory of the cohort; it must not exist. What is unfinished lies beside it."""
+    """Directory of the cohort; it must not exist. Unfinished work is kept beside it."""
     images: Path | None = None
-    """Directory for an image of every chromosome and the manifest of them; none without."""
+    """Directory for an image of every chromosome and a manifest; None writes no images."""
     seed: int = 0
-    """Of everything drawn; the same seed gives the same bytes on any number of machines."""
+    """Seed of the simulation; it gives the same bytes on any number of machines."""
     num_healthy: int = 1581
     """Healthy people (paper, section 2.1)."""
     num_patients: tuple[int, int, int, int] = (24, 27, 30, 21)
@@ -64,24 +64,23 @@ class SimulateConfig:
     patient_cells: float = 13.0
     """Mean cells per patient (paper, appendix A.2)."""
     abnormal_fraction: float = 0.6
-    """Share of the patients with a structural abnormality, one each."""
+    """Share of patients with one structural abnormality; the others have none."""
     scale: float = 1.0
     """Factor on the numbers of people; below 1 for a demonstration."""
     laboratory: Path | None = None
-    """File that jobs/fit_laboratory.py wrote: everyone's chromosomes look as in this laboratory
-    instead of the five built-in ones. Who is seen in each hospital stays as it is."""
+    """File from jobs/fit_laboratory.py. Chromosomes of all hospitals are then rendered as in this
+    laboratory instead of the five built-in ones; the people stay the same."""
     rearranged_types: bool = False
     """Draw only the types that a patient's abnormality has changed, and an equal number of others:
     many abnormalities in few pairs, to train the reader (jobs/learn_reader.py). Healthy people
     keep all types."""
     variant_inversions: float = 1.0
-    """Factor on how many chromosomes carry a harmless inversion, such as inv(9). People who teach
-    should be rich in them (20: a tenth of the chromosomes 9), or too few are met to learn that
-    they are normal."""
+    """Factor on the frequency of harmless inversions, such as inv(9). Training needs many (20: a
+    tenth of the chromosomes 9) for a model to learn that they are normal."""
     num_files: int = 12
     """Approximate number of files of the cohort; more if one would become too large."""
     record: Record = Record()
-    """The result of record on the time, memory and disk that it took."""
+    """Result of record with the time, memory and disk space used."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.scale <= 100.0:
@@ -105,11 +104,11 @@ class Group:
     """People of one hospital who are simulated alike."""
 
     hospital: HospitalConfig
-    """Where they are seen."""
+    """Hospital where they are seen."""
     num_people: int
     """How many."""
     mean_cells: float
-    """Mean cells of each."""
+    """Mean cells per person."""
     rearranged_types: bool = False
     """Whether only changed types and an equal number of others are drawn."""
 
@@ -123,10 +122,10 @@ class Group:
 
 
 def groups(config: SimulateConfig) -> list[Group]:
-    """The hospitals of a cohort, the healthy people first; empty ones are left out.
+    """The groups of a cohort, healthy people first; empty ones are left out.
 
     Raises:
-        ConfigError: a hospital's settings cannot work, or the laboratory file is damaged.
+        ConfigError: a hospital's settings are invalid, or the laboratory file is damaged.
     """
     fitted = None if config.laboratory is None else read_laboratory(config.laboratory).laboratory
     people = [(healthy(), config.num_healthy, config.healthy_cells)]
@@ -150,7 +149,7 @@ def groups(config: SimulateConfig) -> list[Group]:
 
 
 def blocks(config: SimulateConfig) -> list[dict[str, int]]:
-    """Ranges of people, one per file: ``group``, ``first`` person, ``stop`` after the last one."""
+    """Ranges of people, one per file: ``group``, ``first`` person, ``stop`` (exclusive)."""
     every = groups(config)
     total = sum(group.expected_pairs for group in every)
     found = []
@@ -165,15 +164,15 @@ def blocks(config: SimulateConfig) -> list[dict[str, int]]:
 
 
 def simulate(config: SimulateConfig) -> Cohort:
-    """Simulates and writes a cohort, and its images if they are wanted.
+    """Simulates and writes a cohort, and its images if requested.
 
-    Both directories appear whole or not at all. Unfinished work of the same settings is continued,
-    and a finished cohort of the same settings is taken when only its images are missing.
+    Each directory is published as a whole. Unfinished work with the same settings is resumed, and a
+    finished cohort with the same settings is reused if only its images are missing.
 
     Raises:
         ConfigError: there is nobody to simulate.
-        CohortError: a directory exists, or the driver does not see what the workers wrote.
-        DataError: unfinished work with other settings is there, or the storage refuses.
+        CohortError: a directory exists, or the driver cannot see the workers' files.
+        DataError: there is unfinished work with other settings, or the storage is not writable.
     """
     if not groups(config):
         raise ConfigError("there is nobody to simulate; give num_healthy or num_patients")
@@ -191,7 +190,7 @@ def simulate(config: SimulateConfig) -> Cohort:
 
 
 def staging_of(config: SimulateConfig) -> Staging:
-    """Where a cohort lies until it is finished."""
+    """The staging directory of a cohort."""
     return Staging(config.output.absolute())
 
 
@@ -199,7 +198,7 @@ def _provenance(config: SimulateConfig) -> dict[str, Any]:
     elsewhere = ("output", "images", "record")
     settings = dataclasses.asdict(config)
     if config.laboratory is not None:
-        # The content, not the path: it names the people who must not judge the cohort.
+        # The content, not the path: it names the people who must not evaluate on the cohort.
         settings["laboratory"] = dataclasses.asdict(read_laboratory(config.laboratory))
     return {
         "job": "simulate",
@@ -210,10 +209,10 @@ def _provenance(config: SimulateConfig) -> dict[str, Any]:
 
 
 def _is_cohort_of(path: Path, provenance: dict[str, Any]) -> bool:
-    """Whether a finished cohort of these settings is there."""
+    """Whether there is a finished cohort with these settings."""
     if not (path / INDEX).is_file():
         return False
-    # Tuples come back as lists.
+    # JSON turns tuples into lists.
     return bool(Cohort.open(path).provenance == json.loads(json.dumps(provenance)))
 
 
@@ -241,7 +240,7 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
         if not (staging.content / files[-1].path).is_file():
             raise CohortError(
                 f"{staging.content / files[-1].path}: a worker wrote this file, but it is not "
-                "seen here; choose an --output on storage that all nodes share"
+                "visible here; choose an --output on storage that all nodes share"
             )
     scale = {group.hospital.name: group.hospital.laboratory.samples_per_px for group in every}
     with staging.writing(INDEX) as temporary:
@@ -253,13 +252,13 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
 def _make_file(
     number: int, *, staging: Staging, seed: int, todo: list[dict[str, int]], every: list[Group]
 ) -> tuple[int, str]:
-    """Simulates and writes a block's file unless it is there, and gives its entry of the index."""
+    """Simulates and writes a block's file unless it exists, and returns its index entry."""
     block = todo[number]
     group = every[block["group"]]
     relative = file_path(group.hospital.name, number)
     try:
         entry = describe_file(staging.content, relative)
-    except CohortError:  # not there yet, or cut off when the machine went down
+    except CohortError:  # missing, or truncated by a crash
         table = pa.concat_tables(
             simulate_person(
                 seed,

@@ -1,4 +1,4 @@
-"""What a sweep tries: its settings, and the training that a point of its grid stands for."""
+"""Settings of a sweep, and the training stage of each grid point."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from homnet_platform.data import Participants
 PRETRAINING: Final = "pre-training"
 FINE_TUNING: Final = "fine-tuning"
 PRETRAINED: Final = "pretrained"
-"""Field of a point that names the checkpoint of its pre-training."""
+"""Field of a point with the path of its pre-trained checkpoint."""
 
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """What is swept, and with what effort."""
+    """Grid and budget of a sweep."""
 
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
@@ -39,10 +39,10 @@ class TuneConfig:
     fine_tuning_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     """Learning rates of the fine-tuning."""
     num_finalists: int = 4
-    """Pre-trained models that are fine-tuned."""
+    """Number of pre-trained models to fine-tune."""
     model: HomNetConfig = best_form()
-    """Form of the model. Its merge range, with the rates of ``training`` and ``fine_tuning``, is
-    the default that the winner is compared with: always trained to the end."""
+    """Form of the model. Its merge range and the rates of ``training`` and ``fine_tuning`` are the
+    default that the winner is compared with; the default is never stopped early."""
     training: TrainingConfig = TrainingConfig(
         schedule="cosine", weight_decay=0.01, averaging=0.99, max_epochs=8
     )
@@ -60,20 +60,20 @@ class TuneConfig:
     hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Patients of the fine-tuning."""
     grace_epochs: int = 1
-    """Epochs that every trial is given."""
+    """Minimum number of epochs per trial."""
     reduction_factor: int = 3
-    """One in so many trials goes on at each rung."""
+    """One in ``reduction_factor`` trials continues at each rung."""
     cpus_per_trial: int = 1
-    """CPUs, and threads, of a trial."""
+    """CPUs and threads per trial."""
     gpus_per_trial: float = 0.0
-    """GPUs of a trial; a part lets several trials share one."""
+    """GPUs per trial; below 1, trials share a GPU."""
     workers_per_pretraining: int = 1
-    """Workers of one pre-training, each with the CPUs and GPUs of a trial; above 1 they are Ray
-    Train's. Fine-tunings are small and have one."""
+    """Workers per pre-training, each with the CPUs and GPUs of a trial; more than 1 use Ray Train.
+    Fine-tunings are small and use one."""
     max_concurrent: int = 0
-    """Trials at the same time; 0 is as many as fit."""
+    """Maximum number of concurrent trials; 0 for as many as fit."""
     registry: str = ""
-    """Registry where the winner is promoted for every hospital, if one is named."""
+    """Registry to promote the winner in for every hospital; empty for none."""
     record: Record = Record()
     """The result of record."""
 
@@ -92,7 +92,7 @@ class TuneConfig:
 
 
 def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
-    """The point of the settings that the winner is compared with."""
+    """The point of the default settings, which the winner is compared with."""
     point: dict[str, Any] = {
         "merge_range": config.model.merge_range,
         "pretraining_rate": config.training.learning_rate,
@@ -105,7 +105,7 @@ def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
 def pretraining_stage(
     shared: Participants, merge_range: int, learning_rate: float, config: TuneConfig
 ) -> Stage:
-    """One point of the first search."""
+    """The stage of one point of the first search."""
     return Stage(
         name=PRETRAINING,
         model=dataclasses.replace(config.model, merge_range=merge_range),
@@ -122,7 +122,7 @@ def fine_tuning_stage(
     learning_rate: float,
     config: TuneConfig,
 ) -> Stage:
-    """One hospital of a point of the second search."""
+    """The stage of one hospital at a point of the second search."""
     return Stage(
         name=hospital,
         model=config.model,

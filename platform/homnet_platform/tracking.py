@@ -1,4 +1,4 @@
-"""What a run tells people while it trains: TensorBoard events, and MLflow where it is wanted."""
+"""Metrics during training: TensorBoard events, and optionally MLflow."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ _RUN_ID: Final = "mlflow-run"
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Where the metrics of every epoch go, beside the history in the checkpoint."""
+    """Outputs for the metrics of every epoch, beside the history in the checkpoint."""
 
     tensorboard: bool = True
-    """Whether TensorBoard events are written, below the run's directory."""
+    """Whether to write TensorBoard events in the run's directory."""
     mlflow_uri: str = ""
-    """Tracking server of MLflow, if metrics go there too (needs ``homnet[mlflow]``)."""
+    """MLflow tracking server (needs ``homnet[mlflow]``); empty for none."""
     mlflow_experiment: str = "homnet"
-    """Experiment of MLflow."""
+    """MLflow experiment."""
 
 
 class Tracker:
-    """Metrics of one run, epoch by epoch; a continued run goes on where it stopped."""
+    """Logs the metrics of one run; a resumed run continues its earlier log."""
 
     def __init__(
         self,
@@ -37,20 +37,20 @@ class Tracker:
         settings: Any,
         first_epoch: int = 0,
     ) -> None:
-        """Opens what is wanted.
+        """Opens the configured outputs.
 
         Args:
-            options: where to.
-            directory: of the run; on a cluster one that its first worker can write.
+            options: the outputs.
+            directory: of the run; the first worker must be able to write to it.
             name: of the run.
-            settings: dataclass that says how the run is trained.
-            first_epoch: epoch that comes next; later ones of an interrupted run are taken back.
+            settings: dataclass of the training settings.
+            first_epoch: next epoch; later epochs of an interrupted run are discarded.
 
         Raises:
-            ConfigError: MLflow is wanted and not installed, or does not answer.
+            ConfigError: MLflow is configured but not installed, or does not answer.
         """
         self._writer = (
-            # Files are named by second: the suffix keeps a quick restart from overwriting one.
+            # File names have a resolution of one second; the suffix makes a quick restart unique.
             SummaryWriter(
                 str(directory / "tensorboard" / name),
                 purge_step=first_epoch,
@@ -62,7 +62,7 @@ class Tracker:
         self._mlflow = _Mlflow(options, directory, name, settings) if options.mlflow_uri else None
 
     def log(self, line: Mapping[str, float]) -> None:
-        """Takes the metrics of one epoch; ``epoch`` is its number."""
+        """Logs the metrics of one epoch; ``line["epoch"]`` is its number."""
         step = int(line["epoch"])
         values = {name: float(value) for name, value in line.items() if name != "epoch"}
         if self._writer is not None:
@@ -73,7 +73,7 @@ class Tracker:
             self._mlflow.log(values, step)
 
     def close(self) -> None:
-        """Ends the run."""
+        """Closes the outputs."""
         if self._writer is not None:
             self._writer.close()
         if self._mlflow is not None:
@@ -81,7 +81,7 @@ class Tracker:
 
 
 class _Mlflow:
-    """One run of MLflow, found again by the id that is kept in the run's directory."""
+    """One MLflow run, resumed by the id in the run's directory."""
 
     def __init__(self, options: TrackingOptions, directory: Path, name: str, settings: Any) -> None:
         try:

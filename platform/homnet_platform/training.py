@@ -1,7 +1,7 @@
-"""Training under Ray Train, for pre-training and fine-tuning, on 1..n workers.
+"""Pre-training and fine-tuning with Ray Train, on 1..n workers.
 
-What a worker does is in :mod:`homnet.training.learning`; here workers are started, told where to
-begin, and their checkpoints kept.
+The training loop is in :mod:`homnet.training.learning`. This module starts or resumes the workers
+and keeps their checkpoints.
 """
 
 import errno
@@ -43,22 +43,22 @@ _START_TIMEOUT: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 @dataclass(frozen=True)
 class ScalingOptions:
-    """How many workers train, and what each gets."""
+    """Number of workers, and resources per worker."""
 
     num_workers: int = 2
     """Workers."""
     min_workers: int = 0
-    """Workers with which the run goes on when nodes are lost, until they come back; 0 waits for all
-    of ``num_workers``."""
+    """Minimum number of workers to continue with after nodes are lost; 0 waits for all of
+    ``num_workers``."""
     cpus_per_worker: float = 1.0
-    """CPUs of one worker."""
+    """CPUs per worker."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     max_failures: int = 2
-    """How often the run is restarted from its last checkpoint after a worker died."""
+    """Maximum number of restarts from the last checkpoint after a worker died."""
     pairs_gib: float = 4.0
-    """Memory of one worker (of its GPU, where it has one) for pairs, GiB. If its patients have
-    more, they pass by in windows of ``training.window_pairs``."""
+    """Memory per worker for pairs, GiB (GPU memory if it has a GPU). If its pairs need more, they
+    are streamed in windows of ``training.window_pairs``."""
 
     def __post_init__(self) -> None:
         if self.num_workers < 1 or self.cpus_per_worker <= 0 or self.pairs_gib <= 0:
@@ -74,7 +74,7 @@ class ScalingOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a stage."""
+    """Result of a stage."""
 
     checkpoint: Checkpoint
     """The best model, calibrated on the validation patients."""
@@ -94,15 +94,15 @@ def run_stage(
     """Trains one stage.
 
     Args:
-        cohort: where the pairs are.
+        cohort: source of the pairs.
         stage: what to train.
-        storage: directory (on a cluster: shared by all nodes) for the run's own checkpoints.
+        storage: directory for Train's checkpoints, shared by all nodes of a cluster.
         scaling: workers.
-        tracking: where the metrics of every epoch go; nowhere by default.
-        callbacks: ``ray.train.UserCallback`` that are told of every report, in Train's controller.
+        tracking: outputs for the metrics of every epoch; none by default.
+        callbacks: ``ray.train.UserCallback`` called on every report, in Train's controller.
 
     Raises:
-        CheckpointError: the storage cannot be written.
+        CheckpointError: the storage is not writable.
         ConfigError: the workers do not fit the cluster, or the pairs do not fit the workers.
         DataError: training or validation patients lack pairs or a class.
     """
@@ -116,7 +116,7 @@ def run_stage(
     _require_writable(storage)
     index = collect_index(cohort, stage.train_patients | stage.validation_patients)
     train_index, validation_index = stage.parts(index)
-    # What cannot be validated fails here, not in a worker.
+    # A stage that cannot be validated fails here, not in a worker.
     stage.validation_epochs(validation_index)
     num_pairs = len(train_index) + len(validation_index)
     residency = _residency(num_pairs, fewest, stage, scaling)
@@ -126,7 +126,7 @@ def run_stage(
         flush=True,
     )
     if scaling.min_workers:
-        # A lost node is counted for a while: do not wait a minute for workers it will never start.
+        # Ray counts a lost node for a while: do not wait a minute for workers on it.
         os.environ.setdefault(_START_TIMEOUT, "20")
     num_bags = count_bags(train_index, stage.training.bags) * stage.training.max_epochs
     num_workers: Any = scaling.num_workers
@@ -174,7 +174,7 @@ def run_stage(
 def _residency(
     num_pairs: int, num_workers: int, stage: Stage, scaling: ScalingOptions
 ) -> Residency:
-    """Where pairs are held, from the fewest workers that there may be."""
+    """Where to hold the pairs, given the smallest possible number of workers."""
     training = stage.training
     residency = Residency.of(
         num_pairs, training.bags, num_workers=num_workers, memory_gib=scaling.pairs_gib
@@ -193,7 +193,7 @@ def _residency(
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    """The loop of one worker."""
+    """Training loop of one worker."""
     stage: Stage = config["stage"]
     progress: Progress = config["progress"]
     context = ray.train.get_context()
@@ -246,7 +246,7 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 
 def _resumed(stage: Stage) -> Checkpoint | None:
-    """The last registered checkpoint of an interrupted run, which Ray hands out."""
+    """The last checkpoint that Ray registered before an interruption."""
     latest = ray.train.get_checkpoint()
     if latest is None:
         return None
@@ -255,10 +255,10 @@ def _resumed(stage: Stage) -> Checkpoint | None:
 
 
 def _require_writable(storage: Path) -> None:
-    """Finds out before any work whether checkpoints can be kept.
+    """Checks before training that checkpoints can be written.
 
     Raises:
-        CheckpointError: they cannot.
+        CheckpointError: the storage is not writable.
     """
     try:
         storage.mkdir(parents=True, exist_ok=True)
@@ -272,7 +272,7 @@ def _require_writable(storage: Path) -> None:
 
 @contextmanager
 def _storage_errors(storage: Path) -> Iterator[None]:
-    """Turns what Ray wraps around a full disk into a sentence; the last good checkpoint stays."""
+    """Turns Ray's wrapped storage errors into a CheckpointError; the last checkpoint stays."""
     try:
         yield
     except Exception as error:
@@ -291,5 +291,5 @@ def _storage_errors(storage: Path) -> Iterator[None]:
 def _unwritable(storage: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"{storage}: checkpoints cannot be written ({error.strerror or error}); free space or give "
-        "access, and give the same command again: it goes on from the last good checkpoint there"
+        "access, then repeat the command: it resumes from the last good checkpoint there"
     )

@@ -1,7 +1,7 @@
-"""Trials of a sweep: what Ray Tune runs, stops early and continues after a kill.
+"""Trials of a sweep, which Ray Tune runs, stops early and resumes.
 
-A trial that fits one worker is a plain Tune function: Train inside Tune costs ten seconds more. A
-pre-training that spans several workers is Ray Train inside a trial that itself needs no CPU.
+A trial with one worker is a plain Tune function, because Train inside Tune costs ten seconds more.
+A pre-training on several workers runs Ray Train inside a trial that itself needs no CPU.
 """
 
 import dataclasses
@@ -47,13 +47,13 @@ def search(
     config: TuneConfig,
     at_once: int,
 ) -> pd.DataFrame:
-    """One search; gives a line per trial with its point, metrics and checkpoint."""
+    """Runs one search; returns a row per trial with its point, metrics and checkpoint."""
     storage = Path(config.output) / "ray"
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
     if name == PRETRAINING and config.workers_per_pretraining > 1:
-        # The workers hold what is needed. A hundredth of a CPU, the usual way, would leave too few
-        # CPUs for the last of them; a trial must ask for something, so it asks for memory.
+        # The workers hold the resources, but a trial must request something. The usual 0.01 CPU
+        # would leave too few CPUs for the last worker, so it requests memory.
         resources = {"memory": float(2**20)}
     with progress_bar(name, len(points) * settings.max_epochs, " epochs") as progress:
         results = _trials(
@@ -73,7 +73,7 @@ def search(
         metrics, checkpoint = result.metrics, result.checkpoint
         if metrics is None:
             raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
-        # A trial of Train that was stopped early has its checkpoint in Train's own storage.
+        # If a Train trial is stopped early, its checkpoint is in Train's own storage.
         path = metrics.get(CHECKPOINT_PATH_KEY, "") if checkpoint is None else checkpoint.path
         lines.append(
             {
@@ -84,10 +84,10 @@ def search(
                 "checkpoint": path,
             }
         )
-    # In the order of the grid: trials come back in another order when a search was continued.
+    # In the order of the grid: a resumed search returns trials in another order.
     order = {tuple(point[k] for k in point if k != PRETRAINED): i for i, point in enumerate(points)}
     lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != PRETRAINED)])
-    # A diverged trial has no metrics of single hospitals.
+    # A diverged trial has no metrics per hospital.
     return pd.DataFrame(lines).fillna(0.0)
 
 
@@ -100,7 +100,7 @@ def _trials(
     config: TuneConfig,
     at_once: int,
 ) -> tune.ResultGrid:
-    """Runs the trials of a search, or those that an interrupted one left."""
+    """Runs the trials of a search, or the remaining ones of an interrupted search."""
     space = {"point": tune.grid_search([dict(point) for point in points])}
     path = str(storage / name)
     if tune.Tuner.can_restore(path):
@@ -126,7 +126,7 @@ def _trials(
                 mode="max",
                 scheduler=scheduler,
                 max_concurrent_trials=config.max_concurrent or at_once,
-                # A process of its own would import torch and Ray anew for each trial.
+                # A new process would import torch and Ray again for each trial.
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -145,7 +145,7 @@ def _trials(
 
 
 class _Halving(AsyncHyperBandScheduler):
-    """Stops poor trials early, but never one of the settings that the winner is compared with."""
+    """Stops poor trials early, but never the one with the default settings."""
 
     def __init__(self, standard: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
@@ -161,7 +161,7 @@ class _Halving(AsyncHyperBandScheduler):
 def pretraining_trial(
     point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
-    """Trains one model on artificial abnormalities; Tune calls it with a point of the grid."""
+    """Trains one model on artificial abnormalities; Tune calls it with a grid point."""
     fingerprint, shared = ray.get(data[0])
     merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
     stage = pretraining_stage(shared, merge_range, rate, config)
@@ -174,7 +174,7 @@ def pretraining_trial(
 
 
 def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) -> None:
-    """One stage by Ray Train inside a trial."""
+    """Trains one stage with Ray Train inside a trial."""
     trial = tune.get_context().get_trial_id()
     configure_ray_data()
     try:
@@ -204,7 +204,7 @@ def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) 
 
 
 class _ToTune(TuneReportCallback):
-    """Tells the trial of each epoch of its training, so that it can be stopped early."""
+    """Reports each epoch of Train to the trial, so that it can be stopped early."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -215,7 +215,7 @@ class _ToTune(TuneReportCallback):
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
         line = metrics[0]
-        if METRIC in line:  # else a checkpoint inside an epoch
+        if METRIC in line:  # otherwise a checkpoint within an epoch
             self._best = max(self._best, line[METRIC])
             told = {"epochs": int(line["epoch"]) + 1, "diverged": False, METRIC: self._best}
             self._progress.advance(1)
@@ -225,7 +225,7 @@ class _ToTune(TuneReportCallback):
 def fine_tuning_trial(
     point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
-    """Trains one model per hospital from a pre-trained one, all in step."""
+    """Fine-tunes a pre-trained model for each hospital, epoch by epoch in parallel."""
     fingerprint, shared = ray.get(data[0])
     rate = point["point"]["fine_tuning_rate"]
     place = _stage_path(point["point"][PRETRAINED], PRETRAINING)
@@ -239,7 +239,7 @@ def fine_tuning_trial(
 
 
 def _stage_path(checkpoint: str, stage: str) -> str:
-    """Where a trial's checkpoint has the model of a stage; Train's own checkpoint is the model."""
+    """Path of a stage's model in a trial's checkpoint; Train's own checkpoint is the model."""
     inside = Path(checkpoint) / stage
     return str(inside) if inside.is_dir() else checkpoint
 
@@ -247,12 +247,12 @@ def _stage_path(checkpoint: str, stage: str) -> str:
 def _train(
     stages: Mapping[str, Stage], bank: PairBank, config: TuneConfig, progress: Progress
 ) -> None:
-    """Trains stages in step, an epoch each, reporting their mean after every epoch."""
+    """Trains stages in turns of one epoch, and reports their mean after every turn."""
     torch.set_num_threads(config.cpus_per_trial)
     device = torch.device("cpu")
     if config.gpus_per_trial:
         device = torch.device("cuda")
-        # Ray counts parts of a GPU, but does not keep trials from each other's memory.
+        # Ray counts fractions of a GPU, but does not limit the memory of each trial.
         torch.cuda.set_per_process_memory_fraction(min(config.gpus_per_trial, 1.0))
     last: dict[str, Checkpoint] = {}
     resumed = tune.get_checkpoint()
@@ -273,7 +273,7 @@ def _train(
                     learner.epoch()
                     last[name] = learner.checkpoint()
         except DivergedError:
-            # A rate that is too high is a finding of the sweep, not an error of it.
+            # Divergence at a high learning rate is a result of the sweep, not an error.
             tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
             return
         progress.advance(1)

@@ -1,9 +1,8 @@
-"""Sweeps: merge ranges and learning rates over all hospitals, each pre-training done once.
+"""Sweeps of merge ranges and learning rates over all hospitals, with each pre-training run once.
 
-Two searches follow each other. The first pre-trains every merge range with every rate; the best of
-them go on to the second, which fine-tunes each on all hospitals with every rate. Poor trials are
-stopped early in both (successive halving), but for the settings that the winner is compared with.
-Only people of the training and validation splits are read: nobody of the test is seen.
+The first search pre-trains every merge range with every rate. The second fine-tunes the best of
+these models on all hospitals with every rate. Both stop poor trials early (successive halving),
+except the default settings. Only training and validation people are read, never test people.
 """
 
 import dataclasses
@@ -42,7 +41,7 @@ from homnet_platform.trials import fine_tuning_trial, pretraining_trial, search
 
 
 def sweep(config: TuneConfig) -> dict[str, Any]:
-    """Runs both searches, or continues them, and gives the figures of all trials.
+    """Runs or resumes both searches and returns the figures of all trials.
 
     Raises:
         CohortError, ConfigError, DataError: see their messages.
@@ -54,7 +53,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     run = Run.of(config.output, config, ignored=["max_concurrent"], cohort=cohort.fingerprint)
     run.claim()
     output = run.output
-    # Trials run elsewhere, in other folders.
+    # Absolute, because trials have other working directories.
     config = dataclasses.replace(config, output=str(output), cohort=str(cohort.root))
     started = time.perf_counter()
     with local_or_cluster():
@@ -64,7 +63,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             cpus=config.cpus_per_trial,
             gpus=config.gpus_per_trial,
         )
-        # Trials that wait for workers while others hold them would wait for ever.
+        # Limits concurrency: trials that each hold only some of their workers would deadlock.
         at_once = fitting // config.workers_per_pretraining
         shared = collect_shared(
             cohort,
@@ -121,7 +120,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
 
 
 def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
-    """What cannot be validated fails before the first trial, not after the last."""
+    """Raises before the first trial if a stage cannot be validated."""
     for stage in (
         pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
         *(
@@ -133,7 +132,7 @@ def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that came to a checkpoint, the best first."""
+    """The trials with a checkpoint, best first."""
     found = trials[trials["checkpoint"] != ""].sort_values(METRIC, ascending=False, kind="stable")
     if found.empty:
         raise DataError("every trial diverged; sweep lower learning rates in another --output")
@@ -141,7 +140,7 @@ def _finished(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
-    """The trials of a point, as far as it names their columns."""
+    """The trials that match a point, in the columns that both have."""
     fits = np.ones(len(trials), np.bool_)
     for name in set(point) & set(trials):
         fits &= (trials[name] == point[name]).to_numpy()
@@ -151,7 +150,7 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
 def _keep_winner(
     winner: "pd.Series[Any]", shared: Participants, output: Path
 ) -> dict[str, Checkpoint]:
-    """The winner's models by hospital, calibrated, and in the output."""
+    """Calibrates the winner's models, writes them to the output and returns them by hospital."""
     kept = {}
     for hospital in shared.hospitals:
         kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
@@ -160,13 +159,13 @@ def _keep_winner(
 
 
 def _promote(checkpoints: Mapping[str, Checkpoint], config: TuneConfig) -> None:
-    """Lets the winner answer, unless somebody has decided about it since an earlier run."""
+    """Promotes the winner, unless the registry has it from an earlier run."""
     if not config.registry:
         return
     registry = Registry(config.registry)
     for hospital, checkpoint in checkpoints.items():
         if any(entry.version == checkpoint.digest for entry in registry.entries(hospital)):
-            print(f"{hospital}: the winner is in {config.registry} already, and stays as it is")
+            print(f"{hospital}: the winner is already in {config.registry}; left unchanged")
         else:
             registry.promote(hospital, registry.publish(checkpoint, hospital))
 
@@ -212,7 +211,7 @@ def _write(
 
 
 def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
-    """Merge range against rate of the pre-training: best validation AUC of either search."""
+    """Best validation AUC of each search, by merge range and pre-training rate."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     searches = ((PRETRAINING, pretrained), (f"{FINE_TUNING}, mean over hospitals", tuned))
     for axes, (title, trials) in zip(figure.subplots(1, 2), searches, strict=True):

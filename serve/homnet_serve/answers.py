@@ -1,4 +1,4 @@
-"""From scores to answers."""
+"""Turns scores into the results of an answer."""
 
 import base64
 import dataclasses
@@ -27,11 +27,11 @@ from homnet_serve.schemas import (
 )
 
 Sequences = Literal["none", "flagged", "all"]
-"""Whose sequences an answer repeats, so that they can be drawn."""
+"""Types whose sequences an answer includes, for drawing."""
 
 
 def describe_model(hospital: str, version: str, predictor: Predictor) -> ModelOfHospital:
-    """What an answer says about the model of a hospital."""
+    """The description of a hospital's model in answers."""
     calibration = predictor.of(hospital)
     content = json.dumps(dataclasses.asdict(calibration), sort_keys=True).encode()
     return ModelOfHospital(
@@ -54,15 +54,15 @@ def patient_results(
     refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
     reader: FindingReader | None = None,
 ) -> list[PatientResult]:
-    """One result per patient, by hospital and name.
+    """One result per patient, sorted by hospital and name.
 
     Args:
         assessment: the bags.
         evidence: their scores.
-        predictors: by hospital, the model that scored it.
-        sequences: whose sequences to repeat.
+        predictors: models that gave the scores, by hospital.
+        sequences: types whose sequences to include.
         refused: images without a sequence, by hospital and patient.
-        reader: says of abnormal types what was found and where.
+        reader: reads kind and place of findings on abnormal types.
     """
     refused = refused or {}
     types = _type_results(assessment, evidence, predictors, sequences)
@@ -135,7 +135,7 @@ def _type_results(
 def _read_findings(
     assessment: Assessment, types: Sequence[TypeResult], reader: FindingReader
 ) -> None:
-    """Adds what a reader says to the results of the abnormal types; verdicts stay as they are."""
+    """Adds the reader's findings to abnormal types; verdicts do not change."""
     flagged = [g for g, result in enumerate(types) if result.abnormal]
     if not flagged:
         return
@@ -166,7 +166,7 @@ def _type_finding(finding: Finding) -> TypeFinding:
 
 
 def _regions(cell: CellFinding) -> list[Region]:
-    """Runs of samples that more likely than not belong to the abnormality."""
+    """Runs of samples that belong to the abnormality with probability 0.5 or more."""
     if cell.score_PL is None:
         return []
     edges_PX = np.diff(cell.score_PL >= 0.5, axis=1, prepend=False, append=False)

@@ -1,8 +1,8 @@
-"""Gathers the bags of all waiting requests into passes of the models.
+"""Batches the bags of waiting requests into forward passes.
 
-Ray's ``@serve.batch`` waits its timeout out even when nobody else is there, puts what does not fit
-behind what came later, refuses what is larger than a batch, and computes what nobody waits for any
-more. This queue does not, and can be tested without Ray.
+Ray's ``@serve.batch`` always waits for its timeout, moves requests that do not fit behind later
+ones, refuses requests larger than a batch, and computes cancelled requests. This queue does none of
+that, and can be tested without Ray.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ Score = Callable[
 
 @dataclass(eq=False)
 class _Waiting:
-    """A request in the queue, and how far it is."""
+    """A queued request and its progress."""
 
     bags: FlatBags
     predictor_B: Sequence[Predictor]
@@ -49,7 +49,7 @@ class _Slice:
 
 
 class BatchQueue:
-    """A queue of bags in front of one thread that scores them."""
+    """A queue of bags for one scoring thread."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class BatchQueue:
         wait_s: float,
         score: Score = score_bags,
     ) -> None:
-        """Sets up a queue; :meth:`run` works it off.
+        """Sets up a queue; :meth:`run` processes it.
 
         Args:
-            metrics: what is measured.
-            max_bags: bags of one pass.
-            max_waiting_bags: bags that may wait; more are refused with 503.
-            wait_s: how long a pass waits for requests that are being read, at most.
+            metrics: metrics to update.
+            max_bags: maximum number of bags per pass.
+            max_waiting_bags: maximum number of waiting bags; more are refused with 503.
+            wait_s: longest time that a pass waits for requests being read.
             score: scores bags, each by its own model.
         """
         self._metrics = metrics
@@ -83,7 +83,7 @@ class BatchQueue:
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """Around the reading of a request: a pass may wait for it a little."""
+        """Wraps the reading of a request, so that the next pass can wait for it."""
         self._arriving += 1
         try:
             yield
@@ -92,10 +92,10 @@ class BatchQueue:
             self._changed.set()
 
     def admit(self, num_bags: int = 1) -> None:
-        """Refuses a request that the queue has no room for.
+        """Refuses a request if the queue is full.
 
         Raises:
-            RequestError: 503, with the seconds after which there should be room.
+            RequestError: 503, with the seconds until there should be room.
         """
         if self._waiting_bags and self._waiting_bags + num_bags > self._max_waiting_bags:
             seconds = math.ceil(self._waiting_bags * self._seconds_per_bag)
@@ -109,7 +109,7 @@ class BatchQueue:
     async def submit(self, bags: FlatBags, predictor_B: Sequence[Predictor]) -> Evidence:
         """Scores bags together with those of other requests.
 
-        Cancelling the caller takes what was not begun out of the queue.
+        Cancelling the caller removes bags from the queue that are not being scored yet.
 
         Raises:
             RequestError: as :meth:`admit`.
@@ -122,14 +122,14 @@ class BatchQueue:
         return await request.answer
 
     async def run(self) -> None:
-        """Works the queue off until it is cancelled."""
+        """Processes the queue until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
             begin_s = time.perf_counter()
             try:
                 evidence = await loop.run_in_executor(self._thread, self._pass, batch)
-            except Exception as error:  # what went wrong is told to those who wait; others go on
+            except Exception as error:  # reported to the requests of this pass; others continue
                 for part in batch:
                     if not part.request.answer.done():
                         part.request.answer.set_exception(error)
@@ -143,11 +143,11 @@ class BatchQueue:
                 _deliver(part, own)
 
     def close(self) -> None:
-        """Ends the thread; what is being scored is finished first."""
+        """Stops the thread after the current pass."""
         self._thread.shutdown()
 
     async def _gather(self) -> list[_Slice]:
-        """The next pass: from each request what fits, those that came first first."""
+        """The next pass: slices of the waiting requests, in order of arrival."""
         while not self._skip_done():
             self._changed.clear()
             await self._changed.wait()
@@ -169,18 +169,18 @@ class BatchQueue:
             room -= number
             self._count(-number)
             if request.left:
-                # Large requests take turns with the others.
+                # A large request goes to the back of the queue after each slice.
                 self._queue.append(request)
         return batch or await self._gather()
 
     def _skip_done(self) -> bool:
-        """Drops requests that nobody waits for; says whether one is left."""
+        """Drops cancelled requests; returns whether any is left."""
         while self._queue and self._queue[0].answer.done():
             self._count(-self._queue.popleft().left)
         return bool(self._queue)
 
     def _pass(self, batch: Sequence[_Slice]) -> list[Evidence]:
-        """Scores the parts of several requests in one pass, in the thread."""
+        """Scores the slices of several requests in one pass, in the thread."""
         asked_B = [
             one for part in batch for one in part.request.predictor_B[part.start : part.stop]
         ]

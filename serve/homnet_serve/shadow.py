@@ -1,4 +1,4 @@
-"""Compares candidates with the models that answer, on what is really asked. Nothing is returned."""
+"""Compares candidates with the serving models on live requests, without changing answers."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class ShadowComparison:
-    """Lets shadow models score answered requests, one at a time; the others are skipped."""
+    """Scores answered requests with shadow models, one at a time; skips requests while busy."""
 
     def __init__(self, store: ModelStore, metrics: Metrics) -> None:
         self._store = store
@@ -27,12 +27,12 @@ class ShadowComparison:
     def compare(
         self, assessment: Assessment, evidence: Evidence, served: Mapping[str, Served]
     ) -> None:
-        """Begins a comparison, if there is a shadow and none is under way.
+        """Starts a comparison if there is a shadow and no comparison is running.
 
         Args:
-            assessment: what was asked.
+            assessment: the bags of the request.
             evidence: the scores of the answer.
-            served: by hospital, the models that gave them.
+            served: models that gave the scores, by hospital.
         """
         shadows = {name: one for name in served if (one := self._store.shadow(name))}
         if not shadows:
@@ -43,7 +43,7 @@ class ShadowComparison:
         self._task = asyncio.create_task(self._compared(assessment, evidence, served, shadows))
 
     def cancel(self) -> None:
-        """Ends a comparison that is under way."""
+        """Cancels a running comparison."""
         if self._task is not None:
             self._task.cancel()
 
@@ -56,7 +56,7 @@ class ShadowComparison:
     ) -> None:
         try:
             other_B = await asyncio.to_thread(_scored, assessment, evidence.logit_B, shadows)
-        except Exception as error:  # a shadow must not disturb what answers
+        except Exception as error:  # a shadow must not affect serving
             _LOG.error("shadow_failed", extra={"error": type(error).__name__})
             return
         logits = zip(
@@ -79,11 +79,11 @@ class ShadowComparison:
 def _scored(
     assessment: Assessment, logit_B: NDArray[np.float64], shadows: Mapping[str, Shadow]
 ) -> NDArray[np.float64]:
-    """Logits (B) by the shadows; those of the answer where there is none."""
+    """Logits (B) of the shadows; those of the answer for hospitals without one."""
     logit_B = logit_B.copy()
     hospitals = np.array([assessment.types[g].hospital for g in assessment.type_B], object)
     for name, shadow in shadows.items():
-        # Types are in the order of their hospitals, so the bags of one lie side by side.
+        # Types are sorted by hospital, so the bags of a hospital are contiguous.
         own = np.flatnonzero(hospitals == name)
         if len(own) == 0:
             continue

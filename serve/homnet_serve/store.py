@@ -1,8 +1,8 @@
-"""Which model answers for a hospital now: follows the registry, trusts nothing it did not check.
+"""Chooses the model that serves each hospital: follows the registry and checks every model.
 
-A model comes to answer when it is the newest of its hospital's line (the promoted one, before it
-those that answered earlier) that loads and gives its reference bags their logits. Requests hold
-the model that they began with, so a change never touches one that is under way.
+A hospital is served by the newest model of its line (the promoted one, then earlier promoted ones)
+that loads and reproduces the logits of its reference bags. A request keeps the model that it
+started with, so a change never affects a running request.
 """
 
 import logging
@@ -26,32 +26,32 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers for a hospital."""
+    """A model that serves a hospital."""
 
     hospital: str
     """Whose."""
     version: str
-    """Of the registry."""
+    """Version in the registry."""
     predictor: Predictor
     """The model with its calibration; a HomNet."""
     description: ModelOfHospital
-    """What answers say about it."""
+    """Description of the model in answers."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """A model whose scores are compared with those of the one that answers."""
+    """A model whose scores are compared with those of the serving model."""
 
     hospital: str
     """Whose."""
     version: str
-    """Of the registry."""
+    """Version in the registry."""
     predictor: Predictor
     """The model with its calibration."""
 
 
 class ModelStore:
-    """The models of a registry, loaded as they are asked for, at most so many at a time."""
+    """The models of a registry, loaded on request, for at most ``max_hospitals`` hospitals."""
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class ModelStore:
         """Sets up an empty store; :meth:`refresh` fills it.
 
         Args:
-            registry: where models and decisions are.
-            metrics: what is counted.
-            device: where models are.
-            max_hospitals: hospitals whose models are kept loaded; the least recently asked go.
-            require_reference_bags: whether a model without them may not answer.
-            shadow_candidates: whether the newest candidate of each loaded hospital is loaded too.
+            registry: registry of models and decisions.
+            metrics: metrics to update.
+            device: device of the models.
+            max_hospitals: maximum number of hospitals with loaded models (LRU).
+            require_reference_bags: whether to refuse models without reference bags.
+            shadow_candidates: whether to load the newest candidate of each loaded hospital too.
         """
         self._registry = registry
         self._metrics = metrics
@@ -80,9 +80,9 @@ class ModelStore:
         self._require_reference_bags = require_reference_bags
         self._shadow_candidates = shadow_candidates
         self._loading = Lock()
-        """Held by the one thread that loads models."""
+        """Held by the thread that loads models."""
         self._lock = Lock()
-        """Held for a moment, where the loaded models are looked at or changed."""
+        """Held briefly to read or change the loaded models."""
         self._lines: dict[str, tuple[str, ...]] = {}
         self._current: OrderedDict[str, Served] = OrderedDict()
         self._shadows: dict[str, Shadow] = {}
@@ -95,7 +95,7 @@ class ModelStore:
         return frozenset(self._lines)
 
     def cached(self, hospital: str) -> Served | None:
-        """The loaded model of a hospital, at once; None where :meth:`load` may find one."""
+        """The loaded model of a hospital; None if :meth:`load` has to look for one."""
         with self._lock:
             served = self._current.get(hospital)
             if served is not None:
@@ -103,7 +103,7 @@ class ModelStore:
             return served
 
     def load(self, hospital: str) -> Served | None:
-        """The model of a hospital, loaded and checked if it was not; None where there is none."""
+        """The model of a hospital, loaded and checked if necessary; None if there is none."""
         with self._loading:
             served = self.cached(hospital) or self._choose(hospital)
             if served is not None and served is not self.cached(hospital):
@@ -111,16 +111,16 @@ class ModelStore:
             return served
 
     def shadow(self, hospital: str) -> Shadow | None:
-        """The candidate whose scores are compared with those of the answering model."""
+        """The candidate that is compared with the serving model; None if there is none."""
         return self._shadows.get(hospital)
 
     def refresh(self) -> None:
-        """Looks into the registry and takes over what was decided; never raises."""
+        """Reads the registry and applies its decisions; never raises."""
         try:
             lines = self._registry.lines()
             entries = self._registry.entries() if self._shadow_candidates else []
         except HomNetError as error:
-            # What answers now goes on answering.
+            # The loaded models stay in service.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
             return
@@ -128,7 +128,7 @@ class ModelStore:
             for hospital in [h for h, line in lines.items() if line != self._lines.get(h)]:
                 self._rejected = {pair for pair in self._rejected if pair[0] != hospital}
             self._lines = lines
-            # The first look loads what fits; later ones what is loaded and not its line's last.
+            # The first refresh loads what fits; later ones renew loaded models that are outdated.
             loaded = [served.hospital for served in self._loaded_now()]
             for hospital in loaded if self.ready else list(lines)[: self._max_hospitals]:
                 self._renew(hospital)
@@ -152,7 +152,7 @@ class ModelStore:
             self._put(served)
 
     def _choose(self, hospital: str) -> Served | None:
-        """The newest model of a hospital's line that may answer."""
+        """The newest usable model of a hospital's line."""
         for version in reversed(self._lines.get(hospital, ())):
             now = self._current.get(hospital)
             if now is not None and now.version == version:
@@ -170,7 +170,7 @@ class ModelStore:
         return Served(hospital, version, predictor, describe_model(hospital, version, predictor))
 
     def _checked(self, hospital: str, version: str, *, answers: bool) -> Predictor | None:
-        """Loads and checks one model; None, and a line in the log, if it may not be used."""
+        """Loads and checks one model; logs a line and returns None if it is unusable."""
         try:
             predictor = self._predictor(version)
             if answers:
@@ -181,7 +181,7 @@ class ModelStore:
             elif self._require_reference_bags:
                 raise HomNetError("it has no reference bags, and this endpoint requires them")
         except RegistryError as error:
-            # It may be reachable again at the next look.
+            # It may be reachable again at the next refresh.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
             return None
@@ -196,7 +196,7 @@ class ModelStore:
         return predictor
 
     def _predictor(self, version: str) -> Predictor:
-        """A model; hospitals with the same version share one."""
+        """Loads a model, or shares the one of another hospital with the same version."""
         loaded: list[Served | Shadow] = [*self._loaded_now(), *self._shadows.values()]
         for one in loaded:
             if one.version == version:

@@ -1,1 +1,1 @@
-"""Patients on a cluster: calibration, verdicts, and how good the verdicts are."""
+"""Whole patients on a cluster: calibration, verdicts, and evaluation of the verdicts."""

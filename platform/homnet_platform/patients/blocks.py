@@ -1,4 +1,4 @@
-"""Patients in blocks: who is looked at together, and how a worker gets their pairs and model."""
+"""Divides patients into blocks of work, and reads the pairs of a block."""
 
 from typing import Final, NamedTuple
 
@@ -9,27 +9,27 @@ from homnet.cohorts.cohort import Cohort
 from homnet.errors import DataError
 
 _PATIENTS_PER_BLOCK: Final = 20
-"""A minute of work with pages: little enough to lose when a worker dies."""
+"""About a minute of work with pages: a small loss if a worker dies."""
 
 
 class PatientBlock(NamedTuple):
-    """Some patients of one file of a cohort."""
+    """Patients of one cohort file."""
 
     file: int
-    """Number of the file."""
+    """Index of the file."""
     patients: tuple[str, ...]
     """Their names."""
 
 
 def patient_blocks(cohort: Cohort, patients: frozenset[str] | None) -> list[PatientBlock]:
-    """Runs of patients of one file each.
+    """Divides patients into blocks that each lie in one file.
 
     Args:
-        cohort: where they are.
-        patients: whom to look at; everybody for None.
+        cohort: cohort of the patients.
+        patients: patients to include; None for all.
 
     Raises:
-        DataError: there is nobody.
+        DataError: there are no patients.
     """
     found = []
     for number, entry in enumerate(cohort.files):

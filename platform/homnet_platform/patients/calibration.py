@@ -1,4 +1,4 @@
-"""Calibration of patients on a cluster: validation patients are scored, then all is fitted."""
+"""Calibration for whole patients on a cluster: scores validation patients, then fits."""
 
 import dataclasses
 import json
@@ -36,39 +36,38 @@ from homnet_platform.runtime import local_or_cluster
 
 @dataclass(frozen=True)
 class CalibrateConfig:
-    """Thresholds, temperatures and priors of whole patients, from validation patients."""
+    """Fits thresholds, temperatures and priors for whole patients on validation patients."""
 
     cohort: str = "cohorts/simulated"
-    """Cohort with truth. Specificity is that on its healthy referrals: the patients of each
-    hospital without an abnormal pair. For a specificity of 0.99 each hospital needs 99 of them
-    among its validation patients; with fewer the threshold lies above all of them, and the output
-    says what they can support."""
+    """Cohort with truth. Specificity is measured on its healthy referrals: the patients of each
+    hospital without an abnormal pair. A specificity of 0.99 needs 99 of them among a hospital's
+    validation patients; with fewer, the threshold is above all of them, and the output reports the
+    specificity that they support."""
     checkpoint: str = "runs/fine_tune"
-    """A checkpoint, or the output of fine-tuning: then each hospital is scored by its own model."""
+    """A checkpoint, or the output of fine-tuning to score each hospital with its own model."""
     findings: str = ""
-    """Checkpoint of a reader of findings, whose opinion of each type then counts beside the
-    model's; verdicts need the same one. Without it verdicts are the model's alone, and a reader
-    changes none."""
+    """Checkpoint of a reader of findings, whose score of each type is combined with the model's.
+    Verdicts then need the same reader. If empty, verdicts use the model only."""
     output: str = "runs/calibrate"
-    """Directory that gets one calibrated checkpoint per hospital."""
+    """Output directory, with one calibrated checkpoint per hospital."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to calibrate; by default those that have a model."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """Whose validation patients are used. Who was learnt from is refused."""
+    """Split whose validation patients are used. Training patients are refused."""
     specificity: float = SPECIFICITY
     """Share of healthy referrals to be called normal."""
     min_cells: int = 2
-    """Cells that a type needs to be counted."""
+    """Minimum number of cells for a type to count."""
     min_patients: int = 5
-    """Fewest healthy referrals, and fewest carriers, for a hospital's own calibration; with fewer
-    it takes that of all hospitals together."""
+    """Minimum number of healthy referrals, and of carriers, for a hospital's own calibration; with
+    fewer, it gets the calibration of all hospitals together."""
     leave_out: bool = False
-    """Calibrate each hospital on the patients of all others: what it meets before it has labels."""
+    """Calibrate each hospital on all others' patients: the state before it has labels."""
     registry: str = ""
-    """Registry that gets every calibrated model as a candidate of its hospital, if one is named."""
+    """Registry to add every calibrated model to as a candidate of its hospital; empty for none."""
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be."""
+        """Checks ranges; raises ConfigError."""
         if not 0 < self.specificity < 1:
             raise ConfigError(f"specificity is {self.specificity}; give a share below 1")
         if self.min_cells < 1:
@@ -76,7 +75,7 @@ class CalibrateConfig:
 
 
 def calibrate(config: CalibrateConfig) -> dict[str, Path]:
-    """Calibrates for whole patients; gives the new checkpoints by hospital.
+    """Calibrates for whole patients; returns the new checkpoint paths by hospital.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -107,7 +106,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
             total=len(split[VALIDATION]),
             unit=" patients",
         )
-    # Ray Data carries texts; logits of a thousand patients are a few megabytes.
+    # Results are passed as text: logits of a thousand patients are a few megabytes.
     scores = LabelledScores.concatenate([LabelledScores.from_json(json.loads(t)) for t in texts])
     found = fit_hospitals(
         scores,
@@ -149,7 +148,7 @@ def _score_block(
     models: Mapping[str, Path],
     findings: str,
 ) -> tuple[int, str]:
-    """Scores and truth of the patients of a block, as JSON."""
+    """Scores and truth of a block's patients, as JSON."""
     table = read_block(cohort, blocks[number])
     predictor = _predictor(models[cohort.files[blocks[number].file].hospital])
     reader = _reader(findings) if findings else None
@@ -159,18 +158,18 @@ def _score_block(
 
 @cache
 def _predictor(path: Path) -> Predictor:
-    """A model, loaded once in each process."""
+    """A model, loaded once per process."""
     return Predictor.load(path)
 
 
 @cache
 def _reader(path: str) -> CalibratedReader:
-    """A reader, once for each process."""
+    """A reader, loaded once per process."""
     return CalibratedReader.load(path)
 
 
 def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:
-    """What was found, as lines of text."""
+    """The calibrations as a text table."""
     lines = [
         f"{'hospital':14}{'healthy':>9}{'carriers':>9}{'threshold':>10}{'specificity':>12}"
         f"{'supported':>11}{'temperature':>12}  fitted on"
@@ -183,7 +182,7 @@ def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:
         )
         if not one.supported:
             lines.append(
-                f"{'':14}{one.num_normal} healthy referrals cannot promise "
-                f"{one.specificity:.1%}; the threshold lies above all of them"
+                f"{'':14}{one.num_normal} healthy referrals cannot support "
+                f"{one.specificity:.1%}; the threshold is above all of them"
             )
     return "\n".join(lines)

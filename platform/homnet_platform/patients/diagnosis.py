@@ -1,7 +1,7 @@
-"""Verdicts on patients in batch, on a cluster.
+"""Batch verdicts on patients, on a cluster.
 
-Blocks of patients are diagnosed in parallel; a worker writes what it finds on its patients to
-shared storage. A run that was killed continues with the same command.
+Workers diagnose blocks of patients in parallel and write the results to shared storage. The same
+command resumes an interrupted run.
 """
 
 import dataclasses
@@ -49,36 +49,35 @@ class DiagnoseConfig:
     """Verdicts and reports on the patients of a cohort, or of a folder of images."""
 
     cohort: str = "cohorts/simulated"
-    """Cohort directory; its truth, if it has any, is not looked at."""
+    """Cohort directory; any truth in it is ignored."""
     manifest: Path | None = None
-    """Manifest (CSV) of a folder of chromosome images, instead of a cohort. What is measured on the
-    images is kept as the cohort ``<output>-cohort``."""
+    """Manifest (CSV) of a folder of chromosome images, instead of a cohort. The measurements are
+    kept as the cohort ``<output>-cohort``."""
     hospital: str = "hospital"
-    """Hospital of rows of the manifest that name none."""
+    """Hospital of manifest rows without one."""
     band_level: int = 550
-    """Band level of rows of the manifest that state none."""
+    """Band level of manifest rows without one."""
     checkpoint: str = "runs/calibrate"
     """Output of ``calibrate``, or one calibrated checkpoint."""
     findings: str = ""
-    """Checkpoint of a reader of findings; without one, kind and place are not assessed."""
+    """Checkpoint of a reader of findings; if empty, kind and place are not assessed."""
     output: str = "runs/diagnose"
-    """Directory of index.html (the list), patients.parquet, types.parquet, and in ``patients`` JSON
-    and page of everyone."""
+    """Directory for index.html (the list), patients.parquet, types.parquet, and ``patients`` with
+    a JSON file and page per patient."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to diagnose; by default those that have a model."""
     patients: Who = "all"
-    """All patients, or those of one part of the split, to measure on."""
+    """All patients, or those of one part of the split (for measurement)."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
-    """The split whose part is meant."""
+    """The split that ``patients`` refers to."""
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
-    """How careful verdicts are, and the laboratory's prevalence."""
+    """Caution of the verdicts, and the laboratory's prevalence."""
     pages: Pages = "all"
-    """Whose pages are written: of all patients, of those with something to see or to explain
-    (abnormal or not assessed), or of nobody."""
+    """Patients to write pages for: all, those with an abnormal or unassessed result, or none."""
 
 
 def diagnose(config: DiagnoseConfig) -> Path:
-    """Diagnoses everybody, and gives the output directory.
+    """Diagnoses all selected patients and returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -91,7 +90,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     reader = CalibratedReader.load(config.findings) if config.findings else None
     for hospital, path in models.items():
         Diagnostician(checkpoints[path], config.verdict, reader).calibration_of(hospital)
-    # Whoever taught a model, or the reader, must not be measured with it.
+    # Patients that a model or the reader was trained on must not be measured with it.
     origins = [one.provenance for one in checkpoints.values()]
     if config.findings:
         origins.append(Checkpoint.load(config.findings, ReaderConfig.of_json).provenance)
@@ -166,14 +165,14 @@ def diagnose(config: DiagnoseConfig) -> Path:
 
 
 def facts(config: Any) -> Mapping[str, object]:
-    """What a dry run says beside the config: nothing that would need the cohort."""
+    """Extra lines of a dry run, which does not read the cohort."""
     if isinstance(config, DiagnoseConfig):
         return {"kind and place": "read" if config.findings else "not assessed (no --findings)"}
     return {}
 
 
 def _require_file_names(blocks: Sequence[PatientBlock]) -> None:
-    """Pages are named by patient, so a patient's id must be fit for a file and a link.
+    """Checks that patient ids, which name the pages, are valid in file names and links.
 
     Raises:
         DataError: one is not.
@@ -182,13 +181,13 @@ def _require_file_names(blocks: Sequence[PatientBlock]) -> None:
         for patient in block.patients:
             if not re.fullmatch(r"[\w-][\w.-]*", patient):
                 raise DataError(
-                    f"patient_id is {patient!r}, and pages are named by it; use letters, digits, "
+                    f"patient_id {patient!r} is not a valid page name; use letters, digits, "
                     "'.', '_' and '-' only, or let ingest make pseudonyms"
                 )
 
 
 def _cohort(config: DiagnoseConfig) -> Cohort:
-    """The cohort to diagnose; images are measured first, unless an earlier run did."""
+    """The cohort to diagnose; measures images first unless an earlier run did."""
     if config.manifest is None:
         return Cohort.open(config.cohort)
     output = Path(config.output)
@@ -225,10 +224,10 @@ def _diagnose_block(
     staging: Staging,
     config: DiagnoseConfig,
 ) -> tuple[int, str]:
-    """Diagnoses the patients of a block and writes what there is to say of them."""
+    """Diagnoses the patients of a block and writes their results."""
     people = blocks[number].patients
     name = f"blocks/{number:05d}"
-    # Written last: where it is, the block is whole.
+    # Written last: its presence means that the block is complete.
     if (staging.content / f"{name}-types.parquet").exists():
         return len(people), ""
     table = read_block(cohort, blocks[number])
@@ -255,7 +254,7 @@ def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
 
 @cache
 def _diagnostician(path: Path, verdict: VerdictConfig, findings: str) -> Diagnostician:
-    """Model and reader, once for each process."""
+    """Model and reader, loaded once per process."""
     try:
         return Diagnostician(
             Checkpoint.load(path), verdict, CalibratedReader.load(findings) if findings else None

@@ -1,4 +1,4 @@
-"""How good the verdicts of a diagnosis were, against the truth of its cohort, and its page."""
+"""Evaluates the verdicts of a diagnosis against the truth of its cohort, and writes a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,26 +27,26 @@ from homnet_platform.runs import refuse_known
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """Measures a finished diagnosis of held-out patients."""
+    """Evaluates a finished diagnosis of held-out patients."""
 
     diagnosis: Path = Path("runs/diagnose")
     """Output of ``patients``."""
     cohort: str = "cohorts/simulated"
     """The cohort that was diagnosed, with its truth."""
     output: Path | None = None
-    """Directory of evaluation.json and index.html; by default ``measured`` in the diagnosis."""
+    """Directory for evaluation.json and index.html; by default ``measured`` in the diagnosis."""
     num_gallery: int = 4
-    """Overlooked patients, and as many false alarms, to draw."""
+    """Number of missed patients, and of false alarms, to draw."""
     num_bootstrap: int = 1000
-    """Replicates of the patient bootstrap, of AUC and calibration error."""
+    """Replicates of the patient bootstrap for AUC and calibration error."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     record: Record = Record()
     """The result of record."""
 
 
 def measure(config: MeasureConfig) -> dict[str, Any]:
-    """Measures verdicts, writes figures and page, and gives the figures.
+    """Evaluates the verdicts, writes figures and page, and returns the figures.
 
     Raises:
         CohortError, ConfigError, DataError: see their messages.
@@ -58,8 +58,8 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     cohort = cohort.of_hospitals(sorted(set(patients["hospital"])))
     if cohort.fingerprint != provenance["cohort"]:
         raise ConfigError(
-            f"{config.diagnosis} is a diagnosis of another cohort than {config.cohort}, or of "
-            "other hospitals of it; give the one that was diagnosed"
+            f"{config.diagnosis} is a diagnosis of a cohort other than {config.cohort}, or of "
+            "other hospitals; give the cohort that was diagnosed"
         )
     known = provenance["known"]
     refuse_known(f"the models of {config.diagnosis}", known, set(patients["patient_id"]), *known)
@@ -110,9 +110,9 @@ def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
 def _cases_of_findings(
     diagnosis: Path, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
 ) -> pd.DataFrame:
-    """What was found on the abnormal types, beside the truth of their pairs.
+    """Findings on the abnormal types, with the truth of their pairs.
 
-    Detected are the types that the verdict on an abnormal patient rests on.
+    A type is detected if the verdict on an abnormal patient rests on it.
     """
     carriers = set(truth.loc[truth["true_abnormal"], "patient_id"])
     pairs = pd.concat([_pairs_of(cohort, number, carriers) for number in range(len(cohort.files))])
@@ -141,7 +141,7 @@ def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
 
 
 def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Finding]:
-    """What was found on each type of a patient that was looked at."""
+    """Findings on each assessed type of a patient."""
     verdict = read_json(diagnosis / "patients" / hospital / f"{patient_id}.json")
     return {
         one["chromosome"]: Finding.from_json(one["finding"])
@@ -153,7 +153,7 @@ def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Find
 def _gallery(
     config: MeasureConfig, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
 ) -> list[Case]:
-    """The overlooked patients with the least evidence, and the loudest false alarms."""
+    """The missed patients with the least evidence and the false alarms with the most."""
     joined = join_truth(patients, truth)
     wrong = joined[joined["score"].notna()].assign(
         margin=lambda rows: rows["score"] - rows["threshold"]
@@ -178,7 +178,7 @@ def _cases(
     title: str,
     chromosomes: Sequence[str],
 ) -> list[Case]:
-    """One type of a patient each, with its sequences."""
+    """One case per chromosome type of a patient, with its sequences."""
     findings = _findings(diagnosis, row["hospital"], row["patient_id"])
     file = next(
         entry

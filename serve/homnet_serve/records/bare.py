@@ -1,4 +1,4 @@
-"""How fast models are without any server: what an endpoint is measured against."""
+"""Throughput of the models without a server: the baseline for endpoint measurements."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +15,13 @@ from homnet_serve.records.material import Material
 def bare_rates(
     material: Material, *, num_threads: int, patients_per_pass: int, seconds: float
 ) -> dict[str, float]:
-    """Patients per second of one pass after the other, by patients of a pass.
+    """Patients per second of consecutive passes, by number of patients per pass.
 
     Args:
-        material: models and patients, whose hospitals take turns.
-        num_threads: threads of a pass.
-        patients_per_pass: patients of the larger passes.
-        seconds: length of the measurement.
+        material: models and patients; hospitals alternate.
+        num_threads: threads per pass.
+        patients_per_pass: number of patients in the larger passes.
+        seconds: duration of the measurement.
     """
     predictors = [Predictor.of_checkpoint(one) for one in material.checkpoints.values()]
     number_of = {hospital: n for n, hospital in enumerate(material.checkpoints)}
@@ -45,7 +45,7 @@ def _passes(
     assessed: Sequence[Assessment],
     size: int,
 ) -> Callable[[], int]:
-    """A function that scores the next patients in one pass, and says how many they were."""
+    """A function that scores the next patients in one pass and returns their number."""
     place = 0
 
     def score() -> int:
@@ -63,7 +63,7 @@ def _passes(
 def _rates(
     tasks: Mapping[str, Callable[[], int]], num_threads: int, seconds: float
 ) -> dict[str, float]:
-    # As the endpoint does: what it is measured against should be as good as it can be.
+    # Same settings as the endpoint, for a fair comparison.
     keep_freed_memory()
     torch.set_num_threads(num_threads)
     rates: dict[str, list[float]] = {name: [] for name in tasks}
@@ -71,7 +71,7 @@ def _rates(
         task()  # warms up
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline or min(map(len, rates.values())) < 3:
-        # In turns, so that noise of the machine hits all alike.
+        # Interleaved, so that machine noise affects all tasks equally.
         for name, task in tasks.items():
             begin_s = time.perf_counter()
             size = task()

@@ -1,4 +1,4 @@
-"""What load tests and drills ask with: models of hospitals, patients, bodies, a key."""
+"""Inputs of load tests and drills: models of hospitals, patients, request bodies, a key."""
 
 import base64
 import json
@@ -26,26 +26,26 @@ from homnet_serve.keys import new_key, write_keys
 from homnet_serve.records.generator import Question
 
 NUM_TYPES: Final = 23
-"""Types of a patient without Y."""
+"""Number of chromosome types of a patient without Y."""
 
 
 @dataclass(frozen=True)
 class MaterialConfig:
-    """Whose models answer, and how large a patient is."""
+    """Models to load or make, and the size of a patient."""
 
     registry: str = ""
-    """Registry whose promoted models answer; by default random models, one for
-    each hospital, because speed does not depend on the weights."""
+    """Registry of the promoted models to use; by default one random model per hospital, because
+    speed does not depend on the weights."""
     form: Literal["best", "paper"] = "best"
     """Form of random models."""
     num_hospitals: int = 4
-    """Hospitals of random models. Patients come from all hospitals in turns."""
+    """Number of hospitals with random models. Patients alternate between hospitals."""
     num_cells: int = 5
-    """Cells of a patient: 23 types of so many pairs."""
+    """Number of cells per patient, and of pairs per type; there are 23 types."""
     num_patients: int = 16
-    """Patients that are asked about in turns."""
+    """Number of patients, requested in turn."""
     seed: int = 0
-    """Of random weights and of the patients' pairs, which are noise."""
+    """Seed of random weights and of the patients' pairs, which are noise."""
 
     @property
     def recipe(self) -> str:
@@ -79,13 +79,13 @@ class Material:
         return [Question(_json(table), JSON_TYPE) for table in self.tables]
 
     def publish(self, work: Path) -> tuple[str, dict[str, Any]]:
-        """Puts models and a key where an endpoint can find them.
+        """Writes a registry of the models and a key file for an endpoint.
 
         Args:
             work: an empty or new directory.
 
         Returns:
-            The key, and settings of the endpoint that name the places.
+            The key, and endpoint settings with the paths.
         """
         registry = Registry(work / "registry")
         for hospital, checkpoint in self.checkpoints.items():
@@ -101,7 +101,7 @@ def make_material(config: MaterialConfig) -> Material:
 
     Raises:
         ConfigError: no model is promoted in the registry.
-        RegistryError, CheckpointError: it cannot be read.
+        RegistryError, CheckpointError: the registry cannot be read.
     """
     checkpoints = _promoted(config.registry) if config.registry else _random(config)
     hospitals = list(checkpoints)
@@ -113,13 +113,13 @@ def make_material(config: MaterialConfig) -> Material:
 
 
 def logits_of(checkpoint: Checkpoint, table: pa.Table) -> NDArray[np.float64]:
-    """What an endpoint must answer about one patient: a logit for each assessed type."""
+    """The logits that an endpoint must return for a patient, one per assessed type."""
     assessment = assess(table)
     return assessment.of_types(Predictor.of_checkpoint(checkpoint).flat_logits(assessment.bags))
 
 
 def altered(checkpoint: Checkpoint, seed: int) -> Checkpoint:
-    """Another fine-tuning of the same model: what fine-tuning changes is a little different."""
+    """A copy with small random changes to the parameters that fine-tuning trains."""
     model = checkpoint.build()
     _alter(model, seed)
     return replace(checkpoint, weights={k: v.clone() for k, v in model.state_dict().items()})
@@ -134,7 +134,7 @@ def _promoted(root: str) -> dict[str, Checkpoint]:
 
 
 def _random(config: MaterialConfig) -> dict[str, Checkpoint]:
-    """Random models that differ in what fine-tuning changes."""
+    """Random models that differ only in the parameters that fine-tuning trains."""
     torch.manual_seed(config.seed)
     form = {"best": best_form, "paper": paper_form}[config.form]()
     weights = HomNet(form).state_dict()
