@@ -59,6 +59,7 @@ def make_table(
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps a file in one process under ``--dist loadgroup``, for the fixtures of its module.
 
