@@ -65,12 +65,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Files that use the trained models of ``lineage`` share a process, so that they are trained once.
     """
-    files: dict[Path, str] = {}
+    trained = {item.path for item in items if "lineage" in getattr(item, "fixturenames", ())}
     for item in items:
-        if "lineage" in getattr(item, "fixturenames", ()):
-            files[item.path] = "lineage"
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(files.get(item.path, str(item.path))))
+        group = "lineage" if item.path in trained else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
