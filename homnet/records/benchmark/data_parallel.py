@@ -21,8 +21,7 @@ import numpy as np
 from homnet.errors import ConfigError, DataError
 
 _SCORING: float = 1 / 3
-"""Cost of scoring a bag, in training steps: the backward pass takes twice as long as the forward
-one."""
+"""Cost of scoring a bag, in training steps: a backward pass takes as long as two forward ones."""
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
 
 
 def _start_types(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
-    """Starts classifying the types of the same people, trained on simulated and on real ones."""
+    """Starts two type classifiers, trained on simulated and real people, on one test set."""
     if sets.fitted.num_rows:
         taught, judged = sets.fitted, sets.judging
     else:
