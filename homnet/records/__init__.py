@@ -1,1 +1,1 @@
-"""What is rendered or measured for results/ only. No product module imports it."""
+"""Rendering and measurements for results/ only. No product module imports it."""

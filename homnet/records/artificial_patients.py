@@ -1,4 +1,4 @@
-"""Artificial abnormalities as patients whom a reader can be measured on: where nobody's are known.
+"""Turns artificial abnormalities into patients, to measure a reader where no truth is known.
 
 Shape suffixes: B bags, K cells, N pairs.
 """
@@ -19,22 +19,22 @@ from homnet.reader.truth import SEGMENT_COLUMNS, UNKNOWN, Targets
 
 @dataclass(frozen=True)
 class ArtificialPatients:
-    """The bags of an epoch, each as one chromosome type of a patient of its own."""
+    """The bags of an epoch, each as one chromosome type of a separate patient."""
 
     assessment: Assessment
-    """Their pairs as the events left them; one bag of each type."""
+    """Pairs of the patients after the events; one bag per type."""
     truth: pd.DataFrame
-    """One line per pair, as :func:`homnet.reader.measures.cases_of` takes it."""
+    """One row per pair, as required by :func:`homnet.reader.measures.cases_of`."""
     people: dict[PatientType, list[str]]
-    """Whose pairs are in each bag."""
+    """People whose pairs are in each bag."""
 
     @classmethod
     def of(cls, bank: PairBank, epoch: Epoch) -> "ArtificialPatients":
-        """Makes patients of the bags of an epoch, apart from those with a mixed-up pair.
+        """Turns the bags of an epoch into patients; drops bags with a mixed-up pair.
 
         Args:
             bank: normal pairs.
-            epoch: bags of them with artificial events.
+            epoch: bags of these pairs with artificial events.
         """
         targets = Targets.of(epoch, bank)
         kept_B = np.nonzero(targets.kind_B != UNKNOWN)[0]
@@ -75,7 +75,7 @@ def _truth(
     bag_N: NDArray[np.int64],
     cell_N: NDArray[np.int64],
 ) -> pd.DataFrame:
-    """What was done to each pair; segments in megabases of the reference chromosome."""
+    """The event of each pair; segments in megabases of the reference chromosome."""
     shown_B = np.array(SHOWN, object)[targets.kind_B]
     shown_B[shown_B == NO_ABNORMALITY] = None
     mb_B2 = np.full(targets.segment_B2.shape, np.nan)

@@ -1,6 +1,6 @@
 """The paper's Tables 2 to 5 beside ours, in Markdown.
 
-The paper's data are private and it does not describe its whole protocol: compare the order of the
+The paper's data are private and its protocol is not fully described: compare the order of the
 methods and the gaps between them, not the values.
 """
 
@@ -15,18 +15,18 @@ from homnet.report.tables import ABSENT, cell
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
 HOMNET: Final = "HomNet"
 PAPER_FORM: Final = "HomNet, paper's form"
-"""The line of the form that the paper describes; the line "HomNet" is the best form we know."""
+"""Line of the form that the paper describes; the line "HomNet" is our best form."""
 
 
 def of_paper(name: str, number: int, metric: str, *, fine_tuned: bool = True) -> float | None:
-    """The paper's figure beside one of ours, as a share; None where it has none.
+    """The paper's figure for one of ours, as a share; None if the paper has none.
 
     Args:
         name: a method, or a variant of an ablation.
-        number: of the hospital, in the order of both tables.
+        number: index of the hospital, in the order of both tables.
         metric: "auc" or "f1".
-        fine_tuned: of the four hospitals (Tables 2 and 4), or of artificial abnormalities (Table 3,
-            one column).
+        fine_tuned: True for the four hospitals (Tables 2 and 4), False for artificial abnormalities
+            (Table 3, one column).
     """
     name = HOMNET if name == PAPER_FORM else name
     known: Sequence[tuple[float, float]]
@@ -41,18 +41,18 @@ def of_paper(name: str, number: int, metric: str, *, fine_tuned: bool = True) ->
 def beside_paper_markdown(
     rows: Sequence[Mapping[str, Any]], *, key: str, less: str, less_heading: str, fine_tuned: bool
 ) -> str:
-    """AUC, F1 and differences: lines down, hospitals across, each beside the paper's.
+    """AUC, F1 and differences: methods as rows, hospitals as columns, each beside the paper's.
 
     Args:
         rows: one per line and hospital, from :func:`homnet_platform.records.side_by_side.rows_of`.
         key: "method" or "variant".
-        less: ending of the names of the differences.
-        less_heading: what the first column of the differences is called.
+        less: suffix of the names of the differences.
+        less_heading: heading of the first column of the differences.
         fine_tuned: see :func:`of_paper`.
     """
     names, hospitals, of = arranged(rows, key)
     theirs = paper.HOSPITALS if fine_tuned else ("Pki-3",)
-    # A column of ours without one of theirs, and one of theirs without ours, is possible.
+    # Either table may have columns that the other lacks.
     beside = [theirs[n] if n < len(theirs) else "" for n in range(len(hospitals))]
     tables = []
     for metric, title in METRICS:
@@ -81,10 +81,10 @@ def beside_paper_markdown(
 
 
 def comparison_markdown(figures: Mapping[str, Any]) -> str:
-    """Tables 2 and 3: methods down, hospitals across, and how far each is behind HomNet.
+    """Tables 2 and 3: methods as rows, hospitals as columns, and the deficit relative to HomNet.
 
     Args:
-        figures: what :func:`homnet_platform.records.reproduction.reproduce` gives.
+        figures: result of :func:`homnet_platform.records.reproduction.reproduce`.
     """
     table = beside_paper_markdown(
         figures["rows"],
@@ -147,7 +147,7 @@ def _tried(trial: Mapping[str, Any]) -> str:
 
 
 def _one_class(figures: Mapping[str, Any]) -> str:
-    """Whether it is the methods or the setting: validation AUC with either kind of features."""
+    """Validation AUC with either kind of features: separates the method from the setting."""
     lines = []
     for name, of in figures["trials"].items():
         best: dict[str, float] = {}
@@ -171,10 +171,10 @@ def _cost(figures: Mapping[str, Any]) -> str:
 
 
 def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
-    """The paper's Table 4 beside an ablation of ours.
+    """The paper's Table 4 beside our ablation.
 
     Args:
-        figures: of ``homnet_platform.records.reproduction``, for four hospitals.
+        figures: figures of ``homnet_platform.records.reproduction``, for four hospitals.
     """
     table = beside_paper_markdown(
         figures["rows"],
@@ -197,7 +197,7 @@ def running_time_markdown(figures: Mapping[str, Any]) -> str:
     """Table 5: seconds of all methods, ours and the paper's.
 
     Args:
-        figures: what :func:`homnet_platform.records.running_time.time_methods` gives.
+        figures: result of :func:`homnet_platform.records.running_time.time_methods`.
     """
     lines = []
     for row in figures["rows"]:

@@ -1,4 +1,4 @@
-"""Pictures of the paper's tables: dots with intervals, and bars of seconds."""
+"""Plots of the paper's tables: dots with intervals, and bars of seconds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ _ENDS = ("value", "low", "high")
 def draw_comparison(
     rows: Sequence[Mapping[str, Any]], path: Path, *, key: str = "method", fine_tuned: bool = True
 ) -> None:
-    """AUC and F1 of every line with intervals, hospital by hospital, and the paper's AUC.
+    """Plots AUC and F1 of every line with intervals for each hospital, and the paper's AUC.
 
     Args:
         rows: one per line and hospital.
-        path: the picture.
+        path: output file.
         key: "method" or "variant".
         fine_tuned: see :func:`homnet.records.beside_paper.of_paper`.
     """
@@ -62,11 +62,11 @@ def draw_comparison(
 
 
 def draw_running_time(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Seconds of every method for 100 batches and until convergence, on logarithmic axes.
+    """Plots seconds of every method for 100 batches and until convergence, on logarithmic axes.
 
     Args:
-        rows: of :func:`homnet_platform.records.running_time.time_methods`.
-        path: the picture.
+        rows: rows of :func:`homnet_platform.records.running_time.time_methods`.
+        path: output file.
     """
     names = [row["method"] for row in rows]
     figure = Figure(figsize=(8.5, 1.1 + 0.3 * len(names)), layout="constrained")

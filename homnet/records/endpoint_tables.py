@@ -12,7 +12,7 @@ _FORMS: Final = {"arrow": "Arrow", "json": "JSON"}
 
 
 def load_markdown(load: Mapping[str, Any]) -> str:
-    """Latency and throughput of the endpoint beside what they are compared with, in Markdown.
+    """Latency and throughput of the endpoint beside its baselines, in Markdown.
 
     Args:
         load: figures of ``homnet_serve.records.load_test`` by part; an absent part has no table.
@@ -109,7 +109,7 @@ def _threads(number: int) -> str:
 
 
 def _bare(asked: Mapping[str, Any]) -> float:
-    """The better bare rate, mean of before and after."""
+    """The better bare rate, averaged over before and after."""
     return float(np.mean([max(rates.values()) for rates in asked["bare"].values()]))
 
 
@@ -131,7 +131,7 @@ def _one_at_a_time(figures: Mapping[str, Any]) -> str:
 
 
 def _by_clients(heading: str, figures: Mapping[str, Any]) -> str:
-    """Patients per second and p50 of each layout or proxy (lines) and number of clients."""
+    """Patients per second and p50: layouts or proxies as rows, numbers of clients as columns."""
     measured = {
         name: runs if isinstance(runs, list) else [runs]
         for name, runs in figures.items()
@@ -168,11 +168,11 @@ def _soak(figures: Mapping[str, Any]) -> str:
 
 
 _ABOUT: Final = ("seconds_in_all", "machine", "settings")
-"""What a part says about itself beside its figures."""
+"""Metadata keys of a part, beside its figures."""
 
 
 def _ms(value: float | None) -> str:
-    """Milliseconds; "n/a" where nothing was answered."""
+    """Milliseconds; "n/a" without answers."""
     return "n/a" if value is None else f"{value:.1f}"
 
 

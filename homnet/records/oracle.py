@@ -1,9 +1,9 @@
-"""What could be seen at best: every abnormality judged by somebody who knows it.
+"""Upper bound on detection: every abnormality is judged by an oracle that knows it.
 
-A detector does not know what it looks for. An oracle does: for each abnormal type of each patient,
-a linear discriminant is fitted to *that* patient's abnormal pairs, many cells of them, against
-normal pairs of the type, and judges other cells of the same patient against other people. What even
-the oracle cannot tell from normal is not visible in the sequences, or not linearly.
+A detector does not know the abnormality that it looks for; an oracle does. For each abnormal type
+of each patient, a linear discriminant is fitted to *that* patient's abnormal pairs, from many
+cells, against normal pairs of the type. It is evaluated on other cells of the same patient and on
+other people. What the oracle misses is not visible in the sequences, or not linearly.
 
 Shape suffixes: N pairs, P homologs, C chromatids, L positions, F features, B bags.
 """
@@ -32,27 +32,27 @@ from homnet.results import Record
 
 Floats = NDArray[np.float64]
 _STRETCHED: Final = 128
-"""Positions of the stretched profiles, as the best form has them."""
+"""Number of positions of the stretched profiles, as in the best form."""
 
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """What the oracle may look at."""
+    """Input and settings of the oracle."""
 
     cohort: Path = Path("cohorts/oracle")
     """Simulated patients with many cells (jobs/simulate.py --patient-cells)."""
     scores: Path | None = None
-    """Scores of a model on the same people (scores.parquet of an evaluation), to stand beside."""
+    """Scores of a model on the same people (scores.parquet of an evaluation), for comparison."""
     num_pairs: int = 5
-    """Pairs of a bag, K."""
+    """Pairs per bag, K."""
     num_places: int = 32
-    """Places of a homolog's profile that the discriminant sees, beside its length."""
+    """Number of positions of a homolog's profile given to the discriminant, beside its length."""
     num_folds: int = 4
-    """Parts of a patient's cells; each is judged by what was learnt from the others."""
+    """Number of folds of a patient's cells; each is judged by a fit to the others."""
     bags_per_person: int = 5
-    """Bags drawn of each part, and of each normal person."""
+    """Number of bags drawn from each fold, and from each normal person."""
     seed: int = 0
-    """Of the folds and bags."""
+    """Seed of the folds and bags."""
     record: Record = Record()
     """The result of record."""
 
@@ -64,18 +64,18 @@ class OracleConfig:
 
 
 def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
-    """How well each abnormality can be told from normal pairs by an oracle that knows it.
+    """Measures how well an oracle distinguishes each abnormality from normal pairs.
 
     Args:
         bank: patients of all hospitals, many cells each.
-        config: what the oracle may look at.
+        config: input and settings of the oracle.
 
     Returns:
         One row per patient and abnormal type: hospital, patient, chromosome, kind, size_mb,
         num_cells, and the AUC of single pairs and of bags.
 
     Raises:
-        DataError: nobody has enough abnormal cells for all folds.
+        DataError: no patient has enough abnormal cells for all folds.
     """
     feature_NPF = _features(bank, config.num_places)
     frame = bank.frame.reset_index(drop=True)
@@ -148,9 +148,9 @@ def _judge(
     config: OracleConfig,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """Mean AUC over the folds, of pairs and of bags."""
+    """Mean AUC over the folds, for pairs and for bags."""
     fold_N = rng.permutation(len(abnormal_NPF)) % config.num_folds
-    # In normal pairs no homolog is the abnormal one: both orders are shown.
+    # In normal pairs neither homolog is abnormal: both orders are used.
     normal_MX = np.concatenate([learnt_NPF, learnt_NPF[:, ::-1]]).reshape(2 * len(learnt_NPF), -1)
     aucs = []
     for fold in range(config.num_folds):
@@ -175,7 +175,7 @@ def _judge(
 
 
 def _evidence(discriminant: LinearDiscriminantAnalysis, pair_NPF: Floats) -> Floats:
-    """Log odds of pairs of which nobody says which homolog would be the abnormal one (N)."""
+    """Log odds of pairs (N), as it is unknown which homolog would be abnormal."""
     orders = [
         discriminant.decision_function(x_NPF.reshape(len(x_NPF), -1))
         for x_NPF in (pair_NPF, pair_NPF[:, ::-1])
@@ -185,7 +185,7 @@ def _evidence(discriminant: LinearDiscriminantAnalysis, pair_NPF: Floats) -> Flo
 
 
 def _bags(evidence_N: Floats, config: OracleConfig, rng: np.random.Generator) -> Floats:
-    """Evidence of bags of one person's pairs; all pairs where there are no more than K."""
+    """Evidence of bags of one person's pairs; uses all pairs if there are at most K."""
     size = min(config.num_pairs, len(evidence_N))
     return np.array(
         [rng.choice(evidence_N, size, replace=False).sum() for _ in range(config.bags_per_person)]
@@ -198,15 +198,15 @@ def _auc(abnormal_B: Floats, normal_B: Floats) -> float:
 
 
 def beside_model(events: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Adds a model's AUC of the same abnormalities, and leaves out whom it was not tested on.
+    """Adds a model's AUC on the same abnormalities, and drops people that it was not tested on.
 
     Args:
         events: from :func:`visible_events`.
-        scores: test bags of an evaluation; an abnormality's bags stand against the normal bags of
-            the type and hospital.
+        scores: test bags of an evaluation; an abnormality's bags are compared with the normal bags
+            of the type and hospital.
 
     Raises:
-        DataError: none of the people is among them.
+        DataError: the scores contain none of the people.
     """
     test = scores[scores["split"] == "test"]
     patient = test["patients"].str[0]
@@ -248,7 +248,7 @@ def summarise(events: pd.DataFrame) -> dict[str, Any]:
 
 
 def oracle_markdown(figures: Mapping[str, Any]) -> str:
-    """The means as a table in Markdown."""
+    """The means as a Markdown table."""
     heads = {"pair_auc": "Oracle, pairs", "bag_auc": "Oracle, bags", "model_auc": "HomNet, bags"}
     shown = {name: head for name, head in heads.items() if name in figures["rows"][0]}
     return markdown_table(

@@ -1,9 +1,9 @@
-"""The paper's figures, as printed: what ours stand beside.
+"""The paper's figures, as printed, for comparison with ours.
 
 Li, J., Fu, F., Wei, R., Sun, Y., Lai, Z., Song, N., Chen, X. and Yang, Y. (2024). Chromosomal
 structural abnormality diagnosis by homologous similarity. KDD '24, pages 5317-5328,
-https://doi.org/10.1145/3637528.3671642. AUC and F1 are in per cent there and here. Its data are
-private, so that no figure of ours measures the same thing.
+https://doi.org/10.1145/3637528.3671642. AUC and F1 are in per cent, as in the paper. Its data are
+private, so none of our figures measures exactly the same thing.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ TABLE_4: Final[Mapping[str, tuple[tuple[float, float], ...]]] = {
     "range 64": ((50.61, 11.03), (54.64, 12.06), (59.60, 12.13), (49.62, 9.45)),
 }
 """AUC and F1 of each hospital. "w/o pair" and "align → CNN" agree within .02 in nearly every cell,
-which is hard to believe of two different models."""
+which is implausible for two different models."""
 
 TABLE_5: Final[Mapping[str, tuple[float, float]]] = {
     "LR": (0.08, 3543),
@@ -71,5 +71,5 @@ TABLE_5: Final[Mapping[str, tuple[float, float]]] = {
     "Siamese": (18.18, 10229),
     "HomNet": (5.39, 2468),
 }
-"""Seconds for 100 batches and until convergence, on hardware that is not named. ResNet is absent,
-and whether batches are trained on or scored is not said."""
+"""Seconds for 100 batches and until convergence, on unnamed hardware. ResNet is absent, and the
+paper does not say whether batches are for training or scoring."""

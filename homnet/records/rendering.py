@@ -1,13 +1,13 @@
 """Fills the tables and numbers of the documentation from results of record, between markers.
 
-Three kinds of marker, each closed by ``<!-- end -->``; paths start at the project's root:
+Three kinds of marker, each closed by ``<!-- end -->``; paths are relative to the project's root:
 
 - ``<!-- table: results/NAME.json -->``: all tables of a result; with `` short`` after the path its
   short table.
-- ``<!-- rows: LABEL = results/NAME.json; ... -->``: evaluations, or sets of verdicts, that belong
-  together, a line each.
-- ``<!-- value: results/NAME.json KEY/KEY... -->``: one number, with a format such as ``.1f`` after
-  the keys if it is not to have three decimals.
+- ``<!-- rows: LABEL = results/NAME.json; ... -->``: evaluations, or sets of verdicts, as one
+  table with a line each.
+- ``<!-- value: results/NAME.json KEY/KEY... -->``: one number; a format such as ``.1f`` after
+  the keys replaces the default of three decimals.
 """
 
 import re
@@ -59,14 +59,14 @@ _OF_PATIENTS: Final = (
 
 
 def render_page(text: str, root: Path) -> str:
-    """A page with the content of all markers made anew.
+    """Returns a page with the content of all markers rendered again.
 
     Args:
         text: the page, in Markdown.
-        root: folder from which the paths of markers lead.
+        root: directory that the paths of markers are relative to.
 
     Raises:
-        DataError: a result is missing or damaged, has no such number, or has no table.
+        DataError: a result is missing or damaged, lacks the number, or has no table.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -99,8 +99,8 @@ def result_tables(figures: Mapping[str, Any], *, short: bool = False) -> str:
     """The tables of a result in Markdown.
 
     Args:
-        figures: of the result; their keys say what was measured.
-        short: the short table instead, where the kind of result has one.
+        figures: figures of the result; the keys name the measurement.
+        short: returns the short table instead.
 
     Raises:
         DataError: this kind of result has no table, or no short one.
@@ -113,7 +113,7 @@ def result_tables(figures: Mapping[str, Any], *, short: bool = False) -> str:
 
 
 def _source(path: str, result: Mapping[str, Any]) -> str:
-    """What the figures show, where they are, when and on what they were measured."""
+    """Caption of the figures: claim, path, date, seed, machine and training time."""
     machine, trainings = result["machine"], result["figures"].get("training", {})
     minutes = [f"{one['figures']['seconds'] / 60:.0f} minutes" for one in trainings.values()]
     trained = f"; training took {', '.join(minutes)}" if minutes else ""
@@ -124,7 +124,7 @@ def _source(path: str, result: Mapping[str, Any]) -> str:
 
 
 def _rows_of(figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
-    """Table of several results of one kind, and what its intervals are."""
+    """One table of several results of the same kind, and a description of its intervals."""
     if all("evaluation" in one for one in figures.values()):
         evaluations = {label: one["evaluation"] for label, one in figures.items()}
         return aucs_markdown(evaluations), "AUC, in brackets 95 % intervals by patient bootstrap"
@@ -135,7 +135,7 @@ def _rows_of(figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def _ablation(figures: Mapping[str, Any]) -> str:
-    """The paper's ablation is of hospitals, after fine-tuning: only such a one stands beside it."""
+    """Shows the paper's ablation only beside fine-tuned ablations of hospitals, as in the paper."""
     return (ablation_beside_paper if figures.get("fine_tuned") else ablation_markdown)(figures)
 
 
@@ -155,7 +155,7 @@ def _simulation(figures: Mapping[str, Any]) -> str:
 
 
 def _evaluation_in_short(evaluation: Mapping[str, Any]) -> str:
-    """All bags and each kind: AUC and sensitivity."""
+    """AUC and sensitivity of all bags and of each kind."""
     *_, (_, everything) = scopes(evaluation)
     lines = {"all": {**everything, **everything["metrics"]}, **evaluation["overall"]["kinds"]}
     return markdown_table(
@@ -190,7 +190,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "scorecard": realism_summary,
     "length_only": realism_summary,
 }
-"""By the key of the figures; the first that a result has counts (verdicts also have findings)."""
+"""By key of the figures; the first key in a result counts (verdicts also have findings)."""
 _SHORT: Final[Mapping[str, Renderer]] = {
     "evaluation": _evaluation_in_short,
     "overall": verdicts_in_short,

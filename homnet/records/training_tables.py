@@ -8,7 +8,7 @@ from homnet.report.tables import ABSENT, cell, metric, number, percent, scopes
 
 
 def aucs_markdown(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
-    """AUC of several evaluations, a line each, hospitals across, in Markdown."""
+    """AUC of several evaluations in Markdown: evaluations as rows, hospitals as columns."""
     names = list(dict.fromkeys(name for one in evaluations.values() for name, _ in scopes(one)))
     lines = []
     for label, evaluation in evaluations.items():
@@ -20,7 +20,7 @@ def aucs_markdown(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
 def arranged(
     rows: Sequence[Mapping[str, Any]], key: str
 ) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
-    """Lines and hospitals in their order, and the row of each line and hospital."""
+    """Lines and hospitals in order, and the row for each line and hospital."""
     return (
         list(dict.fromkeys(row[key] for row in rows)),
         list(dict.fromkeys(row["hospital"] for row in rows)),
@@ -29,7 +29,7 @@ def arranged(
 
 
 def ablation_markdown(ablation: Mapping[str, Any]) -> str:
-    """AUC and F1 of an ablation: variants down, hospitals across, in Markdown."""
+    """AUC and F1 of an ablation in Markdown: variants as rows, hospitals as columns."""
     variants, hospitals, of = arranged(ablation["rows"], "variant")
     heads = ["Variant", *(f"{h}: {metric}" for h in hospitals for metric in ("AUC", "F1"))]
     lines = [
@@ -77,7 +77,7 @@ def drill_markdown(drill: Mapping[str, Any]) -> str:
 
 
 def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
-    """The best trials of a sweep, hospital by hospital, in Markdown."""
+    """The best trials of a sweep for each hospital, in Markdown."""
     trials = sorted(sweep["fine_tuning"], key=lambda trial: -trial["validation_auc"])
     hospitals = [name.partition(" ")[2] for name in trials[0] if name.startswith("validation_auc ")]
     lines = [
@@ -107,10 +107,10 @@ def sweep_markdown(sweep: Mapping[str, Any], num_best: int = 5) -> str:
 
 
 def throughput_markdown(figures: Mapping[str, Any]) -> str:
-    """Measured training steps beside the predicted ones, and the full run, in Markdown.
+    """Measured and predicted training steps, and the full run, in Markdown.
 
     Args:
-        figures: of ``homnet_platform.records.throughput``; a computed value has two bounds,
+        figures: figures of ``homnet_platform.records.throughput``; a computed value has two bounds,
             written ``low to high``.
     """
     measured = [
@@ -193,7 +193,7 @@ def benchmark_markdown(figures: Mapping[str, Any]) -> str:
     """Seconds of training steps and milliseconds of single patients, in Markdown.
 
     Args:
-        figures: what :func:`homnet.records.benchmark.benchmark` gives.
+        figures: result of :func:`homnet.records.benchmark.benchmark`.
     """
     training, patient = figures["training"], figures["patient"]
     faster = training["times_as_fast_as_looped"]
@@ -229,7 +229,7 @@ def benchmark_markdown(figures: Mapping[str, Any]) -> str:
 
 
 def _bounds(values: Sequence[float]) -> str:
-    """Two bounds, or one number where they do not differ as written."""
+    """Two bounds, or one number if both are equal as formatted."""
     low, high = (
         f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
         for value in values

@@ -1,7 +1,7 @@
-"""The HTTP side: routes, statuses and limits of an endpoint. A plain ASGI application, without Ray.
+"""HTTP routes, statuses and limits of an endpoint: a plain ASGI application without Ray.
 
-``create_app`` gives a FastAPI application around a :class:`homnet_serve.service.Service`; any ASGI
-server runs it, and :mod:`homnet_serve.deployment` puts it into a Ray Serve replica.
+:func:`create_app` builds a FastAPI application around a :class:`homnet_serve.service.Service`. Any
+ASGI server can run it; :mod:`homnet_serve.deployment` runs it in a Ray Serve replica.
 """
 
 import asyncio
@@ -88,14 +88,14 @@ _Scale = Annotated[
 
 
 Expositions = Callable[[], Awaitable[Sequence[tuple[str, str]]]]
-"""Returns the name and the metrics, in Prometheus' text format, of every replica."""
+"""Returns the name and the metrics of every replica, in Prometheus' text format."""
 
 
 def create_app(service: Service, expositions: Expositions | None = None) -> FastAPI:
-    """The application; its lifespan starts and closes the service.
+    """Returns the application; its lifespan starts and closes the service.
 
     Args:
-        service: what the routes call.
+        service: handles the requests.
         expositions: collects the metrics of all replicas; by default those of this process only.
     """
 
@@ -115,8 +115,8 @@ def create_app(service: Service, expositions: Expositions | None = None) -> Fast
         version=__version__,
         description=NOTICE,
         lifespan=lifespan,
-        # FastAPI's documentation pages load scripts from other servers. The schema itself is at
-        # /openapi.json, for holders of a key.
+        # FastAPI's documentation pages load scripts from other servers. The schema itself is served
+        # at /openapi.json and requires a key.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -136,7 +136,7 @@ def _add_open_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> Response:
-        """Whether the tasks of this process run."""
+        """Whether the background tasks of this process run."""
         return _health(service.alive)
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}})
@@ -201,12 +201,12 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
 
     @app.get("/v1/models", responses={401: _ERRORS[401]})
     async def models(key: own_key) -> ModelsResponse:
-        """The models that answer for the hospitals of the key."""
+        """The models that serve the hospitals of the key."""
         return ModelsResponse(models=await service.models(key))
 
     @app.get("/metrics", responses={401: _ERRORS[401], 403: _ERRORS[403]})
     async def metrics(key: own_key) -> Response:
-        """Metrics of all replicas for Prometheus; for operators' keys."""
+        """Metrics of all replicas for Prometheus; requires an operator's key."""
         if not key.operator:
             raise RequestError(403, "forbidden", "this key is not an operator's")
         content = await asyncio.to_thread(exposition_of_replicas, await expositions())
@@ -218,7 +218,7 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
 
 
 def schema_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI schema, with the schema of the body that the routes parse themselves."""
+    """The OpenAPI schema, including the schema of the body that the routes parse themselves."""
     schema = app.openapi()
     own = DiagnoseRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     components = schema["components"]["schemas"]

@@ -1,4 +1,4 @@
-"""Reads zips of chromosome images with a manifest, in memory: no path from a request is opened."""
+"""Reads zips of chromosome images with a manifest, in memory. No path from a request is opened."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ ZIP_TYPE: Final = "application/zip"
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
-"""Most bytes of a file's entry in the directory of a zip, its name included."""
+"""Maximum size of a file's entry in the zip directory, including its name."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class ImagesOfBody:
     """Pairs measured in the images of a request."""
 
     table: pa.Table
-    """Pairs, columns of :data:`homnet.cohorts.pairs.MEASURED`; possibly none."""
+    """Pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`; may be empty."""
     refused: dict[tuple[str, str], list[RefusedImage]]
-    """Images that gave no sequence, by hospital and patient."""
+    """Images without a usable sequence, by hospital and patient."""
     hospitals: frozenset[str]
     """Hospitals of all rows of the manifest."""
 
@@ -45,16 +45,16 @@ class ImagesOfBody:
 def read_manifest_of_body(
     body: bytes, *, hospital: str, band_level: int, limits: Limits
 ) -> tuple[zipfile.ZipFile, pd.DataFrame]:
-    """Opens a zip and reads its manifest; no image yet.
+    """Opens a zip and reads its manifest, but no images.
 
     Args:
         body: the zip.
-        hospital: hospital of the rows that name none.
-        band_level: band level of the rows that state none.
+        hospital: default hospital of rows without one.
+        band_level: default band level of rows without one.
         limits: bounds on the request.
 
     Raises:
-        RequestError: the body is not a zip, is too large, or its manifest is wrong.
+        RequestError: the body is not a zip or is too large, or its manifest is wrong.
     """
     archive = _open(body, limits)
     content = io.BytesIO(_read(archive, MANIFEST, _MAX_MANIFEST_BYTES))
@@ -80,14 +80,14 @@ def measure_images(
 ) -> ImagesOfBody:
     """Measures the images of a zip and pairs the homologs.
 
-    An image that gives no sequence is no error: the answer lists it with its reason.
+    An image without a usable sequence is not an error: the answer lists it with its reason.
 
     Args:
         archive: from :func:`read_manifest_of_body`.
         manifest: from :func:`read_manifest_of_body`.
         config: how chromosomes are measured.
         limits: bounds on the request.
-        stopped: called before every image; whether nobody waits for the answer any more.
+        stopped: called before every image; returns True if the request was abandoned.
 
     Raises:
         RequestError: a row names a file that is missing or too large, or ``stopped`` returned True.
@@ -119,7 +119,7 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
     if end < 0 or end + 22 > len(body):
         raise invalid("body: not a zip, or cut off; send a zip with manifest.csv and the images")
     num_files, directory_bytes = struct.unpack_from("<HI", body, end + 10)
-    # Before the directory is read: one of a million files would take seconds.
+    # Check before reading the directory: a directory of a million files would take seconds.
     if body[max(end - 20, 0) : end].startswith(b"PK\x06\x07"):
         raise too_large("body: a zip64 archive; send fewer images")
     if num_files > max_files or directory_bytes > max_files * _MAX_ENTRY_BYTES:
@@ -148,7 +148,7 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
 
 
 def _read(archive: zipfile.ZipFile, name: str, max_bytes: int, place: str = "") -> bytes:
-    """One file; never more than its size in the directory, which :func:`_open` has added up."""
+    """Reads one file, at most its size in the directory, which :func:`_open` has added up."""
     try:
         info = archive.getinfo(name)
     except KeyError:

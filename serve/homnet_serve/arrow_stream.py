@@ -1,8 +1,8 @@
-"""Reads Arrow IPC streams from strangers: memory is allocated only after its size was checked.
+"""Reads untrusted Arrow IPC streams: sizes are checked before memory is allocated.
 
-A compressed buffer begins with its size after decompression, and Arrow allocates that much before
-it decompresses. So the sizes are read first, from the metadata of each message: a FlatBuffers table
-(https://flatbuffers.dev/internals/) of Arrow's ``Message.fbs`` and ``RecordBatch``.
+A compressed buffer begins with its decompressed size, and Arrow allocates that much before
+decompression. The sizes are therefore read first, from the metadata of each message: a FlatBuffers
+table (https://flatbuffers.dev/internals/) of Arrow's ``Message.fbs`` and ``RecordBatch``.
 """
 
 import struct
@@ -13,7 +13,7 @@ import pyarrow as pa
 from homnet_serve.errors import invalid, too_large
 
 _HEADER: Final = 2
-"""Field of ``Message`` that holds its record batch."""
+"""Field of ``Message`` that holds the record batch."""
 _BUFFERS, _COMPRESSION = 2, 3
 """Fields of ``RecordBatch``."""
 
@@ -23,12 +23,12 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
 
     Args:
         body: the stream.
-        schema: the columns of the stream, in any order and no others; wider integers and long
-            strings are cast to those of the schema.
-        max_bytes: upper bound on all buffers together, after decompression.
+        schema: the expected columns, in any order and no others. Wider integers and long strings
+            are cast to the types of the schema.
+        max_bytes: upper bound on the total size of all buffers after decompression.
 
     Raises:
-        RequestError: the body is no Arrow stream, is cut off, has other columns, or is too large.
+        RequestError: the body is no Arrow stream, is truncated, has other columns or is too large.
     """
     try:
         _check_sizes(body, max_bytes)
@@ -36,7 +36,7 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
             _check_columns(reader.schema, schema)
             batches = list(reader)
         table = pa.Table.from_batches(batches, reader.schema)
-        # Offsets and text from a stranger may point anywhere.
+        # Offsets and text from untrusted input may point anywhere.
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, ValueError, IndexError, struct.error) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -46,7 +46,7 @@ def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
 
 
 def write_stream(table: pa.Table) -> bytes:
-    """The stream of a table, uncompressed."""
+    """Serialises a table as an uncompressed stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -84,13 +84,13 @@ def _cast(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
 
 
 def _check_sizes(body: bytes, max_bytes: int) -> None:
-    """Adds up the sizes of all buffers after decompression, without allocating them."""
+    """Adds up the decompressed sizes of all buffers without allocating them."""
     stream = pa.BufferReader(body)
     total = 0
     while stream.tell() < len(body):
         try:
             message = pa.ipc.read_message(stream)
-        except EOFError:  # the mark at the end of a stream
+        except EOFError:  # end-of-stream marker
             break
         if message.type != "record batch":
             continue
@@ -103,7 +103,7 @@ def _check_sizes(body: bytes, max_bytes: int) -> None:
 
 
 def _expanded_bytes(metadata: memoryview, body: memoryview) -> int:
-    """Bytes of the buffers of one record batch after decompression."""
+    """Decompressed size in bytes of the buffers of one record batch."""
     message = _root(metadata)
     header = _field(metadata, message, _HEADER)
     if header is None:
@@ -124,7 +124,7 @@ def _expanded_bytes(metadata: memoryview, body: memoryview) -> int:
             raise struct.error("a buffer lies outside of its message")
         if compression is not None and size >= 8:
             (expanded,) = struct.unpack_from("<q", body, offset)
-            # -1 marks a buffer that was left as it is.
+            # -1 marks a buffer that is stored uncompressed.
             if expanded < -1:
                 raise struct.error("a buffer of negative size")
             size = size if expanded == -1 else expanded
@@ -138,7 +138,7 @@ def _root(data: memoryview) -> int:
 
 
 def _field(data: memoryview, table: int, number: int) -> int | None:
-    """Offset of a field of a FlatBuffers table; None where the field has its default."""
+    """Offset of a field of a FlatBuffers table; None if the field has its default value."""
     (to_vtable,) = struct.unpack_from("<i", data, table)
     vtable = table - to_vtable
     if vtable < 0:

@@ -1,13 +1,12 @@
-"""The audit log: who asked what when, which model answered, and with which result.
+"""The audit log: the caller, time, model and result of each request.
 
-Each process writes a file of JSON lines. Each line holds the digest of the line before it, so that
+Each process writes a file of JSON lines. Each line holds the digest of the previous line, so that
 changing, removing or inserting a line breaks the chain. The first line of a file holds the digests
-of the last lines of the files that existed before. A chain cannot show that its very end was cut
-off; the digest of each line is therefore also in the structured log, which is kept elsewhere.
+of the last lines of all earlier files. A chain cannot reveal that its end was cut off; the digest
+of each line is therefore also written to the structured log, which is stored elsewhere.
 
-A line that cannot be written whole is cut off again, and the next line says how many were lost. A
-process that is killed while it writes leaves the beginning of a line at the end of its file, which
-is no part of the chain.
+A line that cannot be written completely is removed, and the next line states how many were lost. A
+process killed during a write leaves a partial line at the end, outside the chain.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ _FIRST: Final = "0" * 64
 
 
 class AuditLog:
-    """A file that only grows. Usable from several threads."""
+    """An append-only file. Safe to use from several threads."""
 
     def __init__(self, directory: Path, *, sync: bool = True) -> None:
-        """Begins a new file.
+        """Creates a new file.
 
         Args:
             directory: directory of the audit log; created if it is missing.
-            sync: whether each line is forced to the disk before :meth:`append` returns.
+            sync: whether each line is flushed to disk before :meth:`append` returns.
 
         Raises:
             DataError: the directory or the file cannot be written.
@@ -45,9 +44,9 @@ class AuditLog:
         self._previous = _FIRST
         self._number = 0
         self._size = 0
-        """Bytes of the lines that were written whole."""
+        """Size in bytes of the completely written lines."""
         self._lost = 0
-        """Lines that could not be written since the last one that was."""
+        """Number of lines that failed to be written since the last success."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             last = {path.name: _lines(path)[0][-1:] for path in sorted(directory.glob("*.jsonl"))}
@@ -62,10 +61,10 @@ class AuditLog:
             raise DataError(f"{directory}: no audit log can be written ({error})") from None
 
     def append(self, entry: Mapping[str, Any]) -> str:
-        """Adds a line and returns its SHA-256 in hexadecimal.
+        """Appends a line and returns its SHA-256 in hexadecimal.
 
         Raises:
-            OSError: the line could not be written. The file is as before, and can be added to.
+            OSError: the line could not be written. The file is unchanged and remains usable.
         """
         with self._lock:
             content = {
@@ -78,7 +77,7 @@ class AuditLog:
             line = json.dumps(content, sort_keys=True).encode()
             try:
                 if self._lost:
-                    # Again: where cutting off failed too, the fragment is still there.
+                    # Truncate again: if truncation failed before, the fragment remains.
                     os.ftruncate(self._file, self._size)
                 self._write(line + b"\n")
             except OSError:
@@ -99,27 +98,27 @@ class AuditLog:
             os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         os.close(self._file)
 
 
 @dataclass(frozen=True)
 class AuditFile:
-    """What a check found in one file whose chain is whole."""
+    """Result of checking one file with an intact chain."""
 
     num_lines: int
-    """Lines of the chain."""
+    """Number of lines in the chain."""
     num_lost: int
-    """Lines that could not be written, as later lines say; their requests were not answered."""
+    """Number of lost lines, as stated by later lines; their requests were not answered."""
     is_cut_off: bool
-    """Whether the file ends in the beginning of a line: its process ended while it wrote."""
+    """Whether the file ends in a partial line: its process ended during a write."""
 
 
 def verify_audit(directory: Path) -> dict[str, AuditFile]:
-    """Checks every chain in a directory; returns what each file holds, by the file's name.
+    """Checks every chain in a directory and returns the result by file name.
 
     Raises:
-        DataError: a line was changed, removed or inserted, or a file is missing; it says where.
+        DataError: a line was changed, removed or inserted, or a file is missing; says where.
     """
     files: dict[str, AuditFile] = {}
     digests: dict[str, set[str]] = {}
@@ -156,7 +155,7 @@ def verify_audit(directory: Path) -> dict[str, AuditFile]:
 
 
 def _lines(path: Path) -> tuple[list[bytes], bytes]:
-    """The lines of a file, and what follows the last line feed."""
+    """Splits a file into its lines and the bytes after the last line feed."""
     *lines, rest = path.read_bytes().split(b"\n")
     return lines, rest
 

@@ -1,4 +1,4 @@
-"""From the body of a request to checked pairs: the same table, whichever format was sent."""
+"""Parses request bodies of any supported format into one table of checked pairs."""
 
 from collections.abc import Callable
 from typing import Final
@@ -31,7 +31,7 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
         limits: bounds on the request.
 
     Raises:
-        RequestError: the media type is unknown, or the body is wrong; names the first bad place.
+        RequestError: the media type is unknown or the body is invalid; names the first error.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == ARROW_TYPE:
@@ -55,10 +55,10 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
     Args:
         table: the columns of :data:`homnet.cohorts.pairs.MEASURED`.
         limits: bounds on the request.
-        place: names a row in messages.
+        place: returns the name of a row for error messages.
 
     Raises:
-        RequestError: names the first bad place.
+        RequestError: names the first error.
     """
     if table.num_rows == 0:
         raise invalid("body: there is no pair; send at least one")
@@ -69,7 +69,7 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
     for name in _NAMES:
         length = pc.utf8_length(table[name])
         bad = pc.or_(pc.equal(length, 0), pc.greater(length, limits.max_name_chars))
-        # Nulls are found below.
+        # Nulls are checked below.
         if pc.any(pc.fill_null(bad, False)).as_py():
             row = pc.index(bad, pa.scalar(True)).as_py()
             raise invalid(
@@ -88,7 +88,7 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
 
 
 def _num_patients(table: pa.Table) -> int:
-    """Number of patients. A group_by starts threads and would take as long as all other checks."""
+    """Number of patients. A group_by would start threads and take as long as all other checks."""
     hospital, patient = (
         table[name].combine_chunks().dictionary_encode() for name in ("hospital", "patient_id")
     )
@@ -136,7 +136,7 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
 
 
 def _sentence(error: ValidationError) -> str:
-    """The first error with its place; it does not repeat what was sent."""
+    """The first error with its location, without quoting the input."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ""
     for part in first["loc"]:

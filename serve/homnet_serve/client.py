@@ -1,9 +1,8 @@
-"""Python clients of an endpoint: one that blocks and one for asyncio.
+"""Python clients of an endpoint: a blocking one and one for asyncio.
 
-A request changes nothing, so it may be sent again under the same request id: on 503 (after the
-seconds of Retry-After), when the connection fails, and on a 500 or 502 whose body is not the
-endpoint's own, with which Ray's proxy reports that a replica was lost. Anything else is
-an error at once.
+Requests are idempotent, so the client may retry under the same request id. It does so on 503 (after
+the seconds of Retry-After), on connection failures, and on a 500 or 502 without the endpoint's own
+error body, by which Ray's proxy reports a lost replica. Other errors are raised at once.
 """
 
 import asyncio
@@ -29,29 +28,29 @@ _RETRIED: Final = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadErro
 
 
 class EndpointError(HomNetError):
-    """The endpoint refused, or could not be reached."""
+    """The endpoint refused the request or could not be reached."""
 
     def __init__(self, status: int | None, code: str, message: str, request_id: str) -> None:
         super().__init__(message)
         self.status = status
-        """HTTP status; None where there was no answer at all."""
+        """HTTP status; None if there was no response."""
         self.code = code
         self.request_id = request_id
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a request is sent again, and after which waits."""
+    """Maximum number of attempts and the waits between them."""
 
     max_attempts: int = 5
-    """Attempts in all."""
+    """Total number of attempts."""
     first_wait_s: float = 0.2
-    """Wait before the second attempt; it doubles each time, and half of it is random."""
+    """Wait before the second attempt. It doubles with each attempt; half of it is random."""
     max_wait_s: float = 10.0
-    """Longest wait, also where Retry-After asks for more."""
+    """Maximum wait, even if Retry-After asks for more."""
 
     def waits(self) -> Iterator[float]:
-        """Seconds before each further attempt."""
+        """Yields the seconds to wait before each further attempt."""
         for attempt in range(self.max_attempts - 1):
             wait_s = min(self.first_wait_s * 2**attempt, self.max_wait_s)
             yield wait_s * (0.5 + 0.5 * random.random())
@@ -59,7 +58,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request, and how its response is read."""
+    """A request, and the function that parses its response."""
 
     method: str
     url: str
@@ -94,7 +93,7 @@ class _Request:
 def _asking(
     request: _Request, retries: Retries
 ) -> Generator[float, httpx.Response | httpx.TransportError, bytes]:
-    """Yields the wait before each attempt, is sent its outcome, and returns the content."""
+    """Yields the wait before each attempt, receives its outcome, and returns the content."""
     waits = retries.waits()
     wait_s = 0.0
     while True:
@@ -134,14 +133,14 @@ def _headers(request_id: str | None, content_type: str) -> dict[str, str]:
 
 
 def _is_passing(response: httpx.Response) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Whether a later retry of the same request may succeed."""
     if response.status_code in (500, 502):
         return _own_words(response) is None
     return response.status_code == 503
 
 
 def _own_words(response: httpx.Response) -> ErrorBody | None:
-    """The error body of the endpoint; None if the response is a proxy's."""
+    """The error body of the endpoint; None if the response comes from a proxy."""
     try:
         return ErrorBody.model_validate_json(response.content)
     except ValueError:
@@ -149,9 +148,9 @@ def _own_words(response: httpx.Response) -> ErrorBody | None:
 
 
 class Client:
-    """A client that blocks; usable from several threads.
+    """A blocking client, safe to use from several threads.
 
-    Every question raises :class:`EndpointError` where the endpoint refuses or cannot be reached.
+    Every request raises :class:`EndpointError` if the endpoint refuses it or cannot be reached.
     """
 
     def __init__(
@@ -166,11 +165,11 @@ class Client:
         """Sets up a client.
 
         Args:
-            url: of the endpoint, for example ``https://homnet.example``.
+            url: URL of the endpoint, for example ``https://homnet.example``.
             key: the API key.
-            retries: how often to send a request again.
-            timeout_s: of one attempt.
-            transport: of httpx, for tests and special networks.
+            retries: retry policy.
+            timeout_s: timeout of one attempt.
+            transport: httpx transport, for tests and special networks.
         """
         self._retries = retries or Retries()
         self._http = httpx.Client(
@@ -188,7 +187,7 @@ class Client:
         Args:
             pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; other
                 columns are not sent.
-            sequences: whose sequences the answer repeats.
+            sequences: which sequences the answer includes.
             request_id: id of the request; a new one by default.
         """
         content = self._send(_pairs_request(pairs, sequences, request_id))
@@ -206,7 +205,7 @@ class Client:
 
         Args:
             archive: the zip.
-            sequences: whose sequences the answer repeats.
+            sequences: which sequences the answer includes.
             request_id: id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``samples_per_px``.
         """
@@ -214,7 +213,7 @@ class Client:
         return DiagnoseResponse.model_validate_json(content)
 
     def models(self) -> list[ModelOfHospital]:
-        """The models that answer for the hospitals of the key."""
+        """The models that serve the hospitals of the key."""
         content = self._send(_models_request())
         return ModelsResponse.model_validate_json(content).models
 
@@ -245,7 +244,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio; see :class:`Client` for arguments and errors."""
+    """Asynchronous client; see :class:`Client` for arguments and errors."""
 
     def __init__(
         self,

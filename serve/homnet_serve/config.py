@@ -1,4 +1,4 @@
-"""Settings of an endpoint, and how they are read from YAML."""
+"""Settings of an endpoint, and functions that read them from YAML."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -15,22 +15,22 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one request; a request over a bound is refused with a sentence."""
+    """Bounds on one request; a request over a bound is refused with a message."""
 
     max_body_bytes: int = 64 * 2**20
-    """Bytes of a body as it is sent (64 MiB: the pairs of about 280 patients with five cells)."""
+    """Maximum body size in bytes as sent (64 MiB: pairs of about 280 patients with five cells)."""
     max_expanded_bytes: int = 128 * 2**20
-    """Bytes of a body after decompression, of Arrow buffers or of the files of a zip."""
+    """Maximum size in bytes after decompression, of Arrow buffers or of the files of a zip."""
     max_patients: int = 200
-    """Patients of one request."""
+    """Maximum number of patients per request."""
     max_pairs: int = 30_000
-    """Pairs of one request."""
+    """Maximum number of pairs per request."""
     max_name_chars: int = 128
-    """Characters of a pseudonym."""
+    """Maximum length of a pseudonym in characters."""
     max_images: int = 10_000
-    """Images of one zip (two for each pair)."""
+    """Maximum number of images per zip (two per pair)."""
     max_image_bytes: int = 2 * 2**20
-    """Bytes of one image file."""
+    """Maximum size in bytes of one image file."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -40,54 +40,54 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """An endpoint."""
+    """Settings of an endpoint."""
 
     registry: str = "registry"
-    """Directory or URI of the registry of models."""
+    """Directory or URI of the model registry."""
     keys: str = ""
     """File of API keys; if empty, the environment variable HOMNET_API_KEYS holds its content."""
     audit: str = "audit"
     """Directory of the audit log."""
     audit_sync: bool = True
-    """Whether an answer waits until its line of the audit log is on the disk."""
+    """Whether an answer waits until its audit line is on disk."""
     device: str = "cpu"
-    """Where models are, for example ``cuda``."""
+    """Device of the models, for example ``cuda``."""
     num_threads: int = 1
-    """Threads of one pass on the CPU; not more than the cores that a replica has to itself."""
+    """CPU threads of one forward pass; at most the cores reserved for a replica."""
     max_bags: int = 184
-    """Bags of one pass: eight patients of 23 types. On a CPU more is hardly faster and makes the
-    others wait longer; on a GPU set 1,000."""
+    """Maximum number of bags per forward pass: eight patients of 23 types. On a CPU more is hardly
+    faster and delays other requests; on a GPU set 1,000."""
     batch_wait_s: float = 0.002
-    """How long a pass waits for requests that are just being read; a lone one never waits."""
+    """Seconds that a pass waits for requests still being read; a single request never waits."""
     max_waiting_bags: int = 4600
-    """Bags that may wait: 200 patients, some seconds on a small machine. More get 503."""
+    """Maximum number of queued bags: 200 patients, seconds on a small machine. More get 503."""
     max_waiting_images: int = 4
-    """Zips of images that may be measured or wait for it. More get 503."""
+    """Maximum number of image zips being measured or queued. More get 503."""
     max_held_bytes: int = 512 * 2**20
-    """Bytes of all bodies that are being read or answered (512 MiB). More get 503."""
+    """Maximum total bytes of all bodies being read or answered (512 MiB). More get 503."""
     deadline_s: float = 30.0
-    """Seconds from the end of its body after which a request is given up with 504."""
+    """Seconds after the end of its body until a request is abandoned with 504."""
     body_timeout_s: float = 30.0
-    """Seconds that a body may take to arrive; then 408."""
+    """Seconds within which a body must arrive; then 408."""
     refresh_s: float = 5.0
-    """Seconds between two looks at the registry."""
+    """Seconds between two checks of the registry."""
     max_hospitals: int = 64
-    """Hospitals whose models are kept loaded; those not asked for longest make room."""
+    """Maximum number of hospitals with loaded models; the least recently used are unloaded."""
     require_reference_bags: bool = False
-    """Whether a model without reference bags may not answer."""
+    """Whether models without reference bags are refused."""
     shadow_candidates: bool = False
-    """Whether the newest candidate of each hospital scores the same requests, for comparison in the
-    metrics. Costs as much again as answering."""
+    """Whether the newest candidate of each hospital scores the same requests for the metrics;
+    doubles the computation."""
     forms: str = ""
-    """What reads the forms of other models than HomNet, so that they can be shadows:
+    """Function that reads the configs of models other than HomNet, so that they can be shadows:
     ``homnet_baselines.methods:read_form`` for the comparators. They never answer."""
     findings: str = ""
-    """Checkpoint of a reader of findings (jobs/learn_reader.py), which says of flagged types what
-    was found and where, as drafts. None is used by default."""
+    """Checkpoint of a reader of findings (jobs/learn_reader.py), which drafts the finding and its
+    position for flagged types. By default none is used."""
     limits: Limits = field(default_factory=Limits)
     """Bounds on one request."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
-    """How chromosomes are measured in images."""
+    """Settings of the measurement of chromosomes in images."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -112,10 +112,10 @@ class ServiceConfig:
 
 
 def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
-    """Makes a config from the content of YAML or JSON.
+    """Builds a config from parsed YAML or JSON.
 
     Raises:
-        ConfigError: a name is unknown, or a value has another type than the field.
+        ConfigError: a name is unknown, or a value does not have the type of the field.
     """
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
@@ -138,11 +138,11 @@ def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
 
 
 def find_read_form(name: str) -> Callable[..., Form]:
-    """The function that makes a form from the config of a checkpoint.
+    """Returns the function that builds a form from the config of a checkpoint.
 
     Args:
         name: ``module:function``, for example ``homnet_baselines.methods:read_form``; empty for
-            HomNet alone.
+            HomNet only.
 
     Raises:
         ConfigError: there is no such function.

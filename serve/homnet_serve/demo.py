@@ -1,4 +1,4 @@
-"""What an endpoint needs to serve a demonstration: promoted models, a key, and an example."""
+"""Prepares an endpoint for a demonstration: promoted models, a key and an example."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from homnet_serve.keys import new_key, write_keys
 
 
 def prepare(work: Path) -> tuple[str, dict[str, str], Path]:
-    """Promotes the models of a finished demonstration, and makes a key and an example.
+    """Promotes the models of a finished demonstration and creates a key and an example.
 
     Args:
         work: directory of the demonstration, with ``cohort`` and ``fine_tune``.
@@ -38,7 +38,7 @@ def prepare(work: Path) -> tuple[str, dict[str, str], Path]:
 
 
 def _promote(registry: Registry, run: Path, cohort: Cohort, hospital: str) -> None:
-    """Publishes a checkpoint with reference bags and promotes it, if it is not promoted already."""
+    """Publishes and promotes a checkpoint with reference bags, unless it is already promoted."""
     checkpoint = Checkpoint.load(run / "checkpoint")
     promoted = registry.promoted(hospital)
     if promoted is not None and promoted.version == checkpoint.digest:

@@ -1,6 +1,6 @@
 """The endpoint in Ray Serve. ``serve/config.yaml`` names :func:`app`.
 
-HTTP, queue and models are one deployment: every further one costs a request some milliseconds.
+HTTP, queue and models are one deployment, as each further one adds milliseconds to a request.
 """
 
 import logging
@@ -18,7 +18,7 @@ from homnet_serve.service import Service
 
 NAME: Final = "Endpoint"
 _METRICS_S: Final = 3.0
-"""Seconds in which the other replicas must return their metrics."""
+"""Timeout in seconds for the metrics of the other replicas."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -30,18 +30,18 @@ class _Endpoint:
         self._service = Service(config_from(ServiceConfig, settings))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The application; Ray Serve calls this in the replica and runs its lifespan."""
+        """Returns the application; Ray Serve calls this in the replica and runs its lifespan."""
         return create_app(self._service, self._expositions)
 
     async def exposition(self) -> tuple[str, str]:
-        """The name of this replica and its metrics; the replicas ask each other."""
+        """Returns the name and metrics of this replica; called by the other replicas."""
         context = serve.get_replica_context()
         return context.replica_id.unique_id, self._service.metrics.exposition()
 
     async def _expositions(self) -> Sequence[tuple[str, str]]:
-        """Names and metrics of all replicas that answer, at least of this one."""
+        """Names and metrics of all replicas that respond; always includes this one."""
         own = await self.exposition()
-        # Unchecked: the check would wait for the controller, and with it all requests.
+        # Skip the check: it would wait for the controller and so delay all requests.
         handle = serve.get_deployment_handle(
             NAME, serve.get_replica_context().app_name, _check_exists=False
         )
@@ -49,7 +49,7 @@ class _Endpoint:
             found = await handle.broadcast("exposition").results_async(
                 timeout_s=_METRICS_S, return_exceptions=True
             )
-        except Exception as error:  # an operator should see something even while Ray is in trouble
+        except Exception as error:  # operators need metrics even while Ray fails
             _LOG.error("replicas_unreachable", extra=fault_of(error))
             found = []
         return sorted(dict([own, *(one for one in found if isinstance(one, tuple))]).items())
@@ -58,26 +58,26 @@ class _Endpoint:
         """Called by Ray Serve; after three failures the replica is replaced.
 
         Raises:
-            RuntimeError: a task that must never end has ended.
+            RuntimeError: a permanent task has ended.
         """
         if not self._service.alive:
             raise RuntimeError("the queue or the watcher of the registry has stopped")
 
 
 def app(settings: dict[str, Any]) -> Application:
-    """The application of ``serve run`` and ``serve deploy``.
+    """Builds the application for ``serve run`` and ``serve deploy``.
 
     Args:
         settings: fields of :class:`homnet_serve.config.ServiceConfig`; the ``args`` in YAML.
 
     Raises:
-        ConfigError: a setting is unknown or wrong; found before any replica is started.
+        ConfigError: a setting is unknown or wrong; raised before any replica starts.
     """
     return endpoint(settings)
 
 
 def endpoint(settings: dict[str, Any], **options: Any) -> Application:
-    """As :func:`app`, with the options that YAML has under ``deployments``.
+    """Like :func:`app`, with the options listed under ``deployments`` in YAML.
 
     Raises:
         ConfigError: as :func:`app`.

@@ -1,4 +1,4 @@
-"""Why a request is refused: an HTTP status, a code for programs, a sentence for people."""
+"""Refusal of a request: an HTTP status, an error code, and a message for people."""
 
 from homnet.errors import HomNetError
 
@@ -16,10 +16,10 @@ class RequestError(HomNetError):
 
 
 def invalid(message: str) -> RequestError:
-    """422: the body is wrong."""
+    """422: the body is invalid."""
     return RequestError(422, "invalid_body", message)
 
 
 def too_large(message: str) -> RequestError:
-    """413: the body, or its content after decompression, is over a limit."""
+    """413: the body, or its decompressed content, exceeds a limit."""
     return RequestError(413, "too_large", message)

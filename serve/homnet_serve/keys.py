@@ -1,6 +1,6 @@
-"""API keys: who may ask, and for which hospitals. Only digests are kept.
+"""API keys with the hospitals that they permit. Only digests are stored.
 
-A key is 32 random bytes: too many to guess, so one SHA-256 is enough.
+A key is 32 random bytes, too long to guess, so one round of SHA-256 is enough.
 """
 
 import hashlib
@@ -19,32 +19,32 @@ from homnet.files import write_whole
 from homnet_serve.errors import RequestError
 
 ENVIRONMENT: Final = "HOMNET_API_KEYS"
-"""Environment variable that holds the content of a key file, where no file is named."""
+"""Environment variable with the content of a key file; used if no file is named."""
 _LOG: Final = logging.getLogger(__name__)
 _PREFIX: Final = "homnet-"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key as it is kept."""
+    """A stored key."""
 
     id: str
-    """Name of the key in logs; no secret."""
+    """Name of the key in logs; not secret."""
     sha256: str
     """SHA-256 of the secret, hexadecimal."""
     hospitals: tuple[str, ...] = ()
-    """Hospitals it may ask for."""
+    """Hospitals that the key permits."""
     operator: bool = False
-    """Whether it may read the metrics."""
+    """Whether the key permits reading the metrics."""
     revoked: bool = False
-    """Whether it is refused."""
+    """Whether the key is refused."""
 
 
 def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
     """Finds the key of an ``Authorization`` header.
 
     Missing, wrong and revoked keys get the same answer, and every stored digest is compared, so
-    that neither the answer nor its time tells them apart.
+    neither the answer nor its timing distinguishes them.
 
     Raises:
         RequestError: 401.
@@ -65,7 +65,7 @@ def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
 
 
 def new_key(id: str, hospitals: Iterable[str], *, operator: bool = False) -> tuple[str, Key]:
-    """Makes a key: the secret, which is kept nowhere, and what is kept of it."""
+    """Creates a key and returns the secret, which is not stored, and the stored key."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return secret, Key(id, digest, tuple(hospitals), operator)
@@ -91,7 +91,7 @@ class KeyFile:
             try:
                 self._keys = read_keys(self.path)
             except ConfigError as error:
-                # Damaged or gone: the keys read before stay valid, and the log says so.
+                # Damaged or missing file: keep the last valid keys, and log the error.
                 _LOG.error("keys_unreadable", extra={"reason": str(error)})
         return iter(self._keys)
 
@@ -104,10 +104,10 @@ class KeyFile:
 
 
 def open_keys(path: str) -> Iterable[Key]:
-    """The keys of a file, or those of the environment where no file is named.
+    """Opens a key file, or reads the environment variable if no file is named.
 
     Raises:
-        ConfigError: there is neither, or it is not a list of keys.
+        ConfigError: neither exists, or the content is not a list of keys.
     """
     if path:
         return KeyFile(Path(path))
@@ -137,10 +137,10 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def write_keys(path: Path, keys: Iterable[Key]) -> None:
-    """Writes a key file, whole or not at all; nobody but its owner can ever read it.
+    """Writes a key file atomically, readable by its owner only.
 
     Raises:
-        ConfigError: the place cannot be written.
+        ConfigError: the file cannot be written.
     """
     content = json.dumps({"keys": [vars(key) for key in keys]}, indent=2)
     try:
@@ -150,10 +150,10 @@ def write_keys(path: Path, keys: Iterable[Key]) -> None:
 
 
 def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = False) -> str:
-    """Adds a new key to a key file, which is created if it is missing, and returns the secret.
+    """Adds a new key to a key file and returns the secret. Creates the file if it is missing.
 
     Raises:
-        ConfigError: the file has a key of this id, is not a list of keys, or cannot be written.
+        ConfigError: the key id exists, the file is not a list of keys, or it cannot be written.
     """
     keys = read_keys(path) if path.exists() else ()
     if id in [key.id for key in keys]:
@@ -164,10 +164,10 @@ def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = F
 
 
 def revoke_key(path: Path, id: str) -> None:
-    """Marks a key of a key file as revoked.
+    """Marks a key in a key file as revoked.
 
     Raises:
-        ConfigError: the file has no key of this id, is not a list of keys, or cannot be written.
+        ConfigError: the file has no key with this id, is not a list of keys, or cannot be written.
     """
     keys = read_keys(path)
     ids = [key.id for key in keys]

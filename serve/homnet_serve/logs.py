@@ -25,14 +25,14 @@ _FIELDS: Final = (
     "error",
     "where",
 )
-"""Fields that a line may hold beside its event; others are left out."""
+"""Permitted fields of a line beside its event; all others are dropped."""
 
 
 class JsonLines(logging.Formatter):
-    """Formats records of this package, without messages of errors: they may quote a request."""
+    """Formats records of this package. Error messages are left out: they may quote a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
+        """Formats the record as one line of JSON."""
         content = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -43,14 +43,14 @@ class JsonLines(logging.Formatter):
 
 
 def fault_of(error: BaseException) -> dict[str, str]:
-    """The type of an error and the place where it was raised, without its message."""
+    """The type and location of an error, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
     return {"error": type(error).__name__, "where": where}
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Sends the log of this package to stderr. Processes call it when they start."""
+    """Sends the log of this package to stderr. Called once when a process starts."""
     logger = logging.getLogger("homnet_serve")
     logger.setLevel(level)
     logger.propagate = False

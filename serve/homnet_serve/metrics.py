@@ -1,8 +1,8 @@
 """Counters and histograms for the operator, in Prometheus' format.
 
-Each process counts for itself. Every replica returns the metrics of all, each sample with the label
-``replica``: a sum would fall whenever a replica ends, and Prometheus would take that for a counter
-that starts again. Query ``sum by (route) (rate(homnet_requests_total[5m]))``.
+Each process has its own counters. Every replica returns the metrics of all replicas, labelled with
+``replica``. A sum would drop when a replica ends, and Prometheus would take that for a counter
+reset. Query ``sum by (route) (rate(homnet_requests_total[5m]))``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ _BAGS = (1, 8, 23, 46, 92, 184, 368, 736)
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own; none concerns a single patient."""
+    """The metrics of one process, in a separate registry; none describes a single patient."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -67,15 +67,15 @@ class Metrics:
         )
 
     def exposition(self) -> str:
-        """The metrics of this process as text."""
+        """The metrics of this process in text format."""
         return generate_latest(self.registry).decode()
 
 
 def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
-    """The text that Prometheus scrapes.
+    """Merges the metrics of all replicas into the text that Prometheus scrapes.
 
     Args:
-        expositions: for each replica its name and the text of :meth:`Metrics.exposition`.
+        expositions: name and text of :meth:`Metrics.exposition` of each replica.
     """
     families: dict[str, Metric] = {}
     for replica, text in expositions:
@@ -92,7 +92,7 @@ def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class _Families(Collector):
-    """Metrics that were collected elsewhere. Compared by identity, as a registry requires."""
+    """Metrics collected by other replicas. Compared by identity, as a registry requires."""
 
     families: tuple[Metric, ...]
 

@@ -1,4 +1,4 @@
-"""Around every request: its id, its duration, one line of log, security headers."""
+"""Adds a request id, a duration, a log line and security headers to every request."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ class Around:
         try:
             await self.app(scope, receive, answer)
         except Exception as error:
-            # Its message may quote a request: the log gets type and place only.
+            # The message may quote a request: log type and location only.
             _LOG.error("fault", extra={"request_id": request_id, **fault_of(error)})
             if status:
                 raise
@@ -76,7 +76,7 @@ class Around:
             await answer({"type": "http.response.body", "body": content})
         finally:
             seconds = time.perf_counter() - begin_s
-            # The path of the route, not of the request: those could be any number.
+            # Use the path of the route: the number of request paths is unbounded.
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(seconds)

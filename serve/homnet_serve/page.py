@@ -1,4 +1,4 @@
-"""The web page at ``/``: one file that sends requests to this endpoint only."""
+"""The web page at ``/``: one file that sends requests only to this endpoint."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from importlib.resources import files
 
 @cache
 def page() -> tuple[bytes, str]:
-    """The page, and the Content-Security-Policy that allows its own script and style only."""
+    """The page, and the Content-Security-Policy that allows only its own script and style."""
     html = files("homnet_serve").joinpath("page.html").read_text(encoding="utf-8")
     script, style = (
         " ".join(_source(text) for text in re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL))

@@ -24,7 +24,7 @@ _EXAMPLE_SEQUENCE: Final[list[JsonValue]] = [30, 90, 160, 140, 60, 110, 40]
 
 
 def _pair_bytes(value: Any) -> bytes:
-    """A pair as the bytes of a (2, 2, 512) tensor, from base64 or from lists."""
+    """Converts a pair from base64 or lists to the bytes of a (2, 2, 512) tensor."""
     if isinstance(value, str):
         try:
             content = base64.b64decode(value, validate=True)
@@ -120,7 +120,7 @@ class Patient(_Request):
 
 
 class DiagnoseRequest(_Request):
-    """Patients, of one hospital or of several."""
+    """Patients of one or more hospitals."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -159,7 +159,7 @@ class DiagnoseRequest(_Request):
 
 
 class ModelOfHospital(BaseModel):
-    """Which model answers for a hospital, and how its scores become verdicts."""
+    """The model that serves a hospital, and the rule that turns its scores into verdicts."""
 
     hospital: str
     version: str = Field(description="Digest of the checkpoint: weights, calibration, provenance.")
@@ -171,7 +171,7 @@ class ModelOfHospital(BaseModel):
 
 
 class Region(BaseModel):
-    """A part of one homolog that a reader of findings thinks abnormal."""
+    """A part of one homolog that the reader of findings considers abnormal."""
 
     homolog: int = Field(ge=0, le=1)
     start: int = Field(description="First sample of the sequence.")
@@ -179,7 +179,7 @@ class Region(BaseModel):
 
 
 class PairEvidence(BaseModel):
-    """What the pair of one cell contributed to the verdict."""
+    """The contribution of the pair of one cell to the verdict."""
 
     cell_id: str
     weight: float = Field(description="Weight in its bag, 0..1 (Eq. 9).")
@@ -202,7 +202,7 @@ class PairEvidence(BaseModel):
 
 
 class Breakpoint(BaseModel):
-    """Where a chromosome is broken, on the ideogram of its type."""
+    """Position of a breakpoint on the ideogram of its type."""
 
     mb: float = Field(description="Megabases from the tip of the short arm.")
     low_mb: float = Field(description="Lower end of the 90 % interval.")
@@ -214,7 +214,7 @@ class Breakpoint(BaseModel):
 
 
 class TypeFinding(BaseModel):
-    """What a reader of findings says about a flagged type: a draft, to be confirmed."""
+    """The draft finding of a reader for a flagged type, to be confirmed."""
 
     draft: str | None = Field(
         default=None,
@@ -246,7 +246,7 @@ class TypeResult(BaseModel):
 
 
 class NotAssessedType(BaseModel):
-    """A type without a verdict, and why."""
+    """A type without a verdict, with the reason."""
 
     chromosome: Chromosome
     cells: list[str] = Field(description="Cells that were left out; empty if no pair was sent.")
@@ -255,7 +255,7 @@ class NotAssessedType(BaseModel):
 
 
 class RefusedImage(BaseModel):
-    """An image that gave no sequence."""
+    """An image without a usable sequence."""
 
     row: int = Field(description="Row of the manifest; its header is row 1.")
     cell_id: str
@@ -265,7 +265,7 @@ class RefusedImage(BaseModel):
 
 
 class PatientResult(BaseModel):
-    """Verdicts on one patient's types."""
+    """Verdicts on the types of one patient."""
 
     hospital: str
     patient_id: str
@@ -276,7 +276,7 @@ class PatientResult(BaseModel):
 
 
 class DiagnoseResponse(BaseModel):
-    """The verdicts on all patients of a request, and the models that gave them."""
+    """The verdicts on all patients of a request, and the models used."""
 
     notice: str = NOTICE
     request_id: str
@@ -285,19 +285,19 @@ class DiagnoseResponse(BaseModel):
 
 
 class ModelsResponse(BaseModel):
-    """The models that answer for the hospitals of a key."""
+    """The models that serve the hospitals of a key."""
 
     models: list[ModelOfHospital]
 
 
 class Health(BaseModel):
-    """Whether the process lives, or can serve."""
+    """Whether the process is alive, or ready to serve."""
 
     status: Literal["ok", "starting"]
 
 
 class ErrorBody(BaseModel):
-    """Why a request was refused."""
+    """The reason why a request was refused."""
 
     request_id: str
     code: str = Field(description="For programs.")

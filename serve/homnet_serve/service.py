@@ -1,4 +1,4 @@
-"""What an endpoint does with a request once it has its body, without HTTP routes and Ray."""
+"""Handles a request once its body is read; independent of HTTP routes and Ray."""
 
 import asyncio
 import hashlib
@@ -41,7 +41,7 @@ class Asked:
     """A request with its body."""
 
     key: Key
-    """The key it came with."""
+    """The API key of the request."""
     request_id: str
     """Id of the request."""
     route: str
@@ -49,7 +49,7 @@ class Asked:
     body: bytes
     """The whole body."""
     sequences: Sequences = "none"
-    """Whose sequences to repeat."""
+    """Which sequences the answer includes."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Answer:
     content: bytes
     """JSON of :class:`homnet_serve.schemas.DiagnoseResponse`."""
     num_patients: int
-    """Patients in it."""
+    """Number of patients in the answer."""
     num_bags: int
-    """Bags that were scored."""
+    """Number of scored bags."""
     audit: str
-    """Digest of its line in the audit log."""
+    """Digest of the audit line."""
 
 
 class Service:
-    """An endpoint without its HTTP side: models, keys, queue, audit log."""
+    """An endpoint without its HTTP part: models, keys, queue and audit log."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        """Opens keys, audit log and registry; :meth:`start` loads models and begins to work.
+        """Opens keys, audit log and registry; :meth:`start` loads the models.
 
         Raises:
             ConfigError, CheckpointError, DataError: a setting is wrong, or a file cannot be used.
@@ -96,7 +96,7 @@ class Service:
         self._findings = (
             CalibratedReader.load(config.findings, config.device) if config.findings else None
         )
-        # Bodies and models are not kept waiting by images, which take long.
+        # A separate pool: image measurement is slow and must not block bodies and models.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
         self._images = ThreadPoolExecutor(1, thread_name_prefix="homnet-images")
         self._num_images = 0
@@ -105,7 +105,7 @@ class Service:
         self._shadow = ShadowComparison(self.store, self.metrics)
 
     async def start(self) -> None:
-        """Loads the models of the registry and starts the tasks of the endpoint."""
+        """Loads the models of the registry and starts the background tasks."""
         keep_freed_memory()
         torch.set_num_threads(self.config.num_threads)
         await self._read(self.store.refresh)
@@ -115,7 +115,7 @@ class Service:
         ]
 
     async def close(self) -> None:
-        """Ends all threads and tasks."""
+        """Stops all threads and tasks."""
         self._shadow.cancel()
         for task in self._tasks:
             task.cancel()
@@ -128,7 +128,7 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether the tasks that must never end are running."""
+        """Whether the permanent tasks are running."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @property
@@ -137,10 +137,10 @@ class Service:
         return self.alive and self.store.ready
 
     def hold(self, num_bytes: int) -> None:
-        """Counts bytes of a body among those in flight.
+        """Adds to the number of body bytes in flight.
 
         Raises:
-            RequestError: 503, all bodies together are too large; these bytes are not counted.
+            RequestError: 503, the total would exceed the limit; these bytes are not counted.
         """
         if self._held_bytes + num_bytes > self.config.max_held_bytes:
             raise RequestError(
@@ -149,11 +149,11 @@ class Service:
         self._held_bytes += num_bytes
 
     def release(self, num_bytes: int) -> None:
-        """Takes bytes out of those in flight."""
+        """Subtracts from the number of body bytes in flight."""
         self._held_bytes -= num_bytes
 
     async def models(self, key: Key) -> list[ModelOfHospital]:
-        """The models that answer for the hospitals of a key."""
+        """The models that serve the hospitals of a key."""
         found = [await self._served(h) for h in sorted(key.hospitals) if h in self.store.hospitals]
         return [served.description for served in found if served is not None]
 
@@ -161,7 +161,7 @@ class Service:
         """Answers a body of pairs.
 
         Raises:
-            RequestError: the body is wrong, the key may not ask this, or there is no room.
+            RequestError: the body is wrong, the key does not permit this, or the queue is full.
         """
         self.queue.admit()
         limits = self.config.limits
@@ -178,9 +178,9 @@ class Service:
 
         Args:
             asked: the request.
-            hospital: hospital of the rows of the manifest that name none.
-            band_level: band level of the rows that state none.
-            samples_per_px: scale of the hospital; by default that of the config.
+            hospital: default hospital of manifest rows without one.
+            band_level: default band level of manifest rows without one.
+            samples_per_px: scale of the hospital; defaults to that of the config.
 
         Raises:
             RequestError: as :meth:`diagnose`.
@@ -197,7 +197,7 @@ class Service:
                 asked.body, hospital=hospital, band_level=band_level, limits=limits
             )
         )
-        # Before the images are measured: the key may not be for these hospitals.
+        # Before measuring images: the key may not permit these hospitals.
         served = await self._models_for(asked.key, sorted(manifest["hospital"].unique()))
         given_up = False
         self._num_images += 1
@@ -255,7 +255,7 @@ class Service:
         patients: Sequence[PatientResult],
         content: bytes,
     ) -> str:
-        """Writes the line of the audit log; no answer is sent without it."""
+        """Writes the audit line; no answer is sent without it."""
         try:
             return self.audit.append(
                 {
@@ -277,7 +277,7 @@ class Service:
             ) from None
 
     async def _models_for(self, key: Key, hospitals: Sequence[str]) -> dict[str, Served]:
-        """The models of the hospitals; the key must be for all of them."""
+        """Returns the models of the hospitals; the key must permit all of them."""
         if not set(hospitals) <= set(key.hospitals):
             raise RequestError(
                 403, "forbidden", "this key is not for every hospital that the request names"
@@ -303,7 +303,7 @@ class Service:
             await asyncio.sleep(self.config.refresh_s)
             try:
                 await self._read(self.store.refresh)
-            except Exception as error:  # what answers now goes on answering
+            except Exception as error:  # the current models stay in use
                 _LOG.error("refresh_failed", extra=fault_of(error))
 
     async def _read(self, work: Callable[[], R]) -> R:

@@ -1,4 +1,4 @@
-"""Reads the body of a request within bounds, and sends its answer or gives it up."""
+"""Reads the body of a request within limits, and sends the answer or abandons it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -13,11 +13,11 @@ from homnet_serve.service import Answer, Service
 
 @asynccontextmanager
 async def body_of(request: Request, service: Service) -> AsyncIterator[bytes]:
-    """The whole body, counted among the bytes in flight until the context is left.
+    """Reads the whole body; its bytes count as in flight until the context is left.
 
     Raises:
-        RequestError: the body is too large, too slow or encoded, or there is no room for it; raised
-            as soon as that is known.
+        RequestError: the body is too large, too slow or encoded, or the limit on bytes in flight is
+            reached; raised as soon as that is known.
     """
     limit = service.config.limits.max_body_bytes
     refusal = too_large(f"body: more than {limit} bytes; send fewer patients at once")
@@ -55,7 +55,7 @@ async def answered(request: Request, service: Service, work: Awaitable[Answer]) 
     """Waits for the answer until the deadline, or until the client disconnects.
 
     Raises:
-        RequestError: 504 after the deadline, or the error of the work.
+        RequestError: 504 after the deadline, or the error raised by the work.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.create_task(_disconnected(request))

@@ -1,7 +1,7 @@
-"""How fast the model, the synthesis of abnormalities and the bank are; imports no Ray.
+"""Speed of the model, the synthesis of abnormalities and the bank. Imports no Ray.
 
-Runs wherever torch, numpy, pandas and pyarrow are, on a bare GPU machine too. Everything that is
-compared is timed in turns in one process, because machines are shared and noisy.
+Requires only torch, numpy, pandas and pyarrow, also on a bare GPU machine. Compared tasks are timed
+in turns in one process, because machines are shared and noisy.
 """
 
 from homnet.records.benchmark.figures import draw_scaling

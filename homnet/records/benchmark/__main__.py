@@ -1,4 +1,4 @@
-"""The benchmark with all defaults: ``python -m homnet.records.benchmark OUTPUT``."""
+"""Runs the benchmark with default settings: ``python -m homnet.records.benchmark OUTPUT``."""
 
 import sys
 from pathlib import Path

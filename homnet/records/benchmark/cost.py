@@ -1,4 +1,4 @@
-"""What a training step asks of a machine: arithmetic, and operators to be launched."""
+"""Cost of a training step: floating point operations and launched operators."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ def training_flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
 
 
 def num_operators(config: HomNetConfig, num_cells: int) -> int:
-    """Operators of a training step, whatever its batch: each is launched by the host.
+    """Number of operators in a training step, each launched by the host; independent of the batch.
 
-    Counted on a CPU. The optimizer goes over the parameters one by one there; on a GPU it takes
-    them together, so this is an upper bound.
+    Counted on a CPU, whose optimizer updates parameters one by one; a GPU updates them together,
+    so this is an upper bound.
     """
     model = HomNet(config)
     optimizer = make_optimizer(model, TrainingConfig())
@@ -37,7 +37,7 @@ def num_operators(config: HomNetConfig, num_cells: int) -> int:
 
 def _both_passes(model: HomNet, num_cells: int) -> None:
     logit_B = model(
-        # Filled to the end: what lies beyond a chromosome's end may be computed once for all.
+        # Sequences without padding: the model may compute padded positions only once.
         torch.ones(1, num_cells, 2, 2, SEQUENCE_LENGTH, dtype=torch.uint8),
         torch.ones(1, num_cells, dtype=torch.bool),
         torch.zeros(1, dtype=torch.long),
@@ -47,7 +47,7 @@ def _both_passes(model: HomNet, num_cells: int) -> None:
 
 
 class _Count(TorchDispatchMode):
-    """Counts what is dispatched while it is entered."""
+    """Counts dispatched operators while it is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

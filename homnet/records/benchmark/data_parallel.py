@@ -1,9 +1,9 @@
-"""How long a data-parallel step takes on n workers, and what a full run costs: a model, pure.
+"""Model of the time of a data-parallel step on n workers, and of the cost of a full run.
 
-A global batch of B bags is cut over n workers, and their gradients are summed over the network:
+A global batch of B bags is split over n workers, and their gradients are summed over the network:
 
-    compute(n) = ceil(B / n) * bag_s              what grows with a worker's bags
-    fixed      = fixed_s                          optimizer, launches: whatever the batch
+    compute(n) = ceil(B / n) * bag_s              proportional to a worker's bags
+    fixed      = fixed_s                          optimizer, launches: independent of the batch
     reduce(n)  = 2 (n - 1) * latency_s + 2 (n - 1) / n * gradient_bytes / bytes_per_s
 
 The last line is the ring all-reduce (Patarasuk and Yuan 2009, doi 10.1016/j.jpdc.2008.09.002). A
@@ -21,29 +21,28 @@ import numpy as np
 from homnet.errors import ConfigError, DataError
 
 _SCORING: float = 1 / 3
-"""Work of scoring a bag, in training steps of it: a forward pass without the backward one, which
-takes twice as much."""
+"""Cost of scoring a bag, in training steps: a backward pass takes as long as two forward ones."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What joins the workers."""
+    """The network that connects the workers."""
 
     latency_s: float
-    """Seconds of one hop of a message without content."""
+    """Seconds per hop of an empty message."""
     bytes_per_s: float
-    """Bytes that one worker sends in a second."""
+    """Bytes per second sent by one worker."""
 
     @classmethod
     def fitted(cls, seconds: Mapping[int, float], num_workers: int) -> Self:
-        """The network on which all-reduces took so long.
+        """Fits a network to measured times of all-reduces.
 
         Args:
-            seconds: by payload in bytes; the smallest tells the latency, the largest the bandwidth.
-            num_workers: that took part.
+            seconds: by payload in bytes; the smallest gives the latency, the largest the bandwidth.
+            num_workers: number of workers in the measurement.
 
         Raises:
-            DataError: the larger payload was not slower, or there is only one.
+            DataError: the larger payload was not slower, or there is only one payload.
         """
         small, large = min(seconds, default=0), max(seconds, default=0)
         longer = seconds.get(large, 0.0) - seconds.get(small, 0.0)
@@ -66,19 +65,19 @@ class Network:
 
 @dataclass(frozen=True)
 class StepModel:
-    """A training step as a function of workers and batch."""
+    """Time of a training step as a function of the number of workers and the batch size."""
 
     bag_s: float
-    """Seconds of one bag on one worker, forward and backward."""
+    """Seconds per bag on one worker, forward and backward."""
     fixed_s: float
-    """Seconds of a step whatever its batch."""
+    """Seconds per step, independent of the batch."""
     gradient_bytes: int
     """Bytes that are summed over the workers in each step."""
     network: Network
-    """What joins the workers."""
+    """The network that connects the workers."""
 
     def parts(self, num_workers: int, batch_size: int) -> dict[str, float]:
-        """Seconds of compute, fixed and all_reduce of one step."""
+        """Seconds of ``compute``, ``fixed`` and ``all_reduce`` in one step."""
         return {
             "compute": math.ceil(batch_size / num_workers) * self.bag_s,
             "fixed": self.fixed_s,
@@ -86,35 +85,35 @@ class StepModel:
         }
 
     def step_s(self, num_workers: int, batch_size: int, *, overlap: bool = False) -> float:
-        """Seconds of a step: the sum of its parts, or the longest where all overlap."""
+        """Seconds per step: the sum of its parts, or the longest part if all overlap."""
         parts = self.parts(num_workers, batch_size).values()
         return max(parts) if overlap else sum(parts)
 
     def bags_per_s(self, num_workers: int, batch_size: int, *, overlap: bool = False) -> float:
-        """Bags of all workers in a second."""
+        """Bags per second over all workers."""
         return batch_size / self.step_s(num_workers, batch_size, overlap=overlap)
 
     def scaled(self, work: float) -> Self:
-        """The same machine with a model that does ``work`` times as much for each bag."""
+        """The same machine with a model that costs ``work`` times as much per bag."""
         return dataclasses.replace(self, bag_s=work * self.bag_s)
 
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """A GPU that was not measured: all of this is assumed. Without a peak, nothing is said."""
+    """An unmeasured GPU: all values are assumptions. Without a peak, nothing is reported."""
 
     name: str = ""
-    """What it is, with the precision that the peak is for."""
+    """Name of the GPU, with the precision of the peak."""
     peak_flop_per_s: float = 0.0
-    """Of matrix products, from its data sheet."""
+    """Peak of matrix products in FLOP/s, from its data sheet."""
     share_of_peak: float = 0.0
-    """That the model reaches; on a CPU it is the benchmark's ``share_of_matrix_peak``."""
+    """Share of it that the model reaches; on a CPU, the benchmark's ``share_of_matrix_peak``."""
     launch_s: float = 1e-5
-    """Of the host for each operator: an order of magnitude for PyTorch without compilation."""
+    """Host seconds per operator: an order of magnitude for PyTorch without compilation."""
     bytes_per_s: float = 300e9
-    """Between GPUs, one way: half of the 600 GB/s of an A100's NVLink (NVIDIA's data sheet)."""
+    """One-way bytes/s between GPUs: half of an A100 NVLink's 600 GB/s (NVIDIA's data sheet)."""
     latency_s: float = 1e-5
-    """Of one hop: an order of magnitude for small messages of NCCL within a node."""
+    """Seconds per hop: an order of magnitude for small NCCL messages within a node."""
 
     def __post_init__(self) -> None:
         if self.peak_flop_per_s and not (0 < self.share_of_peak <= 1 and self.name):
@@ -126,7 +125,7 @@ class GpuOptions:
             raise ConfigError("a GPU's launch_s, latency_s and bytes_per_s must be above zero")
 
     def step_model(self, *, flops_per_bag: float, operators: int, gradient_bytes: int) -> StepModel:
-        """Of a model with so much to compute for a bag and to launch for a step."""
+        """Step model for the given FLOPs per bag, operators per step and bytes of gradient."""
         return StepModel(
             bag_s=flops_per_bag / (self.peak_flop_per_s * self.share_of_peak),
             fixed_s=operators * self.launch_s,
@@ -136,10 +135,10 @@ class GpuOptions:
 
 
 def fit_step(seconds: Mapping[int, float]) -> tuple[float, float]:
-    """Seconds of a bag and of a step's fixed part, from steps of one worker.
+    """Seconds per bag and fixed seconds per step, fitted to steps of one worker.
 
     Args:
-        seconds: of a step, by batch size; at least two sizes.
+        seconds: seconds per step by batch size; at least two sizes.
 
     Raises:
         DataError: a larger batch was not slower.
@@ -147,7 +146,7 @@ def fit_step(seconds: Mapping[int, float]) -> tuple[float, float]:
     if len(seconds) < 2:
         raise DataError("two batch sizes are needed to tell the fixed part of a step from the rest")
     bag_s, fixed_s = np.polyfit(list(seconds), list(seconds.values()), 1)
-    if fixed_s < 0:  # noise: then all of it grows with the batch
+    if fixed_s < 0:  # noise: assume that all time grows with the batch
         bag_s, fixed_s = sum(seconds.values()) / sum(seconds), 0.0
     if bag_s <= 0:
         raise DataError(
@@ -159,38 +158,38 @@ def fit_step(seconds: Mapping[int, float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class FullRun:
-    """The paper's whole experiment, as far as it says it; what it does not say is assumed here."""
+    """The paper's whole experiment, with our assumptions where the paper does not state a value."""
 
     healthy_people: int = 1581
-    """People of the pre-training (paper, section 2.1)."""
+    """Number of people in the pre-training (paper, section 2.1)."""
     patients: tuple[int, ...] = (24, 27, 30, 21)
-    """Patients of each hospital (paper, Table 1)."""
+    """Number of patients per hospital (paper, Table 1)."""
     pretraining_share: float = 0.9
-    """Of the healthy people, learnt from; the rest validates (paper: 9:1)."""
+    """Training share of the healthy people; the rest is for validation (paper: 9:1)."""
     fine_tuning_share: float = 0.2
-    """Of a hospital's patients, learnt from (paper: train to test 1:4)."""
+    """Training share of a hospital's patients (paper: train to test 1:4)."""
     batch_size: int = 512
-    """Bags of a step over all workers (paper: 512)."""
+    """Bags per step over all workers (paper: 512)."""
     epochs: int = 100
-    """Of each pre-training. The paper stops after 10 epochs without improvement and does not say
-    when that was; this is where our recipe ends at the latest."""
+    """Epochs per pre-training. The paper stops after 10 epochs without improvement but does not
+    report the epoch; this is the maximum of our recipe."""
     fine_tuning_epochs: int = 100
-    """Of each fine-tuning; as above."""
+    """Epochs per fine-tuning; as above."""
     fine_tuning_rounds: int = 4
-    """How often a pair is used in an epoch of fine-tuning (our recipe)."""
+    """Number of times that a pair is used per epoch of fine-tuning (our recipe)."""
     validation_rounds: int = 4
-    """How often a validation pair is used (our recipe)."""
+    """Number of times that a validation pair is used (our recipe)."""
     merge_ranges: tuple[int, ...] = (8, 16, 32, 48, 64)
-    """Of the sweep; with the rates below, 45 trials of four hospitals each."""
+    """Merge ranges of the sweep; with the rates below, 45 trials of four hospitals each."""
     pretraining_rates: int = 3
-    """Learning rates of the pre-training in the sweep; each pre-training is done once."""
+    """Number of pre-training learning rates in the sweep; each pre-training is done once."""
     fine_tuning_rates: int = 3
-    """Learning rates of the fine-tuning in the sweep."""
+    """Number of fine-tuning learning rates in the sweep."""
     pruned: float = 0.0
-    """Share of the sweep's epochs that early stopping of poor trials saves."""
+    """Share of the sweep's epochs saved by early stopping of poor trials."""
     epoch_s: float = 2.0
-    """Seconds of an epoch beside its steps and its validation. A report waits for the next poll of
-    Ray Train's controller, 2 s by default (``RAY_TRAIN_HEALTH_CHECK_INTERVAL_S``, Ray 2.60)."""
+    """Seconds per epoch besides steps and validation. A report waits for the next poll of Ray
+    Train's controller, 2 s by default (``RAY_TRAIN_HEALTH_CHECK_INTERVAL_S``, Ray 2.60)."""
 
     def __post_init__(self) -> None:
         counts = (self.healthy_people, self.batch_size, self.epochs, self.fine_tuning_epochs)
@@ -211,16 +210,16 @@ class Training:
 
     epochs: int
     bags: int
-    """Learnt from in one epoch."""
+    """Training bags per epoch."""
     validation_bags: int
-    """Scored after each epoch."""
+    """Bags scored after each epoch."""
     epoch_s: float
-    """Seconds of an epoch beside both."""
+    """Seconds per epoch besides training and scoring."""
 
     def seconds(
         self, model: StepModel, num_workers: int, batch_size: int, *, overlap: bool = False
     ) -> float:
-        """Time of the run; its start and its checkpoints are not counted."""
+        """Seconds of the run, without its start and its checkpoints."""
         steps = math.ceil(self.bags / batch_size)
         scoring = math.ceil(self.validation_bags / num_workers) * model.bag_s * _SCORING
         return self.epochs * (
@@ -229,7 +228,7 @@ class Training:
 
 
 def pretraining(run: FullRun, bags_per_person: float) -> Training:
-    """The pre-training; ``bags_per_person`` in one round."""
+    """The pre-training, given the number of bags per person in one round."""
     everybody = run.healthy_people * bags_per_person
     return Training(
         epochs=run.epochs,
@@ -240,7 +239,7 @@ def pretraining(run: FullRun, bags_per_person: float) -> Training:
 
 
 def fine_tunings(run: FullRun, bags_per_patient: float) -> list[Training]:
-    """One for each hospital; the few patients that validate are counted as learnt from."""
+    """One training per hospital; the few validation patients are counted as training patients."""
     return [
         Training(
             epochs=run.fine_tuning_epochs,
@@ -264,19 +263,19 @@ def full_run_s(
     work_of: Mapping[int, float],
     overlap: bool = False,
 ) -> dict[str, float]:
-    """Seconds of pre-training, of all fine-tunings, and of the sweep, on n workers.
+    """Seconds of the pre-training, all fine-tunings and the sweep on n workers.
 
-    Pre-training and fine-tuning cut each batch over the workers. Trials of the sweep run side by
-    side, each on one worker.
+    Pre-training and fine-tuning split each batch over the workers. Each trial of the sweep runs on
+    one worker.
 
     Args:
-        run: what is trained.
-        model: of a step.
-        num_workers: workers, for example GPUs.
-        bags_per_person: of a healthy person in one round.
-        bags_per_patient: of a patient in one round.
-        work_of: work of a bag by merge range, as a multiple of what ``model`` was made for.
-        overlap: the lower bound instead of the upper one.
+        run: the full run.
+        model: time of a step.
+        num_workers: number of workers, for example GPUs.
+        bags_per_person: number of bags of a healthy person in one round.
+        bags_per_patient: number of bags of a patient in one round.
+        work_of: cost per bag by merge range, relative to the merge range of ``model``.
+        overlap: returns the lower bound instead of the upper one.
     """
 
     def seconds(trainings: Iterable[Training], model: StepModel, workers: int) -> float:
@@ -292,7 +291,7 @@ def full_run_s(
             yield from [seconds(second, one, 1)] * (pretrained * run.fine_tuning_rates)
 
     times = list(trials())
-    # As even as it can be, and no shorter than the longest trial.
+    # Perfectly balanced, but no shorter than the longest trial.
     sweep = max(sum(times) * (1 - run.pruned) / num_workers, max(times))
     return {
         "pre-training": seconds([first], model, num_workers),

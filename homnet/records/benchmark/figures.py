@@ -1,4 +1,4 @@
-"""Cost against size, drawn."""
+"""Plots of cost against size."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 
 def draw_scaling(figures: Mapping[str, Any], path: Path) -> None:
-    """Seconds of a training step against merge range, cells per bag and bags per batch."""
+    """Plots seconds per training step against merge range, cells per bag and bags per batch."""
     entries = figures["scaling"]
     names = list(dict.fromkeys(entry["what"] for entry in entries))
     figure = Figure(figsize=(10, 3.2), layout="constrained")
@@ -17,7 +17,7 @@ def draw_scaling(figures: Mapping[str, Any], path: Path) -> None:
         own = [entry for entry in entries if entry["what"] == name]
         values = [entry["value"] for entry in own]
         axes.loglog(values, [entry["seconds"] for entry in own], "o-", label="measured")
-        # What three forward passes would take at the speed of a large matrix product.
+        # Time of three forward passes at the speed of a large matrix product.
         best = figures["limits"]["float32_gflop_per_s"] * 1e9
         floor = [3 * entry["forward_flops"] / best for entry in own]
         axes.loglog(values, floor, "--", color="grey", label="matrix products alone, at best")

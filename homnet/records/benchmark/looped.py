@@ -1,6 +1,6 @@
-"""HomNet as one would first write it: a loop over cells, homologs and heads. The yardstick.
+"""A naive HomNet with loops over cells, homologs and heads, as the baseline for speed.
 
-It shares the weights of the batched model and gives the same logits; only its speed differs.
+It shares the weights of the batched model and returns the same logits; only the speed differs.
 """
 
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from homnet.model.network import Alignment, Attention, HomNet
 
 
 class LoopedHomNet(nn.Module):
-    """The paper's form, one chromosome after the other."""
+    """The paper's form, one chromosome at a time."""
 
     def __init__(self, model: HomNet) -> None:
-        """Takes over a model's weights.
+        """Uses the weights of a model.
 
         Raises:
-            ConfigError: the model is of a form that this yardstick does not know.
+            ConfigError: the form of the model is not supported here.
         """
         super().__init__()
         config = model.config
@@ -44,7 +44,7 @@ class LoopedHomNet(nn.Module):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Scores bags as :class:`homnet.model.network.HomNet` does."""
+        """Scores bags like :class:`homnet.model.network.HomNet`."""
         hom, bag = self.model.hom, self.model.bag
         total_BE = torch.zeros(len(x_BKPCL), hom.pair.out_features, device=x_BKPCL.device)
         for cell in range(x_BKPCL.shape[1]):

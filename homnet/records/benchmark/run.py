@@ -1,4 +1,4 @@
-"""What is timed, and how the figures are put together."""
+"""Runs the benchmark and assembles its figures."""
 
 import dataclasses
 import time
@@ -37,20 +37,20 @@ _BATCH_SIZES: Final = (64, 128, 256, 512, 1024)
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Sizes and effort."""
+    """Sizes and number of repeats."""
 
     output: Path = Path("runs/benchmark")
     """Directory for benchmark.json, the profile and the plot."""
     model: HomNetConfig = paper_form()
     """Form of the model that is compared with the looped one."""
     batch_size: int = 512
-    """Bags of a training step."""
+    """Bags per training step."""
     num_cells: int = 5
-    """Pairs of a bag."""
+    """Pairs per bag."""
     num_pairs: int = 12000
-    """Pairs of the bank, simulated."""
+    """Number of simulated pairs in the bank."""
     num_patients: int = 1000
-    """Patients of the large scoring."""
+    """Number of patients in the large scoring."""
     repeats: int = 9
     """Rounds of every comparison."""
     compile: bool = True
@@ -58,9 +58,9 @@ class BenchmarkConfig:
     scaling: bool = True
     """Whether time is also measured against merge range, cells and batch size."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where; a GPU if there is one."""
+    """Device; "auto" uses a GPU if there is one."""
     seed: int = 0
-    """Of the simulated pairs and of the bags."""
+    """Seed of the simulated pairs and of the bags."""
     record: Record = Record()
     """The result of record."""
 
@@ -74,7 +74,7 @@ class BenchmarkConfig:
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Measures everything; gives figures that can be stored as JSON, seconds throughout."""
+    """Runs all measurements; returns JSON-able figures in seconds."""
     device = torch.device(
         config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     )
@@ -105,7 +105,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def training_steps(config: BenchmarkConfig, num_steps: int) -> None:
-    """A few steps on the CPU, for a process whose peak memory is taken."""
+    """Runs a few steps on the CPU, in a process whose peak memory is measured."""
     torch.manual_seed(config.seed)
     bags = _loaded(_bank(config), config, config.num_cells, torch.device("cpu"))
     step = _Step(HomNet(config.model), bags, config)
@@ -136,7 +136,7 @@ class _Step:
         self.start += self.size
 
     def on(self, batch: Batch) -> None:
-        """The step on a batch that is in memory."""
+        """Runs the step on a batch in memory."""
         train_step(
             self.model,
             self.optimizer,
@@ -159,7 +159,7 @@ def _bank(config: BenchmarkConfig) -> PairBank:
 
 
 def _epoch(bank: PairBank, config: BenchmarkConfig, num_cells: int) -> Epoch:
-    # Bags over people, so that there are bags of many cells too.
+    # Bags over people, so that bags can have many cells.
     bags = BagConfig(num_cells=num_cells, rounds=2 * num_cells, over="people")
     return draw_epoch(bank, bags, TrainingConfig().events, seed=config.seed, epoch=0)
 
@@ -173,7 +173,7 @@ def _loaded(
 def _training(
     bags: LoadedEpoch, bank: PairBank, config: BenchmarkConfig, device: torch.device
 ) -> dict[str, Any]:
-    """Steps of the batched, the compiled and the looped model, and what the input adds."""
+    """Steps of the batched, compiled and looped models, and the added time of the input."""
     model = HomNet(config.model).to(device)
     step = _Step(model, bags, config)
     looped = _Step(LoopedHomNet(HomNet(config.model).to(device)), bags, config)
@@ -217,7 +217,7 @@ def _training(
 
 
 def _patient(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> dict[str, Any]:
-    """One patient, and many at once, through the Predictor."""
+    """Scores one patient, and many at once, through the Predictor."""
     model = HomNet(config.model).to(device)
     bags = _loaded(bank, config, config.num_cells, device)
     patient = bags.batch(slice(0, _BAGS_OF_A_PATIENT))
@@ -265,7 +265,7 @@ def _patient(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> d
 
 
 class _Scorer:
-    """The model call of one patient, without anything around it."""
+    """The bare model call for one patient."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         self.model = model
@@ -281,7 +281,7 @@ class _Scorer:
 
 
 def _compiled(model: nn.Module) -> nn.Module | None:
-    """The model compiled, or None where no compiler is."""
+    """The compiled model, or None without a compiler."""
     compiled = cast(nn.Module, torch.compile(model))
     try:
         with torch.no_grad():
@@ -301,7 +301,7 @@ def _compiled(model: nn.Module) -> nn.Module | None:
 def _memory(bags: LoadedEpoch, config: BenchmarkConfig, device: torch.device) -> dict[str, float]:
     found = {"training_cpu": peak_memory_gib(training_steps, config, 3)}
     if device.type == "cuda":
-        # Beside the bank and the bags, which stay where they are.
+        # Excludes the bank and the bags, which stay in memory.
         torch.cuda.reset_peak_memory_stats(device)
         step = _Step(HomNet(config.model).to(device), bags, config)
         for _ in range(3):
@@ -311,7 +311,7 @@ def _memory(bags: LoadedEpoch, config: BenchmarkConfig, device: torch.device) ->
 
 
 def _scaling(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> list[dict[str, Any]]:
-    """Seconds of a step against each size, the others as configured."""
+    """Seconds per step against each size, with the other sizes as configured."""
     tried: dict[tuple[str, int], BenchmarkConfig] = {}
     for merge in _MERGE_RANGES:
         model = dataclasses.replace(config.model, merge_range=merge)
@@ -338,7 +338,7 @@ def _scaling(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> l
 
 
 def _profile(bags: LoadedEpoch, config: BenchmarkConfig, device: torch.device) -> str:
-    """Where the time of a training step goes, as the profiler tells it."""
+    """Profiler table of the time in a training step."""
     step = _Step(HomNet(config.model).to(device), bags, config)
     step()
     activities = [ProfilerActivity.CPU]

@@ -1,4 +1,4 @@
-"""Timing in turns, and what the machine could do at best."""
+"""Timing in turns, and the peak performance of the machine."""
 
 import concurrent.futures
 import multiprocessing
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 _SIZE: Final = 2048
-"""Side of the square matrices whose product is timed."""
+"""Side of the square matrices in the timed product."""
 _LONGEST_S: Final = 1.0
-"""Seconds that one product may be expected to take."""
+"""Maximum expected seconds of one product."""
 _BYTES: Final = 2**28
-"""Size of the copy that is timed: far above any cache."""
+"""Size in bytes of the timed copy: far above any cache."""
 
 
 def in_turns(
@@ -27,13 +27,13 @@ def in_turns(
     device: torch.device,
     warm_up: int = 2,
 ) -> dict[str, list[float]]:
-    """Times every task once, then every task again, and so on: noise of the machine hits all alike.
+    """Times every task once, then all again, and so on: machine noise affects all tasks equally.
 
     Args:
-        tasks: what to time, by name.
-        repeats: rounds that count.
-        device: is waited for before each reading of the clock.
-        warm_up: rounds before those, in which kernels are compiled and caches filled.
+        tasks: the tasks by name.
+        repeats: number of counted rounds.
+        device: synchronised before each reading of the clock.
+        warm_up: number of earlier, uncounted rounds that compile kernels and fill caches.
 
     Returns:
         Seconds of each task in each round.
@@ -51,21 +51,21 @@ def in_turns(
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
-    """Median, and the tenth parts at both ends."""
+    """Median, 10 % and 90 % quantiles."""
     low, median, high = np.quantile(seconds, [0.1, 0.5, 0.9])
     return {"p50": float(median), "p10": float(low), "p90": float(high)}
 
 
 def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
-    """How many times faster, from readings of the same rounds."""
+    """Speed-up factor, from times of the same rounds."""
     return quantiles([one / other for one, other in zip(slow, fast, strict=True)])
 
 
 def limits(device: torch.device) -> dict[str, float]:
-    """What the device reaches on a large matrix product and on a copy: the roofline."""
+    """Speed of the device on a large matrix product and on a copy: the roofline."""
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
-        # Processors without bfloat16 emulate it, a hundred times slower: a small product is enough.
+        # Processors without bfloat16 emulate it a hundred times slower; a small product is enough.
         for size in (_SIZE // 8, _SIZE):
             factors = [torch.randn(size, size, device=device).to(dtype) for _ in range(2)]
             product = partial(torch.mm, *factors)
@@ -84,7 +84,7 @@ def limits(device: torch.device) -> dict[str, float]:
 
 
 def peak_memory_gib(task: Callable[..., object], *args: Any) -> float:
-    """Peak resident memory of a task in a process of its own."""
+    """Peak resident memory in GiB of a task in a separate process."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_peak, task, args).result()

@@ -1,1 +1,1 @@
-"""What is measured on a cluster for results/ only. No product module imports it."""
+"""Cluster measurements for results/ only. No product module imports it."""

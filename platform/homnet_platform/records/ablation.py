@@ -17,11 +17,11 @@ _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "align → CNN": {"alignment": "convolution"},
     **{f"range {merge}": {"merge_range": merge} for merge in (8, 16, 48, 64)},
 }
-"""Changes of the form by line. HomNet itself has merge range 32."""
+"""Changed fields of the form, by line. HomNet itself has merge range 32."""
 
 
 def variants_of(form: HomNetConfig, fit: Callable[..., Checkpoint]) -> dict[str, Method]:
-    """HomNet, and HomNet without one of its parts or with another merge range.
+    """Returns HomNet, and HomNet without one of its parts or with another merge range.
 
     Args:
         form: the full form.

@@ -1,4 +1,4 @@
-"""An estimate of what the runs of a comparison cost, before they start."""
+"""Estimates the cost of the runs of a comparison before they start."""
 
 import dataclasses
 import time
@@ -20,27 +20,27 @@ from homnet_platform.records.plan import Comparison
 from homnet_platform.runtime import require_workers
 
 SCORING_SHARE: Final = 1 / 3
-"""Cost of scoring a pair relative to learning from it: one pass instead of three."""
+"""Cost of scoring a pair relative to training on it: one pass instead of three."""
 _PROBED_PAIRS: Final = 1_280
 
 
 @dataclass(frozen=True)
 class Work:
-    """Pairs that each part of a run learns from, if early stopping does not end it.
+    """Number of training pairs in each part of a run without early stopping.
 
-    A pair that is only scored counts as :data:`SCORING_SHARE` of one.
+    A pair that is only scored counts as :data:`SCORING_SHARE` of a pair.
     """
 
     pretraining: float
-    """Pairs of one pre-training."""
+    """Pairs in one pre-training."""
     fine_tuning: float
-    """Pairs of one fine-tuning on all hospitals."""
+    """Pairs in one fine-tuning on all hospitals."""
     scoring: float
-    """Pairs whose scores the table judges."""
+    """Pairs that are scored for the table."""
 
 
 def work_of(shared: Participants, comparison: Comparison) -> Work:
-    """Counts the pairs of each part of a run, once for every time that they are seen."""
+    """Counts the pairs in each part of a run; a repeated pair counts each time."""
     hospitals = [*shared.hospitals.values()]
     judged = [split[part] for split in hospitals or [shared.healthy] for part in (VALIDATION, TEST)]
     return Work(
@@ -68,21 +68,21 @@ def print_estimate(
     cpus: int,
     at_once: int,
 ) -> None:
-    """Trains each method on a few pairs and prints how long all runs will take.
+    """Trains each method on a few pairs and prints the estimated time of all runs.
 
-    The last trial is measured, as it is the largest, and time is taken to grow with the number of
-    pairs. Early stopping makes a run shorter than that, as does a method that limits its pairs. A
-    method that cannot be measured gets a line that says why, and its runs will fail by themselves.
+    The last trial is measured, as it is the largest. Time is assumed proportional to the number of
+    pairs. Runs are shorter with early stopping, or if a method limits its pairs. If a method cannot
+    be measured, the reason is printed; its runs will report the failure themselves.
 
     Args:
         lines: methods by name.
-        num_pairs: pairs that all runs of a method learn from, by name of the method.
+        num_pairs: total number of training pairs in all runs of a method, by name of the method.
         data: reference to :class:`Participants`.
         cpus: CPUs of a run.
-        at_once: most runs that go on at the same time.
+        at_once: maximum number of concurrent runs.
 
     Raises:
-        ConfigError: no node has the CPUs of a run.
+        ConfigError: no node has enough CPUs for a run.
     """
     at_once = min(at_once, require_workers(1, "a run", cpus=cpus))
     probe: Any = ray.remote(num_cpus=cpus)(_probe)
@@ -94,7 +94,7 @@ def print_estimate(
         try:
             per_pair_s = ray.get(reference)
         except Exception as error:
-            # The run itself will say the same, and only the run counts.
+            # The run itself fails with the same error, and only that failure counts.
             print(f"{name:<22} cannot be estimated: {str(error).strip().splitlines()[-1]}")
             continue
         own = per_pair_s * num_pairs[name] / 60
@@ -108,10 +108,10 @@ def print_estimate(
 
 
 def short_stage(line: MethodRuns, shared: Participants) -> tuple[Stage, float]:
-    """One epoch over some thousand pairs with the method's last trial.
+    """One epoch over a few thousand pairs with the method's last trial.
 
     Returns:
-        The stage, and the pairs that it learns from, as :class:`Work` counts them.
+        The stage and its number of training pairs, counted as in :class:`Work`.
     """
     stage = line.pretraining(shared, line.comparison.seeds[0])
     training = dataclasses.replace(stage.training, max_epochs=1, validation_rounds=1)
@@ -131,10 +131,10 @@ def short_stage(line: MethodRuns, shared: Participants) -> tuple[Stage, float]:
 
 
 def _probe(line: MethodRuns, shared: Participants, cpus: int) -> float:
-    """Seconds per pair of a short pre-training, validation included."""
+    """Seconds per pair of a short pre-training, including validation."""
     torch.set_num_threads(cpus)
     stage, num_pairs = short_stage(line, shared)
-    stage.model.build()  # imports libraries, which would not count in a long run
+    stage.model.build()  # imports libraries: negligible in a long run
     started = time.perf_counter()
     line.method.fit(stage, shared.bank)
     return (time.perf_counter() - started) / num_pairs
@@ -146,20 +146,20 @@ def _learnt(
     people: frozenset[str],
     validated: frozenset[str],
 ) -> float:
-    """Pairs that a training learns from, and a share of those that it validates on."""
+    """Number of training pairs, plus the weighted number of validation pairs."""
     learnt = _pairs_of(shared, people).sum() * training.bags.rounds
     scored = _pairs_of(shared, validated).sum() * training.validation_rounds
     return float(training.max_epochs * (learnt + SCORING_SHARE * scored))
 
 
 def _first_people(shared: Participants, people: frozenset[str], rounds: int) -> frozenset[str]:
-    """As many people as it takes for some thousand pairs."""
+    """The first people, sorted by name, that have a few thousand pairs in total."""
     num_pairs = _pairs_of(shared, people).cumsum() * rounds
     needed = int(np.searchsorted(num_pairs.to_numpy(), _PROBED_PAIRS)) + 1
     return frozenset(num_pairs.index[:needed])
 
 
 def _pairs_of(shared: Participants, people: frozenset[str]) -> pd.Series:
-    """Number of pairs by person, in the order of their names."""
+    """Number of pairs by person, sorted by name."""
     counts = shared.bank.frame["patient_id"].value_counts()
     return counts.reindex(sorted(people)).fillna(0)

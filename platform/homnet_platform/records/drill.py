@@ -1,8 +1,8 @@
-"""Fault drill: what a killed worker, node or driver costs a pre-training, and whether it shows.
+"""Fault drill: the cost of a killed worker, node or driver in a pre-training, and its effect.
 
-A local cluster of a head and two nodes with a worker each pre-trains a small model; at a random
-moment one of them is killed with SIGKILL. The run must finish by itself, or when the same command
-is given again where the driver was killed, and end with the metrics of an undisturbed run.
+A local cluster of a head and two nodes with a worker each pre-trains a small model. At a random
+time one of them is killed with SIGKILL. The run must finish by itself, or after the same command
+is repeated if the driver was killed, and its metrics must equal those of an undisturbed run.
 """
 
 import json
@@ -36,30 +36,30 @@ Victim = Literal["worker", "node", "driver"]
 
 @dataclass(frozen=True)
 class DrillConfig:
-    """How often what is killed."""
+    """Victims of the drill and settings of its runs."""
 
     cohort: str = "cohorts/simulated"
-    """Cohort directory; healthy people are enough, a few dozen."""
+    """Cohort directory; a few dozen healthy people are enough."""
     hospitals: tuple[str, ...] = ("healthy-1",)
-    """Hospitals whose people are learnt from."""
+    """Hospitals whose people are used for training."""
     output: Path = Path("runs/drill")
-    """Directory of the runs, emptied first."""
+    """Directory of the runs; emptied first."""
     victims: tuple[Victim, ...] = (
         *("worker",) * 4,
         *("node",) * 3,
         *("driver",) * 3,
     )
-    """What is killed, run by run."""
+    """The process that is killed in each run."""
     max_epochs: int = 4
-    """Epochs of a run."""
+    """Epochs per run."""
     batch_size: int = 128
-    """Bags of a step."""
+    """Bags per step."""
     checkpoint_steps: int = 4
     """Steps between checkpoints."""
     window_pairs: int = 2000
-    """Pairs of a window, so that a kill also falls into later windows."""
+    """Pairs per window; small, so that some kills fall into later windows."""
     seed: int = 0
-    """Of the trainings and of the moments of the kills."""
+    """Seed of the trainings and of the times of the kills."""
     record: Record = Record()
     """The result of record."""
 
@@ -69,10 +69,10 @@ class DrillConfig:
 
 
 def drill(config: DrillConfig) -> dict[str, Any]:
-    """Runs the drill and gives its figures.
+    """Runs the drill and returns its figures.
 
     Raises:
-        DataError: a run did not finish, or ended with other metrics than the undisturbed one.
+        DataError: a run did not finish, or its metrics differ from the undisturbed run.
     """
     shutil.rmtree(config.output, ignore_errors=True)
     config.output.mkdir(parents=True)
@@ -125,12 +125,12 @@ def _undisturbed(config: DrillConfig) -> tuple[list[Any], int]:
 
 
 class _Nodes:
-    """A head that holds the driver, and two nodes of one CPU."""
+    """A head with the driver, and two nodes with one CPU each."""
 
     def __init__(self) -> None:
         head = {
             "num_cpus": 0,
-            # Train frees what a killed worker held through the dashboard's API.
+            # Ray Train frees the resources of a killed worker through the dashboard's API.
             "include_dashboard": True,
             "dashboard_port": _free_port(),
             "object_store_memory": 300_000_000,
@@ -147,7 +147,7 @@ class _Nodes:
         return self._cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
 
     def kill_one(self, number: int) -> None:
-        """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
+        """Sends SIGKILL to all processes of a node; a new node replaces it, as in Kubernetes."""
         self._cluster.remove_node(self._nodes[number], allow_graceful=False)
         self._nodes[number] = self._add()
 
@@ -184,7 +184,7 @@ def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen
         **os.environ,
         "RAY_ADDRESS": address,
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        # A lost node is counted until its heartbeats are missed: ask again soon.
+        # A lost node counts as alive until its heartbeats are missed: retry soon.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     }
     with (output.parent / f"{output.name}.log").open("ab") as log:
@@ -199,7 +199,7 @@ def _disturbed(
     moment: float,
     bags_per_epoch: int,
 ) -> dict[str, Any]:
-    """One run whose victim dies a part of an interval after its ``after``-th checkpoint."""
+    """One run whose victim is killed within an interval after its ``after``-th checkpoint."""
     output = config.output / f"{number}-{victim}"
     cluster = _Nodes()
     started = time.monotonic()
@@ -215,7 +215,7 @@ def _disturbed(
         else:
             driver.kill()
             driver.wait()
-            # The killed driver's own workers end with it; what a second one finds is the storage.
+            # The killed driver's own workers end with it; the second driver finds only the storage.
             driver = _start(config, output, cluster.address)
         killed = time.monotonic()
         driver.wait()
@@ -246,7 +246,7 @@ def _checkpoints(output: Path) -> Sequence[Path]:
 
 
 def _bags_kept(output: Path, config: DrillConfig, bags_per_epoch: int) -> int:
-    """Bags that the newest whole checkpoint had learnt from."""
+    """Number of bags trained on at the newest complete checkpoint."""
     for path in reversed(_checkpoints(output)):
         with suppress(OSError, ValueError):
             metrics = json.loads((path / "metrics.json").read_text())
@@ -256,15 +256,15 @@ def _bags_kept(output: Path, config: DrillConfig, bags_per_epoch: int) -> int:
 
 
 def train_workers() -> list[int]:
-    """Train workers of the clusters that this process started, never those of another."""
+    """Train workers of the clusters started by this process only."""
     mine = descendants(os.getpid())
     return sorted(pid for pid in mine if command_of(pid).startswith("ray::RayTrainWorker"))
 
 
 def _went_on(output: Path, most: int) -> Mapping[str, int]:
-    """Where the run went on, by its own words, and how many bags it had to repeat.
+    """Position at which the run resumed, according to its log, and the number of repeated bags.
 
-    A killed driver cannot say how far it was; it cannot have been at its next checkpoint, ``most``.
+    A killed driver leaves no record of its position; its next checkpoint, ``most``, is the limit.
     """
     log = (output.parent / f"{output.name}.log").read_text()
     found = _REPEATED.findall(log)
@@ -276,7 +276,7 @@ def _went_on(output: Path, most: int) -> Mapping[str, int]:
 
 
 def _total_bags(log: Path) -> int:
-    """Bags of a whole run, as its bar counts them."""
+    """Total number of bags of a run, according to its progress bar."""
     return int(re.findall(r"(\d+)/(\d+) ", log.read_text())[-1][1])
 
 

@@ -1,9 +1,9 @@
 """The runs of one method of a comparison: its trials, and each seed from pre-training to scores.
 
-The directory of a method holds a folder ``trial-N`` with the pre-trained checkpoint, unless the
-trial diverged, and a folder ``seed-N`` with the pre-trained (but for the first seed, which takes
-that of the trial) and fine-tuned checkpoints and scores.parquet. A run is done when its folder has
-a record.json.
+The directory of a method holds folders ``trial-N`` and ``seed-N``. A trial folder holds the
+pre-trained checkpoint, unless the trial diverged. A seed folder holds the pre-trained checkpoint
+(except for the first seed, which uses that of the trial), the fine-tuned checkpoints and
+scores.parquet. A run is done when its folder has a record.json.
 """
 
 import dataclasses
@@ -30,20 +30,20 @@ _PRETRAINED: Final = "pretrained"
 
 @dataclass(frozen=True)
 class MethodRuns:
-    """One method of a comparison, and what its runs left on disk. Travels to the workers."""
+    """One method of a comparison and its runs on disk. Sent to the workers."""
 
     name: str
-    """Line of the table."""
+    """Line in the table."""
     method: Method
-    """What is trained."""
+    """The method that is trained."""
     comparison: Comparison
-    """What it shares with the other methods."""
+    """Settings shared with the other methods."""
     fingerprint: str
     """Fingerprint of the cohort, for the provenance of checkpoints."""
     directory: Path
     """Directory of the runs; absolute, as workers may have another working directory."""
     device: str = "cpu"
-    """Where it is trained and scored: "cpu" or "cuda"."""
+    """Device of training and scoring: "cpu" or "cuda"."""
 
     def folder(self, what: str, number: int) -> Path:
         """Directory of one run, for example of trial 2."""
@@ -54,7 +54,7 @@ class MethodRuns:
         return (self.folder(what, number) / "record.json").is_file()
 
     def record(self, what: str, number: int) -> dict[str, Any]:
-        """What a run wrote about itself.
+        """The record of a run.
 
         Raises:
             DataError: the run is not finished.
@@ -62,7 +62,7 @@ class MethodRuns:
         return read_json(self.folder(what, number) / "record.json")
 
     def scores(self, seed: int) -> Path:
-        """File of the scores of one seed."""
+        """Path of the scores of one seed."""
         return self.folder("seed", seed) / "scores.parquet"
 
     def trials(self) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ class MethodRuns:
         return best_of(self.trials(), self.name)
 
     def pretraining(self, shared: Participants, seed: int) -> Stage:
-        """The pre-training of one seed, before the values of a trial."""
+        """The pre-training of one seed, before the values of a trial are applied."""
         people, frame = shared.healthy, shared.bank.frame
         own = frame["patient_id"].isin([*people[TRAIN], *people[VALIDATION]])
         hospitals = sorted(frame.loc[own, "hospital"].unique())
@@ -113,11 +113,11 @@ class MethodRuns:
         return line
 
     def judge(self, shared: Participants, seed: int) -> dict[str, Any]:
-        """Pre-trains and fine-tunes one seed as the trials chose, and scores its bags.
+        """Pre-trains and fine-tunes one seed with the chosen trials, and scores its bags.
 
         Returns:
-            Its record: the ``trial`` that was chosen with its validation AUC, and after fine-tuning
-            the ``tuning`` that was chosen, and all ``tunings``.
+            Its record: the chosen ``trial`` with its validation AUC and, after fine-tuning, the
+            chosen ``tuning`` and all ``tunings``.
 
         Raises:
             DataError: trials are missing, or all diverged.
@@ -150,10 +150,10 @@ class MethodRuns:
     def _fine_tune(
         self, shared: Participants, seed: int, parent: Checkpoint, path: Path
     ) -> tuple[dict[str, Checkpoint], dict[str, Any]]:
-        """Fine-tunes on every hospital; gives the chosen models and lines for the record."""
+        """Fine-tunes on every hospital; returns the chosen models and entries for the record."""
         first = self.comparison.seeds[0]
         tried = range(len(self.method.tunings))
-        if seed != first:  # the first seed chose for all
+        if seed != first:  # the first seed chooses for all
             tuning = self.record("seed", first)["tuning"]
             tried = range(tuning, tuning + 1)
         found: list[dict[str, Checkpoint]] = []
@@ -177,7 +177,7 @@ class MethodRuns:
                     models[hospital] = tuned
                     values.append(line[METRIC])
             found.append(models)
-            # One choice for all hospitals: each alone has too few validation patients to choose by.
+            # One choice for all hospitals: each alone has too few validation patients.
             whole = len(models) == len(shared.hospitals)
             mean = {METRIC: float(np.mean(values))} if whole else {"diverged": True}
             lines.append({"tried": dict(trial), "hospitals": values, **mean})

@@ -16,10 +16,10 @@ from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 
 Trial = Mapping[str, Any]
-"""Values that one trial gives to fields of the training or of the form, by name."""
+"""Values of one trial for fields of the training or of the form, by name."""
 
 _KEPT: Final = (METRIC, "seconds", "seconds_to_best")
-"""Metrics of a checkpoint that the record of a trial keeps."""
+"""Metrics of a checkpoint that are kept in the record of a trial."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Method:
     """Trains a :class:`homnet.training.stage.Stage` on a bank, with ``device``. The metrics of its
     checkpoint hold the validation AUC, ``seconds`` and ``seconds_to_best``."""
     pretraining: tuple[Trial, ...] = ()
-    """Trials of the pre-training; without any there is one run of the form as it is."""
+    """Trials of the pre-training; if empty, one run of the unchanged form."""
     fine_tuning: tuple[Trial, ...] = ()
-    """Trials of the fine-tuning; without any there is one run."""
+    """Trials of the fine-tuning; if empty, one run."""
     in_steps: bool = True
-    """Whether it learns step by step, so that a step can be timed."""
+    """Whether training proceeds in steps, so that a step can be timed."""
     one_pair: bool = False
-    """Whether its bags hold a single pair. A step then takes as many pairs as with full bags."""
+    """Whether a bag holds a single pair. A step then has as many pairs as with full bags."""
 
     def __post_init__(self) -> None:
         known = {f.name for of in (TrainingConfig, self.form) for f in dataclasses.fields(of)}
@@ -64,11 +64,11 @@ class Method:
         return self.fine_tuning or ({},)
 
     def bags(self, bags: BagConfig) -> BagConfig:
-        """The bags of a comparison as this method takes them."""
+        """Adapts the bags of a comparison to this method."""
         return dataclasses.replace(bags, num_cells=1) if self.one_pair else bags
 
     def stage(self, stage: Stage, trial: Trial) -> Stage:
-        """A stage with the values of a trial and the bags of this method."""
+        """Applies the values of a trial and the bags of this method to a stage."""
         names = {field.name for field in dataclasses.fields(TrainingConfig)}
         form: Any = stage.model
         training = dataclasses.replace(
@@ -92,11 +92,11 @@ def try_once(
     """Runs one trial.
 
     Args:
-        method: what is trained.
-        trial: the values that are tried.
-        stage: the training without them.
-        bank: pairs of its people.
-        device: where it is trained.
+        method: the method to train.
+        trial: values to try.
+        stage: the training without these values.
+        bank: pairs of the people of the stage.
+        device: device of the training.
 
     Returns:
         The checkpoint, or None if the training diverged; and the record of the trial, which holds
@@ -105,17 +105,17 @@ def try_once(
     try:
         found = method.fit(method.stage(stage, trial), bank, device=device)
     except DivergedError:
-        # A value that does not work is a finding, not an error.
+        # A value that fails is a result, not an error.
         return None, {"tried": dict(trial), "diverged": True}
     return found, {"tried": dict(trial), **{key: found.metrics[key] for key in _KEPT}}
 
 
 def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
-    """Index of the trial with the best validation AUC, the first of equals.
+    """Index of the trial with the best validation AUC; the first if several are equal.
 
     Args:
         lines: records of the trials.
-        what: names them in the error.
+        what: name of the trials in error messages.
 
     Raises:
         DataError: every trial diverged.

@@ -1,7 +1,6 @@
-"""What a reader says of artificial abnormalities of held-out people, against what was done.
+"""Compares a reader's findings on artificial abnormalities of held-out people with the truth.
 
-On patients with known abnormalities a reader is measured with their verdicts
-(:mod:`homnet_platform.patients.measurement`).
+For known abnormalities see :mod:`homnet_platform.patients.measurement`.
 """
 
 from dataclasses import dataclass
@@ -31,26 +30,26 @@ from homnet_platform.runtime import local_or_cluster
 
 @dataclass(frozen=True)
 class EvaluateFindingsConfig:
-    """What a reader says of artificial abnormalities of held-out people, against what was done."""
+    """Inputs and settings of the comparison."""
 
     cohort: str = "cohorts/pki3"
-    """Cohort directory; its normal pairs are used."""
+    """Cohort directory; only its normal pairs are used."""
     checkpoint: str = "runs/pki3/checkpoint"
-    """The HomNet below the reader, whose verdict and threshold count."""
+    """Checkpoint of the HomNet below the reader, which provides the verdict and the threshold."""
     reader: str = "runs/pki3-reader/checkpoint"
     """Checkpoint of the reader."""
     output: str = "runs/findings-evaluation"
     """Directory for findings.json and cases.parquet."""
     hospitals: tuple[str, ...] = ()
-    """Hospitals whose pairs are used; all by default."""
+    """Hospitals to use; all by default."""
     events: EventConfig = EventConfig()
     """Artificial abnormalities."""
     bags: BagConfig = BagConfig(rounds=10, over="people")
-    """How bags are drawn; each is judged as a patient of one type."""
+    """How bags are drawn; each is evaluated as a patient with one type."""
     split: SplitConfig = SplitConfig()
-    """Must be the split of the training of both; whoever was learnt from is refused."""
+    """Must be the split that both were trained with; training people are refused."""
     seed: int = 0
-    """Of bags, events and bootstrap."""
+    """Seed of the bags, events and bootstrap."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
     record: Record = Record()
@@ -58,7 +57,7 @@ class EvaluateFindingsConfig:
 
 
 def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
-    """Reads artificial abnormalities of the test people, measures, and gives the output directory.
+    """Evaluates artificial abnormalities of the test people; returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.

@@ -30,7 +30,7 @@ from homnet_platform.job import root_cause
 from homnet_platform.runtime import local_or_cluster
 
 MIN_PEOPLE: Final = 10
-"""Fewer people than this in a set cannot be compared with others."""
+"""Minimum number of people in a set for a comparison."""
 
 _CONTROL: Final = "control: real against other real people"
 _TYPES: Final = "types learnt from "
@@ -39,31 +39,31 @@ _TESTS: Final[Mapping[str, Mapping[str, bool]]] = {
     "without the profile": {"profile": True},
     "without the tips": {"tips": True},
 }
-"""What the classifier of the two sets is not shown."""
+"""Features that are hidden from the classifier of the two sets."""
 
 
 @dataclass(frozen=True)
 class RealismConfig:
-    """What is compared with what."""
+    """The sets to compare."""
 
     simulated: Path
     """Directory of a simulated cohort."""
     output: Path
     """Directory for realism.json, realism.md and pictures. The picture of chromosomes shows real
-    ones: it is as confidential as the cohort."""
+    ones and is as confidential as the cohort."""
     real: Path | None = None
-    """Directory of a cohort of real chromosomes; without it only lengths are looked at."""
+    """Directory of a cohort of real chromosomes; without it only lengths are compared."""
     simulated_hospital: tuple[str, ...] = ()
-    """Hospitals whose normal pairs are compared; all by default."""
+    """Simulated hospitals whose normal pairs are compared; all by default."""
     real_hospital: tuple[str, ...] = ()
-    """Hospitals that they are compared with; all by default."""
+    """Real hospitals whose normal pairs are compared; all by default."""
     laboratory: Path | None = None
-    """Laboratory file; people whom it was fitted to do not judge. They are known without it when
-    the simulated cohort was made with jobs/simulate.py --laboratory."""
+    """Laboratory file; people that it was fitted to are excluded from judging. Not needed if the
+    simulated cohort was made with jobs/simulate.py --laboratory."""
     record: Record = Record()
     """The result of record."""
     seed: int = 0
-    """Of everything drawn."""
+    """Seed of all random draws."""
     num_bootstrap: int = 1000
     """Replicates of the patient bootstrap."""
 
@@ -74,31 +74,31 @@ class RealismConfig:
 
 @dataclass(frozen=True)
 class _Sets:
-    """The rows that are compared; nobody is in two of the sets."""
+    """The compared rows; the sets have no person in common."""
 
     simulated: pa.Table
     """Simulated people, with about as many pairs as ``judging``."""
     judging: pa.Table
-    """Real people whom nothing was fitted to."""
+    """Real people that nothing was fitted to."""
     fitted: pa.Table
-    """Real people whom the laboratory was fitted to; none without a laboratory."""
+    """Real people that the laboratory was fitted to; empty without a laboratory."""
     simulated_per_px: float
     """Samples per image pixel of the simulated sequences."""
     real_per_px: float
-    """The same of the real ones."""
+    """Samples per image pixel of the real sequences."""
 
 
 def compare(config: RealismConfig) -> dict[str, Any]:
-    """Compares, prints the tables, and writes them with the pictures.
+    """Compares the sets, prints the tables, and writes them with the pictures.
 
     Returns:
-        What realism.json holds: ``sets``, ``scorecard``, ``two_sample`` and ``type_classifier``
+        The content of realism.json: ``sets``, ``scorecard``, ``two_sample`` and ``type_classifier``
         with a real cohort, ``length_only`` with simulated patients.
 
     Raises:
         CohortError: there is no such cohort or hospital, or a file is damaged.
         ConfigError: the laboratory file is damaged, or the hospitals have different scales.
-        DataError: there are too few people, or no pairs of the kind that is needed.
+        DataError: there are too few people, or no pairs of the required kind.
     """
     simulated = Cohort.open(config.simulated)
     sets = None if config.real is None else _sets(simulated, Cohort.open(config.real), config)
@@ -128,7 +128,7 @@ def compare(config: RealismConfig) -> dict[str, Any]:
 
 
 def _sets(simulated: Cohort, real: Cohort, config: RealismConfig) -> _Sets:
-    """Reads the normal pairs that are compared."""
+    """Reads the normal pairs to compare."""
     simulated = simulated.of_hospitals(config.simulated_hospital or simulated.hospitals)
     real = real.of_hospitals(config.real_hospital or real.hospitals)
     known = set(_laboratory_patients(simulated))
@@ -157,7 +157,7 @@ def _sets(simulated: Cohort, real: Cohort, config: RealismConfig) -> _Sets:
 
 
 def _laboratory_patients(simulated: Cohort) -> list[str]:
-    """Digests of the people whom the laboratory of a simulated cohort was fitted to."""
+    """Digests of the people that the laboratory of a simulated cohort was fitted to."""
     laboratory = simulated.provenance.get("settings", {}).get("laboratory")
     return [] if laboratory is None else list(laboratory["patients"])
 
@@ -167,7 +167,7 @@ def _people(cohort: Cohort) -> list[str]:
 
 
 def _normal(cohort: Cohort, patients: Iterable[str]) -> pa.Table:
-    """Normal pairs of some people; one file is in memory at a time."""
+    """Normal pairs of some people; holds one file in memory at a time."""
     wanted = pa.array(list(patients), pa.string())
     parts = []
     for entry in cohort.files:
@@ -254,7 +254,7 @@ def _compare_sets(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
 
 
 def _start_types(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
-    """Starts naming the types of one and the same people, after simulated and after real ones."""
+    """Starts two type classifiers, trained on simulated and real people, on one test set."""
     if sets.fitted.num_rows:
         taught, judged = sets.fitted, sets.judging
     else:
@@ -288,7 +288,7 @@ def _counts(pairs: Pairs) -> dict[str, int]:
 
 
 def _finish(tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Waits for tasks, saying which are finished."""
+    """Waits for tasks and prints which are finished."""
     names = {task: name for name, task in tasks.items()}
     waiting = list(names)
     found = {}
@@ -304,7 +304,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _start(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Starts a call in a task of its own, of one CPU; gives what to wait for."""
+    """Starts a call in a separate task with one CPU; returns its reference."""
     return ray.remote(function).remote(*arguments, **named)
 
 

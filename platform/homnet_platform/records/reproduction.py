@@ -1,10 +1,10 @@
 """The paper's Tables 2 to 4: trials, pre-training, fine-tuning and scores of all methods.
 
-Nothing here knows a method: the job gives each as a form, a function that fits it, and its trials.
-All methods get the same people, the same number of bags and as many trials, among which validation
-people choose. Every trial is pre-trained with the first seed; the best one is fine-tuned with every
-trial of the fine-tuning, and the other seeds are trained with what is best over all hospitals.
-Every run is written when it is done, so that a killed job continues with the same command.
+This module is independent of the methods: the job passes each as a form, a function that fits it,
+and its trials. All methods get the same people, bags and number of trials; validation people
+decide between trials. Every trial is pre-trained with the first seed. The best one is fine-tuned
+with every trial of the fine-tuning. The other seeds use the best choice over all hospitals.
+Every run is written when done, so that the same command continues a killed job.
 """
 
 import dataclasses
@@ -43,16 +43,16 @@ from homnet_platform.runtime import local_or_cluster
 
 @dataclass(frozen=True)
 class Task:
-    """What runs of one kind do."""
+    """The work of runs of one kind."""
 
     do: Callable[[MethodRuns, Participants, int], dict[str, Any]]
-    """Does the run of a number and returns its record."""
+    """Executes the run with a given number and returns its record."""
     num_pairs: Callable[[MethodRuns, Work, int], float]
-    """Pairs that the run learns from, for the estimate."""
+    """Number of training pairs of the run, for the estimate."""
 
 
 def _pairs_of_seed(line: MethodRuns, work: Work, seed: int) -> float:
-    """The first seed took its pre-training from a trial, and chooses the fine-tuning."""
+    """The first seed reuses the pre-training of a trial and chooses the fine-tuning."""
     first = seed == line.comparison.seeds[0]
     fine_tunings = len(line.method.tunings) if first else 1
     return work.pretraining * (not first) + work.fine_tuning * fine_tunings + work.scoring
@@ -67,7 +67,7 @@ _TASKS: Final[Mapping[str, Task]] = {
 def reproduce(
     config: ReproduceConfig, methods: Mapping[str, Method], columns: Columns
 ) -> dict[str, Any]:
-    """Runs every method with every seed, or what an earlier call left to do.
+    """Runs every method with every seed, or the runs that an earlier call left undone.
 
     Args:
         config: people, budget and seeds.
@@ -76,8 +76,7 @@ def reproduce(
 
     Returns:
         JSON-able: ``rows`` (see :func:`homnet_platform.records.side_by_side.rows_of`), ``trials``
-        and ``runs`` (seconds, memory, what was chosen), the setting, and what
-        :func:`run_methods` gives.
+        and ``runs`` (seconds, memory, choices), the setting, and the result of :func:`run_methods`.
 
     Raises:
         CohortError, ConfigError, DataError: see :func:`run_methods`.
@@ -85,7 +84,7 @@ def reproduce(
     methods = chosen_methods(config, methods)
     comparison = config.comparison
     first, *others = comparison.seeds
-    # Each round needs what the one before it chose.
+    # Each round depends on the choices of the previous one.
     rounds: list[list[MethodRun]] = [
         [(name, "trial", n) for name, method in methods.items() for n in range(len(method.trials))],
         [(name, "seed", first) for name in methods],
@@ -128,31 +127,31 @@ def run_methods(
     tasks: Mapping[str, Task],
     **settings: Any,
 ) -> tuple[dict[str, MethodRuns], dict[str, Any]]:
-    """Does all runs that are not done, round by round.
+    """Executes all unfinished runs, round by round.
 
     Args:
         config: people, budget, directory and resources.
         methods: all lines of the table.
-        rounds: runs that may go on side by side.
-        tasks: what they do, by kind of run.
-        settings: JSON-able values that the runs share beside the comparison.
+        rounds: runs that may execute concurrently.
+        tasks: the work of a run, by kind of run.
+        settings: further JSON-able values shared by the runs.
 
     Returns:
-        The methods all of whose runs are done; and JSON-able figures: ``failed`` with the reason of
-        every run that failed, the scale, ``wall_s`` and ``peak_memory_gib`` of this call,
-        ``num_reused``, the number of runs that were already done, ``people`` by split, and
-        ``bags_per_epoch`` of the pre-training.
+        The methods whose runs are all done; and JSON-able figures: ``failed`` with the reason for
+        every failed run, the scale, ``wall_s`` and ``peak_memory_gib`` of this call, ``num_reused``
+        (the number of runs that were already done), ``people`` by split, and ``bags_per_epoch`` of
+        the pre-training.
 
     Raises:
-        CohortError: there is no cohort, or a file of it is damaged.
-        ConfigError: the directory holds runs of other settings, or a run needs more CPUs or GPUs
-            than a node has. A method that fails raises nothing.
+        CohortError: there is no cohort, or one of its files is damaged.
+        ConfigError: the directory holds runs with other settings, or a run needs more CPUs or GPUs
+            than a node has. A failed method raises nothing.
         DataError: there is nobody to fine-tune on.
     """
     started = time.perf_counter()
     comparison, output = config.comparison, Path(config.output).resolve()
     cohort = Cohort.open(comparison.cohort)
-    # Methods, seeds and replicates may be added; everything else must stay the same.
+    # Methods, seeds and replicates may be added; all other settings must stay the same.
     fixed = dataclasses.replace(
         comparison, cohort=cohort.fingerprint, seeds=comparison.seeds[:1], num_bootstrap=0
     )
@@ -206,7 +205,7 @@ def run_methods(
 
 
 def chosen_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Method]:
-    """The methods that a config asks for.
+    """The methods that a config selects.
 
     Raises:
         ConfigError: there is no such method.
@@ -218,12 +217,12 @@ def chosen_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> di
 
 
 def record(config: ReproduceConfig, kind: str, figures: Mapping[str, Any]) -> None:
-    """Writes the figures of a table into its directory, and as a result of record if asked for.
+    """Writes the figures of a table to its directory, and as a result of record if requested.
 
     Args:
-        config: of the table.
+        config: config of the table.
         kind: key of the figures in the result: "reproduction", "ablation" or "running_time".
-        figures: of all runs; those that failed keep the result from being written.
+        figures: figures of all runs; no result is written if a run failed.
 
     Raises:
         DataError: a run failed.
@@ -239,7 +238,7 @@ def record(config: ReproduceConfig, kind: str, figures: Mapping[str, Any]) -> No
 
 
 def _people(comparison: Comparison, shared: Participants) -> dict[str, Any]:
-    """Number of people by split, and of bags in an epoch of the pre-training."""
+    """Number of people by split, and number of bags per epoch of the pre-training."""
     judged = [*shared.hospitals.values()] or [shared.healthy]
     learnt = shared.bank.index.normal().of_patients(shared.healthy[TRAIN])
     return {
@@ -258,7 +257,7 @@ def _do(
     shared: Participants,
     run: MethodRun,
 ) -> float:
-    """Does one run in a process of its own, and writes its record; returns its seconds."""
+    """Executes one run in a separate process and writes its record; returns its seconds."""
     name, what, number = run
     torch.set_num_threads(num_threads)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The paper's Table 5: seconds of all methods, one after the other on one machine."""
+"""The paper's Table 5: running times of all methods, one after the other on one machine."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,33 +21,33 @@ from homnet_platform.records.plan import ReproduceConfig
 from homnet_platform.records.reproduction import Task, chosen_methods, run_methods
 
 TIMED_BATCH: Final = 512
-"""Bags of a timed batch, as in the paper's Table 5."""
+"""Number of bags in a timed batch, as in the paper's Table 5."""
 _WARM_UP: Final = 2
-"""Batches before those that count: kernels are chosen and caches filled."""
+"""Number of untimed batches at the start, to select kernels and fill caches."""
 
 
 def time_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict[str, Any]:
-    """Times every method, or those that an earlier call left, alone on the machine.
+    """Times every method, or those that an earlier call left undone, alone on the machine.
 
     Args:
         config: people and budget of the pre-training whose convergence is timed, and the number of
-            batches that are timed.
+            timed batches.
         methods: lines of the table by name; the first trial of each is timed.
 
     Returns:
-        JSON-able: ``rows``, one per method as of :func:`time_method`, the setting, and what
-        :func:`homnet_platform.records.reproduction.run_methods` gives.
+        JSON-able: ``rows``, one per method (see :func:`time_method`), the setting, and the result
+        of :func:`homnet_platform.records.reproduction.run_methods`.
 
     Raises:
         CohortError, ConfigError, DataError: see
             :func:`homnet_platform.records.reproduction.run_methods`; ConfigError also if GPUs are
-            asked for.
+            requested.
     """
     if config.gpus_per_run:
         raise ConfigError("methods are timed on CPUs; leave gpus_per_run at 0")
     methods = chosen_methods(config, methods)
     seed = config.comparison.seeds[0]
-    # Both passes over every timed batch, in place of the scores of a table.
+    # Both passes over every timed batch replace the scores of a table.
     timed = (config.num_batches + _WARM_UP) * TIMED_BATCH * (1 + SCORING_SHARE)
     timed *= config.comparison.training.bags.num_cells
 
@@ -57,7 +57,7 @@ def time_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict
     done, figures = run_methods(
         config,
         methods,
-        # One at a time: nothing else may take the machine's memory bandwidth.
+        # One at a time: no other process may use the machine's memory bandwidth.
         [[(name, "timing", seed)] for name in methods],
         {"timing": Task(partial(time_method, config.num_batches), num_pairs)},
         num_batches=config.num_batches,
@@ -75,23 +75,23 @@ def time_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict
 def time_method(
     num_batches: int, line: MethodRuns, shared: Participants, seed: int
 ) -> dict[str, Any]:
-    """Times one method: 100 batches of 512 bags, learnt from and scored, and convergence.
+    """Times one method: training on and scoring of 100 batches of 512 bags, and convergence.
 
     Args:
-        num_batches: batches that are timed, after two that are not.
+        num_batches: number of timed batches, after two untimed ones.
         line: the method.
         shared: pairs and people.
-        seed: of the pre-training.
+        seed: seed of the pre-training.
 
     Returns:
-        ``train_100`` (None for methods that do not learn in steps) and ``score_100``, each the
+        ``train_100`` (None for methods that do not train in steps) and ``score_100``, each the
         median and the 10 and 90 % quantiles in seconds; ``convergence`` (seconds to the epoch that
-        was kept), ``converged`` (whether an epoch after that one was no better; always so for what
-        is fitted in one go), ``seconds`` of the whole training, ``epochs``, the validation AUC, and
-        ``numbers``, the number of values that the model keeps.
+        was kept), ``converged`` (whether a later epoch was no better; always true for methods
+        fitted in one go), ``seconds`` of the whole training, ``epochs``, the validation AUC, and
+        ``numbers``, the number of values stored in the model.
     """
     method, bank = line.method, shared.bank
-    # A short training first: libraries are imported and kernels chosen before the clock runs.
+    # A short training first: it imports libraries and selects kernels before timing starts.
     method.fit(short_stage(line, shared)[0], bank)
     stage = method.stage(line.pretraining(shared, seed), method.trials[0])
     checkpoint = method.fit(stage, bank)
@@ -136,7 +136,7 @@ def time_method(
 
 
 def _timed(batch: Callable[[], object], num_batches: int) -> dict[str, float]:
-    """Seconds of 100 batches from those of some, after a warm-up."""
+    """Seconds of 100 batches, extrapolated from ``num_batches`` after a warm-up."""
     seconds = in_turns(
         {"": batch}, repeats=num_batches, device=torch.device("cpu"), warm_up=_WARM_UP
     )[""]

@@ -1,6 +1,6 @@
 """Runs of a comparison side by side as Ray tasks, their scores, and the rows of a table.
 
-A run that fails takes no other with it.
+A failed run does not stop the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,24 +24,24 @@ from homnet_platform.job import root_cause
 from homnet_platform.runtime import require_workers
 
 MethodRun = tuple[str, str, int]
-"""Method, kind of run, for example "trial" or "seed", and its number."""
+"""Method, kind of run (for example "trial" or "seed") and number of the run."""
 
 
 class Columns(NamedTuple):
-    """Names of the columns of a table, and the sign of its differences."""
+    """Column names of a table, and the sign of its differences."""
 
     line: str
     """Column with the name of the method."""
     less: str
-    """Ending of the names of the differences from HomNet."""
+    """Suffix of the names of the differences from HomNet."""
     sign: int
     """1 for the method minus HomNet, -1 for HomNet minus the method."""
 
 
 METHODS: Final = Columns("method", "behind", -1)
-"""Tables 2 and 3: how far every method is behind HomNet."""
+"""Tables 2 and 3: deficit of every method relative to HomNet."""
 VARIANTS: Final = Columns("variant", "less_full", 1)
-"""Table 4: what every variant has less than the full HomNet."""
+"""Table 4: difference of every variant from the full HomNet."""
 
 
 def side_by_side(
@@ -52,20 +52,20 @@ def side_by_side(
     cpus: int,
     gpus: float,
 ) -> dict[MethodRun, str]:
-    """Does the runs as Ray tasks, as many at a time as fit, and prints a line for each.
+    """Executes the runs as Ray tasks, as many at a time as fit, and prints a line for each.
 
     Args:
-        runs: all of them.
-        task: does one run in another process, given the data and the run; returns its seconds.
-        data: what all runs need, or a reference to it.
-        cpus: CPUs of one run.
-        gpus: GPUs of one run.
+        runs: all runs.
+        task: executes one run in another process, given the data and the run; returns its seconds.
+        data: data needed by all runs, or a reference to it.
+        cpus: CPUs per run.
+        gpus: GPUs per run.
 
     Returns:
-        The reason of failure by run that failed; all others are done.
+        The reason for failure, by failed run; all other runs are done.
 
     Raises:
-        ConfigError: not even one run fits on the cluster.
+        ConfigError: the cluster is too small for a single run.
     """
     if not runs:
         return {}
@@ -79,7 +79,7 @@ def side_by_side(
         try:
             outcome = f"{ray.get(done):.0f} s"
         except Exception as error:
-            # Whatever the reason: the other runs are worth as much as before.
+            # Whatever the reason, the other runs remain valid.
             lines = str(root_cause(error)).strip().splitlines()
             failed[run] = lines[-1] if lines else type(error).__name__
             outcome = f"failed: {failed[run]}"
@@ -89,13 +89,13 @@ def side_by_side(
 
 
 def refuse_failed(figures: Mapping[str, Any]) -> None:
-    """Ends a job if one of its runs failed; to be called after the table was written.
+    """Raises if one of the runs of a job failed; call it after the table is written.
 
     Args:
-        figures: with ``failed``: for each run that failed its method, its name and the reason.
+        figures: contains ``failed``: method, name and reason of each failed run.
 
     Raises:
-        DataError: names the first run that failed, and why.
+        DataError: names the first failed run and the reason.
     """
     failed = figures["failed"]
     if failed:
@@ -120,11 +120,11 @@ def scored(
     """Scores of validation and test people. Bags do not depend on the seed of the model.
 
     Args:
-        bank: their pairs; the normal ones where events are wanted.
-        split: who they are.
-        predictor: what scores.
+        bank: their pairs; only normal ones if events are given.
+        split: the people.
+        predictor: the model that scores.
         bags: how bags are drawn.
-        events: artificial abnormalities; None judges the cohort's labels.
+        events: artificial abnormalities; None uses the cohort's labels.
     """
     frames = []
     for number, name in enumerate((VALIDATION, TEST)):
@@ -142,7 +142,7 @@ def scored(
 
 
 def write_scores(frames: Sequence[pd.DataFrame], path: Path) -> None:
-    """Writes the scores of a run, numbered bag by bag."""
+    """Writes the scores of a run, with consecutive bag numbers."""
     scores = pd.concat(frames, ignore_index=True)
     scores["bag"] = np.arange(len(scores))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,16 +154,15 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row per method and hospital: means over seeds, and differences from HomNet.
 
-    All are taken replicate by replicate of one patient bootstrap, so that intervals of differences
-    are paired.
+    All use the replicates of one patient bootstrap, so that intervals of differences are paired.
 
     Args:
-        paths: by method its files of scores, one per seed; all of the same people.
-        num_bootstrap: replicates of the patient bootstrap.
+        paths: score files by method, one per seed; all of the same people.
+        num_bootstrap: number of replicates of the patient bootstrap.
         columns: names of the columns.
 
     Raises:
-        DataError: the methods were not judged on the same people.
+        DataError: the methods were not evaluated on the same people.
     """
     if not paths:
         return []
@@ -190,7 +189,7 @@ def rows_of(
 
 
 def _samples(paths: Sequence[Path], num_bootstrap: int) -> dict[str, dict[str, Any]]:
-    """By hospital and metric: mean over seeds on the data itself, then of every replicate."""
+    """By hospital and metric: mean over seeds on the data itself, then on every replicate."""
     seeds = [
         hospital_samples(pd.read_parquet(path), seed=0, num_bootstrap=num_bootstrap)
         for path in paths

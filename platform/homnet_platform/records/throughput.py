@@ -1,8 +1,8 @@
-"""Bags per second of real Ray Train runs, and what they say of more workers and of the full run.
+"""Bags per second of real Ray Train runs, and predictions for more workers and the full run.
 
-One worker with two batch sizes tells what a bag and a step cost. Two workers are then predicted
-(:mod:`homnet.records.benchmark.data_parallel`) and measured: how far the two are apart is part of
-the result. GPUs are computed from stated inputs; none was measured.
+Runs of one worker with two batch sizes give the time per bag and per step. Two workers are then
+predicted (:mod:`homnet.records.benchmark.data_parallel`) and measured; the result includes the
+prediction error. GPU times are computed from stated inputs; none was measured.
 """
 
 import dataclasses
@@ -44,38 +44,38 @@ _HEALTHY: Final = "healthy-1"
 
 @dataclass(frozen=True)
 class ThroughputConfig:
-    """What is measured, and what is computed from it."""
+    """Settings of the measurement and of the computation based on it."""
 
     output: Path = Path("runs/throughput")
     """Directory for the simulated cohort, throughput.json and throughput.md."""
     model: HomNetConfig = paper_form()
     """Form of the model."""
     batch_size: int = 512
-    """Bags of a step over all workers; half of it is measured too."""
+    """Bags per step over all workers; half of it is measured too."""
     num_cells: int = 5
-    """Pairs of a bag."""
+    """Pairs per bag."""
     num_workers: int = 2
-    """Workers of the runs that check the model."""
+    """Number of workers in the runs that check the predictions."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     steps: int = 12
-    """Steps of every run that count."""
+    """Number of timed steps per run."""
     warm_up: int = 3
-    """Steps before those."""
+    """Number of untimed steps at the start."""
     repeats: int = 3
-    """Runs of each kind, in turns, so that noise of the machine hits all alike."""
+    """Runs of each kind, in turns, so that machine noise affects all kinds equally."""
     num_people: int = 24
-    """Simulated healthy people that are learnt from."""
+    """Number of simulated healthy people to train on."""
     workers: tuple[int, ...] = (1, 4, 8)
-    """Numbers of workers for which the full run is computed."""
+    """Numbers of workers for which the full run is predicted."""
     run: FullRun = FullRun()
-    """The full run."""
+    """Settings of the full run."""
     gpu: GpuOptions = GpuOptions()
-    """A GPU to compute it for."""
+    """GPU for which the full run is computed."""
     price_per_gpu_hour: float | None = None
-    """In your currency; no cost is given without."""
+    """Price in your currency; without it no cost is given."""
     seed: int = 0
-    """Of the people, the bags and the weights."""
+    """Seed of the people, the bags and the weights."""
     record: Record = Record()
     """The result of record."""
 
@@ -92,7 +92,7 @@ class ThroughputConfig:
 
 
 def throughput(config: ThroughputConfig) -> dict[str, Any]:
-    """Measures, fits, checks, computes, and writes the figures.
+    """Measures the runs, fits and checks the model, and writes the figures.
 
     Raises:
         ConfigError, DataError: see their messages.
@@ -142,12 +142,12 @@ def figures_of(
     config: ThroughputConfig,
     bags: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The model fitted to the runs of one worker, checked on the others, and what follows.
+    """Fits the model to the runs of one worker, checks it on the others, and predicts the full run.
 
     Args:
-        runs: by workers and batch size.
-        config: of the job.
-        bags: of a healthy ``person`` and of a ``patient`` in one round.
+        runs: measured runs by number of workers and batch size.
+        config: config of the job.
+        bags: number of bags of a healthy ``person`` and of a ``patient`` in one round.
     """
     pooled = {kind: [s for one in several for s in one.step_s] for kind, several in runs.items()}
     medians = {kind: float(np.median(seconds)) for kind, seconds in pooled.items()}
@@ -220,7 +220,7 @@ def _full_run(
     config: ThroughputConfig,
     bags: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Time, and cost of GPUs, of the full run: as ``[low, high]``, all overlapping and nothing."""
+    """Time and GPU cost of the full run as ``[low, high]``: full overlap and none."""
     own = flops_per_bag(config.model, config.num_cells)
     work_of = {
         merge: flops_per_bag(dataclasses.replace(config.model, merge_range=merge), config.num_cells)
@@ -259,8 +259,8 @@ def _full_run(
 
 
 def _cohort(config: ThroughputConfig) -> Cohort:
-    """Simulated people; those of an earlier measurement with the same settings are taken."""
-    # A tenth validates; a few patients tell how many bags a patient gives.
+    """Simulated people; those of an earlier measurement with the same settings are reused."""
+    # A tenth is for validation; a few patients give the number of bags per patient.
     people = {"num_healthy": round(config.num_people / 0.9), "num_patients": (3, 3, 3, 3)}
     name = f"cohort-{people['num_healthy']}-{config.seed}"
     place = config.output / name
@@ -270,7 +270,7 @@ def _cohort(config: ThroughputConfig) -> Cohort:
 
 
 def _bags_of_one(bank: PairBank, config: ThroughputConfig) -> dict[str, float]:
-    """Bags of a healthy person and of a patient in one round."""
+    """Number of bags of a healthy person and of a patient in one round."""
     healthy = bank.frame["hospital"] == _HEALTHY
     found = {}
     for name, who in (("person", healthy), ("patient", ~healthy)):
@@ -290,7 +290,7 @@ def _stage(
     bags_per_person: float,
     split: Mapping[str, frozenset[str]],
 ) -> Stage:
-    """One epoch with as many steps as are wanted: its pairs are used as often as that takes."""
+    """One epoch with the requested number of steps; pairs are repeated as often as necessary."""
     wanted = (config.warm_up + config.steps + 1) * batch_size
     rounds = math.ceil(wanted / (0.9 * bags_per_person * len(split[TRAIN])))
     return Stage(

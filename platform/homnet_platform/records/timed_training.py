@@ -28,16 +28,16 @@ _REPEATS: Final = 30
 
 @dataclass(frozen=True)
 class Measured:
-    """What the first worker of a run saw."""
+    """Measurements by the first worker of a run."""
 
     step_s: list[float]
-    """Of each step after the warm-up."""
+    """Seconds of each step after the warm-up."""
     input_s: float
-    """Of a step, for drawing, assembling and corrupting its bags: a step waits for all of it."""
+    """Seconds per step for drawing, assembling and corrupting bags; a step waits for all of it."""
     all_reduce_s: Mapping[int, float]
-    """Median by payload in bytes, that of the gradient and a tiny one; empty with one worker."""
+    """Median seconds by payload in bytes (the gradient and a tiny one); empty with one worker."""
     gradient_bytes: int
-    """That are summed over the workers in each step."""
+    """Bytes that are summed over the workers in each step."""
 
 
 def timed_training(
@@ -51,15 +51,15 @@ def timed_training(
 ) -> Measured:
     """Trains a stage as :func:`homnet_platform.training.run_stage` does, and times its steps.
 
-    Nothing is kept of the model.
+    The model is not stored.
 
     Args:
-        cohort: where the pairs are.
-        stage: what to train.
-        num_workers: with one CPU each, so one thread.
-        use_gpu: whether each worker gets a GPU too.
+        cohort: source of the pairs.
+        stage: the training.
+        num_workers: number of workers, with one CPU and one thread each.
+        use_gpu: whether each worker also gets a GPU.
         storage: directory (on a cluster: shared by all nodes) for Ray's own files.
-        warm_up: steps at the beginning that do not count.
+        warm_up: number of untimed steps at the start.
     """
     index = collect_index(cohort, stage.train_patients | stage.validation_patients)
     trainer = TorchTrainer(
@@ -75,15 +75,15 @@ def timed_training(
             use_gpu=use_gpu,
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if use_gpu else {}),
         ),
-        # A name that was used before would continue that run.
+        # With a name that was used before, Ray would continue that run.
         run_config=RunConfig(
             name=uuid.uuid4().hex,
             storage_path=str(storage.resolve()),
-            # Without a checkpoint a run whose worker died is measured anew.
+            # Without a checkpoint, a run whose worker died is measured again.
             failure_config=FailureConfig(max_failures=2),
         ),
     )
-    # What the first worker returned, as there is no checkpoint to read it from.
+    # The return value of the first worker, as there is no checkpoint to read it from.
     return Measured(**cast(Any, trainer.fit()).return_value)
 
 
@@ -122,7 +122,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class _StepClock:
-    """Is told when a step is done, and keeps the seconds between one step and the next."""
+    """Measures the seconds between consecutive steps; called after each step."""
 
     def __init__(self, device: torch.device, batch_size: int) -> None:
         self.seconds: list[float] = []
@@ -130,13 +130,13 @@ class _StepClock:
         self._last: float | None = None
 
     def begin_epoch(self) -> None:
-        """What lies between epochs is no step."""
+        """Discards the time between epochs."""
         self._last = None
 
     def __call__(self, bags: int, **_: float) -> None:
         _wait(self._device)
         now = time.perf_counter()
-        # The last batch of an epoch may be a short one.
+        # The last batch of an epoch may be short.
         if self._last is not None and bags == self._batch_size:
             self.seconds.append(now - self._last)
         self._last = now
@@ -145,7 +145,7 @@ class _StepClock:
 def _input_s(
     stage: Stage, source: PairSource, device: torch.device, rank: int, world: int
 ) -> float:
-    """Seconds that a step of this worker spends on its bags before the model sees them."""
+    """Seconds per step that this worker spends on preparing its bags."""
     size = stage.training.batch_size
     index, _ = stage.parts(source.index)
     residency = Residency(split=stage.training.bags.over == "patient", resident=True)

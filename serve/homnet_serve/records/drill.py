@@ -1,7 +1,7 @@
-"""Fault drill of the endpoint: what clients notice when parts are killed, replaced or overrun.
+"""Fault drill of the endpoint: the effect on clients when parts are killed, replaced or overloaded.
 
-A local cluster has a head and two nodes with a replica and a proxy each. Clients with retries ask
-about patients whose right answers are known. Only processes that this one started are killed.
+A local cluster has a head and two nodes, each with a replica and a proxy. Clients with retries
+send patients with known answers. Only processes started by this drill are killed.
 """
 
 import os
@@ -41,7 +41,7 @@ Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployme
 FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 _NUM_REPLICAS: Final = 2
 _NUM_PROXIES: Final = _NUM_REPLICAS + 1
-"""One on each node with a replica, and the head's."""
+"""One proxy per node with a replica, and one on the head."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class DrillConfig:
     material: MaterialConfig = field(default_factory=MaterialConfig)
     """Models and patients."""
     work: Path = Path("runs/serve-drill")
-    """Directory of registry, audit log and server's log, emptied first."""
+    """Directory of the registry, audit log and server log; emptied first."""
     faults: tuple[Fault, ...] = FAULTS
-    """Faults, one after the other."""
+    """Faults, in order."""
     num_clients: int = 4
-    """Clients that ask during the whole drill."""
+    """Number of clients that send requests during the whole drill."""
     calm_s: float = 3.0
-    """Seconds of undisturbed load before each fault, and after the endpoint is whole again."""
+    """Seconds of undisturbed load before each fault and after recovery."""
     flood: int = 64
-    """Requests of four patients each that fill the queue at once, without retries."""
+    """Simultaneous requests of four patients each that fill the queue, without retries."""
     back_s: float = 120.0
-    """Seconds in which the endpoint must be whole again, or a decision take effect."""
+    """Timeout in seconds for recovery or for a decision to take effect."""
     record: Record = Record()
     """The result of record, for example results/serve-drill.json."""
 
@@ -71,11 +71,11 @@ class DrillConfig:
 
 
 def drill(config: DrillConfig) -> dict[str, Any]:
-    """Runs the drill, and returns and records its figures.
+    """Runs the drill, records its figures and returns them.
 
     Raises:
-        DataError: the endpoint did not become whole again, the audit log has a gap, an answer was
-            wrong, or a request was lost.
+        DataError: the endpoint did not recover, the audit log has a gap, an answer was wrong, or a
+            request was lost.
     """
     registry = config.material.registry
     if registry and config.work.resolve() in (
@@ -104,7 +104,7 @@ def drill(config: DrillConfig) -> dict[str, Any]:
             for fault in config.faults:
                 runs[fault] = _run(fault, scene, clients)
                 print(f"{fault}: {runs[fault]}", flush=True)
-        # Requests of the last seconds end when their clients do.
+        # Requests of the last seconds are complete when their clients stop.
         rest = clients.take()
         if rest.reasons:
             print(f"after the last fault: {sorted(set(rest.reasons))}", flush=True)
@@ -130,7 +130,7 @@ def drill(config: DrillConfig) -> dict[str, Any]:
 
 
 def _run(fault: Fault, scene: "_Scene", clients: SteadyClients) -> dict[str, Any]:
-    """One fault, with the calm before and after it."""
+    """Runs one fault, with the undisturbed load before and after it."""
     acts: dict[Fault, Callable[[SteadyClients], dict[str, Any]]] = {
         "replica": lambda _: scene.kill("replica"),
         "proxy": lambda _: scene.kill("proxy"),
@@ -168,7 +168,7 @@ def _figures(tally: Tally, calm: Tally, begin_s: float, end_s: float) -> dict[st
 
 @dataclass(frozen=True)
 class _Scene:
-    """The endpoint and what can be done to it."""
+    """The endpoint and the operations on it."""
 
     config: DrillConfig
     material: Material
@@ -197,7 +197,7 @@ class _Scene:
         )
 
     def wait_until_whole(self) -> float:
-        """Waits for both replicas, their proxies and the controller; returns when, in seconds."""
+        """Waits for both replicas, their proxies and the controller; returns the time in s."""
         deadline = time.monotonic() + self.config.back_s
         while not self._whole():
             if time.monotonic() > deadline:
@@ -218,7 +218,7 @@ class _Scene:
         )
 
     def kill(self, role: str) -> dict[str, Any]:
-        """SIGKILL for one process of a role: of proxies, the one with the most clients."""
+        """Sends SIGKILL to one process of a role; of proxies, to the one with most clients."""
         victim = max(
             self.server.processes()[role], key=lambda pid: num_connections(pid, self.server.port)
         )
@@ -228,12 +228,12 @@ class _Scene:
         return {}
 
     def kill_node(self) -> dict[str, Any]:
-        """SIGKILL for a node with its replica and proxy; a new one takes its place."""
+        """Sends SIGKILL to a node with its replica and proxy; a new node replaces it."""
         self.nodes.kill_one()
         return {}
 
     def promote_and_roll_back(self, clients: SteadyClients) -> dict[str, Any]:
-        """Another version for the first hospital, and back; seconds until each takes over."""
+        """Promotes another version at the first hospital and rolls back; times both in s."""
         registry = Registry(self.settings["registry"])
         hospital, second = next(iter(self.second.items()))
         first = self.material.checkpoints[hospital].digest
@@ -244,7 +244,7 @@ class _Scene:
         return {"seconds_to_promote": promoted_s, "seconds_to_roll_back": rolled_back_s}
 
     def _seconds_of_change(self, clients: SteadyClients, replaced: str, expected: str) -> float:
-        """Until the last answer by a replaced version: the one before many by the expected one."""
+        """Seconds until the replaced version's last answer before many by the expected one."""
         begin_s = last_s = time.monotonic()
         answers = clients.answered_by(replaced)
         first_new = clients.answered_by(expected)
@@ -259,18 +259,18 @@ class _Scene:
         return round(last_s - begin_s, 1)
 
     def deploy_anew(self) -> dict[str, Any]:
-        """A rolling update to other settings: new replicas come, the old ones finish and go."""
+        """Rolling update to other settings: new replicas start, the old ones finish and stop."""
         self.deploy(batch_wait_s=0.001)
         return {}
 
     def flood(self) -> dict[str, Any]:
-        """More patients at once than may wait; the surplus must get a 503 with a reason."""
+        """Sends more patients than the queue holds; the surplus must get a 503 with a reason."""
         table = pa.concat_tables(self.material.tables[:4])
         return {"flood": dict(_flood(self.server.url, self.secret, table, self.config.flood))}
 
 
 def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter[str]:
-    """Sends requests at the same time; returns how many ended with which outcome."""
+    """Sends requests at the same time; returns the number of requests by outcome."""
 
     def ask(_: int) -> str:
         with Client(url, secret, retries=Retries(max_attempts=1)) as client:
@@ -280,19 +280,19 @@ def _flood(url: str, secret: str, table: pa.Table, num_requests: int) -> Counter
                 return f"{error.status} {error.code}"
             return "answered"
 
-    # Counted in this thread: threads that add to one counter lose counts.
+    # Count in this thread: concurrent increments of one counter lose counts.
     with ThreadPoolExecutor(num_requests) as pool:
         return Counter(pool.map(ask, range(num_requests)))
 
 
 def _second_versions(material: Material, registry: Registry) -> dict[str, str]:
-    """Another fine-tuning for the first hospital, published but not promoted."""
+    """Publishes another fine-tuned model for the first hospital without promoting it."""
     hospital, checkpoint = next(iter(material.checkpoints.items()))
     return {hospital: registry.publish(altered(checkpoint, 1000), hospital)}
 
 
 def _known(material: Material, second: dict[str, str]) -> list[Known]:
-    """Patients with the answers of every version that may answer about them."""
+    """Patients with the answers of every version that may serve them."""
     known = []
     for hospital, table in zip(material.hospital_of, material.tables, strict=True):
         checkpoint = material.checkpoints[hospital]
@@ -308,7 +308,7 @@ def _known(material: Material, second: dict[str, str]) -> list[Known]:
 
 
 def _num_ready(url: str, secret: str) -> int:
-    """Replicas that answer each other: the metrics of one have the names of all."""
+    """Number of replicas that reach each other: the metrics of one contain the names of all."""
     try:
         response = httpx.get(
             f"{url}/metrics", headers={"Authorization": f"Bearer {secret}"}, timeout=10

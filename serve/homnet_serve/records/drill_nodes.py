@@ -11,13 +11,13 @@ from homnet_serve.records.local_server import free_port
 
 
 class Nodes:
-    """A head for the controller, and nodes of one CPU; a context manager that ends them all."""
+    """A head for the controller and nodes with one CPU each; a context manager that stops all."""
 
     def __init__(self, num_workers: int, back_s: float) -> None:
         """Starts the head and the nodes.
 
         Args:
-            num_workers: nodes beside the head.
+            num_workers: number of nodes beside the head.
             back_s: seconds to wait for the processes of a killed node to end.
         """
         self._back_s = back_s
@@ -25,7 +25,7 @@ class Nodes:
         head = {
             "num_cpus": 0,
             "include_dashboard": False,
-            # Its API is not started, but it takes the port.
+            # The dashboard is not started, but its port is taken.
             "dashboard_port": free_port(),
             "object_store_memory": 200_000_000,
         }
@@ -34,7 +34,7 @@ class Nodes:
 
     @property
     def address(self) -> str:
-        """Of the head, for RAY_ADDRESS."""
+        """Address of the head, for RAY_ADDRESS."""
         address: str = self._cluster.address
         return address
 
@@ -42,11 +42,11 @@ class Nodes:
         return self._cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
 
     def kill_one(self) -> None:
-        """SIGKILL for all processes of a node; a new one takes its place, as Kubernetes would."""
+        """Sends SIGKILL to all processes of a node; a new node replaces it, as in Kubernetes."""
         node = self._workers.pop()
         pids = [pid for _, one in node.live_processes() for pid in descendants(one.pid)]
         self._cluster.remove_node(node, allow_graceful=False)
-        # Workers end when they notice that their node is gone.
+        # Workers exit once they notice that their node is gone.
         deadline = time.monotonic() + self._back_s
         while any(command_of(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)

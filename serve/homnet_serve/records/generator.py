@@ -1,7 +1,7 @@
-"""Load on an endpoint from one process: clients that ask one after the other, or at a fixed rate.
+"""Generates load on an endpoint from one process: closed-loop clients or a fixed request rate.
 
-In a load test the clients share the cores with the server, so they do as little as possible:
-threads with plain connections that stay open.
+In a load test the clients share the cores with the server, so they do as little work as possible:
+threads with plain persistent connections.
 """
 
 import http.client
@@ -26,11 +26,11 @@ class Load:
     seconds: float = 0.0
     """Duration of the load."""
     latency_s: list[float] = field(default_factory=list)
-    """Of each answer with status 200."""
+    """Latency in seconds of each answer with status 200."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """Answers by status; requests without an answer by the name of the error."""
+    """Number of answers by status; requests without an answer are counted by error name."""
     patients: int = 0
-    """Patients answered."""
+    """Number of patients answered."""
 
     def add(self, other: "Load") -> None:
         """Adds the outcome of another load at the same time."""
@@ -53,7 +53,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Question:
-    """A body, and how many patients it asks about."""
+    """A body and the number of patients in it."""
 
     content: bytes
     media_type: str
@@ -70,7 +70,7 @@ class _Asker:
         self.load = load
 
     def ask(self, question: Question, asked_s: float | None = None) -> None:
-        """Asks, and counts from ``asked_s`` where the question was due before it could be sent."""
+        """Sends a request; its latency counts from the due time ``asked_s``, if given."""
         begin_s = time.perf_counter() if asked_s is None else asked_s
         headers = {**self._headers, "Content-Type": question.media_type}
         try:
@@ -95,15 +95,15 @@ class _Asker:
 
 
 class Generator:
-    """Asks the same endpoint again and again."""
+    """Sends requests to one endpoint repeatedly."""
 
     def __init__(self, url: str, key: str, questions: Sequence[Question]) -> None:
         """Sets up a generator.
 
         Args:
-            url: of the endpoint.
+            url: URL of the endpoint.
             key: the API key.
-            questions: asked in turns.
+            questions: sent in turn.
         """
         self._url = url
         self._key = key
@@ -111,12 +111,12 @@ class Generator:
         self._numbers = count()
 
     def closed(self, num_clients: int, seconds: float, warm_up_s: float = 1.0) -> Load:
-        """Clients that ask the next question as soon as they have an answer.
+        """Runs clients that send the next request as soon as they have an answer.
 
         Args:
             num_clients: number of clients.
-            seconds: duration; requests under way are finished.
-            warm_up_s: seconds of load before that, which are not counted.
+            seconds: duration; pending requests are completed.
+            warm_up_s: seconds of uncounted load before the measurement.
         """
         load = Load()
         for length_s in (warm_up_s, seconds):
@@ -125,7 +125,7 @@ class Generator:
             deadline = begin_s + length_s
 
             def work(asker: _Asker, deadline: float = deadline) -> None:
-                # However short the load and slow the machine, every client asks once.
+                # Every client sends at least one request, even in a short load on a slow machine.
                 asker.ask(self._next())
                 while time.perf_counter() < deadline:
                     asker.ask(self._next())
@@ -141,16 +141,15 @@ class Generator:
         every_10_s: Callable[[], None],
         num_connections: int = 64,
     ) -> Load:
-        """Requests at a fixed rate, whether or not earlier ones are answered.
+        """Sends requests at a fixed rate, whether or not earlier ones are answered.
 
-        Latencies count from the moment when a request was due, so one that waits for a free
-        connection is slow, not late.
+        Latency counts from the due time of a request, so it includes the wait for a connection.
 
         Args:
             requests_per_second: the rate.
             seconds: duration.
-            every_10_s: called every ten seconds, for example to look at memory.
-            num_connections: most requests at a time.
+            every_10_s: called every ten seconds, for example to measure memory.
+            num_connections: maximum number of concurrent requests.
         """
         load = Load()
         due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
@@ -165,7 +164,7 @@ class Generator:
                 due.put(at_s)
                 if at_s >= next_look_s:
                     next_look_s += 10.0
-                    # Not here: looking at memory takes longer than a request.
+                    # In another thread: measuring memory takes longer than a request.
                     looks.append(looking.submit(every_10_s))
             for _ in range(num_connections):
                 due.put(None)

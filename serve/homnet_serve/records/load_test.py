@@ -1,7 +1,7 @@
-"""How fast an endpoint is beside its bare models on the same cores, and whether it stays so.
+"""Throughput and latency of an endpoint beside the bare models on the same cores, and a soak test.
 
-Each part is a measurement together with what it is compared with. Parts can be measured one by one:
-each leaves its figures in the work directory, and the result holds all of them.
+Each part measures the endpoint together with its comparison. Parts can be measured separately: each
+leaves its figures in the work directory, and the result contains all of them.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from homnet_serve.records.material import (
 Part = Literal["endpoint", "one_at_a_time", "replicas", "proxies", "soak"]
 PARTS: Final[tuple[Part, ...]] = ("endpoint", "one_at_a_time", "replicas", "proxies", "soak")
 _MANY: Final = 16
-"""Clients of comparisons."""
+"""Number of clients in comparisons."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,26 @@ class LoadTestConfig:
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
     parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "replicas", "proxies")
-    """What is measured now; the soak is left out unless it is named."""
+    """Parts to measure; the soak runs only if it is named."""
     work: Path = Path("runs/load")
-    """Directory of logs and of the figures of each part."""
+    """Directory of the logs and of the figures of each part."""
     clients: tuple[int, ...] = (1, 4, 16, 64)
-    """Numbers of clients at a time."""
+    """Numbers of concurrent clients."""
     seconds: float = 12.0
-    """Length of each measurement."""
+    """Duration of each measurement."""
     num_replicas: int = 2
-    """Replicas of the endpoint; with the threads of each they should fill the cores."""
+    """Number of replicas of the endpoint; with the threads of each they should fill the cores."""
     num_threads: int = 1
-    """Threads of a replica's passes."""
+    """Number of threads of a replica's forward passes."""
     patients_per_pass: int = 8
-    """Most patients of a pass."""
+    """Maximum number of patients per forward pass."""
     proxy: str = "haproxy"
-    """Proxy of all parts but the comparison of proxies: one of python, throughput, haproxy and
-    "haproxy, throughput"."""
+    """Proxy except in the part ``proxies``: python, throughput, haproxy or "haproxy,
+    throughput"."""
     soak_minutes: float = 15.0
-    """Length of the soak."""
+    """Duration of the soak."""
     soak_share: float = 0.8
-    """Rate of the soak, as a share of the capacity that the part ``endpoint`` measured."""
+    """Request rate of the soak, as a share of the capacity measured by the part ``endpoint``."""
     record: Record = Record()
     """The result of record, for example results/load.json."""
 
@@ -74,13 +74,13 @@ class LoadTestConfig:
 
 
 def measure(config: LoadTestConfig) -> dict[str, Any]:
-    """Measures the parts that are asked for, and writes the result of record if one is wanted.
+    """Measures the requested parts, and writes the result of record if one is requested.
 
     Returns:
-        The figures of all parts that the work directory has, those of now among them.
+        The figures of all parts in the work directory, including the new ones.
 
     Raises:
-        DataError: a server did not come up, or the soak does not know the capacity.
+        DataError: a server did not start, or the capacity for the soak is unknown.
     """
     material = make_material(config.material)
     run: dict[Part, Callable[[LoadTestConfig, Material], dict[str, Any]]] = {
@@ -108,7 +108,7 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
 
 
 _SHARED: Final = ("material", "num_replicas", "num_threads", "patients_per_pass", "proxy")
-"""Settings that parts of one result must have in common."""
+"""Settings that all parts of one result must share."""
 
 
 def _require_same(config: LoadTestConfig, part: Part, figures: Mapping[str, Any]) -> None:
@@ -141,7 +141,7 @@ def _file(config: LoadTestConfig, part: Part) -> Path:
 def _server(
     config: LoadTestConfig, name: str, material: Material, proxy: str | None = None
 ) -> Iterator["_Served"]:
-    """A server and the models of the material, published where it can find them."""
+    """Starts a server with the models of the material in its registry."""
     work = config.work / name
     shutil.rmtree(work, ignore_errors=True)
     secret, settings = material.publish(work)
@@ -160,7 +160,7 @@ class _Served:
     def deploy(
         self, *, num_replicas: int | None = None, max_ongoing_requests: int = 256, **settings: Any
     ) -> None:
-        """Replicas that have all cores to themselves, whatever Ray counts for them."""
+        """Deploys replicas that use all cores, whatever Ray counts for them."""
         number = num_replicas or self.config.num_replicas
         self.server.deploy(
             {
@@ -189,7 +189,7 @@ class _Served:
 
 
 def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
-    """The bare models with the threads of all replicas together."""
+    """Rates of the bare models with as many threads as all replicas together."""
     rates = bare_rates(
         material,
         num_threads=config.num_replicas * config.num_threads,
@@ -202,10 +202,9 @@ def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
 
 
 def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Every number of clients and form of body; the bare models before and after each of them.
+    """Rates by number of clients and form of body, with the bare models before and after each.
 
-    The machine's speed changes within minutes, so each rate is compared with its neighbours in
-    time.
+    The machine's speed drifts within minutes, so each rate is compared with its neighbours.
     """
     figures: dict[str, Any] = {}
     with _server(config, "endpoint", material) as served:
@@ -229,10 +228,10 @@ def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
 
 
 def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Requests one after the other, beside batching, each measured twice in turns.
+    """Batching beside one request at a time, each measured twice in turns.
 
-    The endpoint as configured, then with all cores in one replica, then that replica with less and
-    less put together; and requests one after the other in each of as many replicas.
+    Measures the endpoint as configured; one replica with all cores, with batching, with one patient
+    per pass and with one request at a time; and one request at a time in each replica.
     """
     cores = config.num_replicas * config.num_threads
     alone: dict[str, Any] = {"num_replicas": 1, "num_threads": cores}
@@ -264,7 +263,7 @@ def _one_at_a_time(config: LoadTestConfig, material: Material) -> dict[str, Any]
 
 
 def _replicas(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """The cores as one replica with many threads, beside as many replicas of one, in turns."""
+    """All cores as one replica with many threads, beside single-thread replicas, in turns."""
     cores = config.num_replicas * config.num_threads
     layouts = {f"{cores} replicas of 1 thread": cores, f"1 replica of {cores} threads": 1}
     figures: dict[str, Any] = {name: [] for name in layouts}
@@ -282,9 +281,9 @@ def _replicas(config: LoadTestConfig, material: Material) -> dict[str, Any]:
 
 
 def _proxies(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """The same endpoint behind each proxy; a new Ray for each, for the choice is made at its start.
+    """The same endpoint behind each proxy; Ray restarts for each, as the proxy is chosen at start.
 
-    A proxy that does not come up is a figure too: its log says why.
+    A proxy that does not start is recorded as a result, with the reason from its log.
     """
     figures: dict[str, Any] = {}
     for proxy in PROXIES:
@@ -303,7 +302,7 @@ def _proxies(config: LoadTestConfig, material: Material) -> dict[str, Any]:
 
 
 def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """A steady rate for long, with the memory of Ray Serve's processes all the while."""
+    """A long load at a steady rate, with the memory of Ray Serve's processes over time."""
     if not _file(config, "endpoint").is_file():
         raise DataError(
             f"{_file(config, 'endpoint')}: the soak needs the capacity; measure the part 'endpoint'"
@@ -316,7 +315,7 @@ def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:
     with _server(config, "soak", material) as served:
         served.deploy()
         generator = served.generator("arrow")
-        # Until every thread has worked and every buffer had its largest size.
+        # Warm up until every thread has worked and every buffer has its largest size.
         generator.closed(max(config.clients), min(60.0, 6 * config.seconds))
         started = time.monotonic()
 

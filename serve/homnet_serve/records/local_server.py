@@ -1,8 +1,8 @@
-"""Ray Serve in a process of its own on this machine, for load tests and drills.
+"""Ray Serve in a separate process on this machine, for load tests and drills.
 
-The parent sends requests and measures, without Ray. The child, this module run with ``-m``, starts
-Ray or joins the cluster of RAY_ADDRESS, and deploys each JSON object that it reads, one per line of
-stdin. All its processes descend from it, so nothing else on the machine is touched.
+The parent sends requests and measures, without Ray. The child (this module, run with ``-m``) starts
+Ray or joins the cluster of RAY_ADDRESS. It deploys each JSON object that it reads from stdin, one
+per line. All its processes are its descendants, so no other process on the machine is touched.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ ROLES: Final = {
     "proxy": ("ray::ProxyActor", "ray::HAProxyManager", "haproxy"),
     "replica": ("ray::ServeReplica",),
 }
-"""Beginnings of the command lines of Ray Serve's processes, by role."""
+"""Prefixes of the command lines of Ray Serve's processes, by role."""
 PROXIES: Final[dict[str, dict[str, str]]] = {
     "python": {},
     "throughput": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
@@ -35,7 +35,7 @@ PROXIES: Final[dict[str, dict[str, str]]] = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     },
 }
-"""Kinds of proxy between clients and replicas, with the environment variables that choose them."""
+"""Kinds of proxy between clients and replicas, with the environment variables that select them."""
 _READY: Final = "homnet endpoint is ready"
 _BYTES_OF_CALL: Final = str(128 * 2**20)
 
@@ -52,13 +52,13 @@ class LocalServer:
         port: int | None = None,
         proxy_everywhere: bool = False,
     ) -> None:
-        """Names a server; entering the context starts it.
+        """Configures a server; entering the context starts it.
 
         Args:
-            log: file of its log.
+            log: path of its log.
             proxy: one of :data:`PROXIES`.
             environment: further variables of the child, for example RAY_ADDRESS.
-            port: on 127.0.0.1; a free one by default.
+            port: port on 127.0.0.1; a free one by default.
             proxy_everywhere: one proxy per node with replicas, instead of one on the head.
         """
         self.port = port or free_port()
@@ -66,14 +66,14 @@ class LocalServer:
         self._log = log
         self._joined = "RAY_ADDRESS" in (environment or {})
         self._environment = {
-            # An own Ray, never one that happens to run here, and no token left behind.
+            # Start a separate Ray, never join a running one, and leave no token behind.
             "RAY_ADDRESS": "local",
             "RAY_AUTH_MODE": "disabled",
-            # Tests and drills have no load balancer that would have to notice first.
+            # Tests and drills have no load balancer that must notice the shutdown first.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-            # Bodies travel by gRPC in the throughput-optimised mode, up to 4 MB by default.
+            # In the throughput-optimised mode bodies are sent by gRPC, limited to 4 MB by default.
             "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": _BYTES_OF_CALL,
-            # HAProxy's own ports, which another one on this machine may hold.
+            # HAProxy's own ports may be taken by another instance on this machine.
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             **PROXIES[proxy],
@@ -96,14 +96,14 @@ class LocalServer:
         return self
 
     def deploy(self, settings: Mapping[str, Any], **options: Any) -> None:
-        """Deploys an endpoint, replacing the one before, and waits until it answers.
+        """Deploys an endpoint, replacing the previous one, and waits until it answers.
 
         Args:
-            settings: of :class:`homnet_serve.config.ServiceConfig`.
-            options: of the deployment, for example ``num_replicas``.
+            settings: fields of :class:`homnet_serve.config.ServiceConfig`.
+            options: options of the deployment, for example ``num_replicas``.
 
         Raises:
-            DataError: the endpoint did not come up; its log says why.
+            DataError: the endpoint did not start; its log says why.
         """
         assert self._process is not None
         assert self._process.stdin
@@ -129,7 +129,7 @@ class LocalServer:
 
     @property
     def pid(self) -> int:
-        """Of the child, from which everything it starts descends."""
+        """Process id of the child, the ancestor of all processes that it starts."""
         assert self._process is not None
         return self._process.pid
 
@@ -141,14 +141,14 @@ class LocalServer:
         return serve_processes(self.pid)
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the processes of each role hold."""
+        """Memory in bytes of the processes of each role."""
         return {role: held_bytes(pids) for role, pids in self.processes().items()}
 
     def __exit__(self, *_: object) -> None:
         process = self._process
         assert process is not None
         assert process.stdin
-        # Nothing is waited for: Ray's processes end with their parent, or are ended here.
+        # No waiting: Ray's processes end with their parent, or are killed here.
         mine = descendants(process.pid)
         try:
             process.stdin.close()
@@ -175,13 +175,13 @@ def serve_processes(root: int) -> dict[str, list[int]]:
 
 
 def _name_of(pid: int) -> str:
-    """The command line of a process; of a program with a path, its name."""
+    """The command line of a process, with the path of its program removed."""
     command = command_of(pid)
     return Path(command.split(" ")[0]).name if command.startswith("/") else command
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Returns a port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -194,7 +194,7 @@ def _end(pid: int) -> None:
 
 
 def main() -> None:
-    """The child: deploys what stdin says until it ends."""
+    """Entry point of the child: deploys what it reads from stdin until end of file."""
     import ray
     from ray import serve
 

@@ -1,4 +1,4 @@
-"""Clients of a drill: they ask about patients whose right answers are known, and count them."""
+"""Clients of a drill: they send patients with known answers and count right and wrong answers."""
 
 import itertools
 import threading
@@ -17,45 +17,44 @@ from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.schemas import DiagnoseResponse
 
 TOLERANCE = 1e-5
-"""Largest difference of a logit from that of batch evaluation."""
+"""Maximum absolute difference of a logit from batch evaluation."""
 PATIENT = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
-"""Twelve attempts in about forty seconds: a replica or a node may be away for half of that."""
+"""Twelve attempts in about forty seconds: a replica or a node may be down for half of that."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A patient, and what the endpoint must answer."""
+    """A patient and the expected answers."""
 
     pairs: pa.Table
-    """Columns of :data:`homnet.cohorts.pairs.MEASURED`; one patient of one hospital."""
+    """Pairs of one patient, with the columns of :data:`homnet.cohorts.pairs.MEASURED`."""
     logits: Mapping[str, NDArray[np.float64]]
-    """The logit of each type, by version of the registry, for every version that may answer."""
+    """Logits by chromosome type, for every registry version that may answer."""
 
 
 @dataclass
 class Tally:
-    """Counts of answers over some time."""
+    """Counts of answers over a period."""
 
     right: int = 0
-    """Right answers."""
+    """Number of right answers."""
     wrong: int = 0
-    """Wrong answers."""
+    """Number of wrong answers."""
     lost: int = 0
-    """Requests without an answer after the last attempt."""
+    """Number of requests without an answer after the last attempt."""
     absorbed: Counter[str] = field(default_factory=Counter)
-    """Attempts without an answer, by status, or by the name of an error; the last attempt of a lost
-    request is among them."""
+    """Attempts without an answer, by status or error; includes last attempts of lost requests."""
     versions: Counter[str] = field(default_factory=Counter)
-    """Right answers by version."""
+    """Number of right answers by version."""
     answered_s: list[float] = field(default_factory=list)
-    """When each answer came, right or wrong."""
+    """Time of each answer, right or wrong."""
     seconds: list[float] = field(default_factory=list)
-    """How long each took, with all attempts."""
+    """Duration of each request, including all attempts."""
     reasons: list[str] = field(default_factory=list)
-    """Why requests were lost, or what was wrong."""
+    """Reasons for lost requests and wrong answers."""
 
     def longest_gap(self, begin_s: float, end_s: float) -> float:
-        """Most seconds without any answer."""
+        """Longest period in seconds without an answer."""
         inside = sorted(at for at in self.answered_s if begin_s <= at <= end_s)
         times = [begin_s, *inside, end_s]
         return max(after - before for before, after in itertools.pairwise(times))
@@ -82,12 +81,12 @@ class SteadyClients:
     """Threads that send one request after the other until the context is left."""
 
     def __init__(self, url: str, key: str, known: Sequence[Known], num_clients: int) -> None:
-        """Sets up clients, each with a connection of its own and the retries of the package.
+        """Sets up clients, each with its own connection and the retries of the package.
 
         Args:
-            url: of the endpoint.
+            url: URL of the endpoint.
             key: the API key.
-            known: patients; each client asks about all in turn, beginning at a different one.
+            known: patients; each client cycles through all, starting at a different one.
             num_clients: number of threads.
         """
         self._url = url
@@ -111,13 +110,13 @@ class SteadyClients:
             thread.join()
 
     def take(self) -> Tally:
-        """What was counted since the last call."""
+        """Returns the counts since the last call."""
         with self._lock:
             tally, self._tally = self._tally, Tally()
         return tally
 
     def answered_by(self, version: str) -> int:
-        """Right answers of a version since the last :meth:`take`."""
+        """Number of right answers of a version since the last :meth:`take`."""
         with self._lock:
             return self._tally.versions[version]
 
@@ -136,7 +135,7 @@ class SteadyClients:
                         self._tally.lost += 1
                         self._tally.reasons.append(f"{error.status}: {error}")
                         self._tally.absorbed.update(outcomes)
-                except Exception as error:  # what cannot be read as an answer is a wrong one
+                except Exception as error:  # an unreadable answer is wrong
                     self._count(type(error).__name__, "", outcomes, begin_s)
                 else:
                     try:
@@ -145,7 +144,7 @@ class SteadyClients:
                         version, fault = "", f"an answer without what it must have: {error}"
                     self._count(fault, version, outcomes, begin_s)
                 outcomes.clear()
-                # Last: however short the load, every client asks once.
+                # Checked last: every client sends at least one request.
                 if self._stop.is_set():
                     return
 
@@ -164,7 +163,7 @@ class SteadyClients:
 
 
 def _fault_of(answer: DiagnoseResponse, known: Known) -> str:
-    """What is wrong with an answer; nothing if it is right."""
+    """Describes the error in an answer; empty if the answer is right."""
     who = [(patient.hospital, patient.patient_id) for patient in answer.patients]
     if who != [(known.pairs["hospital"][0].as_py(), known.pairs["patient_id"][0].as_py())]:
         return f"asked about one patient, answered about {who}"
