@@ -6,7 +6,8 @@ is the ordinary cluster bootstrap. For bags that pool several people it is the b
 U-statistic (Arcones and Gine 1992) over the bags that the drawn people can form. Only a sample of
 these bags was scored and few of them remain in a replicate, so intervals are too wide rather than
 too narrow. In simulations of 25 people they were 1.2 times too wide with 3 people per bag and 1,000
-bags, 1.6 times with 5 people and 2,000 bags, and 2.7 times with 5 people and 400 bags.
+bags, 1.6 times with 5 people and 2,000 bags, and 2.7 times with 5 people and 400 bags. More bags
+narrow them.
 
 A replicate is a row of weights, so the scores are sorted once for all replicates. The tests check
 the metrics against ``sklearn.metrics`` with ``sample_weight``.

@@ -303,7 +303,7 @@ def _samples(
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[Hashable, Floats]:
-    """Every metric on the data itself (first) and on each replicate; ``test`` is sorted by score."""
+    """Every metric on the data itself (first) and on each replicate; rows are sorted by score."""
     normal = ~abnormal & ~sham
     scores = test["score"].to_numpy(float)
     called = test["called"].to_numpy(float)
