@@ -187,7 +187,7 @@ def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np
 
 @dataclass(frozen=True)
 class Bags:
-    """Bags as rows of a bank."""
+    """Bags as rows of a bank. The first axis of every array is B."""
 
     row_BK: NDArray[np.int64]
     """Rows of the bank; 0 without meaning where ``mask_BK`` is false."""

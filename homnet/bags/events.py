@@ -63,7 +63,7 @@ class EventConfig:
 
 @dataclass(frozen=True)
 class Events:
-    """The events of B bags, the same on all workers."""
+    """The events of B bags, the same on all workers. The first axis of every array is B."""
 
     kind_B: NDArray[np.int64]
     """Index into :data:`ARTIFICIAL`."""

@@ -1,1 +1,1 @@
-"""Converts images of single chromosomes to pairs, for ingest and endpoint."""
+"""Converts images of single chromosomes into pairs, for ingest and endpoint."""

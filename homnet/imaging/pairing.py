@@ -1,4 +1,4 @@
-"""Combines images of single chromosomes to pairs, for ingest and endpoint.
+"""Combines images of single chromosomes into pairs, for ingest and endpoint.
 
 Every image gets a sequence, or a reason why it has none. The usable images of one type in one cell
 form a pair. Shape suffixes: I images, N pairs, P homologs, C chromatids, L positions.
@@ -78,7 +78,7 @@ def measure_rows(
 
 
 def pair_up(images: pd.DataFrame) -> pa.Table:
-    """Combines the homologs of each type in each cell to a pair.
+    """Combines the homologs of each type in each cell into a pair.
 
     Args:
         images: output of :func:`measure_rows`, homologs in order. The first usable homolog gets
@@ -98,7 +98,7 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
         width_variation=("width_variation", "max"),
         flags=("flags", _flags_of_pair),
     )
-    # The label of a chromosome includes unusable images.
+    # Labels are taken from all images, including unusable ones.
     truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
     rows = rows.join(truth).reset_index()
     pair_NPCL = np.zeros((len(rows), *PAIR_SHAPE), np.uint8)
