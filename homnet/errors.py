@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message says what was found, where, and what to do."""
+"""Errors that a user can cause. Each message says what was found, where, and what to do."""
 
 
 class HomNetError(Exception):
@@ -18,16 +18,16 @@ class CheckpointError(HomNetError):
 
 
 class ConfigError(HomNetError):
-    """Settings that cannot work together, or not on this machine."""
+    """Settings are invalid, contradict each other or do not work on this machine."""
 
 
 class DataError(HomNetError):
-    """The data given cannot support what was asked, for example a split without patients."""
+    """The data are invalid or insufficient, for example a split without patients."""
 
 
 class DivergedError(DataError):
-    """A training run came to numbers that are none; its learning rate was too high."""
+    """A training run produced values that are not finite; its learning rate was too high."""
 
 
 class RegistryError(HomNetError):
-    """The registry has no such model, or does not allow what was asked."""
+    """The registry has no such model or does not allow the request."""

@@ -1,4 +1,4 @@
-"""One way from the seed of a run to every generator in it."""
+"""Derives every random generator of a run from the run's seed."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A generator that depends on the run's seed and on what it is for, and on nothing else.
+    """A generator that depends only on the run's seed and its purpose.
 
     Args:
-        seed: the run's seed.
+        seed: seed of the run.
         purpose: words and numbers, for example ``"bags", epoch``.
     """
     text = "/".join(map(str, (seed, *purpose)))

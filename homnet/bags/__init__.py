@@ -1,1 +1,1 @@
-"""From pairs to what a model looks at: bags, artificial abnormalities, epochs and shards."""
+"""Model inputs made of pairs: bags, artificial abnormalities, epochs and shards."""

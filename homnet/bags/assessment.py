@@ -1,4 +1,4 @@
-"""Bags of all pairs that a laboratory sends: all cells of a patient, type by type.
+"""Bags of all pairs that a laboratory sends: all cells of each patient and chromosome type.
 
 Shape suffixes: N assessable pairs, B bags, G types of patients, P homologs, C chromatids,
 L positions.
@@ -16,9 +16,9 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
 MAX_CELLS: Final = 10
-"""Most pairs in a bag. Eq. 10 sums over pairs, so a bag of many cells would leave the range where
-thresholds of bags were found; 10 is the most that was measured (results/evaluate-images.json).
-Verdicts on patients do not depend on it (:func:`homnet.patients.scores.score_patients`)."""
+"""Maximum number of pairs in a bag. Eq. 10 sums over pairs, so larger bags would exceed the range
+in which bag thresholds were chosen; 10 is the largest size tested (results/evaluate-images.json).
+Patient verdicts do not depend on it (:func:`homnet.patients.scores.score_patients`)."""
 
 Reason = Literal["single_homolog", "no_pair"]
 REASONS: Final[dict[Reason, str]] = {
@@ -37,39 +37,39 @@ class PatientType(NamedTuple):
 
 @dataclass(frozen=True)
 class NotAssessed:
-    """Pairs of a type, or a whole type, that are not assessed."""
+    """A chromosome type, or some of its pairs, that is not assessed."""
 
     chromosome: str
-    """The type."""
+    """Chromosome type."""
     cells: tuple[str, ...]
-    """Cells whose pair was left out; empty if no chromosome of the type was sent."""
+    """Cells whose pair is excluded; empty if no chromosome of the type was sent."""
     reason: Reason
     """Key of :data:`REASONS`."""
 
 
 NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
-"""What is not assessed of a patient without any pair."""
+"""Value for a patient without any pair."""
 
 
 @dataclass(frozen=True)
 class FlatBags:
-    """Bags of any size without padding: the pairs of one bag after those of another."""
+    """Bags of any size without padding: the pairs of all bags, concatenated."""
 
     pair_NPCL: NDArray[np.uint8]
     """Darkness (N, 2, 2, 512)."""
     chromosome_N: NDArray[np.int64]
-    """Index of the type, 0..23."""
+    """Index of the chromosome type, 0..23."""
     level_N: NDArray[np.int64]
     """Index of the band level, 0..3."""
     size_B: NDArray[np.int64]
-    """Number of pairs in each bag: the first bag holds the first ``size_B[0]`` pairs."""
+    """Number of pairs in each bag: the first bag has the first ``size_B[0]`` pairs."""
 
     def __len__(self) -> int:
         return len(self.size_B)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """The bags of all parts, one part after the other."""
+        """The bags of all parts, in order."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -92,23 +92,23 @@ class FlatBags:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The bags of some patients, and what is not assessed."""
+    """The bags of some patients, and the pairs and types that are not assessed."""
 
     bags: FlatBags
     """All bags (B) with their pairs (N)."""
     type_B: NDArray[np.int64]
-    """Which of ``types`` each bag belongs to, ascending."""
+    """Index into ``types`` of each bag, ascending."""
     types: tuple[PatientType, ...]
-    """Types with at least one assessable pair (G), by hospital, patient and type."""
+    """Types with at least one assessable pair (G), sorted by hospital, patient and type."""
     cell_N: tuple[str, ...]
     """Cell of each pair."""
     row_N: NDArray[np.int64]
-    """Row of the table that each pair came from."""
+    """Row of each pair in the table."""
     left_out: dict[tuple[str, str], tuple[NotAssessed, ...]]
-    """By hospital and patient, for every patient of the table: what is not assessed."""
+    """Pairs and types not assessed, by hospital and patient, for every patient of the table."""
 
     def only(self, chosen_G: Sequence[int]) -> Self:
-        """Some of the types, given by ascending number; ``left_out`` is empty."""
+        """The chosen types, given as ascending indices; ``left_out`` is empty."""
         kept_B = np.isin(self.type_B, chosen_G)
         kept_N = np.repeat(kept_B, self.bags.size_B)
         bags = FlatBags(
@@ -128,11 +128,11 @@ class Assessment:
 
     @property
     def type_N(self) -> NDArray[np.int64]:
-        """Which of ``types`` each pair belongs to, ascending."""
+        """Index into ``types`` of each pair, ascending."""
         return np.repeat(self.type_B, self.bags.size_B)
 
     def of_types(self, logit_B: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits (G) of whole types: the mean over a type's bags, weighted by their pairs."""
+        """Logits (G) of types: the mean over a type's bags, weighted by the number of pairs."""
         size_B = self.bags.size_B
         total_G = np.bincount(self.type_B, size_B * logit_B, minlength=len(self.types))
         return np.asarray(total_G / np.bincount(self.type_B, size_B))
@@ -141,12 +141,12 @@ class Assessment:
 def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     """Makes bags of all pairs of each patient and type.
 
-    A type with more than ``max_cells`` pairs is split into as few bags as possible, whose sizes
-    differ by at most one, with cells in the order of their names. The order of rows is irrelevant.
+    A type with more than ``max_cells`` pairs is split into the smallest possible number of bags,
+    with sizes that differ by at most one and cells in order of name. Row order is irrelevant.
 
     Args:
         table: pairs that passed :func:`homnet.cohorts.checks.check_measured`.
-        max_cells: most pairs in a bag.
+        max_cells: maximum number of pairs in a bag.
     """
     names = {
         name: table[name].combine_chunks().dictionary_encode()
@@ -168,7 +168,7 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     bags_G = -(-size_G // max_cells)
     type_B = np.repeat(np.arange(len(size_G)), bags_G)
     number_B = np.arange(len(type_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
-    # The first bags of a type take one more pair if its pairs cannot be divided evenly.
+    # If the pairs of a type cannot be divided evenly, its first bags get one more pair.
     size_B = size_G[type_B] // bags_G[type_B] + (number_B < size_G[type_B] % bags_G[type_B])
 
     def name_of(column: str, row: int) -> str:
@@ -200,7 +200,7 @@ def _left_out(
     assessable: NDArray[np.bool_],
     types: tuple[PatientType, ...],
 ) -> dict[tuple[str, str], tuple[NotAssessed, ...]]:
-    """What is not assessed of every patient, in the order of types."""
+    """Pairs and types not assessed, for every patient, in order of type."""
     single: dict[PatientType, list[str]] = {}
     rows = table.select(["hospital", "patient_id", "chromosome", "cell_id"])
     for who in rows.take(order[~assessable[order]]).to_pylist():
@@ -222,7 +222,7 @@ def _left_out(
 
 
 def _ranks(column: pa.DictionaryArray) -> NDArray[np.int64]:
-    """The place of each value in the sorted order of all values."""
+    """Rank of each value among the sorted distinct values."""
     values = np.asarray(column.dictionary.to_pylist(), object)
     rank = np.empty(len(values), np.int64)
     rank[np.argsort(values, kind="stable")] = np.arange(len(values))

@@ -1,4 +1,4 @@
-"""Pairs, and which of them make each bag; abnormalities come in :mod:`homnet.bags.events`.
+"""Indexes and banks of pairs, and drawing bags of them; see :mod:`homnet.bags.events` for events.
 
 Shape suffixes: N pairs, B bags, K cells of a bag, G groups that bags are drawn from, P homologs,
 C chromatids, L positions.
@@ -20,15 +20,15 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSO
 
 @dataclass(frozen=True)
 class BagConfig:
-    """How bags are drawn."""
+    """Size and composition of bags."""
 
     num_cells: int = 5
-    """Pairs in a bag, K (the paper's m = 5)."""
+    """Number of pairs in a bag, K (the paper's m = 5)."""
     rounds: int = 1
-    """How often each pair is used in one epoch; each round draws different bags."""
+    """Number of uses of each pair per epoch; each round draws different bags."""
     over: Literal["patient", "people"] = "patient"
-    """Whose pairs make a bag: those of one patient, or of all people of a hospital mixed (for
-    normal sets with one or two cells per person, which allow only artificial abnormalities)."""
+    """Source of a bag's pairs: one patient, or all people of a hospital (for normal sets with one
+    or two cells per person, which allow only artificial abnormalities)."""
 
 
 _INDEXED: Final = (
@@ -48,26 +48,25 @@ _INDEXED: Final = (
     "segment_start_mb",
     "segment_stop_mb",
 )
-"""Columns of a cohort that bags and events are drawn from; the last three exist only if
-:func:`homnet.reader.truth.with_segments` added them."""
+"""Cohort columns used to draw bags and events; :func:`homnet.reader.truth.with_segments` adds the
+last three."""
 _LENGTHS: Final = ("length_0", "length_1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairIndex:
-    """The assessable pairs of some patients without their darkness: what bags are drawn from.
+    """The assessable pairs of some patients, without darkness; bags are drawn from it.
 
-    It has a thirtieth of the size of the pairs. So every process of a cluster can hold the index of
-    a whole cohort, in the same order, and draw the same bags.
+    It takes 1/30 of the memory of the pairs, so every process of a cluster can hold the index of a
+    whole cohort in the same order and draw the same bags.
     """
 
     frame: pd.DataFrame
-    """hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind,
-    homolog, start, stop, size_mb, variant, and length_0 and length_1, the samples of each homolog:
-    one row per pair."""
+    """One row per pair: hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3),
+    abnormal, kind, homolog, start, stop, size_mb, variant, and length_0 and length_1, the number of
+    samples of each homolog."""
     not_assessed: Mapping[str, int] = field(default_factory=dict)
-    """By patient: number of chromosomes left out because their homolog is missing (mostly a male X
-    or Y)."""
+    """Number of chromosomes per patient excluded for lack of a homolog (mostly a male X or Y)."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -79,15 +78,15 @@ class PairIndex:
         return length_NP
 
     def numbered(self, *columns: str) -> NDArray[np.int64]:
-        """The number of each pair's combination of values (N), combinations in sorted order."""
+        """Index (N) of each pair's combination of values, in sorted order of combinations."""
         return np.asarray(self.frame.groupby(list(columns), sort=True).ngroup(), np.int64)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "PairIndex":
-        """Makes an index from what :func:`index_table` gave.
+        """Makes an index from the output of :func:`index_table`.
 
-        Pairs without a second homolog are counted and left out. Rows are sorted by hospital,
-        patient, chromosome and cell, so that the index does not depend on how the table was read.
+        Pairs without a second homolog are counted and excluded. Rows are sorted by hospital,
+        patient, chromosome and cell, so the index does not depend on the order of reading.
 
         Raises:
             DataError: no pair is left.
@@ -99,7 +98,7 @@ class PairIndex:
         """The pairs of some patients.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no such pairs.
         """
         wanted = set(patients)
         keep = self.frame["patient_id"].isin(list(wanted)).to_numpy()
@@ -107,15 +106,15 @@ class PairIndex:
         return replace(self._where(keep), not_assessed=left_out)
 
     def normal(self) -> Self:
-        """The structurally normal pairs, from which artificial abnormalities are made.
+        """The structurally normal pairs, to which artificial abnormalities are applied.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no such pairs.
         """
         return self._where(~self.frame["abnormal"].to_numpy())
 
     def rows(self, row_N: NDArray[np.int64]) -> "PairIndex":
-        """Some of the rows; ``not_assessed`` is empty."""
+        """The given rows; ``not_assessed`` is empty."""
         return PairIndex(frame=self.frame.iloc[row_N].reset_index(drop=True))
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
@@ -128,7 +127,7 @@ class PairIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class PairBank(PairIndex):
-    """Pairs in memory: an index and the darkness of every pair in it."""
+    """Pairs in memory: an index with the darkness of every pair."""
 
     pair_NPCL: NDArray[np.uint8]
     """Darkness (N, 2, 2, 512)."""
@@ -145,7 +144,7 @@ class PairBank(PairIndex):
 
     @property
     def index(self) -> PairIndex:
-        """The bank without the darkness."""
+        """The index of the bank, without darkness."""
         return PairIndex(frame=self.frame, not_assessed=self.not_assessed)
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
@@ -153,13 +152,13 @@ class PairBank(PairIndex):
 
 
 def index_table(table: pa.Table) -> pa.Table:
-    """Replaces the pairs of a cohort table by their lengths, and drops what bags do not need.
+    """Replaces the pairs of a cohort table by their lengths, and drops columns unused by bags.
 
     Args:
         table: rows of a cohort.
 
     Returns:
-        The columns of :class:`PairIndex`, chromosome and band level as in the cohort.
+        The columns of :class:`PairIndex`, with chromosome and band level as in the cohort.
     """
     filled_NPL: NDArray[np.bool_] = np.asarray(pairs_of(table).any(axis=2))
     length_NP = filled_NPL.shape[-1] - filled_NPL[..., ::-1].argmax(axis=-1)
@@ -171,7 +170,7 @@ def index_table(table: pa.Table) -> pa.Table:
 
 
 def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np.int64]]:
-    """The assessable rows sorted, chromosomes left out by patient, and where the rows came from."""
+    """Returns the sorted assessable rows, excluded chromosomes by patient, and original rows."""
     frame = table.to_pandas()
     frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
     frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
@@ -188,12 +187,12 @@ def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np
 
 @dataclass(frozen=True)
 class Bags:
-    """Bags as rows of a bank. All arrays have B as their first axis."""
+    """Bags as rows of a bank. The first axis of every array is B."""
 
     row_BK: NDArray[np.int64]
-    """Rows of the bank; where ``mask_BK`` is false the row is 0 and has no meaning."""
+    """Rows of the bank; 0 without meaning where ``mask_BK`` is false."""
     mask_BK: NDArray[np.bool_]
-    """Which places hold a pair."""
+    """True where there is a pair, false at padding."""
     chromosome_B: NDArray[np.int64]
     """Index of the chromosome type, 0..23."""
 
@@ -201,14 +200,14 @@ class Bags:
         return len(self.row_BK)
 
     def take(self, index: Any) -> Self:
-        """Some of the bags, by index or slice."""
+        """Selects bags by index or slice."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
     def describe(self, bank: PairIndex) -> pd.DataFrame:
-        """One row per bag: hospital, patients, chromosome, num_pairs, band_level, and the truth.
+        """One row per bag: hospital, patients, chromosome, num_pairs, band_level, and the labels.
 
-        ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort: a bag is abnormal if one of
-        its pairs is, and its kind is "unspecified" if the cohort does not state it.
+        The labels ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort. A bag is abnormal
+        if one of its pairs is; its kind is "unspecified" if the cohort does not state it.
         """
         members = bank.frame.iloc[self.row_BK[self.mask_BK]]
         members = members.assign(bag=np.nonzero(self.mask_BK)[0])
@@ -235,14 +234,14 @@ class Bags:
 def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator) -> Bags:
     """Draws the bags of one epoch: every pair is used ``rounds`` times.
 
-    The pairs of a group (one patient or hospital, and one chromosome type) are shuffled and cut
-    into bags of K. If the last bag is shorter, it is filled with other pairs of its group. A group
-    of fewer than K pairs gives one bag with empty places (``mask_BK`` false).
+    The pairs of a group (one patient or hospital, and one chromosome type) are shuffled and split
+    into bags of K. A shorter last bag is filled with other pairs of its group. A group of fewer
+    than K pairs gives one padded bag (``mask_BK`` false at padding).
 
     Args:
         bank: N pairs.
-        config: K, rounds and what a group is.
-        generator: source of all randomness.
+        config: K, rounds and the definition of a group.
+        generator: random generator.
 
     Raises:
         DataError: K or rounds is below 1.
@@ -267,7 +266,7 @@ def count_bags(bank: PairIndex, config: BagConfig) -> int:
 
 
 def _groups(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
-    """The number of each pair's group (N); a bag takes pairs of one group."""
+    """Index (N) of each pair's group; a bag has pairs of one group."""
     if config.over == "people":
         return bank.numbered("hospital", "chromosome")
     return bank.numbered("hospital", "patient_id", "chromosome")
@@ -283,7 +282,7 @@ def _draw_round(
     group_B = np.repeat(np.arange(len(size_G)), bags_G)
     number_B = np.arange(len(group_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
     size_B = size_G[group_B]
-    # The last bag begins earlier to stay within its group, and shares pairs with the one before.
+    # The last bag starts earlier to stay within its group, and overlaps with the previous bag.
     begin_B = np.maximum(np.minimum(number_B * num_cells, size_B - num_cells), 0)
     place_BK = begin_B[:, None] + np.arange(num_cells)
     mask_BK = place_BK < size_B[:, None]
@@ -292,7 +291,7 @@ def _draw_round(
 
 
 def summary(bank: PairIndex) -> Mapping[str, int]:
-    """Counts of a bank for a printed table; the last is in chromosomes."""
+    """Counts of a bank for a printed table; the last one counts chromosomes."""
     return {
         "patients": int(bank.frame["patient_id"].nunique()),
         "cells": int(bank.frame.groupby(["patient_id", "cell_id"]).ngroups),

@@ -1,4 +1,4 @@
-"""Epochs: the bags and events of a seed and an epoch's number, the same for every worker.
+"""Epochs: bags and events, determined by seed and epoch number, the same for every worker.
 
 Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L positions.
 """
@@ -24,12 +24,12 @@ from homnet.seeding import generator
 
 @dataclass(frozen=True)
 class Epoch:
-    """The bags of one epoch in the order in which they are used."""
+    """The bags of one epoch, in order of use."""
 
     bags: Bags
     """B bags."""
     events: Events | None
-    """Their artificial events; None if the labels are those of the cohort."""
+    """Artificial events of the bags; None if the labels are those of the cohort."""
     label_B: NDArray[np.bool_]
     """Whether each bag is abnormal."""
     kind_B: NDArray[np.object_]
@@ -39,7 +39,7 @@ class Epoch:
         return len(self.bags)
 
     def renumbered(self, row_N: NDArray[np.int64]) -> Self:
-        """The same bags in a larger index, in which row i of their pairs is row ``row_N[i]``."""
+        """The same bags in a larger index, where row i becomes row ``row_N[i]``."""
         events = self.events
         if events is not None:
             events = replace(events, donor_row_BK=row_N[events.donor_row_BK])
@@ -48,8 +48,8 @@ class Epoch:
     def describe(self, bank: PairIndex) -> pd.DataFrame:
         """One row per bag, as in :meth:`homnet.bags.draw.Bags.describe`, with this epoch's labels.
 
-        ``event_fraction`` is the size of an artificial event as a share of the chromosome, and
-        ``size_mb`` is that share in megabases, or the size that the cohort states. Both are NaN for
+        ``event_fraction`` is the size of an artificial event as a share of the chromosome.
+        ``size_mb`` is that share in megabases, or the size stated in the cohort. Both are NaN for
         events of whole chromosomes (Robertsonian, wrong pair).
         """
         frame = self.bags.describe(bank)
@@ -77,12 +77,12 @@ def draw_epoch(
     """Draws an epoch, or one window of it.
 
     Args:
-        bank: pairs; structurally normal ones for artificial events.
-        bag_config: how bags are drawn.
-        event_config: artificial events; None takes the labels of the cohort.
+        bank: pairs; all structurally normal if events are artificial.
+        bag_config: size and composition of bags.
+        event_config: artificial events; None to use the labels of the cohort.
         seed: seed of the run.
         epoch: number of the epoch.
-        window: number of the window, if ``bank`` holds only a part of the epoch's patients.
+        window: number of the window, if ``bank`` has only some of the epoch's patients.
 
     Raises:
         DataError, ConfigError: see :func:`draw_bags` and :func:`draw_events`.
@@ -101,7 +101,7 @@ def draw_epoch(
 
 @dataclass(frozen=True)
 class Batch:
-    """Bags as the model takes them, on its device; see :meth:`HomNet.forward`."""
+    """Model inputs of some bags, on the model's device; see :meth:`HomNet.forward`."""
 
     x_BKPCL: torch.Tensor
     mask_BK: torch.Tensor
@@ -112,7 +112,7 @@ class Batch:
 
 
 class DeviceBank:
-    """A bank on a device as uint8; batches are gathered there, and events applied."""
+    """A bank on a device as uint8; batches are gathered and events applied there."""
 
     def __init__(
         self,
@@ -124,26 +124,26 @@ class DeviceBank:
 
         Args:
             bank: pairs.
-            device: where they go.
-            row_N: the rows of the bank's pairs in a larger index, ascending, if epochs number the
-                pairs of that index. By default they number those of the bank.
+            device: target device.
+            row_N: ascending rows of the bank's pairs in a larger index, if epochs refer to rows of
+                that index. By default they refer to rows of the bank.
         """
         self.device = torch.device(device)
         self._row_N = row_N
         self.level_N = torch.tensor(bank.frame["band"].to_numpy(), device=self.device)
         self.chromosome_N = torch.tensor(bank.frame["chromosome"].to_numpy(), device=self.device)
-        # A copy: a bank's bytes may be a read-only view of shared memory.
+        # Copies: the bank may be a read-only view of shared memory.
         self.pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
 
     def load(self, epoch: Epoch, chosen: NDArray[np.int64] | None = None) -> "LoadedEpoch":
-        """Puts bags of an epoch on the device; batches then need nothing from the host.
+        """Moves bags of an epoch to the device; batches then need no data from the host.
 
         Args:
             epoch: the epoch.
-            chosen: numbers of the bags to load; by default all.
+            chosen: indices of the bags to load; all by default.
 
         Raises:
-            DataError: this bank lacks a pair of these bags.
+            DataError: a pair of these bags is not in this bank.
         """
         if chosen is not None:
             events = None if epoch.events is None else epoch.events.take(chosen)
@@ -162,7 +162,7 @@ class DeviceBank:
         bags, events = epoch.bags, epoch.events
 
         def found(row_BK: NDArray[np.int64], needed_BK: NDArray[np.bool_]) -> NDArray[np.int64]:
-            # Empty places hold a row of any patient; they get a row of the bank instead.
+            # Padding may refer to rows of any patient: replace them by a row of the bank.
             row_BK = np.where(needed_BK, row_BK, row_N[0])
             place_BK: NDArray[np.int64] = local[np.minimum(row_BK, len(local) - 1)]
             if (place_BK < 0).any() or row_BK.max(initial=0) >= len(local):
@@ -193,7 +193,7 @@ class LoadedEpoch:
         return len(self._row_BK)
 
     def batch(self, index: slice | NDArray[np.int64]) -> Batch:
-        """Gathers some of the bags, by slice or number."""
+        """Gathers bags by slice or index."""
         chosen: Any = (
             index if isinstance(index, slice) else torch.as_tensor(index).to(self._bank.device)
         )
@@ -210,13 +210,13 @@ class LoadedEpoch:
         )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """All bags in order, in batches; the last may be smaller."""
+        """All bags in order, in batches; the last one may be smaller."""
         for start in range(0, len(self), batch_size):
             yield self.batch(slice(start, start + batch_size))
 
 
 def empty_batch(num_cells: int, device: torch.device) -> Batch:
-    """One bag without a pair, for the step of a worker that has no bag in a global batch."""
+    """One bag without pairs, for a worker that has no bag in a global batch."""
     return Batch(
         x_BKPCL=torch.zeros((1, num_cells, *PAIR_SHAPE), dtype=torch.uint8, device=device),
         mask_BK=torch.zeros((1, num_cells), dtype=torch.bool, device=device),

@@ -1,13 +1,13 @@
 """Artificial abnormalities as index maps: output position t reads position map[t] of a source.
 
-Every artificial abnormality of the paper's appendix A.1, its wrong pairs included, is a list of at
-most three pieces. A piece reads a run of positions, forwards or backwards, of the homolog itself or
-of a donor. So one gather on the model's device applies the events of a batch, and the same pieces
-give the true extent.
+Every artificial abnormality of the paper's appendix A.1, including wrong pairs, is a list of at
+most three pieces. A piece reads a run of positions of the homolog itself or of a donor, forwards or
+backwards. One gather on the model's device applies the events of a batch, and the pieces also give
+the true extent.
 
-Donors come from the same cell (same staining, same condensation), as a translocation partner does.
-If the cell lacks the type, they come from another cell of the same person. All that a patient's
-bags need is therefore among the patient's own pairs, whichever worker holds those.
+Donors come from the same cell (same staining and condensation), like a translocation partner. If
+the cell lacks the type, they come from another cell of the same person. A patient's bags therefore
+need only the patient's own pairs, on any worker.
 
 Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, Q pieces (3),
 T chromosome types, X a flattened axis.
@@ -44,40 +44,40 @@ class EventConfig:
     abnormal_share: float = 0.5
     """Share of abnormal bags (paper, appendix A.2: balanced)."""
     min_fraction: float = 0.10
-    """Size of the smallest event, as a share of the chromosome's length."""
+    """Minimum size of an event, as a share of the chromosome's length."""
     max_fraction: float = 0.35
-    """Size of the largest event, as a share of the chromosome's length."""
+    """Maximum size of an event, as a share of the chromosome's length."""
     margin: float = 0.04
-    """Share of the length at each tip that events leave alone: a chromosome that lost its end
-    still has a rounded tip, and a cut through a tip would show as an artefact."""
+    """Share of the length at each tip without events: a chromosome that lost its end still has a
+    rounded tip, and a cut through a tip would be a visible artefact."""
     jitter: float = 0.01
     """Standard deviation of breakpoints between the cells of a bag, as a share of the length."""
     robertsonian: Literal["acrocentric", "any"] = "acrocentric"
-    """Types that get Robertsonian events: the five acrocentrics, as in nature, or any type, as
-    appendix A.1 can be read."""
+    """Types with Robertsonian events: the five acrocentrics, as in nature, or any type, which is
+    another reading of appendix A.1."""
     sham_share: float = 0.0
     """Share of the normal bags that are cut and pasted without structural change."""
     translocations: bool = False
-    """Whether ends are exchanged between chromosomes, in addition to the paper's kinds."""
+    """Whether to exchange ends between chromosomes, in addition to the paper's kinds."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """The events of B bags, the same on all workers. All arrays have B as their first axis."""
+    """The events of B bags, the same on all workers. The first axis of every array is B."""
 
     kind_B: NDArray[np.int64]
-    """Code in :data:`ARTIFICIAL`."""
+    """Index into :data:`ARTIFICIAL`."""
     fraction_B: NDArray[np.float64]
-    """Size as a share of the length: 1 for robertsonian and wrong_pair, 0 for normal, and for
-    translocation the size of what is lost."""
+    """Size as a share of the length: 1 for robertsonian and wrong_pair, 0 for normal, and the lost
+    share for translocation."""
     homolog_BK: NDArray[np.int64]
-    """Which homolog is abnormal, drawn for each cell, so that its place reveals nothing."""
+    """Index of the abnormal homolog, drawn per cell, so it carries no information."""
     donor_row_BK: NDArray[np.int64]
     """Row of the bank that foreign segments come from."""
     donor_homolog_BK: NDArray[np.int64]
-    """Homolog of that row."""
+    """Homolog of that row, 0 or 1."""
     stop_BKQ: NDArray[np.int64]
-    """Output position after each piece."""
+    """Output position after the end of each piece."""
     origin_BKQ: NDArray[np.int64]
     """Source position of each piece's first sample."""
     step_BKQ: NDArray[np.int64]
@@ -100,16 +100,16 @@ class Events:
 def draw_events(
     bank: PairIndex, bags: Bags, config: EventConfig, generator: np.random.Generator
 ) -> Events:
-    """Draws one event for each bag, the same in all its cells except for jitter of breakpoints.
+    """Draws one event per bag, the same in all its cells except for jitter of breakpoints.
 
-    All kinds that the bag's chromosome type can have are equally likely, and the type alone says
-    nothing about the label.
+    All kinds possible for the bag's chromosome type are equally likely. The label is independent of
+    the type.
 
     Args:
-        bank: structurally normal pairs; donors are among them.
+        bank: structurally normal pairs, which include the donors.
         bags: B bags of the bank.
         config: kinds and sizes.
-        generator: source of all randomness.
+        generator: random generator.
 
     Raises:
         ConfigError: fractions and margins leave no room, or no person has two chromosome types.
@@ -145,7 +145,7 @@ def draw_events(
     size_BK = size_BK.clip(1, np.maximum(length_BK - 2, 1))
     start_BK = np.rint((start_B[:, None] + jitter_BK) * length_BK).astype(np.int64)
     start_BK = start_BK.clip(1, np.maximum(length_BK - size_BK - 1, 1))
-    # A foreign segment is at most as long as its donor, so that no background is pasted in.
+    # A foreign segment is at most as long as its donor, so no background is pasted.
     foreign_B = np.isin(kind_B, [_CODE["addition"], _CODE["replacement"], _CODE[SHAM]])
     size_BK = np.where(
         foreign_B[:, None], np.minimum(size_BK, np.maximum(donor_length_BK - 2, 1)), size_BK
@@ -155,7 +155,7 @@ def draw_events(
     )
     donor_start_BK = donor_start_BK.clip(1, np.maximum(donor_length_BK - size_BK - 1, 1))
 
-    # What an exchange of ends brings has a size of its own, and can be on either arm.
+    # The end gained in a translocation has its own size, and may be on either arm.
     gained_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
     gained_BK = np.rint((gained_B[:, None] + size_jitter_BK) * donor_length_BK).astype(np.int64)
     gained_BK = gained_BK.clip(1, np.maximum(donor_length_BK - 1, 1))
@@ -191,17 +191,17 @@ def _pieces(
     gp: NDArray[np.int64],
     gq: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
-    """Pieces of every bag and cell, and the truth, as fields of :class:`Events`.
+    """Pieces and true extent of every bag and cell, as fields of :class:`Events`.
 
     Args:
         kind_B: codes of kinds.
-        n: length of the homolog (B, K), as all that follow.
+        n: length of the homolog; (B, K), like all following arguments.
         m: length of the donor.
         s: start of the event.
         e: size of the event.
         d: start of the donor's segment.
-        gp: what an exchange of ends brings to the short arm; 0 if it is on the long arm.
-        gq: what it brings to the long arm; 0 if it is on the short arm.
+        gp: size of the end gained by the short arm in a translocation; 0 if on the long arm.
+        gq: size of the end gained by the long arm; 0 if on the short arm.
     """
     lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
     zero = np.zeros_like(n)
@@ -238,7 +238,7 @@ def _pieces(
     for kind, (pieces, (first, last)) in table.items():
         chosen = kind_B == _CODE[kind]
         made["truth_BK2"][chosen] = np.stack([first, last], axis=-1)[chosen]
-        # Missing pieces repeat the last stop, which makes them empty.
+        # Missing pieces repeat the last stop and so are empty.
         for q in range(3):
             piece = pieces[min(q, len(pieces) - 1)]
             names = ("stop_BKQ", "origin_BKQ", "step_BKQ", "donor_BKQ")
@@ -263,7 +263,7 @@ def _draw_kinds(
         np.asarray(abnormal)[(place_B * len(abnormal)).astype(np.int64)],
         other[(place_B * len(other)).astype(np.int64)],
     )
-    # Shares are exact within each chromosome type, so that labels are balanced.
+    # Shares are exact within each chromosome type, so labels are balanced.
     normal_B = np.zeros(len(kind_B), np.bool_)
     for chromosome in np.unique(chromosome_B):
         bags = generator.permutation(np.nonzero(chromosome_B == chromosome)[0])
@@ -277,11 +277,11 @@ def _draw_kinds(
 def _draw_donors(
     bank: PairIndex, bags: Bags, kind_B: NDArray[np.int64], generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draws a row of another chromosome type for every place: one type per bag, from the same cell.
+    """Draws a donor of another chromosome type for every pair: one type per bag, in the same cell.
 
-    Wrong pairs take a type of the same Denver group. If the cell lacks the type, another cell of
-    the same person is the donor. Bags whose people have no second type in common cannot get a
-    foreign segment: they become duplications.
+    Wrong pairs use a type of the same Denver group. If the cell lacks the type, the donor is from
+    another cell of the same person. Bags without a second type common to all their people get a
+    duplication instead of a foreign segment.
 
     Returns:
         Kinds (B) and rows (B, K).
@@ -296,7 +296,7 @@ def _draw_donors(
     first_X = np.cumsum(size_X) - size_X
     by_person_N = np.argsort(person_N * num_types + type_N, kind="stable")
 
-    # Empty places of a bag hold row 0, which may be of another person.
+    # Padding refers to row 0, which may be of another person.
     row_BK = np.where(bags.mask_BK, bags.row_BK, bags.row_BK[:, :1])
     person_BK = person_N[row_BK]
     present_PT = size_X.reshape(-1, num_types) > 0
@@ -304,7 +304,7 @@ def _draw_donors(
     np.put_along_axis(allowed_BT, bags.chromosome_B[:, None], values=False, axis=1)
     group_T = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
     of_group_BT = allowed_BT & (group_T[bags.chromosome_B][:, None] == group_T)
-    # Without a second type of the group, any other type will do.
+    # Without a second type of the group, any other type is allowed.
     wrong_B = (kind_B == _CODE["wrong_pair"]) & of_group_BT.any(axis=1)
     allowed_BT = np.where(wrong_B[:, None], of_group_BT, allowed_BT)
     alone_B = ~allowed_BT.any(axis=1)
@@ -337,7 +337,7 @@ class EventTensors:
 
     @classmethod
     def of(cls, events: Events, device: torch.device | str) -> Self:
-        """Moves to a device what :func:`apply_events` needs."""
+        """Moves the arrays that :func:`apply_events` needs to a device."""
         return cls(
             **{
                 name: torch.as_tensor(getattr(events, name)).to(device)
@@ -346,14 +346,14 @@ class EventTensors:
         )
 
     def take(self, index: Any) -> Self:
-        """Some of the bags, by slice or by a tensor of numbers on the same device."""
+        """Selects bags by slice or by a tensor of indices on the same device."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
 
 def apply_events(
     bank_NPCL: torch.Tensor, row_BK: torch.Tensor, events: EventTensors
 ) -> torch.Tensor:
-    """Gathers the pairs of bags and rearranges one homolog of each by its pieces.
+    """Gathers the pairs of bags and rearranges one homolog of each pair by its pieces.
 
     Args:
         bank_NPCL: darkness of the bank, uint8, on the model's device.
@@ -361,7 +361,7 @@ def apply_events(
         events: pieces of each bag and cell.
 
     Returns:
-        Darkness (B, K, 2, 2, L), uint8. What would extend beyond position L is cut off.
+        Darkness (B, K, 2, 2, L), uint8, truncated at position L.
     """
     x_BKPCL = bank_NPCL[row_BK]
     num_bags, num_cells, _, _, length = x_BKPCL.shape
@@ -369,7 +369,7 @@ def apply_events(
     cell = torch.arange(num_cells, device=row_BK.device)[None]
     itself_BKCL = x_BKPCL[bag, cell, events.homolog_BK]
     donor_BKCL = bank_NPCL[events.donor_row_BK, events.donor_homolog_BK]
-    # The homolog and its donor side by side, with one background position at the end.
+    # The homolog and its donor, concatenated, with one background position at the end.
     source_BKCX = torch.nn.functional.pad(torch.cat([itself_BKCL, donor_BKCL], dim=-1), (0, 1))
 
     t_L = torch.arange(length, device=row_BK.device)

@@ -1,9 +1,9 @@
-"""Who holds which pairs: patients by worker, and windows of patients that pass through memory.
+"""Distribution of pairs over workers, and windows of patients for streaming.
 
-Bags are drawn from the index, which every worker holds whole; the darkness of the pairs is held by
-the worker that owns the patient. An epoch is cut into *windows* of patients when there are more
-pairs than one window may have, and bags and batches stay inside a window. Windows depend on the
-seed, the epoch and the index, not on the workers: any number of them sees the same bags.
+Every worker holds the whole index, from which bags are drawn. The darkness of a pair is held by the
+worker of its patient. An epoch with more pairs than fit into one window is split into *windows* of
+patients; bags and batches stay within a window. Windows depend on the seed, the epoch and the
+index, so any number of workers gets the same bags.
 """
 
 import heapq
@@ -24,28 +24,25 @@ _GIB: Final = 2**30
 
 
 class PairSource(Protocol):
-    """Where workers get pairs from."""
+    """Source of the workers' pairs."""
 
     @property
     def index(self) -> PairIndex:
-        """All pairs there are."""
+        """Index of all pairs."""
 
     def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
-        """The pairs of each group of patients, one group after the other.
-
-        Only the group in use and the next one need to be in memory.
-        """
+        """Pairs of each group of patients, in order; needs only this and the next in memory."""
 
 
 class MemorySource:
-    """Pairs that are in memory already."""
+    """Source of pairs that are already in memory."""
 
     def __init__(self, bank: PairBank) -> None:
         self._bank = bank
 
     @property
     def index(self) -> PairIndex:
-        """All pairs there are."""
+        """Index of all pairs."""
         return self._bank.index
 
     def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
@@ -58,20 +55,20 @@ class Window:
     """Patients whose pairs are in memory together."""
 
     number: int
-    """Place in its epoch."""
+    """Number within the epoch."""
     patients: frozenset[str]
-    """Who."""
+    """Ids of the patients."""
     row_N: NDArray[np.int64]
-    """Their rows of the index, ascending."""
+    """Rows of their pairs in the index, ascending."""
 
 
 def windows(index: PairIndex, max_pairs: int, generator: np.random.Generator) -> list[Window]:
-    """Cuts an index into windows of whole patients, in random order.
+    """Splits an index into windows of whole patients, in random order.
 
     Args:
         index: all pairs of the epoch.
-        max_pairs: pairs of a window; a patient who has more is a window alone.
-        generator: all randomness; not used when everything fits into one window.
+        max_pairs: maximum size of a window; a patient with more pairs is alone in a window.
+        generator: random generator; unused if all pairs fit into one window.
     """
     if len(index) <= max_pairs:
         everybody = frozenset(index.frame["patient_id"])
@@ -93,9 +90,9 @@ def windows(index: PairIndex, max_pairs: int, generator: np.random.Generator) ->
 
 
 def shards(index: PairIndex, num_workers: int) -> list[frozenset[str]]:
-    """Patients of each worker, disjoint, about equally many pairs each.
+    """Patients of each worker, disjoint, with about equal numbers of pairs.
 
-    The patient with most pairs goes first, always to the worker that has fewest.
+    Patients are assigned in descending order of pairs, each to the worker with the fewest pairs.
     """
     code_N, names = _patients(index)
     size_P = np.bincount(code_N)
@@ -110,32 +107,31 @@ def shards(index: PairIndex, num_workers: int) -> list[frozenset[str]]:
 
 @dataclass(frozen=True)
 class Residency:
-    """How the workers of a run hold its pairs."""
+    """Distribution and storage of a run's pairs over its workers."""
 
     split: bool
-    """Whether each patient is held by one worker; else each worker holds everybody, because bags
-    mix people."""
+    """Whether one worker holds each patient; else bags mix people and all workers hold all."""
     resident: bool
-    """Whether a worker's pairs stay on its device; else they pass through it window by window."""
+    """Whether a worker's pairs stay on its device; else they are streamed in windows."""
 
     @classmethod
     def of(
         cls, num_pairs: int, bags: BagConfig, *, num_workers: int, memory_gib: float
     ) -> "Residency":
-        """Decides from sizes.
+        """Chooses the residency by size.
 
         Args:
-            num_pairs: of training and validation together.
-            bags: how bags are drawn.
-            num_workers: of the run.
-            memory_gib: what one worker may hold of pairs.
+            num_pairs: number of training and validation pairs.
+            bags: composition of bags.
+            num_workers: number of workers of the run.
+            memory_gib: memory limit for the pairs of one worker, in GiB.
         """
         split = bags.over == "patient"
         share = num_pairs / (num_workers if split else 1)
         return cls(split=split, resident=share * PAIR_BYTES <= memory_gib * _GIB)
 
     def describe(self, num_pairs: int, window_pairs: int, num_workers: int) -> str:
-        """What was decided, for a log."""
+        """One line for a log."""
         size = f"{num_pairs:,} pairs ({num_pairs * PAIR_BYTES / _GIB:.2f} GiB)"
         whose = "its patients'" if self.split and num_workers > 1 else "all"
         if self.resident:
@@ -159,15 +155,15 @@ class Shard:
         world: int,
         device: torch.device,
     ) -> None:
-        """Prepares reading; nothing is read yet.
+        """Assigns patients to workers; reads no pairs.
 
         Args:
-            source: where pairs come from; may hold more than the index.
-            index: the pairs that bags number.
-            residency: who holds what.
-            rank: of this worker.
+            source: source of pairs; may have more than the index.
+            index: pairs that the rows of bags refer to.
+            residency: distribution of pairs.
+            rank: rank of this worker.
             world: number of workers.
-            device: of this worker.
+            device: device of this worker.
         """
         self._source, self._index, self._device = source, index, device
         self._resident = residency.resident
@@ -183,16 +179,16 @@ class Shard:
         self._kept: DeviceBank | None = None
 
     def worker_of_bags(self, epoch: Epoch) -> NDArray[np.int64]:
-        """Which worker each bag (B) of an epoch belongs to."""
+        """Rank (B) of the worker of each bag of an epoch."""
         if self._worker_N is None:
             return np.arange(len(epoch)) % self._world
         return self._worker_N[epoch.bags.row_BK[:, 0]]
 
     def banks(self, parts: Sequence[Window]) -> Iterator[DeviceBank | None]:
-        """This worker's pairs of each window on its device; None where it has none.
+        """This worker's pairs of each window, on its device; None for windows without any.
 
         Raises:
-            DataError: the source does not give what the index says.
+            DataError: the pairs of the source do not match the index.
         """
         if not self._resident:
             yield from self._read([self._patients & part.patients for part in parts])
@@ -203,8 +199,8 @@ class Shard:
             yield self._kept
 
     def once(self, parts: Sequence[Window]) -> Iterator[DeviceBank]:
-        """Every pair of this worker once, bank by bank."""
-        # Pairs that stay are all in one bank, which every window gets.
+        """Every pair of this worker once, in one or more banks."""
+        # Resident pairs are all in one bank, shared by all windows.
         banks = self.banks(parts[:1] if self._resident else parts)
         return (bank for bank in banks if bank is not None)
 
@@ -229,6 +225,6 @@ class Shard:
 
 
 def _patients(index: PairIndex) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-    """Number of each pair's patient, and the patients by number."""
+    """Patient index (N) of each pair, and the sorted patient ids."""
     names, code_N = np.unique(index.frame["patient_id"].to_numpy(object), return_inverse=True)
     return code_N, names

@@ -1,1 +1,1 @@
-"""From scores to probabilities and thresholds, fitted on validation patients."""
+"""Calibrates scores to probabilities and thresholds, fitted on validation patients."""

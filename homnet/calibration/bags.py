@@ -1,4 +1,4 @@
-"""From logits of bags to probabilities and thresholds, by hospital."""
+"""Calibrates logits of bags to probabilities and thresholds, per hospital."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ from homnet.evaluation.metrics import threshold_for_f1
 
 @dataclass(frozen=True)
 class Calibration:
-    """How scores of one hospital become probabilities and verdicts; from validation bags only."""
+    """Calibration of one hospital, fitted on validation bags only."""
 
     threshold: float
-    """Probability from which a bag is called abnormal (best F1 on validation bags)."""
+    """Bags of at least this probability are called abnormal (best F1 on validation bags)."""
     temperature: float = 1.0
-    """What logits are divided by."""
+    """Divisor of logits."""
     prior: float = 0.5
     """Share of abnormal bags among the validation bags."""
 
@@ -35,7 +35,7 @@ def calibrate(logit_B: NDArray[np.float64], label_B: NDArray[np.bool_]) -> Calib
 
     Args:
         logit_B: uncalibrated logits of validation bags.
-        label_B: their labels; both classes must be there.
+        label_B: labels (true if abnormal); both classes must occur.
     """
 
     def loss(log_temperature: float) -> float:

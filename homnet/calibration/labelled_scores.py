@@ -1,6 +1,6 @@
-"""Scores of patients with the truth, on which calibrations are fitted.
+"""Scores and labels of patients, to which calibrations are fitted.
 
-Shape suffixes: N pairs, G types of patients, J patients.
+Shape suffixes: N pairs, G types of patients (one per patient and chromosome type), J patients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Scores of validation patients with the truth, of one hospital or of several."""
+    """Scores and labels of validation patients of one or more hospitals."""
 
     hospital_J: tuple[str, ...]
     """Hospital of each patient."""
@@ -24,25 +24,25 @@ class LabelledScores:
     patient_G: NDArray[np.int64]
     """Patient of each type, 0..J - 1."""
     chromosome_G: NDArray[np.int64]
-    """Index of each type, 0..23."""
+    """Index of each chromosome type, 0..23."""
     num_cells_G: NDArray[np.int64]
-    """Cells of each type."""
+    """Number of cells of each type."""
     logit_G: Floats
     """Logit of each type."""
     read_G: Floats
-    """Log odds of the reader that each type shows an abnormality; zeros without a reader."""
+    """The reader's log odds that each type shows an abnormality; zeros without a reader."""
     abnormal_G: NDArray[np.bool_]
     """Whether the type has an abnormal pair."""
     patient_N: NDArray[np.int64]
-    """Patient of each pair."""
+    """Patient of each pair, 0..J - 1."""
     logit_N: Floats
-    """Logit of each pair by itself."""
+    """Logit of each single pair."""
     abnormal_N: NDArray[np.bool_]
     """Whether the pair is abnormal."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """The patients of all parts in their order, numbered anew."""
+        """The patients of all parts in order, renumbered."""
         sizes = [len(part.hospital_J) for part in parts]
         first = np.cumsum([0, *sizes[:-1]])
 
@@ -87,7 +87,7 @@ class LabelledScores:
         return cls(hospital_J=tuple(content["hospital_J"]), **arrays)
 
     def of(self, chosen_J: NDArray[np.bool_]) -> Self:
-        """The chosen patients, numbered anew."""
+        """The chosen patients, renumbered."""
         number_J = np.cumsum(chosen_J) - 1
         keep_G, keep_N = chosen_J[self.patient_G], chosen_J[self.patient_N]
         return type(self)(

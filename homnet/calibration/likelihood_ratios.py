@@ -1,6 +1,6 @@
-"""From scores to log likelihood ratios, which do not depend on prevalence.
+"""Converts scores to log likelihood ratios, which do not depend on prevalence.
 
-Shape suffixes: N scores, G types of patients, T the 24 chromosome types.
+Shape suffixes: N scores, G types of patients, T chromosome types (24).
 """
 
 import math
@@ -19,45 +19,44 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 Floats = NDArray[np.float64]
 
 _PRIOR_SD: Final = 1.0
-"""Prior standard deviation of log factor and shift, so that a single abnormal patient cannot decide
-a fit."""
+"""Prior standard deviation of log factor and shift: limits the effect of one abnormal patient."""
 _HOSPITAL_SD: Final = 0.5
 """The same for a hospital around all hospitals: laboratories differ, and each has few carriers."""
 _LEAST_WEIGHT: Final = 0.01
-"""Smallest coefficient of the model's logit beside the reader's log odds."""
+"""Minimum coefficient of the model's logit in the regression with the reader's log odds."""
 _MAX_EVIDENCE: Final = 12.0
-"""Absolute log likelihood ratios are cut off here."""
+"""Log likelihood ratios are clipped to this absolute value."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A line from scores to log likelihood ratios."""
+    """A linear map from scores to log likelihood ratios."""
 
     factor: float = 1.0
-    """What a score is multiplied by, above 0; the inverse is a temperature."""
+    """Slope, above 0."""
     shift: float = 0.0
-    """What is added to the product."""
+    """Intercept."""
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by (Guo et al. 2017)."""
+        """Divisor of logits, the inverse of the factor (Guo et al. 2017)."""
         return 1 / self.factor
 
     def __call__(self, score_N: Floats) -> Floats:
-        """Log likelihood ratios of scores."""
+        """Log likelihood ratios (N) of scores, clipped to +-12."""
         evidence_N = self.factor * np.asarray(score_N, float) + self.shift
         return np.clip(evidence_N, -_MAX_EVIDENCE, _MAX_EVIDENCE)
 
 
 def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | None = None) -> Scale:
-    """Fits a line from scores to log likelihood ratios, at the prevalence among the rows.
+    """Fits a linear map from scores to log likelihood ratios, at the prevalence of the rows.
 
-    Platt's scaling (1999) with a normal prior.
+    Platt scaling (1999) with a normal prior.
 
     Args:
         score_N: scores.
-        label_N: whether each is of something abnormal; both classes must occur.
-        around: mean of the prior, for a hospital the scale of all hospitals; None is the identity.
+        label_N: whether each score is abnormal; both classes must occur.
+        around: mean of the prior: for a hospital the scale of all hospitals; None is the identity.
 
     Raises:
         DataError: one of the classes is absent.
@@ -79,7 +78,7 @@ def fit_scale(score_N: Floats, label_N: NDArray[np.bool_], *, around: Scale | No
 
 
 def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -> float:
-    """Weight of a reader's log odds beside the logits of the model, by logistic regression on both.
+    """Weight of a reader's log odds relative to the model's logits, by logistic regression on both.
 
     Args:
         logit_G: logits of the model.
@@ -87,7 +86,7 @@ def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -
         abnormal_G: whether each type is abnormal; both classes must occur.
 
     Returns:
-        The factor, 0 or more, of ``read_G`` before it is added to ``logit_G``; 0 if ``read_G`` is
+        The factor, at least 0, of ``read_G`` in its sum with ``logit_G``; 0 if ``read_G`` is
         constant.
 
     Raises:
@@ -98,26 +97,26 @@ def fit_weight(logit_G: Floats, read_G: Floats, abnormal_G: NDArray[np.bool_]) -
         return 0.0
     fitted = LogisticRegression(C=_PRIOR_SD**2).fit(np.stack([logit_G, read_G], 1), abnormal_G)
     own, read = fitted.coef_[0].tolist()
-    # Even a model that adds nothing to the reader sets the unit.
+    # The model's logit defines the unit, even if its coefficient is near 0.
     return float(max(read, 0.0) / max(own, _LEAST_WEIGHT))
 
 
 def fit_offsets(
     logit_G: Floats, abnormal_G: NDArray[np.bool_], chromosome_G: NDArray[np.int64]
 ) -> tuple[float, ...]:
-    """Offsets of the chromosome types' logits that make all types comparable.
+    """Fits offsets that make the logits of all chromosome types comparable.
 
-    Types differ in their normal variation: satellites and stalks of the acrocentrics, and
-    heterochromatin, vary between the homologs of healthy people, and these types alone would set a
-    common threshold. Offsets are fitted together with a common scale, with a normal prior around 0.
+    Satellites and stalks of acrocentrics, and heterochromatin, vary between the homologs of healthy
+    people. Without offsets these types alone would determine a common threshold. Offsets are fitted
+    together with a common scale, with a normal prior around 0.
 
     Args:
         logit_G: logits of types.
-        abnormal_G: whether each is abnormal; both classes must occur.
-        chromosome_G: index of the type, 0..23.
+        abnormal_G: whether each type is abnormal; both classes must occur.
+        chromosome_G: index of the chromosome type, 0..23.
 
     Returns:
-        24 offsets in units of logits, with a mean of 0 over the types that occur.
+        24 offsets in logit units, with mean 0 over the types that occur.
 
     Raises:
         DataError: one of the classes is absent.
@@ -149,7 +148,7 @@ def fit_offsets(
 
 
 def _prior_and_signs(label_N: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Log odds of an abnormality among the rows, and 1 where there is one and -1 elsewhere."""
+    """Log odds of an abnormal row, and signs (N): 1 for abnormal, -1 for normal rows."""
     _require_both(label_N)
     return float(logit(label_N.mean())), np.where(label_N, 1.0, -1.0)
 

@@ -1,14 +1,13 @@
-"""From scores of types, cells and whole patients to evidence and thresholds, by hospital.
+"""Calibrates scores of types, cells and patients to evidence and thresholds, per hospital.
 
-Everything here is fitted on validation patients: people of the hospital who are neither learnt from
-nor tested on. *Healthy referrals* are those without an abnormal pair. Specificity refers to them,
-because they came to the same laboratory for the same reasons as the carriers, and were prepared,
-stained and photographed like them. Healthy people of a pre-training cohort are no substitute: they
-come from one laboratory and have another number of cells.
+Calibrations are fitted on validation patients: people of the hospital who are in neither the
+training nor the test split. *Healthy referrals* are those without an abnormal pair. Specificity
+refers to them: they were referred to the same laboratory for the same reasons as the carriers, and
+were prepared, stained and imaged in the same way. Healthy people of a pre-training cohort are no
+substitute: they come from one laboratory and have a different number of cells.
 
 *Evidence* is a log likelihood ratio, abnormal over normal, which does not depend on prevalence.
-Prevalence enters in one place, as the setting
-:attr:`homnet.patients.verdict.VerdictConfig.prevalence`.
+Prevalence is a setting: :attr:`homnet.patients.verdict.VerdictConfig.prevalence`.
 
 Shape suffixes: N pairs, G types of patients, J patients.
 """
@@ -30,46 +29,46 @@ from homnet.errors import CheckpointError, DataError
 ALL_HOSPITALS: Final = "all hospitals"
 """Name of the calibration for hospitals without their own."""
 SPECIFICITY: Final = 0.99
-"""Share of healthy referrals to be called normal, as in the published clinical figure."""
+"""Required share of healthy referrals called normal, as in the published clinical figure."""
 NO_READER_USED: Final = "none"
-"""Version of the reader where none was used."""
+"""Version of the reader if none was used."""
 FORMAT: Final = 2
-"""Version of :meth:`PatientCalibration.to_json`; checkpoints ignore other versions. In the first,
+"""Version of :meth:`PatientCalibration.to_json`; checkpoints ignore other versions. In version 1,
 logits of types were means over bags of up to ten cells."""
 NUM_TYPES: Final = 23
-"""Types of a karyotype; X and Y count as one."""
+"""Number of chromosome types in a karyotype; X and Y count as one."""
 
 
 @dataclass(frozen=True)
 class PatientCalibration:
-    """How the scores of one hospital become evidence, probabilities and calls."""
+    """Converts the scores of one hospital to evidence, probabilities and calls."""
 
     hospitals: tuple[str, ...]
     """Hospitals whose validation patients it was fitted on."""
     num_normal: int
-    """Healthy referrals among them."""
+    """Number of healthy referrals among them."""
     num_abnormal: int
-    """Carriers of an abnormality among them."""
+    """Number of carriers of an abnormality among them."""
     type_scale: Scale
-    """From logits of types, with offsets added, to evidence."""
+    """Maps logits of types, with offsets added, to evidence."""
     type_offsets: tuple[float, ...]
     """Offsets of the logits of the 24 types."""
     cell_scale: Scale
-    """From logits of single cells to evidence."""
+    """Maps logits of single cells to evidence."""
     patient_scale: Scale
-    """From scores of :func:`combine` to evidence, for probabilities; the threshold needs none."""
+    """Maps scores of :func:`combine` to evidence for probabilities; the threshold is on scores."""
     threshold: float
-    """Patients are called abnormal from this score of :func:`combine` on."""
+    """Patients are called abnormal if their score of :func:`combine` is at least this."""
     specificity: float
     """Specificity that the threshold was set for."""
     types_per_patient: float
     """Mean number of abnormal types of an abnormal patient; a translocation changes two."""
     min_cells: int
-    """Cells that a type needs to be counted, in the fit and in every verdict."""
+    """Minimum number of cells of a type, in the fit and in every verdict."""
     reader: str = NO_READER_USED
-    """Version of the reader whose log odds count too."""
+    """Version of the reader whose log odds are included."""
     read_weight: float = 0.0
-    """Factor of these log odds before they are added to logits of types."""
+    """Factor of the reader's log odds in their sum with logits of types."""
 
     @property
     def prevalence(self) -> float:
@@ -78,7 +77,7 @@ class PatientCalibration:
 
     @property
     def supported_specificity(self) -> float:
-        """Highest specificity that these healthy referrals can guarantee for the next one."""
+        """Highest specificity that this number of healthy referrals can guarantee."""
         return self.num_normal / (self.num_normal + 1)
 
     @property
@@ -92,8 +91,8 @@ class PatientCalibration:
         """Evidence of types.
 
         Args:
-            logit_G: their logits.
-            chromosome_G: their indices, 0..23.
+            logit_G: logits of the types.
+            chromosome_G: indices of the types, 0..23.
             read_G: log odds of the reader.
         """
         moved_G = logit_G + np.asarray(self.type_offsets)[chromosome_G]
@@ -137,13 +136,13 @@ def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int)
     """Combines the types of each patient: the log likelihood ratio that one of them is abnormal.
 
     If exactly one type of a carrier is abnormal, each equally likely, the likelihood ratio of the
-    patient is the mean of those of the types. Two abnormal types, as after a translocation, raise
-    it above either of them alone.
+    patient is the mean of those of the types. Two abnormal types, as after a translocation, give a
+    higher ratio than either of them alone.
 
     Args:
         evidence_G: log likelihood ratio of each type.
-        patient_G: number of its patient, 0..num_patients - 1.
-        num_patients: J.
+        patient_G: patient of each type, 0..num_patients - 1.
+        num_patients: number of patients, J.
 
     Returns:
         Scores (J); NaN for patients without a type.
@@ -158,17 +157,17 @@ def combine(evidence_G: Floats, patient_G: NDArray[np.int64], num_patients: int)
 def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
     """The lowest threshold that guarantees a specificity for the next healthy referral.
 
-    Of n healthy referrals and the next one, each is as likely as any other to be the highest, so
-    the j-th lowest score is exceeded by the next with a probability of at most 1 - j / (n + 1)
-    (conformal prediction; Vovk 2005). With n below 1 / (1 - specificity) - 1 no threshold can
-    guarantee it; the threshold then lies just above all scores.
+    Among n healthy referrals and the next one, all ranks are equally likely. So the next score
+    exceeds the j-th lowest with a probability of at most 1 - j / (n + 1) (conformal prediction;
+    Vovk 2005). With n below 1 / (1 - specificity) - 1 no threshold can guarantee the specificity;
+    the threshold is then just above all scores.
 
     Args:
         normal_J: scores of healthy referrals.
-        specificity: wanted, below 1.
+        specificity: required specificity, below 1.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no healthy referrals.
     """
     if not len(normal_J):
         raise DataError("a threshold needs healthy referrals among the validation patients")
@@ -188,11 +187,11 @@ def fit_patients(
     """Fits a calibration on validation patients.
 
     Args:
-        scores: of healthy referrals and carriers.
-        min_cells: cells that a type needs to be counted.
-        specificity: of patients, for the threshold.
-        reader: version of the reader whose log odds the scores hold.
-        pooled: calibration of all hospitals, for the fit of one: type offsets and the reader's
+        scores: scores of healthy referrals and carriers.
+        min_cells: minimum number of cells of a type.
+        specificity: specificity of the threshold, over patients.
+        reader: version of the reader whose log odds are in the scores.
+        pooled: calibration of all hospitals, for the fit of one. Type offsets and the reader's
             weight are taken from it, and scales are fitted around its scales.
 
     Raises:
@@ -207,7 +206,7 @@ def fit_patients(
     if pooled is None:
         read_weight = fit_weight(logit_G, read_G, abnormal_G)
         offsets = fit_offsets(logit_G + read_weight * read_G, abnormal_G, chromosome_G)
-    else:  # one hospital has too few patients for 24 offsets, and normal variation is alike
+    else:  # one hospital has too few patients for 24 offsets; normal variation is similar
         read_weight, offsets = pooled.read_weight, pooled.type_offsets
     moved_G = logit_G + read_weight * read_G + np.asarray(offsets)[chromosome_G]
     type_scale = fit_scale(moved_G, abnormal_G, around=pooled.type_scale if pooled else None)
@@ -247,20 +246,21 @@ def fit_hospitals(
     min_patients: int = 5,
     leave_out: bool = False,
 ) -> dict[str, PatientCalibration]:
-    """A calibration for every hospital, and one for all of them together.
+    """Fits a calibration for every hospital, and one for all hospitals together.
 
-    A hospital gets that of all hospitals if its validation patients include fewer than
-    ``min_patients`` healthy referrals or carriers, or if its carriers have too few cells to be
-    counted; :attr:`PatientCalibration.hospitals` shows it.
+    A hospital gets the calibration of all hospitals if it has fewer than ``min_patients`` healthy
+    referrals or carriers among its validation patients, or if its carriers have too few cells.
+    :attr:`PatientCalibration.hospitals` shows which.
 
     Args:
-        scores: of validation patients.
-        min_cells: cells that a type needs to be counted.
-        specificity: of patients.
-        reader: version of the reader whose log odds the scores hold.
-        min_patients: fewest of either kind for a calibration of a hospital's own.
-        leave_out: fit each hospital's calibration on the patients of all others: the situation of
-            a hospital without labelled patients.
+        scores: scores of validation patients.
+        min_cells: minimum number of cells of a type.
+        specificity: specificity over patients.
+        reader: version of the reader whose log odds are in the scores.
+        min_patients: minimum number of healthy referrals, and of carriers, for a calibration of a
+            hospital's own.
+        leave_out: fit each hospital's calibration on the patients of all others, as for a hospital
+            without labelled patients.
 
     Raises:
         DataError: all hospitals together lack healthy referrals or carriers.

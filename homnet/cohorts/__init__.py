@@ -1,1 +1,1 @@
-"""Data at rest: rows of pairs, their checks, cohorts, and patient-disjoint splits."""
+"""Cohorts on disk: rows of pairs, their checks, and patient-disjoint splits."""

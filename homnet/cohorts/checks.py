@@ -1,4 +1,4 @@
-"""Checks of pairs: rows of a cohort, and pairs that a laboratory sends to the endpoint."""
+"""Checks of pairs, both in cohorts and in requests to the endpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def read_pairs(path: Path) -> pa.Table:
             file, column and row.
     """
     try:
-        # The partition directory must not be read as a column of its own.
+        # The partition directory must not become a column.
         table = pq.ParquetFile(path).read()
     except FileNotFoundError:
         raise CohortError(
@@ -43,7 +43,7 @@ def check_table(table: pa.Table, where: str) -> None:
 
     Args:
         table: rows of one file.
-        where: what to call the file in messages.
+        where: name of the file in messages.
 
     Raises:
         CohortError: names ``where``, the column and the first bad row.
@@ -62,12 +62,12 @@ def check_table(table: pa.Table, where: str) -> None:
 def check_measured(
     table: pa.Table, where: str, place: Callable[[int], str] = "row {}".format
 ) -> None:
-    """Checks pairs without labels, from any hospitals and in any order.
+    """Checks pairs without labels, of any hospitals and in any order.
 
     Args:
         table: at least the columns of :data:`homnet.cohorts.pairs.MEASURED`.
-        where: what to call the table in messages.
-        place: what to call a row of it.
+        where: name of the table in messages.
+        place: returns the name of a row in messages.
 
     Raises:
         CohortError: names ``where``, the column and the first bad row.
@@ -82,14 +82,14 @@ def check_measured(
 
 @dataclass(frozen=True)
 class _Checks:
-    """The checks of one table, with the names that messages use for it and for its rows."""
+    """Checks of one table; ``where`` and ``place`` name it and its rows in messages."""
 
     table: pa.Table
     where: str
     place: Callable[[int], str] = "row {}".format
 
     def columns(self, schema: pa.Schema) -> None:
-        """Every column is there, of its type, and filled where it must be."""
+        """Every column exists, has its type, and is filled unless nullable."""
         for wanted in schema:
             name = wanted.name
             if name not in self.table.schema.names:
@@ -156,7 +156,7 @@ class _Checks:
         code_N = np.zeros(self.table.num_rows, np.int64)
         for name in key:
             column = self.table[name].combine_chunks().dictionary_encode()
-            # Codes of what came before are made dense again, so that the product cannot overflow.
+            # Dense codes of the previous columns keep the product from overflowing.
             code_N = np.unique(code_N, return_inverse=True)[1]
             code_N = code_N * len(column.dictionary) + column.indices.to_numpy()
         first_N = np.unique(code_N, return_index=True)[1]
@@ -170,7 +170,7 @@ class _Checks:
             )
 
     def one_file(self) -> None:
-        """A file holds one hospital, and the rows of a patient's type side by side."""
+        """A file holds one hospital, and the rows of a patient's type are contiguous."""
         frame = self.table.select(["hospital", "patient_id", "chromosome"]).to_pandas()
         hospital = frame["hospital"]
         other = (hospital != hospital.iloc[0]).to_numpy()
@@ -194,7 +194,7 @@ class _Checks:
             )
 
     def first_homolog(self) -> None:
-        """A pair has a chromosome in its first place; only the second may be missing."""
+        """Homolog 0 of a pair is not empty; only homolog 1 may be missing."""
         empty = ~pairs_of(self.table)[:, 0].any(axis=(1, 2))
         if empty.any():
             self._fail(int(empty.argmax()), "'pair' has no chromosome in homolog 0 (all zeros)")

@@ -1,4 +1,4 @@
-"""Cohorts at rest: a directory of Parquet files of pairs, and an index, ``cohort.json``."""
+"""Cohorts on disk: a directory of Parquet files of pairs, and an index, ``cohort.json``."""
 
 import hashlib
 import json
@@ -20,52 +20,52 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 SCHEMA_VERSION: Final = 2
 INDEX: Final = "cohort.json"
-"""Name of a cohort's index."""
+"""File name of a cohort's index."""
 
 
 @dataclass(frozen=True)
 class CohortFile:
-    """One Parquet file of a cohort, as ``cohort.json`` lists it."""
+    """Entry of ``cohort.json`` for one Parquet file."""
 
     path: str
-    """Path below the cohort directory."""
+    """Path relative to the cohort directory."""
     hospital: str
     """Hospital of every row."""
     num_pairs: int
-    """Rows."""
+    """Number of rows."""
     patients: tuple[str, ...]
     """Patients of the file; none is in another file."""
     sha256: str
-    """Digest of the file's bytes."""
+    """SHA-256 digest of the file."""
     num_abnormal: int | None = None
-    """Structurally abnormal pairs; None in an index that was written before they were counted."""
+    """Number of structurally abnormal pairs; None in an older index without this count."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort directory that was opened and whose index was checked.
+    """A cohort directory with a checked index.
 
-    Open one with :meth:`open`; make one with :func:`write_cohort`.
+    Open one with :meth:`open`; create one with :func:`write_cohort`.
     """
 
     root: Path
-    """The directory."""
+    """Absolute path of the directory."""
     files: tuple[CohortFile, ...]
     """Its Parquet files, in order."""
     scale: Mapping[str, float]
-    """Samples per image pixel of each hospital: sequences keep one physical scale per hospital."""
+    """Samples per image pixel of each hospital; all sequences of a hospital have the same scale."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the cohort came from: job, settings, seed, package version."""
+    """Origin of the cohort: job, settings, seed, package version."""
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Opens a cohort directory.
 
         Raises:
-            CohortError: there is no cohort, its index is damaged or of another version, or a listed
-                file is missing.
+            CohortError: there is no cohort, its index is damaged or of another version, or a file
+                is missing.
         """
-        # Absolute: tasks on other nodes work in other folders.
+        # Absolute: tasks on other nodes have other working directories.
         root = Path(path).absolute()
         index = root / INDEX
         if not index.is_file():
@@ -102,12 +102,12 @@ class Cohort:
 
     @property
     def num_pairs(self) -> int:
-        """Number of pairs; a pair is two chromosomes."""
+        """Number of pairs in all files."""
         return sum(entry.num_pairs for entry in self.files)
 
     @property
     def num_patients(self) -> int:
-        """Patients over all hospitals."""
+        """Number of patients in all hospitals."""
         return sum(len(entry.patients) for entry in self.files)
 
     @property
@@ -120,16 +120,16 @@ class Cohort:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the content, independent of where the cohort is stored."""
+        """SHA-256 digest of the content, independent of the storage location."""
         digest = hashlib.sha256()
         for entry in self.files:
             digest.update(f"{entry.path}:{entry.sha256}\n".encode())
         return digest.hexdigest()
 
     def hospitals_with_abnormal_pairs(self) -> tuple[str, ...]:
-        """Hospitals where some pair is structurally abnormal, in the order of their files.
+        """Hospitals with a structurally abnormal pair, in the order of their files.
 
-        Only files whose abnormal pairs the index does not count are read.
+        Reads only files without a count of abnormal pairs in the index.
 
         Raises:
             CohortError: such a file is damaged.
@@ -143,7 +143,7 @@ class Cohort:
         return tuple(dict.fromkeys(entry.hospital for entry, count in counts.items() if count))
 
     def of_hospitals(self, hospitals: Iterable[str]) -> Self:
-        """The part of the cohort that some hospitals contributed.
+        """The part of the cohort from the given hospitals.
 
         Raises:
             CohortError: a hospital is not in the cohort.
@@ -160,10 +160,10 @@ class Cohort:
     def read(
         self, file: CohortFile | None = None, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """Reads one file, or all of them, checking every row and the digest of the bytes.
+        """Reads one file or all files, and checks every row and the digests.
 
         Raises:
-            CohortError: a file is truncated, holds a bad value, or is not the one that was written.
+            CohortError: a file is truncated, holds a bad value, or was changed.
         """
         tables = []
         for entry in self.files if file is None else (file,):
@@ -174,7 +174,7 @@ class Cohort:
                     f"file has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
                     "make the cohort again"
                 )
-            # After the checks that say where something is wrong: it adds a tenth to the reading.
+            # After the checks, which name the bad row. The digest adds 10 % to the reading time.
             if digest_of(self.root / entry.path) != entry.sha256:
                 raise CohortError(
                     f"{self.root / entry.path}: changed since the cohort was made (its digest is "
@@ -196,18 +196,18 @@ def write_cohort(
     scale: Mapping[str, float],
     provenance: Mapping[str, Any],
 ) -> Cohort:
-    """Writes a cohort; the directory appears whole or not at all.
+    """Writes a cohort atomically.
 
     Args:
-        path: the directory to make; it must not exist.
-        tables: each holds whole patients of one hospital and becomes one file. Rows are sorted by
-            patient, chromosome and cell.
+        path: directory to create; it must not exist.
+        tables: one per file, each with all rows of some patients of one hospital. Rows are sorted
+            by patient, chromosome and cell.
         scale: samples per image pixel of each hospital.
         provenance: job, settings, seed, package version; kept in ``cohort.json``.
 
     Raises:
         CohortError: the directory exists, a table is malformed, or a patient is in two tables or
-            in two hospitals.
+            hospitals.
     """
     root = Path(path)
     if root.exists():
@@ -228,7 +228,7 @@ def write_cohort(
 
 
 def file_path(hospital: str, number: int) -> str:
-    """Path below the cohort directory of its file ``number``, which holds one hospital's pairs."""
+    """Path of file ``number``, with pairs of one hospital, relative to the cohort directory."""
     return f"hospital={hospital}/pairs-{number:05d}.parquet"
 
 
@@ -236,9 +236,9 @@ def write_file(target: Path, table: pa.Table, relative: str) -> None:
     """Writes one file of a cohort: rows sorted by patient, chromosome and cell.
 
     Args:
-        target: where to write; its folder exists.
-        table: whole patients of one hospital.
-        relative: what to call the file in messages.
+        target: path of the file, in an existing folder.
+        table: all rows of some patients of one hospital.
+        relative: name of the file in messages.
 
     Raises:
         CohortError: the table is malformed.
@@ -259,10 +259,10 @@ def write_file(target: Path, table: pa.Table, relative: str) -> None:
 
 
 def describe_file(root: Path, relative: str) -> CohortFile:
-    """The index's entry for a file that :func:`write_file` wrote.
+    """The index entry of a file written by :func:`write_file`.
 
     Raises:
-        CohortError: the file is missing, truncated or no Parquet file.
+        CohortError: the file is missing, truncated or not a Parquet file.
     """
     path = root / relative
     try:
@@ -286,7 +286,7 @@ def write_index(
     scale: Mapping[str, float],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Writes ``cohort.json`` for files in their order.
+    """Writes ``cohort.json`` with the files in the given order.
 
     Raises:
         CohortError: a patient is in two files or in two hospitals.
@@ -314,10 +314,10 @@ def write_index(
 
 
 def refuse_shared_patients(patients: Iterable[tuple[str, str]]) -> None:
-    """Refuses two hospitals that use one patient id: splits could not tell the two people apart.
+    """Raises if two hospitals use the same patient id: splits could not distinguish the two people.
 
     Args:
-        patients: id and hospital of each.
+        patients: id and hospital of each patient.
 
     Raises:
         CohortError: names the patient and both hospitals.

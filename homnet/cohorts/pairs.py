@@ -1,7 +1,7 @@
 """The rows of a cohort: one row per homologous pair in one cell.
 
-The pair column is ``fixed_size_binary`` because Parquet has no 8-bit integer: a list or tensor
-column would be stored as 32-bit integers, four times the size and a tenth of the reading speed.
+The pair column is ``fixed_size_binary`` because Parquet has no 8-bit integers: a list or tensor
+column would be stored as 32-bit integers, four times as large and ten times slower to read.
 
 Shape suffixes: N rows, P homologs (2), C chromatids (2: left, right), L positions (512).
 """
@@ -19,7 +19,7 @@ from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 PAIR_SHAPE: Final = (2, 2, SEQUENCE_LENGTH)
 PAIR_BYTES: Final = 2 * 2 * SEQUENCE_LENGTH
 SINGLE_HOMOLOG: Final = "single_homolog"
-"""Quality flag of a row with one homolog only: a male X or Y, or a missing chromosome."""
+"""Quality flag of a row with a single homolog: a male X or Y, or a missing chromosome."""
 
 QUALITY: Final = pa.struct(
     [
@@ -58,11 +58,10 @@ SCHEMA: Final = pa.schema(
         pa.field("variant", pa.string()),
     ]
 )
-"""One row is one pair in one cell. ``homolog``, ``start`` and ``stop`` locate the abnormality;
-``size_mb``, ``iscn`` and ``breakpoints`` say what it is. ``variant`` names harmless variants, which
-are no abnormality."""
+"""One row per pair and cell. ``homolog``, ``start`` and ``stop`` locate the abnormality;
+``size_mb``, ``iscn`` and ``breakpoints`` describe it. ``variant`` names normal variants."""
 MEASURED: Final = pa.schema([SCHEMA.field(index) for index in range(6)])
-"""Columns of a pair without labels: whose it is, and what was measured."""
+"""Columns without labels: identity and measurements of a pair."""
 
 
 def pair_table(
@@ -94,16 +93,16 @@ def pair_table(
         band_level: 300, 400, 550 or 700.
         pair: darkness (N, 2, 2, 512), uint8: homolog, chromatid, position.
         abnormal: whether the pair holds a structurally abnormal homolog.
-        kind: what it is, or None.
-        homolog: which homolog (0 or 1), or None.
+        kind: kind of the abnormality, or None.
+        homolog: abnormal homolog (0 or 1), or None.
         start: first position of the event, or None.
         stop: position after the event, or None.
         quality: dicts of straightness, width_variation and flags, or None.
         size_mb: megabases of the rearranged segment, or None.
         iscn: name of the abnormality in the short form of ISCN, with bands of the row's level.
-        breakpoints: dicts of chromosome, band, mb from the tip of the short arm, and the position
-            on the sequence of the abnormal homolog (None when it does not lie there).
-        variant: names of harmless variants of either homolog, separated by commas, or None.
+        breakpoints: dicts of chromosome, band, mb from the tip of the short arm, and position on
+            the sequence of the abnormal homolog (None if it is not on it).
+        variant: names of normal variants of either homolog, separated by commas, or None.
 
     Raises:
         CohortError: ``pair`` has another shape or dtype.
@@ -146,7 +145,7 @@ def pair_table(
 
 
 def pairs_of(table: pa.Table) -> NDArray[np.uint8]:
-    """The pair column as darkness (N, 2, 2, 512), uint8: a read-only view where possible."""
+    """The pair column as darkness (N, 2, 2, 512), uint8; a read-only view if possible."""
     column = table["pair"].combine_chunks()
     chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     flat = np.frombuffer(chunk.buffers()[1], np.uint8)

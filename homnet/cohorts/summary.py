@@ -1,4 +1,4 @@
-"""Counts of a cohort's pairs, cells and patients, for reports and as lines of text."""
+"""Counts of a cohort's pairs, cells and patients."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _COLUMNS = ("patient_id", "cell_id", "chromosome", "band_level", "abnormal", "ki
 
 
 def summarise_cohort(cohort: Cohort) -> dict[str, Any]:
-    """Counts pairs, cells and patients of a cohort, hospital by hospital.
+    """Counts pairs, cells and patients of each hospital.
 
     Returns:
-        JSON-able: ``fingerprint``, ``num_pairs``, ``num_patients``, ``provenance`` and
-        ``hospitals``: counts, pairs by ``band_levels``, by ``kinds`` (abnormal ones) and by quality
-        ``flags``, and those with one homolog, ``num_single_homolog``, by chromosome.
+        JSON values: ``fingerprint``, ``num_pairs``, ``num_patients``, ``provenance`` and
+        ``hospitals``: counts, pairs by ``band_levels``, ``kinds`` (abnormal pairs) and quality
+        ``flags``, and pairs with one homolog by chromosome (``num_single_homolog``).
 
     Raises:
         CohortError: a file is damaged.
@@ -53,12 +53,12 @@ def summarise_cohort(cohort: Cohort) -> dict[str, Any]:
 
 
 def has_flag(flags: pa.ChunkedArray, wanted: str) -> pa.Array:
-    """Whether each row has a flag; rows without any quality have none."""
+    """Whether each row has a flag; False for rows without quality."""
     return pa.array([wanted in (row or ()) for row in flags.to_pylist()], pa.bool_())
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
-    """Occurrences by value, missing values left out, in order of value or of the chromosomes."""
+    """Occurrences by value without missing values, in order of value or chromosome."""
     counted = Counter(value for value in values.to_pylist() if value is not None)
     order = {name: i for i, name in enumerate(CHROMOSOMES)}
     keys = sorted(counted, key=lambda key: (order.get(key, -1), key))
@@ -66,10 +66,10 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 
 def counts_table(summary: Mapping[str, Any]) -> str:
-    """The counts of :func:`summarise_cohort` as lines of text.
+    """Formats the counts of :func:`summarise_cohort` as text.
 
-    A pair is the two homologs of one type in one cell, so the number of chromosomes is twice the
-    number of pairs, less one for each pair with a single homolog.
+    The number of chromosomes is twice the number of pairs, minus one for each pair with a single
+    homolog.
     """
     columns = ("people", "carriers", "cells", "pairs", "abnormal", "share", "single")
     lines = [

@@ -1,1 +1,1 @@
-"""How good scores are: metrics with intervals from a bootstrap over patients."""
+"""Metrics of scores, with intervals from a bootstrap over patients."""

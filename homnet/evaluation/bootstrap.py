@@ -1,17 +1,16 @@
-"""The patient bootstrap: intervals that treat people, not bags, as the independent observations.
+"""Patient bootstrap: people, not bags, are the independent observations.
 
-Bags of one patient resemble each other, so bags must not be resampled. People are drawn with
-replacement, and the weight of a bag in a replicate is the product of the multiplicities of its
-distinct people. For bags of one person that is the ordinary cluster bootstrap. For bags that pool
-several people it is the bootstrap of a U-statistic (Arcones and Gine 1992): the bags that the drawn
-people can form are rebuilt. As only a sample of all possible bags was scored, few of them survive
-in a replicate, and the interval is too wide rather than too narrow: in simulations of 25 people it
-was 1.2 times as wide as needed with 3 people to a bag and 1,000 bags, 1.6 times with 5 people and
-2,000 bags, and 2.7 times with 5 people and 400 bags. More bags narrow it.
+Bags of one patient are correlated, so people are resampled instead of bags. The weight of a bag in
+a replicate is the product of the multiplicities of its distinct people. For bags of one person this
+is the ordinary cluster bootstrap. For bags that pool several people it is the bootstrap of a
+U-statistic (Arcones and Gine 1992) over the bags that the drawn people can form. Only a sample of
+these bags was scored and few of them remain in a replicate, so intervals are too wide rather than
+too narrow. In simulations of 25 people they were 1.2 times too wide with 3 people per bag and 1,000
+bags, 1.6 times with 5 people and 2,000 bags, and 2.7 times with 5 people and 400 bags. More bags
+narrow them.
 
-Every replicate is a row of weights, so a metric is computed for all replicates at once from one
-sorting of the scores. ``sklearn.metrics`` with ``sample_weight`` gives the same values, one
-replicate at a time; the tests hold the two equal.
+A replicate is a row of weights, so the scores are sorted once for all replicates. The tests check
+the metrics against ``sklearn.metrics`` with ``sample_weight``.
 
 Shape suffixes: R replicates, N bags, K people of a bag, A abnormal bags, O ordinary (normal) bags.
 """
@@ -27,10 +26,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MIN_REPLICATES: Final = 50
-"""Fewer usable replicates than this give no interval."""
+"""Minimum number of usable replicates for an interval."""
 
 MIN_PEOPLE: Final = 3
-"""Fewer people than this on either side say nothing about how people differ: no interval."""
+"""Minimum number of people in each class for an interval: fewer do not show their variation."""
 
 _LEVEL: Final = 0.95
 _CHUNK_WEIGHTS: Final = 2_000_000
@@ -40,7 +39,7 @@ def index_people(patients: Sequence[Sequence[str]]) -> tuple[Ints, int]:
     """Numbers the people of each bag.
 
     Args:
-        patients: the people whose pairs are in each of N bags; repetitions count once.
+        patients: people of each of N bags; repetitions count once.
 
     Returns:
         people (N, K), padded with the number of people, and the number of people. Numbers follow
@@ -58,13 +57,13 @@ def index_people(patients: Sequence[Sequence[str]]) -> tuple[Ints, int]:
 def bootstrap_weights(
     people_NK: Ints, num_people: int, num_replicates: int, rng: np.random.Generator
 ) -> Iterator[Floats]:
-    """Draws the weights of the bags, in chunks of replicates that fit in little memory.
+    """Draws the weights of the bags, in chunks of replicates to limit memory.
 
     Args:
         people_NK: people of each bag (N, K) from :func:`index_people`.
-        num_people: people to draw from, and to draw.
-        num_replicates: replicates, over all chunks.
-        rng: source of the draws; the chunking does not change them.
+        num_people: number of people, and of draws per replicate.
+        num_replicates: total number of replicates.
+        rng: random generator; the draws do not depend on the chunks.
 
     Yields:
         Weights (R, N) of the next R replicates.
@@ -75,7 +74,7 @@ def bootstrap_weights(
     for begin in range(0, num_replicates, step):
         num_rows = min(step, num_replicates - begin)
         drawn = rng.multinomial(num_people, uniform, size=num_rows).astype(np.float64)
-        # The padding index points at a column of ones, which leaves a product as it is.
+        # The padding index refers to a column of ones, which does not change a product.
         drawn = np.concatenate([drawn, np.ones((num_rows, 1))], axis=1)
         weights_RN = drawn[:, people_NK[:, 0]]
         for k in range(1, width):
@@ -85,22 +84,22 @@ def bootstrap_weights(
 
 @dataclass(frozen=True)
 class Ranks:
-    """What each abnormal bag contributes to the ranking metrics, per replicate.
+    """Contribution of each abnormal bag to the ranking metrics, per replicate.
 
-    AUC, average precision and sensitivity at a specificity are weighted means of these over
-    abnormal bags; over the abnormal bags of one kind they are the metrics of that kind.
+    AUC, average precision and sensitivity at a specificity are weighted means of these over all
+    abnormal bags, or over those of one kind.
     """
 
     placement: Floats
-    """Share of normal bags scored lower, ties counting half (R, A)."""
+    """Share of normal bags with a lower score (R, A); ties count half."""
     precision: Floats
-    """Precision when this bag's score is the threshold (R, A)."""
+    """Precision with this bag's score as the threshold (R, A)."""
     false_positive_rate: Floats
-    """Share of normal bags called abnormal when this bag's score is the threshold (R, A)."""
+    """Share of normal bags called abnormal with this bag's score as the threshold (R, A)."""
 
 
 def rank(weights_RA: Floats, weights_RO: Floats, scores_A: Floats, scores_O: Floats) -> Ranks:
-    """Places abnormal bags among the normal ones, for all replicates at once.
+    """Ranks abnormal bags among the normal ones, for all replicates at once.
 
     Args:
         weights_RA: weights of the abnormal bags (R, A).
@@ -109,7 +108,7 @@ def rank(weights_RA: Floats, weights_RO: Floats, scores_A: Floats, scores_O: Flo
         scores_O: scores of the normal bags, ascending.
 
     Returns:
-        The placements; NaN in replicates without a normal bag.
+        The ranks; NaN in replicates without a normal bag.
     """
     normal_below = _cumulate(weights_RO)
     abnormal_below = _cumulate(weights_RA)
@@ -127,7 +126,7 @@ def rank(weights_RA: Floats, weights_RO: Floats, scores_A: Floats, scores_O: Flo
 
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:
-    """Quotient that is NaN, silently, where the denominator is 0."""
+    """Quotient; NaN without a warning where the denominator is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominator > 0, numerator / denominator, np.nan)
 
@@ -142,12 +141,12 @@ def estimate(values_R: Floats, num_people: int) -> dict[str, Any]:
     """A value with its 95 % percentile interval, as plain types.
 
     Args:
-        values_R: the value on the data itself first, then one value per replicate; NaN where a
-            replicate was degenerate (one class, or none of the kind), which leaves it out.
-        num_people: people on the scarcer side of the comparison.
+        values_R: value on the data itself, then one value per replicate; NaN for degenerate
+            replicates (one class, or none of the kind), which are ignored.
+        num_people: number of people in the smaller class of the comparison.
 
     Returns:
-        value, low, high (None where undefined), num_replicates (used) and num_degenerate.
+        value, low, high (None if undefined), num_replicates (used) and num_degenerate.
     """
     value, replicates = float(values_R[0]), values_R[1:]
     good = replicates[np.isfinite(replicates)]

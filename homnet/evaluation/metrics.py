@@ -1,9 +1,9 @@
-"""How good scores are: metrics per hospital, kind and chromosome group, with patient intervals.
+"""Metrics of scores per hospital, kind and chromosome group, with intervals over patients.
 
 The input is a table of scores (:mod:`homnet.evaluation.score_table`), one row per bag.
 
-Sham bags are structurally normal but were cut and pasted: a model that sees the seams scores them
-high. They count in no pooled metric and have a comparison of their own, the seam control.
+Sham bags are structurally normal but were cut and pasted: a model that detects the seams gives them
+high scores. They are excluded from pooled metrics and compared separately, as the seam control.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -30,20 +30,20 @@ from homnet.karyotype.chromosomes import DENVER_GROUP_OF, DENVER_GROUPS
 from homnet.karyotype.kinds import SHAM
 
 SPECIFICITY: Final = 0.99
-"""Specificity at which sensitivity is stated: one false call in a hundred normal bags."""
+"""Specificity at which sensitivity is reported: one false call in 100 normal bags."""
 
 DETECTION_SPECIFICITY: Final = 0.999
-"""Specificity of the detection limit: with 23 bags to a patient, one false call in 43 patients."""
+"""Specificity of the detection limit: one false call in 43 patients, with 23 bags per patient."""
 
 EVENT_SIZES_MB: Final = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-"""Lower ends of the classes of event size, megabases."""
+"""Lower bounds of the classes of event size, in megabases."""
 
 EVENT_SIZES_PERCENT: Final = (0.0, 10.0, 20.0, 40.0)
-"""Lower ends of the classes of event size, in per cent of the chromosome."""
+"""Lower bounds of the classes of event size, in per cent of the chromosome."""
 
 ENOUGH_FOR_A_THRESHOLD: Final = 10
-"""Abnormal validation people from whom on a hospital has a threshold of its own. With fewer, the
-one of all hospitals' validation people gave a higher F1 on other people (LAB.md)."""
+"""Minimum number of abnormal validation people for a hospital's own threshold. With fewer, the
+threshold of all hospitals' validation people gave a higher F1 on other people (LAB.md)."""
 
 NUM_CALIBRATION_BINS: Final = 10
 
@@ -55,25 +55,24 @@ def evaluate(
 ) -> dict[str, Any]:
     """All metrics of one table of scores.
 
-    Thresholds come from validation bags alone: of the hospital where it has enough abnormal people
-    there (:data:`ENOUGH_FOR_A_THRESHOLD`), else of all hospitals. Sensitivity at 99 % specificity
-    is a point of the test ROC curve.
+    Thresholds are chosen on validation bags only: those of the hospital if it has enough abnormal
+    people among them (:data:`ENOUGH_FOR_A_THRESHOLD`), else those of all hospitals. Sensitivity at
+    99 % specificity is a point of the test ROC curve.
 
     Args:
-        scores: the table of :mod:`homnet.evaluation.score_table`, as a pandas or Arrow table.
-        seed: of the bootstrap.
-        num_bootstrap: replicates; 0 gives values without intervals.
+        scores: table of :mod:`homnet.evaluation.score_table`, pandas or Arrow.
+        seed: seed of the bootstrap.
+        num_bootstrap: number of replicates; 0 for values without intervals.
 
     Returns:
-        JSON-able: ``num_bootstrap``, ``seed``, ``specificity``, ``validation`` (counts),
+        JSON values: ``num_bootstrap``, ``seed``, ``specificity``, ``validation`` (counts),
         ``thresholds`` by hospital, and the scopes ``overall``, ``hospitals`` and
-        ``chromosome_groups`` (Denver groups). A scope has counts, ``prevalence`` (what PR-AUC is
-        without skill), ``metrics``, ``kinds`` (each against all normal bags of the scope),
+        ``chromosome_groups`` (Denver groups). A scope has counts, ``prevalence`` (PR-AUC by
+        chance), ``metrics``, ``kinds`` (each against all normal bags of the scope),
         ``kind_balanced_auc`` (mean over kinds), ``event_sizes`` (shares of the chromosome),
         ``event_sizes_mb`` (the detection limit: ``detection`` is the sensitivity at 99.9 %
-        specificity) and ``seam_control``. An estimate
-        is value, low, high (95 %), num_replicates and num_degenerate. Metrics of a scope without
-        both classes are None.
+        specificity) and ``seam_control``. An estimate has value, low, high (95 %), num_replicates
+        and num_degenerate. Metrics of a scope with a single class are None.
 
     Raises:
         DataError: the table is malformed, a person is in both splits, or a split lacks a class.
@@ -110,8 +109,8 @@ def hospital_samples(
 ) -> dict[str, dict[str, Floats]]:
     """AUC and F1 of each hospital on the test bags (first) and on each replicate.
 
-    Replicates of one seed draw the same people whatever the model, so that values of several
-    models, or of several runs of one, can be averaged and compared replicate by replicate.
+    Replicates of one seed draw the same people for every model, so values of several models or
+    runs can be averaged and compared per replicate.
 
     Returns:
         By hospital and metric: (1 + replicates,).
@@ -139,10 +138,10 @@ def hospital_samples(
 
 
 def threshold_for_f1(validation: pd.DataFrame) -> float:
-    """The threshold with the highest F1 on validation bags, at or above which a bag is abnormal.
+    """The threshold with the highest F1 on validation bags; bags at or above it are abnormal.
 
-    It lies midway between two neighbouring scores. Of several best thresholds the highest is
-    taken, as it gives the fewest false alarms.
+    It is midway between two adjacent scores. Of several best thresholds the highest is returned,
+    which gives the fewest false alarms.
 
     Args:
         validation: rows with ``abnormal`` and ``score``, of both classes.
@@ -169,9 +168,9 @@ def sensitivity_at_specificity(
 
     Args:
         labels: whether each bag is abnormal (N,).
-        scores: its score (N,).
-        specificity: least share of normal bags to be called normal.
-        weights: of the bags (N,), all 1 by default.
+        scores: score of each bag (N,).
+        specificity: minimum share of normal bags called normal.
+        weights: weights of the bags (N,), all 1 by default.
 
     Raises:
         DataError: one of the classes is absent.
@@ -190,9 +189,9 @@ def sensitivity_at_specificity(
 def expected_calibration_error(
     labels: ArrayLike, scores: ArrayLike, num_bins: int = NUM_CALIBRATION_BINS
 ) -> float:
-    """Mean distance between score and share of abnormal bags, over bins of equal mass.
+    """Mean absolute difference of score and share of abnormal bags, over bins of equal mass.
 
-    Equal scores share a bin, so that the result does not depend on the order of the bags.
+    Equal scores share a bin, so the result does not depend on the order of the bags.
     """
     labels, scores = np.asarray(labels, float), np.asarray(scores, float)
     edges = np.unique(np.quantile(scores, np.arange(1, num_bins) / num_bins, method="higher"))
@@ -204,15 +203,15 @@ def expected_calibration_error(
 def calibration_error_by_chance(
     scores: ArrayLike, rng: np.random.Generator, num_replicates: int = 1000
 ) -> dict[str, float]:
-    """The calibration error of as many people if every score were right: what chance alone gives.
+    """The calibration error by chance: that of the same scores, if all were perfectly calibrated.
 
     Args:
         scores: probabilities.
-        rng: draws who is abnormal.
-        num_replicates: draws.
+        rng: random generator for the labels.
+        num_replicates: number of draws.
 
     Returns:
-        ``value``, the mean, and ``low`` and ``high``, between which 95 of 100 draws lie.
+        ``value`` (mean), ``low`` and ``high`` (central 95 % of the draws).
     """
     scores = np.asarray(scores, float)
     errors = [
@@ -240,7 +239,7 @@ def _thresholds(validation: pd.DataFrame, hospitals: Sequence[str]) -> dict[str,
 
 
 def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Counts and metrics of the test bags of one scope; the sham bags among them stand apart."""
+    """Counts and metrics of the test bags of one scope, with sham bags as a separate control."""
     test = test.sort_values("score", kind="stable", ignore_index=True)
     sham = (test["kind"] == SHAM).to_numpy()
     abnormal = test["abnormal"].to_numpy()
@@ -252,7 +251,7 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
         "event_sizes_mb": size_classes(events["size_mb"], EVENT_SIZES_MB, "Mb"),
     }
     samples = _samples(test, abnormal, sham, groups, num_bootstrap, rng)
-    # Both sides must have people enough, whatever the metric.
+    # Every metric needs enough people of both classes.
     num_normal = _num_people(pooled[~pooled["abnormal"]])
 
     def estimated(name: Hashable, rows: pd.DataFrame) -> dict[str, Any]:
@@ -357,7 +356,7 @@ def _samples(
 def size_classes(
     sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
 ) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the non-empty classes of event size; events of unknown size are in none."""
+    """Masks of the non-empty classes of event size; events of unknown size are in no class."""
     masks = {}
     for low, high in zip(lower_ends, (*lower_ends[1:], np.inf), strict=True):
         upper = f"to {high:.0f} {unit}" if np.isfinite(high) else f"{unit} and more"

@@ -1,15 +1,15 @@
-"""The table of scores that evaluation leaves and metrics read: one row per bag.
+"""The table of scores, written by evaluation and read by metrics: one row per bag.
 
 =============== ==================== ==========================================================
 column          type                 meaning
 =============== ==================== ==========================================================
 bag             int                  number of the bag
-hospital        string               whose bag it is
-patients        list of strings      the people whose pairs are in it: one, or several if pooled
+hospital        string               hospital of the bag
+patients        list of strings      people whose pairs are in the bag; several if pooled
 chromosome      string               type, ``"1"``..``"22"``, ``"X"``, ``"Y"``
-num_pairs       int                  pairs in the bag (K)
+num_pairs       int                  number of pairs in the bag (K)
 band_level      int                  median over its pairs
-kind            string               ``"normal"``, ``"sham"`` or what the abnormality is
+kind            string               ``"normal"``, ``"sham"`` or the kind of the abnormality
 abnormal        bool                 label; a normal variant has a kind and is not abnormal
 event_fraction  float or null        size of the event as a share of the chromosome
 size_mb         float or null        size of the event, megabases
@@ -52,7 +52,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Reads and checks a Parquet file of scores.
 
     Raises:
-        DataError: the file is missing or damaged, or as :func:`check_scores`.
+        DataError: the file is missing or damaged, or see :func:`check_scores`.
     """
     try:
         table = pq.ParquetFile(path).read()
@@ -67,10 +67,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
 
 
 def check_scores(scores: pd.DataFrame | pa.Table) -> pd.DataFrame:
-    """Checks a table of scores and returns it as a pandas table with a fresh index.
+    """Checks a table of scores and returns it as a data frame with a new index.
 
     Raises:
-        DataError: a column is missing, a value cannot be, or a person is in both splits.
+        DataError: a column is missing, a value is invalid, or a person is in both splits.
     """
     frame = scores.to_pandas() if isinstance(scores, pa.Table) else scores
     frame = frame.reset_index(drop=True)

@@ -1,1 +1,1 @@
-"""From images of single chromosomes to pairs, for ingest and endpoint alike."""
+"""Converts images of single chromosomes into pairs, for ingest and endpoint."""

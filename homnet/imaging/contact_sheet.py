@@ -1,4 +1,4 @@
-"""A page of extractions to look at: each image with its axis, and its sequences beside it."""
+"""A page of extractions for inspection: each image with its axis, next to its sequences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ RIGHT_COLOUR = "#d55e00"
 
 
 def sheet_of_manifest(rows: pd.DataFrame, folder: Path, config: ExtractionConfig) -> Figure:
-    """A :func:`contact_sheet` of the images of a manifest; one that cannot be read stays empty.
+    """A :func:`contact_sheet` of the images of a manifest; unreadable images are left empty.
 
     Args:
-        rows: as :func:`homnet.imaging.manifest.read_manifest` returns them.
-        folder: of the manifest.
-        config: how chromosomes are measured.
+        rows: output of :func:`homnet.imaging.manifest.read_manifest`.
+        folder: folder of the manifest.
+        config: settings of the extraction.
     """
     images, extractions, titles = [], [], []
     for row in rows.to_dict("records"):
@@ -46,13 +46,13 @@ def contact_sheet(
     """Draws images with their axes (the dot is the p-arm's tip), and left and right sequences.
 
     Args:
-        images: grey levels (H, W) each.
-        extractions: what was read from each.
-        titles: a line above each; none by default. Flags and reasons are added to it.
-        num_columns: extractions side by side.
+        images: grey levels (H, W) of each image.
+        extractions: extraction of each image.
+        titles: title of each image; none by default. Flags and reasons are appended.
+        num_columns: number of extractions per row.
 
     Returns:
-        A figure that belongs to no window; save it with ``savefig``.
+        A figure without a window; save it with ``savefig``.
     """
     num_rows = -(-len(images) // num_columns)
     figure = Figure(figsize=(1.5 * num_columns, 1.9 * num_rows), layout="constrained")

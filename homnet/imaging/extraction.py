@@ -1,8 +1,8 @@
-"""From the grey image of one chromosome to the darkness of its two chromatids along its axis.
+"""Extracts the darkness of both chromatids along the axis from the grey image of one chromosome.
 
-Mask, largest component, centre line, both tips, perpendicular sampling, left and right means
-(Wang et al. 2008; Ritter and Schreib 2000). Nothing is stretched: a pixel of arc is always
-``samples_per_px`` samples, so that a longer chromosome has a longer sequence.
+Steps: mask, largest component, centre line, both tips, perpendicular sampling, left and right means
+(Wang et al. 2008; Ritter and Schreib 2000). Sequences are not stretched: a pixel of arc is always
+``samples_per_px`` samples, so a longer chromosome has a longer sequence.
 
 Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions (512), A samples along
 the axis, T samples across it. Points are (row, column) in image pixels.
@@ -28,64 +28,64 @@ Mask = NDArray[np.bool_]
 
 BENT: Final = "bent"
 BENT_BELOW: Final = 0.9
-"""Chord over arc length below which a chromosome is flagged so, real and simulated ones alike."""
+"""Chord over arc length below which real and simulated chromosomes are flagged ``bent``."""
 TOO_LONG: Final = "too_long"
-"""Flag of a chromosome with more samples than a sequence has."""
+"""Flag of a chromosome with more samples than the sequence length."""
 _PAD: Final = 6
-"""Empty pixels put around an image: chromosomes are often cut out to their very edge."""
+"""Width of the empty margin added to an image, in pixels: crops often touch the chromosome."""
 _ACROSS_PX: Final = 0.5
-"""Distance of neighbouring samples across the axis."""
+"""Spacing of samples across the axis, in pixels."""
 
 
 @dataclass(frozen=True)
 class ExtractionConfig:
-    """How a chromosome is found in its image, and what is flagged."""
+    """Settings and quality limits of the extraction."""
 
     samples_per_px: float = 3.0
     """Samples per image pixel along the axis. One scale per hospital keeps lengths comparable."""
     edge_fraction: float = 0.25
-    """Darkness of the chromosome's edge, as a part of its median darkness."""
+    """Darkness of the chromosome's edge, as a fraction of its median darkness."""
     min_contrast: float = 20.0
-    """Grey levels between background and chromosome below which an image counts as empty."""
+    """Grey-level difference of background and chromosome below which an image is empty."""
     min_length_px: float = 8.0
-    """A shorter chromosome is unusable."""
+    """Shorter chromosomes are unusable."""
     max_side_px: int = 1024
-    """Larger images are refused: they do not show a single chromosome."""
+    """Larger images are rejected: they do not show a single chromosome."""
     bent_below: float = BENT_BELOW
     """Chord over arc length below which a chromosome is flagged ``bent``."""
     level_below: float = 0.3
-    """Height between the tips, as a part of the length, below which it is flagged ``ends_level``:
-    neither tip is clearly the upper one, the p-arm's."""
+    """Height between the tips, as a fraction of the length, below which a chromosome is flagged
+    ``ends_level``: neither tip is clearly the upper one, that of the p-arm."""
     uneven_above: float = 0.35
     """Width variation above which it is flagged ``uneven_width``: satellites, overlaps, blobs."""
     part_above: float = 0.1
-    """Area of the other components, as a part of the largest, that gives ``several_parts``."""
+    """Area of the other components over the largest, above which ``several_parts`` is set."""
     ring_above: float = 0.12
-    """Area of the largest hole, as a part of the whole, that makes it unusable as a ``ring``."""
+    """Area of the largest hole over the whole area, above which it is an unusable ``ring``."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was read from one image."""
+    """Result for one image."""
 
     sequence_CL: NDArray[np.uint8] | None
-    """Darkness (2, 512), 1..255 on the chromosome and 0 beyond its end; None when unusable."""
+    """Darkness (2, 512), 1..255 on the chromosome and 0 beyond its end; None if unusable."""
     axis_A2: Floats
-    """Centre of each sample, p-arm (upper end) first; empty when no axis was found."""
+    """Centre of each sample, p-arm (upper end) first; empty without an axis."""
     straightness: float
-    """Chord over arc length, 0..1; nan without an axis."""
+    """Chord over arc length, 0..1; NaN without an axis."""
     width_px: float
-    """Mean width; nan without an axis."""
+    """Mean width in pixels; NaN without an axis."""
     width_variation: float
-    """Standard deviation of the width over its mean; nan without an axis."""
+    """Standard deviation of the width over its mean; NaN without an axis."""
     flags: tuple[str, ...]
     """Any of bent, ends_level, uneven_width, several_parts, ring and too_long."""
     reason: str | None
-    """Why there is no sequence; None when there is one."""
+    """Why there is no sequence; None if there is one."""
 
     @classmethod
     def unusable(cls, reason: str, flags: Sequence[str] = ()) -> Self:
-        """Of an image that gives neither axis nor sequence."""
+        """Result without axis and sequence."""
         nan = float("nan")
         return cls(None, np.empty((0, 2)), nan, nan, nan, tuple(flags), reason)
 
@@ -96,15 +96,15 @@ def read_grey(
     formats: tuple[str, ...] | None = None,
     max_side_px: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Reads an 8-bit grey image; a grey image stored as colour counts as grey.
+    """Reads an 8-bit grey image (H, W), which may be stored as colour.
 
     Args:
-        source: the file.
-        formats: names of formats that may be read; all that Pillow knows by default.
+        source: image file.
+        formats: allowed formats, by Pillow's names; all formats of Pillow by default.
         max_side_px: larger images are not decoded.
 
     Raises:
-        DataError: there is no such file, it is damaged, too large, or not 8-bit grey.
+        DataError: the file is missing, damaged, too large, or not 8-bit grey.
     """
     try:
         with Image.open(source, formats=formats) as image:
@@ -126,17 +126,17 @@ def read_grey(
 
 
 def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction:
-    """Reads both chromatids' darkness along the axis of a chromosome on a light background.
+    """Extracts the darkness of both chromatids of a chromosome on a light background.
 
     Darkness is the background's grey level minus the pixel's: 255 - grey on a white slide. The
-    upper end of the axis is taken for the p-arm's tip, as in a karyogram.
+    upper end of the axis is assumed to be the tip of the p-arm, as in a karyogram.
 
     Args:
-        image_HW: grey levels of one chromosome, more or less upright.
+        image_HW: grey levels of one chromosome, roughly upright.
         config: scale and limits.
 
     Returns:
-        The sequence with its axis and quality; an unusable image has a reason and no sequence.
+        The sequence with its axis and quality; for an unusable image a reason and no sequence.
     """
     if image_HW.ndim != 2 or image_HW.dtype != np.uint8:
         return Extraction.unusable(
@@ -202,22 +202,22 @@ def _grey_levels(
     light = image_HW[image_HW > split]
     counts = np.bincount(light, minlength=256).astype(float)
     background = float(np.argmax(ndimage.uniform_filter1d(counts, 3, mode="constant")))
-    # Light bands lie below the background's level, never above: the upper side shows the noise.
+    # Light bands are darker than the background, so levels above it are noise only.
     above = light[light >= background] - background
     noise = float(np.sqrt(np.mean(above**2)))
     contrast = background - float(np.median(image_HW[image_HW <= split]))
     if contrast < config.min_contrast:
         return None
     if 4 * noise > contrast / 2:
-        # Hardly any background in the image: the commonest light level is that of light bands.
+        # With hardly any background, the most frequent light level is that of light bands.
         contrast += float(light.max()) - background
         background, noise = float(light.max()), 0.0
     return background, background - max(4 * noise, config.edge_fraction * contrast)
 
 
 def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[str]]:
-    """The blob that gives the line, the mask that is sampled, and what was noticed."""
-    # Satellites and split chromatids hang together through faint pixels: close gaps of 4 pixels.
+    """Returns the blob for the centre line, the mask to sample, and flags."""
+    # Satellites and split chromatids are joined by faint pixels only: close gaps of 4 pixels.
     closed_HW = ndimage.binary_closing(dark_HW, np.ones((5, 5), bool))
     labels_HW, _ = ndimage.label(closed_HW, np.ones((3, 3), bool))
     area = np.bincount(labels_HW[dark_HW], minlength=2)
@@ -238,11 +238,11 @@ def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[
 
 
 def _tips(along_N: Floats, width_px: float) -> tuple[float, float]:
-    """Where the chromosome begins and ends along its line.
+    """Start and end of the chromosome along its line, in pixels.
 
-    The mask's edge at a quarter of the darkness lies about half a pixel outside the true edge, seen
-    through a microscope's blur of one pixel, and the outermost pixels may be noise: a fifth of a
-    width of pixels is skipped. On drawings of known length the error is below 0.2 pixels.
+    With a microscope blur of one pixel, the mask's edge at a quarter of the darkness is about half
+    a pixel outside the true edge. The outermost pixels may be noise: a fifth of a width of pixels
+    is skipped. On drawings of known length the error is below 0.2 pixels.
     """
     order = np.sort(along_N)
     skip = min(int(0.2 * width_px), len(order) // 4)
@@ -259,8 +259,8 @@ def _sample(
 ) -> tuple[Floats, Floats]:
     """Mean darkness left and right of the axis, and the width at each sample.
 
-    ``position_HW`` says where along the line each pixel of the chromosome belongs, so that the
-    perpendicular of one arm of a U-bend does not count the pixels of the other.
+    ``position_HW`` is the position of each pixel along the line. With it, the perpendicular of one
+    arm of a U-bend ignores the pixels of the other.
     """
     num_across = int(np.ceil(reach_px / _ACROSS_PX))
     offset_T = (np.arange(-num_across, num_across) + 0.5) * _ACROSS_PX
@@ -277,13 +277,13 @@ def _sample(
     for side in (slice(0, num_across), slice(num_across, None)):
         count_A = belongs_AT[:, side].sum(axis=1)
         mean_A = (darkness_AT[:, side] * belongs_AT[:, side]).sum(axis=1) / np.maximum(count_A, 1)
-        # A chromatid that ends before its sister leaves its side empty: carry on its last value.
+        # Where a chromatid ends before its sister, its last value is repeated.
         sides.append(_fill(mean_A, count_A >= 2))
     return np.stack(sides), belongs_AT.sum(axis=1) * _ACROSS_PX
 
 
 def _fill(values_A: Floats, known_A: Mask) -> Floats:
-    """Fills unknown values from their nearest known neighbours, linearly between them."""
+    """Interpolates unknown values linearly; beyond the known ones, repeats the nearest."""
     if not known_A.any():
         return np.ones_like(values_A)
     at = np.arange(len(values_A))

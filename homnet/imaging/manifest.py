@@ -1,4 +1,4 @@
-"""The list of images that a laboratory hands in: a CSV file with one row per chromosome image."""
+"""A laboratory's list of images: a CSV file with one row per chromosome image."""
 
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,7 +12,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
 CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
-"""What two homologs have in common."""
+"""Columns that identify a pair."""
 _TRUTH: Final = {
     **dict.fromkeys(("", "0", "false", "no"), False),
     **dict.fromkeys(("1", "true", "yes"), True),
@@ -28,16 +28,16 @@ def read_manifest(
 
     Args:
         path: a CSV file with the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`.
-            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 to 9 for a
-            further copy, which no pair has room for.
-        hospital: of rows that name none.
-        band_level: of rows that state none.
-        content: the CSV itself; ``path`` then is only what messages call it.
+            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 to 9 for
+            surplus copies, which do not fit into a pair.
+        hospital: default for rows without a hospital.
+        band_level: default for rows without a band level.
+        content: the CSV content; ``path`` is then only its name in messages.
 
     Returns:
         All rows, sorted by :data:`CHROMOSOME_KEY` and homolog, with the columns ``row`` and those
         of :data:`REQUIRED` and :data:`OPTIONAL`: ``homolog`` and ``band_level`` int64,
-        ``abnormal`` bool, the others str; ``kind`` is empty when it is not known.
+        ``abnormal`` bool, the others str; ``kind`` is empty if unknown.
 
     Raises:
         ManifestError: names the file and the first bad row.
@@ -101,7 +101,7 @@ def read_manifest(
 def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
-            # Rows that are longer than the header would be cut with no more than a warning.
+            # Rows longer than the header would be truncated with only a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
                 source, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
@@ -126,7 +126,7 @@ def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
 
 
 def _leads_outside(text: str) -> bool:
-    """Whether a path is absolute or climbs out of its folder, on any operating system."""
+    """Whether a path is absolute or leaves its folder, on any operating system."""
     for path in (PurePosixPath(text), PureWindowsPath(text)):
         if path.is_absolute() or path.drive or ".." in path.parts or text.startswith("\\"):
             return True

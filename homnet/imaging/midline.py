@@ -1,11 +1,11 @@
 """The centre line of an elongated blob: a principal curve (Hastie and Stuetzle, 1989).
 
-A skeleton breaks down on real chromosomes: short ones grow spurs into their corners, and sister
-chromatids that have come apart give two parallel paths. A principal curve passes through the
-mean of the pixels that project onto it: both chromatids pull at it alike.
+Skeletons fail on real chromosomes: short ones get spurs in their corners, and separated sister
+chromatids give two parallel paths. A principal curve passes through the mean of the pixels that
+project onto it, so both chromatids have equal weight.
 
-Points are (row, column) in pixels; a pixel's centre lies on whole numbers. N points of the blob,
-A points of the line, which are one pixel apart.
+Points are (row, column) in pixels; pixel centres have integer coordinates.
+Shape suffixes: N points of the blob, A points of the line, one pixel apart.
 """
 
 from typing import Final
@@ -20,20 +20,20 @@ from skimage.graph import MCP_Geometric
 Floats = NDArray[np.float64]
 
 _STIFFNESS: Final = 0.25
-"""Bends shorter than about this many widths are smoothed away; chosen on drawings of known line."""
+"""Shortest bend that is not smoothed away, in widths; chosen on drawings with a known line."""
 _STIFFER_WHEN_SHORT: Final = 0.15
-"""Relative increase of the stiffness for each width by which a blob is shorter than four."""
+"""Relative increase of the stiffness per width by which a blob is shorter than four widths."""
 _NUM_REFINEMENTS: Final = 3
 _COMPACT: Final = 2.2
-"""Below this length in widths a blob's longest path runs between corners, not between tips."""
+"""Length in widths below which a blob's longest path connects corners instead of tips."""
 
 
 def find_midline(blob_HW: NDArray[np.bool_], points_N2: Floats) -> tuple[Floats, float]:
-    """Finds the centre line of a blob, prolonged straight beyond both ends.
+    """Finds the centre line of a blob, with straight extensions at both ends.
 
     Args:
-        blob_HW: the blob without holes; its parts are joined.
-        points_N2: the pixels that pull at the line.
+        blob_HW: the blob, connected and without holes.
+        points_N2: pixels to which the line is fitted.
 
     Returns:
         The line (A, 2) from the upper end to the lower one, and the blob's mean width in pixels.
@@ -44,7 +44,7 @@ def find_midline(blob_HW: NDArray[np.bool_], points_N2: Floats) -> tuple[Floats,
     else:
         line_A2 = _longest_path(blob_HW, points_N2, widest)
     width_px = max(len(points_N2) / (len(line_A2) + widest / 2), 3.0)
-    # Every other pixel, as on a chess board, finds the same line in half the time.
+    # Every other pixel, in a chessboard pattern, gives the same line in half the time.
     half_N2 = points_N2[points_N2.sum(axis=1) % 2 == 0]
     for _ in range(_NUM_REFINEMENTS):
         line_A2 = _refine(line_A2, half_N2, width_px)
@@ -54,7 +54,7 @@ def find_midline(blob_HW: NDArray[np.bool_], points_N2: Floats) -> tuple[Floats,
 
 
 def arc_length(line_A2: Floats) -> Floats:
-    """Distance of each point of a line from its first point, along the line, in the line's unit."""
+    """Distance (A) of each point of a line from the first, along the line, in the line's unit."""
     steps = np.linalg.norm(np.diff(line_A2, axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)])
 
@@ -81,11 +81,11 @@ def unit_tangents(line_A2: Floats) -> Floats:
 
 
 def project(points_N2: Floats, line_A2: Floats) -> tuple[Floats, Floats]:
-    """Where points project onto a line.
+    """Projects points onto a line.
 
     Returns:
-        Distance along the line (N), and distance from it (N): negative on the left, the side of
-        smaller columns where the line runs down the image.
+        Distance along the line (N), and distance from it (N): negative on the left, which is the
+        side of smaller columns where the line goes down the image.
     """
     tangent_A2 = unit_tangents(line_A2)
     _, nearest = cKDTree(line_A2).query(points_N2)
@@ -97,7 +97,7 @@ def project(points_N2: Floats, line_A2: Floats) -> tuple[Floats, Floats]:
 
 
 def _upright_line(points_N2: Floats) -> Floats:
-    """A straight line from the centre of the upper half to that of the lower half, prolonged."""
+    """A straight line through the centres of the upper and the lower half."""
     middle = points_N2.mean(axis=0)
     upper = points_N2[:, 0] < middle[0]
     direction = points_N2[~upper].mean(axis=0) - points_N2[upper].mean(axis=0)
@@ -120,7 +120,7 @@ def _longest_path(blob_HW: NDArray[np.bool_], points_N2: Floats, widest: float) 
     deep = MCP_Geometric(np.where(blob_HW, 1.0 / np.maximum(depth_HW, 0.5), -1.0))
     deep.find_costs([start], [end])
     path_A2 = np.asarray(deep.traceback(end), np.float64)
-    # The ends lie in corners: leave them out, the refinement grows back to the tips.
+    # The ends are in corners: drop them; the refinement extends the line to the tips again.
     corner = round(widest / 2)
     if len(path_A2) > 4 * corner:
         path_A2 = path_A2[corner : len(path_A2) - corner]
@@ -131,21 +131,21 @@ def _longest_path(blob_HW: NDArray[np.bool_], points_N2: Floats, widest: float) 
 
 
 def _refine(line_A2: Floats, points_N2: Floats, width_px: float) -> Floats:
-    """One step of the principal curve: project, average per pixel of arc, smooth."""
+    """One iteration of the principal curve: project, average per pixel of arc, smooth."""
     long_A2 = _prolong(line_A2, 1.5 * width_px)
     along_N, across_N = project(points_N2, long_A2)
     near_N = np.abs(across_N) < 1.6 * width_px
     points_N2, across_N = points_N2[near_N], across_N[near_N]
     bin_N = np.rint(along_N[near_N]).astype(int)
     num_bins = int(arc_length(long_A2)[-1]) + 3
-    # On the outside of a bend more pixels project onto a piece of line than on the inside.
+    # More pixels project onto a piece of line from the outside of a bend than from the inside.
     turn_N = _curvature(long_A2)[np.minimum(bin_N, len(long_A2) - 1)]
     share_N = 1.0 / np.clip(1.0 - turn_N * across_N, 0.4, 2.5)
     count_A = np.bincount(bin_N, share_N, minlength=num_bins)
     sums = [np.bincount(bin_N, share_N * points_N2[:, k], minlength=num_bins) for k in (0, 1)]
     mean_A2 = np.stack(sums, axis=1) / np.maximum(count_A, 1e-9)[:, None]
     first, last = np.flatnonzero(count_A)[[0, -1]]
-    # The corners cut the slices at the ends, which pull a tilted line aside.
+    # Corners truncate the slices at the ends, which would bias a tilted line.
     at = np.arange(num_bins)
     from_end = np.clip(np.minimum(at - first, last - at) / (0.5 * width_px), 0.1, 1.0)
     weight_A = np.minimum(2 * count_A / width_px, 1.0) * from_end
@@ -155,7 +155,7 @@ def _refine(line_A2: Floats, points_N2: Floats, width_px: float) -> Floats:
 
 
 def _curvature(line_A2: Floats) -> Floats:
-    """Turn per pixel of a line in radians, positive towards larger columns going down."""
+    """Curvature of a line in radians per pixel; positive towards larger columns, going down."""
     tangent_A2 = unit_tangents(line_A2)
     second_A2 = np.gradient(tangent_A2, axis=0)
     turn_A = second_A2[:, 1] * tangent_A2[:, 0] - second_A2[:, 0] * tangent_A2[:, 1]
@@ -164,10 +164,7 @@ def _curvature(line_A2: Floats) -> Floats:
 
 
 def _smooth(values_A2: Floats, weight_A: Floats, stiffness: float) -> Floats:
-    """Whittaker smoothing: least squares with a penalty on second differences.
-
-    Where the weights are 0 the result goes on straight.
-    """
+    """Whittaker smoothing: penalises second differences; continues straight where weights are 0."""
     num = len(weight_A)
     bands = np.zeros((3, num))
     bands[0, 2:] = 1.0
@@ -182,7 +179,7 @@ def _smooth(values_A2: Floats, weight_A: Floats, stiffness: float) -> Floats:
 
 
 def _prolong(line_A2: Floats, by_px: float) -> Floats:
-    """Adds straight ends to a line of unit steps; the result has unit steps again."""
+    """Adds straight ends to a line of unit steps, in unit steps."""
     inner = min(4, len(line_A2) - 1)
     before = line_A2[0] - line_A2[inner]
     after = line_A2[-1] - line_A2[-1 - inner]
@@ -197,6 +194,6 @@ def _prolong(line_A2: Floats, by_px: float) -> Floats:
 
 
 def _even(line_A2: Floats) -> Floats:
-    """The same line with points as near to one pixel apart as its length allows."""
+    """Resamples a line to equal steps as close to one pixel as its length allows."""
     total = arc_length(line_A2)[-1]
     return points_at(line_A2, np.linspace(0.0, total, max(round(total), 4) + 1))

@@ -1,7 +1,7 @@
-"""From images of single chromosomes to pairs, for ingest and endpoint alike.
+"""Combines images of single chromosomes into pairs, for ingest and endpoint.
 
-Every image is measured or gets a reason why not; the usable images of one type in one cell share a
-pair. Shape suffixes: I images, N pairs, P homologs.
+Every image gets a sequence, or a reason why it has none. The usable images of one type in one cell
+form a pair. Shape suffixes: I images, N pairs, P homologs, C chromatids, L positions.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,13 +26,13 @@ def measure_image(
     config: ExtractionConfig,
     formats: tuple[str, ...] | None = None,
 ) -> Extraction:
-    """Measures the image of one chromosome, or says why not.
+    """Extracts the sequence of one chromosome image, or the reason why it has none.
 
     Args:
-        source: the image file.
-        homolog: its number in the manifest; from 2 on there is no room for it in a pair.
-        config: how chromosomes are measured.
-        formats: names of the formats that may be read; all that Pillow knows by default.
+        source: image file.
+        homolog: number in the manifest; copies from 2 on do not fit into a pair.
+        config: settings of the extraction.
+        formats: allowed formats, by Pillow's names; all formats of Pillow by default.
     """
     if homolog > 1:
         return Extraction.unusable(_SURPLUS)
@@ -49,16 +49,16 @@ def measure_rows(
     config: ExtractionConfig,
     formats: tuple[str, ...] | None = None,
 ) -> pd.DataFrame:
-    """Rows of a manifest with what was measured on each image.
+    """Adds measurements to the rows of a manifest.
 
     Args:
-        rows: as :func:`homnet.imaging.manifest.read_manifest` returns them.
-        open_image: gives the image file of a row.
-        config: how chromosomes are measured.
-        formats: as of :func:`measure_image`.
+        rows: output of :func:`homnet.imaging.manifest.read_manifest`.
+        open_image: returns the image file of a row.
+        config: settings of the extraction.
+        formats: see :func:`measure_image`.
 
     Returns:
-        The rows with ``sequence`` (the bytes of (2, 512) darkness, empty without one),
+        The rows with ``sequence`` (bytes of the darkness (2, 512), empty if unusable),
         ``straightness``, ``width_variation``, ``flags`` (separated by spaces) and ``reason`` (why
         there is no sequence; empty if there is one).
     """
@@ -78,14 +78,14 @@ def measure_rows(
 
 
 def pair_up(images: pd.DataFrame) -> pa.Table:
-    """Puts the homologs of each type in each cell together.
+    """Combines the homologs of each type in each cell into a pair.
 
     Args:
-        images: as :func:`measure_rows` returns them, homologs in order. The first usable one takes
-            the first place of its pair; a pair with one image is flagged ``single_homolog``.
+        images: output of :func:`measure_rows`, homologs in order. The first usable homolog gets
+            index 0; a pair with one image is flagged ``single_homolog``.
 
     Returns:
-        Rows of :data:`homnet.cohorts.pairs.SCHEMA`, in the order in which pairs appear.
+        Rows of :data:`homnet.cohorts.pairs.SCHEMA`, in order of first appearance.
     """
     usable = images[images["reason"] == ""]
     if usable.empty:
@@ -98,7 +98,7 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
         width_variation=("width_variation", "max"),
         flags=("flags", _flags_of_pair),
     )
-    # An abnormal chromosome stays abnormal when the image that shows it was unusable.
+    # Labels are taken from all images, including unusable ones.
     truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
     rows = rows.join(truth).reset_index()
     pair_NPCL = np.zeros((len(rows), *PAIR_SHAPE), np.uint8)

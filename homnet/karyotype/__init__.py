@@ -1,1 +1,1 @@
-"""The vocabulary: chromosomes, bands, kinds of abnormality, and names in the manner of ISCN."""
+"""Vocabulary: chromosomes, bands, kinds of abnormality, and ISCN-style names."""

@@ -1,13 +1,12 @@
-"""Ideogram band tables: where each G-band lies, in visible length (ISCN units) and in base pairs.
+"""Ideogram band tables: positions of the G-bands in ISCN units (visible length) and base pairs.
 
 Source: NCBI ideogram of GRCh38 at 400, 550 and 850 bands per haploid set, as collected in
-``eweitz/ideogram`` (CC0), packed in ``bands.csv``. Levels 300 and 700 are derived here: 300
-drops the weakest dark bands of the 400 table, as they melt into their light neighbours in short
-chromosomes; 700 joins the sub-sub-bands of the 850 table.
+``eweitz/ideogram`` (CC0) and stored in ``bands.csv``. Levels 300 and 700 are derived: 300 merges
+the weakest dark bands of level 400 into their light neighbours, as seen in short chromosomes; 700
+joins the sub-sub-bands of level 850.
 
-An ISCN unit is a fixed share of the visible length of a chromosome, not of its DNA: light,
-gene-rich chromosomes look longer than their base pairs say, so positions always go through the
-table.
+An ISCN unit is a fixed share of a chromosome's visible length, not of its DNA. Light, gene-rich
+chromosomes look longer than their base pairs suggest, so positions are converted by the table.
 """
 
 import csv
@@ -24,7 +23,7 @@ from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import ACROCENTRICS, BAND_LEVELS, CHROMOSOMES
 
 FINEST_LEVEL: Final = 850
-"""The level of the table on which genomic events are placed."""
+"""Band level of the table on which genomic events are placed."""
 
 _STAIN_DARKNESS: Final = {"gneg": 0.15, "acen": 0.35, "gvar": 0.6, "stalk": 0.0}
 _GPOS_DARKNESS: Final = {25: 0.35, 50: 0.55, 75: 0.75, 100: 0.95}
@@ -38,8 +37,8 @@ _HETEROCHROMATIN_DARKNESS: Final = {
     **{(name, "p13"): 0.1 for name in ACROCENTRICS},
     **{(name, "p11.2"): 0.75 for name in ACROCENTRICS},
 }
-"""Ideograms give all centromeres one shade and all heterochromatin another. On G-banded slides they
-differ: rounded means over 129 people of a real set."""
+"""Ideograms use one shade for all centromeres and one for all heterochromatin. On G-banded slides
+they differ: these are rounded means over 129 people of a real set."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Band:
     name: str
     """Region, band and sub-band, for example ``"36.3"``."""
     iscn_start: float
-    """Visible start from the tip of the short arm, in ISCN units."""
+    """Visible start in ISCN units from the tip of the short arm."""
     iscn_stop: float
-    """Visible end, in ISCN units."""
+    """Visible end in ISCN units from the tip of the short arm."""
     bp_start: int
     """First base, counted from 0."""
     bp_stop: int
@@ -61,7 +60,7 @@ class Band:
     stain: str
     """``gneg``, ``gpos``, ``gvar``, ``acen`` or ``stalk``."""
     darkness: float
-    """Staining from 0 (white) to 1 (black); a merged band has the mean of its parts."""
+    """Staining from 0 (white) to 1 (black); the length-weighted mean for a merged band."""
 
     @property
     def label(self) -> str:
@@ -79,9 +78,9 @@ class ChromosomeBands:
     """The bands of one chromosome from the tip of the short arm to that of the long arm."""
 
     chromosome: str
-    """Type."""
+    """Chromosome type."""
     bands: tuple[Band, ...]
-    """Touching bands in order."""
+    """Bands in order, without gaps."""
 
     @property
     def length_iscn(self) -> float:
@@ -95,31 +94,31 @@ class ChromosomeBands:
 
     @property
     def centromere_iscn(self) -> float:
-        """Border of short and long arm in ISCN units."""
+        """Boundary between short and long arm in ISCN units."""
         return next(band.iscn_start for band in self.bands if band.arm == "q")
 
     @property
     def centromere_bp(self) -> int:
-        """Border of short and long arm in base pairs."""
+        """Boundary between short and long arm in base pairs."""
         return next(band.bp_start for band in self.bands if band.arm == "q")
 
     def to_iscn(self, bp: float) -> float:
-        """Visible position in ISCN units of a base position."""
+        """Converts a base position to a visible position in ISCN units."""
         bp_borders, iscn_borders = self._borders()
         return float(np.interp(bp, bp_borders, iscn_borders))
 
     def to_bp(self, iscn: float) -> float:
-        """Base position of a visible position in ISCN units."""
+        """Converts a visible position in ISCN units to a base position."""
         bp_borders, iscn_borders = self._borders()
         return float(np.interp(iscn, iscn_borders, bp_borders))
 
     def at(self, iscn: float) -> Band:
-        """The band at a visible position; positions beyond a tip give the outermost band."""
+        """The band at a visible position; the outermost band for positions beyond a tip."""
         stops = [band.iscn_stop for band in self.bands[:-1]]
         return self.bands[int(np.searchsorted(stops, iscn, side="right"))]
 
     def region(self, first: str, last: str | None = None) -> tuple[float, float]:
-        """Visible start and stop (ISCN units) from band ``first`` to ``last``, by label.
+        """Visible start of band ``first`` and stop of band ``last`` (ISCN units), by label.
 
         Raises:
             KeyError: no band has that label.
@@ -135,7 +134,7 @@ class ChromosomeBands:
 
 @cache
 def band_table(level: int) -> dict[str, ChromosomeBands]:
-    """The bands of all 24 types at a level.
+    """The bands of all 24 chromosome types at a level.
 
     Args:
         level: 300, 400, 550, 700 or 850 bands per haploid set.
@@ -178,7 +177,7 @@ def _read(level: int) -> dict[str, list[Band]]:
 
 
 def _darkness(row: dict[str, str]) -> float:
-    """Staining of a band of the table on a G-banded slide."""
+    """Staining of a band on a G-banded slide, 0..1."""
     name, label, stain = row["chromosome"], f"{row['arm']}{row['band']}", row["stain"]
     if stain == "gpos":
         return _GPOS_DARKNESS[int(row["density"])]
@@ -190,7 +189,7 @@ def _darkness(row: dict[str, str]) -> float:
 
 
 def _closed(bands: list[Band]) -> list[Band]:
-    """Bands whose visible borders touch: the 550 table leaves eight gaps, shared half and half."""
+    """Closes the eight gaps of the 550 table: adjacent bands share a gap equally."""
     borders = [(a.iscn_stop + b.iscn_start) / 2 for a, b in pairwise(bands)]
     starts = [bands[0].iscn_start, *borders]
     stops = [*borders, bands[-1].iscn_stop]
@@ -201,7 +200,7 @@ def _closed(bands: list[Band]) -> list[Band]:
 
 
 def _without_weak_dark_bands(bands: dict[str, list[Band]], target: int) -> dict[str, list[Band]]:
-    """Melts the palest, then shortest, dark bands into the light bands beside them."""
+    """Merges the palest, then shortest, dark bands into their light neighbours."""
     while sum(map(len, bands.values())) > target:
         _, name, i = min(
             ((band.darkness, band.length_iscn), name, i)

@@ -1,14 +1,14 @@
-"""The vocabulary of human chromosomes: types, Denver groups, acrocentrics and band levels."""
+"""Human chromosomes: types, Denver groups, acrocentrics and band levels."""
 
 from typing import Final
 
 CHROMOSOMES: Final[tuple[str, ...]] = (*(str(n) for n in range(1, 23)), "X", "Y")
-"""The 24 chromosome types in the order of every one-hot and every index in this package."""
+"""The 24 chromosome types, in the order used for every index and one-hot vector."""
 
 CHROMOSOME_INDEX: Final[dict[str, int]] = {name: i for i, name in enumerate(CHROMOSOMES)}
 
 BAND_LEVELS: Final[tuple[int, ...]] = (300, 400, 550, 700)
-"""Bands per haploid set that a laboratory states for a cell (paper, section 2.1)."""
+"""Bands per haploid set, as stated by the laboratory for each cell (paper, section 2.1)."""
 
 SEQUENCE_LENGTH: Final[int] = 512
 """Samples per sequence, L (the paper's d)."""
@@ -40,4 +40,4 @@ KARYOGRAM_ROWS: Final[tuple[tuple[str, ...], ...]] = (
 """Rows of a karyogram: Denver groups A to G, then the sex chromosomes."""
 
 CHROMOSOME_WIDTH_PX: Final[float] = 13.0
-"""Width of a drawn chromosome in image pixels, as on slides (11 to 21)."""
+"""Width of a drawn chromosome in image pixels; 11 to 21 on slides."""

@@ -1,19 +1,17 @@
-"""Every kind of structural abnormality: as it arises, as one chromosome shows it, and the map.
+"""Kinds of structural abnormality: as they arise, as one chromosome type shows them, and the map.
 
-A cohort names abnormalities as they arose. A reader sees one chromosome type at a time and names
-what that type shows, which is less: whether a foreign segment was inserted, exchanged or added
-takes the patient's other types to say.
+A cohort names abnormalities as they arose. A reader sees one chromosome type at a time. It cannot
+tell whether a foreign segment was inserted, exchanged or added: that takes the other types.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
 NORMAL: Final = "normal"
-"""Kind of an artificial event that changes nothing, and of normal bags in tables of scores."""
+"""Kind of an artificial event without any change, and of normal bags in tables of scores."""
 SHAM: Final = "sham"
-"""A control that is structurally normal: a segment is replaced by the same segment of the same
-chromosome in another cell, so that it has the seams of an artificial abnormality and nothing
-else."""
+"""A structurally normal control: a segment is replaced by the same segment of the same chromosome
+in another cell. It has the seams of an artificial abnormality and no other change."""
 
 ARTIFICIAL: Final[tuple[str, ...]] = (
     NORMAL,
@@ -27,10 +25,10 @@ ARTIFICIAL: Final[tuple[str, ...]] = (
     "translocation",
     SHAM,
 )
-"""Artificial events by code (:mod:`homnet.bags.events`). The paper's *replaced* is two kinds:
-``inversion`` (own segment, turned) and ``replacement`` (a segment of another chromosome, of the
-same length). ``translocation`` is not the paper's: the end of an arm is exchanged for an end of
-another chromosome, whatever their lengths, as in nature."""
+"""Artificial events by code (:mod:`homnet.bags.events`). The paper's *replaced* is two kinds here:
+``inversion`` (own segment, reversed) and ``replacement`` (a segment of another chromosome, of equal
+length). ``translocation`` is not in the paper: the end of an arm is exchanged for an end of another
+chromosome, of any length, as in nature."""
 
 SIMULATED: Final[tuple[str, ...]] = (
     "translocation",
@@ -57,7 +55,7 @@ SHOWN: Final[tuple[str, ...]] = (
     "ring",
     NO_ABNORMALITY,
 )
-"""Kinds that one chromosome type can show, by the code that a reader predicts."""
+"""Kinds that one chromosome type can show; the index is the code that a reader predicts."""
 
 SHOWN_AS: Final[Mapping[str, str]] = {
     **{kind: kind for kind in SHOWN},
@@ -68,8 +66,8 @@ SHOWN_AS: Final[Mapping[str, str]] = {
     NORMAL: NO_ABNORMALITY,
     SHAM: NO_ABNORMALITY,
 }
-"""What a type shows, by the name of an event in a cohort. A wrong pair is missing: it is a mix-up
-in the laboratory, not an abnormality."""
+"""Shown kind by the kind in a cohort. A wrong pair has none: it is a laboratory error, not an
+abnormality."""
 
 IN_WORDS: Final[Mapping[str, str]] = {
     **{kind: kind for kind in SHOWN},
@@ -77,4 +75,4 @@ IN_WORDS: Final[Mapping[str, str]] = {
     "robertsonian": "Robertsonian translocation",
     NO_ABNORMALITY: "no abnormality",
 }
-"""Shown kinds as people read them."""
+"""Shown kinds in words, for reports."""

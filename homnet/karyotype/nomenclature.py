@@ -1,8 +1,8 @@
-"""Names of bands and of abnormalities in the manner of ISCN 2020: built, and checked by reading.
+"""Builds and parses names of bands and abnormalities in the style of ISCN 2020.
 
-What this package prints as a name it can also read: :func:`parse` refuses a band that the table of
-the level does not have, and breakpoints out of order. A range of bands is ``q13~21``, a doubtful
-one ``?q21``; ``p10`` and ``q10`` are the centromere as the end of an arm.
+:func:`parse` reads every name that this package builds. It rejects bands that are not in the table
+of the level, and breakpoints out of order. A range of bands is ``q13~21``, a doubtful band
+``?q21``; ``p10`` and ``q10`` are the centromere as the end of an arm.
 """
 
 import re
@@ -15,7 +15,7 @@ from homnet.karyotype.bands import ChromosomeBands, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES
 
 PREFIXES: Final = ("add", "del", "dup", "i", "ins", "inv", "r", "rob", "t")
-"""Abbreviations that are built and read here; ``der`` may stand before a ``t`` or ``ins``."""
+"""Supported abbreviations; ``der`` may precede ``t`` or ``ins``."""
 PREFIX_OF: Final[Mapping[str, str]] = {
     "deletion": "del",
     "duplication": "dup",
@@ -43,22 +43,22 @@ class Place:
     last: str | None = None
     """Other end of a range of bands."""
     doubtful: bool = False
-    """Whether a question mark stands before it."""
+    """Whether a question mark precedes it."""
 
     @property
     def centromeric(self) -> bool:
-        """Whether it is the centromere, which lies in no band."""
+        """Whether it is the centromere, which is in no band."""
         return self.first == "10"
 
     def __str__(self) -> str:
-        """As in a name."""
+        """The breakpoint as written in a name, for example ``"?q21~23"``."""
         mark, end = "?" if self.doubtful else "", f"~{self.last}" if self.last else ""
         return f"{mark}{self.arm}{self.first}{end}"
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name that was read."""
+    """A parsed name."""
 
     prefix: str
     """One of :data:`PREFIXES`."""
@@ -67,18 +67,18 @@ class Name:
     places: tuple[tuple[Place, ...], ...]
     """Breakpoints of each type."""
     derivative: str | None = None
-    """The type whose derivative it is."""
+    """Type of the derivative chromosome; None without ``der``."""
 
 
 def band_name(chromosome: str, mb: float, level: int) -> str:
-    """The band at a place, for example ``"q21.3"``.
+    """The band at a position, for example ``"q21.3"``.
 
-    Bands that have melted into one are named by what they share (``p15.3-15.1`` is ``"p15"``), or
-    else as a range: ``"q31~33"``.
+    A merged band is named by the common part of its labels (``p15.3-15.1`` is ``"p15"``), or else
+    as a range: ``"q31~33"``.
 
     Args:
-        chromosome: type.
-        mb: megabases from the tip of the short arm.
+        chromosome: chromosome type.
+        mb: position in megabases from the tip of the short arm.
         level: of the band table.
     """
     bands = band_table(level)[chromosome]
@@ -93,32 +93,32 @@ def band_name(chromosome: str, mb: float, level: int) -> str:
 
 
 def short_form(prefix: str, types: Sequence[str], bands: Sequence[str]) -> str:
-    """Puts a name together, for example ``"t(9;22)(q34;q11)"``.
+    """Builds a name, for example ``"t(9;22)(q34;q11)"``.
 
     Args:
         prefix: one of :data:`PREFIXES`.
         types: chromosome types.
-        bands: for each type all its breakpoints in one string; those of one type alone may also be
-            given one by one.
+        bands: one string per type with all its breakpoints; for a single type, also one string
+            per breakpoint.
     """
     of_types = ["".join(bands)] if len(types) == 1 else list(bands)
     return f"{prefix}({';'.join(types)})({';'.join(of_types)})"
 
 
 def rank(chromosome: str) -> tuple[bool, int]:
-    """Order of types in a name: sex chromosomes come first, then the others by number."""
+    """Sort key of types in a name: sex chromosomes first, then the others by number."""
     return chromosome not in {"X", "Y"}, CHROMOSOME_INDEX[chromosome]
 
 
 def parse(text: str, level: int | None = None) -> Name:
-    """Reads a name and checks it.
+    """Parses and checks a name.
 
     Args:
         text: for example ``"inv(3)(q21q26)"``.
-        level: band level whose table must have every band; by default any level will do.
+        level: band level whose table must contain every band; any level by default.
 
     Raises:
-        DataError: it is not such a name, a type or band does not exist, or the order is wrong.
+        DataError: the syntax is wrong, a type or band does not exist, or the order is wrong.
     """
     found = _FORM.fullmatch(text)
     if found is None:
@@ -157,7 +157,7 @@ def _places(text: str, group: str) -> tuple[Place, ...]:
 
 
 def _exists(place: Place, bands: ChromosomeBands) -> bool:
-    """Whether a table has the band: itself, a group of bands, or an end of a melted one."""
+    """Whether a table has the band: itself, a group of bands, or an end of a merged band."""
     labels = [
         end
         for band in bands.bands
@@ -185,11 +185,11 @@ _NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
     "rob": {(1, 1)},
     "t": {(1, 1)},
 }
-"""Breakpoints of each type, by prefix."""
+"""Number of breakpoints of each type, by prefix."""
 
 
 def _check_form(text: str, name: Name) -> None:
-    """Numbers and order of types and breakpoints."""
+    """Checks the number and order of types and breakpoints."""
     prefix, types, places = name.prefix, name.types, name.places
     if tuple(map(len, places)) not in _NUM_PLACES[prefix]:
         raise DataError(f"'{text}': {prefix} has other numbers of breakpoints")
