@@ -62,8 +62,7 @@ class HomNetConfig:
     staining differences between homologs."""
     template: bool = False
     """Whether the mean profile of the chromosome type at the same place is an input to each region.
-    It is computed once from the normal training pairs and shows the expected appearance of the
-    type."""
+    It is computed once from the normal training pairs and shows how the type should look."""
     partner: bool = False
     """Whether the other homolog at the same place is an input to each region, before alignment."""
     normalise_regions: bool = False
@@ -157,8 +156,7 @@ class CMSBlock(nn.Module):
         )
         info_MBKD = info_BKMD.permute(2, 0, 1, 3)
         if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
-            # The number of distinct regions is known on the device only; reading it would
-            # synchronise.
+            # Only the device knows the number of distinct regions; reading it synchronises.
             r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
             r_MBKPD = self.local(r_MBKPD) + r_MBKPD
         else:
@@ -501,8 +499,7 @@ def _distinct_regions(
     device = patch_MBKPX.device
     filled_MBKP = (patch_MBKPX != 0).any(dim=-1)
     place_MBKP = torch.arange(filled_MBKP.numel(), device=device).view(filled_MBKP.shape)
-    # Indices with gaps: first the empty regions by region and kind, then one for each filled
-    # region.
+    # Indices with gaps: first the empty regions by region and kind, then each filled region.
     num_kinds = NUM_TYPES * NUM_LEVELS
     num_empty = len(patch_MBKPX) * num_kinds
     first_M = torch.arange(0, num_empty, num_kinds, device=device)

@@ -22,7 +22,7 @@ from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNet, HomNetConfig
 
 _PAIRS_AT_ONCE: Final = 256
-"""Pairs per forward pass: large enough to be efficient, small enough for the CPU cache."""
+"""Pairs per forward pass: efficient, with activations that stay in the cache."""
 _BAGS_AT_ONCE: Final = 64
 """Bags per forward pass of a model that cannot score single pairs."""
 

@@ -335,8 +335,7 @@ class Consensus(nn.Module):
             normal_BWL: mean of their partners.
             weight_B: sum of the weights of the homologs.
             chromosome_B: index of the type, 0..23.
-            seen: dot plot features along the normal chromosome (B, W, T) and of the whole plot (B,
-                W).
+            seen: dot plot features along the normal chromosome (B, W, T) and overall (B, W).
         """
         h_BWL = self.enter(torch.cat([abnormal_BWL, normal_BWL], dim=1))
         if seen is not None:
