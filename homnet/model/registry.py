@@ -2,9 +2,9 @@
 
 A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``hdfs://``)::
 
-    models/<version>/...  checkpoints, named by the digest of their content
-    golden/<version>.arrow   reference bags: pairs with the logits that the model must reproduce
-    events/<number>-<id>.json   decisions, one small immutable file each
+    models/<version>/...         checkpoints, named by the digest of their content
+    golden/<version>.arrow       reference bags: pairs with the logits that the model must reproduce
+    events/<number>-<id>.json    decisions, one small immutable file each
 
 Concurrent decisions of two processes are both kept, because no decision is ever overwritten. Every
 process sorts decisions by number, then by id, and derives the status of each model in that order.
