@@ -1,1 +1,1 @@
-"""HomNet, what learning asks of any model, and models at rest."""
+"""HomNet, the interface that training requires of a model, and stored models."""

@@ -1,4 +1,4 @@
-"""How the C library's allocator treats large arrays, which are made and freed all the time."""
+"""Settings of the C library's allocator for large arrays, which are allocated and freed often."""
 
 import ctypes
 from typing import Final
@@ -10,14 +10,14 @@ _KEPT_BYTES: Final = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep freed memory for its next arrays, up to 1 GiB each.
+    """Makes this process reuse freed memory for its next arrays, up to 1 GiB each.
 
-    By default glibc returns large arrays to the kernel when they are freed, and every page of the
-    next one causes a fault: 1,700 of them in the answer to one patient (LAB.md). With this, memory
-    stays at what the largest pass needed.
+    By default glibc returns large arrays to the kernel when they are freed, and the next array
+    causes a page fault on each page: 1,700 faults per patient (LAB.md). With this setting, memory
+    stays at the peak of the largest pass.
 
     Returns:
-        Whether the allocator has such a setting; C libraries other than glibc do not.
+        Whether the allocator has this setting; only glibc does.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt

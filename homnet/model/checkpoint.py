@@ -1,14 +1,14 @@
-"""Checkpoints: a directory of JSON and safetensors, written whole, loaded strictly, hash-checked.
+"""Checkpoints: a directory of JSON and safetensors, saved atomically, loaded strictly with hashes.
 
 ``config.json`` (format and form of the model), ``model.safetensors``, ``metrics.json``,
 ``provenance.json`` (cohort fingerprint, recipe, seed, package version, parent),
 ``calibration.json`` (temperature, prior and threshold of each hospital), ``patients.json`` (the
-same for whole patients, once they were calibrated), ``state.safetensors`` (optimizer, while a run
-is unfinished) and ``sha256.json``. No pickle is ever loaded. Nothing in it depends on when it was
-written: the same seed on the same machine gives the same bytes.
+same for whole patients, once calibrated), ``state.safetensors`` (optimizer, while a run is
+unfinished) and ``sha256.json``. No pickle is ever loaded. The content does not depend on the time:
+the same seed on the same machine gives the same bytes.
 
-Format 1 differs in one field of HomNet's form: ``deviations``, which brought nothing (LAB.md,
-2026-11-27) and is gone. Checkpoints that do not use it are still read, under a new version digest.
+Format 1 has one more field in HomNet's form: ``deviations``, removed because it brought no gain
+(LAB.md, 2026-11-27). Checkpoints that do not use it can still be read, with a new version digest.
 """
 
 import dataclasses
@@ -32,31 +32,31 @@ from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNetConfig
 
 FORMAT: Final = 2
-"""Written; format 1 is read too."""
+"""Format that is written; format 1 can also be read."""
 _HASHES: Final = "sha256.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that is needed to use, trust and continue it."""
+    """A model with everything needed to use, verify and continue it."""
 
     config: Form
     """Form of the model."""
     weights: Mapping[str, torch.Tensor]
-    """The model's state, by the names of its parameters and buffers."""
+    """State of the model, keyed by parameter and buffer name."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Validation metrics, and those of each epoch; JSON-able."""
+    """Validation metrics, overall and per epoch; JSON-able."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Data, settings and parent that the weights come from; JSON-able."""
+    """Data, settings and parent of the weights; JSON-able."""
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
-    """By hospital: how logits of bags become probabilities."""
+    """Calibration of bag logits, by hospital."""
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """What it takes to continue the run; empty when the run is finished."""
+    """State needed to continue the run; empty when the run is finished."""
     patients: Mapping[str, PatientCalibration] = field(default_factory=dict)
-    """By hospital: how scores become the verdict on a patient. Empty until calibrated."""
+    """Calibration of patient scores, by hospital. Empty until calibrated."""
 
     def build(self) -> BagModel:
-        """The model with these weights.
+        """Builds the model with these weights.
 
         Raises:
             CheckpointError: the weights do not fit the config.
@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def version(self) -> str:
-        """SHA-256 of form and weights: what a report names as the model."""
+        """SHA-256 of form and weights, by which reports name the model."""
         digest = hashlib.sha256(_json(dataclasses.asdict(self.config)))
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -81,7 +81,7 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is answered and why: calibration and provenance too."""
+        """SHA-256 of everything that affects an answer, including calibration and provenance."""
         calibration = {name: dataclasses.asdict(c) for name, c in self.calibration.items()}
         content = [self.version, self.metrics, self.provenance, calibration]
         if self.patients:
@@ -89,13 +89,13 @@ class Checkpoint:
         return hashlib.sha256(_json({"content": content})).hexdigest()
 
     def save(self, path: str | Path) -> Path:
-        """Writes the checkpoint; the directory appears whole and replaces an older one.
+        """Writes the checkpoint atomically and replaces an older one.
 
         Returns:
             The path.
 
         Raises:
-            CheckpointError: the path cannot be written; what was there before is kept.
+            CheckpointError: the path cannot be written; its previous content is kept.
         """
         root = Path(path)
         files = {
@@ -129,11 +129,11 @@ class Checkpoint:
 
         Args:
             path: the directory.
-            form: makes the model's form from the fields in ``config.json``.
+            form: builds the model's form from the fields in ``config.json``.
 
         Raises:
-            CheckpointError: it is missing, incomplete, altered, of another format, or of another
-                form than ``form`` makes.
+            CheckpointError: the checkpoint is missing, incomplete, altered, of another format, or
+                of a form that ``form`` does not build.
         """
         root = Path(path)
         if not (root / _HASHES).is_file():
@@ -172,7 +172,7 @@ class Checkpoint:
                 patients={
                     name: PatientCalibration.from_json(value)
                     for name, value in json.loads(patients.read_text()).items()
-                    # One fitted to the scores of another version counts as missing.
+                    # A calibration fitted to the scores of another version counts as missing.
                     if value.get("format") == PATIENTS_FORMAT
                 }
                 if patients.is_file()
@@ -183,7 +183,7 @@ class Checkpoint:
 
 
 def patient_digests(patients: Iterable[str]) -> list[str]:
-    """What a checkpoint keeps of the patients it learnt from, so that they can be recognised.
+    """Digests of the training patients, by which a checkpoint recognises them.
 
     Returns:
         BLAKE2b of each name, 16 hexadecimal digits, sorted.
@@ -192,7 +192,7 @@ def patient_digests(patients: Iterable[str]) -> list[str]:
 
 
 def _drop_deviations(root: Path, config: dict[str, Any]) -> None:
-    """Turns a form of format 1 into one of format 2; a reader's form holds that of its HomNet."""
+    """Converts a form of format 1 to format 2; a reader's form contains that of its HomNet."""
     nested = config.get("model")
     for form in (config, nested) if isinstance(nested, dict) else (config,):
         if form.pop("deviations", False):

@@ -1,7 +1,7 @@
-"""What training, checkpoints and prediction require of a model: bags of pairs in, logits out.
+"""Interface that training, checkpoints and prediction require: bags of pairs in, logits out.
 
-HomNet is one such model. Any other that fulfils this contract is trained, stored, calibrated and
-scored by the same code.
+HomNet implements it. Any other model that does is trained, stored, calibrated and scored by the
+same code.
 
 Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, T chromosome types,
 X a profile and a count.
@@ -19,7 +19,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 NUM_TYPES: Final = len(CHROMOSOMES)
 """Number of chromosome types."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Loss summed over bags, from logits (B) and labels (B, float; 1 is abnormal)."""
+"""Loss summed over bags, given logits (B) and labels (B, float; 1 is abnormal)."""
 
 
 def cross_entropy(logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
@@ -28,7 +28,7 @@ def cross_entropy(logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
 
 
 class BagModel(nn.Module):
-    """A model of bags. Higher logits are more abnormal."""
+    """A model that scores bags. Higher logits mean more abnormal."""
 
     def forward(
         self,
@@ -37,15 +37,15 @@ class BagModel(nn.Module):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        """Scores bags; for the arguments see :meth:`homnet.model.network.HomNet.forward`."""
+        """Returns logits (B); for the arguments see :meth:`homnet.model.network.HomNet.forward`."""
         raise NotImplementedError
 
     def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
-        """The loss that training minimises, summed over bags."""
+        """Training loss, summed over bags."""
         return cross_entropy(logit_B, label_B)
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """What to average over the normal training pairs of each chromosome type before training.
+        """Profiles that are averaged over the normal training pairs of each type before training.
 
         Args:
             pair_NPCL: darkness, uint8.
@@ -56,20 +56,20 @@ class BagModel(nn.Module):
         return None
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the mean of :meth:`profiles` of each type (T, L); 0 for types without pairs."""
+        """Sets the mean of :meth:`profiles` of each type (T, L); 0 for types without pairs."""
 
     @torch.no_grad()
     def template_sums(
         self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
     ) -> torch.Tensor | None:
-        """Sums of :meth:`profiles` over the pairs of each type, with their number as last column.
+        """Sums of :meth:`profiles` over the pairs of each type, with the number of pairs appended.
 
-        The sums of several sets of pairs can be added.
+        Sums over several sets of pairs can be added.
 
         Returns:
             Float64 (T, L + 1), or None if the model needs no average.
         """
-        # In parts: the float copy of a paper-sized bank would not fit in memory beside it.
+        # In chunks: a float copy of a paper-sized bank would not fit in memory.
         sums_TX: torch.Tensor | None = None
         for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
             profile_NL = self.profiles(part)
@@ -85,11 +85,11 @@ class BagModel(nn.Module):
 
     @torch.no_grad()
     def take_sums(self, sums_TX: torch.Tensor) -> None:
-        """Makes the template from the :meth:`template_sums` of all pairs."""
+        """Computes the template from the :meth:`template_sums` of all pairs."""
         self.set_template((sums_TX[:, :-1] / sums_TX[:, -1:].clamp(min=1)).float())
 
     def fit_template(self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor) -> None:
-        """Makes the template from normal pairs, if the model has one.
+        """Computes the template from normal pairs, if the model has one.
 
         Args:
             pair_NPCL: darkness of structurally normal pairs, uint8.
@@ -100,13 +100,13 @@ class BagModel(nn.Module):
             self.take_sums(sums_TX)
 
     def freeze_for_fine_tuning(self) -> None:
-        """Freezes what fine-tuning leaves alone; by default nothing."""
+        """Freezes the parameters that fine-tuning does not update; none by default."""
 
 
 class Form(Protocol):
-    """Settings of a model: a frozen dataclass of JSON-able values."""
+    """Form of a model: a frozen dataclass of JSON-able values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def build(self) -> BagModel:
-        """A new model of this form, with random weights."""
+        """Builds a model of this form with random weights."""

@@ -1,4 +1,4 @@
-"""HomNet (KDD 2024): equations 1 to 10, over bags, cells, homologs and chromatids at once.
+"""HomNet (KDD 2024): equations 1 to 10, batched over bags, cells, homologs and chromatids.
 
 The loss (Eq. 11) is :func:`homnet.model.contract.cross_entropy`.
 
@@ -6,8 +6,8 @@ Shape suffixes: B bags, K cells of a bag (the paper's m), P homologs (2), C chro
 L positions (512, or those of the stretched view), M regions, D width of a region, E width of a
 pair, N chromosomes (B K P), R distinct regions, T chromosome types, X a flattened axis.
 
-Features of regions have the regions first (M, B, K, P, D): Eq. 4 is then one matrix product, and
-the attention heads of Eq. 5 are views without a copy.
+Region features have the regions first (M, B, K, P, D), so that Eq. 4 is one matrix product and the
+attention heads of Eq. 5 are views without a copy.
 """
 
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ NUM_LEVELS: Final = len(BAND_LEVELS)
 
 @dataclass(frozen=True)
 class HomNetConfig:
-    """The form of the model. The defaults are the paper's equations, but with softmax in Eq. 6."""
+    """Form of HomNet. The defaults follow the paper's equations, but with softmax in Eq. 6."""
 
     merge_range: int = 32
-    """Samples in a region, k_mg (paper, Table 4: 32 is best). L is padded to a multiple of it."""
+    """Samples per region, k_mg (paper, Table 4: 32 is best). L is padded to a multiple of it."""
     width: int = 64
     """Width of a region's features, l_r (not given in the paper)."""
     pair_width: int = 128
@@ -42,34 +42,33 @@ class HomNetConfig:
     num_alignments: int = 2
     """Alignment layers of HomBlock; fine-tuning freezes the first (paper, section 4.1)."""
     attention: Literal["softmax", "ratio"] = "softmax"
-    """Weights in Eq. 6: the softmax of the similarities, or the paper's raw ratio, whose
-    denominator can be close to zero."""
+    """Weights in Eq. 6: softmax of the similarities, or the paper's raw ratio, whose denominator
+    can be close to zero."""
     alignment: Literal["attention", "mlp", "convolution"] = "attention"
-    """How the partner's region that matches a region is found: attention over all of them (Eq. 5
-    and 6) or, for the rows of the paper's Table 4 without alignment, a perceptron on the partner's
-    region at the same place, or a convolution over that region and its two neighbours."""
+    """How the matching region of the partner is found: attention over all regions (Eq. 5 and 6) or,
+    for the rows without alignment in the paper's Table 4, a perceptron on the partner's region at
+    the same place, or a convolution over that region and its two neighbours."""
     homologs: Literal["pair", "single"] = "pair"
-    """Whether a homolog is compared with its partner or judged alone. Alone, Eq. 5 to 7 compare it
-    with itself, and a bag holds 2K single chromosomes (the paper's "w/o Pair")."""
+    """Whether a homolog is compared with its partner or scored alone. If alone, Eq. 5 to 7 compare
+    it with itself, and a bag holds 2K single chromosomes (the paper's "w/o Pair")."""
     view: Literal["absolute", "stretched"] = "absolute"
-    """What regions are cut from: the sequence at its physical scale (the paper), or the chromosome
-    stretched to a common length, which puts each band at the same place in every cell. The lengths
-    before stretching, which show what was lost or gained, then enter Eq. 8 as numbers."""
+    """Input of the regions: the sequence at its physical scale (the paper), or stretched to a
+    common length, which puts each band at the same place in every cell. The lengths before
+    stretching, which show losses and gains, are then added in Eq. 8."""
     stretched_length: int = 128
     """Positions in the stretched view; 128 is about one per image pixel of chromosome 1."""
     standardise: bool = False
-    """Whether each homolog is shifted and scaled to mean 0 and variance 1 inside the chromosome,
-    which removes differences in staining between homologs."""
+    """Whether each homolog is scaled to mean 0 and variance 1 inside the chromosome, which removes
+    staining differences between homologs."""
     template: bool = False
-    """Whether regions also see the mean profile of their chromosome type at the same place. It is
-    computed once from the normal training pairs and shows what the type should look like."""
+    """Whether the mean profile of the chromosome type at the same place is an input to each region.
+    It is computed once from the normal training pairs and shows how the type should look."""
     partner: bool = False
-    """Whether regions also see the other homolog at the same place, before any alignment."""
+    """Whether the other homolog at the same place is an input to each region, before alignment."""
     normalise_regions: bool = False
-    """Whether each alignment has a LayerNorm before it and a residual path around it."""
+    """Whether each alignment has a LayerNorm before it and a residual connection around it."""
     symmetric: bool = False
-    """Whether H' (Eq. 8) is the mean over both orders of the homologs, so that swapping them
-    changes nothing."""
+    """Whether H' (Eq. 8) is averaged over both homolog orders, which makes it swap-invariant."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
@@ -90,12 +89,12 @@ class HomNetConfig:
             )
 
     def build(self) -> "HomNet":
-        """A new model of this form, with random weights."""
+        """Builds a model of this form with random weights."""
         return HomNet(self)
 
     @property
     def num_positions(self) -> int:
-        """Positions in the view that regions are cut from."""
+        """Number of positions in the view that regions are cut from."""
         return SEQUENCE_LENGTH if self.view == "absolute" else self.stretched_length
 
     @property
@@ -105,14 +104,14 @@ class HomNetConfig:
 
     @property
     def region_length(self) -> int:
-        """Positions in a region: the merge range, or its share of the stretched view."""
+        """Positions per region: the merge range, or its share of the stretched view."""
         if self.view == "absolute":
             return self.merge_range
         return -(-self.stretched_length // self.num_regions)
 
 
 class CMSBlock(nn.Module):
-    """Features of each region of a chromosome (Eq. 1 to 4)."""
+    """Computes the features of each region of a chromosome (Eq. 1 to 4)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -120,7 +119,7 @@ class CMSBlock(nn.Module):
         self.num_regions = config.num_regions
         self.stretched = config.view == "stretched"
         self.partner = config.partner
-        # Left and right chromatid, and what the form shows a region beside its own homolog.
+        # Left and right chromatid, and the optional inputs: partner and template.
         num_channels = 2 + config.partner + config.template
         # Eq. 1: kernel = stride = (2, k_mg), so the convolution is one linear map per region.
         self.merge = nn.Linear(num_channels * config.region_length, config.width)
@@ -150,14 +149,14 @@ class CMSBlock(nn.Module):
         x_BKPCL = torch.cat(channels, dim=3) if len(channels) > 1 else x_BKPCL
         missing = self.num_regions * self.region_length - x_BKPCL.shape[-1]
         regions_BKPCMX = F.pad(x_BKPCL, (0, missing)).unflatten(-1, (self.num_regions, -1))
-        # Regions are cut out as bytes where possible, which moves a quarter of the memory.
+        # Regions are cut from bytes where possible, which moves a quarter of the memory.
         patch_MBKPX = regions_BKPCMX.permute(4, 0, 1, 2, 3, 5).flatten(-2)
         info_BKMD = (self.info_type(chromosome_B)[:, None] + self.info_level(level_BK)).view(
             num_bags, num_cells, self.num_regions, -1
         )
         info_MBKD = info_BKMD.permute(2, 0, 1, 3)
         if self.stretched or patch_MBKPX.device.type != "cpu" or torch.compiler.is_compiling():
-            # Only the device knows how many regions are distinct; the host would wait for it.
+            # Only the device knows the number of distinct regions; reading it synchronises.
             r_MBKPD = self.merge(_unit(patch_MBKPX)) + info_MBKD[:, :, :, None]
             r_MBKPD = self.local(r_MBKPD) + r_MBKPD
         else:
@@ -174,7 +173,7 @@ class CMSBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Finds for each region what matches it among the partner's regions (Eq. 5 and 6)."""
+    """Finds the match of each region among the partner's regions (Eq. 5 and 6)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -194,7 +193,7 @@ class Attention(nn.Module):
         else:
             if self.swap:
                 k, v = k.flip(3), v.flip(3)
-            # Four dimensions: the fused kernels do not take five.
+            # Four dimensions, because the fused kernels do not accept five.
             q, k, v = (
                 x.flatten(1, 3).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0, 3)
                 for x in (q, k, v)
@@ -206,7 +205,7 @@ class Attention(nn.Module):
 
     def _by_ratio(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         # Eq. 6 as printed is sum(a v) / sum(a) with a = q k. Both sums are linear in a, so k v and
-        # k are summed over the partner's regions first, and the matrix of all a is never needed.
+        # k are first summed over the partner's regions, and the matrix of all a is never computed.
         width = q.shape[-1]
         q, k, v = (
             x.reshape(len(x), -1, width // self.num_heads).transpose(0, 1) for x in (q, k, v)
@@ -218,13 +217,13 @@ class Attention(nn.Module):
             )
         q = q / q.shape[-1] ** 0.5
         total = (q * k_sum).sum(dim=-1, keepdim=True)
-        # The ratio has a pole where the sum is zero, so the sum is kept away from it.
+        # The ratio has a pole at zero, so the sum is kept away from it.
         total = torch.where(total.abs() < 1e-2, torch.where(total < 0, -1e-2, 1e-2), total)
         return (q @ kv / total).transpose(0, 1).reshape(q.shape[1], -1, width)
 
 
 class Neighbours(nn.Module):
-    """Replaces attention in Table 4 by the partner's region at the same place, or around it."""
+    """Replaces attention (Table 4) by the partner's region at the same place and its neighbours."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -255,7 +254,7 @@ class Alignment(nn.Module):
         self.difference = nn.Linear(config.width, config.width)
 
     def forward(self, r_MBKPD: torch.Tensor) -> torch.Tensor:
-        """The difference features (M, B, K, P, D) of both homologs."""
+        """Difference features (M, B, K, P, D) of both homologs."""
         if self.norm is None:
             plain: torch.Tensor = self.difference(r_MBKPD + self.align(r_MBKPD))
             return plain
@@ -266,7 +265,7 @@ class Alignment(nn.Module):
 
 
 class HomBlock(nn.Module):
-    """The difference between two homologs as one vector (Eq. 5 to 8)."""
+    """Encodes the difference between two homologs as one vector (Eq. 5 to 8)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -276,7 +275,7 @@ class HomBlock(nn.Module):
         num_homologs = 1 if self.single else 2
         flat = num_homologs * config.num_regions * config.width
         self.pair = nn.Linear(flat, config.pair_width)
-        # The log lengths, and between two homologs their difference with and without its sign.
+        # Log lengths; for a pair also their signed and absolute difference.
         self.length = (
             nn.Linear(1 if self.single else 4, config.pair_width, bias=False)
             if config.view == "stretched"
@@ -290,12 +289,12 @@ class HomBlock(nn.Module):
         *,
         num_aligned: int = 0,
     ) -> torch.Tensor:
-        """The pair representation H' (B, K, E), or (B, 2K, E) of single homologs.
+        """Pair features H' (B, K, E), or (B, 2K, E) of single homologs.
 
         Args:
-            r_MBKPD: features of regions.
-            log_length_BKP: lengths before stretching; None in the absolute view.
-            num_aligned: how many of the alignments ``r_MBKPD`` has already been through.
+            r_MBKPD: region features.
+            log_length_BKP: log lengths before stretching; None in the absolute view.
+            num_aligned: number of alignments already applied to ``r_MBKPD``.
         """
         for alignment in self.alignments[num_aligned:]:
             r_MBKPD = alignment(r_MBKPD)
@@ -307,7 +306,7 @@ class HomBlock(nn.Module):
         if not self.symmetric:
             pair_BKE = self.pair(flat_BKPX.flatten(2))
             return F.relu(self._add_lengths(pair_BKE, log_length_BKP))
-        # Every homolog as the first and as the second of its pair, in one product.
+        # Each homolog as the first and as the second of its pair, in one matrix product.
         first_EX, second_EX = self.pair.weight.chunk(2, dim=1)
         both_BKPF = F.linear(flat_BKPX, torch.cat([first_EX, second_EX]))
         first_BKPE, second_BKPE = both_BKPF.chunk(2, dim=-1)
@@ -317,7 +316,7 @@ class HomBlock(nn.Module):
         return F.relu(self._add_lengths(pair_BKPE, log_length_BKP)).mean(dim=2)
 
     def _add_lengths(self, pair: torch.Tensor, log_length: torch.Tensor | None) -> torch.Tensor:
-        """Adds to H' (..., E) what the log lengths (..., P) of its homologs say."""
+        """Adds the projected log lengths (..., P) of the homologs to H' (..., E)."""
         if self.length is None or log_length is None:
             return pair
         numbers = [log_length]
@@ -330,7 +329,7 @@ class HomBlock(nn.Module):
 
 
 class BagBlock(nn.Module):
-    """One logit for the pairs of a bag, weighted by what they show (Eq. 9 and 10)."""
+    """Computes the logit of a bag from its weighted pairs (Eq. 9 and 10)."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -341,27 +340,27 @@ class BagBlock(nn.Module):
         self.bag = nn.Linear(width, 1)
 
     def forward(self, pair_BKE: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
-        """Logits (B); the sigmoid of Eq. 10 is in the loss and in the predictor."""
+        """Logits (B); the loss and the predictor apply the sigmoid of Eq. 10."""
         weight_BK = self.weights(pair_BKE) * mask_BK
         logit: torch.Tensor = self.bag((weight_BK[:, None] @ pair_BKE).squeeze(1)).squeeze(-1)
         return logit
 
     def weights(self, pair_BKE: torch.Tensor) -> torch.Tensor:
-        """The weight of each pair (B, K), 0..1 (Eq. 9)."""
+        """Weight of each pair (B, K), 0..1 (Eq. 9)."""
         return torch.sigmoid(self.weight(pair_BKE)).squeeze(-1)
 
     def evidence(self, pair_BKE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight of each pair (B, K), and what it adds to the logit of its bag (B, K).
+        """Weight of each pair (B, K), and its contribution to the logit of its bag (B, K).
 
-        Eq. 10 is linear in the weighted sum of the pairs, so the logit of a bag is the sum of what
-        its pairs add, plus the bias.
+        Eq. 10 is linear in the weighted sum of the pairs, so the logit of a bag is the sum of the
+        contributions of its pairs plus the bias.
         """
         weight_BK = self.weights(pair_BKE)
         return weight_BK, weight_BK * (pair_BKE @ self.bag.weight[0])
 
 
 class HomNet(BagModel):
-    """The whole model: bags of homologous pairs in, logits of abnormality out."""
+    """HomNet: maps bags of homologous pairs to logits of abnormality."""
 
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
@@ -381,12 +380,12 @@ class HomNet(BagModel):
 
         Args:
             x_BKPCL: darkness 0..255, uint8 or float, 0 outside the chromosome.
-            mask_BK: which places hold a pair; what the others hold changes nothing.
+            mask_BK: True where there is a pair; the content of other places has no effect.
             chromosome_B: index of the chromosome type, 0..23.
             level_BK: index of the cell's band level, 0..3.
 
         Returns:
-            Logits (B): positive is abnormal.
+            Logits (B); positive is abnormal.
         """
         pair_BKE = self.pairs(x_BKPCL, chromosome_B, level_BK)
         if self.hom.single:
@@ -405,7 +404,7 @@ class HomNet(BagModel):
     def trunk(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What fine-tuning freezes: CMSBlock and the first alignment.
+        """The part that fine-tuning freezes: CMSBlock and the first alignment.
 
         Returns:
             Aligned regions (M, B, K, P, D), and the log length of each homolog before stretching
@@ -425,7 +424,7 @@ class HomNet(BagModel):
         return (standardise(x_BKPCL) if config.standardise else x_BKPCL), log_length_BKP
 
     def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor | None:
-        """The mean profile of each pair (N, L) in the view of this form; None without templates."""
+        """Mean profile of each pair (N, L) in the view of this form; None without templates."""
         if self.cms.template_TL is None:
             return None
         x_N1PCL, _ = self._view(pair_NPCL[:, None])
@@ -433,7 +432,7 @@ class HomNet(BagModel):
         return profile_NL
 
     def set_template(self, mean_TL: torch.Tensor) -> None:
-        """Takes the mean of :meth:`profiles` of each type: what the type should look like."""
+        """Sets the mean of :meth:`profiles` of each type (T, L)."""
         if self.cms.template_TL is not None:
             self.cms.template_TL.copy_(mean_TL)
 
@@ -444,12 +443,12 @@ class HomNet(BagModel):
 
 
 def paper_form(merge_range: int = 32) -> HomNetConfig:
-    """The paper's equations as printed, with the raw ratio in Eq. 6."""
+    """Returns the form with the paper's equations as printed, with the raw ratio in Eq. 6."""
     return HomNetConfig(merge_range=merge_range, attention="ratio")
 
 
 def best_form(merge_range: int = 32) -> HomNetConfig:
-    """The form that finds most; LAB.md has the measured effect of each departure."""
+    """Returns the most accurate form; LAB.md has the effect of each change from the paper."""
     return HomNetConfig(
         merge_range=merge_range,
         view="stretched",
@@ -462,7 +461,7 @@ def best_form(merge_range: int = 32) -> HomNetConfig:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Number of learnable values in a model."""
+    """Number of trainable parameters, counted by value."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -486,21 +485,21 @@ def _distinct_regions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Finds the regions whose features before Eq. 4 can differ.
 
-    Most sequences end long before position 512 and are zero after their end. There the features
-    depend only on the type, the band level and the number of the region.
+    Most sequences end long before position 512 and are zero from there. Features of empty regions
+    depend only on type, band level and region number.
 
     Args:
         patch_MBKPX: content of the regions.
-        kind_BK: number of the combination of type and level, below 24 * 4.
+        kind_BK: index of the combination of type and level, 0..24 * 4 - 1.
 
     Returns:
-        One place for each of R distinct regions, as a flat index into (M, B, K, P); and for every
-        place (M, B, K, P) the number of its distinct region, 0..R-1.
+        One place for each of R distinct regions, as a flat index into (M, B, K, P), and the index
+        of the distinct region of every place (M, B, K, P), 0..R-1.
     """
     device = patch_MBKPX.device
     filled_MBKP = (patch_MBKPX != 0).any(dim=-1)
     place_MBKP = torch.arange(filled_MBKP.numel(), device=device).view(filled_MBKP.shape)
-    # Numbers with gaps: first the empty regions by region and kind, then each filled one alone.
+    # Indices with gaps: first the empty regions by region and kind, then each filled region.
     num_kinds = NUM_TYPES * NUM_LEVELS
     num_empty = len(patch_MBKPX) * num_kinds
     first_M = torch.arange(0, num_empty, num_kinds, device=device)
@@ -509,14 +508,14 @@ def _distinct_regions(
     used = torch.zeros(num_empty + place_MBKP.numel(), dtype=torch.bool, device=device)
     used[number_MBKP] = True
     row_MBKP = (used.cumsum(0) - 1)[number_MBKP]
-    # It makes no difference which of several equal places is taken.
+    # Any of several equal places can be used.
     place_R = torch.empty(int(used.sum()), dtype=torch.long, device=device)
     place_R[row_MBKP] = place_MBKP
     return place_R, row_MBKP
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Grey levels as shares of 255; shares and standardised values are left as they are."""
+    """Scales bytes to 0..1; fractions and standardised values are unchanged."""
     return x if x.is_floating_point() else x.float() / 255
 
 

@@ -1,4 +1,4 @@
-"""Bags of any size in; logits, and what each pair added, out: for batch evaluation and serving.
+"""Logits of bags of any size, and the contribution of each pair, for evaluation and serving.
 
 Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L positions.
 """
@@ -22,21 +22,21 @@ from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNet, HomNetConfig
 
 _PAIRS_AT_ONCE: Final = 256
-"""Pairs of one forward pass: enough to be efficient, and their activations stay in the cache."""
+"""Pairs per forward pass: efficient, with activations that stay in the cache."""
 _BAGS_AT_ONCE: Final = 64
-"""Bags of one forward pass of a model that cannot score pair by pair."""
+"""Bags per forward pass of a model that cannot score single pairs."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Scores of bags, and the part of each pair in them."""
+    """Scores of bags, and the contribution of each pair."""
 
     logit_B: NDArray[np.float64]
     """Uncalibrated logits; positive is abnormal."""
     weight_N: NDArray[np.float64]
     """Weight of each pair in its bag, 0..1 (Eq. 9)."""
     added_N: NDArray[np.float64]
-    """What each pair adds to the logit of its bag; the rest of the logit is a bias (Eq. 10)."""
+    """Contribution of each pair to the logit of its bag; the remainder is the bias (Eq. 10)."""
 
 
 class Predictor:
@@ -57,7 +57,7 @@ class Predictor:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Self:
-        """Builds the model of a checkpoint.
+        """Builds the predictor of a checkpoint.
 
         Raises:
             CheckpointError: the weights do not fit the config.
@@ -77,10 +77,10 @@ class Predictor:
         return cls.of_checkpoint(Checkpoint.load(path, form), device)
 
     def homnet(self) -> HomNet:
-        """The model, which says what each pair adds to a logit.
+        """The model, if it is HomNet, which gives the contribution of each pair to a logit.
 
         Raises:
-            CheckpointError: it is another model, which cannot say this.
+            CheckpointError: the model is not HomNet.
         """
         if not isinstance(self.model, HomNet):
             raise CheckpointError(
@@ -90,7 +90,7 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float64]:
-        """Uncalibrated logits (B) of bags that are on the device."""
+        """Uncalibrated logits (B) of bags on the device."""
         logit_B = self.model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
         values_B: NDArray[np.float64] = logit_B.double().cpu().numpy()
         return values_B
@@ -102,14 +102,14 @@ class Predictor:
         return self.loaded_logits(bank.load(epoch), batch_size)
 
     def loaded_logits(self, bags: LoadedEpoch, batch_size: int = 512) -> NDArray[np.float64]:
-        """Uncalibrated logits (B) of bags that are on the device."""
+        """Uncalibrated logits (B) of bags on the device."""
         return np.concatenate([self.logits(batch) for batch in bags.batches(batch_size)])
 
     def flat_logits(self, bags: FlatBags) -> NDArray[np.float64]:
-        """Uncalibrated logits (B) of bags of any size, by any model.
+        """Uncalibrated logits (B) of bags of any size, for any model.
 
-        In models other than HomNet a pair's part depends on the others in its bag, so bags of the
-        same size are scored together.
+        In models other than HomNet the contribution of a pair depends on the rest of its bag, so
+        bags of equal size are scored together.
         """
         if isinstance(self.model, HomNet):
             return self.evidence(bags).logit_B
@@ -123,7 +123,7 @@ class Predictor:
         return logit_B
 
     def _batch(self, bags: FlatBags, first_B: NDArray[np.int64], size: int) -> Batch:
-        """Bags of one size, given by the number of their first pair."""
+        """Bags of equal size, given the index of their first pair."""
         row_BK = first_B[:, None] + np.arange(size)
         return Batch(
             x_BKPCL=torch.from_numpy(bags.pair_NPCL[row_BK]).to(self.device),
@@ -142,22 +142,22 @@ class Predictor:
         return np.asarray(expit(logit_B / self.of(hospital).temperature))
 
     def of(self, hospital: str) -> Calibration:
-        """The calibration of a hospital; an unknown one gets temperature 1 and threshold 0.5."""
+        """Calibration of a hospital; temperature 1 and threshold 0.5 if the hospital is unknown."""
         return self.calibration.get(hospital, UNCALIBRATED)
 
 
 def score_bags(
     predictors: Sequence[Predictor], bags: FlatBags, predictor_B: NDArray[np.int64]
 ) -> Evidence:
-    """Scores bags of any size, each by its own model.
+    """Scores bags of any size, each with its own model.
 
-    Every pair is scored alone and a bag's logit is a sum over its pairs (Eq. 10). So bags need no
-    padding, and the others of a call change nothing about a bag.
+    Every pair is scored alone, and the logit of a bag is a sum over its pairs (Eq. 10). Bags
+    therefore need no padding and do not affect each other.
 
     Args:
-        predictors: HomNets.
+        predictors: predictors with HomNet models.
         bags: B bags.
-        predictor_B: number of the predictor of each bag.
+        predictor_B: index of the predictor of each bag.
 
     Raises:
         CheckpointError: a model is not HomNet.
@@ -179,15 +179,15 @@ def score_bags(
 def _pair_evidence(
     predictor: Predictor, bags: FlatBags, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of some pairs, and what each adds."""
+    """Weights of the given pairs, and their contributions."""
     model, device = predictor.homnet(), predictor.device
-    # Each pair is a bag of one here: (N, 1, ...).
+    # Each pair is a bag of size one here: (N, 1, ...).
     pair_NKE = model.pairs(
         torch.from_numpy(bags.pair_NPCL[rows]).to(device)[:, None],
         torch.from_numpy(bags.chromosome_N[rows]).to(device),
         torch.from_numpy(bags.level_N[rows]).to(device)[:, None],
     )
-    # One column, or one for each homolog in the form that judges them alone.
+    # One column, or one for each homolog in the form that scores homologs alone.
     weight_NK, added_NK = model.bag.evidence(pair_NKE)
     weight_N, added_N = weight_NK.amax(dim=1), added_NK.double().sum(dim=1)
     return weight_N.double().cpu().numpy(), added_N.cpu().numpy()

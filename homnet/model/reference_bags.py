@@ -1,7 +1,7 @@
-"""Reference bags: pairs kept with the logits that a model gave them when it was published.
+"""Reference bags: pairs stored with the logits that a model gave them when it was published.
 
-A process that is about to let a model answer scores them again. If the logits differ, the model is
-damaged, or this machine or its packages compute something else: the model must not answer.
+A process scores them again before it uses a model. If the logits differ, the model is damaged, or
+this machine or its packages compute different results, and the model must not be used.
 """
 
 from typing import Final
@@ -17,18 +17,18 @@ from homnet.errors import CheckpointError, DataError
 from homnet.model.predictor import Predictor
 
 SCHEMA: Final = MEASURED.append(pa.field("logit", pa.float64(), nullable=False))
-"""A pair with the logit of its patient's type."""
+"""A pair with the logit of its type in its patient."""
 TOLERANCE: Final = 1e-3
-"""Largest difference in a logit that other machines and packages may cause (float32)."""
+"""Largest logit difference that other machines and packages may cause (float32)."""
 
 
 def reference_bags(predictor: Predictor, table: pa.Table, num_patients: int = 1) -> pa.Table:
-    """Makes reference bags of all pairs of some patients.
+    """Makes reference bags from all pairs of the first patients.
 
     Args:
-        predictor: what gives the logits.
-        table: pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`. The pairs of the
-            first patients are kept with the model as they are: prefer simulated ones.
+        predictor: computes the logits.
+        table: pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`. Pairs of the first
+            patients are stored unchanged with the model, so prefer simulated patients.
         num_patients: number of patients.
 
     Returns:
@@ -51,7 +51,7 @@ def reference_bags(predictor: Predictor, table: pa.Table, num_patients: int = 1)
 def check_reference_bags(
     predictor: Predictor, reference: pa.Table, tolerance: float = TOLERANCE
 ) -> None:
-    """Scores reference bags again.
+    """Scores reference bags again and compares the logits.
 
     Raises:
         CheckpointError: a logit differs by more than the tolerance, or the table is empty or lacks

@@ -1,14 +1,13 @@
-"""The registry: the models there are, and which one answers for each hospital.
+"""The registry: all models, and the model in use at each hospital.
 
 A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``hdfs://``)::
 
-    models/<version>/...        checkpoints, under the digest of their content
-    golden/<version>.arrow      reference bags: pairs with the logits that the model must give them
-    events/<number>-<id>.json   decisions, one small file each, never changed
+    models/<version>/...         checkpoints, named by the digest of their content
+    golden/<version>.arrow       reference bags: pairs with the logits that the model must reproduce
+    events/<number>-<id>.json    decisions, one small immutable file each
 
-Decisions are never overwritten, so two processes that decide at the same time cannot damage
-anything: both decisions are kept, and every process sorts them by number and then by id. The status
-of a model follows from the decisions in that order.
+Concurrent decisions of two processes are both kept, because no decision is ever overwritten. Every
+process sorts decisions by number, then by id, and derives the status of each model in that order.
 """
 
 import json
@@ -31,51 +30,51 @@ from homnet.model.network import HomNetConfig
 
 Action = Literal["publish", "promote", "retire", "roll_back"]
 _HASHES: Final = "sha256.json"
-"""File of a checkpoint that is written last: if it is there, the checkpoint is complete."""
+"""File of a checkpoint that is written last; its presence means that the checkpoint is complete."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What somebody decided about a model of a hospital."""
+    """A decision on a model of a hospital."""
 
     action: Action
     """What was decided."""
     hospital: str
-    """The hospital it concerns."""
+    """Hospital that the decision applies to."""
     version: str
-    """The model it concerns; for a roll-back the one that stops answering."""
+    """Model that the decision applies to; for a roll-back, the model that is withdrawn."""
     number: int
-    """One more than the largest number that the deciding process saw."""
+    """One more than the largest number seen by the deciding process."""
     time: str
     """Time of the decision, UTC."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Orders decisions of the same number."""
+    """Orders decisions of equal number."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model as seen by one hospital."""
+    """Status of a model at one hospital."""
 
     hospital: str
     """The hospital."""
     version: str
     """Digest of the checkpoint: weights, calibration and provenance."""
     status: Literal["candidate", "promoted", "retired"]
-    """Whether it answers (promoted), may be promoted (candidate), or may not (retired)."""
+    """In use (promoted), available for promotion (candidate), or out of use (retired)."""
     published: str
-    """Time of its first publication, UTC."""
+    """Time of the first publication, UTC."""
 
 
 class Registry:
-    """Models and decisions under one root."""
+    """Models and decisions under one root directory."""
 
     def __init__(self, root: str | Path, form: Callable[..., Form] = HomNetConfig) -> None:
-        """Opens a registry; a new one is created by its first publication.
+        """Opens a registry; the first publication creates it.
 
         Args:
             root: local path or URI.
-            form: makes the form of a model from the fields in its checkpoint, if the registry holds
-                models other than HomNet.
+            form: builds a model's form from the fields in its checkpoint; needed if the registry
+                holds models other than HomNet.
 
         Raises:
             RegistryError: pyarrow does not support the URI.
@@ -93,12 +92,12 @@ class Registry:
             ) from None
 
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
-        """Stores a checkpoint and makes it a candidate of a hospital.
+        """Stores a checkpoint and makes it a candidate at a hospital.
 
-        Publishing the same content again changes nothing.
+        Publishing the same content again has no effect.
 
         Returns:
-            Its version.
+            Version of the checkpoint.
 
         Raises:
             RegistryError: the registry cannot be written.
@@ -116,7 +115,7 @@ class Registry:
         return version
 
     def entries(self, hospital: str | None = None) -> list[Entry]:
-        """All models of one hospital, or of all, in the order of their publication.
+        """Returns all models of one hospital, or of all, in order of publication.
 
         Raises:
             RegistryError: a decision cannot be read.
@@ -124,7 +123,7 @@ class Registry:
         return _replay(self.decisions(), hospital)
 
     def lines(self) -> dict[str, tuple[str, ...]]:
-        """By hospital, the models that may answer: the promoted one last, its predecessors before.
+        """Models that may be used, by hospital; the promoted one last, after its predecessors.
 
         Raises:
             RegistryError: as :meth:`entries`.
@@ -136,7 +135,7 @@ class Registry:
         }
 
     def promoted(self, hospital: str) -> Entry | None:
-        """The model that answers for a hospital; None if none was promoted.
+        """Returns the model in use at a hospital, or None.
 
         Raises:
             RegistryError: as :meth:`entries`.
@@ -144,15 +143,15 @@ class Registry:
         return next((e for e in self.entries(hospital) if e.status == "promoted"), None)
 
     def promote(self, hospital: str, version: str) -> Entry:
-        """Makes a model answer for a hospital, instead of the present one.
+        """Puts a model into use at a hospital, in place of the current one.
 
         Args:
             hospital: the hospital.
-            version: its version, or as many leading letters as are unique.
+            version: version of the model, or a unique prefix of it.
 
         Raises:
-            RegistryError: the hospital has no such model, it is retired, it is not HomNet, or its
-                files are damaged.
+            RegistryError: the hospital has no such model, or the model is retired, is not HomNet,
+                or has damaged files.
         """
         entry = self._one(hospital, version)
         if entry.status == "retired":
@@ -160,7 +159,7 @@ class Registry:
                 f"{self.root}: {entry.version[:12]} is retired for {hospital}; publish or choose "
                 "another"
             )
-        # A model that cannot be loaded, or cannot say what a pair added, must not answer.
+        # The model must load, and must give the contribution of each pair.
         if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
             raise RegistryError(
                 f"{self.root}: {entry.version[:12]} is not HomNet: other models can be shadows, "
@@ -170,10 +169,10 @@ class Registry:
         return self._one(hospital, entry.version)
 
     def roll_back(self, hospital: str) -> Entry | None:
-        """Withdraws the promoted model of a hospital; the one before it answers again.
+        """Withdraws the promoted model of a hospital and restores its predecessor.
 
         Returns:
-            The model that answers now, or None if there was none before.
+            The model now in use, or None without a predecessor.
 
         Raises:
             RegistryError: no model is promoted.
@@ -185,10 +184,10 @@ class Registry:
         return self.promoted(hospital)
 
     def retire(self, hospital: str, version: str) -> Entry:
-        """Takes a model out of use for good.
+        """Takes a model out of use permanently.
 
         Raises:
-            RegistryError: the hospital has no such model, or it is the one that answers.
+            RegistryError: the hospital has no such model, or the model is promoted.
         """
         entry = self._one(hospital, version)
         if entry.status == "promoted":
@@ -203,7 +202,7 @@ class Registry:
         """Loads a model and checks its hashes.
 
         Raises:
-            CheckpointError: it is incomplete or damaged.
+            CheckpointError: the checkpoint is incomplete or damaged.
             RegistryError: there is no such model.
         """
         source = f"{self._base}/models/{version}"
@@ -228,10 +227,10 @@ class Registry:
         self._write(self._reference_file(version), sink.getvalue().to_pybytes())
 
     def reference_bags(self, version: str) -> pa.Table | None:
-        """The reference bags of a model; None if none were stored.
+        """Loads the reference bags of a model; None if none were stored.
 
         Raises:
-            RegistryError: they cannot be read.
+            RegistryError: the reference bags cannot be read.
         """
         path = self._reference_file(version)
         if not self._is_file(path):
@@ -246,10 +245,10 @@ class Registry:
             ) from None
 
     def decisions(self) -> list[Decision]:
-        """All decisions, in their order.
+        """Returns all decisions in order.
 
         Raises:
-            RegistryError: one cannot be read.
+            RegistryError: a decision cannot be read.
         """
         found = []
         for path in self._list(f"{self._base}/events"):
@@ -265,7 +264,7 @@ class Registry:
         return sorted(found, key=lambda decision: (decision.number, decision.id))
 
     def _reference_file(self, version: str) -> str:
-        # The folder keeps its first name, so that registries of earlier versions stay readable.
+        # The folder keeps its original name, so that registries of earlier versions stay readable.
         return f"{self._base}/golden/{version}.arrow"
 
     def _one(self, hospital: str, version: str) -> Entry:
@@ -287,7 +286,7 @@ class Registry:
         self._write(path, json.dumps(content, indent=1).encode())
 
     def _write(self, path: str, content: bytes) -> None:
-        # Written whole or not at all: by renaming, or in object stores by an atomic upload.
+        # Atomic write: by renaming, or by the atomic upload of object stores.
         parent, _, name = path.rpartition("/")
         staged = f"{parent}/.{uuid.uuid4().hex}-{name}"
         with self._reachable("written"):
@@ -325,18 +324,18 @@ class Registry:
 
 @dataclass(frozen=True)
 class _State:
-    """The result of all decisions."""
+    """State that results from all decisions."""
 
     published: dict[tuple[str, str], str]
-    """Time of publication by hospital and version, in the order of publication."""
+    """Time of publication by hospital and version, in order of publication."""
     retired: set[tuple[str, str]]
-    """Hospitals and versions."""
+    """Pairs of hospital and version."""
     line: dict[str, list[str]]
-    """By hospital, the models that answered, the present one last."""
+    """Promoted models by hospital, the current one last."""
 
 
 def _state(decisions: Iterable[Decision]) -> _State:
-    """The result of all decisions. Those that contradict the state before them are ignored."""
+    """Applies all decisions in order; decisions that contradict the state are ignored."""
     state = _State({}, set(), {})
     for decision in decisions:
         key = (decision.hospital, decision.version)

@@ -1,17 +1,17 @@
-"""How a pair is laid out before regions are cut from it.
+"""Layout of a pair before it is cut into regions.
 
-Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions (in
-:func:`stretch`: after stretching), X positions before.
+Shape suffixes: B bags, K cells, P homologs, C chromatids, L positions (after stretching in
+:func:`stretch`), X positions before stretching.
 """
 
 import torch
 
 
 def standardise(x_BKPCL: torch.Tensor) -> torch.Tensor:
-    """Shifts and scales each homolog to mean 0 and variance 1 inside the chromosome.
+    """Scales each homolog to mean 0 and variance 1 inside the chromosome.
 
     Args:
-        x_BKPCL: darkness as shares of 255, 0 outside the chromosome; the outside stays 0.
+        x_BKPCL: darkness as shares of 255, 0 outside the chromosome; zeros outside are kept.
     """
     inside = (x_BKPCL > 0).to(x_BKPCL.dtype)
     count = inside.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
@@ -22,14 +22,14 @@ def standardise(x_BKPCL: torch.Tensor) -> torch.Tensor:
 
 
 def stretch(x_BKPCL: torch.Tensor, num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stretches or shrinks each homolog to one length by linear interpolation.
+    """Resamples each homolog to a common length by linear interpolation.
 
     Args:
         x_BKPCL: darkness, 0 after the end of the chromosome.
         num_positions: the new length.
 
     Returns:
-        The stretched sequences (B, K, P, C, num_positions), float; and the natural logarithm of the
+        Stretched sequences (B, K, P, C, num_positions), float, and the natural logarithm of the
         share of L that each homolog filled before (B, K, P), which still shows deletions and
         duplications.
     """

@@ -1,1 +1,1 @@
-"""From evidence on chromosome types and cells to one verdict on a patient."""
+"""From evidence on chromosome types and cells to a verdict on a patient."""

@@ -1,4 +1,4 @@
-"""Conclusions from several types of a patient: translocations, and missing homologs.
+"""Conclusions from several types of a patient: translocations and missing homologs.
 
 Shape suffix: G types of one patient.
 """
@@ -19,31 +19,31 @@ from homnet.patients.naming import draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
 
 _EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
-"""Kinds that one side of an exchange can show: foreign material, or a change of length."""
+"""Kinds that one side of an exchange can show: foreign material or a change of length."""
 _FOREIGN: Final = "insertion_translocation"
-"""The kind whose material comes from another type."""
+"""Kind with material from another type."""
 _FOREIGN_WITH_PARTNER: Final = 0.9
-"""How often a type with foreign material has a partner that is abnormal too, which gave it or took
-its end: in the simulated populations .62 to .98 (reciprocal translocations against additions)."""
+"""Share of types with foreign material that have an abnormal partner, which gave or took the end:
+.62 to .98 in the simulated populations (reciprocal translocations against additions)."""
 _OTHERS_WITH_PARTNER: Final = 0.1
 """The same for all other kinds: the donor of an insertion shows a deletion, and tumours have
-several abnormalities. It limits how far a partner can change a clear kind."""
+several abnormalities. It limits the effect of a partner on a clear kind."""
 _SHARED_CELLS: Final = 0.5
-"""Of the cells with either abnormality, the smallest share that must have both."""
+"""Minimum share of cells with both abnormalities among cells with either."""
 _MISSING: Final = 0.5
-"""A homolog is reported as missing from this share of the cells on."""
+"""Minimum share of cells without a homolog for it to be reported as missing."""
 
 
 def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) -> list[Finding]:
     """Corrects the kinds of a patient's findings for the evidence on the other types.
 
-    Foreign material mostly comes with a second abnormal type, the other kinds mostly come alone. So
-    the probability of each kind is multiplied by a likelihood ratio of the other types: that one of
-    them (each equally likely) is abnormal with the probability stated above, over that none is. The
-    probability that the type shows no abnormality is kept.
+    Foreign material mostly occurs with a second abnormal type, the other kinds mostly alone. The
+    probability of each kind is therefore multiplied by a likelihood ratio of the other types: one
+    of them (each equally likely) is abnormal with the probability above, against none is abnormal.
+    The probability that the type shows no abnormality is unchanged.
 
     Args:
-        findings: of the patient's types.
+        findings: findings on the patient's types.
         evidence_G: log likelihood ratios, abnormal over normal; NaN for types with too few cells.
     """
     if np.isfinite(evidence_G).sum() < 2:
@@ -71,7 +71,7 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
 
 
 def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
-    """Autosomes with one homolog only in many cells, and the number of these cells."""
+    """Number of cells with a single homolog, by autosome, where there are many such cells."""
     return {
         one.chromosome: len(one.cells)
         for one in left_out
@@ -84,11 +84,11 @@ def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[st
 def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, TypeVerdict] | None:
     """The two types of a likely reciprocal translocation, or None.
 
-    These are the two most suspicious types if the same cells show both. If a reader was used, both
-    must also be possible sides of an exchange, and one must show foreign material.
+    They are the two types with the most evidence, if the same cells show both. If a reader was
+    used, both must also be possible sides of an exchange, and one must show foreign material.
 
     Args:
-        flagged: types that the verdict rests on, the most suspicious first.
+        flagged: types that the verdict rests on, in descending order of evidence.
     """
     if len(flagged) < 2:
         return None
@@ -109,12 +109,12 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
 def notes(
     flagged: Sequence[TypeVerdict], missing: Mapping[str, int], num_cells: int
 ) -> tuple[str, ...]:
-    """Sentences for a report about several types together.
+    """Report sentences on several types together.
 
     Args:
-        flagged: types that the verdict rests on, the most suspicious first.
-        missing: of :func:`missing_homologs`.
-        num_cells: cells of the patient.
+        flagged: types that the verdict rests on, in descending order of evidence.
+        missing: result of :func:`missing_homologs`.
+        num_cells: number of cells of the patient.
     """
     found = []
     pair = translocation_partner(flagged)

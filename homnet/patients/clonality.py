@@ -1,8 +1,8 @@
-"""How many cells of a patient show an abnormality, and whether that is a clone or a mosaic.
+"""Share of a patient's cells that show an abnormality, and whether it is clonal or mosaic.
 
-ISCN speaks of a clone when at least two cells share a structural abnormality. The share of abnormal
-cells is estimated from the evidence of every cell, however weak, so that a cell that cannot be
-judged does not count as normal.
+ISCN defines a clone as at least two cells with the same structural abnormality. The share of
+abnormal cells is estimated from the evidence of every cell, however weak, so that a cell without
+clear evidence does not count as normal.
 
 Shape suffixes: K cells.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 MIN_CLONE: Final = 2
 """Cells that must share a structural abnormality (ISCN 2020, section on clones)."""
 _MAX_EVIDENCE: Final = 3.0
-"""Absolute log likelihood ratios of a cell are cut off here, because cells get mixed up."""
+"""Limit of the absolute log likelihood ratio of a cell, because cells can be mixed up."""
 _DROP: Final = 1.92
 """Fall of the log likelihood at the ends of a 95 % interval (half the chi-square quantile)."""
 _GRID: Final = np.linspace(0.0, 1.0, 101)
@@ -24,7 +24,7 @@ _GRID: Final = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True)
 class Clone:
-    """How many cells of one type of one patient show an abnormality."""
+    """Clone of one type of one patient."""
 
     num_cells: int
     """Cells that were assessed."""
@@ -39,16 +39,16 @@ class Clone:
 
     @property
     def clonal(self) -> bool:
-        """Whether enough cells show it."""
+        """Whether at least :data:`MIN_CLONE` cells are abnormal."""
         return self.num_abnormal >= MIN_CLONE
 
     @property
     def mosaic(self) -> bool:
-        """Whether some cells are abnormal and some normal, by the interval."""
+        """Whether the interval implies both abnormal and normal cells."""
         return self.num_abnormal > 0 and self.low > 0.0 and self.high < 1.0
 
     def describe(self) -> str:
-        """The counts and the share as a report prints them."""
+        """Formats counts and share for a report."""
         cells = f"{self.num_abnormal} of {self.num_cells} cells"
         if not self.num_abnormal:
             return cells

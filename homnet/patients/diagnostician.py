@@ -43,7 +43,7 @@ from homnet.patients.verdict import (
 
 
 class Diagnostician:
-    """Gives verdicts on the patients of hospitals that one checkpoint is calibrated for."""
+    """Gives verdicts on patients of the hospitals for which a checkpoint is calibrated."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Diagnostician:
         reader: FindingReader | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Takes a checkpoint that was calibrated for patients, and a reader if there is one.
+        """Takes a checkpoint with a patient calibration, and optionally a reader.
 
         Raises:
-            CheckpointError: it was not, or its model is not HomNet.
+            CheckpointError: it has no patient calibration, or its model is not HomNet.
         """
         if not checkpoint.patients:
             raise CheckpointError(
@@ -69,11 +69,10 @@ class Diagnostician:
         self._predictor.homnet()
 
     def calibration_of(self, hospital: str) -> PatientCalibration:
-        """The calibration for a hospital's patients, its own or that of all hospitals.
+        """The calibration for a hospital's patients: its own, or else that of all hospitals.
 
         Raises:
-            CheckpointError: there is none, not even one of all hospitals, or it was fitted with
-                another reader.
+            CheckpointError: there is none, or it was fitted with another reader.
         """
         found = self._patients.get(hospital) or self._patients.get(ALL_HOSPITALS)
         if found is None:
@@ -91,11 +90,11 @@ class Diagnostician:
         return found
 
     def __call__(self, table: pa.Table) -> list[PatientVerdict]:
-        """Verdicts on whole patients, in the order of their names.
+        """Gives verdicts on whole patients, in order of their names.
 
         Args:
-            table: all pairs of some patients of one hospital, as of
-                :data:`homnet.cohorts.pairs.MEASURED`. Truth is not looked at.
+            table: all pairs of some patients of one hospital, as in
+                :data:`homnet.cohorts.pairs.MEASURED`. Truth columns are ignored.
 
         Raises:
             DataError: the table mixes hospitals.
@@ -246,7 +245,7 @@ def calibration_digest(calibration: PatientCalibration) -> str:
 
 
 def _clone(finding: Finding) -> Clone:
-    """The clone of a finding, from the probability of each cell."""
+    """Estimates the clone of a finding from the probability of each cell."""
     probability_K = np.array(
         [cell.probability for cell in finding.cells if cell.probability is not None], float
     )
@@ -255,10 +254,10 @@ def _clone(finding: Finding) -> Clone:
 
 
 def _completed(read: Finding, own: Finding) -> Finding:
-    """A reader's finding with HomNet's calibrated probabilities of the type and of each cell.
+    """Replaces a reader's probabilities of type and cells by HomNet's calibrated ones.
 
-    Clones are judged by these: the reader's probability of a cell depends on the other cells and on
-    how many of its lessons were abnormal.
+    Clones need these: the reader's probability of a cell depends on the other cells and on the
+    share of abnormal bags in its training.
     """
     of_cell = {cell.cell_id: cell.probability for cell in own.cells}
     given = {cell.cell_id for cell in read.cells}

@@ -1,7 +1,7 @@
-"""What is found on one chromosome type of one patient: how sure, what, where, and in which cells.
+"""Findings on one chromosome type of one patient: probability, kind, place, and cells.
 
-A *finding* joins the calibrated probability of the bag model with the kind, place and cells that a
-reader gives (:class:`FindingReader`). Without a reader a finding says that kind and place were not
+A *finding* joins the calibrated probability of the bag model with the kind, place and cells from a
+reader (:class:`FindingReader`). Without a reader, a finding states that kind and place were not
 assessed (:func:`unread`).
 
 Shape suffixes: G types of patients, N assessable pairs, P homologs (2), L sequence positions (512).
@@ -23,7 +23,7 @@ from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 
 Question = Literal["kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
-"""What a reader can answer: what, where, and which cells and homologs show it."""
+"""Questions that a reader can answer: kind, place, and the cells and homologs that show it."""
 NO_READER: Final = "no reader was used"
 
 _DECIMALS: Final = 4
@@ -32,7 +32,7 @@ _DECIMALS: Final = 4
 
 @dataclass(frozen=True)
 class BreakpointEstimate:
-    """Where a chromosome is broken, with an interval, on the reference chromosome of the type."""
+    """Breakpoint with an interval, on the reference chromosome of the type."""
 
     mb: float
     """Best estimate, megabases from the tip of the short arm."""
@@ -43,7 +43,7 @@ class BreakpointEstimate:
     level: int
     """Band level of the bands below: the coarsest that shows the finding in most cells."""
     band: str
-    """Band of ``mb``, by its label in the band table of the level, for example ``"p14"``."""
+    """Band of ``mb``, as labelled in the band table of the level, for example ``"p14"``."""
     low_band: str
     """Band of ``low_mb``."""
     high_band: str
@@ -51,7 +51,7 @@ class BreakpointEstimate:
 
     @classmethod
     def at(cls, chromosome: str, mb: float, low_mb: float, high_mb: float, level: int) -> Self:
-        """A breakpoint with its bands; the interval is cut off at the tips.
+        """Makes a breakpoint with its bands; the interval is clipped to the chromosome.
 
         Args:
             chromosome: type.
@@ -91,22 +91,22 @@ class BreakpointEstimate:
 
 @dataclass(frozen=True, eq=False)
 class CellFinding:
-    """One cell's part in the finding on a type."""
+    """The part of one cell in the finding on a type."""
 
     cell_id: str
-    """Cell, unique in its patient."""
+    """Cell, unique within its patient."""
     band_level: int
     """Its band level."""
     probability: float | None = None
     """Calibrated probability that the pair of this cell is abnormal, at a prior of 0.5; None where
     not assessed."""
     homolog: int | None = None
-    """Which homolog is abnormal: slot 0 or 1 in this cell; None where not assessed."""
+    """Abnormal homolog: slot 0 or 1 in this cell; None where not assessed."""
     homolog_probability: float | None = None
     """Probability that it is this homolog, given that one of the two is, 0.5..1."""
     score_PL: NDArray[np.float32] | None = None
-    """Probability along both homologs (2, 512), 0..1, that the position belongs to the abnormal
-    segment, in the positions of the cohort's sequences; 0 beyond the chromosome's end."""
+    """Probability at each position of both homologs (2, 512), 0..1, of belonging to the abnormal
+    segment, at the positions of the cohort's sequences; 0 beyond the chromosome's end."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -133,7 +133,7 @@ class CellFinding:
                 raise DataError(f"cell {self.cell_id}: a score is not between 0 and 1")
 
     def to_json(self, *, scores: bool = True) -> dict[str, Any]:
-        """The cell as plain JSON values; scores, if wanted, are rounded to four decimals."""
+        """The cell as plain JSON values; scores are optional and rounded to four decimals."""
         along = None
         if scores and self.score_PL is not None:
             along = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
@@ -174,14 +174,14 @@ class NotAnswered:
     question: Question
     """One of :data:`QUESTIONS`."""
     reason: str
-    """Why, as a report prints it."""
+    """Reason, as printed in a report."""
     cells: tuple[str, ...] = ()
-    """The cells concerned; empty means all."""
+    """Cells concerned; empty means all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One chromosome type of one patient."""
+    """Finding on one chromosome type of one patient."""
 
     hospital: str
     """Hospital."""
@@ -190,25 +190,25 @@ class Finding:
     chromosome: str
     """Type."""
     probability: float | None
-    """Calibrated probability of the bag model that the type is abnormal, all cells together; None
-    where nothing could be compared."""
+    """Calibrated probability of the bag model that the type is abnormal, from all cells; None if no
+    pair could be compared."""
     cells: tuple[CellFinding, ...] = ()
-    """Each assessed cell, in the order of their names."""
+    """Assessed cells, in order of their names."""
     kinds: Mapping[str, float] = field(default_factory=dict)
-    """Calibrated probability of every kind of :data:`SHOWN`, adding up to 1; empty where not
-    assessed. In a verdict they take the patient's other types into account."""
+    """Calibrated probability of each kind in :data:`SHOWN`, summing to 1; empty where not assessed.
+    In a verdict they depend on the patient's other types."""
     start: BreakpointEstimate | None = None
-    """The breakpoint nearer the tip of the short arm; None if not assessed, or if the abnormal
-    segment extends to that tip."""
+    """Breakpoint nearer the tip of the short arm; None if not assessed, or if the abnormal segment
+    extends to that tip."""
     stop: BreakpointEstimate | None = None
-    """The breakpoint nearer the tip of the long arm; None likewise."""
+    """Breakpoint nearer the tip of the long arm; None likewise."""
     not_answered: tuple[NotAnswered, ...] = ()
     """What was not assessed, and why."""
     reader: str | None = None
     """Version of the reader; None without one."""
 
     def __post_init__(self) -> None:
-        """Checks all fields; errors name patient and type."""
+        """Checks all fields; errors name the patient and the type."""
         try:
             self._check()
         except DataError as error:
@@ -223,7 +223,7 @@ class Finding:
 
     @property
     def abnormal_kind(self) -> str | None:
-        """The most probable kind if there is an abnormality; None where not assessed."""
+        """The most probable kind, given an abnormality; None where not assessed."""
         found = {kind: share for kind, share in self.kinds.items() if kind != NO_ABNORMALITY}
         return max(found, key=lambda kind: found[kind]) if found else None
 
@@ -231,7 +231,7 @@ class Finding:
         """The finding as plain JSON values.
 
         Args:
-            scores: whether to keep the scores along the homologs, 1,024 numbers per cell.
+            scores: whether to include the scores along the homologs, 1,024 numbers per cell.
         """
         return {
             "hospital": self.hospital,
@@ -294,7 +294,7 @@ class Finding:
 
 
 class FindingReader(Protocol):
-    """Gives kind and place, and which cells and homologs show them."""
+    """Determines kind and place of an abnormality, and the cells and homologs that show it."""
 
     @property
     def version(self) -> str:
@@ -322,7 +322,7 @@ def unread(
     probability_G: NDArray[np.float64],
     probability_N: NDArray[np.float64] | None = None,
 ) -> list[Finding]:
-    """Findings without a reader: kind and place are not assessed.
+    """Makes findings without a reader: kind and place are not assessed.
 
     Args:
         assessment: all pairs of some patients.

@@ -1,9 +1,9 @@
-"""How good verdicts on patients are: abnormal patients found, healthy ones cleared, abstentions.
+"""Accuracy of verdicts on patients: abnormal patients found, healthy ones cleared, abstentions.
 
 A patient is one observation, so intervals of shares are exact binomial ones (Clopper and Pearson
-1934). Two shares answer each question. Of all patients, one who was not assessed counts against
-the method: an abnormal one was not found, a healthy one was not cleared. Of the assessed patients,
-only the verdicts given count, so that abstaining improves this share and worsens the other.
+1934). Each question has two shares. Among all patients, one who was not assessed counts as an
+error: an abnormal one was not found, a healthy one was not cleared. Among assessed patients, only
+the verdicts given count, so abstaining improves this share and worsens the other.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from homnet.patients.tables import KEY, truth_of_patients
 
 _NUM_BINS: Final = 10
 _OTHERS_FALSE_RATE: Final = 0.01
-"""False-positive rate of other normal types at which that of normal variants is stated."""
+"""False-positive rate of other normal types at which that of normal variants is reported."""
 
 
 def measure_patients(
@@ -36,18 +36,18 @@ def measure_patients(
     seed: int,
     num_bootstrap: int = 1000,
 ) -> dict[str, Any]:
-    """All figures of a set of verdicts.
+    """Computes all figures of a set of verdicts.
 
-    ``sensitivity`` is the share of all abnormal patients who were called abnormal and ``cleared``
+    ``sensitivity`` is the share of all abnormal patients who were called abnormal, and ``cleared``
     the share of all healthy ones in whom no abnormality was found; ``sensitivity_of_assessed`` and
-    ``specificity_of_assessed`` are the same among those who got a verdict (see :func:`share`).
+    ``specificity_of_assessed`` are the same among those with a verdict (see :func:`share`).
 
     Args:
-        patients: lines of :data:`homnet.patients.tables.PATIENTS`.
-        types: lines of :data:`homnet.patients.tables.TYPES`.
-        truth: of the types, from :func:`homnet.patients.tables.truth_of_types`.
-        seed: of the bootstrap of AUC and calibration error.
-        num_bootstrap: its replicates.
+        patients: rows of :data:`homnet.patients.tables.PATIENTS`.
+        types: rows of :data:`homnet.patients.tables.TYPES`.
+        truth: truth of the types, from :func:`homnet.patients.tables.truth_of_types`.
+        seed: seed of the bootstrap of AUC and calibration error.
+        num_bootstrap: number of bootstrap replicates.
 
     Returns:
         JSON-able: ``overall``, ``hospitals``, ``kinds``, ``sizes_mb``, ``band_levels``, ``cells``,
@@ -94,7 +94,7 @@ def measure_patients(
 
 
 def join_truth(patients: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts with the truth beside them, one line per patient, and ``called`` and ``judged``."""
+    """Joins verdicts and truth, one row per patient, and adds ``called`` and ``judged``."""
     joined = patients.merge(truth_of_patients(truth), on=KEY, how="left", validate="1:1")
     joined["true_abnormal"] = joined["true_abnormal"].eq(True)
     joined["called"] = joined["decision"] == "abnormal"
@@ -107,7 +107,7 @@ def join_truth(patients: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def share(count: int, total: int) -> dict[str, Any]:
-    """A share with its exact 95 % interval (Clopper and Pearson); None of nothing."""
+    """A share with its exact 95 % interval (Clopper and Pearson); None if the total is 0."""
     if total == 0:
         return {"value": None, "low": None, "high": None, "count": 0, "total": 0}
     low = float(beta.ppf(0.025, count, total - count + 1)) if count else 0.0
@@ -148,7 +148,7 @@ def _scope(
         found["calibration_error"] = _bootstrapped(
             scored, "probability", expected_calibration_error, rng, num_bootstrap
         )
-        # Draws of their own: those of the bootstrap stay the same.
+        # A separate generator keeps the draws of the bootstrap unchanged.
         found["calibration_error_by_chance"] = calibration_error_by_chance(
             scored["probability"], rng.spawn(1)[0]
         )
@@ -168,7 +168,7 @@ def _bootstrapped(
     rng: np.random.Generator,
     num_bootstrap: int,
 ) -> dict[str, Any]:
-    """A metric of patients with its bootstrap interval."""
+    """A patient-level metric with its bootstrap interval."""
     labels = scored["true_abnormal"].to_numpy(bool)
     values = scored[column].to_numpy(float)
     people = np.arange(len(scored))[:, None]
@@ -192,7 +192,7 @@ def _counted(reasons: "pd.Series[Any]") -> dict[str, int]:
 
 
 def _found_by(carriers: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
-    """Share of the abnormal patients who are found, by something."""
+    """Share of abnormal patients found, by group."""
     return {
         str(name): {
             "sensitivity": share(int(own["called"].sum()), len(own)),
@@ -206,7 +206,7 @@ def _found_by(carriers: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
 
 
 def _both_by(joined: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
-    """:func:`_rates` and the number of abstentions by something."""
+    """:func:`_rates` and the number of abstentions, by group."""
     return {
         str(name): {**_rates(own), "abstained": int((~own["judged"]).sum())}
         for name, own in joined.groupby(by, observed=True)
@@ -214,7 +214,7 @@ def _both_by(joined: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:
 
 
 def _rates(joined: pd.DataFrame) -> dict[str, Any]:
-    """Abnormal patients found and healthy ones cleared: of all, and of those with a verdict."""
+    """Abnormal patients found and healthy ones cleared, of all and of those with a verdict."""
     carriers, healthy = joined[joined["true_abnormal"]], joined[~joined["true_abnormal"]]
     found = int(carriers["called"].sum())
     cleared = int((healthy["judged"] & ~healthy["called"]).sum())
@@ -241,9 +241,9 @@ def _reliability(joined: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _variants(typed: pd.DataFrame) -> Mapping[str, Any]:
-    """False alarms on types with harmless variants beside those on all other normal types."""
+    """False alarms on types with harmless variants and on all other normal types."""
     normal = typed[typed["evidence"].notna() & ~typed["true_abnormal"].eq(True)]
-    # The normal types of an abnormal patient are normal types too.
+    # This includes the normal types of abnormal patients.
     with_variant = normal["variant"].notna()
     others = normal[~with_variant]
     cut = float(np.quantile(others["evidence"], 1 - _OTHERS_FALSE_RATE)) if len(others) else np.inf
@@ -267,7 +267,7 @@ def _variants(typed: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _variant_family(names: str) -> str:
-    """Inversions by chromosome, heterochromatin and satellites each as one family."""
+    """Groups inversions by chromosome; heterochromatin and satellites are one family each."""
     first = names.split(",")[0]
     if first.startswith("inv("):
         return first[: first.index(")") + 1]

@@ -1,4 +1,4 @@
-"""Draft ISCN names of findings, for a cytogeneticist to confirm or to delete."""
+"""Draft ISCN names of findings, for a cytogeneticist to confirm or reject."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from homnet.patients.finding import BreakpointEstimate, Finding
 
 DRAFT: Final = "draft, to be confirmed"
 _WIDEST_RANGE: Final = 3
-"""Most bands of a range; a breakpoint that is less certain gets a question mark instead."""
+"""Maximum number of bands in a range; a less certain breakpoint gets a question mark instead."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A checked name, which is always printed together with the word draft."""
+    """A checked name, always printed together with the word draft."""
 
     name: str
-    """In the short form of ISCN. Print the draft itself, not this field."""
+    """Name in the short form of ISCN. Print the draft itself, not this field."""
     level: int
     """Band level of its bands."""
 
     @classmethod
     def checked(cls, name: str, level: int) -> Self:
-        """A draft of a name that can be parsed.
+        """Makes a draft of a name that can be parsed.
 
         Raises:
-            DataError: it cannot be parsed; see :func:`homnet.karyotype.nomenclature.parse`.
+            DataError: the name cannot be parsed; see :func:`homnet.karyotype.nomenclature.parse`.
         """
         parse(name, level)
         return cls(name, level)
 
     def __str__(self) -> str:
-        """The name, called a draft."""
+        """The name, marked as a draft."""
         return f"{self.name} {DRAFT}"
 
 
@@ -44,7 +44,7 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
 
     Args:
         finding: kind and breakpoints.
-        partner: the other type of a translocation; of a Robertsonian one only its type is used.
+        partner: the other type of a translocation; for a Robertsonian one only its type is used.
 
     Returns:
         The draft, or None if a name would be a guess: kind or breakpoints were not assessed, the
@@ -65,7 +65,7 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     if kind == "robertsonian":
         return None if partner is None else rob_name(chromosome, partner.chromosome)
     if kind == "isochromosome":
-        # An arm that was replaced by its mirror image ends at the centromere.
+        # An arm replaced by its mirror image ends at the centromere.
         if len(places) != 1:
             return None
         kept = "q" if finding.start is None else "p"
@@ -96,14 +96,14 @@ def rob_name(one: str, other: str) -> Draft | None:
 
 
 def _exchange(finding: Finding, partner: Finding | None, level: int) -> Draft:
-    """A translocation with its partner, or additional material of unknown origin without."""
+    """Names a translocation, or without a partner additional material of unknown origin."""
     junctions = {finding.chromosome: _junction(finding)}
     if partner is not None and (partner.start or partner.stop):
         junctions[partner.chromosome] = _junction(partner)
     types = sorted(junctions, key=rank)
     bands = [_bands(name, [junctions[name]])[0] for name in types]
     prefix = "t" if len(types) == 2 else "add"
-    # Two findings may have two band levels: such a name is checked without one.
+    # Two findings may have different band levels: such a name is checked without a level.
     name = short_form(prefix, types, bands)
     parse(name, level if len(types) == 1 else None)
     return Draft(name, level)
@@ -117,7 +117,7 @@ def _junction(finding: Finding) -> BreakpointEstimate:
 
 
 def _in_order(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[BreakpointEstimate]:
-    """Short arm before long arm, inner before outer."""
+    """Sorts short arm before long arm, inner before outer."""
     centromere_mb = band_table(places[0].level)[chromosome].centromere_bp / 1e6
     return sorted(
         places, key=lambda place: (_arm(chromosome, place), abs(place.mb - centromere_mb))
@@ -134,7 +134,7 @@ def _bands(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[str]:
 
 
 def _band(chromosome: str, place: BreakpointEstimate) -> str:
-    """The band, or the range of bands, that the interval of a breakpoint covers."""
+    """The band or range of bands covered by the interval of a breakpoint."""
     bands = band_table(place.level)[chromosome]
     best = band_name(chromosome, place.mb, place.level)
     low, high = (

@@ -1,4 +1,4 @@
-"""Uncalibrated scores of patients: of types and single cells, by a model and a reader.
+"""Uncalibrated scores of patients' types and single cells, from a model and a reader.
 
 Shape suffixes: G types of patients, N assessable pairs, J patients.
 """
@@ -19,9 +19,9 @@ from homnet.model.predictor import Predictor
 from homnet.patients.finding import Finding, FindingReader
 
 _REFERENCE_CELLS: Final = 5
-"""A type with this many cells has the logit of its bag; models learn from bags of this size."""
+"""Number of cells at which the logit of a type equals that of its bag; the training bag size."""
 LEAST_PROBABILITY: Final = 1e-6
-"""Probabilities are clipped to this distance from 0 and 1 before their odds are taken."""
+"""Probabilities are clipped to this distance from 0 and 1 before computing odds."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class PatientScores:
     assessment: Assessment
     """The pairs, type by type."""
     logit_G: NDArray[np.float64]
-    """Logit of each type, all cells together (see :func:`score_patients`)."""
+    """Logit of each type, from all cells (see :func:`score_patients`)."""
     logit_N: NDArray[np.float64]
     """Logit of each pair, as a bag of one."""
     read: tuple[Finding, ...] = ()
-    """The reader's finding on each type, all with probability 0; empty without a reader."""
+    """The reader's findings on each type, all with probability 0; empty without a reader."""
 
     @property
     def read_G(self) -> NDArray[np.float64]:
-        """Log odds of the reader that each type shows an abnormality; zeros without one."""
+        """The reader's log odds that each type shows an abnormality; zeros without a reader."""
         if not self.read:
             return np.zeros(len(self.logit_G))
         # A finding without kinds has even odds.
@@ -48,7 +48,7 @@ class PatientScores:
 
     @property
     def num_cells_G(self) -> NDArray[np.int64]:
-        """Assessable cells of each type."""
+        """Number of assessable cells of each type."""
         return np.bincount(self.assessment.type_N, minlength=len(self.assessment.types))
 
     @property
@@ -65,18 +65,18 @@ def score_patients(
 
     The logit of a bag is a sum over its pairs (Eq. 10), so its spread grows with the number of
     cells, and no single scale fits patients with 6 and with 20 cells. The sum over all cells of a
-    type is therefore divided by the square root of their number, as if cells were independent, and
-    multiplied by the root of five. Cells are not independent, but nothing that was tried did better
+    type is therefore divided by the square root of their number, as for independent cells, and
+    multiplied by the root of five. Cells are not independent, but no alternative tried was better
     (LAB.md, 2026-11-27).
 
     Args:
-        predictor: that of the patients' hospital; a HomNet.
-        table: pairs that passed :func:`homnet.cohorts.checks.check_measured`, whole patients.
-        reader: gives kinds and places; None for none.
+        predictor: HomNet predictor of the patients' hospital.
+        table: pairs of whole patients that passed :func:`homnet.cohorts.checks.check_measured`.
+        reader: determines kinds and places; optional.
     """
     assessment = assess(table)
     evidence = predictor.evidence(assessment.bags)
-    # The logit of a bag of one is what its pair adds, plus the bias.
+    # The logit of a bag of one is the contribution of its pair plus the bias.
     bias = float(predictor.homnet().bag.bag.bias.item())
     size_G, added_G = (
         np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
@@ -93,8 +93,8 @@ def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
     """Joins scores with the truth of a cohort.
 
     Args:
-        scores: of the pairs in ``table``.
-        table: with the column ``abnormal``. Patients without an assessable pair are left out.
+        scores: scores of the pairs in ``table``.
+        table: pairs with the column ``abnormal``. Patients without an assessable pair are left out.
     """
     assessment = scores.assessment
     abnormal_N = table["abnormal"].to_numpy()[assessment.row_N]

@@ -1,4 +1,4 @@
-"""Verdicts as tables: a line per patient, a line per type of a patient, and the truth beside."""
+"""Tables of verdicts: one row per patient, one row per type of a patient, and the truth."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ PATIENTS: Final = pa.schema(
         ("band_level", pa.int64()),
     ]
 )
-"""One line per patient; ``band_level`` is the median over cells, of two the lower."""
+"""One row per patient; ``band_level`` is the lower median over cells."""
 TYPES: Final = pa.schema(
     [
         ("hospital", pa.string()),
@@ -47,12 +47,12 @@ TYPES: Final = pa.schema(
         ("not_assessed", pa.string()),
     ]
 )
-"""One line per type of a patient; ``alone`` is whether its evidence alone would bring the patient
-to the threshold, whatever the verdict."""
+"""One row per type of a patient; ``alone`` is whether its evidence alone would reach the patient's
+threshold, whatever the verdict."""
 
 
 def patient_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
-    """Lines of :data:`PATIENTS`."""
+    """Rows of :data:`PATIENTS`."""
     return pa.Table.from_pylist(
         [
             {
@@ -77,7 +77,7 @@ def patient_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
 
 
 def type_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
-    """Lines of :data:`TYPES`."""
+    """Rows of :data:`TYPES`."""
     lines: list[dict[str, Any]] = []
     for one in verdicts:
         num_counted = sum(each.evidence is not None for each in one.types)
@@ -106,7 +106,7 @@ def type_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
 
 
 def truth_of_types(table: pa.Table) -> pd.DataFrame:
-    """The truth of a cohort's rows, one line per type of a patient.
+    """Truth of a cohort's rows, one row per type of a patient.
 
     Returns:
         hospital, patient_id, chromosome, true_abnormal, true_kind, true_size_mb, true_iscn,
@@ -129,7 +129,7 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
 
 
 def truth_of_patients(types: pd.DataFrame) -> pd.DataFrame:
-    """The truth of patients from that of their types; ``true_share`` is that of abnormal cells.
+    """Truth of patients from that of their types; ``true_share`` is the share of abnormal cells.
 
     Args:
         types: from :func:`truth_of_types`.

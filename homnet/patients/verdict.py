@@ -1,10 +1,10 @@
 """From the findings on 23 chromosome types to one verdict on a patient.
 
-A verdict is one of three: abnormal, no abnormality found, or not assessed, which is an answer like
-the others: it has reasons and is counted. The evidence of all types is combined by
-:func:`homnet.calibration.patients.combine` and compared with the hospital's threshold. A type must
-also show its abnormality in two cells, or there is no clone. *Evidence* is a log likelihood ratio,
-abnormal over normal.
+There are three verdicts: abnormal, no abnormality found, and not assessed. The last also has
+reasons and is counted. The evidence of all types is combined by
+:func:`homnet.calibration.patients.combine` and compared with the hospital's threshold. In addition,
+two cells must show the abnormality of a type, or it is no clone. *Evidence* is a log likelihood
+ratio, abnormal over normal.
 
 Shape suffixes: G types of patients, N assessable pairs.
 """
@@ -36,17 +36,17 @@ AbstentionCode = Literal["too_few_cells", "poor_bands", "one_cell_only", "nothin
 
 @dataclass(frozen=True)
 class VerdictConfig:
-    """How careful verdicts are."""
+    """Settings of verdicts and abstentions."""
 
     prevalence: float | None = None
-    """Share of the laboratory's patients who carry a structural abnormality, typically 1 to 5 %;
-    half of the bags of pre-training are abnormal. Every probability depends on this setting. The
-    verdict does not, because its threshold is set for a specificity. None takes the share among the
-    validation patients."""
+    """Share of the laboratory's patients with a structural abnormality, typically 1 to 5 %; half of
+    the bags of pre-training are abnormal. Every probability depends on it. The verdict does not,
+    because its threshold is set for a specificity. None uses the share among the validation
+    patients."""
     min_types: int = 18
-    """Types out of 23 that must have enough cells, or the patient is not assessed."""
+    """Minimum number of types, out of 23, with enough cells; else the patient is not assessed."""
     min_band_level: int = 400
-    """Band level that half of a patient's cells must reach."""
+    """Band level that at least half of a patient's cells must reach."""
 
     def __post_init__(self) -> None:
         if self.prevalence is not None and not 0 < self.prevalence < 1:
@@ -57,35 +57,35 @@ class VerdictConfig:
 
 @dataclass(frozen=True)
 class Abstention:
-    """Why a patient is not assessed."""
+    """Reason for not assessing a patient."""
 
     code: AbstentionCode
-    """The rule."""
+    """Rule that applied."""
     text: str
-    """The reason with its figures, as a report prints it."""
+    """Reason with its figures, as printed in a report."""
 
 
 @dataclass(frozen=True, eq=False)
 class TypeVerdict:
-    """One type of a patient: the finding, its evidence, and its part in the verdict."""
+    """One type of a patient: finding, evidence, and part in the verdict."""
 
     chromosome: str
     """Type."""
     finding: Finding | None
     """The finding; None if no pair could be compared."""
     evidence: float | None
-    """Log likelihood ratio, abnormal over normal; None if the type has too few cells to count."""
+    """Log likelihood ratio, abnormal over normal; None if the type has too few cells."""
     flagged: bool
     """Whether the patient's verdict rests on this type."""
     clone: Clone | None
-    """Cells that show it."""
+    """Cells that show the abnormality."""
     draft: Draft | None
     """Draft name of a flagged type, if a reader gave kind and place."""
     not_assessed: tuple[str, ...] = ()
-    """What was not assessed of the type, and why."""
+    """What was not assessed of the type, with reasons."""
 
     def to_json(self) -> dict[str, Any]:
-        """The type as plain JSON values; with scores along homologs only if it is flagged."""
+        """The type as plain JSON values; scores along homologs only if it is flagged."""
         clone = self.clone
         return {
             "chromosome": self.chromosome,
@@ -101,7 +101,7 @@ class TypeVerdict:
 
 @dataclass(frozen=True, eq=False)
 class PatientVerdict:
-    """The verdict on a patient, with everything that it rests on."""
+    """The verdict on a patient with its evidence."""
 
     hospital: str
     """Hospital."""
@@ -110,27 +110,27 @@ class PatientVerdict:
     decision: Decision
     """Verdict."""
     abstentions: tuple[Abstention, ...]
-    """Why the patient is not assessed; empty for the other two decisions."""
+    """Reasons for not assessing the patient; empty for the other two decisions."""
     score: float | None
-    """Combined evidence of all counted types; None if there is none."""
+    """Combined evidence of all counted types; None if there are none."""
     threshold: float
-    """Patients of this hospital are called abnormal from this score on."""
+    """Minimum score for the decision abnormal at this hospital."""
     probability: float | None
     """Calibrated probability of an abnormality at the prevalence below."""
     prevalence: float
-    """Share of carriers among the laboratory's patients that was assumed."""
+    """Assumed share of carriers among the laboratory's patients."""
     types: tuple[TypeVerdict, ...]
-    """Types 1 to 22 and X, and Y if the patient has one, in this order."""
+    """Types 1 to 22, X, and Y if present, in this order."""
     cells: Mapping[str, int]
     """Band level of each cell."""
     notes: tuple[str, ...]
     """Conclusions from several types together, such as a suspected translocation."""
     versions: Mapping[str, str]
-    """Model, calibration and reader."""
+    """Versions of model, calibration and reader."""
 
     @property
     def flagged(self) -> tuple[TypeVerdict, ...]:
-        """The types that the verdict rests on, those with most evidence first."""
+        """Types that the verdict rests on, in descending order of evidence."""
         found = [one for one in self.types if one.flagged]
         return tuple(sorted(found, key=lambda one: -(one.evidence or 0.0)))
 
@@ -138,7 +138,7 @@ class PatientVerdict:
     def nearly(self) -> str | None:
         """The type with most evidence if no abnormality was found but a carrier is more likely.
 
-        None for patients with a probability below 0.5 or another decision.
+        None for a probability below 0.5 or another decision.
         """
         short = self.decision == "no_abnormality_found" and (self.probability or 0.0) >= 0.5
         known = [one for one in self.types if one.evidence is not None]
@@ -172,14 +172,14 @@ class PatientVerdict:
 
 
 def flag_types(evidence_G: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
-    """The types that an abnormal verdict rests on.
+    """Selects the types that an abnormal verdict rests on.
 
-    These are the types that alone would bring the patient to the threshold if all others had a
-    likelihood ratio of 0. If there is none, it is the type with most evidence.
+    These are the types that alone would reach the threshold if all others had a likelihood ratio of
+    0. If there are none, it is the type with most evidence.
 
     Args:
         evidence_G: log likelihood ratio of each counted type.
-        threshold: of the patient's score.
+        threshold: threshold of the patient's score.
     """
     alone_G: NDArray[np.bool_] = evidence_G - np.log(len(evidence_G)) >= threshold
     if not alone_G.any():
@@ -194,13 +194,13 @@ def abstain(
     min_cells: int,
     config: VerdictConfig,
 ) -> list[Abstention]:
-    """The reasons not to give a verdict.
+    """Returns the reasons not to give a verdict.
 
     Args:
         cells: band level of each cell of the patient.
-        num_counted: types with enough cells.
-        min_cells: cells that a type needs to be counted.
-        config: the limits.
+        num_counted: number of types with enough cells.
+        min_cells: number of cells that a type needs to be counted.
+        config: limits.
     """
     found = []
     if num_counted == 0 and not cells:
@@ -240,12 +240,12 @@ def one_cell_only(flagged: Sequence[TypeVerdict]) -> Abstention | None:
 def explain(
     left_out: Sequence[NotAssessed], compared: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """By type, why it or some of its cells were not assessed, as a report prints it.
+    """Reasons why types or some of their cells were not assessed, by type, as printed in a report.
 
     Args:
-        left_out: what was left out.
-        compared: types that have both homologs in other cells; if X is among them, the patient has
-            two X chromosomes.
+        left_out: types and cells left out.
+        compared: types with both homologs in other cells; if X is among them, the patient has two X
+            chromosomes.
     """
     found: dict[str, tuple[str, ...]] = {}
     for one in left_out:
@@ -258,5 +258,5 @@ def explain(
 
 
 def karyotype_types(present: Sequence[str]) -> tuple[str, ...]:
-    """The types to report on: 1 to 22 and X, and Y where the patient has one."""
+    """Types to report on: 1 to 22, X, and Y where the patient has one."""
     return tuple(name for name in CHROMOSOMES if name != "Y" or name in present)

@@ -1,1 +1,1 @@
-"""The reader, a network on top of HomNet: what an abnormality is, where, and on which homolog."""
+"""The reader, a network on top of HomNet: kind, place and homolog of an abnormality."""

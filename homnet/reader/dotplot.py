@@ -1,10 +1,10 @@
-"""Dot plots: every window of the abnormal homologs against every window of what they should be.
+"""Dot plots: every window of the abnormal homologs against every window of a normal sequence.
 
 In a dot plot, a deletion is a step in the diagonal, a duplication repeats a part of it, an
-inversion turns a part of it, an exchanged end has no diagonal, and an isochromosome has two that
+inversion reverses a part of it, an exchanged end has no diagonal, and an isochromosome has two that
 meet. Each axis is the position on a chromosome, so a plot also shows where on the normal chromosome
 a piece comes from. The sequences are means over the cells of a bag, of the homologs that look
-abnormal and of their partners, because means are far less noisy than single chromosomes.
+abnormal and of their partners; means are far less noisy than single chromosomes.
 
 Legend: B bags, K cells, P homologs, L positions, T windows, V positions of a window, X channels.
 """
@@ -22,7 +22,7 @@ _CHANNELS: Final = 4
 
 
 def windows(x_XL: torch.Tensor, num: int, size: int) -> torch.Tensor:
-    """Evenly spaced windows (..., T, V) of sequences (..., L); the values at the tips go on."""
+    """Evenly spaced windows (..., T, V) of sequences (..., L); tip values are repeated."""
     length = x_XL.shape[-1]
     middle_T = (torch.arange(num, device=x_XL.device) + 0.5) * length / num
     offset_V = torch.arange(size, device=x_XL.device) - (size - 1) / 2
@@ -31,7 +31,7 @@ def windows(x_XL: torch.Tensor, num: int, size: int) -> torch.Tensor:
 
 
 def compare(a_XTV: torch.Tensor, b_XTV: torch.Tensor) -> torch.Tensor:
-    """Compares all windows of one sequence with all of another.
+    """Compares all windows of one sequence with all windows of another.
 
     Args:
         a_XTV: windows (..., T, V).
@@ -64,14 +64,14 @@ def plots(
     num: int,
     size: int,
 ) -> torch.Tensor:
-    """The dot plots of bags.
+    """Computes the dot plots of bags.
 
     Args:
         own_BKPL: standardised sequences.
         template_BL: template of the type; zeros if the model has none.
         weight_BKP: probability that each homolog is abnormal; 0 for masked cells.
         num: windows along each axis, T.
-        size: positions of a window, V.
+        size: positions per window, V.
 
     Returns:
         (B, 12, T, T): four channels each of :data:`NUM_PLOTS`.
@@ -87,7 +87,7 @@ def plots(
 
 
 class DotPlots(nn.Module):
-    """Features of dot plots: along the axis of the normal chromosome, and of the whole plot."""
+    """Features of dot plots, along the axis of the normal chromosome and of the whole plot."""
 
     def __init__(self, width: int, num_windows: int = 64, window: int = 12) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class DotPlots(nn.Module):
     def forward(
         self, own_BKPL: torch.Tensor, template_BL: torch.Tensor, weight_BKP: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives features along the normal chromosome (B, W, T / 2) and of the whole plot (B, W)."""
+        """Features along the normal chromosome (B, W, T / 2) and of the whole plot (B, W)."""
         plot_BXTT = plots(own_BKPL, template_BL, weight_BKP, self.num_windows, self.window)
         places = self.places_XTT.expand(len(plot_BXTT), -1, -1, -1)
         h_BXTT = torch.cat([plot_BXTT, places], dim=1)

@@ -1,7 +1,4 @@
-"""Training of a reader: its epochs, and the checkpoints they leave.
-
-The HomNet below is frozen; only the reader learns.
-"""
+"""Training of a reader: epochs and checkpoints. The HomNet below is frozen."""
 
 import dataclasses
 import math
@@ -26,22 +23,22 @@ METRIC: Final = "validation_loss"
 
 @dataclass(frozen=True)
 class ReaderStage:
-    """All that one training run of a reader needs; it travels to its worker."""
+    """All settings of one training run of a reader, sent to its worker."""
 
     parent: str
     """Checkpoint of the HomNet below."""
     width: int
     """See :class:`homnet.reader.network.ReaderConfig`."""
     training: ReaderTraining
-    """How it is optimised."""
+    """Optimisation settings."""
     train_patients: frozenset[str]
-    """Patients to learn from."""
+    """Patients to train on."""
     validation_patients: frozenset[str]
-    """Patients for calibration and for choosing the best epoch."""
+    """Patients for calibration and for selecting the best epoch."""
     start: str | None = None
-    """Checkpoint of a reader on the same HomNet whose weights learning starts from."""
+    """Checkpoint of a reader on the same HomNet, with the initial weights; None for random ones."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the checkpoint says of its origin."""
+    """Origin recorded in the checkpoint."""
 
     def __post_init__(self) -> None:
         shared = self.train_patients & self.validation_patients
@@ -60,19 +57,19 @@ class ReaderLearner:
         device: torch.device | str = "cpu",
         resumed: Checkpoint | None = None,
     ) -> None:
-        """Prepares a run, or continues one.
+        """Prepares a run, or resumes one.
 
         Args:
             stage: what to train.
-            bank: pairs of its patients, of a table that went through
+            bank: pairs of its patients, from a table with the columns of
                 :func:`homnet.reader.truth.with_segments`.
-            device: where.
+            device: device to train on.
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            ConfigError: the parent cannot carry a reader, or the reader to start from stands on
+            ConfigError: the parent cannot be used below a reader, or the reader to start from has
                 another HomNet.
-            DataError: there is nobody, or nothing abnormal, to learn from or to validate on.
+            DataError: training or validation has no patients or nothing abnormal.
             CheckpointError: ``resumed`` lacks a weight or is of another reader.
         """
         settings = stage.training.optimiser
@@ -110,11 +107,11 @@ class ReaderLearner:
         """Trains one epoch and validates.
 
         Args:
-            advance: told the number of bags of each batch when it is done.
+            advance: called with the number of bags after each batch.
 
         Returns:
             ``epoch``, ``train_loss``, ``validation_loss`` and each of its parts; losses are means
-            over all labels of the epoch, whatever the size of a batch.
+            over all labels of the epoch, independent of the batch size.
 
         Raises:
             DataError: no training bag of the epoch is abnormal.
@@ -156,7 +153,7 @@ class ReaderLearner:
         return line
 
     def checkpoint(self) -> Checkpoint:
-        """The best reader so far, with all it takes to continue the run."""
+        """The best reader so far, with the state needed to resume the run."""
         best = self._best or Checkpoint(self.config, self._weights.copies())
         return dataclasses.replace(
             best,
@@ -203,16 +200,16 @@ class ReaderLearner:
 def require_start(
     path: str | Path, start: Checkpoint, form: ReaderConfig, parent: Checkpoint
 ) -> None:
-    """Refuses a reader from which learning cannot start.
+    """Checks that training can start from a reader.
 
     Args:
-        path: of the checkpoint.
-        start: its content.
-        form: of the reader that is to learn.
-        parent: the HomNet below it.
+        path: path of the checkpoint.
+        start: content of the checkpoint.
+        form: form of the reader to be trained.
+        parent: HomNet below it.
 
     Raises:
-        ConfigError: it is of another width, or stands on another HomNet.
+        ConfigError: the reader has another width, or another HomNet.
     """
     if start.config != form or start.provenance.get("parent") != parent.version:
         raise ConfigError(
@@ -230,16 +227,16 @@ def learn(
     report: Callable[[dict[str, float]], None] = lambda line: None,
     advance: Callable[[int], None] = lambda bags: None,
 ) -> Checkpoint:
-    """Trains a reader in this process and gives its best checkpoint, calibrated.
+    """Trains a reader in this process and returns its best checkpoint, calibrated.
 
     Args:
         stage: what to train.
         bank: pairs of its patients.
-        device: where.
-        kept: directory that keeps the last checkpoint of the run, from which the same call goes on
-            after an interruption; by default nothing is kept.
-        report: is told the metrics of every epoch.
-        advance: is told the bags of every batch.
+        device: device to train on.
+        kept: directory for the last checkpoint of the run, from which the same call resumes after
+            an interruption; by default nothing is kept.
+        report: called with the metrics of every epoch.
+        advance: called with the number of bags of every batch.
 
     Raises:
         ConfigError, DataError, CheckpointError: see :class:`ReaderLearner`.

@@ -1,7 +1,7 @@
 """Lessons of a reader: bags with their truth, in which random cells are hidden.
 
-The truth is that of a cohort (simulated people with abnormalities), or that of artificial
-abnormalities of normal pairs.
+The truth comes from a cohort (simulated people with abnormalities) or from artificial
+abnormalities in normal pairs.
 
 Shape suffixes: B bags, K cells.
 """
@@ -27,7 +27,7 @@ from homnet.training.optimisation import TrainingConfig
 
 @dataclass(frozen=True)
 class ReaderTraining:
-    """How a reader is optimised."""
+    """Settings for training a reader."""
 
     optimiser: TrainingConfig = TrainingConfig(
         learning_rate=2e-3,
@@ -41,12 +41,12 @@ class ReaderTraining:
         events=EventConfig(min_fraction=0.05),
         validation_rounds=1,
     )
-    """Optimizer, schedule and batches, and whether the cohort's own abnormalities or artificial
-    ones of its normal pairs are learnt. There is no early stopping."""
+    """Optimizer, schedule and batches, and whether labels are the cohort's own abnormalities or
+    artificial ones in its normal pairs. There is no early stopping."""
     max_normal_share: float = 0.4
-    """Largest share of normal bags in an epoch, which a cohort far exceeds."""
+    """Maximum share of normal bags in an epoch; cohorts have far more."""
     fewest_cells: int = 1
-    """Each bag keeps a random number of cells, at least this, so that all bag sizes are learnt."""
+    """Minimum number of cells kept per bag; the number is random, so that all sizes are trained."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_normal_share < 1:
@@ -86,16 +86,16 @@ class Lessons:
 
 
 def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: int) -> Lessons:
-    """Draws the bags of an epoch, leaves out some of the normal ones, and hides random cells.
+    """Draws the bags of an epoch, drops some of the normal ones, and hides random cells.
 
     Args:
         bank: pairs; only normal ones if abnormalities are artificial.
         training: settings of bags and abnormalities.
-        number: of the epoch.
-        seed: of the run.
+        number: number of the epoch.
+        seed: seed of the run.
 
     Raises:
-        DataError: none of the bags is abnormal.
+        DataError: no bag is abnormal.
     """
     settings = training.optimiser
     events = settings.events if settings.labels == "artificial" else None
@@ -124,7 +124,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
     place_BK = rank_BK.argsort(axis=1).argsort(axis=1)
     mask_BK: NDArray[np.bool_] = np.asarray(bags.mask_BK & (place_BK < wanted_B[:, None]))
     abnormal_BK: NDArray[np.bool_] = np.asarray(targets.abnormal_BK & mask_BK)
-    # If only normal cells of a mosaic are left, there is nothing to find.
+    # If only normal cells of a mosaic are left, the bag is normal.
     nothing_B: NDArray[np.bool_] = np.asarray(
         targets.abnormal_BK.any(axis=1) & ~abnormal_BK.any(axis=1)
     )
@@ -137,7 +137,7 @@ def _with_hidden_cells(lessons: Lessons, fewest: int, draw: np.random.Generator)
 
 
 def batches(lessons: Lessons, bank: DeviceBank, batch_size: int) -> Iterator[tuple[Batch, Targets]]:
-    """The bags of lessons on the device of ``bank`` with their truth, batch by batch."""
+    """Batches of bags on the device of ``bank``, with their truth."""
     loaded = bank.load(lessons.epoch)
     for start in range(0, len(lessons), batch_size):
         part = slice(start, start + batch_size)

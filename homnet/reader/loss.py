@@ -17,45 +17,45 @@ from homnet.reader.network import Reading
 from homnet.reader.truth import UNKNOWN, Targets
 
 _EXTENT_MARGIN: Final = 1.5
-"""Stretched positions by which an extent is widened at both ends: a deletion leaves only a
-junction, and no breakpoint is visible to the position."""
+"""Stretched positions added to both ends of an extent: a deletion leaves only a junction, and no
+breakpoint is visible to the exact position."""
 _PLACE_BLUR: Final = 1.0
 """Standard deviation, in stretched positions, of the target distribution of a breakpoint."""
 WEIGHTS: Final = {"kind": 1.0, "segment": 0.5, "cell": 1.0, "extent": 2.0}
-"""Weight of each part of the loss: with these all parts are about equal when learning begins."""
+"""Weight of each part of the loss; chosen so that all parts are about equal at the start."""
 
 
 class Part(NamedTuple):
-    """One part of the loss: a sum over what is known, so that batches of any size can be added."""
+    """One part of the loss: a sum over known labels, so that batches of any size can be added."""
 
     total: torch.Tensor
     """Summed loss (a scalar)."""
     num: torch.Tensor
-    """Number of labels that it is a sum over."""
+    """Number of labels in the sum."""
 
     @property
     def mean(self) -> torch.Tensor:
-        """Loss per label; 0 where nothing was known."""
+        """Loss per label; 0 without labels."""
         return self.total / self.num.clamp(min=1)
 
 
 class Labels(NamedTuple):
-    """Targets as tensors on the device of the readings, ``UNKNOWN`` or NaN where not known."""
+    """Targets as tensors on the device of the readings; ``UNKNOWN`` or NaN where not known."""
 
     kind_B: torch.Tensor
     place_B2: torch.Tensor
     """Start and stop as real numbers on the axis of places, see :func:`place_of_share`."""
     class_BK: torch.Tensor
-    """0 is a normal cell, 1 or 2 one in which homolog 0 or 1 is abnormal."""
+    """0 for a normal cell, 1 or 2 if homolog 0 or 1 is abnormal."""
 
     @classmethod
     def of(cls, targets: Targets, mask_BK: torch.Tensor, num_positions: int) -> "Labels":
-        """The labels of bags.
+        """Makes the labels of bags.
 
         Args:
-            targets: their truth.
+            targets: truth of the bags.
             mask_BK: False for absent cells.
-            num_positions: stretched positions of a reading.
+            num_positions: number of stretched positions of a reading.
         """
 
         def tensor(values: NDArray[Any]) -> torch.Tensor:
@@ -76,7 +76,7 @@ class Labels(NamedTuple):
 def place_of_share(share_B2: torch.Tensor, num_positions: int) -> torch.Tensor:
     """Places on the axis of :attr:`ReaderConfig.num_places`, as real numbers.
 
-    The tips are 0 and G - 1; a share s between them is in the middle of positions s L - 0.5.
+    The tips are 0 and G - 1; a share s between them is at the middle of positions s L - 0.5.
     """
     inside = (share_B2 * num_positions + 0.5).clamp(1, num_positions)
     inside = torch.where(share_B2 <= 0, torch.zeros_like(inside), inside)
@@ -84,11 +84,11 @@ def place_of_share(share_B2: torch.Tensor, num_positions: int) -> torch.Tensor:
 
 
 def loss_of(reading: Reading, targets: Targets, mask_BK: torch.Tensor) -> dict[str, Part]:
-    """The parts of the loss of a batch.
+    """Computes the parts of the loss of a batch.
 
     Args:
-        reading: of its bags.
-        targets: their truth.
+        reading: reading of the bags.
+        targets: truth of the bags.
         mask_BK: False for absent cells.
 
     Returns:
@@ -129,7 +129,7 @@ def _cross_entropy(logit_NX: torch.Tensor, class_N: torch.Tensor) -> Part:
 
 
 def _blurred(place_B2: torch.Tensor, num_places: int) -> torch.Tensor:
-    """Target distributions (B, 2, G): all mass on a tip, or a bell between the tips."""
+    """Target distributions (B, 2, G): all mass on a tip, or a bell curve between the tips."""
     places_G = torch.arange(num_places, device=place_B2.device, dtype=place_B2.dtype)
     bell_B2G = torch.exp(-0.5 * ((places_G - place_B2[..., None]) / _PLACE_BLUR).square())
     tip_B2 = (place_B2 <= 0) | (place_B2 >= num_places - 1)
@@ -140,7 +140,7 @@ def _blurred(place_B2: torch.Tensor, num_places: int) -> torch.Tensor:
 
 
 def _extents(extent_BK2: torch.Tensor, class_BK: torch.Tensor, num: int) -> torch.Tensor:
-    """1 on the positions (B, K, P, L) of abnormal homologs that lie in the extent, 0 elsewhere."""
+    """1 at positions (B, K, P, L) inside the extents of abnormal homologs, 0 elsewhere."""
     middle_L = torch.arange(num, device=extent_BK2.device) + 0.5
     edges = extent_BK2.nan_to_num() * num
     inside_BKL = (middle_L >= edges[..., :1] - _EXTENT_MARGIN) & (
@@ -151,7 +151,7 @@ def _extents(extent_BK2: torch.Tensor, class_BK: torch.Tensor, num: int) -> torc
 
 
 def means(parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
-    """``loss``, the weighted sum of the parts' means, and these means by name."""
+    """Means of the parts by name, and ``loss``, their weighted sum."""
     found = {name: part.mean for name, part in parts.items()}
     total = torch.stack([WEIGHTS[name] * mean for name, mean in found.items()]).sum()
     return {"loss": total, **found}
@@ -160,15 +160,15 @@ def means(parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
 def calibrate(
     readings: Sequence[Reading], targets: Targets, mask_BK: torch.Tensor
 ) -> dict[str, float]:
-    """Temperatures of a reader's logits, fitted on validation bags (Guo et al. 2017).
+    """Fits the temperatures of a reader's logits on validation bags (Guo et al. 2017).
 
     Args:
-        readings: of the bags, batch by batch.
-        targets: their truth.
+        readings: readings of the bags, batch by batch.
+        targets: truth of the bags.
         mask_BK: False for absent cells.
 
     Returns:
-        ``kind``, ``segment`` and ``cell``: what logits are divided by.
+        ``kind``, ``segment`` and ``cell``: divisors of the logits.
     """
     kind_BX, segment_B2G, cell_BKX = (
         torch.cat([getattr(reading, name) for reading in readings]).double().cpu()

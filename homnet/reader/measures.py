@@ -1,4 +1,4 @@
-"""How good findings are: overlap, homolog, kind and breakpoints of detected abnormalities.
+"""Accuracy of findings: overlap, homolog, kind and breakpoints of detected abnormalities.
 
 A *case* is one chromosome type of one patient that is abnormal in at least one cell. It is detected
 if the patient's verdict rests on it. Findings are measured on detected cases.
@@ -24,7 +24,7 @@ from homnet.patients.finding import BreakpointEstimate, Finding
 Floats = NDArray[np.float64]
 
 LARGE_MB: Final = 10.0
-"""Smallest size for measures of overlap; G-bands hardly show smaller segments."""
+"""Minimum size, Mb, for measures of overlap; G-bands hardly show smaller segments."""
 
 
 def cases_of(
@@ -33,16 +33,16 @@ def cases_of(
     """Compares findings with the truth, case by case.
 
     Args:
-        findings: of all types that are to be judged.
+        findings: findings on all types to be measured.
         truth: rows of the cohort with :data:`homnet.reader.truth.SEGMENT_COLUMNS`, one per pair:
             hospital, patient_id, chromosome (name), cell_id, abnormal, kind, size_mb, homolog.
-        detected: the types that verdicts rest on.
+        detected: types that verdicts rest on.
 
     Returns:
-        One line per case: hospital, patient_id, people (whose pairs these are), chromosome, kind
-        (as shown), event (kind in the cohort), size_mb, detected, found_kind, iou (NaN where
-        nothing but a point is to be found), num_pairs and pairs_right (whose abnormal homolog was
-        named), errors_mb (one per breakpoint) and inside (whether its interval holds it).
+        One row per case: hospital, patient_id, people (the source of the pairs), chromosome, kind
+        (as shown), event (kind in the cohort), size_mb, detected, found_kind, iou (NaN where the
+        truth is a point), num_pairs, pairs_right (number with the correct abnormal homolog),
+        errors_mb (one per breakpoint) and inside (whether its interval contains it).
     """
     abnormal = truth[truth["abnormal"]]
     keys = ["hospital", "patient_id", "chromosome"]
@@ -81,10 +81,10 @@ def cases_of(
 
 
 def overlap(finding: Finding, kind: str, start_mb: float, stop_mb: float) -> float:
-    """Intersection over union, in megabases, of the segment found and the true one.
+    """Intersection over union, in megabases, of the found and the true segment.
 
-    The segment is what :func:`homnet.reader.truth.segment_of` says; of a ring it is what lies
-    outside its breakpoints. NaN where the truth is a point.
+    The segment is defined by :func:`homnet.reader.truth.segment_of`; for a ring it is the part
+    outside the breakpoints. NaN where the truth is a point.
     """
     length_mb = band_table(FINEST_LEVEL)[finding.chromosome].length_bp / 1e6
     found_start = 0.0 if finding.start is None else finding.start.mb
@@ -109,10 +109,10 @@ def _pieces(
 def breakpoint_errors(
     finding: Finding, start_mb: float, stop_mb: float
 ) -> tuple[list[float], list[bool]]:
-    """Errors in megabases of the true breakpoints, and whether the intervals hold them.
+    """Errors in megabases of the true breakpoints, and whether the intervals contain them.
 
-    A tip is no breakpoint; a true breakpoint for which the finding has a tip is as wrong as the tip
-    is far, and in no interval.
+    A tip is no breakpoint. If the finding has a tip in place of a true breakpoint, the error is the
+    distance to the tip, and no interval contains the breakpoint.
     """
     length_mb = band_table(FINEST_LEVEL)[finding.chromosome].length_bp / 1e6
     errors, inside = [], []
@@ -130,16 +130,16 @@ def breakpoint_errors(
 
 
 def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dict[str, Any]:
-    """All figures of cases, with intervals by patient bootstrap.
+    """Computes all figures of cases, with intervals by patient bootstrap.
 
     Args:
-        cases: of :func:`cases_of`.
-        seed: of the bootstrap.
-        num_bootstrap: replicates.
+        cases: result of :func:`cases_of`.
+        seed: seed of the bootstrap.
+        num_bootstrap: number of replicates.
 
     Returns:
-        ``overall``, ``by_kind``, ``by_size``, ``by_hospital`` and ``kinds``: how often each kind
-        (by row) was called what (by column), of detected cases.
+        ``overall``, ``by_kind``, ``by_size``, ``by_hospital`` and ``kinds``: a confusion table of
+        detected cases, with true kinds as rows and found kinds as columns.
     """
     rng = np.random.default_rng(seed)
 
@@ -224,7 +224,7 @@ def _bootstrapped(
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """A statistic, as a function of weights (R, N), with its interval over patients."""
+    """A statistic, as a function of weights (R, N), with its patient bootstrap interval."""
     if rows.empty:
         return {"value": None, "low": None, "high": None}
     people_NK, num_people = index_people(rows["people"].tolist())
@@ -253,10 +253,10 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 def findings_tables(figures: Mapping[str, Any]) -> list[Table]:
-    """The figures of :func:`measure` as tables.
+    """Formats the figures of :func:`measure` as tables.
 
-    One has a line for all, from 10 Mb on, and each kind, size and hospital; the other says what
-    each kind was called.
+    One has rows for all cases, cases of at least 10 Mb, and each kind, size and hospital; the other
+    is the confusion table of kinds.
     """
     heads = [
         "Abnormal types",

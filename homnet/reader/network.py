@@ -1,10 +1,10 @@
 """The reader: a frozen HomNet, and a small convolutional network that finds kind and place.
 
-:meth:`Reader.forward` is the frozen HomNet and nothing else, so its logits are equal to the bit.
-:meth:`Reader.read` looks at the same bag again, position by position of the stretched view, with
-the sequences and the region features of HomNet's frozen trunk as input. Cells exchange information
-through means and maxima over all homologs of a bag, and through the consensus of the homologs that
-look abnormal. Homologs have no order across cells, so nothing is ever added by slot.
+:meth:`Reader.forward` is the frozen HomNet only, so its logits are bit-identical.
+:meth:`Reader.read` processes the same bag at each position of the stretched view. Its input is the
+sequences and the region features of HomNet's frozen trunk. Cells exchange information through means
+and maxima over all homologs of a bag, and through the consensus of the homologs that look abnormal.
+Homologs have no order across cells, so nothing is ever summed by slot.
 
 Legend: B bags, K cells, P homologs (2), C chromatids (2), L positions of the stretched view,
 M regions, D width of HomNet's regions, W width of the reader, N homologs (B K P), G places of a
@@ -27,19 +27,19 @@ from homnet.model.views import standardise, stretch
 from homnet.reader.dotplot import DotPlots
 
 FROZEN: Final = ("homnet.",)
-"""How the names of the weights begin that a reader never learns: those of the HomNet below."""
+"""Name prefixes of the weights that a reader never trains: those of the HomNet below."""
 
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """The form of a reader."""
+    """Form of a reader."""
 
     model: HomNetConfig = HomNetConfig(view="stretched")
     """Form of the frozen HomNet."""
     width: int = 32
     """Channels of the reader at its finest resolution, W."""
     num_positions: int = 128
-    """Positions that each homolog is stretched to, and places of a segment between the tips."""
+    """Positions of a stretched homolog, and places of a segment between the tips."""
     dot_plots: bool = True
     """Whether dot plots of the homologs that look abnormal are an input for kind and segment."""
 
@@ -56,16 +56,16 @@ class ReaderConfig:
 
     @classmethod
     def of_json(cls, *, model: Mapping[str, Any], **fields: Any) -> Self:
-        """The form from the content of a checkpoint's ``config.json``."""
+        """Makes the form from the content of a checkpoint's ``config.json``."""
         return cls(model=HomNetConfig(**model), **fields)
 
     @property
     def num_places(self) -> int:
-        """Places of an end of a segment, G: the tips, and the positions between them."""
+        """Number of places of a segment end, G: the tips, and the positions between them."""
         return self.num_positions + 2
 
     def build(self) -> "Reader":
-        """A new reader of this form, on a HomNet that has learnt nothing."""
+        """Builds a reader of this form, on a HomNet with random weights."""
         return Reader(self)
 
 
@@ -76,22 +76,22 @@ class Reading:
     kind_BX: torch.Tensor
     """Logits of :data:`homnet.karyotype.kinds.SHOWN`."""
     segment_B2G: torch.Tensor
-    """Logits of the places where the segment starts and stops: the tip of the short arm, the
-    stretched positions, the tip of the long arm."""
+    """Logits of the places where the segment starts and stops: tip of the short arm, stretched
+    positions, tip of the long arm."""
     cell_BKX: torch.Tensor
     """Logits of a cell (B, K, 3): normal, homolog 0 abnormal, homolog 1 abnormal."""
     first_cell_BKX: torch.Tensor
-    """The same before the consensus of the cells was used."""
+    """The same before the consensus of the cells is used."""
     extent_BKPL: torch.Tensor
-    """Logits that a stretched position belongs to the abnormal extent."""
+    """Logits of each stretched position for belonging to the abnormal extent."""
 
 
 class Block(nn.Module):
-    """A convolution, with the features of the partner and of the whole bag at the same place."""
+    """A convolution that also sees the partner and the whole bag at the same place."""
 
     def __init__(self, width_in: int, width: int, stride: int = 1) -> None:
         super().__init__()
-        # Reducing the channels before the convolution takes a third of the time.
+        # Reducing the channels before the convolution cuts the time to a third.
         wide = width_in >= 2 * width
         self.narrow = nn.Conv1d(width_in, width, 1) if wide else nn.Identity()
         size = 3 if wide else 5
@@ -103,7 +103,7 @@ class Block(nn.Module):
         self.bag = nn.Conv1d(2 * width, width, 1)
 
     def forward(self, h_NXL: torch.Tensor, bags: "Bag") -> torch.Tensor:
-        """Gives features (N, W, L / stride)."""
+        """Returns features (N, W, L / stride)."""
         h_NWL = F.gelu(self.norm(self.conv(self.narrow(h_NXL))))
         both_NXL, all_BXL = bags.beside(h_NWL)
         mixed = bags.each(self.pair(both_NXL)) + self.bag(all_BXL)[:, None, None]
@@ -111,7 +111,7 @@ class Block(nn.Module):
 
 
 class Bag:
-    """How N = B K P homologs belong together; those of masked cells are ignored."""
+    """Maps N = B K P homologs to cells and bags; those of masked cells are ignored."""
 
     def __init__(self, mask_BK: torch.Tensor) -> None:
         self.num_bags, self.num_cells = mask_BK.shape
@@ -119,7 +119,7 @@ class Bag:
         self.count_B111 = (2 * mask_BK.sum(dim=1)).clamp(min=1)[:, None, None, None]
 
     def each(self, h_NWL: torch.Tensor) -> torch.Tensor:
-        """(N, W, L) as (B, K, P, W, L)."""
+        """Reshapes (N, W, L) to (B, K, P, W, L)."""
         return h_NWL.view(self.num_bags, self.num_cells, 2, *h_NWL.shape[1:])
 
     def beside(self, h_NWL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -190,7 +190,7 @@ class Reader(BagModel):
         self.homnet.load_state_dict(dict(weights), strict=True)
 
     def learnt(self) -> dict[str, torch.Tensor]:
-        """The weights that are learnt: all but those of HomNet."""
+        """Trained weights: all but those of HomNet."""
         return {n: t for n, t in self.state_dict().items() if not n.startswith(FROZEN)}
 
     def read(
@@ -328,15 +328,14 @@ class Consensus(nn.Module):
         chromosome_B: torch.Tensor,
         seen: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gives logits of kinds (B, X) and of the places of start and stop (B, 2, G).
+        """Returns logits of kinds (B, X) and of the places of start and stop (B, 2, G).
 
         Args:
             abnormal_BWL: mean of the homologs that look abnormal.
             normal_BWL: mean of their partners.
             weight_B: sum of the weights of the homologs.
             chromosome_B: index of the type, 0..23.
-            seen: features of the dot plots along the normal chromosome (B, W, T) and of the whole
-                (B, W).
+            seen: dot plot features along the normal chromosome (B, W, T) and overall (B, W).
         """
         h_BWL = self.enter(torch.cat([abnormal_BWL, normal_BWL], dim=1))
         if seen is not None:

@@ -1,4 +1,4 @@
-"""Places on a chromosome: shares of its length, megabases, positions of views and sequences.
+"""Places on a chromosome: shares of its length, megabases, positions in views and sequences.
 
 A *share* is a place as a fraction of the visible length, 0 at the tip of the short arm and 1 at the
 tip of the long arm. On the reference chromosome it is a fraction of the ISCN length, so the band
@@ -32,7 +32,7 @@ def mb_of_share(chromosome: str, share: float) -> float:
 
 
 def unstretched(score_NS: Floats, length_N: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Carries scores of the stretched view back to the positions of the sequences.
+    """Maps scores of the stretched view to the positions of the sequences.
 
     Stretched position s is the middle of the interval of shares from s / S to (s + 1) / S, as in
     :func:`homnet.model.views.stretch`. Scores are interpolated linearly between two middles and
@@ -40,7 +40,7 @@ def unstretched(score_NS: Floats, length_N: NDArray[np.int64]) -> NDArray[np.flo
 
     Args:
         score_NS: scores along the stretched view.
-        length_N: positions of each chromosome.
+        length_N: number of positions of each chromosome.
 
     Returns:
         Scores (N, 512); 0 beyond the chromosome's end.

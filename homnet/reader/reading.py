@@ -1,6 +1,6 @@
-"""From readings to findings, for evaluation, reports and serving alike.
+"""From readings to findings, for evaluation, reports and serving.
 
-Each type is read by itself; verdicts then take the patient's other types into account
+Each type is read alone; verdicts then take the patient's other types into account
 (:func:`homnet.patients.across_types.with_partners`).
 
 Shape suffixes: T types of patients, B bags, K cells, N pairs, P homologs, L stretched positions,
@@ -28,9 +28,9 @@ from homnet.reader.places import mb_of_share, unstretched
 Floats = NDArray[np.float64]
 
 INTERVAL: Final = 0.9
-"""Intended share of the breakpoints that lie in their intervals."""
+"""Target coverage of the breakpoint intervals."""
 _BATCH_CELLS: Final = 640
-"""Largest number of pairs of one pass, padding included."""
+"""Maximum number of pairs per pass, padding included."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Place:
     """One end of a segment, as shares of the reference chromosome's visible length."""
 
     share: float
-    """Best estimate; exactly 0 or 1 is a tip."""
+    """Best estimate; a tip is exactly 0 or 1."""
     low: float
     """Lower end of the interval."""
     high: float
@@ -53,8 +53,8 @@ class Place:
 def places_of(logit_2G: Floats, temperature: float) -> tuple[Place, Place]:
     """Start and stop of a segment from the logits of their places.
 
-    Their joint distribution is restricted to starts that do not lie behind the stop. A tip is
-    chosen if its probability exceeds 0.5; otherwise median and interval are those of the places
+    The joint distribution is restricted to starts that do not lie behind the stop. A tip is chosen
+    if its probability exceeds 0.5; otherwise median and interval are computed over the places
     between the tips.
 
     Args:
@@ -82,7 +82,7 @@ def _place(p_G: Floats) -> Place:
         if tip > 0.5:
             return Place(share, share, share)
     inner_L = p_G[1:-1]
-    # Position i holds the shares from i / L to (i + 1) / L, evenly.
+    # Position i covers the shares from i / L to (i + 1) / L, evenly.
     cumulative = np.concatenate([[0.0], np.cumsum(inner_L)]) / max(float(inner_L.sum()), 1e-12)
     edges = np.arange(num_positions + 1) / num_positions
     wanted = (0.5, (1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
@@ -106,9 +106,9 @@ class CalibratedReader:
 
         Args:
             reader: the network.
-            calibration: temperatures by :func:`homnet.reader.loss.calibrate`.
-            version: of its checkpoint.
-            device: where it computes.
+            calibration: temperatures from :func:`homnet.reader.loss.calibrate`.
+            version: version of its checkpoint.
+            device: device for computation.
         """
         self.reader = reader.to(device).eval()
         self.calibration = calibration
@@ -162,7 +162,7 @@ class CalibratedReader:
 
     @torch.inference_mode()
     def _read(self, assessment: Assessment, rows: Sequence[NDArray[np.int64]]) -> Reading:
-        """One bag of all cells of each type."""
+        """Reads one bag per type, made of all its cells."""
         num_cells = max(map(len, rows))
         row_BK = np.zeros((len(rows), num_cells), np.int64)
         mask_BK = np.zeros((len(rows), num_cells), np.bool_)
@@ -229,7 +229,7 @@ def _estimate(chromosome: str, place: Place, level: int) -> BreakpointEstimate |
     """A breakpoint at a band level; None at a tip."""
     if place.at_tip:
         return None
-    # Shares are of the finest table, as they were learnt; only the band's name is of the level.
+    # Shares refer to the finest table, as in training; the level only affects the band's name.
     mb, low, high = (
         mb_of_share(chromosome, share) for share in (place.share, place.low, place.high)
     )
@@ -245,7 +245,7 @@ def _common_level(level_N: NDArray[np.int64], weight_N: Floats) -> int:
 
 
 def _groups(sizes: Sequence[int]) -> list[list[int]]:
-    """Consecutive types that are read in one pass."""
+    """Groups consecutive types that are read in one pass."""
     groups: list[list[int]] = []
     widest = 0
     for g, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""Targets of a reader: the kind that one chromosome type shows, and where.
+"""Targets of a reader: kind and place of the abnormality that one chromosome type shows.
 
 An abnormality has two places. The *extent* is the part of the abnormal chromosome where its
 sequence is changed. The *segment* is the part of the reference chromosome that is deleted,
@@ -25,10 +25,10 @@ from homnet.karyotype.kinds import ARTIFICIAL, NO_ABNORMALITY, SHOWN, SHOWN_AS
 from homnet.reader.places import share_of_mb
 
 UNKNOWN: Final = -1
-"""Code of a kind that is neither learnt nor counted."""
+"""Code of a kind that is neither trained on nor counted."""
 KIND_CODE: Final[Mapping[str, int]] = {name: code for code, name in enumerate(SHOWN)}
 SEGMENT_COLUMNS: Final = ("shown_kind", "segment_start_mb", "segment_stop_mb")
-"""What :func:`with_segments` adds to the rows of a cohort."""
+"""Columns that :func:`with_segments` adds to the rows of a cohort."""
 
 
 class Segment(NamedTuple):
@@ -37,10 +37,10 @@ class Segment(NamedTuple):
     kind: str
     """One of :data:`homnet.karyotype.kinds.SHOWN`."""
     start_mb: float
-    """Breakpoint nearer the tip of the short arm; 0 where the segment runs to that tip."""
+    """Breakpoint nearer the tip of the short arm; 0 where the segment extends to that tip."""
     stop_mb: float
-    """The other one; the chromosome's length where the segment runs to the tip of the long arm.
-    Equal to ``start_mb`` where something was inserted."""
+    """The other breakpoint; the chromosome's length where the segment extends to the tip of the
+    long arm. Equal to ``start_mb`` for an insertion."""
 
 
 def segment_of(
@@ -48,22 +48,22 @@ def segment_of(
 ) -> Segment | None:
     """The segment of an abnormality on one of the types that it breaks.
 
-    Deletion, duplication and inversion: what is deleted, duplicated or turned around. Exchanged and
-    added ends: from the breakpoint to the tip that was lost. Robertsonian and isochromosome: the
-    arm that was lost. Ring: from break to break; what is lost lies outside. Insertion: the point
-    where something was put in; within one chromosome all from the fragment to its new place; and
-    the chromosome that gave the fragment shows a deletion.
+    Deletion, duplication and inversion: the part deleted, duplicated or inverted. Exchanged and
+    added ends: from the breakpoint to the lost tip. Robertsonian and isochromosome: the lost arm.
+    Ring: from break to break; the lost parts lie outside. Insertion: the insertion point; within
+    one chromosome everything from the fragment to its new place. The chromosome that gave the
+    fragment shows a deletion.
 
     Args:
-        kind: of the cohort.
-        chromosome: the type that is looked at.
+        kind: kind in the cohort.
+        chromosome: the type to describe.
         breakpoints: as in a cohort's column: chromosome, band and mb of each.
 
     Returns:
-        The segment, or None where the cohort does not say enough.
+        The segment, or None if the cohort's data are insufficient.
 
     Raises:
-        DataError: breakpoints and kind do not belong together.
+        DataError: breakpoints and kind are inconsistent.
     """
     own = [at for at in breakpoints if at["chromosome"] == chromosome]
     if kind not in SHOWN_AS or not own:
@@ -83,7 +83,7 @@ def segment_of(
                 shown = "deletion"
             return Segment(shown, mb[0], mb[-1])
         case "deletion" | "translocation" | "addition" if len(mb) == 1:
-            # A band says the arm more surely than megabases beside the centromere.
+            # Near the centromere, the band determines the arm more reliably than megabases.
             on_p = mb[0] < centromere_mb
             if own[0]["band"]:
                 on_p = str(own[0]["band"]).startswith("p")
@@ -94,7 +94,7 @@ def segment_of(
 
 
 def with_segments(table: pa.Table) -> pa.Table:
-    """Adds :data:`SEGMENT_COLUMNS` to rows of a cohort: null where there is nothing, or no truth.
+    """Adds :data:`SEGMENT_COLUMNS` to rows of a cohort; null if normal or without truth.
 
     Raises:
         DataError: see :func:`segment_of`.
@@ -115,32 +115,32 @@ def with_segments(table: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth of B bags. All arrays have B as their first axis."""
+    """Truth of B bags. The first axis of all arrays is B."""
 
     kind_B: NDArray[np.int64]
     """Code in :data:`homnet.karyotype.kinds.SHOWN`; ``UNKNOWN`` where unknown."""
     segment_B2: NDArray[np.float64]
     """First and last share of the segment on the reference chromosome, exactly 0 or 1 at a tip; NaN
-    where there is none, or it is not known."""
+    if there is none or it is unknown."""
     abnormal_BK: NDArray[np.bool_]
-    """Whether the pair of a cell is abnormal: in a mosaic not all are."""
+    """Whether the pair of a cell is abnormal; in a mosaic not all are."""
     homolog_BK: NDArray[np.int64]
-    """Which homolog of an abnormal pair is abnormal; -1 where there is none, or it is not known."""
+    """Abnormal homolog of an abnormal pair; -1 if there is none or it is unknown."""
     extent_BK2: NDArray[np.float64]
     """First and last share of the extent on that homolog; NaN as above."""
 
     def take(self, index: Any) -> Self:
-        """Some of the bags, by index or slice."""
+        """Selects bags by index or slice."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
     @classmethod
     def of(cls, epoch: Epoch, index: PairIndex) -> Self:
-        """The truth of the bags of an epoch, from its artificial events or from the cohort.
+        """Makes the truth of the bags of an epoch, from its artificial events or from the cohort.
 
         Args:
             epoch: bags.
-            index: the pairs they were drawn from; where the cohort's labels are used, of a table
-                that went through :func:`with_segments`.
+            index: the pairs they were drawn from; for the cohort's labels, with the columns of
+                :func:`with_segments`.
         """
         if epoch.events is not None:
             return cls(**_of_events(epoch, index))
@@ -162,7 +162,7 @@ def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
     row_BK = bags.row_BK
     abnormal_N = frame["abnormal"].to_numpy(bool)
     abnormal_BK: NDArray[np.bool_] = np.asarray(abnormal_N[row_BK] & bags.mask_BK)
-    # All abnormal pairs of a bag carry the same event; the first of them speaks for the bag.
+    # All abnormal pairs of a bag have the same event, so the first represents the bag.
     first_B = row_BK[np.arange(len(row_BK)), abnormal_BK.argmax(axis=1)]
     abnormal_B: NDArray[np.bool_] = np.asarray(abnormal_BK.any(axis=1))
     homolog_N = frame["homolog"].fillna(-1).to_numpy(np.int64)
@@ -185,9 +185,9 @@ _OF_ARTIFICIAL: Final = np.array(
 
 
 def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
-    """Segments and extents of artificial events, read from their pieces.
+    """Segments and extents of artificial events, computed from their pieces.
 
-    A wrong pair is a mix-up and no kind; its cells are abnormal all the same.
+    A wrong pair is a mix-up and has no kind; its cells still count as abnormal.
     """
     events, bags = epoch.events, epoch.bags
     assert events is not None
@@ -196,7 +196,7 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     homolog_BK = np.where(abnormal_BK, events.homolog_BK, -1)
     length_BK = index.length_NP[bags.row_BK, events.homolog_BK]
     first_BK, last_BK = events.truth_BK2[..., 0], events.truth_BK2[..., 1]
-    # Where the segment lies on the chromosome before the event.
+    # Location of the segment on the chromosome before the event.
     size_BK = last_BK - first_BK
     start_BK, stop_BK = first_BK.copy(), last_BK.copy()
     deletion = name_B == "deletion"
@@ -208,7 +208,7 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     stop_BK[duplication] = first_BK[duplication]
     addition = name_B == "addition"
     stop_BK[addition] = start_BK[addition]
-    # Of an exchange, the end of its own that the chromosome lost.
+    # For an exchange, the end that the chromosome lost.
     exchange = name_B == "translocation"
     kept_BK = events.origin_BKQ[..., 1]
     kept_until_BK = kept_BK + events.stop_BKQ[..., 1] - events.stop_BKQ[..., 0]

@@ -1,1 +1,1 @@
-"""One training run: its configuration, its steps, and one worker's side of it."""
+"""One training run: its configuration, its steps, and the part of one worker."""

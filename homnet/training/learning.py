@@ -1,9 +1,9 @@
-"""One training run from one worker's side: epochs, validation, early stopping, checkpoints.
+"""One training run as seen by one worker: epochs, validation, early stopping, checkpoints.
 
-Nothing here knows what starts the workers. Every worker draws the same bags from (seed, epoch) and
-the index of all pairs, and trains on the bags of its own patients (:mod:`homnet.bags.shards`). The
-loss is scaled so that the averaged gradient is that of the global batch. One worker and ten
-therefore see the same bags in the same batches and report the same validation metric.
+This module is independent of how workers are started. Every worker draws the same bags from (seed,
+epoch) and the index of all pairs, and trains on the bags of its own patients
+(:mod:`homnet.bags.shards`). The loss is scaled so that the averaged gradient is that of the global
+batch. One worker and ten therefore use the same batches and report the same validation metric.
 
 Shape suffixes: N pairs, B bags, T chromosome types, X values of a template.
 """
@@ -45,18 +45,18 @@ METRIC: Final = "validation_auc"
 
 @dataclass
 class _Position:
-    """How far a run has come."""
+    """Progress of a run."""
 
     epoch: int = 0
     """Number of the epoch, from 0."""
     step: int = 0
-    """Steps of the epoch that are done."""
+    """Completed steps of the epoch."""
     loss: float = 0.0
     """Summed loss of these steps over all workers."""
 
 
 class Learner:
-    """One worker of a training run; several work in step through ``torch.distributed``."""
+    """One worker of a training run; workers synchronise through ``torch.distributed``."""
 
     def __init__(
         self,
@@ -70,21 +70,21 @@ class Learner:
         wrap: Callable[[nn.Module], nn.Module] | None = None,
         resumed: Checkpoint | None = None,
     ) -> None:
-        """Prepares a run, or continues one.
+        """Prepares a run, or resumes one.
 
         Args:
             stage: what to train.
             pairs: the pairs of its training and validation patients, or their source.
-            residency: which pairs this worker holds, and for how long. By default they are kept,
+            residency: which pairs this worker holds, and for how long. By default it keeps them,
                 and patients are split over the workers unless bags mix patients.
-            device: where this worker computes.
+            device: device of this worker.
             rank: number of this worker, from 0.
             world: number of workers.
-            wrap: makes the model that trains in step with the others, for example DDP.
+            wrap: wraps the model for synchronised training, for example in DDP.
             resumed: last checkpoint of an interrupted run.
 
         Raises:
-            DataError: there is nothing to learn from, or the validation bags are all of one class.
+            DataError: there is nothing to train on, or all validation bags have the same class.
             CheckpointError: ``resumed`` is of another model.
         """
         self.stage, self.rank, self.world = stage, rank, world
@@ -133,7 +133,7 @@ class Learner:
 
     @property
     def done_bags(self) -> int:
-        """Number of bags that were learnt from so far, repetitions included."""
+        """Number of bags trained on so far, repetitions included."""
         step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
         return len(self.history) * self.num_bags + step
 
@@ -145,13 +145,13 @@ class Learner:
         """Trains one epoch, or the rest of one that was interrupted, and validates.
 
         Args:
-            on_batch: called with the number of bags of each global batch when it is done.
+            on_batch: called with the number of bags after each global batch.
             save: called on every worker after each ``checkpoint_steps`` steps, when
-                :meth:`checkpoint` holds all that is needed to continue from there.
+                :meth:`checkpoint` holds everything needed to resume.
 
         Returns:
             epoch, train_loss and the validation metric (also appended to ``history``), bags_per_s,
-            and wait_share, the share of the time in which this worker waited for its bags.
+            and wait_share, the share of time that this worker waited for its bags.
 
         Raises:
             DivergedError: the loss or a score is not finite.
@@ -164,7 +164,7 @@ class Learner:
         while first + steps[0] <= position.step:  # windows that are done already
             first += steps.pop(0)
             parts.pop(0)
-        # Summed on the device: reading each loss would make the host wait for every step.
+        # Summed on the device: reading each loss would synchronise at every step.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         started, waited = time.perf_counter(), 0.0
         self._wrapped.train()
@@ -180,7 +180,7 @@ class Learner:
                 loss = train_step(
                     self._wrapped,
                     self._weights.optimizer,
-                    # A worker without a bag takes the step with an empty one of weight 0.
+                    # A worker without bags takes the step with an empty batch of weight 0.
                     batch or empty_batch(settings.bags.num_cells, self.device),
                     learning_rate=learning_rate_at(
                         number * num_steps + step, settings.max_epochs * num_steps, settings
@@ -211,7 +211,7 @@ class Learner:
                 f"training.learning_rate (now {settings.learning_rate:g})"
             )
         label_B = np.concatenate([epoch.label_B for epoch in self._validation_epochs])
-        # Every worker has the scores of all bags, so all take the same decision.
+        # Every worker has the scores of all bags, so all make the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
         self._position = _Position(len(self.history))
@@ -225,10 +225,7 @@ class Learner:
         return {**line, "bags_per_s": trained / seconds, "wait_share": waited / seconds}
 
     def checkpoint(self) -> Checkpoint:
-        """The best model so far, with all it takes to continue the run.
-
-        Before the first validation, this is the current model.
-        """
+        """The best model so far, or the current one before any validation, and resume state."""
         best = self._best or Checkpoint(self.stage.model, self._weights.copies())
         return dataclasses.replace(
             best,
@@ -256,7 +253,7 @@ class Learner:
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
     def _fit_template(self) -> None:
-        """Fits the model's template to the training pairs of all workers, if it has one."""
+        """Fits the model's template, if any, to the training pairs of all workers."""
         nothing = empty_batch(1, self.device)
         total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
         if total_TX is None:
@@ -274,14 +271,14 @@ class Learner:
         return _Mine(epoch, mine, bank, self.stage.training.batch_size)
 
     def _settle(self, loss_sum: torch.Tensor) -> None:
-        """Adds the sums of all workers to the position, and sets them to 0."""
+        """Adds the sums of all workers to the position, and resets them to 0."""
         if self.world > 1:
             torch.distributed.all_reduce(loss_sum)
         self._position.loss += float(loss_sum)
         loss_sum.zero_()
 
     def _score(self) -> NDArray[np.float64]:
-        """Logits of all validation bags (B), on every worker; each computes those it owns."""
+        """Logits (B) of all validation bags, on every worker; each computes those it owns."""
         predictor = Predictor(self._weights.scored.eval(), {}, version="", device=self.device)
         banks = self._validation.banks(self._validation_windows)
         found = []
@@ -301,13 +298,13 @@ class Learner:
 
 
 class _Mine:
-    """The bags of a window that one worker owns, cut where the global batches are cut."""
+    """The bags of a window that one worker owns, split by global batch."""
 
     def __init__(
         self, epoch: Epoch, mine_B: NDArray[np.int64], bank: DeviceBank | None, batch_size: int
     ) -> None:
         self.number_B = mine_B
-        """Number of each of these bags in the window."""
+        """Index of each of these bags in the window."""
         self.bags = None if bank is None or not len(mine_B) else bank.load(epoch, mine_B)
         """The bags on the device; None if there are none."""
         self.num_batches = -(-len(epoch) // batch_size)
@@ -335,9 +332,9 @@ def train(
     Args:
         stage: what to train.
         pairs: the pairs of its training and validation patients.
-        device: where to compute.
-        kept: directory for the last checkpoint of the run, from which the same call continues
-            after an interruption; by default nothing is kept.
+        device: device to train on.
+        kept: directory for the last checkpoint of the run, from which the same call resumes after
+            an interruption; by default nothing is kept.
         report: called with the metrics of every epoch.
 
     Returns:
@@ -381,6 +378,6 @@ def calibrations(
 
 
 def finished(checkpoint: Checkpoint) -> Checkpoint:
-    """The last checkpoint of a run without what it takes to continue: its best model."""
+    """The best model of a run's last checkpoint, without the resume state."""
     metrics = {name: value for name, value in checkpoint.metrics.items() if name != "position"}
     return dataclasses.replace(checkpoint, metrics=metrics, state={})

@@ -1,6 +1,6 @@
-"""The parts of a training loop: settings, optimizer, schedule, step, weights, early stopping.
+"""Training loop components: settings, optimizer, schedule, step, weights, early stopping.
 
-Pre-training, fine-tuning and the training of a reader share them.
+Pre-training, fine-tuning and reader training use them.
 """
 
 import math
@@ -23,47 +23,46 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is optimised; the defaults are the paper's for pre-training (section 4.1)."""
+    """Optimisation settings; the defaults are the paper's for pre-training (section 4.1)."""
 
     learning_rate: float = 1e-3
     """Adam's learning rate (paper: 1e-3 for pre-training, 1e-5 for fine-tuning)."""
     batch_size: int = 512
     """Bags per step over all workers (paper: 512)."""
     max_epochs: int = 100
-    """Most epochs; early stopping can end the run before."""
+    """Maximum number of epochs; early stopping can end the run earlier."""
     patience: int = 10
-    """Epochs without a better validation AUC after which the run ends (paper: 10)."""
+    """Epochs without a better validation AUC before the run ends (paper: 10)."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over time: constant as in the paper, or a linear warm-up over the first
-    twentieth of the steps followed by half a cosine down to zero."""
+    """Learning rate schedule: constant as in the paper, or linear warm-up over the first twentieth
+    of the steps, then cosine decay to zero."""
     weight_decay: float = 0.0
     """Decoupled weight decay of matrices (0 is Adam, as in the paper; above 0 is AdamW)."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; a longer gradient is scaled down to it."""
+    """Maximum norm of the gradient; larger gradients are scaled down to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products in training; weights, sums and validation stay float32.
     ``auto`` is bfloat16 on GPUs that support it, and float32 elsewhere."""
     compile: bool = False
-    """Whether the model is compiled (``torch.compile``), which takes a minute and pays off in long
-    runs on GPUs."""
+    """Whether to use ``torch.compile``, which takes a minute and pays off in long runs on GPUs."""
     checkpoint_steps: int = 0
-    """Steps between checkpoints within an epoch; 0 keeps one after each epoch only."""
+    """Steps between checkpoints within an epoch; 0 saves only after each epoch."""
     window_pairs: int = 1_000_000
-    """Most pairs that the bags of one window of an epoch are drawn from (2 GB of darkness). An
-    epoch of more pairs is cut into windows of whole patients, so that the pairs need not be in
-    memory together; the windows are the same on any number of workers."""
+    """Maximum number of pairs in one window of an epoch (2 GB of darkness). A larger epoch is split
+    into windows of whole patients, so that not all pairs must be in memory. The windows do not
+    depend on the number of workers."""
     averaging: float = 0.0
-    """Decay of an exponential moving average of the weights, which is then validated and kept; 0
-    keeps the weights themselves. The average must forget the first weights many times over within
-    a run: 0.998 is for thousands of steps, 0.98 for hundreds (LAB.md)."""
+    """Decay of an exponential moving average of the weights, which is validated and kept; 0 keeps
+    the weights themselves. The average must forget the initial weights many times within a run:
+    0.998 suits thousands of steps, 0.98 hundreds (LAB.md)."""
     bags: BagConfig = BagConfig()
     """Bags of an epoch."""
     labels: Literal["artificial", "cohort"] = "artificial"
-    """What is learnt: artificial abnormalities in normal pairs, or the cohort's own labels."""
+    """Training labels: artificial abnormalities in normal pairs, or the cohort's own labels."""
     events: EventConfig = EventConfig()
-    """Artificial abnormalities, if these are learnt."""
+    """Artificial abnormalities, if they are the labels."""
     validation_rounds: int = 4
-    """How often each validation pair is used in the one fixed set of validation bags."""
+    """Number of uses of each validation pair in the fixed set of validation bags."""
     seed: int = 0
     """Determines initial weights, bags and events."""
 
@@ -89,7 +88,7 @@ class TrainingConfig:
 def precision_on(
     device: torch.device, wanted: Literal["auto", "float32", "bfloat16"]
 ) -> Literal["float32", "bfloat16"]:
-    """The precision of training on a device; ``auto`` is resolved."""
+    """Resolves ``auto`` to the training precision of a device."""
     if wanted != "auto":
         return wanted
     supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -97,7 +96,7 @@ def precision_on(
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam for the parameters that are not frozen, with weight decay of matrices only."""
+    """Returns Adam for all unfrozen parameters, with weight decay of matrices only."""
     learnt = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
         [
@@ -109,7 +108,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
-    """Learning rate of a step, 0..num_steps - 1; as a function it has no state to keep."""
+    """Learning rate of a step, 0..num_steps - 1; stateless."""
     if config.schedule == "constant":
         return config.learning_rate
     warm_up = max(num_steps // 20, 1)
@@ -130,7 +129,7 @@ def train_step(
     precision: Literal["float32", "bfloat16"] = "float32",
     loss_of: Loss = cross_entropy,
 ) -> torch.Tensor:
-    """One step on one worker's part of a global batch.
+    """Takes one optimizer step on one worker's part of a global batch.
 
     Args:
         model: the (possibly wrapped) model.
@@ -139,7 +138,7 @@ def train_step(
         learning_rate: of this step.
         clip_norm: see :class:`TrainingConfig`.
         loss_scale: number of workers / bags of the global batch. Gradients are averaged over
-            workers, so this makes them the mean over the global batch however it was split.
+            workers, so this gives the mean over the global batch for any split.
         precision: of the matrix products.
         loss_of: the loss, summed over bags (Eq. 11 by default).
 
@@ -162,7 +161,7 @@ def descend(
     learning_rate: float,
     clip_norm: float,
 ) -> None:
-    """One step down the gradient of a loss (a scalar) that a model has just given."""
+    """Takes one optimizer step on a loss (a scalar)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
@@ -172,16 +171,16 @@ def descend(
 
 
 class Weights(Generic[M]):
-    """The weights of a model while they are learnt, their moving average, and the optimizer."""
+    """Trained weights of a model, their moving average, and the optimizer."""
 
     def __init__(self, model: M, config: TrainingConfig, *, unstored: tuple[str, ...] = ()) -> None:
-        """Takes a model with its first weights.
+        """Takes a model with its initial weights.
 
         Args:
-            model: on the device where it learns.
+            model: model on its training device.
             config: decay of the average, and the optimizer's settings.
-            unstored: how the names of frozen weights begin that :meth:`state` leaves out, because
-                whoever continues the run has them from elsewhere.
+            unstored: name prefixes of frozen weights that :meth:`state` leaves out because they are
+                stored elsewhere.
         """
         self.model, self._unstored = model, unstored
         self._averages = config.averaging > 0
@@ -190,19 +189,19 @@ class Weights(Generic[M]):
 
     @property
     def scored(self) -> M:
-        """The model that is validated and kept: with averaged weights if the config asks for it."""
+        """The model that is validated and kept; with averaged weights if configured."""
         return cast(M, self._averaged.module) if self._averages else self.model
 
     def average(self) -> None:
-        """Takes the weights after a step into the moving average."""
+        """Updates the moving average after a step."""
         self._averaged.update_parameters(self.model)
 
     def copies(self) -> dict[str, torch.Tensor]:
-        """All weights of :attr:`scored`, copied."""
+        """Copies of all weights of :attr:`scored`."""
         return {name: value.clone() for name, value in self.scored.state_dict().items()}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Copies of all that :meth:`restore` needs."""
+        """Copies of everything that :meth:`restore` needs."""
         return optimizer_tensors(self.optimizer) | {
             prefix + name: value.clone()
             for prefix, model in self._models()
@@ -211,10 +210,10 @@ class Weights(Generic[M]):
         }
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts back what :meth:`state` gave after one step or more.
+        """Restores the :meth:`state` saved after at least one step.
 
         Raises:
-            CheckpointError: a weight is missing or of another shape, or one is too many.
+            CheckpointError: a weight is missing, unexpected or of another shape.
         """
         for prefix, model in self._models():
             stored = {
@@ -240,10 +239,10 @@ class Weights(Generic[M]):
 
 @dataclass
 class EarlyStopping:
-    """Counts epochs without improvement of a metric that should grow."""
+    """Counts epochs without improvement of a metric to be maximised."""
 
     patience: int
-    """Epochs without improvement after which to stop."""
+    """Epochs without improvement before stopping."""
     best: float = -math.inf
     """Best value so far."""
     best_epoch: int = -1
@@ -252,7 +251,7 @@ class EarlyStopping:
     """Last epoch."""
 
     def update(self, value: float) -> bool:
-        """Takes the metric of the next epoch; returns whether it is the best so far."""
+        """Adds the metric of the next epoch; returns whether it is the best so far."""
         self.epoch += 1
         better = value > self.best
         if better:
@@ -266,7 +265,7 @@ class EarlyStopping:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as named tensors, which can be saved without pickle."""
+    """State of the optimizer as named tensors, which need no pickle."""
     state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": value.clone()
@@ -276,7 +275,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Any]) -> None:
-    """Restores the state that :func:`optimizer_tensors` gave.
+    """Restores the state from :func:`optimizer_tensors`.
 
     Raises:
         CheckpointError: the tensors belong to another model.

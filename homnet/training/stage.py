@@ -1,4 +1,4 @@
-"""The settings of one training run, and the bags that follow from them, the same on all workers."""
+"""Settings of one training run, and its bags, which are the same on all workers."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ P = TypeVar("P", bound=PairIndex)
 
 @dataclass(frozen=True)
 class Stage:
-    """All settings of one training run; it is sent to the workers."""
+    """All settings of one training run, sent to the workers."""
 
     name: str
-    """Name of the run; the same name and storage continue an interrupted run."""
+    """Name of the run; a run with the same name and storage resumes."""
     model: Form
     """Form of the model."""
     training: TrainingConfig
-    """How it is optimised."""
+    """Optimisation settings."""
     train_patients: frozenset[str]
-    """Patients to learn from."""
+    """Patients to train on."""
     validation_patients: frozenset[str]
     """Patients for early stopping and calibration."""
     parent: str | None = None
-    """Checkpoint to start from, keeping its frozen parts; None starts from random weights."""
+    """Checkpoint to start from, with its frozen parts; None starts from random weights."""
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Origin that the checkpoint states."""
+    """Origin recorded in the checkpoint."""
 
     def __post_init__(self) -> None:
         shared = self.train_patients & self.validation_patients
@@ -42,10 +42,10 @@ class Stage:
             raise DataError(f"patient {min(shared)} is in both training and validation")
 
     def parts(self, pairs: P) -> tuple[P, P]:
-        """The pairs to learn from, and the pairs to validate on.
+        """Training pairs and validation pairs.
 
         Raises:
-            DataError: one of them would be empty.
+            DataError: either set is empty.
         """
         if self.training.labels == "artificial":
             pairs = pairs.normal()
@@ -57,10 +57,7 @@ class Stage:
         return windows(index, config.window_pairs, generator(config.seed, "windows", epoch))
 
     def train_epoch(self, index: PairIndex, epoch: int, window: Window | None = None) -> Epoch:
-        """The bags of a window, by default of the whole index, the same for every worker.
-
-        Their rows are those of ``index``.
-        """
+        """Bags of a window (default: whole index) as rows of ``index``, equal for all workers."""
         if window is None:
             window = Window(0, frozenset(index.frame["patient_id"]), np.arange(len(index)))
         return self._draw(index, window, self.training.bags, self.training.seed, epoch)
@@ -71,10 +68,10 @@ class Stage:
         return windows(index, config.window_pairs, generator(config.seed + 1, "windows"))
 
     def validation_epochs(self, index: PairIndex) -> list[Epoch]:
-        """The one fixed set of validation bags, window by window.
+        """The fixed set of validation bags, window by window.
 
         Raises:
-            DataError: they are all of one class.
+            DataError: all bags have the same class.
         """
         config = self.training
         bags = dataclasses.replace(config.bags, rounds=config.validation_rounds)
