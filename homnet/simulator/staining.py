@@ -160,7 +160,7 @@ def _smooth_noise(
     homolog_sd: float = 0.0,
     pair_sd: float = 0.0,
 ) -> Floats:
-    """Returns noise (N, P, C, L), per chromatid, homolog and pair; a knot every ``knot`` samples."""
+    """Noise (N, P, C, L), per chromatid, homolog and pair; a knot every ``knot`` samples."""
     reach = 2 * knot
     window = gaussian(2 * reach + 1, 0.8 * knot).astype(np.float32)
     window /= np.sqrt((window**2).sum() / knot)
