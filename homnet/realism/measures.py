@@ -234,7 +234,7 @@ def _near_ends(pairs: Pairs, distance_px: float) -> Floats:
 
 
 def _stagger(pairs: Pairs, distance_px: float) -> Floats:
-    """Returns the mean square difference (N, P) of the chromatids at a distance from both tips."""
+    """Returns the RMS difference (N, P) of the chromatids at a distance from both tips."""
     both = pairs.at_ends(distance_px)
     found: Floats = np.sqrt(np.square(both[:, :, 0] - both[:, :, 1]).mean(axis=-1))
     return found

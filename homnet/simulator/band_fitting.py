@@ -28,7 +28,7 @@ _U: Final = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
 _STEPS: Final = (0.03, 0.015, 0.007)
 """Step sizes of the warp search, as shares of the length."""
 _WARP_COST: Final = 4.0
-"""Penalty of a warp: the squared correlation gain required for a parameter of 1."""
+"""Penalty of a warp: the correlation gain, squared, required for a parameter of 1."""
 _NUM_WARPS: Final = 5
 """Number of warp parameters: both ends and three sines."""
 _DAMPING: Final = 0.5
@@ -91,7 +91,7 @@ def corrected(
     found = dict(shown)
     for name in wanted.keys() & simulated.keys():
         mean_1U = simulated[name][None]
-        # # A global shift of a registered mean is not a difference of bands.
+        # A global shift of a registered mean is not a difference of bands.
         warp_1W, _ = _register(
             standardised(mean_1U), standardised(wanted[name]), np.zeros((1, _NUM_WARPS), np.float32)
         )

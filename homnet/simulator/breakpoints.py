@@ -86,7 +86,7 @@ class Site:
         """Draws a breakpoint that cuts off an end of about the given size."""
         arm_mb = self._centromere_mb if arm == "p" else self._length_mb - self._centromere_mb
         size_mb = min(size_mb, _MAX_SHARE * arm_mb)
-        # # Sizes vary slightly, so that light bands can be preferred.
+        # Sizes vary slightly, so that light bands can be preferred.
         sizes = size_mb * self._generator.uniform(0.8, 1.25, _NUM_CANDIDATES)
         sizes = np.maximum(sizes, _TIP_MARGIN_MB)
         (place,) = self._choose(sizes if arm == "p" else self._length_mb - sizes)

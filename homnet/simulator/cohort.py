@@ -119,7 +119,7 @@ def _deal(
                 derivative = clone.derivatives.get((name, i))
                 chromosomes.append(_Chromosome(name, homolog, derivative))
     clone_G = (draw.random(num_cells) >= person.clones[0].share).astype(np.int64)
-    # # At least one cell of an abnormal patient is abnormal; otherwise the abnormality is unknown.
+    # At least one cell of an abnormal patient is abnormal; otherwise the abnormality is unknown.
     clone_G[draw.integers(num_cells)] = 0
     dealt = rows[clone_G].transpose(1, 0, 2)
     for (name, i), derivative in person.clones[0].derivatives.items():
@@ -144,7 +144,7 @@ def _batch(
     num_cells: int = dealt.shape[1]
     dealt = np.where(draw.random(dealt.shape) < hospital.laboratory.missing_rate, -1, dealt)
     dealt = draw.permuted(dealt, axis=-1)
-    # # A single homolog is in slot 0.
+    # A single homolog is in slot 0.
     alone = dealt[..., 0] < 0
     dealt[alone] = dealt[alone][:, ::-1]
     cell = np.broadcast_to(np.arange(num_cells), dealt.shape[:2])
@@ -206,7 +206,7 @@ def _truth(
     columns: dict[str, Any] = {
         "abnormal": abnormal.tolist(),
         "homolog": _where(slot, abnormal),
-        # # On an upside-down chromosome the start lies behind the stop.
+        # On an upside-down chromosome the start lies behind the stop.
         "start": _where(landmark_NE[:, :2].min(axis=1), abnormal),
         "stop": _where(landmark_NE[:, :2].max(axis=1) + 1, abnormal),
         "variant": _variants(batch, chromosomes),
@@ -263,7 +263,7 @@ def _quality(batch: Batch, rendering: Rendering) -> list[dict[str, Any]]:
     checks = (
         (SINGLE_HOMOLOG, batch.homolog_NP[:, 1] < 0),
         (BENT, rendering.straightness_N < BENT_BELOW),
-        # # Truncated at the last position here; extraction rejects the image.
+        # Truncated at the last position here; extraction rejects the image.
         (TOO_LONG, rendering.too_long_N),
     )
     return [

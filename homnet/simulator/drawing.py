@@ -38,7 +38,7 @@ def centre_line(heading_L: Floats, step_px: float) -> Floats:
     Returns:
         Points (L, 2), the first at the origin.
     """
-    # # The mean heading of two neighbours is the direction between them (midpoint rule).
+    # The mean heading of two neighbours is the direction between them (midpoint rule).
     between = (heading_L[1:] + heading_L[:-1]) / 2
     steps = step_px * np.stack([np.cos(between), np.sin(between)], axis=1)
     return np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
@@ -127,7 +127,7 @@ def _with_round_tips(
 ) -> Floats:
     """Returns the half width at points: elliptic over the last 0.6 half widths, 0 beyond tips."""
     full = half_width_L[nearest]
-    # # Positions are sample centres: the tips lie half a sample beyond the first and the last.
+    # Positions are sample centres: the tips lie half a sample beyond the first and the last.
     from_tip = np.minimum(position + 0.5, len(half_width_L) - 0.5 - position) / samples_per_px
     rounding = np.clip(from_tip / (0.6 * full), 0.0, 1.0)
     return np.where(from_tip > 0, full * np.sqrt(rounding * (2 - rounding)), -1.0)

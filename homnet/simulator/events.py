@@ -183,7 +183,7 @@ def _insertion(
     target, place, _ = event.breakpoints
     position, low, high = at[0], min(at[1:]), max(at[1:])
     recipient, donor = homologs[target.chromosome], homologs[place.chromosome]
-    # # A fragment moved to the other arm with its inner end inside is upside down.
+    # A fragment moved to the other arm with its inner end inside is upside down.
     flipped = event.inverted != (place.arm != target.arm)
     if place.chromosome == target.chromosome:
         change = genome.move(recipient, low, high, position, inverted=flipped)
