@@ -1,1 +1,1 @@
-"""How like real chromosomes the simulated ones are: measured, compared, and told apart."""
+"""Measures and compares simulated and real chromosomes."""

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the scorecard, what lengths show, and chromosomes side by side.
+"""Figures of a comparison: scorecard, length-only detection, and chromosomes side by side.
 
 Shape suffixes: N pairs.
 """
@@ -20,7 +20,7 @@ from homnet.report.html import MUTED
 _NUM_SHOWN: Final = 50
 _PER_LINE: Final = 10
 _LARGEST: Final = 4.0
-"""Deviation at which the scorecard's axis ends."""
+"""Limit of the scorecard's axis."""
 
 
 def draw_chromosomes(simulated: Pairs, real: Pairs, rng: np.random.Generator) -> Figure:
@@ -29,7 +29,7 @@ def draw_chromosomes(simulated: Pairs, real: Pairs, rng: np.random.Generator) ->
     Args:
         simulated: normal pairs.
         real: normal pairs.
-        rng: chooses among the chromosomes of a type, of other people as far as there are any.
+        rng: chooses chromosomes of a type, from different people as far as possible.
     """
     types = sorted(set(simulated.frame["chromosome"]) & set(real.frame["chromosome"]))
     shown = sorted(np.resize(types, _NUM_SHOWN).tolist())
@@ -55,7 +55,7 @@ def draw_chromosomes(simulated: Pairs, real: Pairs, rng: np.random.Generator) ->
 
 
 def draw_scorecard(simulated: Sequence[Row], real: Sequence[Row]) -> Figure:
-    """Draws how far each simulated figure is from the real one; the band is where it agrees."""
+    """Draws the deviation of each simulated figure from the real one; the band marks agreement."""
     figure = Figure(figsize=(9, 0.24 * len(real) + 1), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-1, 1, color=COLOURS[2], alpha=0.15, lw=0)
@@ -81,10 +81,10 @@ def draw_scorecard(simulated: Sequence[Row], real: Sequence[Row]) -> Figure:
 
 
 def draw_recall(sizes: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draws recall by length alone against the size of the abnormality, and what is expected.
+    """Draws observed and expected recall by length alone against the size of the abnormality.
 
     Args:
-        sizes: of :func:`homnet.realism.length_only.length_only`.
+        sizes: ``sizes`` of :func:`homnet.realism.length_only.length_only`.
     """
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
@@ -120,7 +120,7 @@ def draw_recall(sizes: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def _deviation(found: Row, wanted: Row) -> float:
-    """Deviation in units of what is tolerated on its side; nan where something is missing."""
+    """Returns the deviation in units of the tolerance on its side; nan if undefined."""
     off = found.value - wanted.value
     tolerated = TOLERANCE * abs(wanted.value)
     if wanted.quartiles is not None:
@@ -130,11 +130,11 @@ def _deviation(found: Row, wanted: Row) -> float:
 
 
 def _choose(pairs: Pairs, types: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """A pair of each wanted type; no pair or person twice for a type while there are others."""
+    """Chooses a pair per wanted type; repeats a pair or person of a type only if none is left."""
     frame = pairs.frame
     order = rng.permutation(len(frame))
     shuffled = frame.iloc[order].assign(row=order)
-    # A person's second pair of a type comes after everybody's first.
+    # A person's second pair of a type comes after the first pairs of all people.
     shuffled["turn"] = shuffled.groupby(["chromosome", "patient_id"]).cumcount()
     shuffled = shuffled.sort_values("turn", kind="stable")
     chosen = []

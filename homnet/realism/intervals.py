@@ -1,4 +1,4 @@
-"""Figures of rows that belong to people, with intervals from the patient bootstrap.
+"""Statistics of rows grouped by person, with intervals from the patient bootstrap.
 
 Shape suffixes: N rows.
 """
@@ -25,14 +25,14 @@ def auc(
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Area under the ROC curve, as :func:`homnet.evaluation.bootstrap.estimate` gives it.
+    """Returns the area under the ROC curve, as :func:`homnet.evaluation.bootstrap.estimate` does.
 
     Args:
-        score_N: higher for positive rows.
-        positive_N: the class of each row.
-        people: whose row it is.
-        num_bootstrap: replicates.
-        rng: draws them.
+        score_N: scores, higher for positive rows.
+        positive_N: whether each row is positive.
+        people: person of each row.
+        num_bootstrap: number of replicates.
+        rng: random generator of the bootstrap.
     """
     order = np.argsort(score_N, kind="stable")
     score_N, positive_N = score_N[order].astype(np.float64), positive_N[order]
@@ -60,7 +60,7 @@ def auc(
 def mean(
     value_N: NDArray[Any], people: Sequence[str], num_bootstrap: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Mean over rows, as :func:`homnet.evaluation.bootstrap.estimate` gives it."""
+    """Returns the mean over rows, as :func:`homnet.evaluation.bootstrap.estimate` does."""
     people_NK, num_people = index_people([(one,) for one in people])
     value_1N = value_N.astype(np.float64)[None]
     values = [

@@ -1,7 +1,7 @@
-"""How well abnormalities are detected from lengths alone.
+"""Detection of abnormalities from lengths alone.
 
-Simulated abnormalities are too easy to find if length alone detects them. What length can detect
-follows from how much the lengths of normal homologs differ; both are compared here.
+If length alone detects simulated abnormalities, they are too easy. The variation of normal lengths
+determines what length can detect; both are compared here.
 
 Shape suffixes: N pairs.
 """
@@ -24,23 +24,23 @@ from homnet.realism.scorecard import robust_sd
 from homnet.seeding import generator
 
 NUM_CELLS: Final = 5
-"""Pairs of a bag, the paper's K."""
+"""Number of pairs in a bag, the paper's K."""
 SIZES_MB: Final = (*EVENT_SIZES_MB, 300.0)
-"""Borders of the classes of size of an abnormality."""
+"""Borders of the size classes of abnormalities."""
 SIGN_OF_CHANGE: Final[Mapping[str, int]] = {"deletion": -1, "duplication": 1}
-"""Kinds that change a length by what is lost or gained, and the sign of the change."""
+"""Kinds that change the length by the lost or gained segment, and the sign of the change."""
 
 _TWO_SIDED_SD: Final = float(norm.ppf((1 + SPECIFICITY) / 2))
 
 
 def length_table(table: pa.Table) -> pd.DataFrame:
-    """Lengths of the pairs of a cohort that have two homologs.
+    """Returns the lengths of all pairs of a cohort with two homologs.
 
     Args:
         table: rows of a cohort.
 
     Returns:
-        Lines of hospital, patient_id, chromosome, abnormal, kind, size_mb and ``log_ratio`` of the
+        Rows of hospital, patient_id, chromosome, abnormal, kind, size_mb and ``log_ratio`` of the
         lengths of homolog 0 and homolog 1.
     """
     length_NP = np.count_nonzero(pairs_of(table).any(axis=2), axis=-1)
@@ -53,13 +53,13 @@ def length_table(table: pa.Table) -> pd.DataFrame:
 
 
 def length_bags(lengths: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Bags of five pairs of one type of one person; leftover pairs are dropped.
+    """Returns bags of five pairs of one type of one person; leftover pairs are dropped.
 
-    The score is the mean of absolute log ratios: the order of the homologs is random in every cell,
-    so the sign carries no information.
+    The score uses absolute log ratios, because the order of the homologs is random in each cell and
+    the sign carries no information.
 
     Returns:
-        Lines of hospital, patient_id, abnormal (of any pair) and ``score``, the mean absolute log
+        Rows of hospital, patient_id, abnormal (of any pair) and ``score``, the mean absolute log
         ratio.
     """
     shuffled = lengths.iloc[rng.permutation(len(lengths))]
@@ -73,19 +73,19 @@ def length_bags(lengths: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
 
 
 def length_only(lengths: pd.DataFrame, *, num_bootstrap: int, seed: int) -> dict[str, Any]:
-    """Detection of abnormal pairs by their lengths alone.
+    """Measures the detection of abnormal pairs by their lengths alone.
 
     Args:
-        lengths: by :func:`length_table`, hospitals without abnormal pairs are skipped.
-        num_bootstrap: replicates of the patient bootstrap.
-        seed: of bags and bootstrap.
+        lengths: from :func:`length_table`; hospitals without abnormal pairs are skipped.
+        num_bootstrap: number of replicates of the patient bootstrap.
+        seed: seed of bags and bootstrap.
 
     Returns:
         ``hospitals``: by hospital the AUC of single pairs and of bags, the robust standard
-        deviation of the log ratio of normal homologs, and the absolute ratio that 99 % of them stay
-        below (above 2.58 standard deviations, since short chromosomes vary more than long ones).
-        ``sizes``: by kind, for each class of size, the recall at that threshold and the recall that
-        arithmetic expects of normal deviations.
+        deviation of the log ratio of normal homologs, and its absolute 99 % quantile (above 2.58
+        standard deviations, since short chromosomes vary more than long ones). ``sizes``: by kind,
+        for each size class, the recall at that threshold and the recall expected from normal
+        deviations.
 
     Raises:
         DataError: there is no abnormal pair.
@@ -133,7 +133,7 @@ def length_only(lengths: pd.DataFrame, *, num_bootstrap: int, seed: int) -> dict
 def length_change(
     chromosome: Sequence[str], kind: Sequence[str], size_mb: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Log of the factor by which an event changes the length, taking bases to be evenly long."""
+    """Returns the log factor of the length change of an event, at uniform base density."""
     table = band_table(FINEST_LEVEL)
     whole_mb = np.array([table[name].bands[-1].bp_stop / 1e6 for name in chromosome])
     sign = np.array([SIGN_OF_CHANGE[name] for name in kind])
@@ -143,11 +143,11 @@ def length_change(
 
 
 def expected_recall(change_N: NDArray[Any], sd: float) -> NDArray[np.float64]:
-    """Probability that a change of the log length exceeds the two-sided 99 % threshold.
+    """Returns the probability that a log length change exceeds the two-sided 99 % threshold.
 
     Args:
-        change_N: log of the factor by which the length changes.
-        sd: standard deviation of the log ratio of normal homologs, taken to be normal.
+        change_N: log factor of the length change.
+        sd: standard deviation of the log ratio of normal homologs, assumed to be Gaussian.
     """
     return np.asarray(norm.cdf(np.abs(change_N) / sd - _TWO_SIDED_SD), np.float64)
 

@@ -1,4 +1,4 @@
-"""Measurements of pairs of chromosomes, the same for simulated and real ones.
+"""Measurements of chromosome pairs, identical for simulated and real ones.
 
 Shape suffixes: N pairs, P homologs (2), C chromatids (2: left, right), L positions (512), U
 positions along a chromosome stretched to unit length, F wavelength bands.
@@ -22,26 +22,26 @@ from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_G
 Floats = NDArray[np.float32]
 
 NUM_POINTS: Final = 100
-"""Points of a stretched chromosome."""
+"""Number of points of a stretched chromosome."""
 INTERIOR: Final = slice(6, 94)
-"""Points that are compared: the tips are rounded off, which all chromosomes have in common."""
+"""Points compared; the tips are excluded because all chromosomes are rounded there."""
 WAVELENGTHS_PX: Final = (16.0, 8.0, 4.0, 2.0)
 """Borders of the bands of the residual's spectrum: over 16 pixels, 8 to 16, 4 to 8, 2 to 4."""
 _WINDOW_PX: Final = 32
-"""Length of chromosome whose spectrum is taken; shorter chromosomes have none."""
+"""Window length of the spectrum; it is undefined for shorter chromosomes."""
 _MAX_SHIFT: Final = 0.08
-"""Largest shift of either end of a chromosome to fit its partner, as a share of the length."""
+"""Maximum shift of either end of a chromosome to fit its partner, as a share of the length."""
 _NUM_SHIFTS: Final = 9
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs with both homologs, cut out of a cohort table."""
+    """N pairs with both homologs, taken from a cohort table."""
 
     frame: pd.DataFrame
     """patient_id, cell_id, chromosome (index 0..23), abnormal, straightness, width_variation."""
     pair_NPCL: NDArray[np.uint8]
-    """Darkness."""
+    """Darkness, 0 beyond the end."""
     samples_per_px: float
     """Samples of a sequence per image pixel."""
 
@@ -49,10 +49,10 @@ class Pairs:
     def from_table(
         cls, table: pa.Table, samples_per_px: float, *, with_single: bool = False
     ) -> Self:
-        """Takes the normal pairs, without those of a single homolog unless asked for.
+        """Takes the normal pairs, excluding single homologs unless ``with_single``.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no such pair.
         """
         pair = pairs_of(table)
         keep = with_single | pair[:, 1].any(axis=(1, 2))
@@ -70,23 +70,23 @@ class Pairs:
         return len(self.frame)
 
     def take(self, index: Any) -> Self:
-        """Some of the pairs, by boolean mask or row numbers."""
+        """Returns the pairs selected by a boolean mask or row numbers."""
         frame = self.frame.iloc[np.arange(len(self))[index]].reset_index(drop=True)
         return type(self)(frame, self.pair_NPCL[index], self.samples_per_px)
 
     @property
     def num_samples_NP(self) -> NDArray[np.int64]:
-        """Samples of each homolog."""
+        """Returns the number of samples of each homolog."""
         counted: NDArray[np.int64] = np.count_nonzero(self.pair_NPCL.any(axis=2), axis=-1)
         return counted
 
     def stretched_NPCU(self) -> Floats:
-        """Darkness of each chromatid at ``NUM_POINTS`` points of unit length."""
+        """Returns the darkness of each chromatid at ``NUM_POINTS`` points of unit length."""
         u_U = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
         return self.sampled(np.broadcast_to(u_U, (len(self), 2, NUM_POINTS)))
 
     def sampled(self, u_NPU: NDArray[Any]) -> Floats:
-        """Darkness (N, P, C, U) at shares of the length, linear between samples."""
+        """Returns the darkness (N, P, C, U) at shares of the length, by linear interpolation."""
         length_NP1 = self.num_samples_NP[..., None]
         at_NPU = np.clip(u_NPU * length_NP1 - 0.5, 0, length_NP1 - 1).astype(np.float32)
         low_NPU = np.minimum(at_NPU.astype(np.int64), np.maximum(length_NP1 - 2, 0))
@@ -98,7 +98,7 @@ class Pairs:
         return found
 
     def at_ends(self, distance_px: float) -> Floats:
-        """Darkness (N, P, C, 2) of the chromatids at a distance from the upper and lower tip."""
+        """Returns the darkness (N, P, C, 2) of the chromatids at a distance from both tips."""
         inwards = round(distance_px * self.samples_per_px)
         last_NP = np.maximum(self.num_samples_NP - 1 - inwards, 0)
         lower = np.take_along_axis(self.pair_NPCL, last_NP[..., None, None], axis=-1)[..., 0]
@@ -107,24 +107,24 @@ class Pairs:
 
 
 def standardised(profile_U: Floats) -> Floats:
-    """Mean 0 and standard deviation 1 along the last axis."""
+    """Standardises to mean 0 and standard deviation 1 along the last axis."""
     centred = profile_U - profile_U.mean(axis=-1, keepdims=True)
     scaled: Floats = centred / np.maximum(centred.std(axis=-1, keepdims=True), 1e-6)
     return scaled
 
 
 def correlation(first_NU: Floats, second_NU: Floats) -> Floats:
-    """Correlation of rows over their interior."""
+    """Returns the correlation (N,) of rows over their interior."""
     product = standardised(first_NU[..., INTERIOR]) * standardised(second_NU[..., INTERIOR])
     found: Floats = product.mean(axis=-1)
     return found
 
 
 def aligned(first_NU: Floats, second_NU: Floats) -> tuple[Floats, Floats]:
-    """Moves both ends of the second chromosome by up to 8 % so that it fits the first best.
+    """Moves both ends of the second chromosome by up to 8 % for the best fit to the first.
 
     Returns:
-        The best correlation (N,) and the second chromosome (N, U) moved so.
+        The best correlation (N,) and the second chromosome (N, U) after the move.
     """
     num_points = first_NU.shape[-1]
     u_U = (np.arange(num_points) + 0.5) / num_points
@@ -146,9 +146,9 @@ def aligned(first_NU: Floats, second_NU: Floats) -> tuple[Floats, Floats]:
 
 
 def residual_sd(pairs: Pairs) -> Floats:
-    """Standard deviation of the left-right difference in each band of wavelengths.
+    """Returns the standard deviation of the left-right difference per wavelength band.
 
-    Taken from a window of 32 pixels in the middle of each chromosome.
+    It is computed in a window of 32 pixels in the middle of each chromosome.
 
     Returns:
         Grey levels (N, P, F); nan for chromosomes shorter than one and a half windows.
@@ -179,11 +179,11 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
 
     Args:
         pairs: N pairs, of several people.
-        generator: chooses the other person and the other type that a pair is compared with.
+        generator: chooses the other person and the other type for comparison.
 
     Returns:
-        N lines; columns ending in ``_0`` and ``_1`` are of one homolog. Lengths are in pixels,
-        darkness in grey levels. Correlations and gains are those of the mean of the chromatids.
+        N rows; columns ending in ``_0`` and ``_1`` refer to one homolog. Lengths are in pixels,
+        darkness in grey levels. Correlations and gains use the mean of the chromatids.
     """
     frame = pairs.frame.copy()
     profile_NPCU = pairs.stretched_NPCU()
@@ -228,33 +228,33 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
 
 
 def _near_ends(pairs: Pairs, distance_px: float) -> Floats:
-    """Mean darkness (N, P) at a distance from the tips."""
+    """Returns the mean darkness (N, P) at a distance from the tips."""
     found: Floats = pairs.at_ends(distance_px).mean(axis=(2, 3))
     return found
 
 
 def _stagger(pairs: Pairs, distance_px: float) -> Floats:
-    """Difference (N, P) of the chromatids at a distance from the tips, mean square over both."""
+    """Returns the RMS difference (N, P) of the chromatids at a distance from both tips."""
     both = pairs.at_ends(distance_px)
     found: Floats = np.sqrt(np.square(both[:, :, 0] - both[:, :, 1]).mean(axis=-1))
     return found
 
 
 def _other_person(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Row of a pair of the same type of another person, for each row."""
+    """Returns, for each row, the row of a pair of the same type of another person."""
     other_N = np.arange(len(frame))
     people = frame["patient_id"].to_numpy(dtype=object)
     type_N = frame["chromosome"].to_numpy()
     for number in np.unique(type_N):
         order = generator.permutation(np.flatnonzero(type_N == number))
         order = order[np.argsort(people[order], kind="stable")]
-        # Half a turn away in the order of people lies somebody else.
+        # Shifting by half the list of people reaches a different person.
         other_N[order] = np.roll(order, len(order) // 2)
     return other_N
 
 
 def _other_type(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Row of a pair of another type of the same Denver group and cell; -1 where there is none."""
+    """Returns, for each row, a pair of another type of its Denver group and cell; -1 if none."""
     found_N = np.full(len(frame), -1)
     group = frame["chromosome"].map(lambda c: DENVER_GROUP_OF[CHROMOSOMES[c]])
     for rows in frame.groupby(["patient_id", "cell_id", group]).indices.values():

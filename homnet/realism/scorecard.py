@@ -1,7 +1,7 @@
 """The scorecard: the same figures for a simulated and a real set.
 
-A figure with quartiles agrees when the simulated median lies between the real quartiles; any other
-figure when it lies within 15 % of the real one.
+A figure with quartiles agrees if the simulated median lies between the real quartiles. Any other
+figure agrees if it lies within 15 % of the real one.
 """
 
 from collections.abc import Iterable
@@ -30,15 +30,15 @@ class Row:
     """One figure of one set."""
 
     name: str
-    """What was measured, with its unit."""
+    """Name of the quantity, with its unit."""
     value: float
-    """The figure; the median where there are quartiles."""
+    """Value; the median if there are quartiles."""
     quartiles: tuple[float, float] | None = None
     """Lower and upper quartile of a quantity that varies from pair to pair."""
 
 
 def agrees(simulated: Row, real: Row) -> bool:
-    """Whether a simulated figure is within tolerance of the real one."""
+    """Returns whether a simulated figure is within the tolerance of the real one."""
     if real.quartiles is not None:
         return real.quartiles[0] <= simulated.value <= real.quartiles[1]
     return abs(simulated.value - real.value) <= TOLERANCE * abs(real.value)
@@ -47,15 +47,15 @@ def agrees(simulated: Row, real: Row) -> bool:
 def halves_that_disagree(
     measured: pd.DataFrame, generator: np.random.Generator, num_splits: int = 20
 ) -> dict[str, Any]:
-    """How often two halves of the same people disagree: no simulation can do better.
+    """Measures how often two halves of the same people disagree, the limit of any simulation.
 
     Args:
         measured: measurements of :func:`homnet.realism.measure`, of at least two people.
-        generator: draws the halves.
-        num_splits: times that people are halved.
+        generator: draws the splits.
+        num_splits: number of random splits.
 
     Returns:
-        ``rows``: by split, the figures that disagree; ``names``: by figure, in how many splits.
+        ``rows``: the figures that disagree, by split; ``names``: the number of splits, by figure.
     """
     people = np.unique(measured["patient_id"].to_numpy(dtype=object))
     rows, names = [], dict[str, int]()
@@ -71,7 +71,7 @@ def halves_that_disagree(
 
 
 def scorecard(measured: pd.DataFrame) -> list[Row]:
-    """The rows of the scorecard from the measurements of :func:`homnet.realism.measure`."""
+    """Returns the scorecard of the measurements of :func:`homnet.realism.measure`."""
     rows = [
         _quartiles(f"length of chromosome {name}, px", _both(_of(measured, [name]), "length"))
         for name in _TYPES
@@ -161,7 +161,7 @@ def _log_ratio(measured: pd.DataFrame) -> NDArray[np.float64]:
 def _condensation(
     measured: pd.DataFrame,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Condensation factor of each cell, and log lengths (by chromosome) beside it."""
+    """Returns the condensation factor of each cell, and the residual log lengths by chromosome."""
     log = measured[["length_0", "length_1"]].apply(np.log)
     log = log.sub(log.groupby(measured["chromosome"]).transform("median"))
     mean = log.mean(axis=1)
@@ -171,7 +171,7 @@ def _condensation(
 
 
 def _darkness_sd(measured: pd.DataFrame) -> tuple[float, float]:
-    """Standard deviation of the darkness between people, and between the cells of a person."""
+    """Returns the standard deviation of darkness between people, and between cells of a person."""
     darkness = measured[["darkness_0", "darkness_1"]].mean(axis=1)
     darkness = darkness - darkness.groupby(measured["chromosome"]).transform("mean")
     cells = darkness.groupby([measured["patient_id"], measured["cell_id"]]).mean()
@@ -194,7 +194,7 @@ def _quartiles(name: str, values: ArrayLike) -> Row:
 
 
 def robust_sd(values: ArrayLike) -> float:
-    """Standard deviation of a normal distribution with the same median absolute deviation."""
+    """Returns the standard deviation of the Gaussian with the same median absolute deviation."""
     array = np.asarray(values, np.float64)
     array = array[np.isfinite(array)]
     return float(_MAD_TO_SD * np.median(np.abs(array - np.median(array))))

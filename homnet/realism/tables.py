@@ -1,4 +1,4 @@
-"""The tables of a comparison, in Markdown."""
+"""Markdown tables of a comparison."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ from homnet.report.tables import ABSENT, cell
 
 
 def scorecard_rows(simulated: Sequence[Row], real: Sequence[Row]) -> list[dict[str, Any]]:
-    """The figures of two scorecards side by side as plain types; None for what is undefined."""
+    """Returns the figures of two scorecards side by side as plain types; None if undefined."""
     return [
         {
             "name": wanted.name,
@@ -28,7 +28,7 @@ def scorecard_rows(simulated: Sequence[Row], real: Sequence[Row]) -> list[dict[s
 
 
 def realism_markdown(figures: Mapping[str, Any]) -> str:
-    """All tables of a comparison; parts that were not made are left out."""
+    """Returns all tables of a comparison; missing parts are left out."""
     parts = []
     if "scorecard" in figures:
         parts += [_scorecard(figures["scorecard"]), _two_sample(figures["two_sample"])]
@@ -39,7 +39,7 @@ def realism_markdown(figures: Mapping[str, Any]) -> str:
 
 
 def realism_summary(figures: Mapping[str, Any]) -> str:
-    """The comparison in a few lines."""
+    """Returns a summary of the comparison in a few lines."""
     lines = []
     if "scorecard" in figures:
         rows = figures["scorecard"]["rows"]

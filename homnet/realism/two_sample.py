@@ -1,7 +1,7 @@
-"""A classifier two-sample test: how well a classifier tells simulated from real pairs.
+"""Classifier two-sample test: how well a classifier separates simulated from real pairs.
 
-An AUC of 0.5 means that no measurement tells the two sets apart, 1 that every pair is recognised
-(Lopez-Paz and Oquab 2017). Permutation importance says which measurements do.
+An AUC of 0.5 means that no measurement separates the two sets; 1 means that every pair is
+recognised (Lopez-Paz and Oquab 2017). Permutation importance identifies the measurements.
 
 Shape suffixes: N pairs, U points along a chromosome stretched to unit length.
 """
@@ -23,7 +23,7 @@ from homnet.realism.measures import NUM_POINTS, Pairs, standardised
 from homnet.seeding import generator
 
 PROFILE: Final = "profile"
-"""Prefix of the features that say how dark a pair is at points along it."""
+"""Prefix of the features that hold the darkness at points along a pair."""
 TIPS: Final = ("tip", "below_tip", "stagger_tip", "stagger")
 """Measurements next to the tips."""
 
@@ -38,34 +38,34 @@ _NOT_FEATURES: Final = (
     "other_type_correlation",
     "width_variation",
 )
-"""Names; comparisons with other pairs, which tell of the set; and the width, which sequences do not
-show and simulated rows only state."""
+"""Excluded: names; comparisons with other pairs, which reveal the set; and the width, which is not
+in the sequences and is only declared in simulated rows."""
 _UNSIGNED: Final = ("gain", "offset", "chromatid_offset_0", "chromatid_offset_1")
-"""Measurements whose sign says only which homolog or chromatid came first."""
+"""Measurements whose sign depends only on the order of homologs or chromatids."""
 
 
 @dataclass(frozen=True)
 class TwoSampleConfig:
-    """How the test is made."""
+    """Configuration of the test."""
 
     num_trees: int = 100
-    """Boosted trees of a classifier."""
+    """Number of boosted trees of a classifier."""
     num_bootstrap: int = 1000
-    """Replicates of the patient bootstrap."""
+    """Number of replicates of the patient bootstrap."""
     seed: int = 0
-    """Of folds, classifiers and bootstrap."""
+    """Seed of folds, classifiers and bootstrap."""
 
 
 def pair_features(pairs: Pairs, measured: pd.DataFrame) -> pd.DataFrame:
-    """Features of each pair for the classifier; independent of the order of the homologs.
+    """Returns features of each pair for the classifier, independent of the homolog order.
 
     Args:
         pairs: N pairs.
         measured: their measurements by :func:`homnet.realism.measures.measure`.
 
     Returns:
-        N lines: measurements of one homolog as the smaller and the larger one, the type as a
-        category, and the mean profile of both homologs, standardised, at twenty points.
+        N rows: measurements of one homolog as minimum and maximum, the type as a category, and the
+        standardised mean profile of both homologs at twenty points.
     """
     found = measured.drop(columns=list(_NOT_FEATURES)).assign(
         **{name: measured[name].abs() for name in _UNSIGNED}
@@ -84,7 +84,7 @@ def pair_features(pairs: Pairs, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def without(features: pd.DataFrame, *, profile: bool = False, tips: bool = False) -> pd.DataFrame:
-    """The features without the profile, or without the tips (of the profile as well)."""
+    """Returns the features without the profile, or without the tips (also those of the profile)."""
     dropped = [f"{name}_{end}" for name in TIPS if tips for end in ("low", "high")]
     names = [str(name) for name in features.columns]
     points = [name for name in names if name.startswith(f"{PROFILE}_")]
@@ -99,18 +99,18 @@ def two_sample_test(
     second_people: Sequence[str],
     config: TwoSampleConfig,
 ) -> dict[str, Any]:
-    """Classifies the pairs of two sets, by cross-validation over people.
+    """Classifies the pairs of two sets, with cross-validation over people.
 
     Args:
         first: features of the pairs of one set.
         second: the same of the other set.
-        first_people: whose pair each of the first is.
-        second_people: whose pair each of the second is; names are those of other people.
-        config: folds are by person.
+        first_people: person of each row of the first set.
+        second_people: person of each row of the second set; disjoint from the first.
+        config: configuration of the test; folds are by person.
 
     Returns:
-        ``auc`` with its interval over people, and the features (``importance``) that the AUC falls
-        most without, by how much it falls.
+        ``auc`` with its interval over people, and the features with the largest permutation
+        ``importance``, each with the decrease of the AUC.
 
     Raises:
         DataError: a set has fewer people than there are folds.

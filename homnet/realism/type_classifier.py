@@ -1,7 +1,7 @@
-"""Whether a classifier of chromosome types trained on one set works on another.
+"""Tests whether a chromosome type classifier trained on one set works on another.
 
-If bands, lengths and their variation are simulated well, a classifier trained on simulated
-chromosomes names real ones nearly as well as one trained on real people.
+If bands, lengths and their variation are realistic, a classifier trained on simulated chromosomes
+is nearly as accurate on real ones as one trained on real people.
 
 Shape suffixes: N chromosomes, U points along a chromosome stretched to unit length.
 """
@@ -22,25 +22,25 @@ from homnet.seeding import generator
 CHANCE: Final = 1 / len(CHROMOSOMES)
 
 _SHRINKAGE: Final = 0.02
-"""Of the covariance towards a multiple of the identity: neighbouring points are nearly equal."""
+"""Shrinkage of the covariance to a multiple of the identity: neighbouring points are correlated."""
 _LENGTH_WEIGHT: Final = 3.0
 """Factor on the log length, which shrinkage would otherwise suppress beside a hundred points."""
 
 
 @dataclass(frozen=True)
 class Chromosomes:
-    """N single chromosomes as the classifier sees them."""
+    """Features of N single chromosomes."""
 
     features_NF: Floats
     """Standardised profile, and the log length relative to the cell's mean."""
     type_N: NDArray[np.int64]
     """Index of the type."""
     people: NDArray[np.str_]
-    """Whose chromosome it is."""
+    """Person of each chromosome."""
 
     @classmethod
     def of_pairs(cls, pairs: Pairs) -> Self:
-        """Takes the homologs of all pairs, single ones too."""
+        """Takes the homologs of all pairs, including single ones."""
         length_NP = pairs.num_samples_NP
         present_NP = length_NP > 0
         cell = pairs.frame.groupby(["patient_id", "cell_id"]).ngroup().to_numpy()
@@ -60,19 +60,19 @@ class Chromosomes:
 def classify(
     taught: Chromosomes, judged: Chromosomes, *, num_bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    """Learns the types from one set and names the chromosomes of another.
+    """Trains a type classifier on one set and applies it to another.
 
     Args:
-        taught: chromosomes to learn from.
+        taught: training chromosomes.
         judged: chromosomes of other people.
-        num_bootstrap: replicates of the bootstrap over the judged people.
-        seed: of the bootstrap.
+        num_bootstrap: number of replicates of the bootstrap over the judged people.
+        seed: seed of the bootstrap.
 
     Returns:
         ``accuracy`` with its interval, ``recall`` by type, and the numbers of chromosomes.
 
     Raises:
-        DataError: a person is in both sets, or there are fewer than two types to learn.
+        DataError: a person is in both sets, or there are fewer than two types in ``taught``.
     """
     both = sorted(set(taught.people.tolist()) & set(judged.people.tolist()))
     if both:

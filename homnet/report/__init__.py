@@ -1,1 +1,1 @@
-"""Pages and pictures for people: a patient, a worklist, a cohort, an evaluation."""
+"""Pages and figures for readers: patient, worklist, cohort, evaluation."""

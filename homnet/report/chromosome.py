@@ -1,4 +1,4 @@
-"""Chromosomes drawn from their sequences, as parts of an SVG.
+"""Draws chromosomes from their sequences, as SVG elements.
 
 Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions, W samples across a
 chromosome.
@@ -24,29 +24,29 @@ _LIGHTEST: Final = 222
 _DARKEST: Final = 18
 """Grey levels of the lightest and darkest band."""
 _SHRINK: Final = 2
-"""Samples that become one pixel of a picture, along and across."""
+"""Number of samples per pixel of a picture, in both directions."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chromosome as a picture; lengths are in units of the SVG."""
+    """Picture of a chromosome; lengths are in SVG units."""
 
     uri: str
     width: float
     height: float
     centromere: float
-    """Distance of the waist from the upper end."""
+    """Distance of the centromere from the upper end."""
     upright: Upright
 
     def svg(self, x: float, top: float) -> str:
-        """The picture with its upper left corner at a place."""
+        """Returns the picture with its upper left corner at (x, top)."""
         return (
             f'<image href="{self.uri}" x="{x:.1f}" y="{top:.1f}" width="{self.width:.1f}" '
             f'height="{self.height:.1f}" preserveAspectRatio="none"/>'
         )
 
     def svg_on_waist(self, x: float, base: float) -> list[str]:
-        """The picture with its waist, which lies at height ``base``."""
+        """Returns the picture and its waist, with the waist at height ``base``."""
         notch, half = self.width * 0.24, self.width * 0.22
         sides = [
             f"M{edge:.1f} {base - half:.1f}Q{edge + turn * 2 * notch:.1f} {base:.1f} "
@@ -63,17 +63,16 @@ def draw_pair(
     samples_per_px: float,
     unit: float,
 ) -> list[Drawn]:
-    """Pictures of the homologs that are there.
+    """Returns pictures of the homologs that are present.
 
     Args:
         pair_PCL: darkness (2, 2, 512).
         chromosome: type.
-        typical_F: typical profile of the patient's homologs of the type; without it none is
-            turned.
+        typical_F: typical profile of the patient's homologs of the type; without it none is turned.
         samples_per_px: samples of a sequence per image pixel.
-        unit: units of the SVG per sample.
+        unit: SVG units per sample.
     """
-    # Light bands become light and dark ones dark, alike for both homologs.
+    # Map the darkness range of the pair to the full grey range, alike for both homologs.
     light, dark = np.percentile(pair_PCL[pair_PCL > 0], (2, 99))
     width = round(CHROMOSOME_WIDTH_PX * samples_per_px / _SHRINK) * _SHRINK
     found = []
@@ -99,17 +98,17 @@ def draw_pair(
 
 
 def side_by_side(pair: Sequence[Drawn], middle: float, gap: float) -> list[float]:
-    """Left edges of homologs that stand around a place."""
+    """Returns the left edges of homologs centred on ``middle``."""
     x = middle - (sum(one.width for one in pair) + gap * (len(pair) - 1)) / 2
     return [x + sum(one.width + gap for one in pair[:number]) for number in range(len(pair))]
 
 
 def chromosome_image(sequence_CL: NDArray[np.uint8], width: int) -> NDArray[np.float64]:
-    """A chromosome as grey levels (L', W), as long as its sequences, both ends rounded.
+    """Returns a chromosome as grey levels (L', W), cut to its length, with both ends rounded.
 
     Args:
         sequence_CL: darkness of both chromatids (2, L), 0 beyond the end.
-        width: samples across, W.
+        width: number of samples across, W.
 
     Returns:
         Grey levels, 255 outside.
@@ -141,7 +140,7 @@ def text(
     bold: bool = False,
     anchor: str = "middle",
 ) -> str:
-    """A line of text; ``anchor`` says whether its start, middle or end is at ``x``."""
+    """Returns a line of text; ``anchor`` says whether its start, middle or end is at ``x``."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{fill}" '
         f'font-weight="{700 if bold else 400}">{escape(words)}</text>'
@@ -149,7 +148,7 @@ def text(
 
 
 def svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    """A picture of its parts; ``label`` says what it shows to those who cannot see it."""
+    """Returns an SVG of its parts; ``label`` is the text alternative for screen readers."""
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}" '
         f'{_FONT} xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'

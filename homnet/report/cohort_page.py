@@ -1,4 +1,4 @@
-"""The report on a cohort of diagnosed patients: tables, reliability, detection limit, failures."""
+"""Report on a cohort of diagnosed patients: tables, reliability, detection limit, failures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from homnet.report.patient_figures import detection_curve, reliability_figure
 from homnet.report.tables import ABSENT, cell
 
 _CELLS_DRAWN: Final = 6
-"""Cells of a failure that are drawn: the most suspicious ones."""
+"""Number of cells drawn per failure; the most suspicious are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Case:
     title: str
     """``"overlooked"`` or ``"false alarm"``."""
     patient: Mapping[str, Any]
-    """Line of the patient, with the truth."""
+    """Row of the patient, including the truth."""
     finding: Finding
-    """What was found on the type."""
+    """Finding on the type."""
     table: pa.Table
     """The patient's pairs of the type."""
     samples_per_px: float
@@ -40,14 +40,14 @@ class Case:
 def render_cohort(
     figures: Mapping[str, Any], gallery: Sequence[Case], provenance: Mapping[str, Any]
 ) -> str:
-    """The page as text.
+    """Returns the page as HTML.
 
     Args:
-        figures: what :func:`homnet.patients.metrics.measure_patients` returned, with
-            ``calibrations``, ``reader``, and what :func:`homnet.reader.measures.measure` returned
-            as ``findings`` where there was a reader.
+        figures: result of :func:`homnet.patients.metrics.measure_patients`, with ``calibrations``,
+            ``reader``, and, if there was a reader, ``findings`` from
+            :func:`homnet.reader.measures.measure`.
         gallery: failures to draw.
-        provenance: of the diagnosis.
+        provenance: provenance of the diagnosis.
     """
     return render_page(
         "cohort.html.j2",
@@ -65,20 +65,20 @@ def render_cohort(
 
 
 def cohort_markdown(figures: Mapping[str, Any], titles: Sequence[str] = ()) -> str:
-    """The same tables in Markdown, with their titles.
+    """Returns the same tables with their titles, in Markdown.
 
     Args:
         figures: as of :func:`homnet.patients.metrics.measure_patients`.
-        titles: of the tables that are wanted; all by default.
+        titles: titles of the wanted tables; all by default.
     """
     return tables_text(one for one in _tables(figures) if not titles or one[0] in titles)
 
 
 def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Several sets of verdicts on the same patients, a line each.
+    """Returns a table of several sets of verdicts on the same patients, one row per set.
 
     Args:
-        records: by label, figures as of :func:`homnet.patients.metrics.measure_patients`.
+        records: figures as of :func:`homnet.patients.metrics.measure_patients`, by label.
     """
     hospitals = sorted({name for one in records.values() for name in one["hospitals"]})
     heads = [
@@ -104,7 +104,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def verdicts_in_short(figures: Mapping[str, Any]) -> str:
-    """A line per hospital: abnormal patients found, healthy ones called abnormal; in Markdown.
+    """Returns Markdown lines by hospital: abnormal patients found, healthy called abnormal.
 
     Args:
         figures: as of :func:`homnet.patients.metrics.measure_patients`.
@@ -127,7 +127,7 @@ def verdicts_in_short(figures: Mapping[str, Any]) -> str:
 
 
 def _tables(figures: Mapping[str, Any]) -> list[Table]:
-    """Titles, headings and cells of all tables."""
+    """Returns titles, headings and cells of all tables."""
     scopes = [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]
     by_hospital = [
         [
@@ -196,18 +196,17 @@ _BOTH: Final = ["", "Abnormal, healthy patients", "Not assessed", *_RATES]
 
 
 def _rates(one: Mapping[str, Any]) -> list[str]:
-    """The cells of :data:`_RATES`."""
+    """Returns the cells of :data:`_RATES`."""
     sensitivity, cleared = one["sensitivity"], _cleared(one)
     assessed = one.get("sensitivity_of_assessed") or (sensitivity if cleared[0] else None)
     return [cell(each) for each in (sensitivity, assessed, *cleared)]
 
 
 def _cleared(one: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Shares of the healthy patients who were cleared: of all, and of those assessed.
+    """Returns the shares of healthy patients cleared: of all, and of those assessed.
 
-    Records written before 2026-11-28 hold as ``specificity`` the share who were not called
-    abnormal, whether assessed or not. What was meant follows from the number of healthy abstentions
-    where the record has it.
+    In records written before 2026-11-28, ``specificity`` is the share not called abnormal, whether
+    assessed or not. The meaning is inferred from the number of healthy abstentions if recorded.
     """
     if "cleared" in one:
         return one["cleared"], one["specificity_of_assessed"]
@@ -261,7 +260,7 @@ def _rate(share: Mapping[str, Any]) -> str:
 
 
 def _drawn(case: Case) -> dict[str, str]:
-    """A failure as picture and words."""
+    """Returns a failure as picture and text."""
     patient, finding = case.patient, case.finding
     shown = sorted(finding.cells, key=lambda one: -(one.probability or 0.0))[:_CELLS_DRAWN]
     names = {one.cell_id for one in shown}

@@ -1,4 +1,4 @@
-"""What a cohort holds, as a page: its counts, one whole cell, and pairs of each hospital."""
+"""Page on the contents of a cohort: counts, one whole cell, and pairs of each hospital."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from homnet.report.upright import typical_profiles
 
 
 def render_contents(cohort: Cohort, counts: str, rng: np.random.Generator) -> str:
-    """The page as text.
+    """Returns the page as HTML.
 
     Args:
-        cohort: what to show; a file per hospital is read, and one more for the cell.
+        cohort: cohort to show; one file per hospital is read, and one more for the cell.
         counts: as of :func:`homnet.cohorts.summary.counts_table`.
-        rng: chooses the cell's file and the pairs.
+        rng: chooses the file of the cell, and the pairs.
 
     Raises:
         CohortError: a file is damaged.
@@ -35,7 +35,7 @@ def render_contents(cohort: Cohort, counts: str, rng: np.random.Generator) -> st
 
 
 def _fullest_cell(cohort: Cohort, rng: np.random.Generator) -> dict[str, Any]:
-    """The cell with the most pairs in one file of the cohort, as a karyogram."""
+    """Returns the cell with the most pairs in one file of the cohort, as a karyogram."""
     table = cohort.read(cohort.files[rng.integers(len(cohort.files))])
     cells = table.group_by(["patient_id", "cell_id"]).aggregate([([], "count_all")])
     keys = [("count_all", "descending"), ("patient_id", "ascending"), ("cell_id", "ascending")]

@@ -15,22 +15,22 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 @dataclass(frozen=True)
 class Example:
-    """A pair that is drawn."""
+    """A pair to draw."""
 
     pair: NDArray[np.uint8]
     """Darkness (2, 2, 512): homolog, chromatid, position; 0 is background."""
     hospital: str
-    """Where it is from."""
+    """Hospital of the pair."""
     chromosome: str
-    """Its type."""
+    """Chromosome type."""
     band_level: int
-    """Bands per haploid set of its cell."""
+    """Bands per haploid set in its cell."""
     samples_per_px: float
     """Samples of its sequences per image pixel."""
     kind: str | None = None
-    """What is abnormal about it, ``"abnormal"`` if that is unknown; None if nothing."""
+    """Kind of abnormality, ``"abnormal"`` if unknown; None for a normal pair."""
     homolog: int | None = None
-    """Which homolog is abnormal (0 or 1), if known."""
+    """Index of the abnormal homolog (0 or 1), if known."""
     start: int | None = None
     """First position of the event, if known."""
     stop: int | None = None
@@ -38,12 +38,12 @@ class Example:
 
 
 def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -> list[Example]:
-    """Chooses pairs to draw: one normal and one abnormal pair per hospital in turn.
+    """Chooses pairs to draw: alternately one normal and one abnormal pair per hospital.
 
     Args:
-        cohort: where to draw; one file per hospital is read, with abnormal pairs if there is one.
-        num_examples: pairs to return, fewer if the hospitals run out of them.
-        rng: source of the draws.
+        cohort: source of pairs; one file per hospital is read, with abnormal pairs if possible.
+        num_examples: maximum number of pairs; fewer if the hospitals have fewer.
+        rng: random generator.
     """
     found: list[Example] = []
     tables = []
@@ -68,7 +68,7 @@ def draw_examples(cohort: Cohort, num_examples: int, rng: np.random.Generator) -
 
 
 def pairs_by_cell(table: pa.Table, patient_id: str) -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """A patient's sequences (2, 2, 512) by cell and type."""
+    """Returns a patient's sequences (2, 2, 512) by cell and type."""
     found: dict[str, dict[str, NDArray[np.uint8]]] = {}
     if table.num_rows == 0:
         return found

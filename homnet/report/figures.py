@@ -1,7 +1,6 @@
-"""The curves of the report on an evaluation, each as bytes of an SVG.
+"""Figures of the evaluation report, each as SVG bytes.
 
-Colours are those of Okabe and Ito, which people with any colour vision tell apart; line styles
-repeat what colours say.
+Colours are the colour-blind-safe palette of Okabe and Ito; line styles repeat the colour code.
 """
 
 import io
@@ -42,7 +41,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 @mpl.rc_context(STYLE)
 def roc_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
-    """ROC curves of the test bags, per hospital and of all, as SVG."""
+    """Returns ROC curves of the test bags, per hospital and overall, as SVG."""
     figure, axes = _square("Share of normal bags called abnormal", "Share of abnormal bags found")
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (1, 3)), label="no skill: 0.500")
     for name, bags, scope, style in _curves(scores, evaluation):
@@ -55,7 +54,7 @@ def roc_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
 
 @mpl.rc_context(STYLE)
 def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
-    """Precision-recall curves of the test bags, per hospital and of all, as SVG."""
+    """Returns precision-recall curves of the test bags, per hospital and overall, as SVG."""
     figure, axes = _square("Recall: share of abnormal bags found", "Precision of the calls")
     prevalence = evaluation["overall"]["prevalence"]
     label = f"no skill, all bags: {number(prevalence)}"
@@ -72,7 +71,7 @@ def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any])
 
 @mpl.rc_context(STYLE)
 def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
-    """AUC per kind of abnormality with its interval, over all hospitals, as SVG."""
+    """Returns AUC per kind of abnormality with its interval, over all hospitals, as SVG."""
     overall = evaluation["overall"]
     rows = [(kind, entry["auc"], COLOURS[0]) for kind, entry in overall["kinds"].items()]
     rows.sort(key=lambda row: row[1]["value"], reverse=True)
@@ -98,7 +97,7 @@ def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
 
 @mpl.rc_context(STYLE)
 def detection_figure(evaluation: Mapping[str, Any]) -> bytes:
-    """Sensitivity at 99.9 % specificity against the size of the event, as SVG."""
+    """Returns sensitivity at 99.9 % specificity against the size of the event, as SVG."""
     rows = evaluation["overall"]["event_sizes_mb"].values()
     figure = Figure(figsize=(5.6, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -120,7 +119,7 @@ def detection_figure(evaluation: Mapping[str, Any]) -> bytes:
 
 @mpl.rc_context(STYLE)
 def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> bytes:
-    """Scores of normal and abnormal test bags per hospital, with the threshold, as SVG."""
+    """Returns score histograms of normal and abnormal test bags per hospital, as SVG."""
     test = scores[scores["split"] == "test"]
     names = list(evaluation["hospitals"])
     num_columns = min(len(names), 4)
@@ -155,7 +154,7 @@ def score_histogram(scores: pd.DataFrame, evaluation: Mapping[str, Any]) -> byte
 
 @mpl.rc_context(STYLE)
 def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """Training loss and validation AUC per epoch, one line per stage, as SVG."""
+    """Returns training loss and validation AUC per epoch, one line per stage, as SVG."""
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     panels = figure.subplots(1, 2)
     quantities = (("train_loss", "Training loss"), ("validation_auc", "Validation AUC"))
@@ -186,7 +185,7 @@ def training_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
 def _curves(
     scores: pd.DataFrame, evaluation: Mapping[str, Any]
 ) -> list[tuple[str, pd.DataFrame, Mapping[str, Any], dict[str, Any]]]:
-    """Name, test bags, scope and line style of each hospital with both classes, and of all."""
+    """Returns name, bags, scope and line style of each hospital with both classes, and overall."""
     test = scores[(scores["split"] == "test") & (scores["kind"] != SHAM)]
     found = [
         (name, test[test["hospital"] == name], scope, _line_style(i))
@@ -211,8 +210,8 @@ def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """A figure as SVG; the same figure gives the same bytes."""
+    """Returns a figure as SVG; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    # Without a date, equal reports are equal files.
+    # Omit the date, so that equal reports are equal files.
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

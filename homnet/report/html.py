@@ -1,4 +1,4 @@
-"""HTML pages from templates, one style for all."""
+"""Renders HTML pages from templates with one style sheet."""
 
 import base64
 import importlib.resources
@@ -9,7 +9,7 @@ import jinja2
 from homnet.report import tables
 
 MARK: Final = "#b3261e"
-"""Colour of what is flagged, in every page and picture; the other two are those of style.css."""
+"""Colour of flagged items in every page and picture; the other two are in style.css."""
 INK: Final = "#1d2733"
 MUTED: Final = "#566270"
 
@@ -18,8 +18,8 @@ def render_page(template: str, **content: Any) -> str:
     """Fills a template of this package.
 
     Args:
-        template: its file name.
-        content: what its names stand for; a name without content is an error.
+        template: file name of the template.
+        content: values by placeholder name; a missing value is an error.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
@@ -40,13 +40,13 @@ def render_page(template: str, **content: Any) -> str:
 
 
 def label(name: str) -> str:
-    """A field name as words."""
+    """Returns a field name as words."""
     words = str(name).replace("_", " ").strip()
     return words.removeprefix("num ")
 
 
 def data_uri(picture: bytes, kind: str) -> str:
-    """A picture as part of a page; ``kind`` is ``"png"`` or ``"svg+xml"``."""
+    """Returns a picture as a data URI; ``kind`` is ``"png"`` or ``"svg+xml"``."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 

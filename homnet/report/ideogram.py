@@ -1,4 +1,4 @@
-"""The reference chromosome with its bands, and where breakpoints were placed on it, as SVG."""
+"""Draws the bands of a reference chromosome and estimated breakpoints, as SVG."""
 
 from collections.abc import Iterable
 
@@ -21,15 +21,15 @@ def ideogram(
     centromere_y: float,
     height: float,
 ) -> list[str]:
-    """Parts of the SVG: bands with their names, and the breakpoints beside them.
+    """Returns SVG elements: bands with their names, and the breakpoints beside them.
 
     Args:
         chromosome: type.
-        level: of the band table.
-        places: breakpoints.
+        level: band level of the table.
+        places: estimated breakpoints.
         x: left edge.
-        centromere_y: where the centromere lies.
-        height: of the whole chromosome.
+        centromere_y: height of the centromere.
+        height: length of the whole chromosome.
     """
     bands = band_table(level)[chromosome]
     unit = height / bands.length_iscn
@@ -48,7 +48,7 @@ def ideogram(
 
 
 def _band(band: Band, x: float, y: float, unit: float) -> str:
-    """One band; the centromere as two triangles, stalks narrow."""
+    """Returns one band; the centromere as two triangles, stalks narrow."""
     height = band.length_iscn * unit
     if band.stain == "acen":
         tip, back = (y + height, y) if band.arm == "p" else (y, y + height)
@@ -68,7 +68,7 @@ def _band(band: Band, x: float, y: float, unit: float) -> str:
 def _breakpoint(
     place: BreakpointEstimate, bands: ChromosomeBands, x: float, top: float, unit: float
 ) -> list[str]:
-    """A breakpoint as an arrow, its interval as a bracket."""
+    """Returns a breakpoint as an arrow, and its interval as a bracket."""
     at, low, high = (
         top + bands.to_iscn(mb * 1e6) * unit for mb in (place.mb, place.low_mb, place.high_mb)
     )

@@ -1,8 +1,8 @@
 """Karyograms for reports, as inline SVG: one whole cell, all cells of a type, single pairs.
 
-Short arms are up, homologs stand side by side, and all chromosomes of a picture have one scale. In
-cells they stand on their centromeres. The waist is not measured: it is where the bands put it
-(:mod:`homnet.report.upright`).
+Short arms are up, homologs are side by side, and all chromosomes of a picture have one scale. In
+cells, centromeres are aligned. The position of the waist is not measured but inferred from the
+bands (:mod:`homnet.report.upright`).
 
 Shape suffixes: L positions.
 """
@@ -30,14 +30,14 @@ def whole_cell(
     samples_per_px: float,
     label: str,
 ) -> str:
-    """One cell as a karyogram.
+    """Returns one cell as a karyogram.
 
     Args:
-        pairs: darkness (2, 2, 512) of each type that the cell has; an empty homolog is missing.
+        pairs: darkness (2, 2, 512) of each type in the cell; an empty homolog is missing.
         flagged: types to mark.
         typical_profiles: typical profiles of the patient's homologs by type.
         samples_per_px: samples of a sequence per image pixel.
-        label: what the picture shows, for those who cannot see it.
+        label: text alternative for screen readers.
     """
     parts: list[str] = []
     y, width, unit = 6.0, 760.0, 1.35 / samples_per_px
@@ -80,15 +80,15 @@ def evidence(
     label: str,
     columns: int = 6,
 ) -> str:
-    """All cells of one type, most suspicious first, with the ideogram beside them.
+    """Returns all cells of one type, most suspicious first, with the ideogram beside them.
 
     Args:
-        finding: what was found.
+        finding: finding on the type.
         pairs: darkness (2, 2, 512) of the type in each cell, by cell.
         level: band level of the ideogram.
         samples_per_px: samples of a sequence per image pixel.
-        label: what the picture shows, for those who cannot see it.
-        columns: cells in a row.
+        label: text alternative for screen readers.
+        columns: number of cells in a row.
     """
     unit = 2.0 / samples_per_px
     cells = sorted(
@@ -127,12 +127,12 @@ def evidence(
 
 
 def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -> str:
-    """Pairs side by side; a line marks the event where it is known.
+    """Returns pairs side by side; a line marks the event if known.
 
     Args:
         examples: pairs to draw.
-        label: what the picture shows, for those who cannot see it.
-        columns: pairs in a row.
+        label: text alternative for screen readers.
+        columns: number of pairs in a row.
     """
     column, head, scale = 110.0, 46.0, 1.35
     parts: list[str] = []
@@ -151,7 +151,7 @@ def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -
                 parts.append(homolog.svg(x, y + head))
                 lowest = max(lowest, homolog.height)
                 if slot == one.homolog and one.start is not None and one.stop is not None:
-                    # The junction that a deletion leaves is a point: its mark is kept visible.
+                    # The junction left by a deletion is a point; its mark stays visible.
                     outer = x - 5 if slot == 0 else x + homolog.width + 2
                     parts.append(
                         f'<rect x="{outer:.1f}" y="{y + head + one.start * unit - 1.5:.1f}" '
@@ -163,7 +163,7 @@ def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -
 
 
 def _reach(pairs: Iterable[Sequence[Drawn]]) -> tuple[float, float]:
-    """How far chromosomes on their centromeres reach above and below."""
+    """Returns the extent of centromere-aligned chromosomes above and below the centromere."""
     every = [one for pair in pairs for one in pair]
     return (
         max((one.centromere for one in every), default=0.0),
@@ -174,7 +174,7 @@ def _reach(pairs: Iterable[Sequence[Drawn]]) -> tuple[float, float]:
 def _cell(
     cell: CellFinding, pair: Sequence[Drawn], middle: float, base: float, unit: float
 ) -> list[str]:
-    """A cell's homologs, the score along them, and a mark at the abnormal one."""
+    """Returns a cell's homologs, the score along them, and a mark at the abnormal one."""
     parts = []
     for slot, (one, x) in enumerate(zip(pair, side_by_side(pair, middle, gap=13.0), strict=True)):
         parts += one.svg_on_waist(x, base)
@@ -190,7 +190,7 @@ def _cell(
 def _score(
     score_L: NDArray[np.float32], one: Drawn, x: float, top: float, unit: float
 ) -> list[str]:
-    """The score along a homolog, as a strip whose opacity is the score."""
+    """Returns the score along a homolog, as a strip with the score as opacity."""
     length = one.upright.sequence_CL.shape[1]
     own_L = score_L[:length]
     if one.upright.flipped:
@@ -209,7 +209,7 @@ def _score(
 
 
 def _cell_text(cell: CellFinding, middle: float, y: float) -> list[str]:
-    """Name, band level and probability of a cell."""
+    """Returns name, band level and probability of a cell."""
     name = cell.cell_id if len(cell.cell_id) <= 16 else f"…{cell.cell_id[-15:]}"
     parts = [
         text(middle, y, name, fill=MUTED),

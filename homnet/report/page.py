@@ -1,4 +1,4 @@
-"""The report on an evaluation as one HTML page."""
+"""Evaluation report as one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from homnet.report.karyogram import single_pairs
 
 _PARTS: Final = ("overall", "hospitals", "thresholds", "validation", "specificity", "num_bootstrap")
 _FEW_PEOPLE: Final = 10
-"""Kinds seen in fewer people than this are named among the caveats."""
+"""Kinds seen in fewer people than this are listed among the caveats."""
 
 
 @dataclass(frozen=True)
@@ -27,38 +27,38 @@ class Report:
     title: str
     """Heading of the page."""
     evaluation: Mapping[str, Any]
-    """What :func:`homnet.evaluation.metrics.evaluate` returned."""
+    """Result of :func:`homnet.evaluation.metrics.evaluate`."""
     scores: pd.DataFrame
-    """The table it was computed from (:mod:`homnet.evaluation.score_table`)."""
+    """Scores from which it was computed (:mod:`homnet.evaluation.score_table`)."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What was run: recipe, seed, checkpoint hash, cohort fingerprint, machine, date. Shown as
-    given, a line for each key."""
+    """Recipe, seed, checkpoint hash, cohort fingerprint, machine and date of the run. Shown as
+    given, one line per key."""
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """Epochs of each training stage by its name: ``epoch`` (counted from 0; the page counts from
-    1), ``train_loss`` and ``validation_auc``."""
+    """Epochs of each training stage, by stage name: ``epoch`` (from 0; the page counts from 1),
+    ``train_loss`` and ``validation_auc``."""
     cohort: Mapping[str, Any] | None = None
-    """What :func:`homnet.cohorts.summary.summarise_cohort` returned."""
+    """Result of :func:`homnet.cohorts.summary.summarise_cohort`."""
     examples: Sequence[Example] = ()
     """Pairs to draw."""
     not_assessed: Mapping[str, int] | None = None
-    """Pairs that were left out, by reason; None if nobody counted them."""
+    """Number of pairs left out, by reason; None if not counted."""
 
 
 def write_report(output: str | Path, report: Report) -> Path:
     """Writes ``index.html``, a self-contained page, and returns its path.
 
     Args:
-        output: folder of the page; it is made. An earlier page in it is replaced at once.
-        report: what to show.
+        output: folder of the page, created if missing. An earlier page is replaced atomically.
+        report: content of the page.
 
     Raises:
-        DataError: the evaluation lacks a part, or the scores are not those of the evaluation.
+        DataError: the evaluation lacks a part, or the scores do not match the evaluation.
     """
     return write_whole(Path(output) / "index.html", render(report))
 
 
 def render(report: Report) -> str:
-    """The page as text.
+    """Returns the page as HTML.
 
     Raises:
         DataError: as :func:`write_report`.
@@ -96,7 +96,7 @@ def render(report: Report) -> str:
 
 
 def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
-    """Pictures by name, where there is something to draw: data URIs; ``examples`` is an SVG."""
+    """Returns the available pictures by name: data URIs; ``examples`` is an SVG."""
     evaluation = report.evaluation
     curves = {
         "roc": figures.roc_figure(scores, evaluation),
@@ -117,7 +117,7 @@ def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:
 
 
 def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Best epoch and last loss of each training stage with at least one epoch."""
+    """Returns the best epoch and last loss of each training stage with at least one epoch."""
     stages = []
     for name, epochs in histories.items():
         judged = [one for one in epochs if one.get("validation_auc") is not None]
@@ -136,7 +136,7 @@ def _stages(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[s
 
 
 def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits of these numbers that follow from the numbers themselves."""
+    """Returns the limits of the results that follow from the numbers themselves."""
     overall = evaluation["overall"]
     hospitals = evaluation["hospitals"]
     enough = 1 / (1 - evaluation["specificity"])
@@ -171,12 +171,12 @@ def _caveats(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and text of each value."""
+    """Returns label and text of each value."""
     return [(label(key), _text(value)) for key, value in content.items()]
 
 
 def _text(value: object) -> str:
-    """A value in words; the members of mappings and lists follow each other."""
+    """Returns a value as text; items of mappings and lists are concatenated."""
     if isinstance(value, Mapping):
         return ", ".join(
             f"{label(key)} ({_text(member)})"

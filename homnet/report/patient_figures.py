@@ -1,4 +1,4 @@
-"""Pictures of the report on a cohort of diagnosed patients, as SVG."""
+"""Figures of the report on a cohort of diagnosed patients, as SVG."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from homnet.report.html import MUTED
 
 @mpl.rc_context(STYLE)
 def reliability_figure(bins: Sequence[Mapping[str, Any]]) -> bytes:
-    """Share of abnormal patients against their mean probability, bin by bin.
+    """Returns the share of abnormal patients against their mean probability, per bin, as SVG.
 
     Args:
         bins: ``reliability`` of :func:`homnet.patients.metrics.measure_patients`.
@@ -38,10 +38,10 @@ def reliability_figure(bins: Sequence[Mapping[str, Any]]) -> bytes:
 
 @mpl.rc_context(STYLE)
 def detection_curve(sizes: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Share of abnormal patients who are found, by the size of the rearranged segment.
+    """Returns the share of abnormal patients found, by the size of the rearranged segment, as SVG.
 
     Args:
-        sizes: ``sizes_mb`` of :func:`homnet.patients.metrics.measure_patients`, in rising order.
+        sizes: ``sizes_mb`` of :func:`homnet.patients.metrics.measure_patients`, ascending.
     """
     figure = Figure(figsize=(6.2, 3.2), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""The report on one patient: a self-contained HTML page."""
+"""Report on one patient as a self-contained HTML page."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,16 +17,16 @@ from homnet.report.karyogram import evidence, whole_cell
 from homnet.report.upright import typical_profiles
 
 _MOST_DRAWN: Final = 4
-"""Most types whose cells are drawn."""
+"""Maximum number of types whose cells are drawn."""
 
 
 def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: float) -> str:
-    """The page as text.
+    """Returns the page as HTML.
 
     Args:
-        verdict: what is said of the patient.
-        table: the patient's pairs, ; columns of truth are ignored.
-        samples_per_px: samples of a sequence per image pixel of the hospital.
+        verdict: verdict on the patient.
+        table: the patient's pairs; columns of truth are ignored.
+        samples_per_px: samples of a sequence per image pixel in the hospital.
     """
     pairs = pairs_by_cell(table, verdict.patient_id)
     cell = _fullest(verdict, pairs)
@@ -73,7 +73,7 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
 
 
 def _described(one: TypeVerdict) -> dict[str, Any]:
-    """A flagged type in words."""
+    """Returns a flagged type as text."""
     finding = one.finding
     kind = None if finding is None else finding.abnormal_kind
     return {
@@ -87,7 +87,7 @@ def _described(one: TypeVerdict) -> dict[str, Any]:
 
 
 def _places(finding: Finding) -> list[str]:
-    """Breakpoints in words."""
+    """Returns the breakpoints as text."""
     found = []
     for place in (finding.start, finding.stop):
         if place is not None:
@@ -104,7 +104,7 @@ def _places(finding: Finding) -> list[str]:
 
 
 def _row(one: TypeVerdict) -> dict[str, Any]:
-    """A line of the table of types."""
+    """Returns a row of the table of types."""
     finding = one.finding
     counted = one.evidence is not None and finding is not None
     return {
@@ -126,7 +126,7 @@ def _row(one: TypeVerdict) -> dict[str, Any]:
 def _fullest(
     verdict: PatientVerdict, pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]]
 ) -> str | None:
-    """The cell to draw: it shows the abnormality, is complete and has many bands, in this order."""
+    """Returns the cell to draw, preferring abnormal, then complete, then high-resolution cells."""
     suspicious = {
         cell.cell_id: (cell.probability or 0.0)
         for one in verdict.flagged[:1]
@@ -143,13 +143,13 @@ def _fullest(
 
 
 def _usual_level(verdict: PatientVerdict) -> int:
-    """The band level of most cells; of two equally frequent ones the lower."""
+    """Returns the most frequent band level of the cells; the lower one in a tie."""
     levels = verdict.band_levels
     return max(levels, key=lambda level: (levels[level], -level)) if levels else 400
 
 
 def _flags(table: pa.Table, patient_id: str) -> dict[str, int]:
-    """Quality flags of the patient's pairs, where the table has any."""
+    """Returns the quality flags of the patient's pairs, if the table has any."""
     counts: dict[str, int] = {}
     if "quality" not in table.schema.names:
         return counts

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation as text: cells, rows and the Markdown tables of the README."""
+"""Formats evaluation results as text: cells, rows and the Markdown tables of the README."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -8,27 +8,27 @@ from homnet.report.markdown import markdown_table
 ALL_HOSPITALS: Final = "all hospitals"
 ABSENT: Final = "n/a"
 LENGTH_PRESERVING: Final = frozenset({"inversion", "replacement"})
-"""Kinds that change no length: the hard ones."""
+"""Kinds that leave the length unchanged; they are the hardest to detect."""
 
 
 def number(value: float | None) -> str:
-    """A metric with three decimals; ``n/a`` if it is undefined."""
+    """Returns a metric with three decimals; ``n/a`` if it is undefined."""
     return ABSENT if value is None else f"{value:z.3f}"
 
 
 def interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
-    """A 95 % interval such as ``0.88 to 0.96``, or nothing where there is none."""
+    """Returns a 95 % interval such as ``0.88 to 0.96``, or an empty string if there is none."""
     if estimate is None or estimate["low"] is None:
         return ""
     return f"{estimate['low']:z.{decimals}f} to {estimate['high']:z.{decimals}f}"
 
 
 def cell(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
-    """Value and interval on one line, such as ``0.931 (0.88 to 0.96)``.
+    """Returns value and interval on one line, such as ``0.931 (0.88 to 0.96)``.
 
     Args:
-        estimate: with ``value``, ``low`` and ``high``; None where there is none.
-        decimals: of the interval.
+        estimate: with ``value``, ``low`` and ``high``; None if there is none.
+        decimals: number of decimals of the interval.
     """
     if estimate is None:
         return ABSENT
@@ -37,31 +37,31 @@ def cell(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of one as a percentage, with a decimal where it is below 10 % and not whole."""
+    """Returns a share as a percentage, with one decimal if it is below 10 % and not whole."""
     text = f"{100 * share:.{1 if share < 0.0995 else 0}f}"
     return f"{text.removesuffix('.0')} %"
 
 
 def scopes(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The hospitals and, if there are several, all of them together."""
+    """Yields each hospital and, if there are several, all together."""
     yield from evaluation["hospitals"].items()
     if len(evaluation["hospitals"]) > 1:
         yield ALL_HOSPITALS, evaluation["overall"]
 
 
 def metric(scope: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """An estimate of a scope; None if the scope has only one class."""
+    """Returns an estimate of a scope; None if the scope has only one class."""
     metrics = scope["metrics"]
     return None if metrics is None else metrics[name]
 
 
 def sensitivity_heading(evaluation: Mapping[str, Any]) -> str:
-    """Heading of the column of sensitivities."""
+    """Returns the heading of the sensitivity column."""
     return f"Sensitivity at {percent(evaluation['specificity'])} specificity"
 
 
 def tables_markdown(evaluation: Mapping[str, Any]) -> str:
-    """The headline and the per-kind table of an evaluation, in Markdown."""
+    """Returns the headline and the per-kind table of an evaluation, in Markdown."""
     sensitivity = sensitivity_heading(evaluation)
     headline = markdown_table(
         (
@@ -126,6 +126,6 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
 
 
 def _pairs_per_bag(asked: str, scope: Mapping[str, Any]) -> str:
-    """The requested number, with the mean where patients have fewer cells."""
+    """Returns the requested number, and the mean if patients have fewer cells."""
     mean = scope["num_pairs"] / scope["num_bags"]
     return asked if float(asked) - mean < 0.05 else f"{asked} (mean {mean:.1f})"

@@ -1,4 +1,4 @@
-"""The list of diagnosed patients, most urgent first, with links to their pages."""
+"""List of diagnosed patients, most urgent first, with links to their pages."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -12,11 +12,11 @@ _FIRST: Final = ("abnormal", "not_assessed", "no_abnormality_found")
 
 
 def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
-    """The page as text.
+    """Returns the page as HTML.
 
     Args:
-        patients: lines of :data:`homnet.patients.tables.PATIENTS`.
-        pages: paths of the pages that were written, below the folder of this one.
+        patients: rows of :data:`homnet.patients.tables.PATIENTS`.
+        pages: paths of the written pages, relative to the folder of this one.
     """
     rows = [_row(one, pages) for one in patients.to_pylist()]
     rows.sort(key=lambda row: (_FIRST.index(row["decision"]), -(row["probability"] or 0.0)))
@@ -24,7 +24,7 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
     return render_page(
         "worklist.html.j2",
         rows=rows,
-        # Names need a reader of findings.
+        # ISCN names require a reader of findings.
         has_drafts=any(row["drafts"] for row in rows),
         counts={
             DECISIONS[name].lower(): decisions.count(name) for name in _FIRST if name in decisions

@@ -1,8 +1,7 @@
 """Position and darkness of the bands of each chromosome, as one laboratory shows them.
 
-The ideogram tables say how bands look on paper. On slides some differ: a laboratory's
-:class:`BandAppearance` holds the darkness and the visible length of every band as measured on its
-own chromosomes.
+The ideogram tables give the nominal bands. On slides some bands differ: the :class:`BandAppearance`
+of a laboratory holds the darkness and visible length of each band, measured on its own chromosomes.
 
 Shape suffixes: V band levels, B bins of the atlas.
 """
@@ -19,55 +18,55 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 from homnet.simulator.genome import Segment
 
 BIN_ISCN: Final = 20.0
-"""Step of the density atlas, half a sample of the finest camera."""
+"""Bin width of the density atlas, ISCN units: half a sample of the finest camera."""
 _MARGIN_BINS: Final = 4
-"""Copies of a chromosome's outermost bin, so that rounding never reads its neighbour."""
+"""Number of copies of a chromosome's outermost bin, so that rounding never reads its neighbour."""
 APPEARANCE_LEVEL: Final = 550
 """Band level of the table whose bands a :class:`BandAppearance` describes."""
 
 
 @dataclass(frozen=True)
 class BandAppearance:
-    """How the bands of the 550 table look in one laboratory, at whatever level it works.
+    """Appearance of the bands of the 550 table in one laboratory, at all band levels.
 
     Both fields hold one tuple per type in the order of ``CHROMOSOMES``, with one number per band.
     """
 
     darkness: tuple[tuple[float, ...], ...]
-    """Staining, 0 (white) to 1 (black), instead of the table's."""
+    """Staining, 0 (white) to 1 (black); replaces that of the table."""
     stretch: tuple[tuple[float, ...], ...]
-    """Visible length over that of the table."""
+    """Ratio of the visible length to that of the table."""
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Band densities of all types side by side, and how reference positions are seen."""
+    """Band densities of all types, concatenated; reference and visible positions of borders."""
 
     density_VB: NDArray[np.float32]
     """Density at each of the four band levels."""
     first_bin: dict[str, int]
-    """Bin where each type begins."""
+    """First bin of each type."""
     borders: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     """Reference and visible positions of band borders by type, ISCN units."""
 
     def visible(self, chromosome: str, reference: float) -> float:
-        """Where a reference position is seen, both in ISCN units from the tip of the p-arm."""
+        """Returns the visible position of a reference position, both in ISCN units from p-ter."""
         return float(np.interp(reference, *self.borders[chromosome]))
 
     def visible_length(self, segment: Segment) -> float:
-        """Length that a segment is seen to have, ISCN units."""
+        """Returns the visible length of a segment, ISCN units."""
         start, stop = (self.visible(segment.chromosome, at) for at in (segment.start, segment.stop))
         return (stop - start) * segment.stretch
 
 
 def band_lengths(chromosome: str) -> NDArray[np.float64]:
-    """Lengths of the bands that a :class:`BandAppearance` describes, ISCN units."""
+    """Returns the lengths of the bands that a :class:`BandAppearance` describes, ISCN units."""
     return np.diff(_borders(chromosome, APPEARANCE_LEVEL))
 
 
 @cache
 def atlas_of(appearance: BandAppearance | None) -> Atlas:
-    """The atlas of a laboratory; None gives that of the ideogram tables."""
+    """Returns the atlas of a laboratory; None gives that of the ideogram tables."""
     first_bin: dict[str, int] = {}
     borders: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     rows = []
@@ -94,7 +93,7 @@ def atlas_of(appearance: BandAppearance | None) -> Atlas:
 def _borders(chromosome: str, level: int) -> NDArray[np.float64]:
     """Borders of the bands at a level, ISCN units on the scale of the finest level.
 
-    The levels' tables draw a band in slightly different places; they share its bases.
+    The tables of the levels place a band slightly differently; base positions are shared.
     """
     to_iscn = band_table(FINEST_LEVEL)[chromosome].to_iscn
     bands = band_table(level)[chromosome].bands

@@ -1,8 +1,7 @@
-"""The bands of a laboratory, fitted to its own chromosomes.
+"""Fits the bands of a laboratory to its own chromosomes.
 
-Chromosomes of a type are registered with one another, since each is condensed unevenly in its own
-way; the darkness and the visible length of every band of the 550 table are then fitted to their
-mean.
+Each chromosome is condensed unevenly in its own way, so chromosomes of a type are registered first.
+The darkness and visible length of each band of the 550 table are then fitted to their mean.
 
 Shape suffixes: N homologs, U points along a chromosome stretched to unit length, W warp parameters,
 B bands.
@@ -27,33 +26,33 @@ Floats = NDArray[Any]
 
 _U: Final = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
 _STEPS: Final = (0.03, 0.015, 0.007)
-"""Steps of the search for a chromosome's warp, shares of the length."""
+"""Step sizes of the warp search, as shares of the length."""
 _WARP_COST: Final = 4.0
-"""Correlation that a warp parameter of 1 would have to gain, squared."""
+"""Penalty of a warp: the correlation gain, squared, required for a parameter of 1."""
 _NUM_WARPS: Final = 5
-"""Parameters of a warp: both ends, and three sines."""
+"""Number of warp parameters: both ends and three sines."""
 _DAMPING: Final = 0.5
-"""Share of a correction that is applied in one step."""
+"""Share of a correction applied in one step."""
 _ROUNDS: Final = 4
-"""Rounds of registering chromosomes with their mean."""
+"""Number of rounds of registering chromosomes with their mean."""
 _WORST: Final = 0.1
-"""Share of the chromosomes that is left out because they fit worst: upside down, or touching."""
+"""Share of chromosomes excluded because they fit worst: upside down, or touching."""
 _TIP_PX: Final = 1.0
 """Distance from the tips within which the mean is not fitted."""
 _NOISE: Final = 0.03
 """Standard deviation of the mean around its model, in units of the contrast."""
 _STRETCH_SD: Final = 0.25
 _DARKNESS_SD: Final = 0.3
-"""Deviations from the ideogram that are likely: log length and darkness of a band."""
+"""Prior standard deviations from the ideogram: log length and darkness of a band."""
 _BLUR_PX: Final = 2.0
-"""Blur of a mean: the microscope's, and what registration leaves."""
+"""Blur of a mean: that of the microscope plus the residual of registration."""
 
 
 def registered_means(pairs: Pairs) -> dict[str, Floats]:
-    """Mean darkness (U,) of the chromosomes of each type, each warped to fit the others.
+    """Returns the mean darkness (U,) per type, after registration of its chromosomes.
 
     Args:
-        pairs: normal pairs, single homologs too.
+        pairs: normal pairs, including single homologs.
     """
     present_NP = pairs.num_samples_NP > 0
     darkness_NPU = pairs.stretched_NPCU().mean(axis=2)
@@ -66,7 +65,7 @@ def registered_means(pairs: Pairs) -> dict[str, Floats]:
 
 
 def median_lengths(pairs: Pairs) -> dict[str, float]:
-    """Median length in pixels of the chromosomes of each type, single homologs too."""
+    """Returns the median chromosome length per type in pixels, including single homologs."""
     length_NP = pairs.num_samples_NP / pairs.samples_per_px
     found = {}
     for number, name in enumerate(CHROMOSOMES):
@@ -79,20 +78,20 @@ def median_lengths(pairs: Pairs) -> dict[str, float]:
 def corrected(
     shown: Mapping[str, Floats], wanted: Mapping[str, Floats], simulated: Mapping[str, Floats]
 ) -> dict[str, Floats]:
-    """Next means to fit the bands to, so that simulated chromosomes approach the wanted means.
+    """Returns the next target means, so that simulated chromosomes approach the real means.
 
-    Registration and blur do to the mean of real chromosomes what they do to simulated ones, so
-    what is missing there is added here, by half.
+    Registration and blur affect real and simulated means alike, so half of the remaining difference
+    is added here.
 
     Args:
-        shown: means that the bands were fitted to.
+        shown: means to which the bands were fitted.
         wanted: means of the real chromosomes.
         simulated: means of chromosomes simulated with those bands.
     """
     found = dict(shown)
     for name in wanted.keys() & simulated.keys():
         mean_1U = simulated[name][None]
-        # A registered mean may be shifted as a whole, which is not a difference of bands.
+        # A global shift of a registered mean is not a difference of bands.
         warp_1W, _ = _register(
             standardised(mean_1U), standardised(wanted[name]), np.zeros((1, _NUM_WARPS), np.float32)
         )
@@ -103,12 +102,12 @@ def corrected(
 def fit_bands(
     mean_by_type: Mapping[str, Floats], length_px: Mapping[str, float], laboratory: Laboratory
 ) -> BandAppearance:
-    """Darkness and visible length of every band.
+    """Fits the darkness and visible length of every band.
 
     Args:
         mean_by_type: registered mean darkness (U,) of each type, grey levels.
         length_px: median length of each type.
-        laboratory: its scale, darkness, contrast and tips.
+        laboratory: provides scale, darkness, contrast and tips.
 
     Returns:
         The bands; types without a mean keep those of the ideogram.
@@ -129,7 +128,7 @@ def fit_bands(
 
 
 def _registered_mean(darkness_NU: Floats) -> Floats:
-    """Mean darkness (U,) of chromosomes of one type, each warped to fit the others."""
+    """Returns the registered mean darkness (U,) of chromosomes of one type."""
     shape_NU = standardised(darkness_NU)
     mean_U = np.median(shape_NU, axis=0)
     warp_NW = np.zeros((len(shape_NU), _NUM_WARPS), np.float32)
@@ -144,7 +143,7 @@ def _registered_mean(darkness_NU: Floats) -> Floats:
 
 
 def _register(shape_NU: Floats, mean_U: Floats, warp_NW: Floats) -> tuple[Floats, Floats]:
-    """Improves the warps one parameter at a time; returns them and how well they fit."""
+    """Optimises the warps one parameter at a time; returns the warps and the quality of fit."""
     wanted_U = standardised(mean_U[INTERIOR])
 
     def fit(tried_NW: Floats) -> Floats:
@@ -168,7 +167,7 @@ def _register(shape_NU: Floats, mean_U: Floats, warp_NW: Floats) -> tuple[Floats
 
 
 def _warped(values_NU: Floats, warp_NW: Floats) -> Floats:
-    """Values at warped points: both ends moved, and three sines that vanish at the ends."""
+    """Returns values at warped points: both ends moved, and three sines that are 0 at the ends."""
     start, stop, *sines = (warp_NW[:, i, None] for i in range(warp_NW.shape[1]))
     at_NU = start + (1 + stop - start) * _U
     for order, sine in enumerate(sines, start=1):
@@ -184,7 +183,7 @@ def _warped(values_NU: Floats, warp_NW: Floats) -> Floats:
 def _fit_type(
     mean_U: Floats, length_px: float, dark_B: Floats, long_B: Floats, laboratory: Laboratory
 ) -> tuple[Floats, Floats]:
-    """Darkness and stretch of the bands of one type that explain its mean best."""
+    """Returns the darkness and stretch of the bands of one type that best explain its mean."""
     from_tip_U = np.minimum(_U, 1 - _U) * length_px
     inside_U = from_tip_U > _TIP_PX
     left_U = erf((from_tip_U + CUT_PX) / (np.sqrt(2.0) * laboratory.end_px))

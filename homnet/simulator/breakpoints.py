@@ -1,8 +1,8 @@
-"""Where a structural abnormality may break a chromosome.
+"""Sampling of the breakpoints of structural abnormalities.
 
-Breakpoints fall three times as often into light (G-negative) bands as elsewhere, not by length
-alone (Warburton 1991). Places are drawn in megabases and kept as positions on the reference
-chromosome in ISCN units.
+Breakpoints are three times as frequent in light (G-negative) bands as elsewhere, at equal length
+(Warburton 1991). Positions are drawn in megabases and stored in ISCN units on the reference
+chromosome.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,28 @@ from homnet.karyotype.nomenclature import band_name
 
 _LIGHT_WEIGHT: Final = 3.0
 _NUM_CANDIDATES: Final = 64
-"""Candidate places for each event, of which one is drawn by weight."""
+"""Number of candidate positions per event; one is drawn by weight."""
 _TIP_MARGIN_MB: Final = 2.0
-"""Smallest distance of a breakpoint from a tip."""
+"""Minimum distance of a breakpoint from a tip."""
 _MAX_SHARE: Final = 0.8
-"""Largest event as a share of what it lies in: an arm, or the chromosome."""
+"""Maximum event size as a share of the arm or chromosome that contains it."""
 
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """A place where a chromosome is broken."""
+    """A breakpoint on a chromosome type."""
 
     chromosome: str
     """Type."""
     iscn: float
     """Position on the reference chromosome, ISCN units."""
     centromeric: str | None = None
-    """``"p10"`` or ``"q10"`` for the centromere as the end of that arm, which lies in no band."""
+    """``"p10"`` or ``"q10"`` for the centromere as the end of that arm, outside any band; else
+    None."""
 
     @classmethod
     def of_arm(cls, chromosome: str, arm: str) -> Self:
-        """The centromere, as the inner end of the arm that is kept."""
+        """Returns the centromere as the inner end of the arm that is kept."""
         return cls(chromosome, band_table(FINEST_LEVEL)[chromosome].centromere_iscn, f"{arm}10")
 
     @property
@@ -54,20 +55,20 @@ class Breakpoint:
 
     @property
     def end_mb(self) -> float:
-        """Megabases from here to the tip of its arm."""
+        """Distance to the tip of its arm, megabases."""
         length_mb = band_table(FINEST_LEVEL)[self.chromosome].length_bp / 1e6
         return self.mb if self.arm == "p" else length_mb - self.mb
 
     def band(self, level: int) -> str:
-        """Its band at a level, for example ``"q21.3"``; ``"q10"`` for a centromere."""
+        """Returns its band at a level, for example ``"q21.3"``; ``"q10"`` for a centromere."""
         return self.centromeric or band_name(self.chromosome, self.mb, level)
 
 
 class Site:
-    """A chromosome type on which breakpoints are to be drawn."""
+    """Draws breakpoints on one chromosome type."""
 
     def __init__(self, generator: np.random.Generator, chromosome: str) -> None:
-        """Prepares to draw breakpoints on a chromosome of the type."""
+        """Prepares drawing on a chromosome type."""
         self.chromosome = chromosome
         self._generator = generator
         self._bands = band_table(FINEST_LEVEL)[chromosome]
@@ -75,29 +76,29 @@ class Site:
         self._centromere_mb = self._bands.centromere_bp / 1e6
 
     def arm(self) -> str:
-        """An arm, by length; the short arms of acrocentrics carry no events."""
+        """Draws an arm in proportion to length; short arms of acrocentrics are excluded."""
         if self.chromosome in ACROCENTRICS:
             return "q"
         upper = self._generator.random() < self._centromere_mb / self._length_mb
         return "p" if upper else "q"
 
     def end(self, arm: str, size_mb: float) -> Breakpoint:
-        """A breakpoint that cuts off an end of about the size."""
+        """Draws a breakpoint that cuts off an end of about the given size."""
         arm_mb = self._centromere_mb if arm == "p" else self._length_mb - self._centromere_mb
         size_mb = min(size_mb, _MAX_SHARE * arm_mb)
-        # The size gives way a little, so that light bands can be preferred.
+        # Sizes vary slightly, so that light bands can be preferred.
         sizes = size_mb * self._generator.uniform(0.8, 1.25, _NUM_CANDIDATES)
         sizes = np.maximum(sizes, _TIP_MARGIN_MB)
         (place,) = self._choose(sizes if arm == "p" else self._length_mb - sizes)
         return place
 
     def point(self) -> Breakpoint:
-        """A breakpoint anywhere."""
+        """Draws a breakpoint anywhere on the chromosome."""
         (place,) = self._choose(self._uniform(_TIP_MARGIN_MB, self._length_mb - _TIP_MARGIN_MB))
         return place
 
     def interval(self, arm: str, size_mb: float) -> tuple[Breakpoint, Breakpoint]:
-        """Two breakpoints at the distance of the size, in one arm, the upper one first."""
+        """Draws two breakpoints in one arm, about ``size_mb`` apart, the upper one first."""
         low = self._centromere_mb if arm == "q" else _TIP_MARGIN_MB
         high = self._centromere_mb if arm == "p" else self._length_mb - _TIP_MARGIN_MB
         size_mb = min(size_mb, _MAX_SHARE * (high - low))
@@ -106,7 +107,7 @@ class Site:
         return first, last
 
     def around_centromere(self, size_mb: float) -> tuple[Breakpoint, Breakpoint]:
-        """Two breakpoints at the distance of the size, with the centromere between them."""
+        """Draws two breakpoints about ``size_mb`` apart, on either side of the centromere."""
         low, high = _TIP_MARGIN_MB, self._length_mb - _TIP_MARGIN_MB
         size_mb = min(size_mb, _MAX_SHARE * (high - low))
         first = max(low, self._centromere_mb - 0.95 * size_mb)
@@ -116,7 +117,7 @@ class Site:
         return upper, lower
 
     def within(self, band: str) -> Breakpoint:
-        """A breakpoint in a band, by its label at any level, but not within reach of a tip."""
+        """Draws a breakpoint in a band, by its label at any level, outside the tip margin."""
         bands = bands_within(self.chromosome, band)
         low = max(bands[0].bp_start / 1e6, _TIP_MARGIN_MB)
         high = min(bands[-1].bp_stop / 1e6, self._length_mb - _TIP_MARGIN_MB)
@@ -127,7 +128,7 @@ class Site:
         return self._generator.uniform(low, high, _NUM_CANDIDATES)
 
     def _choose(self, *places_mb: NDArray[np.float64]) -> list[Breakpoint]:
-        """Draws one candidate by the bands of all its breakpoints."""
+        """Draws one candidate, weighted by the bands of all its breakpoints."""
         weights = np.prod([self._lightness(places) for places in places_mb], axis=0)
         chosen = int(self._generator.choice(_NUM_CANDIDATES, p=weights / weights.sum()))
         return [
@@ -144,7 +145,7 @@ class Site:
 
 
 def bands_within(chromosome: str, label: str) -> list[Band]:
-    """The finest bands that make up a band, for example of ``"q21"`` or ``"q21.3"``.
+    """Returns the finest bands that make up a band, for example of ``"q21"`` or ``"q21.3"``.
 
     Raises:
         KeyError: the chromosome has no such band.

@@ -1,7 +1,7 @@
-"""Rows of a cohort for simulated people.
+"""Simulates the rows of a cohort.
 
-A person's rows depend only on the seed, the hospital and the person's number, so they are the same
-in any order and on any number of machines.
+The rows of a person depend only on the seed, the hospital and the person's number. They do not
+depend on the order or the number of machines.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ _GOLDEN: Final = 0.6180339887498949
 
 @dataclass(frozen=True)
 class _Chromosome:
-    """One of the different chromosomes in a person's cells."""
+    """One distinct chromosome in a person's cells."""
 
     name: str
     """Type."""
     homolog: Homolog
     """The chromosome."""
     derivative: Derivative | None
-    """How it is changed, or None."""
+    """The change and its position, or None."""
 
 
 def simulate_person(
@@ -46,18 +46,18 @@ def simulate_person(
     *,
     rearranged_types: bool = False,
 ) -> pa.Table:
-    """Simulates all pairs of all cells of one person, or those that teach where and what.
+    """Simulates all pairs of all cells of one person, or only those of selected types.
 
     Args:
         seed: the cohort's seed.
-        hospital: where the person is seen.
-        number: which of the hospital's people, from 0.
+        hospital: hospital of the person.
+        number: index of the person in the hospital, from 0.
         mean_cells: mean number of cells per person, at least 1.
-        rearranged_types: draw only the types that an abnormality has changed, and as many others,
-            at least one.
+        rearranged_types: simulate only the types changed by an abnormality and an equal number of
+            others, at least one.
 
     Returns:
-        Rows as of :data:`homnet.cohorts.pairs.SCHEMA`, in the order of types, then cells.
+        Rows as of :data:`homnet.cohorts.pairs.SCHEMA`, ordered by type, then cell.
     """
     draw = generator(seed, "person", hospital.name, number)
     person = draw_person(draw, hospital, abnormal=_is_abnormal(seed, hospital, number))
@@ -79,13 +79,13 @@ def simulate_person(
 
 
 def _is_abnormal(seed: int, hospital: HospitalConfig, number: int) -> bool:
-    """Steps of the golden ratio keep the share of abnormal people even in small hospitals."""
+    """Uses steps of the golden ratio, which keep the abnormal share accurate in small hospitals."""
     first = generator(seed, "abnormal", hospital.name).random()
     return bool((first + number * _GOLDEN) % 1.0 < hospital.abnormal_fraction)
 
 
 def _taught_types(draw: np.random.Generator, person: Person) -> NDArray[np.int64]:
-    """The changed types of a person and as many of the others that are in pairs, at least one."""
+    """Returns the changed types and an equal number of other paired types, at least one."""
     changed = {CHROMOSOME_INDEX[name] for name, _ in person.clones[0].derivatives}
     others = [
         CHROMOSOME_INDEX[name]
@@ -104,11 +104,11 @@ def _pseudonym(seed: int, hospital: HospitalConfig, number: int) -> str:
 def _deal(
     draw: np.random.Generator, person: Person, num_cells: int
 ) -> tuple[list[_Chromosome], NDArray[np.int64]]:
-    """Gives every cell the chromosomes of one of the person's clones.
+    """Assigns each cell the chromosomes of one of the person's clones.
 
     Returns:
-        The different chromosomes, and which of them each cell has (24, cells, 2), -1 for none. A
-        ring is opened in another place in every cell: whoever reads a circle begins somewhere.
+        The distinct chromosomes, and their indices in each cell (24, cells, 2), -1 for none. A ring
+        is opened at a different position in each cell, because its reading has no fixed start.
     """
     chromosomes: list[_Chromosome] = []
     rows = np.full((len(person.clones), len(CHROMOSOMES), 2), -1)
@@ -119,7 +119,7 @@ def _deal(
                 derivative = clone.derivatives.get((name, i))
                 chromosomes.append(_Chromosome(name, homolog, derivative))
     clone_G = (draw.random(num_cells) >= person.clones[0].share).astype(np.int64)
-    # At least one cell of a patient is abnormal, or nobody would know of the abnormality.
+    # At least one cell of an abnormal patient is abnormal; otherwise the abnormality is unknown.
     clone_G[draw.integers(num_cells)] = 0
     dealt = rows[clone_G].transpose(1, 0, 2)
     for (name, i), derivative in person.clones[0].derivatives.items():
@@ -136,15 +136,15 @@ def _batch(
     chromosomes: list[_Chromosome],
     dealt: NDArray[np.int64],
 ) -> Batch:
-    """Puts the chromosomes of the cells into slots.
+    """Assigns the chromosomes of the cells to slots.
 
-    The slots of a pair are exchanged at random in every cell: the slot of the abnormal homolog
-    must carry no information.
+    The slots of a pair are swapped at random in each cell, so that the slot of the abnormal homolog
+    carries no information.
     """
     num_cells: int = dealt.shape[1]
     dealt = np.where(draw.random(dealt.shape) < hospital.laboratory.missing_rate, -1, dealt)
     dealt = draw.permuted(dealt, axis=-1)
-    # A homolog without partner stands in slot 0.
+    # A single homolog is in slot 0.
     alone = dealt[..., 0] < 0
     dealt[alone] = dealt[alone][:, ::-1]
     cell = np.broadcast_to(np.arange(num_cells), dealt.shape[:2])
@@ -162,7 +162,7 @@ def _batch(
 def _landmarks(
     derivatives: list[Derivative | None], bands: BandAppearance | None
 ) -> NDArray[np.float32]:
-    """Start, stop and breakpoints (H, E) of each changed chromosome, nan for none."""
+    """Returns start, stop and breakpoints (H, E) of each changed chromosome, nan for none."""
     num_points = max((len(one.points) for one in derivatives if one is not None), default=0)
     landmark_HE = np.full((len(derivatives), 2 + num_points), np.nan, np.float32)
     for h, one in enumerate(derivatives):
@@ -181,7 +181,7 @@ def _observed(
     hospital: str,
     patient_id: str,
 ) -> dict[str, Any]:
-    """What a laboratory could say of the pairs, as columns."""
+    """Returns columns that a laboratory can observe."""
     num_pairs = len(batch.cell_N)
     levels = np.array(BAND_LEVELS)[batch.level_G]
     return {
@@ -198,7 +198,7 @@ def _observed(
 def _truth(
     batch: Batch, rendering: Rendering, chromosomes: list[_Chromosome], person: Person
 ) -> dict[str, Any]:
-    """What only the simulator knows of the pairs, as columns."""
+    """Returns columns that only the simulator knows."""
     start_NP = rendering.landmark_NPE[..., 0]
     abnormal = np.any(start_NP >= 0, axis=1)
     slot = start_NP.argmax(axis=1)
@@ -206,7 +206,7 @@ def _truth(
     columns: dict[str, Any] = {
         "abnormal": abnormal.tolist(),
         "homolog": _where(slot, abnormal),
-        # Upside down, the start comes to lie behind the stop.
+        # On an upside-down chromosome the start lies behind the stop.
         "start": _where(landmark_NE[:, :2].min(axis=1), abnormal),
         "stop": _where(landmark_NE[:, :2].max(axis=1) + 1, abnormal),
         "variant": _variants(batch, chromosomes),
@@ -243,7 +243,7 @@ def _truth(
 
 
 def _variants(batch: Batch, chromosomes: list[_Chromosome]) -> list[str | None]:
-    """Names of the harmless variants in each pair, separated by commas."""
+    """Returns the normal variants in each pair, separated by commas; None for none."""
     found = [one.homolog.variants for one in chromosomes]
     named = np.array([bool(variants) for variants in found])
     marked_N = np.any((batch.homolog_NP >= 0) & named[batch.homolog_NP], axis=1)
@@ -263,7 +263,7 @@ def _quality(batch: Batch, rendering: Rendering) -> list[dict[str, Any]]:
     checks = (
         (SINGLE_HOMOLOG, batch.homolog_NP[:, 1] < 0),
         (BENT, rendering.straightness_N < BENT_BELOW),
-        # Cut off at the last position here; extraction refuses the image.
+        # Truncated at the last position here; extraction rejects the image.
         (TOO_LONG, rendering.too_long_N),
     )
     return [

@@ -1,7 +1,7 @@
-"""The grey image of one chromosome whose profile and centre line are known.
+"""Draws the grey image of one chromosome with a given profile and centre line.
 
 Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions along the axis.
-Points are (row, column) in pixels; a pixel's centre lies on whole numbers.
+Points are (row, column) in pixels; pixel centres have integer coordinates.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float64]
 
 _SUBPIXELS: Final = 3
-"""Sub-samples per pixel and direction: a camera's pixels average light over their area."""
+"""Sub-samples per pixel and direction, because camera pixels average light over their area."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image and the truth it was drawn from."""
+    """An image and its ground truth."""
 
     image_HW: NDArray[np.uint8]
     """Grey levels, dark on white."""
@@ -33,7 +33,7 @@ def centre_line(heading_L: Floats, step_px: float) -> Floats:
 
     Args:
         heading_L: direction at each point in radians: 0 is down the image, positive to the right.
-        step_px: distance of neighbouring points.
+        step_px: distance between neighbouring points.
 
     Returns:
         Points (L, 2), the first at the origin.
@@ -65,12 +65,12 @@ def draw_chromosome(
         axis_L2: centre line, one point per profile position, ``1 / samples_per_px`` apart; left is
             the side of smaller columns where the line runs down the image.
         half_width_px: distance from the centre line to either edge, one number or one per position;
-            narrower at the centromere. The tips are rounded off inside the profile's length.
+            smaller at the centromere. The rounded tips lie inside the profile's length.
         samples_per_px: profile positions per pixel of arc.
         generator: source of the noise.
         gap_px: width of the light gap between the chromatids, one number or one per position.
-        roundness: share of the darkness that is missing at the edges of a chromatid, which is
-            thinner there; 0 draws it flat.
+        roundness: relative loss of darkness at the edges of a chromatid, where it is thinner; 0
+            draws it flat.
         blur_sigma_px: standard deviation of the microscope's point spread.
         noise_sd: standard deviation of the camera's noise in grey levels.
         background: grey level of the empty slide.
@@ -112,7 +112,7 @@ def draw_chromosome(
 
 
 def _locate(points: Floats, axis_L2: Floats, samples_per_px: float) -> tuple[Floats, Floats]:
-    """Profile position and signed distance (right is positive) of points next to the line."""
+    """Returns profile position and signed distance (right is positive) of points near the line."""
     tangent = np.gradient(axis_L2, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     _, nearest = cKDTree(axis_L2).query(points)
@@ -125,9 +125,9 @@ def _locate(points: Floats, axis_L2: Floats, samples_per_px: float) -> tuple[Flo
 def _with_round_tips(
     half_width_L: Floats, position: Floats, nearest: NDArray[np.intp], samples_per_px: float
 ) -> Floats:
-    """Half width at each point: elliptic over the last 0.6 half widths, nothing beyond the tips."""
+    """Returns the half width at points: elliptic over the last 0.6 half widths, 0 beyond tips."""
     full = half_width_L[nearest]
-    # Positions are centres of samples: the tips lie half a sample outside the first and the last.
+    # Positions are sample centres: the tips lie half a sample beyond the first and the last.
     from_tip = np.minimum(position + 0.5, len(half_width_L) - 0.5 - position) / samples_per_px
     rounding = np.clip(from_tip / (0.6 * full), 0.0, 1.0)
     return np.where(from_tip > 0, full * np.sqrt(rounding * (2 - rounding)), -1.0)

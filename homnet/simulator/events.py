@@ -1,7 +1,7 @@
-"""Structural abnormalities: their breakpoints, and the chromosomes that result.
+"""Structural abnormalities: their breakpoints, and the derivative chromosomes.
 
-An :class:`Event` is given by its kind and its breakpoints on the reference chromosomes, as ISCN
-does; :func:`derive` carries it out on the homologs of a person.
+As in ISCN, an :class:`Event` consists of its kind and its breakpoints on the reference chromosomes;
+:func:`derive` applies it to the homologs of a person.
 """
 
 from collections.abc import Mapping
@@ -22,30 +22,30 @@ class Event:
     kind: str
     """One of :data:`homnet.karyotype.kinds.SIMULATED`."""
     breakpoints: tuple[Breakpoint, ...]
-    """Where it breaks, short arm before long arm and inner before outer.
+    """Breakpoints, short arm before long arm and inner before outer.
 
-    Deletion: one when terminal, else two. Duplication, inversion and ring: two. Translocation,
-    addition and robertsonian: one of each type, that of the changed chromosome first.
-    Isochromosome: the centromere, as the end of the arm that is kept. Insertion: where it goes,
-    then the two of the fragment.
+    Deletion: one if terminal, else two. Duplication, inversion and ring: two. Translocation,
+        addition and robertsonian: one per type, the changed chromosome first. Isochromosome: the
+        centromere, as the end of the arm that is kept. Insertion: the insertion site, then both
+        ends of the fragment.
     """
     inverted: bool = False
-    """Of a duplication or an insertion: the inner end of the fragment comes to lie outside."""
+    """For a duplication or insertion: whether the inner end of the fragment ends up outside."""
     balanced: bool = True
-    """Of an insertion: whether the fragment leaves the chromosome that it comes from."""
+    """For an insertion: whether the fragment is lost from the donor chromosome."""
 
     @property
     def chromosomes(self) -> tuple[str, ...]:
-        """The types that it breaks."""
+        """The types with a breakpoint."""
         return tuple(dict.fromkeys(place.chromosome for place in self.breakpoints))
 
     @property
     def size_mb(self) -> float:
-        """Megabases of the rearranged segment.
+        """Size of the rearranged segment, megabases.
 
-        What is deleted, duplicated, inverted or inserted; the smaller of the ends that a
-        translocation exchanges; the foreign end of an addition; both lost tips of a ring; the arm
-        that a Robertsonian translocation adds or an isochromosome mirrors.
+        The deleted, duplicated, inverted or inserted segment; the smaller of the ends exchanged by
+        a translocation; the foreign end of an addition; both lost tips of a ring; the arm added by
+        a Robertsonian translocation or mirrored in an isochromosome.
         """
         ends_mb = [place.end_mb for place in self.breakpoints]
         if self.kind == "translocation":
@@ -58,7 +58,7 @@ class Event:
         return abs(first.mb - last.mb)
 
     def iscn(self, level: int) -> str:
-        """The short form of ISCN 2020 at a band level, for example ``"del(5)(q13q33)"``."""
+        """Returns the short form of ISCN 2020 at a band level, for example ``"del(5)(q13q33)"``."""
         names = [place.band(level) for place in self.breakpoints]
         types = [place.chromosome for place in self.breakpoints]
         if self.kind in {"translocation", "addition"}:
@@ -78,27 +78,27 @@ class Event:
 
 @dataclass(frozen=True)
 class Derivative:
-    """A chromosome that an event has changed."""
+    """A chromosome changed by an event."""
 
     homolog: Homolog
     """The changed chromosome."""
     start: float
-    """Where the change begins on it, ISCN units."""
+    """Start of the change on it, ISCN units."""
     stop: float
-    """Where it ends; equal to ``start`` where only a junction is left."""
+    """End of the change; equal to ``start`` if only a junction remains."""
     points: tuple[float | None, ...]
-    """Where each breakpoint of the event lies on it, ISCN units; None for not on it."""
+    """Position of each breakpoint of the event on it, ISCN units; None if not on it."""
     circular: bool = False
     """Whether it is a ring; its first position is then the junction."""
 
     @classmethod
     def at_junction(cls, change: Change, event: Event, junction: float) -> Self:
-        """A chromosome on which all breakpoints meet in one junction."""
+        """Returns a chromosome on which all breakpoints coincide at one junction."""
         points = (junction,) * len(event.breakpoints)
         return cls(change.homolog, change.start, change.stop, points)
 
     def opened(self, share: float) -> Self:
-        """A ring as read from another place, given as a share of its length."""
+        """Returns the ring opened at another position, given as a share of its length."""
         change = genome.open_ring(self.homolog, share * self.homolog.length_iscn)
         points = (change.start,) * len(self.points)
         return replace(
@@ -107,22 +107,22 @@ class Derivative:
 
 
 def in_order(first: Breakpoint, last: Breakpoint) -> tuple[Breakpoint, Breakpoint]:
-    """Two breakpoints of one chromosome, short arm before long arm and inner before outer."""
+    """Sorts two breakpoints of one chromosome: short arm before long arm, inner before outer."""
     centromere = band_table(FINEST_LEVEL)[first.chromosome].centromere_iscn
     one, other = sorted((first, last), key=lambda at: (at.arm, abs(at.iscn - centromere)))
     return one, other
 
 
 def derive(event: Event, homologs: Mapping[str, Homolog]) -> dict[str, Derivative]:
-    """Carries out an event.
+    """Applies an event.
 
     Args:
         event: the abnormality.
-        homologs: one chromosome of each type that it breaks, without inversions.
+        homologs: one chromosome, without inversions, of each type with a breakpoint.
 
     Returns:
-        The changed chromosomes by type. A Robertsonian translocation leaves one for two, under the
-        first type.
+        The changed chromosomes by type. A Robertsonian translocation replaces two chromosomes with
+        one, listed under the first type.
     """
     at = [
         homologs[place.chromosome].position_of(place.chromosome, place.iscn)
@@ -150,7 +150,7 @@ def derive(event: Event, homologs: Mapping[str, Homolog]) -> dict[str, Derivativ
 
 
 def _within(event: Event, homolog: Homolog, at: list[float]) -> Derivative:
-    """The derivative of an event within one chromosome."""
+    """Returns the derivative of an event within one chromosome."""
     low, high = min(at), max(at)
     place = event.breakpoints[0]
     match event.kind:
@@ -179,11 +179,11 @@ def _within(event: Event, homolog: Homolog, at: list[float]) -> Derivative:
 def _insertion(
     event: Event, homologs: Mapping[str, Homolog], at: list[float]
 ) -> dict[str, Derivative]:
-    """Recipient and, when balanced, donor; or the one chromosome that is both."""
+    """Returns the recipient and, if balanced, the donor; or the one chromosome that is both."""
     target, place, _ = event.breakpoints
     position, low, high = at[0], min(at[1:]), max(at[1:])
     recipient, donor = homologs[target.chromosome], homologs[place.chromosome]
-    # Brought into the other arm with its inner end inside, a fragment is upside down.
+    # A fragment moved to the other arm with its inner end inside is upside down.
     flipped = event.inverted != (place.arm != target.arm)
     if place.chromosome == target.chromosome:
         change = genome.move(recipient, low, high, position, inverted=flipped)
@@ -201,7 +201,7 @@ def _insertion(
 
 
 def _ends(at: list[float], change: Change, *, flipped: bool) -> tuple[float, ...]:
-    """Where the two ends of a copied or moved fragment come to lie, in the order of ``at``."""
+    """Returns the new positions of both ends of the fragment, in the order of ``at``."""
     begins_low = at[0] < at[1]
     if begins_low != flipped:
         return change.start, change.stop
@@ -213,7 +213,7 @@ def _with_end(
     kept: tuple[Homolog, Breakpoint, float],
     lost: tuple[Homolog, Breakpoint, float],
 ) -> Derivative:
-    """A chromosome with the end of another one in place of its own."""
+    """Returns a chromosome whose end is replaced with that of another."""
     (homolog, place, at), (other, other_place, other_at) = kept, lost
     end = genome.end_of(other, other_at, tip=other_place.arm == "p")
     tip = place.arm == "p"

@@ -1,7 +1,7 @@
-"""A laboratory's settings from its own chromosomes, so that simulated ones look like them.
+"""Fits the settings of a laboratory, so that simulated chromosomes look like its own.
 
-Bands are fitted first (:mod:`homnet.simulator.band_fitting`), then everything else: settings are
-moved until the scorecard of simulated chromosomes is that of the real ones.
+Bands are fitted first (:mod:`homnet.simulator.band_fitting`). The settings are then adjusted until
+the scorecard of simulated chromosomes matches that of the real ones.
 
 Shape suffixes: R figures of the scorecard, S settings.
 """
@@ -44,44 +44,44 @@ _FIXED: Final = frozenset(
         "bands",
     }
 )
-"""Settings that are known, or measured by themselves."""
+"""Settings that are known or measured directly, and therefore not fitted."""
 _PRIOR_SD: Final = 1.5
-"""Prior standard deviation of a setting's logarithm around its value before the round."""
+"""Prior standard deviation of the log of a setting around its value before the round."""
 _END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
-"""Distances from the tips at which the variation is matched."""
+"""Distances from the tips at which the variation of darkness is matched."""
 _INSIDE_PX: Final = 3.0
-"""Distance from a tip where nothing has faded."""
+"""Distance from a tip beyond which nothing has faded."""
 _CORRELATED: Final = ("contrast", "darkness", "chromatid_correlation", "tip", "below_tip", "length")
 """Measurements whose correlations are matched, in addition to those of the spectrum."""
 _BEND_QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _LEAST_BENT: Final = 1e-4
-"""Smallest difference of chord and arc, as a share of the arc, that an image's pixels resolve."""
+"""Smallest relative difference of chord and arc that image pixels resolve."""
 _CONDENSATION_SD: Final = 0.105
-"""Initial condensation between cells, which here includes that between band levels."""
+"""Initial condensation SD between cells, which here includes that between band levels."""
 _CONTRAST: Final = 82.0
-"""Initial contrast: below the default, since fitted bands leave less to noise."""
+"""Initial contrast: below the default, because fitted bands leave less to noise."""
 _BAND_ROUNDS: Final = 3
-"""Corrections of the bands against simulated chromosomes, before settings are moved."""
+"""Number of corrections of the bands against simulated chromosomes before settings are fitted."""
 _FARTHEST: Final = 0.5
-"""Largest change of a setting's logarithm in one round."""
+"""Maximum change of the log of a setting in one round."""
 _STEP: Final = 0.12
-"""Step of a setting's logarithm for derivatives: well above the noise of the figures."""
+"""Step of the log of a setting for derivatives, well above the noise of the figures."""
 _PRECISION: Final = 0.05
-"""Deviation of a figure that counts as one, relative to its size or to its quartiles' distance."""
+"""Deviation of a figure that counts as one, relative to its size or its interquartile range."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a laboratory is fitted."""
+    """Configuration of the fit of a laboratory."""
 
     num_people: int = 60
-    """People simulated to see what settings lead to."""
+    """Number of people simulated to evaluate settings."""
     rounds: int = 3
-    """Times that bands and settings are fitted in turn."""
+    """Number of rounds; each fits the bands, then the settings."""
     steps: int = 2
-    """Steps of the settings in each round."""
+    """Number of optimisation steps of the settings per round."""
     seed: int = 0
-    """Of the simulated people and of what is compared with what."""
+    """Seed of the simulated people and of the choice of compared pairs."""
 
 
 def fit_laboratory(
@@ -95,14 +95,14 @@ def fit_laboratory(
     """Fits a laboratory to the normal pairs of a cohort.
 
     Args:
-        table: rows of a cohort, of people who are not used to judge the result.
+        table: rows of a cohort; its people must not be used to evaluate the result.
         samples_per_px: scale of its sequences.
-        config: effort.
+        config: effort and seed.
         workers: calls a function for several arguments, like ``map``.
-        report: receives a line per round on how far the figures are off.
+        report: receives one line per round with the deviation of the figures.
 
     Returns:
-        The laboratory; its cells are all of level 550, since the fitted bands serve every level.
+        The laboratory; all its cells have level 550, because the fitted bands serve every level.
 
     Raises:
         DataError: there is no normal pair.
@@ -144,7 +144,7 @@ def fit_laboratory(
 def _first_guess(
     pairs: Pairs, mean_by_type: Mapping[str, Floats], length_px: Mapping[str, float]
 ) -> Laboratory:
-    """What is measured directly: scale, darkness, and darkness of the edge."""
+    """Returns directly measured settings: scale, darkness, and darkness of the edge."""
     usual = Laboratory(
         samples_per_px=pairs.samples_per_px,
         band_levels=(0.0, 0.0, 1.0, 0.0),
@@ -165,9 +165,9 @@ def _first_guess(
 
 
 def fit_bend(pairs: Pairs, laboratory: Laboratory) -> Laboratory:
-    """The laboratory with the bending that its chromosomes show.
+    """Returns the laboratory with its bending fitted to the pairs.
 
-    The more bent homolog of a pair counts, and short, middle and long types count alike.
+    The more bent homolog of a pair is used; short, medium and long types have equal weight.
     """
     straight_N = pairs.frame["straightness"].to_numpy()
     iscn_T = np.array([band_lengths(name).sum() for name in CHROMOSOMES])
@@ -195,23 +195,23 @@ def fit_bend(pairs: Pairs, laboratory: Laboratory) -> Laboratory:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Simulated people, and how far their scorecard is from the wanted one."""
+    """Simulated people and the deviation of their scorecard from the target."""
 
     cells: float
     config: FitConfig
     wanted: tuple[Floats, Floats]
 
     def residuals(self, move_S: Floats, laboratory: Laboratory) -> Floats:
-        """Deviations of the figures, and of the settings from where they were."""
+        """Returns the deviations of the figures, and of the settings from their previous values."""
         tried = _with_settings(laboratory, move_S)
         figures_R, _ = _figures(self.simulate(tried), self.config)
         wanted_R, scale_R = self.wanted
-        # Without people seen in several cells there is nothing to compare cells by.
+        # Without people with several cells, between-cell figures are undefined.
         off_R = np.nan_to_num((figures_R - wanted_R) / scale_R)
         return np.concatenate([off_R, (move_S - 1) / _PRIOR_SD])
 
     def simulate(self, laboratory: Laboratory, *, with_single: bool = False) -> Pairs:
-        """Normal pairs of simulated people."""
+        """Returns normal pairs of simulated people."""
         hospital = HospitalConfig("fitted", laboratory, abnormal_fraction=0.0)
         table = pa.concat_tables(
             simulate_person(self.config.seed, hospital, number, self.cells)
@@ -221,7 +221,7 @@ class _Trial:
 
 
 def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
-    """Figures (R,) to be met, and how precisely: the scorecard's with their quartiles, and ends."""
+    """Returns the target figures (R,) and their scales: the scorecard with quartiles, and ends."""
     figures: list[float] = []
     scale: list[float] = []
     measured = measure(pairs, generator(config.seed, "fit"))
@@ -234,13 +234,13 @@ def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
         figures.append(row.value)
         scale.append(spread)
     ends, correlations = _end_figures(pairs), _correlation_figures(measured)
-    # A correlation that is off by a tenth counts as one.
+    # A deviation of 0.1 in a correlation counts as one.
     scale += [*np.abs(ends), *[0.1 / _PRECISION] * len(correlations)]
     return np.array([*figures, *ends, *correlations]), _PRECISION * np.array(scale)
 
 
 def _correlation_figures(measured: pd.DataFrame) -> list[float]:
-    """Correlations of measurements within types, and the share of each that cells explain.
+    """Returns correlations within types, and the share of each variance explained by cells.
 
     Two sets may agree in every single measurement and still differ in these.
     """
@@ -257,10 +257,10 @@ def _correlation_figures(measured: pd.DataFrame) -> list[float]:
 
 
 def _end_figures(pairs: Pairs) -> list[float]:
-    """How much the darkness varies near the ends, where it is steep and where it is flat.
+    """Returns the variation of darkness near the ends, where it is steep and where it is flat.
 
-    Standard deviation, at several distances from the tips, of the mean and of the difference of
-    the chromatids, around the mean of their type and end.
+    This is the standard deviation, at several distances from the tips, of the mean and the
+    difference of the chromatids, around the mean of their type and end.
     """
     both = np.stack([pairs.at_ends(px) for px in _END_DISTANCES_PX], axis=-1)
     type_N = pairs.frame["chromosome"].to_numpy()
@@ -279,7 +279,7 @@ def _end_figures(pairs: Pairs) -> list[float]:
 
 
 def _settings(laboratory: Laboratory) -> list[tuple[str, int | None]]:
-    """Names of the numbers that are fitted, with their place where a field holds several."""
+    """Returns the names of the fitted numbers, with the index if a field holds several."""
     return [
         (name, place)
         for name, value in vars(laboratory).items()
@@ -289,9 +289,9 @@ def _settings(laboratory: Laboratory) -> list[tuple[str, int | None]]:
 
 
 def _with_settings(laboratory: Laboratory, move_S: Floats) -> Laboratory:
-    """The laboratory with each setting multiplied by exp(move - 1).
+    """Returns the laboratory with each setting multiplied by exp(move - 1).
 
-    Moves are around 1, not 0, because derivatives are taken with steps relative to them.
+    Moves are centred on 1, not 0, because derivatives use relative steps.
     """
     changed: dict[str, Any] = {}
     for (name, place), move in zip(_settings(laboratory), move_S, strict=True):

@@ -1,10 +1,10 @@
 """Chromosomes as oriented pieces of reference chromosomes, and the edits that rearrange them.
 
-Every structural abnormality and every normal variant is an edit of a list of segments, made
-before anything is drawn, so that bands, length and centromere of the result follow from the edit.
-Positions are in ISCN units (visible length) along the chromosome as it is, from the tip of the arm
-drawn on top. Most edits return a :class:`Change`: the new chromosome and where on it the change
-lies. A reciprocal translocation is two times :func:`replace_end`.
+Every structural abnormality and normal variant is an edit of a list of segments, made before
+rendering, so bands, length and centromere of the result follow from the edit. Positions are in ISCN
+units (visible length) on the current chromosome, from the tip of the upper arm. Most edits return a
+:class:`Change`: the new chromosome and the position of the change on it. A reciprocal translocation
+is two calls of :func:`replace_end`.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ class Segment:
     """A piece of a reference chromosome."""
 
     chromosome: str
-    """Type that the piece comes from."""
+    """Type of origin."""
     start: float
     """First reference position, ISCN units."""
     stop: float
@@ -25,22 +25,22 @@ class Segment:
     inverted: bool = False
     """Whether the piece runs from ``stop`` to ``start``."""
     stretch: float = 1.0
-    """Visible length over reference length: 1 but for variants of heterochromatin."""
+    """Ratio of visible to reference length: 1 except for variants of heterochromatin."""
 
     @property
     def length_iscn(self) -> float:
-        """Visible length."""
+        """Visible length, ISCN units."""
         return (self.stop - self.start) * self.stretch
 
     def part(self, first: float, last: float) -> "Segment":
-        """The piece between two distances from its own beginning (ISCN units)."""
+        """Returns the part between two distances from its own start (ISCN units)."""
         first, last = first / self.stretch, last / self.stretch
         if self.inverted:
             return replace(self, start=self.stop - last, stop=self.stop - first)
         return replace(self, start=self.start + first, stop=self.start + last)
 
     def flipped(self) -> "Segment":
-        """The same piece in the other direction."""
+        """Returns the same piece in the opposite orientation."""
         return replace(self, inverted=not self.inverted)
 
 
@@ -50,15 +50,15 @@ class Homolog:
 
     segments: tuple[Segment, ...]
     variants: tuple[str, ...] = ()
-    """Harmless variants that it was born with, by their ISCN names; edits do not keep them."""
+    """ISCN names of its inherited normal variants; edits do not keep them."""
 
     @property
     def length_iscn(self) -> float:
-        """Visible length."""
+        """Visible length, ISCN units."""
         return sum(segment.length_iscn for segment in self.segments)
 
     def span(self, start: float, stop: float) -> "Homolog":
-        """The stretch between two positions; what lies beyond the tips is ignored."""
+        """Returns the part between two positions, clipped to the tips."""
         pieces, at = [], 0.0
         for segment in self.segments:
             first, last = max(start - at, 0.0), min(stop - at, segment.length_iscn)
@@ -68,11 +68,11 @@ class Homolog:
         return Homolog(tuple(pieces))
 
     def flipped(self) -> "Homolog":
-        """The whole chromosome upside down."""
+        """Returns the whole chromosome upside down."""
         return Homolog(tuple(segment.flipped() for segment in reversed(self.segments)))
 
     def position_of(self, chromosome: str, reference: float) -> float:
-        """Where a reference position (ISCN units) lies on this chromosome: its first occurrence.
+        """Returns where a reference position first occurs here, both in ISCN units.
 
         Raises:
             ValueError: this chromosome does not contain the position.
@@ -96,13 +96,13 @@ class Change:
     homolog: Homolog
     """The changed chromosome."""
     start: float
-    """Where the change begins on it, ISCN units."""
+    """Start of the change on it, ISCN units."""
     stop: float
-    """Where it ends; equal to ``start`` for a deletion or a ring, which leave only a junction."""
+    """End of the change; equal to ``start`` for a deletion or ring, which leave only a junction."""
 
 
 def reference(chromosome: str) -> Homolog:
-    """The normal chromosome of a type."""
+    """Returns the normal chromosome of a type."""
     length = band_table(FINEST_LEVEL)[chromosome].length_iscn
     return Homolog((Segment(chromosome, 0.0, length),))
 
@@ -114,14 +114,14 @@ def delete(homolog: Homolog, start: float, stop: float) -> Change:
 
 
 def duplicate(homolog: Homolog, start: float, stop: float, *, inverted: bool) -> Change:
-    """Tandem duplication: the copy follows the original, turned around when ``inverted``."""
+    """Tandem duplication: the copy follows the original, inverted if ``inverted``."""
     copy = homolog.span(start, stop)
     copy = copy.flipped() if inverted else copy
     return insert(homolog, stop, copy)
 
 
 def invert(homolog: Homolog, start: float, stop: float) -> Change:
-    """Inversion: pericentric when the span holds the centromere, paracentric otherwise."""
+    """Inversion: pericentric if the span contains the centromere, else paracentric."""
     turned = homolog.span(start, stop).flipped()
     rest = homolog.span(stop, homolog.length_iscn)
     return Change(homolog.span(0.0, start) + turned + rest, start, stop)
@@ -135,7 +135,7 @@ def insert(homolog: Homolog, position: float, fragment: Homolog) -> Change:
 
 
 def move(homolog: Homolog, start: float, stop: float, position: float, *, inverted: bool) -> Change:
-    """Insertion within a chromosome: a fragment leaves its place for ``position`` beyond it.
+    """Insertion within a chromosome: the fragment moves to ``position``, outside itself.
 
     Raises:
         ValueError: ``position`` lies within the fragment.
@@ -149,13 +149,13 @@ def move(homolog: Homolog, start: float, stop: float, position: float, *, invert
 
 
 def replace_end(homolog: Homolog, position: float, end: Homolog, *, tip: bool) -> Change:
-    """Unbalanced derivative: what lies beyond ``position`` is replaced by a foreign end.
+    """Unbalanced derivative: the part beyond ``position`` is replaced with a foreign end.
 
     Args:
         homolog: the chromosome that keeps its centromere.
         position: the breakpoint.
         end: the foreign end, from its breakpoint outwards.
-        tip: whether the upper end is replaced, or the lower one.
+        tip: whether to replace the upper end; otherwise the lower one.
     """
     core, _ = _core_and_end(homolog, position, tip=tip)
     changed = core + end
@@ -165,12 +165,12 @@ def replace_end(homolog: Homolog, position: float, end: Homolog, *, tip: bool) -
 
 
 def end_of(homolog: Homolog, position: float, *, tip: bool) -> Homolog:
-    """The upper (``tip``) or lower end of a chromosome, from its breakpoint outwards."""
+    """Returns the upper (``tip``) or lower end of a chromosome, from its breakpoint outwards."""
     return _core_and_end(homolog, position, tip=tip)[1]
 
 
 def _core_and_end(homolog: Homolog, position: float, *, tip: bool) -> tuple[Homolog, Homolog]:
-    """Both parts of a broken chromosome, turned so that the end would lie below the core."""
+    """Returns both parts of a broken chromosome, oriented with the end below the core."""
     upper, lower = homolog.span(0.0, position), homolog.span(position, homolog.length_iscn)
     return (lower.flipped(), upper.flipped()) if tip else (upper, lower)
 
@@ -179,13 +179,13 @@ def fuse(upper: Homolog, upper_break: float, lower: Homolog, lower_break: float)
     """Robertsonian translocation: two long arms joined, their short arms lost.
 
     Args:
-        upper: the chromosome whose long arm comes on top, turned around.
-        upper_break: where its short arm is cut off.
-        lower: the chromosome whose long arm stays below.
-        lower_break: where its short arm is cut off.
+        upper: the chromosome whose long arm is placed on top, turned around.
+        upper_break: position at which its short arm is cut off.
+        lower: the chromosome whose long arm remains below.
+        lower_break: position at which its short arm is cut off.
 
     Returns:
-        The derivative; the change is the arm that was put on top.
+        The derivative; the change is the upper arm.
     """
     arm = upper.span(upper_break, upper.length_iscn).flipped()
     rest = lower.span(lower_break, lower.length_iscn)
@@ -197,7 +197,7 @@ def isochromosome(homolog: Homolog, centromere: float, *, arm: str) -> Change:
 
     Args:
         homolog: the chromosome.
-        centromere: the border of its arms.
+        centromere: position of the border between its arms.
         arm: ``"p"`` or ``"q"``, the arm that is kept.
 
     Returns:
@@ -211,16 +211,16 @@ def isochromosome(homolog: Homolog, centromere: float, *, arm: str) -> Change:
 
 
 def close_ring(homolog: Homolog, start: float, stop: float) -> Change:
-    """Ring: both tips are lost and the broken ends joined; given as opened at their junction."""
+    """Ring: both tips are lost and the broken ends joined; returned opened at the junction."""
     return Change(homolog.span(start, stop), 0.0, 0.0)
 
 
 def open_ring(ring: Homolog, position: float) -> Change:
-    """A ring as read from another place: a circle has no beginning.
+    """Opens a ring at another position, because a ring has no fixed start.
 
     Args:
         ring: as of :func:`close_ring`.
-        position: where on it the reading begins.
+        position: position on the ring at which it is opened.
 
     Returns:
         The opened ring; the change is the junction.
@@ -231,7 +231,7 @@ def open_ring(ring: Homolog, position: float) -> Change:
 
 
 def stretch(homolog: Homolog, start: float, stop: float, factor: float) -> Homolog:
-    """A heteromorphic chromosome: the span is ``factor`` times as long as usual."""
+    """Heteromorphism: the span becomes ``factor`` times its usual length."""
     longer = tuple(
         replace(segment, stretch=segment.stretch * factor)
         for segment in homolog.span(start, stop).segments

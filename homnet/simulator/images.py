@@ -1,12 +1,12 @@
 """Images of simulated chromosomes, drawn from the sequences of a cohort's rows.
 
-Image and sequence come from one model: what a row says of a chromosome's darkness, length and bend
-is what its image shows, so that reading the image must give the row back. Ends and blur are in the
-rows as a laboratory's images would give them, so the drawing adds hardly any of its own. Width and
-the gap between the chromatids are not in the rows and are drawn here, per cell and per chromosome.
-The waist is where the type's reference chromosome has its centromere, also on the few chromosomes
-that are rearranged or upside down. Reading is right to a pixel, so that a chromosome which nearly
-fills the 512 positions may be read as too long for them.
+Image and sequence come from one model: the image shows the darkness, length and bend given in the
+row, so extraction must recover the row. The rows already contain the ends and blur of a
+laboratory's images, so drawing adds almost none. Width and the gap between the chromatids are not
+in the rows and are drawn here, per cell and per chromosome. The waist is at the centromere of the
+type's reference chromosome, even on the few chromosomes that are rearranged or upside down.
+Extraction is accurate to a pixel, so a chromosome that nearly fills the 512 positions may be
+extracted as too long.
 
 Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions.
 """
@@ -31,35 +31,35 @@ Image = NDArray[np.uint8]
 _HALF_WIDTH_PX: Final = 8.4
 _CELL_WIDTH_SD: Final = 0.17
 _WIDTH_SD: Final = 0.09
-"""Median half width, and standard deviations of its log between cells and within one: widths as
-extraction measures them on real images, 11 to 21 px with a median of 15.6."""
+"""Median half width, and standard deviations of its log between cells and within a cell. Widths
+extracted from real images are 11 to 21 px with a median of 15.6."""
 _MAX_TURN: Final = 4.5
-"""Largest angle between the directions of the two ends, radians."""
+"""Maximum angle between the directions of the two ends, radians."""
 _TILT_SD: Final = 0.05
-"""Standard deviation of the angle at which a chromosome stands on its image, radians."""
+"""Standard deviation of the rotation of a chromosome in its image, radians."""
 _WAIST_PX: Final = 2.2
-"""Standard deviation of the waist along the chromosome."""
+"""Standard deviation of the waist's extent along the chromosome."""
 _TIP_PX: Final = 1.1
-"""Length of the rounded, pale tip that reading an image misses, and a row therefore lacks."""
+"""Length of the rounded, pale tip that extraction misses and a row therefore lacks."""
 _MIDDLE: Final = 1.245
-"""Darkness of a chromatid's middle over its mean across the width, pale edges and gap included."""
+"""Ratio of a chromatid's central darkness to its mean over the width, edges and gap included."""
 _ROUNDNESS: Final = 0.35
-"""Share of the darkness that is missing at a chromatid's edges: a groove between the two."""
+"""Relative loss of darkness at the edges of a chromatid; forms a groove between the two."""
 _BLUR_PX: Final = 0.7
-"""Just enough for soft edges: the rows are blurred already."""
+"""Small blur for soft edges only, because the rows are already blurred."""
 _NOISE_SD: Final = 1.0
 _MARGIN_PX: Final = 3
 
 
 def image_rows(table: pa.Table) -> pd.DataFrame:
-    """The images of a table of pairs, one per chromosome.
+    """Returns the images of a table of pairs, one per chromosome.
 
     Args:
         table: rows as of :data:`homnet.cohorts.pairs.SCHEMA`.
 
     Returns:
-        A manifest as :func:`homnet.imaging.manifest.read_manifest` reads it, and ``pair``, the row
-        of the table that each image belongs to. An empty slot has no image.
+        A manifest as :func:`homnet.imaging.manifest.read_manifest` reads it, and ``pair``, the
+        table row of each image. An empty slot has no image.
     """
     pair_NPCL = pairs_of(table)
     row, homolog = np.nonzero(pair_NPCL[:, :, 0, 0] > 0)
@@ -79,16 +79,16 @@ def image_rows(table: pa.Table) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class CellLook:
-    """What the chromosomes of a cell share in addition to their darkness."""
+    """Appearance, other than darkness, shared by the chromosomes of a cell."""
 
     half_width_px: float
     """Half width of a typical chromosome."""
     gap_share: float
-    """Share of the chromosomes whose chromatids stand visibly apart."""
+    """Share of the chromosomes with visibly separate chromatids."""
 
 
 def cell_look(seed: int, hospital: str, cell_id: str) -> CellLook:
-    """Draws the look of a cell; it depends on the seed and the names alone."""
+    """Draws the look of a cell; depends only on the seed and the names."""
     draw = generator(seed, "cell look", hospital, cell_id)
     half_width_px = _HALF_WIDTH_PX * np.exp(draw.normal(0.0, _CELL_WIDTH_SD))
     return CellLook(float(half_width_px), float(draw.beta(1.2, 2.0)))
@@ -107,9 +107,9 @@ def draw_pair(
 
     Args:
         pair_PCL: darkness (2, 2, 512), 0 beyond the end.
-        chromosome: type, which says where the waist is.
+        chromosome: type, which determines the position of the waist.
         straightness: chord over arc of the more bent homolog.
-        look: of the cell.
+        look: look of the cell.
         samples_per_px: positions per pixel.
         draw: source of width, gap, shape of the bend, and noise.
 
@@ -117,7 +117,7 @@ def draw_pair(
         An image (H, W) per homolog, None for an empty slot.
     """
     present_P = pair_PCL[:, 0, 0] > 0
-    # Of two homologs one is as bent as the row says, and the other less.
+    # One homolog has the bend of the row; the other is less bent.
     share_P = np.where(np.arange(2) == draw.integers(2), 1.0, draw.random())
     share_P = np.where(present_P.all(), share_P, 1.0)
     return [
@@ -150,7 +150,7 @@ def _draw(
     length_px = num_positions / samples_per_px
     half_width_px = min(
         look.half_width_px * np.exp(draw.normal(0.0, _WIDTH_SD)),
-        # Even the shortest is longer than wide.
+        # Even the shortest chromosome is longer than wide.
         0.45 * length_px,
     )
     reference = band_table(FINEST_LEVEL)[chromosome]
@@ -176,13 +176,13 @@ def _draw(
 
 
 def _heading(place_L: Floats, straightness: float, draw: np.random.Generator) -> Floats:
-    """Direction (L) of a chromosome that turns around one place and has this chord over arc."""
+    """Returns the heading (L) of a chromosome with this chord over arc and a single bend."""
     middle, reach = draw.uniform(0.4, 0.6), draw.uniform(0.5, 1.2)
     turned_L = np.clip((place_L - middle) / reach + 0.5, 0.0, 1.0)
     turned_L = turned_L * turned_L * (3.0 - 2.0 * turned_L)
 
     def chord(turn: float) -> complex:
-        # The mean of unit vectors along an arc is its chord over its length.
+        # The mean of unit vectors along an arc is its chord divided by its length.
         return complex(np.exp(1j * turn * turned_L).mean())
 
     def missing(turn: float) -> float:
@@ -201,7 +201,7 @@ def _gap(
     look: CellLook,
     draw: np.random.Generator,
 ) -> Floats:
-    """Width (L) in pixels of the light gap, which opens towards the tips; it may be closed."""
+    """Returns the width (L) of the light gap in pixels, wider towards the tips; 0 if closed."""
     gap_L = np.zeros_like(place_L)
     for length, from_centromere_L in (
         (centromere, centromere - place_L),

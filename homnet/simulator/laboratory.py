@@ -1,8 +1,8 @@
 """The four simulated hospitals: their equipment, their preparations and their patients.
 
-Figures are calibrated against two sets of real images: hospital-1 stands near the one, hospital-3
-near the other, and the remaining two lie apart from both. Kinds of abnormality follow published
-rates (Jacobs 1992, Van Dyke 1983, Warburton 1991), weighted by what such a hospital sees.
+Parameters are calibrated against two sets of real images: hospital-1 is close to one, hospital-3 to
+the other, and the other two differ from both. Kinds of abnormality follow published rates (Jacobs
+1992, Van Dyke 1983, Warburton 1991), weighted by the patients of each hospital.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from homnet.simulator.recurrent import CONTEXTS
 
 @dataclass(frozen=True)
 class Laboratory:
-    """How a laboratory's chromosomes look: preparation, staining, microscope and camera."""
+    """Preparation, staining, microscope and camera of a laboratory."""
 
     samples_per_px: float = 3.0
     """Samples of a sequence per image pixel."""
     px_per_iscn: float = 0.0078
     """Image pixels per ISCN unit in the median cell."""
     halo_px: float = 1.5
-    """Pixels that blur adds to each end of a chromosome."""
+    """Length that blur adds to each end of a chromosome, pixels."""
     band_levels: tuple[float, float, float, float] = (0.1, 0.3, 0.4, 0.2)
     """Share of cells at 300, 400, 550 and 700 bands."""
     condensation_sd: float = 0.085
@@ -35,7 +35,7 @@ class Laboratory:
     length_sd: float = 0.04
     """Scale of the log length between chromosomes of a cell (Student's t, 6 degrees of freedom)."""
     tip_px: float = 1.2
-    """Standard deviation in pixels by which each measured end misses the true one."""
+    """Standard deviation of the error of each measured end, pixels."""
     warp: float = 0.019
     """Amplitude of uneven condensation along a chromosome, as a share of its length."""
     bend: float = 0.47
@@ -44,21 +44,21 @@ class Laboratory:
     bend_spread: float = 0.75
     """Standard deviation of the log of the bending angle."""
     bend_growth: float = 0.65
-    """Exponent of the bending angle against the length: long chromosomes bend more."""
+    """Exponent of the bending angle as a function of length."""
     edge: float = 38.0
-    """Darkness towards which a chromosome fades at its ends, grey levels."""
+    """Darkness to which a chromosome fades at its ends, grey levels."""
     edge_px: float = 0.3
-    """Standard deviation in pixels of where its image is cut, about half a pixel inside."""
+    """Standard deviation of the cut position, pixels; cuts are about half a pixel inside."""
     edge_sd: float = 22.0
-    """Standard deviation of the darkness that is peculiar to an end, grey levels."""
+    """Standard deviation of the darkness specific to an end, grey levels."""
     end_px: float = 1.35
-    """Standard deviation in pixels of the blur that rounds the ends off."""
+    """Standard deviation of the blur that rounds the ends, pixels."""
     end_spread: float = 0.1
-    """Standard deviation of its logarithm between ends."""
+    """Standard deviation of the log of ``end_px`` between ends."""
     uneven_edge: float = 11.0
-    """Standard deviation by which a chromatid's end is darker than the mean of both."""
+    """Standard deviation of the darkness of a chromatid's end around the mean of both."""
     shift_px: float = 0.6
-    """Standard deviation in pixels by which a chromatid's bands lie beyond the middle of both; it
+    """Standard deviation of the shift of a chromatid's bands from the mean of both, pixels; it
     varies along the chromosome."""
     darkness: float = 146.0
     """Mean darkness, 255 - grey, of a band of medium staining."""
@@ -75,33 +75,33 @@ class Laboratory:
     cell_gain_sd: float = 0.07
     """Standard deviation of the log contrast between cells."""
     condensed_darkness: float = 10.0
-    """Grey levels that a chromosome gains for each unit of log length by which it is shorter."""
+    """Increase of darkness per unit of log length by which a chromosome is shorter, grey levels."""
     condensed_gain: float = 0.3
-    """Log contrast that it gains."""
+    """Increase of log contrast per unit of log length by which a chromosome is shorter."""
     condensed_ends: float = 25.0
-    """Grey levels that its ends gain in addition."""
+    """Additional increase at its ends, grey levels."""
     saturation: float = 0.007
-    """Share of the contrast that a grey level of darkness takes away: the camera's response."""
+    """Relative loss of contrast per grey level of darkness: the camera's response."""
     blur_px: float = 1.3
     """Standard deviation of the point spread function of a cell in focus, pixels."""
     defocus_px: float = 3.5
     """The same for a cell out of focus; cells lie between the two."""
     chromatid_texture: tuple[float, float, float] = (5.5, 11.0, 6.5)
-    """Standard deviation of what differs between the chromatids, grey levels, at the three scales
-    of :data:`homnet.simulator.staining.TEXTURE_KNOTS`: as fine as a pixel, as a band, and uneven
-    staining over several bands."""
+    """Standard deviation of texture specific to a chromatid, grey levels, at the three scales of
+    :data:`homnet.simulator.staining.TEXTURE_KNOTS`: a pixel, a band, and uneven staining over
+    several bands."""
     homolog_texture: tuple[float, float, float] = (1.4, 5.0, 3.0)
-    """The same for what both chromatids share and the other homolog lacks."""
+    """The same for texture shared by both chromatids of a homolog."""
     pair_texture: tuple[float, float, float] = (1.2, 7.0, 6.5)
-    """The same for what both homologs of a cell share and other cells lack."""
+    """The same for texture shared by both homologs of a cell."""
     texture_spread: tuple[float, float, float] = (0.2, 0.05, 0.05)
-    """Standard deviation of the log of these between chromosomes."""
+    """Standard deviation of the log of these textures between chromosomes."""
     cell_texture_spread: float = 0.12
     """Standard deviation of the log of all texture between cells."""
     chromatid_offset: float = 5.0
     """Standard deviation of the darkness between chromatids, grey levels."""
     flip_rate: float = 0.023
-    """Share of chromosomes that were placed upside down."""
+    """Share of chromosomes that are upside down."""
     missing_rate: float = 0.02
     """Share of chromosomes that are missing from their cell."""
     bands: BandAppearance | None = None
@@ -118,7 +118,7 @@ _BLURS: Final = ("end_px", "blur_px", "defocus_px")
 
 
 def ideal(laboratory: Laboratory) -> Laboratory:
-    """The same camera without anything random, blurred or rounded off: bands and nothing else."""
+    """Returns the same camera without randomness, blur or rounding: the bands only."""
     changed: dict[str, Any] = {}
     for name, value in vars(laboratory).items():
         if name not in _KEPT_IN_IDEAL:
@@ -143,35 +143,35 @@ def _even_mix() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class HospitalConfig:
-    """A hospital: its laboratory and the people whose chromosomes it sees."""
+    """A hospital: its laboratory and its patients."""
 
     name: str
     """Pseudonym, the hospital column of the cohort."""
     laboratory: Laboratory = field(default_factory=Laboratory)
     """Equipment and preparation."""
     abnormal_fraction: float = 0.6
-    """Share of the patients with a structural abnormality (one each).
-    With 0.6, about 3 to 4 % of the pairs are abnormal, as in section 2.1 of the paper."""
+    """Share of patients with a structural abnormality (one each). With 0.6, about 3 to 4 % of the
+    pairs are abnormal, as in section 2.1 of the paper."""
     kinds: Mapping[str, float] = field(default_factory=_even_mix)
     """Weight of each of :data:`SIMULATED` among abnormal patients."""
     context: str = "constitutional"
-    """Whose chromosomes are examined, one of :data:`homnet.simulator.recurrent.CONTEXTS`."""
+    """Patient group, one of :data:`homnet.simulator.recurrent.CONTEXTS`."""
     recurrent_share: float = 0.1
-    """Share of the abnormal patients whose abnormality is a recurrent one of the context, of one of
-    the kinds above."""
+    """Share of abnormal patients with a recurrent abnormality of the context, of one of the kinds
+    above."""
     mosaic_share: float = 0.1
-    """Share of the abnormal patients in whom only some cells carry the abnormality."""
+    """Share of abnormal patients who are mosaic: only some cells carry the abnormality."""
     clone_fraction: tuple[float, float] = (0.1, 0.9)
-    """Smallest and largest share of abnormal cells in a mosaic patient; at least one cell is."""
+    """Smallest and largest share of abnormal cells in a mosaic patient; at least one cell."""
     median_size_mb: float = 25.0
     """Median size of the rearranged segment."""
     size_spread: float = 0.8
-    """Standard deviation of the log size: 0.8 puts 5..95 % at about 7..90 Mb."""
+    """Standard deviation of the log size: 0.8 puts 5 to 95 % at about 7 to 90 Mb."""
     exchange_spread: float = 0.4
-    """Standard deviation of the log ratio of the two ends that a translocation exchanges. Below
-    that of unrelated sizes (1.1), so that length alone does not give translocations away."""
+    """Standard deviation of the log ratio of the two ends exchanged by a translocation. It is
+    smaller than for unrelated sizes (1.1), so that length alone does not reveal translocations."""
     variant_inversions: float = 1.0
-    """Factor on the shares of chromosomes that carry a harmless inversion, such as inv(9)."""
+    """Factor on the rates of normal-variant inversions, such as inv(9)."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(SIMULATED))
@@ -211,13 +211,13 @@ class HospitalConfig:
 
 
 def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, HospitalConfig]:
-    """The four hospitals with patients, unlike one another as real ones are.
+    """Returns four hospitals with patients, as different as real hospitals.
 
-    Hospital 1 is a general laboratory with long, well spread chromosomes. Hospital 2 serves couples
-    who want children and sees mostly balanced rearrangements, at low contrast. Hospital 3 is
-    prenatal: short, pale, sharp chromosomes and unbalanced findings. Hospital 4 has a finer camera
-    and the best preparations, and sees the bone marrow of leukaemia patients: recurrent
-    abnormalities, half of them in only a part of the cells.
+    Hospital 1 is a general laboratory with long, well spread chromosomes. Hospital 2 examines
+    couples with reproductive problems and sees mostly balanced rearrangements, at low contrast.
+    Hospital 3 is prenatal: short, pale, sharp chromosomes and unbalanced findings. Hospital 4 has a
+    finer camera and the best preparations. It examines the bone marrow of leukaemia patients:
+    recurrent abnormalities, half of them mosaic.
     """
     return (
         HospitalConfig("hospital-1"),
@@ -313,5 +313,5 @@ def hospitals() -> tuple[HospitalConfig, HospitalConfig, HospitalConfig, Hospita
 
 
 def healthy() -> HospitalConfig:
-    """The healthy people, drawn with hospital 1's equipment as in the paper."""
+    """Returns the healthy people, simulated with the equipment of hospital 1 as in the paper."""
     return HospitalConfig("healthy-1", hospitals()[0].laboratory, abnormal_fraction=0.0)

@@ -1,4 +1,4 @@
-"""The JSON file of a fitted laboratory and of the people it was fitted to."""
+"""JSON file of a fitted laboratory and of the people it was fitted to."""
 
 import dataclasses
 import math
@@ -18,17 +18,17 @@ _ADVICE: Final = "make the file again with jobs/fit_laboratory.py"
 
 @dataclass(frozen=True)
 class FittedLaboratory:
-    """What a laboratory file holds."""
+    """Content of a laboratory file."""
 
     laboratory: Laboratory
-    """The settings."""
+    """Fitted settings."""
     patients: tuple[str, ...]
-    """Digests (:func:`homnet.model.checkpoint.patient_digests`) of the people it was fitted to, who
-    must not judge it."""
+    """Digests (:func:`homnet.model.checkpoint.patient_digests`) of the people it was fitted to.
+    They must not be used to evaluate it."""
 
 
 def write_laboratory(path: str | Path, fitted: FittedLaboratory) -> None:
-    """Writes a laboratory file, replacing an earlier one; it appears whole or not at all.
+    """Writes a laboratory file atomically, replacing an earlier one.
 
     Raises:
         DataError: a setting is not finite.
@@ -40,7 +40,7 @@ def read_laboratory(path: str | Path) -> FittedLaboratory:
     """Reads a laboratory file.
 
     Raises:
-        ConfigError: it is missing or damaged, or a field is missing, unknown or of another kind.
+        ConfigError: the file is missing or damaged; a field is missing, unknown or mistyped.
     """
     try:
         content = read_json(path)
@@ -70,13 +70,13 @@ def read_laboratory(path: str | Path) -> FittedLaboratory:
 
 
 def _band_pattern() -> BandAppearance:
-    """An appearance with one number for each band of each type."""
+    """Returns an appearance with one number per band of each type."""
     rows = tuple((0.0,) * len(band_lengths(name)) for name in CHROMOSOMES)
     return BandAppearance(rows, rows)
 
 
 def _read(path: str | Path, where: str, value: Any, pattern: Any) -> Any:
-    """A value in the form of a pattern: a number, None, a tuple or a dataclass of these."""
+    """Returns a value checked against a pattern: number, None, tuple or dataclass."""
     if pattern is None and value is None:
         return None
     if dataclasses.is_dataclass(pattern) and not isinstance(pattern, type):

@@ -1,4 +1,4 @@
-"""People: their sex, their normal variants, and the one abnormality that some of them carry."""
+"""Simulated people: sex, normal variants, and at most one structural abnormality."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ from homnet.simulator.laboratory import HospitalConfig
 from homnet.simulator.recurrent import draw_recurrent
 
 Genome = dict[str, tuple[Homolog, ...]]
-"""The homologs of each type; a type may have one or none."""
+"""The homologs of each type: two, one or none."""
 
 _SIZE_RANGE_MB: Final = (3.0, 120.0)
-"""Smallest and largest rearranged segment; smaller ones no microscope shows."""
+"""Minimum and maximum size of a rearranged segment; microscopes do not resolve smaller ones."""
 
 _ROBERTSONIAN: Final = {
     "13;14": 0.75,
@@ -33,21 +33,21 @@ _ROBERTSONIAN: Final = {
     "13;22": 0.01,
     "15;21": 0.01,
 }
-"""Shares of the Robertsonian translocations: rob(13;14) is by far the most frequent."""
+"""Relative frequencies of Robertsonian translocations; rob(13;14) is by far the most frequent."""
 
 _ISOCHROMOSOME: Final = {"Xq": 0.5, "18p": 0.15, "17q": 0.13, "12p": 0.12, "21q": 0.1}
-"""Shares of the isochromosomes by the arm that is kept; that of the X is seen in women."""
+"""Relative frequencies of isochromosomes by the arm kept; that of the X occurs in women."""
 
 _TERMINAL_SHARE: Final = 1 / 2
-"""Share of the deletions that take the end of an arm."""
+"""Share of deletions that are terminal."""
 _PERICENTRIC_SHARE: Final = 2 / 3
-"""Share of the inversions that hold the centromere."""
+"""Share of inversions that are pericentric."""
 _INVERTED_SHARE: Final = 0.3
-"""Share of the duplications and insertions whose fragment is turned around."""
+"""Share of duplications and insertions with an inverted fragment."""
 _SHIFT_SHARE: Final = 0.25
-"""Share of the insertions within one chromosome."""
+"""Share of insertions that are within one chromosome."""
 _UNBALANCED_SHARE: Final = 0.3
-"""Share of the insertions between chromosomes with an intact donor: inherited unbalanced."""
+"""Share of insertions between chromosomes with an intact donor: inherited unbalanced."""
 
 _HETEROCHROMATIN: Final = {
     "1": ("q12", "q12", 0.15, "1qh+"),
@@ -56,12 +56,12 @@ _HETEROCHROMATIN: Final = {
     "Y": ("q12", "q12", 0.25, "Yqh+"),
     **{name: ("p13", "p11.2", 0.25, f"{name}pstk+") for name in ACROCENTRICS},
 }
-"""First band, last band, standard deviation of the log length and name of what varies in everybody:
+"""First band, last band, standard deviation of the log length and name of common heteromorphisms:
 1qh, 9qh, 16qh, Yqh (Yamada 1978), and stalks and satellites of the acrocentrics."""
 _MARKED_STRETCH: Final = 1.5
-"""Length over the usual from which a variant of heterochromatin is reported."""
+"""Ratio to the usual length from which a variant of heterochromatin is reported."""
 _MAX_DEVIATIONS: Final = 3.0
-"""Largest deviation of the log length, in standard deviations."""
+"""Maximum deviation of the log length, in standard deviations."""
 
 _INVERTED_VARIANT: Final = {
     "2": ("p11.2", "q13", 0.0005),
@@ -69,13 +69,13 @@ _INVERTED_VARIANT: Final = {
     "10": ("p11.2", "q21", 0.0003),
     "Y": ("p11.2", "q11.2", 0.003),
 }
-"""Bands of the harmless inversions and the share of the chromosomes that carry them: inv(9) in 0.3
-to 3.6 % of people, by descent (Hsu 1987), inv(Y) in 0.3 % of men, the others rarer."""
+"""Bands of normal-variant inversions and the share of chromosomes that carry them: inv(9) in 0.3 to
+3.6 % of people, by descent (Hsu 1987), inv(Y) in 0.3 % of men; the others are rarer."""
 
 
 @dataclass(frozen=True)
 class Clone:
-    """Cells of a person that have the same chromosomes."""
+    """Cells of a person with the same chromosomes."""
 
     genome: Genome
     """Homologs by type; a man has one X and one Y."""
@@ -87,10 +87,10 @@ class Clone:
 
 @dataclass(frozen=True)
 class Person:
-    """One person."""
+    """A simulated person."""
 
     clones: tuple[Clone, ...]
-    """One, or in a mosaic that of the abnormality and the normal one."""
+    """One clone; in a mosaic the abnormal and the normal one."""
     event: Event | None
     """The structural abnormality, or None."""
 
@@ -102,11 +102,11 @@ def draw_person(
     number = dict.fromkeys(CHROMOSOMES, 2) | (
         {"X": 1, "Y": 1} if generator.random() < 0.5 else {"Y": 0}
     )
-    # A man's X and Y are not assessed, so his abnormality is drawn among the paired types.
+    # The X and Y of a man are not assessed, so his abnormality is drawn among the paired types.
     paired = [name for name in CHROMOSOMES if number[name] == 2]
     event = draw_event(generator, hospital, paired) if abnormal else None
     broken = {name: int(generator.integers(2)) for name in event.chromosomes} if event else {}
-    # Variant inversions spare the chromosomes that break: their places follow the reference.
+    # Types with breakpoints carry no variant inversions: breakpoints refer to the reference.
     born = {
         name: tuple(
             _homolog(
@@ -139,11 +139,11 @@ def draw_person(
 def draw_event(
     generator: np.random.Generator, hospital: HospitalConfig, paired: list[str]
 ) -> Event:
-    """Draws a structural abnormality of a hospital's patient.
+    """Draws a structural abnormality for a patient of a hospital.
 
     Args:
         generator: source of randomness.
-        hospital: its mix of kinds, its share of recurrent abnormalities, and their sizes.
+        hospital: provides kinds, share of recurrent abnormalities, and sizes.
         paired: types of which the patient has two; the abnormality is among these.
     """
     if generator.random() < hospital.recurrent_share:
@@ -174,7 +174,7 @@ def draw_event(
 
 
 def _local(generator: np.random.Generator, kind: str, site: Site, size_mb: float) -> Event:
-    """An event within one chromosome."""
+    """Draws an event within one chromosome."""
     if kind == "ring":
         return Event(kind, (site.end("p", size_mb / 2), site.end("q", size_mb / 2)))
     if kind == "deletion" and generator.random() < _TERMINAL_SHARE:
@@ -193,7 +193,7 @@ def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb:
     inverted = bool(generator.random() < _INVERTED_SHARE)
     balanced = shifted or bool(generator.random() >= _UNBALANCED_SHARE)
     target = site.point()
-    # A fragment that hardly moves leaves nothing to see.
+    # A fragment that moves too little is not visible.
     reach = _SIZE_RANGE_MB[0]
     while shifted and fragment[0].mb - reach < target.mb < fragment[1].mb + reach:
         target = site.point()
@@ -201,7 +201,7 @@ def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb:
 
 
 def _homolog(generator: np.random.Generator, name: str, *, inverted: float = 1.0) -> Homolog:
-    """A normal chromosome with its variants; ``inverted`` multiplies the rate of inversions."""
+    """Draws a normal chromosome with its variants; ``inverted`` scales the rate of inversions."""
     homolog = genome.reference(name)
     variants: tuple[str, ...] = ()
     if name in _HETEROCHROMATIN:

@@ -1,7 +1,7 @@
-"""Recurrent structural abnormalities, known by their names: data and the drawing of one of them.
+"""Named recurrent structural abnormalities: their data, and sampling.
 
-Only those whose rearranged segments a microscope can show; 22q11.2 and t(12;21) are not.
-Breakpoints are given by band, and lie anywhere in it.
+Only those visible in a microscope are included; 22q11.2 and t(12;21) are not. Breakpoints are given
+by band and are drawn anywhere in it.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from homnet.simulator.breakpoints import Breakpoint, Site
 from homnet.simulator.events import Event, in_order
 
 CONTEXTS: Final = ("constitutional", "haematological")
-"""Who is examined: people as they were born, or their bone marrow for leukaemia."""
+"""Patient groups: constitutional karyotypes, or bone marrow examined for leukaemia."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Recurrent:
     kind: str
     """One of :data:`homnet.karyotype.kinds.SIMULATED`."""
     chromosomes: tuple[str, ...]
-    """The types that it breaks."""
+    """The types with a breakpoint."""
     bands: tuple[str, ...]
-    """Bands of the breakpoints; a deletion with one of them is terminal."""
+    """Bands of the breakpoints; a deletion with one band is terminal."""
     weight: float
-    """How often it is seen, relative to the others of its context."""
+    """Frequency relative to the others of its context."""
 
     def draw(self, generator: np.random.Generator) -> Event:
-        """The event with breakpoints drawn within the bands."""
+        """Returns the event, with breakpoints drawn within the bands."""
         types = self.chromosomes * (len(self.bands) // len(self.chromosomes))
         places = [
             Breakpoint.of_arm(name, band[0])
@@ -74,8 +74,8 @@ RECURRENT: Final = {
         Recurrent("isochromosome", ("17",), ("q10",), 1.0),
     ),
 }
-"""Recurrent abnormalities by context. Among the constitutional ones t(11;22) is the commonest
-translocation; the Robertsonian ones are drawn elsewhere."""
+"""Recurrent abnormalities by context. t(11;22) is the commonest constitutional translocation;
+Robertsonian translocations are drawn elsewhere."""
 
 
 def draw_recurrent(
@@ -89,11 +89,11 @@ def draw_recurrent(
     Args:
         generator: source of randomness.
         context: one of :data:`CONTEXTS`.
-        kinds: kinds that are wanted.
+        kinds: allowed kinds.
         paired: types of which the person has two.
 
     Returns:
-        The event, or None when none of the context suits.
+        The event, or None if no abnormality of the context is possible.
     """
     suitable = [
         one

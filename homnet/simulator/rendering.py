@@ -1,7 +1,7 @@
-"""From segments to sequences: how a laboratory's microscope shows the chromosomes of a batch.
+"""Renders the segments of a batch as sequences, as seen by a laboratory's microscope.
 
-Band densities are looked up for every sample of every chromosome at once, through condensation,
-uneven stretching and the segments of the homolog; :mod:`homnet.simulator.staining` does the rest.
+Band densities are looked up for all samples of all chromosomes at once, through condensation,
+uneven stretching and the segments of the homolog. :mod:`homnet.simulator.staining` does the rest.
 There is no loop over rows, homologs or positions.
 
 Shape suffixes: H different homologs, S segments, G cells, N pairs, P homologs of a pair (2), C
@@ -22,18 +22,18 @@ from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.staining import Floats, Integers, normal, stain
 
 _LENGTH_PER_LEVEL: Final = 0.3
-"""Exponent of the length against the band level: longer chromosomes show more bands."""
+"""Exponent of the length as a function of the band level: longer chromosomes show more bands."""
 _BEND_ISCN: Final = 10000.0
-"""Length at which the bending angle is the laboratory's."""
+"""Length for which the laboratory's bending angle is given, ISCN units."""
 _LARGEST_BEND: Final = 4.2
-"""Angle in radians that a long chromosome does not exceed: one that closes to a ring is not taken
-for one."""
+"""Maximum bending angle of a long chromosome, radians; a larger one would look like a ring and be
+rejected."""
 _BEND_LIMIT_GROWTH: Final = 0.25
-"""Exponent of that limit against the length: short chromosomes cannot turn as far."""
+"""Exponent of that limit as a function of length: short chromosomes bend less."""
 _GUMBEL_MEDIAN: Final = -np.log(np.log(2.0))
 _GUMBEL_SD: Final = np.pi / np.sqrt(6.0)
 _MIN_SAMPLES: Final = 24
-"""Fewest samples of a chromosome, however condensed."""
+"""Minimum number of samples of a chromosome, however condensed."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class HomologTable:
     length_H: Floats
     """Visible length, ISCN units."""
     border_HS: Floats
-    """Position where each segment begins, infinite beyond the last one."""
+    """Start of each segment, ISCN units; infinite beyond the last one."""
     offset_HS: Floats
-    """Atlas bin of position 0, if the segment reached there."""
+    """Atlas bin of position 0, extrapolated from the segment."""
     slope_HS: Floats
     """Atlas bins per ISCN unit; negative in inverted segments."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be rendered: N pairs from G cells of one person."""
+    """Input of the renderer: N pairs from G cells of one person."""
 
     homologs: HomologTable
     """The different homologs."""
@@ -63,12 +63,12 @@ class Batch:
     level_G: Integers
     """Index into ``BAND_LEVELS`` of each cell."""
     landmark_HE: Floats
-    """Places on each homolog that are to be found on its sequence, ISCN units; nan for none."""
+    """Positions on each homolog to locate on its sequence, ISCN units; nan for none."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Sequences and what is known about them."""
+    """Sequences and their properties."""
 
     pair_NPCL: NDArray[np.uint8]
     """Darkness, 1..255 on a chromosome, 0 beyond it and in empty slots."""
@@ -77,7 +77,7 @@ class Rendering:
     width_variation_N: Floats
     """Standard deviation of the width over its mean, of the more uneven homolog."""
     too_long_N: NDArray[np.bool_]
-    """Whether a homolog reached beyond the last position and was cut off there."""
+    """Whether a homolog exceeded the last position and was truncated."""
     landmark_NPE: Integers
     """Nearest position to each landmark, -1 for none."""
 
@@ -103,7 +103,7 @@ def tabulate(homologs: Sequence[Homolog], bands: BandAppearance | None = None) -
 
 
 def seen_at(homolog: Homolog, position: float, bands: BandAppearance | None = None) -> float:
-    """Where a position on a homolog is seen when its bands have other lengths, ISCN units both."""
+    """Returns the visible position on a homolog with the given bands, both in ISCN units."""
     atlas, at, seen = atlas_of(bands), 0.0, 0.0
     for segment in homolog.segments:
         inside = segment.part(0.0, min(max(position - at, 0.0), segment.length_iscn))
@@ -115,8 +115,8 @@ def seen_at(homolog: Homolog, position: float, bands: BandAppearance | None = No
 def straightness(
     length_iscn: Floats, laboratory: Laboratory, generator: np.random.Generator
 ) -> Floats:
-    """Chord over arc length of chromosomes of given lengths, each bent to a part of a circle."""
-    # Most chromosomes are nearly straight, and some much bent: Gumbel's, not a normal, logarithm.
+    """Returns chord over arc length for given lengths; each chromosome bends to a circular arc."""
+    # Most chromosomes are nearly straight and some are strongly bent, hence a Gumbel logarithm.
     deviation = (generator.gumbel(size=length_iscn.shape) - _GUMBEL_MEDIAN) / _GUMBEL_SD
     angle = laboratory.bend * np.exp(laboratory.bend_spread * deviation)
     share = length_iscn / _BEND_ISCN
@@ -147,7 +147,7 @@ def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator)
     pair_NPCL *= on_NPL[:, :, None]
     straight_NP = np.where(present_NP, straight_NP, 1.0)
     length_NP = np.maximum(total_NP / laboratory.samples_per_px, 1)
-    # The centromere's constriction and the round ends make up more of a short chromosome.
+    # The centromere's constriction and the round ends are a larger part of a short chromosome.
     width_NP = (0.09 + 3.2 / length_NP) * np.exp(normal(generator, row_NP.shape, 0.22))
     return Rendering(
         pair_NPCL=pair_NPCL,
@@ -161,11 +161,11 @@ def render(batch: Batch, laboratory: Laboratory, generator: np.random.Generator)
 def _positions(
     batch: Batch, row_NP: Integers, laboratory: Laboratory, generator: np.random.Generator
 ) -> tuple[Floats, Integers, Floats]:
-    """Where on its homolog each sample lies.
+    """Returns the position of each sample on its homolog.
 
     Returns:
-        Position (N, P, L) in ISCN units, the number of samples (N, P), and the log (N, P) of the
-        length over what is usual.
+        Position (N, P, L) in ISCN units, the number of samples (N, P), and the log ratio (N, P) of
+        the length to the usual one.
     """
     num_cells, num_pairs = len(batch.level_G), len(row_NP)
     level = np.log(BAND_LEVELS)
@@ -188,7 +188,7 @@ def _positions(
     )
     depth_NPL = px_L - tip_NP2[..., :1]
     share_NPL: Floats = np.clip(depth_NPL / body_NP[..., None], 0, 1)
-    # Sines vanish at both ends: a chromosome is stretched here and squeezed there.
+    # Sines are 0 at both ends, so the warp preserves the length.
     angle_NPL = np.float32(np.pi) * share_NPL
     sin_NPL, cos_NPL = np.sin(angle_NPL), np.cos(angle_NPL)
     one, two, three = (
@@ -203,7 +203,7 @@ def _positions(
 
 
 def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats, atlas: Atlas) -> Floats:
-    """Band density 0..1 (N, P, L) at the positions, at the band level of each pair's cell."""
+    """Returns band densities 0..1 (N, P, L) at the positions, at the band level of each cell."""
     table = batch.homologs
     num_segments = table.border_HS.shape[1]
     segment_NPL = np.zeros(position_NPL.shape, np.int32)
@@ -220,13 +220,13 @@ def _densities(batch: Batch, row_NP: Integers, position_NPL: Floats, atlas: Atla
 
 
 def _landmark_positions(batch: Batch, position_NPL: Floats, on_NPL: NDArray[np.bool_]) -> Integers:
-    """The sample (N, P, E) nearest to each landmark, -1 for none."""
+    """Returns the sample (N, P, E) nearest to each landmark, -1 for none."""
     landmark_NPE = np.where(
         (batch.homolog_NP >= 0)[..., None], batch.landmark_HE[batch.homolog_NP], np.nan
     )
     nearest_NPE = np.full(landmark_NPE.shape, -1, np.int64)
     n, p, e = np.nonzero(np.isfinite(landmark_NPE))
-    # The nearest sample serves upside-down chromosomes too, where positions fall.
+    # This also works for upside-down chromosomes, where positions decrease.
     miss = np.abs(position_NPL[n, p] - landmark_NPE[n, p, e][:, None])
     nearest_NPE[n, p, e] = np.where(on_NPL[n, p], miss, np.inf).argmin(axis=-1)
     return nearest_NPE

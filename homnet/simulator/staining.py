@@ -1,7 +1,7 @@
-"""From band densities to grey levels: staining, microscope, and how chromosomes differ in them.
+"""Converts band densities to grey levels: staining, microscope, and their variation.
 
-Differences between cells, homologs and chromatids are drawn here: level and contrast of the
-staining, texture, blur, and the ends, where images are cut.
+Variation between cells, homologs and chromatids is drawn here: level and contrast of the staining,
+texture, blur, and the cut ends.
 
 Shape suffixes: G cells, N pairs, P homologs of a pair (2), C chromatids (2: left, right), L
 positions (512).
@@ -23,22 +23,22 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 TEXTURE_KNOTS: Final = (2, 5, 16)
-"""Samples between the knots of the texture at each of its scales."""
+"""Number of samples between the knots of the texture, per scale."""
 _END_REACH_PX: Final = 4.0
-"""Pixels over which what is peculiar to an end falls to a third."""
+"""Distance over which an end-specific deviation falls to a third, pixels."""
 _TIP_CERTAINTY: Final = 0.7
-"""Part of what is peculiar to a chromosome or a chromatid that is lost at the very tips."""
+"""Share of the chromosome- or chromatid-specific deviation that is lost at the tips."""
 CUT_PX: Final = 0.55
-"""Pixels inside a chromosome's end at which an image is cut, where it has not quite faded: the tips
-of dark bands are darker than those of light ones."""
+"""Distance inside a chromosome's end at which an image is cut, pixels. The chromosome has not fully
+faded there: tips of dark bands are darker than those of light ones."""
 _ABSOLUTE_CUT: Final = 0.6
-"""Part of a chromosome's own darkness that its ends lack: images are cut at one threshold."""
+"""Share of a chromosome's own darkness missing at its ends, because of the fixed threshold."""
 _HANGING: Final = 0.7
 _HANGING_FREEDOM: Final = 4.0
 """Scale, relative to the difference of the chromatids' tips, and degrees of freedom of Student's t,
-of what differs below the tips: now and then a chromatid's end hangs off."""
+for the difference below the tips: occasionally the end of a chromatid hangs off."""
 _EDGE_SKEW: Final = 0.6
-"""Sigma of the lognormal by which ends are darker than the threshold where images are cut."""
+"""Sigma of the lognormal excess of the darkness of ends over the cut threshold."""
 _SKEWED_MEAN: Final = np.float32(np.exp(_EDGE_SKEW**2 / 2))
 _SKEWED_SD: Final = float(_SKEWED_MEAN) * np.sqrt(np.expm1(_EDGE_SKEW**2))
 
@@ -52,14 +52,14 @@ def stain(
     laboratory: Laboratory,
     generator: np.random.Generator,
 ) -> Floats:
-    """Darkness (N, P, C, L) of chromosomes under the microscope, grey levels.
+    """Returns the darkness (N, P, C, L) of chromosomes under the microscope, grey levels.
 
     Args:
         density_NPL: band density at each sample, 0..1.
-        total_NP: samples of each chromosome, which may be more than there are positions.
-        log_NP: log of its length over what is usual.
+        total_NP: number of samples of each chromosome; may exceed the number of positions.
+        log_NP: log ratio of its length to the usual one.
         cell_N: cell of each pair, 0..num_cells - 1.
-        num_cells: cells of the person.
+        num_cells: number of cells of the person.
         laboratory: its staining, microscope and camera.
         generator: source of all randomness.
     """
@@ -77,7 +77,7 @@ def stain(
     )
     offset_NP = level_G[cell_N][:, None] + normal(generator, each_NP, laboratory.offset_sd)
     offset_NP -= np.float32(laboratory.condensed_darkness) * log_NP
-    # Where staining is dark on the whole, the camera has less left to tell bands apart.
+    # The darker the staining, the less range the camera has left for contrast.
     response_NP = np.exp(laboratory.saturation * (laboratory.darkness - offset_NP))
     gain_NP = response_NP * np.exp(normal(generator, each_NP, laboratory.gain_sd))
     cell_gain_G = np.exp(normal(generator, num_cells, laboratory.cell_gain_sd))
@@ -85,15 +85,15 @@ def stain(
     gain_NP *= np.exp(-laboratory.condensed_gain * log_NP)
     shared_NPL = offset_NP[..., None] + gain_NP[..., None] * (sharp - np.float32(0.5))
 
-    # An image is cut where it is as dark as a chromosome's edge: tips are alike, whether the last
-    # band is dark or light. Sister chromatids lie side by side, but not exactly.
+    # Images are cut at the darkness of an edge, so tips are alike for dark and light last bands.
+    # Sister chromatids lie side by side, but not exactly.
     at_L = np.arange(SEQUENCE_LENGTH, dtype=np.float32) / np.float32(laboratory.samples_per_px)
     last_NP1 = ((total_NP[..., None] - 1) / laboratory.samples_per_px).astype(np.float32)
     fade_NPL, edge_NPL, uneven_NPL = (np.zeros_like(shared_NPL) for _ in range(3))
     each_NP1 = (*each_NP, 1)
     shift_NPL = _smooth_noise(generator, each_NP1, TEXTURE_KNOTS[-1], laboratory.shift_px)[:, :, 0]
     for from_end_NPL in (at_L, np.abs(last_NP1 - at_L)):
-        # What is lighter than the threshold was not taken for chromosome.
+        # Pixels lighter than the threshold are not part of the chromosome.
         skewed_NP1 = np.exp(normal(generator, each_NP1, _EDGE_SKEW))
         edge_NP1 = np.float32(laboratory.edge_sd / _SKEWED_SD) * (skewed_NP1 - _SKEWED_MEAN)
         uneven_NP1, spread_NP1, beyond_NP1 = (
@@ -131,10 +131,10 @@ def stain(
             generator, each_NP, laboratory.texture_spread[scale]
         )
         if knot == TEXTURE_KNOTS[-1]:
-            # Uneven staining leaves the mean of a chromosome, which varies separately.
+            # Texture does not change the mean of a chromosome, which varies separately.
             texture_NPCL -= _mean_inside(texture_NPCL, total_NP)
         darkness_NPCL += texture_NPCL * (response_NP * np.exp(spread_NP))[..., None, None]
-    # The tip is where both chromatids together are as dark as an edge; they may still differ.
+    # At the tip the mean of both chromatids equals the edge darkness; they may still differ.
     shared_NPL += (1 - fade_NPL) * darkness_NPCL.mean(axis=2)
     differ_NPL += (
         (1 - _TIP_CERTAINTY * fade_NPL) * (darkness_NPCL[:, :, 0] - darkness_NPCL[:, :, 1]) / 2
@@ -145,7 +145,7 @@ def stain(
 
 
 def _mean_inside(values_NPCL: Floats, total_NP: Integers) -> Floats:
-    """Mean (N, P, 1, 1) over both chromatids of the samples on each chromosome."""
+    """Returns the mean (N, P, 1, 1) over both chromatids of the samples on each chromosome."""
     on_NPL = np.arange(SEQUENCE_LENGTH) < total_NP[..., None]
     summed_NP = np.einsum("npcl,npl->np", values_NPCL, on_NPL.astype(np.float32))
     mean: Floats = (summed_NP / (2 * np.minimum(total_NP, SEQUENCE_LENGTH))).astype(np.float32)
@@ -160,7 +160,7 @@ def _smooth_noise(
     homolog_sd: float = 0.0,
     pair_sd: float = 0.0,
 ) -> Floats:
-    """Noise (N, P, C, L) that changes over ``knot`` samples, of chromatids, homologs and pairs."""
+    """Noise (N, P, C, L), per chromatid, homolog and pair; a knot every ``knot`` samples."""
     reach = 2 * knot
     window = gaussian(2 * reach + 1, 0.8 * knot).astype(np.float32)
     window /= np.sqrt((window**2).sum() / knot)
@@ -173,5 +173,5 @@ def _smooth_noise(
 
 
 def normal(generator: np.random.Generator, shape: int | tuple[int, ...], sd: float) -> Floats:
-    """Normal deviates of mean 0, 32-bit."""
+    """Returns normal deviates of mean 0, 32-bit."""
     return np.float32(sd) * generator.standard_normal(shape, np.float32)
