@@ -181,6 +181,7 @@ def test_one_cpu_gives_the_bytes_of_two(ray_cluster, tmp_path):
     script = f"""
 import ray
 from pathlib import PosixPath
+from homnet.results import Record
 from homnet_platform.simulate import SimulateConfig, simulate
 ray.init(address="local", num_cpus=1, log_to_driver=False)
 simulate({replace(SMALL, output=tmp_path / "one")!r})
