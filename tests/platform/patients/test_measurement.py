@@ -52,5 +52,5 @@ def test_patients_who_chose_anything_are_not_measured(diagnosed: Any, tmp_path: 
     assert set(measure(own)["hospitals"]) == {"h1"}
     provenance = json.loads((narrowed / "provenance.json").read_text())
     (narrowed / "provenance.json").write_text(json.dumps({**provenance, "cohort": "x"}))
-    with pytest.raises(ConfigError, match="another cohort"):
+    with pytest.raises(ConfigError, match="a cohort other than"):
         measure(own)
