@@ -80,7 +80,7 @@ def test_of_two_runs_at_once_the_second_is_told(staging: Staging) -> None:
 
 def test_a_full_disk_is_one_sentence(staging: Staging) -> None:
     with (
-        pytest.raises(DataError, match=r"one\.txt: cannot be written \(No space left.*repeat the comm"),
+        pytest.raises(DataError, match=r"one\.txt: cannot be written \(No space left.*repeat"),
         staging.writing("one.txt"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
