@@ -18,9 +18,8 @@ INSTALLED := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 
-# Two processes; one thread in each, or they fight for the cores. Groups are files, or files with one
-# costly fixture (tests/conftest.py), in their own order, so that those with few but long tests are
-# not all at the end.
+# Two processes; one thread in each, or they fight for the cores. Without a group, each test is one
+# unit of work: a process takes the next one when it is free.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo serve test test-slow check setup clean

@@ -59,18 +59,6 @@ def make_table(
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a file in one process under ``--dist loadgroup``, for the fixtures of its module.
-
-    Files that use the trained models of ``lineage`` share a process, so that they are trained once.
-    """
-    trained = {item.path for item in items if "lineage" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "lineage" if item.path in trained else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time() -> None:
     """Weights and inputs that a test draws without a generator are the same in every run."""
