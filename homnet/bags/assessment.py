@@ -4,7 +4,7 @@ Shape suffixes: N assessable pairs, B bags, G types of patients, P homologs, C c
 L positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Self
 
@@ -104,11 +104,33 @@ class Assessment:
     """Cell of each pair."""
     row_N: NDArray[np.int64]
     """Row of each pair in the table."""
-    left_out: dict[tuple[str, str], tuple[NotAssessed, ...]]
+    left_out: Mapping[tuple[str, str], tuple[NotAssessed, ...]]
     """Pairs and types not assessed, by hospital and patient, for every patient of the table."""
+    levels: Mapping[tuple[str, str], Mapping[str, int]]
+    """Band level of each cell, by hospital and patient, in order of the cells' names."""
 
-    def only(self, chosen_G: Sequence[int]) -> Self:
-        """The chosen types, given as ascending indices; ``left_out`` is empty."""
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The types of several assessments, in order, to be read in one pass.
+
+        Types of different parts stay apart even if they have the same name; the same patient's
+        ``left_out`` and ``levels`` would be overwritten, so they are empty.
+        """
+        before = np.cumsum([0, *(len(part.types) for part in parts)])
+        return cls(
+            bags=FlatBags.concatenate([part.bags for part in parts]),
+            type_B=np.concatenate(
+                [part.type_B + first for part, first in zip(parts, before, strict=False)]
+            ),
+            types=tuple(who for part in parts for who in part.types),
+            cell_N=tuple(cell for part in parts for cell in part.cell_N),
+            row_N=np.concatenate([part.row_N for part in parts]),
+            left_out={},
+            levels={},
+        )
+
+    def only(self, chosen_G: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The chosen types, given as ascending indices, without ``left_out`` and ``levels``."""
         kept_B = np.isin(self.type_B, chosen_G)
         kept_N = np.repeat(kept_B, self.bags.size_B)
         bags = FlatBags(
@@ -124,6 +146,7 @@ class Assessment:
             cell_N=tuple(np.asarray(self.cell_N, object)[kept_N]),
             row_N=self.row_N[kept_N],
             left_out={},
+            levels={},
         )
 
     @property
@@ -191,7 +214,18 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
         cell_N=tuple(cells[row_N]),
         row_N=row_N,
         left_out=_left_out(table, order, assessable, types),
+        levels=_levels(table),
     )
+
+
+def _levels(table: pa.Table) -> dict[tuple[str, str], dict[str, int]]:
+    """Band level of each cell of each patient."""
+    columns = ("hospital", "patient_id", "cell_id", "band_level")
+    rows = set(zip(*(table[name].to_pylist() for name in columns), strict=True))
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for hospital, patient, cell, level in sorted(rows):
+        found.setdefault((hospital, patient), {})[cell] = int(level)
+    return found
 
 
 def _left_out(

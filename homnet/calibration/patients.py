@@ -15,7 +15,7 @@ Shape suffixes: N pairs, G types of patients, J patients.
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -32,9 +32,11 @@ SPECIFICITY: Final = 0.99
 """Required share of healthy referrals called normal, as in the published clinical figure."""
 NO_READER_USED: Final = "none"
 """Version of the reader if none was used."""
-FORMAT: Final = 2
-"""Version of :meth:`PatientCalibration.to_json`; checkpoints ignore other versions. In version 1,
-logits of types were means over bags of up to ten cells."""
+READ_SHARE: Final = 0.2
+"""Share of the types of healthy referrals that a reader reads (LAB.md, 2026-11-28)."""
+FORMAT: Final = 3
+"""Version of :meth:`PatientCalibration.to_json`; checkpoints ignore other versions. Version 2 read
+every type."""
 NUM_TYPES: Final = 23
 """Number of chromosome types in a karyotype; X and Y count as one."""
 
@@ -69,6 +71,11 @@ class PatientCalibration:
     """Version of the reader whose log odds are included."""
     read_weight: float = 0.0
     """Factor of the reader's log odds in their sum with logits of types."""
+    read_from: float | None = None
+    """Types whose logit, with the offset added, is at least this are read; None reads all."""
+    unread_evidence: float = 0.0
+    """Evidence of the types below :attr:`read_from`: HomNet's logit is so low that reading them
+    could not change a verdict."""
 
     @property
     def prevalence(self) -> float:
@@ -93,10 +100,31 @@ class PatientCalibration:
         Args:
             logit_G: logits of the types.
             chromosome_G: indices of the types, 0..23.
-            read_G: log odds of the reader.
+            read_G: log odds of the reader; NaN for types that were not read.
         """
-        moved_G = logit_G + np.asarray(self.type_offsets)[chromosome_G]
-        return self.type_scale(moved_G + self.read_weight * read_G)
+        moved_G = self._moved(logit_G, chromosome_G)
+        evidence_G = self.type_scale(moved_G + self.read_weight * read_G)
+        return np.where(np.isnan(read_G), self.unread_evidence, evidence_G)
+
+    def to_read(
+        self, logit_G: Floats, chromosome_G: NDArray[np.int64], num_cells_G: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which types (G) the reader has to read: HomNet's logit cannot exclude them.
+
+        Args:
+            logit_G: logits of the types.
+            chromosome_G: indices of the types, 0..23.
+            num_cells_G: number of cells of each type.
+        """
+        counted_G: NDArray[np.bool_] = num_cells_G >= self.min_cells
+        if self.reader == NO_READER_USED:
+            return np.zeros(len(logit_G), np.bool_)
+        if self.read_from is None:
+            return counted_G
+        return np.asarray(counted_G & (self._moved(logit_G, chromosome_G) >= self.read_from))
+
+    def _moved(self, logit_G: Floats, chromosome_G: NDArray[np.int64]) -> Floats:
+        return np.asarray(logit_G + np.asarray(self.type_offsets)[chromosome_G])
 
     def type_prior(self, prevalence: float) -> float:
         """Prior probability that a type is abnormal, at most 0.5."""
@@ -182,6 +210,7 @@ def fit_patients(
     min_cells: int,
     specificity: float = SPECIFICITY,
     reader: str = NO_READER_USED,
+    read_share: float = READ_SHARE,
     pooled: PatientCalibration | None = None,
 ) -> PatientCalibration:
     """Fits a calibration on validation patients.
@@ -191,6 +220,7 @@ def fit_patients(
         min_cells: minimum number of cells of a type.
         specificity: specificity of the threshold, over patients.
         reader: version of the reader whose log odds are in the scores.
+        read_share: share of the types of healthy referrals that are read; 1 reads all types.
         pooled: calibration of all hospitals, for the fit of one. Type offsets and the reader's
             weight are taken from it, and scales are fitted around its scales.
 
@@ -208,9 +238,22 @@ def fit_patients(
         offsets = fit_offsets(logit_G + read_weight * read_G, abnormal_G, chromosome_G)
     else:  # one hospital has too few patients for 24 offsets; normal variation is similar
         read_weight, offsets = pooled.read_weight, pooled.type_offsets
-    moved_G = logit_G + read_weight * read_G + np.asarray(offsets)[chromosome_G]
-    type_scale = fit_scale(moved_G, abnormal_G, around=pooled.type_scale if pooled else None)
-    score_J = combine(type_scale(moved_G), scores.patient_G[counted_G], len(scores.hospital_J))
+    own_G = logit_G + np.asarray(offsets)[chromosome_G]
+    read_from = None
+    if reader != NO_READER_USED and read_share < 1 and not abnormal_G.all():
+        read_from = float(np.quantile(own_G[~abnormal_G], 1 - read_share))
+    chosen_G = np.ones(len(own_G), np.bool_) if read_from is None else own_G >= read_from
+    # The scale gives the ratio among the types that are read; being read is evidence, too.
+    of_read, of_unread = (_share_ratio(those_G, abnormal_G) for those_G in (chosen_G, ~chosen_G))
+    moved_G = own_G + read_weight * read_G
+    around = pooled.type_scale if pooled else None
+    if around is not None and read_from is not None:
+        around = replace(around, shift=around.shift - of_read)
+    type_scale = fit_scale(moved_G[chosen_G], abnormal_G[chosen_G], around=around)
+    if read_from is not None:
+        type_scale = replace(type_scale, shift=type_scale.shift + of_read)
+    evidence_G = np.where(chosen_G, type_scale(moved_G), of_unread)
+    score_J = combine(evidence_G, scores.patient_G[counted_G], len(scores.hospital_J))
     judged_J = np.isfinite(score_J)
     normal_J = judged_J & ~scores.abnormal_J
     num_abnormal = int((judged_J & scores.abnormal_J).sum())
@@ -234,7 +277,17 @@ def fit_patients(
         min_cells=min_cells,
         reader=reader,
         read_weight=read_weight,
+        read_from=read_from,
+        unread_evidence=0.0 if read_from is None else of_unread,
     )
+
+
+def _share_ratio(those_G: NDArray[np.bool_], abnormal_G: NDArray[np.bool_]) -> float:
+    """Log ratio of the shares of abnormal and of normal types that are among ``those_G``."""
+    shares = [
+        (those_G[own_G].sum() + 0.5) / (own_G.sum() + 1) for own_G in (abnormal_G, ~abnormal_G)
+    ]
+    return float(math.log(shares[0] / shares[1]))
 
 
 def fit_hospitals(
@@ -243,6 +296,7 @@ def fit_hospitals(
     min_cells: int,
     specificity: float = SPECIFICITY,
     reader: str = NO_READER_USED,
+    read_share: float = READ_SHARE,
     min_patients: int = 5,
     leave_out: bool = False,
 ) -> dict[str, PatientCalibration]:
@@ -257,6 +311,7 @@ def fit_hospitals(
         min_cells: minimum number of cells of a type.
         specificity: specificity over patients.
         reader: version of the reader whose log odds are in the scores.
+        read_share: share of the types of healthy referrals that are read; 1 reads all types.
         min_patients: minimum number of healthy referrals, and of carriers, for a calibration of a
             hospital's own.
         leave_out: fit each hospital's calibration on the patients of all others, as for a hospital
@@ -270,6 +325,7 @@ def fit_hospitals(
         "min_cells": min_cells,
         "specificity": specificity,
         "reader": reader,
+        "read_share": read_share,
     }
     pooled = fit_patients(scores, **settings)
     found = {ALL_HOSPITALS: pooled}

@@ -37,6 +37,23 @@ class Evidence:
     """Weight of each pair in its bag, 0..1 (Eq. 9)."""
     added_N: NDArray[np.float64]
     """Contribution of each pair to the logit of its bag; the remainder is the bias (Eq. 10)."""
+    bias_B: NDArray[np.float64]
+    """Bias of the model of each bag."""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The scores of all parts, in order; empty for no parts."""
+        names = ("logit_B", "weight_N", "added_N", "bias_B")
+        empty = [np.zeros(0)]
+        return cls(
+            **{name: np.concatenate([getattr(p, name) for p in parts] or empty) for name in names}
+        )
+
+    def part(self, bags: slice, pairs: slice) -> Self:
+        """The scores of some consecutive bags and of their pairs."""
+        return type(self)(
+            self.logit_B[bags], self.weight_N[pairs], self.added_N[pairs], self.bias_B[bags]
+        )
 
 
 class Predictor:
@@ -172,7 +189,7 @@ def score_bags(
     bias_B = np.array([p.homnet().bag.bag.bias.item() for p in predictors])[predictor_B]
     start_B = np.cumsum(bags.size_B) - bags.size_B
     logit_B = np.add.reduceat(added_N, start_B) + bias_B if len(bags) else np.zeros(0)
-    return Evidence(logit_B, weight_N, added_N)
+    return Evidence(logit_B, weight_N, added_N, bias_B)
 
 
 @torch.inference_mode()

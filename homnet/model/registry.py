@@ -3,6 +3,7 @@
 A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``hdfs://``)::
 
     models/<version>/...         checkpoints, named by the digest of their content
+    readers/<version>/...        readers that calibrations name, by the digest of their weights
     golden/<version>.arrow       reference bags: pairs with the logits that the model must reproduce
     events/<number>-<id>.json    decisions, one small immutable file each
 
@@ -23,7 +24,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 from pyarrow import fs
 
-from homnet.errors import RegistryError
+from homnet.errors import CheckpointError, RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import Form
 from homnet.model.network import HomNetConfig
@@ -103,13 +104,7 @@ class Registry:
             RegistryError: the registry cannot be written.
         """
         version = checkpoint.digest
-        target = f"{self._base}/models/{version}"
-        if not self._is_file(f"{target}/{_HASHES}"):
-            with tempfile.TemporaryDirectory() as directory:
-                saved = checkpoint.save(Path(directory) / "checkpoint")
-                names = sorted(path.name for path in saved.iterdir())
-                for name in sorted(names, key=lambda name: name == _HASHES):
-                    self._write(f"{target}/{name}", (saved / name).read_bytes())
+        self._keep(f"{self._base}/models/{version}", checkpoint)
         if not any(e.version == version for e in self.entries(hospital)):
             self._decide("publish", hospital, version)
         return version
@@ -208,12 +203,37 @@ class Registry:
         source = f"{self._base}/models/{version}"
         if not self._is_file(f"{source}/{_HASHES}"):
             raise RegistryError(f"{self.root}: no model {version} here")
-        with tempfile.TemporaryDirectory() as directory:
-            for path in self._list(source):
-                name = Path(path).name
-                if not name.startswith("."):  # left by a process that was killed
-                    (Path(directory) / name).write_bytes(self._read(path))
-            return Checkpoint.load(directory, self._form)
+        return self._load(source, self._form)
+
+    def keep_reader(self, checkpoint: Checkpoint) -> None:
+        """Stores the reader that calibrations name by its version.
+
+        Raises:
+            RegistryError: the registry cannot be written.
+        """
+        self._keep(f"{self._base}/readers/{checkpoint.version}", checkpoint)
+
+    def reader(self, version: str, form: Callable[..., Form]) -> Checkpoint:
+        """Loads a reader and checks its hashes.
+
+        Args:
+            version: digest of form and weights.
+            form: builds the reader's form.
+
+        Raises:
+            CheckpointError: the checkpoint is incomplete or damaged, or is another reader.
+            RegistryError: there is no such reader.
+        """
+        source = f"{self._base}/readers/{version}"
+        if not self._is_file(f"{source}/{_HASHES}"):
+            raise RegistryError(
+                f"{self.root}: no reader {version[:12]} here; calibrate with --registry, which "
+                "stores model and reader"
+            )
+        found = self._load(source, form)
+        if found.version != version:
+            raise CheckpointError(f"{source}: holds the reader {found.version[:12]}; restore it")
+        return found
 
     def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
         """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
@@ -266,6 +286,24 @@ class Registry:
     def _reference_file(self, version: str) -> str:
         # The folder keeps its original name, so that registries of earlier versions stay readable.
         return f"{self._base}/golden/{version}.arrow"
+
+    def _keep(self, target: str, checkpoint: Checkpoint) -> None:
+        """Stores a checkpoint, its hashes last, unless it is there."""
+        if self._is_file(f"{target}/{_HASHES}"):
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            saved = checkpoint.save(Path(directory) / "checkpoint")
+            names = sorted(path.name for path in saved.iterdir())
+            for name in sorted(names, key=lambda name: name == _HASHES):
+                self._write(f"{target}/{name}", (saved / name).read_bytes())
+
+    def _load(self, source: str, form: Callable[..., Form]) -> Checkpoint:
+        with tempfile.TemporaryDirectory() as directory:
+            for path in self._list(source):
+                name = Path(path).name
+                if not name.startswith("."):  # left by a process that was killed
+                    (Path(directory) / name).write_bytes(self._read(path))
+            return Checkpoint.load(directory, form)
 
     def _one(self, hospital: str, version: str) -> Entry:
         fitting = [e for e in self.entries(hospital) if version and e.version.startswith(version)]

@@ -1,20 +1,23 @@
-"""From a patient's pairs to a verdict: scores, findings, rules.
+"""The one verdict on a patient: evidence and findings in, decision out.
+
+A batch job computes evidence block by block, an endpoint through its queue; both call
+:class:`Diagnostician` in two steps. It first says which types a reader has to read, then judges.
 
 Shape suffixes: G types of patients, N assessable pairs, J patients.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from homnet.bags.assessment import NOTHING_SENT, Assessment
+from homnet.bags.assessment import NOTHING_SENT, Assessment, NotAssessed, assess
 from homnet.calibration.patients import (
     ALL_HOSPITALS,
     NO_READER_USED,
@@ -23,12 +26,12 @@ from homnet.calibration.patients import (
 )
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.predictor import Predictor
+from homnet.model.predictor import Evidence, Predictor
 from homnet.patients.across_types import missing_homologs, notes, with_partners
 from homnet.patients.clonality import Clone, estimate_clone
-from homnet.patients.finding import Finding, FindingReader, unread
+from homnet.patients.finding import NO_READER, NOT_READ, Finding, FindingReader, unread
 from homnet.patients.naming import draft_name
-from homnet.patients.scores import LEAST_PROBABILITY, score_patients
+from homnet.patients.scores import LEAST_PROBABILITY, read_log_odds, score_patients
 from homnet.patients.verdict import (
     Abstention,
     PatientVerdict,
@@ -43,114 +46,142 @@ from homnet.patients.verdict import (
 
 
 class Diagnostician:
-    """Gives verdicts on patients of the hospitals for which a checkpoint is calibrated."""
+    """Gives verdicts on patients, from evidence that a batch job or an endpoint computed."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         config: VerdictConfig | None = None,
-        reader: FindingReader | None = None,
-        device: torch.device | str = "cpu",
+        *,
+        reader: str = NO_READER_USED,
     ) -> None:
-        """Takes a checkpoint with a patient calibration, and optionally a reader.
-
-        Raises:
-            CheckpointError: it has no patient calibration, or its model is not HomNet.
-        """
-        if not checkpoint.patients:
-            raise CheckpointError(
-                "the checkpoint is not calibrated for whole patients, or was by another version; "
-                "run jobs/diagnose.py calibrate first and give its output"
-            )
-        self._patients = checkpoint.patients
-        self._config = config or VerdictConfig()
-        self._reader = reader
-        self._predictor = Predictor.of_checkpoint(checkpoint, device)
-        self._predictor.homnet()
-
-    def calibration_of(self, hospital: str) -> PatientCalibration:
-        """The calibration for a hospital's patients: its own, or else that of all hospitals.
-
-        Raises:
-            CheckpointError: there is none, or it was fitted with another reader.
-        """
-        found = self._patients.get(hospital) or self._patients.get(ALL_HOSPITALS)
-        if found is None:
-            raise CheckpointError(
-                f"the checkpoint has no calibration of patients for {hospital}; run "
-                "jobs/diagnose.py calibrate with it"
-            )
-        version = NO_READER_USED if self._reader is None else self._reader.version
-        if found.reader not in {NO_READER_USED, version}:
-            raise CheckpointError(
-                f"the checkpoint was calibrated for {hospital} together with the reader "
-                f"{found.reader[:12]}, and its verdicts need that one (--findings); given is "
-                f"{version[:12]}"
-            )
-        return found
-
-    def __call__(self, table: pa.Table) -> list[PatientVerdict]:
-        """Gives verdicts on whole patients, in order of their names.
+        """Takes the calibrations of a checkpoint.
 
         Args:
-            table: all pairs of some patients of one hospital, as in
-                :data:`homnet.cohorts.pairs.MEASURED`. Truth columns are ignored.
+            checkpoint: model with calibrations of patients; a hospital without one is not assessed.
+            config: limits and prevalence.
+            reader: version of the reader that makes the findings, if there is one.
 
         Raises:
-            DataError: the table mixes hospitals.
-            CheckpointError: there is no calibration for the hospital.
+            CheckpointError: a calibration was fitted with another reader.
         """
-        hospitals = table["hospital"].unique().to_pylist()
-        if len(hospitals) != 1:
-            raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
-        calibration = self.calibration_of(hospitals[0])
-        scores = score_patients(self._predictor, table, self._reader)
-        assessment = scores.assessment
-        prevalence = self._config.prevalence or calibration.prevalence
-        evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, scores.read_G)
-        probability_G = calibration.type_probability(evidence_G, prevalence)
-        cell_N = expit(calibration.cell_scale(scores.logit_N))
-        found = unread(assessment, probability_G, cell_N)
-        if scores.read:
-            found = [_completed(one, own) for one, own in zip(scores.read, found, strict=True)]
-        rows = table.select(["patient_id", "cell_id", "band_level"]).to_pandas()
-        cells = {
-            str(patient): dict(zip(own["cell_id"], own["band_level"].astype(int), strict=True))
-            for patient, own in rows.drop_duplicates(["patient_id", "cell_id"])
-            .sort_values("cell_id")
-            .groupby("patient_id")
+        for hospital, one in checkpoint.patients.items():
+            if one.reader not in {NO_READER_USED, reader}:
+                raise CheckpointError(
+                    f"the checkpoint was calibrated for {hospital} together with the reader "
+                    f"{one.reader[:12]}, and its verdicts need that one (--findings); given is "
+                    f"{reader[:12]}"
+                )
+        self._calibrations = checkpoint.patients
+        self._config = config or VerdictConfig()
+        self._model, self._reader = checkpoint.version, reader
+
+    def calibration_of(self, hospital: str) -> PatientCalibration | None:
+        """The calibration for a hospital's patients: its own, or that of all hospitals, or None."""
+        return self._calibrations.get(hospital) or self._calibrations.get(ALL_HOSPITALS)
+
+    def types_to_read(
+        self, hospital: str, assessment: Assessment, evidence: Evidence
+    ) -> NDArray[np.int64]:
+        """Indices of a hospital's types that the reader has to read before :meth:`judge`.
+
+        If the reader counts, these are the types that HomNet cannot exclude; otherwise the types
+        that the verdicts rest on, whose kind and place are to be shown.
+
+        Args:
+            hospital: whose patients.
+            assessment: pairs of whole patients, of this hospital and perhaps of others.
+            evidence: scores of its bags.
+        """
+        calibration = self.calibration_of(hospital)
+        if self._reader == NO_READER_USED or calibration is None:
+            return np.zeros(0, np.int64)
+        scores = score_patients(assessment, evidence)
+        own_G = _of_hospital(assessment, hospital)
+        if calibration.reader != NO_READER_USED:
+            chosen_G = calibration.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G)
+            return np.flatnonzero(chosen_G & own_G)
+        flagged = {
+            (verdict.patient_id, one.chromosome)
+            for verdict in self.judge(hospital, assessment, evidence)
+            for one in verdict.flagged
         }
-        of_patient: dict[str, list[int]] = {patient: [] for patient in cells}
+        return np.array(
+            [
+                g
+                for g, who in enumerate(assessment.types)
+                if own_G[g] and (who.patient_id, who.chromosome) in flagged
+            ],
+            np.int64,
+        )
+
+    def judge(
+        self,
+        hospital: str,
+        assessment: Assessment,
+        evidence: Evidence,
+        findings: Mapping[int, Finding] = MappingProxyType({}),
+    ) -> list[PatientVerdict]:
+        """Gives verdicts on the patients of a hospital, in order of their names.
+
+        Args:
+            hospital: whose patients.
+            assessment: pairs of whole patients, of this hospital and perhaps of others.
+            evidence: scores of its bags.
+            findings: what the reader says, by index of the type (:meth:`types_to_read`).
+        """
+        calibration = self.calibration_of(hospital)
+        scores = score_patients(assessment, evidence)
+        num_types = len(assessment.types)
+        probability_G: Sequence[float | None] = [None] * num_types
+        evidence_G, cell_N = np.full(num_types, np.nan), None
+        if calibration is not None:
+            reads = calibration.reader != NO_READER_USED
+            read_G = read_log_odds(num_types, findings if reads else {}, reads=reads)
+            evidence_G = calibration.type_evidence(scores.logit_G, scores.chromosome_G, read_G)
+            probability_G = calibration.type_probability(
+                evidence_G, self.prevalence_of(calibration)
+            ).tolist()
+            cell_N = expit(calibration.cell_scale(scores.logit_N))
+        why = NOT_READ if self._reader != NO_READER_USED else NO_READER
+        found = unread(assessment, probability_G, cell_N, why)
+        for g, one in findings.items():
+            found[g] = _completed(one, found[g])
+        of_patient: dict[str, list[int]] = {
+            patient: [] for where, patient in sorted(assessment.left_out) if where == hospital
+        }
         for g, who in enumerate(assessment.types):
-            of_patient[who.patient_id].append(g)
+            if who.hospital == hospital:
+                of_patient[who.patient_id].append(g)
         return [
             self._verdict(
-                hospitals[0],
-                patient,
-                cells[patient],
+                (hospital, patient),
                 [found[g] for g in numbers],
                 evidence_G[numbers],
                 scores.num_cells_G[numbers],
                 assessment,
                 calibration,
             )
-            for patient, numbers in sorted(of_patient.items())
+            for patient, numbers in of_patient.items()
         ]
+
+    def prevalence_of(self, calibration: PatientCalibration) -> float:
+        """Share of carriers that probabilities assume: the setting, or that of the calibration."""
+        return self._config.prevalence or calibration.prevalence
 
     def _verdict(
         self,
-        hospital: str,
-        patient_id: str,
-        cells: dict[str, int],
+        patient: tuple[str, str],
         findings: Sequence[Finding],
         evidence_G: NDArray[np.float64],
         num_cells_G: NDArray[np.int64],
         assessment: Assessment,
-        calibration: PatientCalibration,
+        calibration: PatientCalibration | None,
     ) -> PatientVerdict:
+        if calibration is None:
+            return self._uncalibrated(patient, findings, assessment)
         counted_G = num_cells_G >= calibration.min_cells
-        left_out = assessment.left_out.get((hospital, patient_id), NOTHING_SENT)
-        prevalence = self._config.prevalence or calibration.prevalence
+        cells = assessment.levels.get(patient, {})
         score, flagged_G = None, np.zeros(len(findings), np.bool_)
         if counted_G.any():
             own = evidence_G[counted_G]
@@ -159,16 +190,6 @@ class Diagnostician:
                 flagged_G[counted_G] = flag_types(own, calibration.threshold)
         findings = with_partners(findings, np.where(counted_G, evidence_G, np.nan))
         types = self._types(findings, evidence_G, counted_G, flagged_G, calibration)
-        verdicts = {one.chromosome: one for one in types}
-        reasons = explain(left_out, verdicts)
-        present = [*verdicts, *(one.chromosome for one in left_out if one.cells)]
-        complete = []
-        for chromosome in karyotype_types(present):
-            one = verdicts.get(chromosome)
-            if one is None:
-                one = TypeVerdict(chromosome, None, None, flagged=False, clone=None, draft=None)
-            more = reasons.get(chromosome, ())
-            complete.append(replace(one, not_assessed=(*one.not_assessed, *more)))
         flagged = sorted(
             (one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0)
         )
@@ -181,10 +202,12 @@ class Diagnostician:
         if flagged:
             lonely = one_cell_only(flagged)
             abstentions += [lonely] if lonely is not None else []
+        left_out = assessment.left_out.get(patient, NOTHING_SENT)
         missing = missing_homologs(left_out, len(cells))
+        prevalence = self.prevalence_of(calibration)
         return PatientVerdict(
-            hospital=hospital,
-            patient_id=patient_id,
+            hospital=patient[0],
+            patient_id=patient[1],
             decision="not_assessed"
             if abstentions
             else "abnormal"
@@ -193,20 +216,65 @@ class Diagnostician:
             abstentions=tuple(abstentions),
             score=score,
             threshold=calibration.threshold,
+            specificity=calibration.specificity,
+            supported_specificity=calibration.supported_specificity,
             probability=None
             if score is None
             else calibration.patient_probability(score, prevalence),
             prevalence=prevalence,
-            types=tuple(complete),
+            types=_complete(types, left_out),
             cells=cells,
             notes=notes(flagged, missing, len(cells)),
-            versions={
-                "model": self._predictor.version,
-                "calibration": calibration_digest(calibration),
-                "calibrated_on": ", ".join(calibration.hospitals),
-                "reader": NO_READER_USED if self._reader is None else self._reader.version,
-            },
+            versions=self._versions(calibration),
         )
+
+    def _uncalibrated(
+        self, patient: tuple[str, str], findings: Sequence[Finding], assessment: Assessment
+    ) -> PatientVerdict:
+        """The answer for a hospital without a calibration: never another rule."""
+        types = [
+            TypeVerdict(
+                one.chromosome,
+                one,
+                None,
+                flagged=False,
+                clone=None,
+                draft=None,
+                not_assessed=("no calibration",),
+            )
+            for one in findings
+        ]
+        return PatientVerdict(
+            hospital=patient[0],
+            patient_id=patient[1],
+            decision="not_assessed",
+            abstentions=(
+                Abstention(
+                    "not_calibrated",
+                    f"the model has no calibration of patients for {patient[0]}, and without one "
+                    "there is no threshold; run jobs/diagnose.py calibrate with patients of this "
+                    "hospital",
+                ),
+            ),
+            score=None,
+            threshold=None,
+            specificity=None,
+            supported_specificity=None,
+            probability=None,
+            prevalence=self._config.prevalence,
+            types=_complete(types, assessment.left_out.get(patient, NOTHING_SENT)),
+            cells=assessment.levels.get(patient, {}),
+            notes=(),
+            versions=self._versions(None),
+        )
+
+    def _versions(self, calibration: PatientCalibration | None) -> dict[str, str]:
+        return {
+            "model": self._model,
+            "calibration": "none" if calibration is None else calibration_digest(calibration),
+            "calibrated_on": "nobody" if calibration is None else ", ".join(calibration.hospitals),
+            "reader": self._reader,
+        }
 
     @staticmethod
     def _types(
@@ -236,6 +304,78 @@ class Diagnostician:
                 )
             )
         return found
+
+
+def diagnose(
+    judge: Diagnostician,
+    predictor: Predictor,
+    table: pa.Table,
+    reader: FindingReader | None = None,
+) -> list[PatientVerdict]:
+    """Gives verdicts on a block of patients of one hospital, from pairs to decision.
+
+    Args:
+        judge: with the calibrations of the model.
+        predictor: the model, a HomNet.
+        table: all pairs of some patients, as in :data:`homnet.cohorts.pairs.MEASURED`. Truth
+            columns are ignored.
+        reader: the reader whose version ``judge`` was given.
+
+    Raises:
+        DataError: the table mixes hospitals.
+        CheckpointError: the model is not HomNet.
+    """
+    hospitals = table["hospital"].unique().to_pylist()
+    if len(hospitals) != 1:
+        raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")
+    assessment = assess(table)
+    evidence = predictor.evidence(assessment.bags)
+    findings: Mapping[int, Finding] = {}
+    if reader is not None:
+        chosen_G = judge.types_to_read(hospitals[0], assessment, evidence)
+        findings = read_types(reader, assessment, chosen_G)
+    return judge.judge(hospitals[0], assessment, evidence, findings)
+
+
+def read_types(
+    reader: FindingReader, assessment: Assessment, chosen_G: NDArray[np.int64]
+) -> dict[int, Finding]:
+    """Reads some types of an assessment.
+
+    Args:
+        reader: finds kinds and places.
+        assessment: pairs of whole patients.
+        chosen_G: indices of the types, ascending.
+
+    Returns:
+        The findings by index of the type, for :meth:`Diagnostician.judge`.
+    """
+    if not len(chosen_G):
+        return {}
+    findings = reader(assessment.only(chosen_G), np.zeros(len(chosen_G)))
+    return dict(zip(chosen_G.tolist(), findings, strict=True))
+
+
+def _of_hospital(assessment: Assessment, hospital: str) -> NDArray[np.bool_]:
+    """Which types (G) are of a hospital's patients."""
+    return np.array([who.hospital == hospital for who in assessment.types], np.bool_)
+
+
+def _complete(
+    types: Sequence[TypeVerdict], left_out: Sequence[NotAssessed]
+) -> tuple[TypeVerdict, ...]:
+    """All types of a karyogram in order, each with the reasons why it was not assessed."""
+    verdicts = {one.chromosome: one for one in types}
+    reasons = explain(left_out, verdicts)
+    present = [*verdicts, *(one.chromosome for one in left_out if one.cells)]
+    complete = []
+    for chromosome in karyotype_types(present):
+        one = verdicts.get(chromosome)
+        if one is None:
+            one = TypeVerdict(chromosome, None, None, flagged=False, clone=None, draft=None)
+        more = reasons.get(chromosome, ())
+        complete.append(replace(one, not_assessed=(*one.not_assessed, *more)))
+    return tuple(complete)
 
 
 def calibration_digest(calibration: PatientCalibration) -> str:

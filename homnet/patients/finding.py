@@ -25,9 +25,10 @@ Question = Literal["kind", "breakpoints", "cells"]
 QUESTIONS: Final = get_args(Question)
 """Questions that a reader can answer: kind, place, and the cells and homologs that show it."""
 NO_READER: Final = "no reader was used"
+NOT_READ: Final = "not read: HomNet sees too little in it"
 
-_DECIMALS: Final = 4
-"""Decimals of probabilities and scores in JSON."""
+_DECIMALS: Final = 6
+"""Decimals of scores in JSON: what is left of them differs by less than two machines do."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class CellFinding:
                 raise DataError(f"cell {self.cell_id}: a score is not between 0 and 1")
 
     def to_json(self, *, scores: bool = True) -> dict[str, Any]:
-        """The cell as plain JSON values; scores are optional and rounded to four decimals."""
+        """The cell as plain JSON values; scores are optional and rounded to six decimals."""
         along = None
         if scores and self.score_PL is not None:
             along = np.round(self.score_PL.astype(np.float64), _DECIMALS).tolist()
@@ -319,15 +320,17 @@ class FindingReader(Protocol):
 
 def unread(
     assessment: Assessment,
-    probability_G: NDArray[np.float64],
+    probability_G: Sequence[float | None],
     probability_N: NDArray[np.float64] | None = None,
+    why: str = NO_READER,
 ) -> list[Finding]:
     """Makes findings without a reader: kind and place are not assessed.
 
     Args:
         assessment: all pairs of some patients.
-        probability_G: calibrated probability that each type is abnormal.
+        probability_G: calibrated probability that each type is abnormal, or None.
         probability_N: calibrated probability that each single pair is abnormal, or None.
+        why: why no reader has read the types.
 
     Returns:
         One finding for each of ``assessment.types``, in their order.
@@ -348,13 +351,11 @@ def unread(
             hospital=who.hospital,
             patient_id=who.patient_id,
             chromosome=who.chromosome,
-            probability=float(probability),
+            probability=probability,
             cells=tuple(found),
-            not_answered=tuple(NotAnswered(question, NO_READER) for question in missing),
+            not_answered=tuple(NotAnswered(question, why) for question in missing),
         )
-        for who, probability, found in zip(
-            assessment.types, probability_G.tolist(), cells, strict=True
-        )
+        for who, probability, found in zip(assessment.types, probability_G, cells, strict=True)
     ]
 
 

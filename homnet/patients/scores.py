@@ -1,8 +1,9 @@
-"""Uncalibrated scores of patients' types and single cells, from a model and a reader.
+"""Uncalibrated scores of patients' types and single cells, from HomNet and a reader.
 
 Shape suffixes: G types of patients, N assessable pairs, J patients.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from homnet.bags.assessment import Assessment, assess
+from homnet.bags.assessment import Assessment
 from homnet.calibration.labelled_scores import LabelledScores
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
-from homnet.model.predictor import Predictor
-from homnet.patients.finding import Finding, FindingReader
+from homnet.model.predictor import Evidence
+from homnet.patients.finding import Finding
 
 _REFERENCE_CELLS: Final = 5
 """Number of cells at which the logit of a type equals that of its bag; the training bag size."""
@@ -34,17 +35,6 @@ class PatientScores:
     """Logit of each type, from all cells (see :func:`score_patients`)."""
     logit_N: NDArray[np.float64]
     """Logit of each pair, as a bag of one."""
-    read: tuple[Finding, ...] = ()
-    """The reader's findings on each type, all with probability 0; empty without a reader."""
-
-    @property
-    def read_G(self) -> NDArray[np.float64]:
-        """The reader's log odds that each type shows an abnormality; zeros without a reader."""
-        if not self.read:
-            return np.zeros(len(self.logit_G))
-        # A finding without kinds has even odds.
-        normal_G = np.array([one.kinds.get(NO_ABNORMALITY, 0.5) for one in self.read])
-        return np.asarray(-logit(np.clip(normal_G, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)))
 
     @property
     def num_cells_G(self) -> NDArray[np.int64]:
@@ -58,10 +48,8 @@ class PatientScores:
         return np.array([CHROMOSOME_INDEX[name] for name in names], np.int64)
 
 
-def score_patients(
-    predictor: Predictor, table: pa.Table, reader: FindingReader | None = None
-) -> PatientScores:
-    """Scores types and single cells in one pass, and reads the types if there is a reader.
+def score_patients(assessment: Assessment, evidence: Evidence) -> PatientScores:
+    """Scores types and single cells from what each pair adds to the logit of its bag.
 
     The logit of a bag is a sum over its pairs (Eq. 10), so its spread grows with the number of
     cells, and no single scale fits patients with 6 and with 20 cells. The sum over all cells of a
@@ -70,30 +58,46 @@ def score_patients(
     (LAB.md, 2026-11-27).
 
     Args:
-        predictor: HomNet predictor of the patients' hospital.
-        table: pairs of whole patients that passed :func:`homnet.cohorts.checks.check_measured`.
-        reader: determines kinds and places; optional.
+        assessment: pairs of whole patients.
+        evidence: scores of its bags, by the HomNet of the patients' hospital.
     """
-    assessment = assess(table)
-    evidence = predictor.evidence(assessment.bags)
+    type_N, num_types = assessment.type_N, len(assessment.types)
+    size_G = np.bincount(type_N, minlength=num_types)
+    added_G = np.bincount(type_N, evidence.added_N, minlength=num_types)
+    # All bags of a type were scored by one model.
+    bias_G = np.zeros(num_types)
+    bias_G[assessment.type_B] = evidence.bias_B
+    logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias_G, np.float64)
     # The logit of a bag of one is the contribution of its pair plus the bias.
-    bias = float(predictor.homnet().bag.bag.bias.item())
-    size_G, added_G = (
-        np.bincount(assessment.type_N, weights, minlength=len(assessment.types))
-        for weights in (None, evidence.added_N)
-    )
-    logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias, np.float64)
-    read: tuple[Finding, ...] = ()
-    if reader is not None and assessment.types:
-        read = tuple(reader(assessment, np.zeros(len(assessment.types))))
-    return PatientScores(assessment, logit_G, evidence.added_N + bias, read)
+    return PatientScores(assessment, logit_G, evidence.added_N + bias_G[type_N])
 
 
-def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
+def read_log_odds(
+    num_types: int, findings: Mapping[int, Finding], *, reads: bool
+) -> NDArray[np.float64]:
+    """The reader's log odds (G) that each type shows an abnormality.
+
+    Args:
+        num_types: number of types, G.
+        findings: findings on the types that were read, by index of the type.
+        reads: whether a reader counts. Types without a finding are then NaN, otherwise 0.
+    """
+    odds_G = np.full(num_types, np.nan if reads else 0.0)
+    for g, one in findings.items():
+        # A finding without kinds has even odds.
+        normal = one.kinds.get(NO_ABNORMALITY, 0.5)
+        odds_G[g] = -logit(np.clip(normal, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+    return odds_G
+
+
+def labelled_scores(
+    scores: PatientScores, read_G: NDArray[np.float64], table: pa.Table
+) -> LabelledScores:
     """Joins scores with the truth of a cohort.
 
     Args:
         scores: scores of the pairs in ``table``.
+        read_G: the reader's log odds of each type; zeros without a reader.
         table: pairs with the column ``abnormal``. Patients without an assessable pair are left out.
     """
     assessment = scores.assessment
@@ -114,7 +118,7 @@ def labelled_scores(scores: PatientScores, table: pa.Table) -> LabelledScores:
         chromosome_G=scores.chromosome_G,
         num_cells_G=scores.num_cells_G,
         logit_G=scores.logit_G,
-        read_G=scores.read_G,
+        read_G=read_G,
         abnormal_G=np.bincount(type_N, abnormal_N, minlength=len(assessment.types)) > 0,
         patient_N=patient_G[type_N],
         logit_N=scores.logit_N,

@@ -91,6 +91,7 @@ def type_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
                     "probability": None if finding is None else finding.probability,
                     "evidence": each.evidence,
                     "alone": each.evidence is not None
+                    and one.threshold is not None
                     and each.evidence - math.log(num_counted) >= one.threshold,
                     "flagged": each.flagged,
                     "kind": None if finding is None else finding.kind,

@@ -31,7 +31,9 @@ DECISIONS: Final[Mapping[Decision, str]] = {
     "no_abnormality_found": "No structural abnormality found",
     "not_assessed": "Not assessed",
 }
-AbstentionCode = Literal["too_few_cells", "poor_bands", "one_cell_only", "nothing_to_compare"]
+AbstentionCode = Literal[
+    "too_few_cells", "poor_bands", "one_cell_only", "nothing_to_compare", "not_calibrated"
+]
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ class PatientVerdict:
     """Reasons for not assessing the patient; empty for the other two decisions."""
     score: float | None
     """Combined evidence of all counted types; None if there are none."""
-    threshold: float
-    """Minimum score for the decision abnormal at this hospital."""
+    threshold: float | None
+    """Minimum score for the decision abnormal at this hospital; None without a calibration."""
+    specificity: float | None
+    """Share of healthy referrals that the threshold is set to call normal."""
+    supported_specificity: float | None
+    """Highest specificity that the number of healthy referrals behind the threshold supports."""
     probability: float | None
     """Calibrated probability of an abnormality at the prevalence below."""
-    prevalence: float
+    prevalence: float | None
     """Assumed share of carriers among the laboratory's patients."""
     types: tuple[TypeVerdict, ...]
     """Types 1 to 22, X, and Y if present, in this order."""
@@ -151,6 +157,14 @@ class PatientVerdict:
         """Number of cells at each band level, ascending."""
         return dict(sorted(Counter(self.cells.values()).items()))
 
+    def quality(self) -> dict[str, Any]:
+        """What the verdict could rest on: cells, their band levels, types with enough cells."""
+        return {
+            "num_cells": len(self.cells),
+            "band_levels": {str(level): count for level, count in self.band_levels.items()},
+            "num_types_assessed": sum(one.evidence is not None for one in self.types),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain JSON values."""
         return {
@@ -164,6 +178,10 @@ class PatientVerdict:
             "prevalence": self.prevalence,
             "score": self.score,
             "threshold": self.threshold,
+            "specificity": self.specificity,
+            "supported_specificity": self.supported_specificity,
+            "flagged": [one.chromosome for one in self.flagged],
+            "quality": self.quality(),
             "notes": list(self.notes),
             "cells": dict(self.cells),
             "types": [one.to_json() for one in self.types],

@@ -122,7 +122,15 @@ class CalibratedReader:
         Raises:
             CheckpointError: see :meth:`homnet.model.checkpoint.Checkpoint.load`.
         """
-        checkpoint = Checkpoint.load(path, ReaderConfig.of_json)
+        return cls.of_checkpoint(Checkpoint.load(path, ReaderConfig.of_json), device)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Self:
+        """Builds the reader of a checkpoint.
+
+        Raises:
+            CheckpointError: the weights do not fit the config.
+        """
         return cls(
             cast(Reader, checkpoint.build()),
             checkpoint.metrics["calibration"],

@@ -62,6 +62,7 @@ class ArtificialPatients:
             cell_N=cells,
             row_N=np.arange(len(cells)),
             left_out={},
+            levels={},
         )
         truth = _truth(targets.take(kept_B), types, bag_N, cell_N)
         truth["cell_id"] = cells

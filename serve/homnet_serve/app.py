@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from homnet import __version__
 from homnet.cohorts.pairs import MEASURED
 from homnet.karyotype.chromosomes import BAND_LEVELS
-from homnet_serve.answers import Sequences
+from homnet_serve.answers import Some
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.errors import RequestError
@@ -69,7 +69,14 @@ _ZIP_BODY: Final = {
     }
 }
 _Sequences = Annotated[
-    Sequences, Query(description="Whose sequences the answer repeats, so that they can be drawn.")
+    Some, Query(description="Types whose sequences the answer repeats, so that they can be drawn.")
+]
+_Pages = Annotated[
+    Some,
+    Query(
+        description="Patients whose report is added as an HTML page; flagged: all but those in "
+        "whom no abnormality was found."
+    ),
 ]
 _Hospital = Annotated[
     str, Query(max_length=128, description="Hospital of rows of the manifest that name none.")
@@ -83,7 +90,12 @@ _BandLevel = Annotated[
 ]
 _Scale = Annotated[
     float | None,
-    Query(ge=0.1, le=30, description="Samples per image pixel: that of the hospital's cohort."),
+    Query(
+        ge=0.1,
+        le=30,
+        description="Samples per image pixel: that of the hospital's cohort. Images are measured, "
+        "and pages drawn, at this scale.",
+    ),
 ]
 
 
@@ -165,11 +177,25 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
         responses=_ERRORS,
         openapi_extra=_PAIRS_BODY,
     )
-    async def diagnose(request: Request, key: own_key, sequences: _Sequences = "none") -> Response:
-        """Scores patients from the sequences of their homologous pairs."""
+    async def diagnose(
+        request: Request,
+        key: own_key,
+        sequences: _Sequences = "none",
+        pages: _Pages = "none",
+        samples_per_px: _Scale = None,
+    ) -> Response:
+        """Gives a verdict on each patient from the sequences of homologous pairs."""
         content_type = request.headers.get("content-type", "")
         async with body_of(request, service) as body:
-            asked = Asked(key, request.state.request_id, "/v1/diagnose", body, sequences)
+            asked = Asked(
+                key=key,
+                request_id=request.state.request_id,
+                route="/v1/diagnose",
+                body=body,
+                sequences=sequences,
+                pages=pages,
+                samples_per_px=samples_per_px,
+            )
             return await answered(request, service, service.diagnose(asked, content_type))
 
     @app.post(
@@ -182,21 +208,25 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
         request: Request,
         key: own_key,
         sequences: _Sequences = "none",
+        pages: _Pages = "none",
         hospital: _Hospital = "",
         band_level: _BandLevel = "550",
         samples_per_px: _Scale = None,
     ) -> Response:
-        """Scores patients from images of their chromosomes."""
+        """Gives a verdict on each patient from images of the chromosomes."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
             raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
         async with body_of(request, service) as body:
-            asked = Asked(key, request.state.request_id, "/v1/diagnose/images", body, sequences)
-            work = service.diagnose_images(
-                asked,
-                hospital=hospital,
-                band_level=int(band_level),
+            asked = Asked(
+                key=key,
+                request_id=request.state.request_id,
+                route="/v1/diagnose/images",
+                body=body,
+                sequences=sequences,
+                pages=pages,
                 samples_per_px=samples_per_px,
             )
+            work = service.diagnose_images(asked, hospital=hospital, band_level=int(band_level))
             return await answered(request, service, work)
 
     @app.get("/v1/models", responses={401: _ERRORS[401]})

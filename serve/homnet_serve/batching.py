@@ -1,11 +1,15 @@
-"""Batches the bags of waiting requests into forward passes.
+"""Batches the work of waiting requests into passes of a model or a reader.
 
 Ray's ``@serve.batch`` always waits for its timeout, moves requests that do not fit behind later
 ones, refuses requests larger than a batch, and computes cancelled requests. This queue does none of
 that, and can be tested without Ray.
+
+A request passes two queues that share one thread: bags to score in the first, types to read in the
+second.
 """
 
 import asyncio
+import itertools
 import math
 import time
 from collections import deque
@@ -13,73 +17,165 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from homnet.bags.assessment import FlatBags
+from homnet.bags.assessment import Assessment, FlatBags
 from homnet.model.predictor import Evidence, Predictor, score_bags
+from homnet.patients.finding import Finding, FindingReader
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
 
-Score = Callable[
-    [Sequence[Predictor], FlatBags, "np.ndarray[tuple[int], np.dtype[np.int64]]"], Evidence
-]
+
+class Work(Protocol):
+    """What a request wants done: items that can be done in several passes, in order."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, start: int, stop: int) -> Self:
+        """Items ``start`` to ``stop - 1``."""
+        ...
+
+
+W = TypeVar("W", bound=Work)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreWork:
+    """Bags to be scored, each by its own model."""
+
+    bags: FlatBags
+    """The bags, B."""
+    predictor_B: Sequence[Predictor]
+    """The model of each bag."""
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    def part(self, start: int, stop: int) -> "ScoreWork":
+        """Bags ``start`` to ``stop - 1``."""
+        return ScoreWork(self.bags.part(start, stop), self.predictor_B[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class ReadWork:
+    """Types to be read, each by its own reader."""
+
+    assessment: Assessment
+    """Only the types to be read, G."""
+    reader_G: Sequence[FindingReader]
+    """The reader of each type."""
+
+    def __len__(self) -> int:
+        return len(self.reader_G)
+
+    def part(self, start: int, stop: int) -> "ReadWork":
+        """Types ``start`` to ``stop - 1``."""
+        if (start, stop) == (0, len(self)):
+            return self
+        return ReadWork(self.assessment.only(range(start, stop)), self.reader_G[start:stop])
+
+
+def score(works: Sequence[ScoreWork]) -> list[Evidence]:
+    """Scores the bags of several requests in one pass."""
+    asked_B = [one for work in works for one in work.predictor_B]
+    predictors = list(dict.fromkeys(asked_B))
+    number = {predictor: index for index, predictor in enumerate(predictors)}
+    bags = FlatBags.concatenate([work.bags for work in works])
+    evidence = score_bags(predictors, bags, np.array([number[one] for one in asked_B], np.int64))
+    parts, bag, pair = [], 0, 0
+    for work in works:
+        next_bag = bag + len(work)
+        next_pair = pair + int(work.bags.size_B.sum())
+        parts.append(evidence.part(slice(bag, next_bag), slice(pair, next_pair)))
+        bag, pair = next_bag, next_pair
+    return parts
+
+
+def read(works: Sequence[ReadWork]) -> list[list[Finding]]:
+    """Reads the types of several requests, those of one reader in one pass."""
+    asked_G = [one for work in works for one in work.reader_G]
+    together = Assessment.concatenate([work.assessment for work in works])
+    found: dict[int, Finding] = {}
+    for reader in dict.fromkeys(asked_G):
+        own_G = [g for g, one in enumerate(asked_G) if one is reader]
+        findings = reader(together.only(own_G), np.zeros(len(own_G)))
+        found |= dict(zip(own_G, findings, strict=True))
+    at = itertools.accumulate(map(len, works), initial=0)
+    return [[found[g] for g in range(*ends)] for ends in itertools.pairwise(at)]
+
+
+def chained(parts: Sequence[list[Finding]]) -> list[Finding]:
+    """The findings of all parts, in order."""
+    return [one for part in parts for one in part]
 
 
 @dataclass(eq=False)
-class _Waiting:
+class _Waiting(Generic[W, R]):
     """A queued request and its progress."""
 
-    bags: FlatBags
-    predictor_B: Sequence[Predictor]
-    answer: "asyncio.Future[Evidence]"
+    work: W
+    answer: "asyncio.Future[R]"
     taken: int = 0
-    parts: list[Evidence] = field(default_factory=list)
+    parts: list[R] = field(default_factory=list)
+    done: int = 0
 
     @property
     def left(self) -> int:
-        return len(self.bags) - self.taken
+        return len(self.work) - self.taken
 
 
 @dataclass(frozen=True)
-class _Slice:
-    request: _Waiting
+class _Slice(Generic[W, R]):
+    request: _Waiting[W, R]
     start: int
     stop: int
 
 
-class BatchQueue:
-    """A queue of bags for one scoring thread."""
+class BatchQueue(Generic[W, R]):
+    """A queue of work for one thread."""
 
     def __init__(
         self,
         metrics: Metrics,
+        process: Callable[[Sequence[W]], Sequence[R]],
+        join: Callable[[Sequence[R]], R],
         *,
-        max_bags: int,
-        max_waiting_bags: int,
+        step: str,
+        thread: ThreadPoolExecutor,
+        max_items: int,
+        max_waiting_items: int,
         wait_s: float,
-        score: Score = score_bags,
+        seconds_per_item: float = 0.002,
     ) -> None:
         """Sets up a queue; :meth:`run` processes it.
 
         Args:
             metrics: metrics to update.
-            max_bags: maximum number of bags per pass.
-            max_waiting_bags: maximum number of waiting bags; more are refused with 503.
+            process: does a pass: one result for each part of a request, in order.
+            join: joins the results of a request's parts.
+            step: name in the metrics.
+            thread: where passes run; queues may share it.
+            max_items: maximum number of items per pass.
+            max_waiting_items: maximum number of waiting items; more are refused with 503.
             wait_s: longest time that a pass waits for requests being read.
-            score: scores bags, each by its own model.
+            seconds_per_item: first estimate of the time of an item.
         """
-        self._metrics = metrics
-        self._max_bags = max_bags
-        self._max_waiting_bags = max_waiting_bags
+        self._process, self._join = process, join
+        self._batch_items = metrics.batch_items.labels(step)
+        self._batch_seconds = metrics.batch_seconds.labels(step)
+        self._waiting = metrics.waiting_items.labels(step)
+        self._max_items = max_items
+        self._max_waiting_items = max_waiting_items
         self._wait_s = wait_s
-        self._score = score
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_Waiting[W, R]] = deque()
         self._changed = asyncio.Event()
-        self._waiting_bags = 0
+        self._waiting_items = 0
         self._arriving = 0
-        self._seconds_per_bag = 0.002
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="homnet-score")
+        self._seconds_per_item = seconds_per_item
+        self._thread = thread
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -91,14 +187,14 @@ class BatchQueue:
             self._arriving -= 1
             self._changed.set()
 
-    def admit(self, num_bags: int = 1) -> None:
+    def admit(self, num_items: int = 1) -> None:
         """Refuses a request if the queue is full.
 
         Raises:
             RequestError: 503, with the seconds until there should be room.
         """
-        if self._waiting_bags and self._waiting_bags + num_bags > self._max_waiting_bags:
-            seconds = math.ceil(self._waiting_bags * self._seconds_per_bag)
+        if self._waiting_items and self._waiting_items + num_items > self._max_waiting_items:
+            seconds = math.ceil(self._waiting_items * self._seconds_per_item)
             raise RequestError(
                 503,
                 "busy",
@@ -106,18 +202,18 @@ class BatchQueue:
                 retry_after_s=min(max(seconds, 1), 60),
             )
 
-    async def submit(self, bags: FlatBags, predictor_B: Sequence[Predictor]) -> Evidence:
-        """Scores bags together with those of other requests.
+    async def submit(self, work: W) -> R:
+        """Does a request's work together with that of other requests.
 
-        Cancelling the caller removes bags from the queue that are not being scored yet.
+        Cancelling the caller removes what is not being processed yet from the queue.
 
         Raises:
             RequestError: as :meth:`admit`.
         """
-        self.admit(len(bags))
-        request = _Waiting(bags, predictor_B, asyncio.get_running_loop().create_future())
+        self.admit(len(work))
+        request: _Waiting[W, R] = _Waiting(work, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        self._count(len(bags))
+        self._count(len(work))
         self._changed.set()
         return await request.answer
 
@@ -126,41 +222,38 @@ class BatchQueue:
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
+            works = [part.request.work.part(part.start, part.stop) for part in batch]
             begin_s = time.perf_counter()
             try:
-                evidence = await loop.run_in_executor(self._thread, self._pass, batch)
+                results = await loop.run_in_executor(self._thread, self._process, works)
             except Exception as error:  # reported to the requests of this pass; others continue
                 for part in batch:
                     if not part.request.answer.done():
                         part.request.answer.set_exception(error)
                 continue
             seconds = time.perf_counter() - begin_s
-            num_bags = sum(part.stop - part.start for part in batch)
-            self._metrics.batch_bags.observe(num_bags)
-            self._metrics.batch_seconds.observe(seconds)
-            self._seconds_per_bag += 0.1 * (seconds / num_bags - self._seconds_per_bag)
-            for part, own in zip(batch, evidence, strict=True):
-                _deliver(part, own)
+            num_items = sum(map(len, works))
+            self._batch_items.observe(num_items)
+            self._batch_seconds.observe(seconds)
+            self._seconds_per_item += 0.1 * (seconds / num_items - self._seconds_per_item)
+            for part, result in zip(batch, results, strict=True):
+                self._deliver(part, result)
 
-    def close(self) -> None:
-        """Stops the thread after the current pass."""
-        self._thread.shutdown()
-
-    async def _gather(self) -> list[_Slice]:
+    async def _gather(self) -> list[_Slice[W, R]]:
         """The next pass: slices of the waiting requests, in order of arrival."""
         while not self._skip_done():
             self._changed.clear()
             await self._changed.wait()
         deadline = time.monotonic() + self._wait_s
-        while self._arriving and self._waiting_bags < self._max_bags:
+        while self._arriving and self._waiting_items < self._max_items:
             self._changed.clear()
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await self._changed.wait()
             except TimeoutError:
                 break
-        batch: list[_Slice] = []
-        room = self._max_bags
+        batch: list[_Slice[W, R]] = []
+        room = self._max_items
         while room and self._skip_done():
             request = self._queue.popleft()
             number = min(room, request.left)
@@ -179,46 +272,13 @@ class BatchQueue:
             self._count(-self._queue.popleft().left)
         return bool(self._queue)
 
-    def _pass(self, batch: Sequence[_Slice]) -> list[Evidence]:
-        """Scores the slices of several requests in one pass, in the thread."""
-        asked_B = [
-            one for part in batch for one in part.request.predictor_B[part.start : part.stop]
-        ]
-        predictors = list(dict.fromkeys(asked_B))
-        number = {predictor: index for index, predictor in enumerate(predictors)}
-        bags = FlatBags.concatenate(
-            [part.request.bags.part(part.start, part.stop) for part in batch]
-        )
-        predictor_B = np.array([number[one] for one in asked_B], np.int64)
-        evidence = self._score(predictors, bags, predictor_B)
-        parts, bag, pair = [], 0, 0
-        for part in batch:
-            next_bag = bag + part.stop - part.start
-            next_pair = pair + int(bags.size_B[bag:next_bag].sum())
-            parts.append(
-                Evidence(
-                    evidence.logit_B[bag:next_bag],
-                    evidence.weight_N[pair:next_pair],
-                    evidence.added_N[pair:next_pair],
-                )
-            )
-            bag, pair = next_bag, next_pair
-        return parts
+    def _deliver(self, part: _Slice[W, R], result: R) -> None:
+        request = part.request
+        request.parts.append(result)
+        request.done += part.stop - part.start
+        if not request.answer.done() and request.done == len(request.work):
+            request.answer.set_result(self._join(request.parts))
 
     def _count(self, change: int) -> None:
-        self._waiting_bags += change
-        self._metrics.waiting_bags.set(self._waiting_bags)
-
-
-def _deliver(part: _Slice, evidence: Evidence) -> None:
-    request = part.request
-    request.parts.append(evidence)
-    if request.answer.done() or sum(len(e.logit_B) for e in request.parts) < len(request.bags):
-        return
-    request.answer.set_result(
-        Evidence(
-            np.concatenate([part.logit_B for part in request.parts]),
-            np.concatenate([part.weight_N for part in request.parts]),
-            np.concatenate([part.added_N for part in request.parts]),
-        )
-    )
+        self._waiting_items += change
+        self._waiting.set(self._waiting_items)

@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import HomNetError
-from homnet_serve.answers import Sequences
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE
@@ -111,17 +110,14 @@ def _asking(
             return request.checked(outcome)
 
 
-def _pairs_request(pairs: pa.Table, sequences: Sequences, request_id: str | None) -> _Request:
+def _pairs_request(pairs: pa.Table, request_id: str | None, options: Mapping[str, str]) -> _Request:
     content = write_stream(pairs.select(MEASURED.names).cast(MEASURED))
     headers = _headers(request_id, ARROW_TYPE)
-    return _Request("POST", "/v1/diagnose", headers, content, {"sequences": sequences})
+    return _Request("POST", "/v1/diagnose", headers, content, options)
 
 
-def _images_request(
-    archive: bytes, sequences: Sequences, request_id: str | None, options: Mapping[str, str]
-) -> _Request:
-    params = {"sequences": sequences, **options}
-    return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, params)
+def _images_request(archive: bytes, request_id: str | None, options: Mapping[str, str]) -> _Request:
+    return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, options)
 
 
 def _models_request() -> _Request:
@@ -180,36 +176,34 @@ class Client:
         )
 
     def diagnose(
-        self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
+        self, pairs: pa.Table, *, request_id: str | None = None, **options: str
     ) -> DiagnoseResponse:
-        """Sends pairs and returns their assessment.
+        """Sends the pairs of some patients and returns the verdicts on them.
 
         Args:
             pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; other
                 columns are not sent.
-            sequences: which sequences the answer includes.
             request_id: id of the request; a new one by default.
+            options: ``sequences``, ``pages``, ``samples_per_px``.
         """
-        content = self._send(_pairs_request(pairs, sequences, request_id))
+        content = self._send(_pairs_request(pairs, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     def diagnose_images(
         self,
         archive: bytes,
         *,
-        sequences: Sequences = "none",
         request_id: str | None = None,
         **options: str,
     ) -> DiagnoseResponse:
-        """Sends a zip of images with its manifest.csv and returns their assessment.
+        """Sends a zip of images with its manifest.csv and returns the verdicts on its patients.
 
         Args:
             archive: the zip.
-            sequences: which sequences the answer includes.
             request_id: id of the request; a new one by default.
-            options: ``hospital``, ``band_level``, ``samples_per_px``.
+            options: ``hospital``, ``band_level``, ``sequences``, ``pages``, ``samples_per_px``.
         """
-        content = self._send(_images_request(archive, sequences, request_id, options))
+        content = self._send(_images_request(archive, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     def models(self) -> list[ModelOfHospital]:
@@ -264,22 +258,21 @@ class AsyncClient:
         )
 
     async def diagnose(
-        self, pairs: pa.Table, *, sequences: Sequences = "none", request_id: str | None = None
+        self, pairs: pa.Table, *, request_id: str | None = None, **options: str
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose`."""
-        content = await self._send(_pairs_request(pairs, sequences, request_id))
+        content = await self._send(_pairs_request(pairs, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     async def diagnose_images(
         self,
         archive: bytes,
         *,
-        sequences: Sequences = "none",
         request_id: str | None = None,
         **options: str,
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose_images`."""
-        content = await self._send(_images_request(archive, sequences, request_id, options))
+        content = await self._send(_images_request(archive, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     async def models(self) -> list[ModelOfHospital]:

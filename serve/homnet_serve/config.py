@@ -3,12 +3,13 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from homnet.errors import ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.contract import Form
 from homnet.model.network import HomNetConfig
+from homnet.patients.verdict import VerdictConfig
 
 C = TypeVar("C")
 
@@ -82,8 +83,13 @@ class ServiceConfig:
     """Function that reads the configs of models other than HomNet, so that they can be shadows:
     ``homnet_baselines.methods:read_form`` for the comparators. They never answer."""
     findings: str = ""
-    """Checkpoint of a reader of findings (jobs/learn_reader.py), which drafts the finding and its
-    position for flagged types. By default none is used."""
+    """Checkpoint of a reader (jobs/learn_reader.py) for models that were calibrated without one: it
+    says kind and place of flagged types and changes no verdict. A model that was calibrated with a
+    reader brings it along in the registry."""
+    max_types: int = 64
+    """Maximum number of types that a reader reads per pass."""
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    """Caution of the verdicts, and the laboratory's prevalence."""
     limits: Limits = field(default_factory=Limits)
     """Bounds on one request."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
@@ -93,6 +99,7 @@ class ServiceConfig:
         for name in (
             "num_threads",
             "max_bags",
+            "max_types",
             "max_waiting_bags",
             "max_waiting_images",
             "max_hospitals",
@@ -128,12 +135,17 @@ def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
         wanted = hints[name]
         if is_dataclass(wanted) and isinstance(value, Mapping):
             values[name] = config_from(wanted, value)  # type: ignore[arg-type]
-        elif wanted is float and type(value) is int:
-            values[name] = float(value)
-        elif type(value) is wanted:
-            values[name] = value
-        else:
-            raise ConfigError(f"{kind.__name__}: {name} is {value!r}, expected {wanted.__name__}")
+            continue
+        # ``X | None`` allows None as well.
+        allowed = get_args(wanted) or (wanted,)
+        if float in allowed and type(value) is int:
+            value = float(value)
+        if type(value) not in allowed:
+            raise ConfigError(
+                f"{kind.__name__}: {name} is {value!r}, expected "
+                f"{' or '.join(one.__name__ for one in allowed)}"
+            )
+        values[name] = value
     return kind(**values)
 
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_BAGS = (1, 8, 23, 46, 92, 184, 368, 736)
+_ITEMS = (1, 8, 23, 46, 92, 184, 368, 736)
 
 
 class Metrics:
@@ -37,11 +37,17 @@ class Metrics:
             "homnet_request_seconds", "Seconds to an answer", _SECONDS, "route"
         )
         self.refused = counter("homnet_refused", "Refused requests by the answer's code", "code")
-        self.patients = counter("homnet_patients", "Patients answered", "hospital")
+        self.patients = counter("homnet_patients", "Patients answered", "hospital", "decision")
         self.flagged = counter("homnet_flagged_types", "Types called abnormal", "hospital")
-        self.batch_bags = histogram("homnet_batch_bags", "Bags of one pass", _BAGS)
-        self.batch_seconds = histogram("homnet_batch_seconds", "Seconds of one pass", _SECONDS)
-        self.waiting_bags = gauge("homnet_waiting_bags", "Bags that wait for a pass")
+        self.batch_items = histogram(
+            "homnet_batch_items", "Bags scored, or types read, in one pass", _ITEMS, "step"
+        )
+        self.batch_seconds = histogram(
+            "homnet_batch_seconds", "Seconds of one pass", _SECONDS, "step"
+        )
+        self.waiting_items = gauge(
+            "homnet_waiting_items", "Bags or types that wait for a pass", "step"
+        )
         self.models = gauge("homnet_model_info", "1: this model answers", "hospital", "version")
         self.swaps = counter("homnet_model_swaps", "Times a model began to answer for a hospital")
         self.rejected = counter(

@@ -15,9 +15,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from homnet.bags.assessment import Reason
 from homnet.cohorts.pairs import PAIR_BYTES, PAIR_SHAPE
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.patients.finding import Question
+from homnet.patients.verdict import AbstentionCode, Decision
 
 NOTICE: Final = "Research use only. Not for diagnosis: a qualified person must look at every case."
 _EXAMPLE_SEQUENCE: Final[list[JsonValue]] = [30, 90, 160, 140, 60, 110, 40]
@@ -159,46 +160,49 @@ class DiagnoseRequest(_Request):
 
 
 class ModelOfHospital(BaseModel):
-    """The model that serves a hospital, and the rule that turns its scores into verdicts."""
+    """The model that serves a hospital, and the rule that turns its evidence into verdicts."""
 
     hospital: str
     version: str = Field(description="Digest of the checkpoint: weights, calibration, provenance.")
     weights: str = Field(description="Digest of form and weights.")
-    calibration: str = Field(description="Digest of temperature, threshold and prior.")
-    calibrated: bool = Field(description="False: no calibration of this hospital; threshold 0.5.")
-    threshold: float = Field(description="Probability from which a type is called abnormal.")
-    temperature: float = Field(description="Divisor of the logits.")
-
-
-class Region(BaseModel):
-    """A part of one homolog that the reader of findings considers abnormal."""
-
-    homolog: int = Field(ge=0, le=1)
-    start: int = Field(description="First sample of the sequence.")
-    stop: int = Field(description="The sample after the last.")
-
-
-class PairEvidence(BaseModel):
-    """The contribution of the pair of one cell to the verdict."""
-
-    cell_id: str
-    weight: float = Field(description="Weight in its bag, 0..1 (Eq. 9).")
-    added_logit: float = Field(description="What it adds to the logit of its bag (Eq. 10).")
-    sequence: str | None = Field(
-        default=None, description="base64 of its 2,048 bytes, where sequences were asked for."
+    reader: str = Field(description="Digest of the reader's form and weights, or none.")
+    calibration: str = Field(description="Digest of the calibration of patients, or none.")
+    calibrated_on: list[str] = Field(
+        description="Hospitals whose patients set the threshold; empty: nobody is assessed."
     )
-    homolog: int | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="The homolog that looks abnormal, where a reader was used.",
+    threshold: float | None = Field(description="Score from which a patient is called abnormal.")
+    specificity: float | None = Field(
+        description="Share of healthy referrals that the threshold is set to call normal."
     )
-    homolog_probability: float | None = Field(
-        default=None, description="Probability that it is this homolog, given that one of them is."
+    prevalence: float | None = Field(
+        description="Share of carriers among the patients, on which probabilities depend."
     )
-    regions: list[Region] | None = Field(
-        default=None, description="Where it looks abnormal, where a reader was used."
-    )
+
+
+class Abstention(BaseModel):
+    """Why a patient is not assessed."""
+
+    code: AbstentionCode
+    text: str
+
+
+class Quality(BaseModel):
+    """What a verdict could rest on."""
+
+    num_cells: int
+    band_levels: dict[str, int] = Field(description="Number of cells by band level.")
+    num_types_assessed: int = Field(description="Types, of 23, with enough cells.")
+
+
+class Clone(BaseModel):
+    """The cells of a type that look abnormal."""
+
+    num_cells: int = Field(description="Cells that were assessed.")
+    num_abnormal: int = Field(description="Cells more likely abnormal than normal.")
+    share: float = Field(description="Most likely share of abnormal cells.")
+    low: float = Field(description="Lower end of its 95 % interval.")
+    high: float
+    text: str = Field(description="The same as printed in a report.")
 
 
 class Breakpoint(BaseModel):
@@ -213,45 +217,125 @@ class Breakpoint(BaseModel):
     high_band: str
 
 
-class TypeFinding(BaseModel):
-    """The draft finding of a reader for a flagged type, to be confirmed."""
+class CellOfFinding(BaseModel):
+    """The part of one cell in the finding on a type."""
 
-    draft: str | None = Field(
-        default=None,
-        description="Name after ISCN, called a draft; absent where none fits without guessing.",
+    cell_id: str
+    band_level: BandLevel
+    probability: float | None = Field(
+        description="That the pair of this cell is abnormal, at even odds."
     )
-    kinds: dict[str, float] = Field(description="Probability of each kind; none: nothing is seen.")
+    homolog: int | None = Field(description="The homolog that looks abnormal, 0 or 1, if read.")
+    homolog_probability: float | None = Field(
+        description="That it is this homolog, given that one of them is abnormal."
+    )
+    scores: list[list[float]] | None = Field(
+        description="Of flagged types that were read: probability at each position of both "
+        "homologs of belonging to the abnormal segment."
+    )
+
+
+class NotAnswered(BaseModel):
+    """A question about a type that was not answered."""
+
+    question: Question
+    reason: str
+    cells: list[str] = Field(description="Cells concerned; empty: all.")
+
+
+class FindingOfType(BaseModel):
+    """What was found on a type: a draft, to be confirmed."""
+
+    hospital: str
+    patient_id: str
+    chromosome: Chromosome
+    probability: float | None = Field(description="That the type is abnormal, all cells together.")
+    kinds: dict[str, float] = Field(
+        description="Probability of each kind; none: nothing is seen. Empty if not read."
+    )
     start: Breakpoint | None = Field(
-        default=None, description="Nearer the tip of the short arm; absent: the segment runs there."
+        description="Nearer the tip of the short arm; null: not read, or the segment runs there."
     )
     stop: Breakpoint | None = Field(
-        default=None, description="Nearer the tip of the long arm; absent: the segment runs there."
+        description="Nearer the tip of the long arm; null: not read, or the segment runs there."
     )
-    reader: str = Field(description="Digest of the reader's form and weights.")
+    cells: list[CellOfFinding]
+    not_answered: list[NotAnswered]
+    reader: str | None = Field(description="Digest of the reader's form and weights.")
 
 
-class TypeResult(BaseModel):
-    """The verdict on one chromosome type of one patient."""
+class VerdictOnType(BaseModel):
+    """One type of a patient, and its part in the verdict."""
+
+    chromosome: Chromosome
+    probability: float | None
+    evidence: float | None = Field(
+        description="Log likelihood ratio, abnormal over normal; null with too few cells."
+    )
+    flagged: bool = Field(description="Whether the verdict rests on this type.")
+    clone: Clone | None
+    draft: str | None = Field(description="Name after ISCN, called a draft; null where none fits.")
+    not_assessed: list[str] = Field(description="What was not assessed of the type, and why.")
+    finding: FindingOfType | None = Field(description="Null if no pair could be compared.")
+
+
+class Verdict(BaseModel):
+    """The verdict on a patient; the same JSON that ``jobs/diagnose.py patients`` writes."""
+
+    hospital: str
+    patient_id: str
+    use: str
+    decision: Decision
+    verdict: str = Field(description="The decision in words.")
+    abstentions: list[Abstention] = Field(description="Why the patient is not assessed.")
+    probability: float | None = Field(description="Of an abnormality, at the prevalence.")
+    prevalence: float | None
+    score: float | None = Field(description="Evidence of all types together.")
+    threshold: float | None = Field(description="Score from which a patient is called abnormal.")
+    specificity: float | None = Field(
+        description="Share of healthy referrals that the threshold is set to call normal."
+    )
+    supported_specificity: float | None = Field(
+        description="Highest specificity that the healthy referrals behind it can support."
+    )
+    flagged: list[Chromosome] = Field(description="Types that the verdict rests on, first most.")
+    quality: Quality
+    notes: list[str] = Field(description="Conclusions from several types together.")
+    cells: dict[str, int] = Field(description="Band level of each cell.")
+    types: list[VerdictOnType] = Field(description="1 to 22, X, and Y if present.")
+    versions: dict[str, str]
+
+
+class Region(BaseModel):
+    """A part of one homolog that the reader considers abnormal."""
+
+    homolog: int = Field(ge=0, le=1)
+    start: int = Field(description="First sample of the sequence.")
+    stop: int = Field(description="The sample after the last.")
+
+
+class PairEvidence(BaseModel):
+    """The contribution of the pair of one cell."""
+
+    cell_id: str
+    weight: float = Field(description="Weight in its bag, 0..1 (Eq. 9).")
+    added_logit: float = Field(description="What it adds to the logit of its bag (Eq. 10).")
+    sequence: str | None = Field(
+        default=None, description="base64 of its 2,048 bytes, where sequences were asked for."
+    )
+    regions: list[Region] | None = Field(
+        default=None, description="Where it looks abnormal, of flagged types that were read."
+    )
+
+
+class TypeEvidence(BaseModel):
+    """HomNet's evidence on one chromosome type of one patient, before calibration."""
 
     chromosome: Chromosome
     num_pairs: int = Field(description="Pairs that were assessed.")
     num_bags: int = Field(description="Bags they were divided into; logits are averaged.")
     logit: float
-    probability: float = Field(description="Calibrated for the hospital.")
-    abnormal: bool = Field(description="Whether the probability reaches the hospital's threshold.")
-    finding: TypeFinding | None = Field(
-        default=None, description="Of an abnormal type, where a reader of findings is configured."
-    )
     pairs: list[PairEvidence]
-
-
-class NotAssessedType(BaseModel):
-    """A type without a verdict, with the reason."""
-
-    chromosome: Chromosome
-    cells: list[str] = Field(description="Cells that were left out; empty if no pair was sent.")
-    reason: Reason
-    explanation: str
 
 
 class RefusedImage(BaseModel):
@@ -265,14 +349,14 @@ class RefusedImage(BaseModel):
 
 
 class PatientResult(BaseModel):
-    """Verdicts on the types of one patient."""
+    """The verdict on a patient with the evidence behind it."""
 
-    hospital: str
-    patient_id: str
-    flagged: list[Chromosome] = Field(description="Types called abnormal.")
-    types: list[TypeResult]
-    not_assessed: list[NotAssessedType]
+    verdict: Verdict
+    evidence: list[TypeEvidence] = Field(description="Of each type that was assessed.")
     refused_images: list[RefusedImage] = []
+    page: str | None = Field(
+        default=None, description="The patient's report as HTML, where pages were asked for."
+    )
 
 
 class DiagnoseResponse(BaseModel):

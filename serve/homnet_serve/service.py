@@ -3,32 +3,35 @@
 import asyncio
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from homnet.bags.assessment import Assessment, assess
+from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
+from homnet.patients.finding import Finding, FindingReader
+from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
-from homnet_serve.answers import Sequences, patient_results
+from homnet_serve.answers import Some, add_pages, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
-from homnet_serve.batching import BatchQueue
+from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
-from homnet_serve.schemas import DiagnoseResponse, ModelOfHospital, PatientResult, RefusedImage
+from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital, RefusedImage
 from homnet_serve.shadow import ShadowComparison
 from homnet_serve.store import ModelStore, Served
 
@@ -48,8 +51,12 @@ class Asked:
     """Path of the route."""
     body: bytes
     """The whole body."""
-    sequences: Sequences = "none"
-    """Which sequences the answer includes."""
+    sequences: Some = "none"
+    """Types whose sequences the answer includes."""
+    pages: Some = "none"
+    """Patients whose pages the answer includes."""
+    samples_per_px: float | None = None
+    """Scale of the hospital's sequences; None takes that of the config."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +93,33 @@ class Service:
             max_hospitals=config.max_hospitals,
             require_reference_bags=config.require_reference_bags,
             shadow_candidates=config.shadow_candidates,
+            verdict=config.verdict,
+            reader=CalibratedReader.load(config.findings, config.device)
+            if config.findings
+            else None,
         )
-        self.queue = BatchQueue(
+        # Both queues share a thread: on a device, passes at the same time only slow each other.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="homnet-pass")
+        self.queue: BatchQueue[ScoreWork, Evidence] = BatchQueue(
             self.metrics,
-            max_bags=config.max_bags,
-            max_waiting_bags=config.max_waiting_bags,
+            score,
+            Evidence.concatenate,
+            step="score",
+            thread=self._thread,
+            max_items=config.max_bags,
+            max_waiting_items=config.max_waiting_bags,
             wait_s=config.batch_wait_s,
         )
-        self._findings = (
-            CalibratedReader.load(config.findings, config.device) if config.findings else None
+        self._reading: BatchQueue[ReadWork, list[Finding]] = BatchQueue(
+            self.metrics,
+            read,
+            chained,
+            step="read",
+            thread=self._thread,
+            max_items=config.max_types,
+            # Requests were admitted by the first queue; none is refused half-way.
+            max_waiting_items=sys.maxsize,
+            wait_s=0.0,
         )
         # A separate pool: image measurement is slow and must not block bodies and models.
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
@@ -111,6 +136,7 @@ class Service:
         await self._read(self.store.refresh)
         self._tasks = [
             asyncio.create_task(self.queue.run()),
+            asyncio.create_task(self._reading.run()),
             asyncio.create_task(self._watch()),
         ]
 
@@ -121,7 +147,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        self.queue.close()
+        self._thread.shutdown()
         self._images.shutdown(cancel_futures=True)
         self._readers.shutdown(cancel_futures=True)
         self.audit.close()
@@ -169,25 +195,21 @@ class Service:
             table = await self._read(lambda: read_pairs_of_body(asked.body, content_type, limits))
             served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
             assessment = await self._read(lambda: assess(table))
-        return await self._answer(asked, assessment, served, {})
+        return await self._answer(asked, table, assessment, served, {})
 
-    async def diagnose_images(
-        self, asked: Asked, *, hospital: str, band_level: int, samples_per_px: float | None
-    ) -> Answer:
+    async def diagnose_images(self, asked: Asked, *, hospital: str, band_level: int) -> Answer:
         """Answers a zip of images.
 
         Args:
             asked: the request.
             hospital: default hospital of manifest rows without one.
             band_level: default band level of manifest rows without one.
-            samples_per_px: scale of the hospital; defaults to that of the config.
 
         Raises:
             RequestError: as :meth:`diagnose`.
         """
-        config, limits = self.config.extraction, self.config.limits
-        if samples_per_px is not None:
-            config = replace(config, samples_per_px=samples_per_px)
+        limits = self.config.limits
+        config = replace(self.config.extraction, samples_per_px=self._scale(asked))
         if self._num_images >= self.config.max_waiting_images:
             raise RequestError(
                 503, "busy", "too many zips are waiting; try again later", retry_after_s=5
@@ -210,49 +232,82 @@ class Service:
             given_up = True
             self._num_images -= 1
         assessment = await self._read(lambda: assess(images.table))
-        return await self._answer(asked, assessment, served, images.refused)
+        # A patient of whom no image could be measured is answered, too.
+        nothing = dict.fromkeys(images.refused, NOTHING_SENT)
+        assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
+        return await self._answer(asked, images.table, assessment, served, images.refused)
+
+    def _scale(self, asked: Asked) -> float:
+        scale = asked.samples_per_px
+        return self.config.extraction.samples_per_px if scale is None else scale
 
     async def _answer(
         self,
         asked: Asked,
+        table: pa.Table,
         assessment: Assessment,
         served: dict[str, Served],
         refused: dict[tuple[str, str], list[RefusedImage]],
     ) -> Answer:
-        evidence = Evidence(np.zeros(0), np.zeros(0), np.zeros(0))
+        evidence = Evidence.concatenate([])
         if len(assessment.bags):
             predictors = [served[assessment.types[g].hospital].predictor for g in assessment.type_B]
-            evidence = await self.queue.submit(assessment.bags, predictors)
+            evidence = await self.queue.submit(ScoreWork(assessment.bags, predictors))
+        findings = await self._findings(assessment, evidence, served)
 
-        def write() -> tuple[bytes, list[PatientResult], str]:
+        def write() -> tuple[bytes, list[PatientVerdict], str]:
+            verdicts = [
+                verdict
+                for name in sorted(served)
+                for verdict in served[name].judge.judge(name, assessment, evidence, findings)
+            ]
             patients = patient_results(
-                assessment,
-                evidence,
-                {name: one.predictor for name, one in served.items()},
-                sequences=asked.sequences,
-                refused=refused,
-                reader=self._findings,
+                verdicts, assessment, evidence, sequences=asked.sequences, refused=refused
             )
-            response = DiagnoseResponse(
+            add_pages(
+                patients, verdicts, table, samples_per_px=self._scale(asked), pages=asked.pages
+            )
+            response = DiagnoseResponse.model_construct(
+                notice=NOTICE,
                 request_id=asked.request_id,
                 models=[served[name].description for name in sorted(served)],
                 patients=patients,
             )
-            content = response.model_dump_json(exclude_none=True).encode()
-            return content, patients, self._record(asked, served, patients, content)
+            content = response.model_dump_json().encode()
+            return content, verdicts, self._record(asked, served, verdicts, content)
 
-        content, patients, audit = await self._read(write)
-        for patient in patients:
-            self.metrics.patients.labels(patient.hospital).inc()
-            self.metrics.flagged.labels(patient.hospital).inc(len(patient.flagged))
+        content, verdicts, audit = await self._read(write)
+        for verdict in verdicts:
+            self.metrics.patients.labels(verdict.hospital, verdict.decision).inc()
+            self.metrics.flagged.labels(verdict.hospital).inc(len(verdict.flagged))
         self._shadow.compare(assessment, evidence, served)
-        return Answer(content, len(patients), len(assessment.bags), audit)
+        return Answer(content, len(verdicts), len(assessment.bags), audit)
+
+    async def _findings(
+        self, assessment: Assessment, evidence: Evidence, served: dict[str, Served]
+    ) -> dict[int, Finding]:
+        """What the readers say of the types that they have to read, by index of the type."""
+
+        def wanted() -> dict[int, FindingReader]:
+            return {
+                int(g): one.reader
+                for name, one in served.items()
+                if one.reader is not None
+                for g in one.judge.types_to_read(name, assessment, evidence)
+            }
+
+        readers = await self._read(wanted)
+        if not readers:
+            return {}
+        chosen = sorted(readers)
+        work = ReadWork(assessment.only(chosen), [readers[g] for g in chosen])
+        return dict(zip(chosen, await self._reading.submit(work), strict=True))
 
     def _record(
         self,
         asked: Asked,
         served: dict[str, Served],
-        patients: Sequence[PatientResult],
+        verdicts: Sequence[PatientVerdict],
         content: bytes,
     ) -> str:
         """Writes the audit line; no answer is sent without it."""
@@ -264,8 +319,14 @@ class Service:
                     "key": asked.key.id,
                     "route": asked.route,
                     "models": {name: one.version for name, one in sorted(served.items())},
-                    "reader": None if self._findings is None else self._findings.version,
-                    "num_patients": len(patients),
+                    "readers": {
+                        name: one.description.reader for name, one in sorted(served.items())
+                    },
+                    "calibrations": {
+                        name: one.description.calibration for name, one in sorted(served.items())
+                    },
+                    "num_patients": len(verdicts),
+                    "num_abnormal": sum(one.decision == "abnormal" for one in verdicts),
                     "request_sha256": hashlib.sha256(asked.body).hexdigest(),
                     "result_sha256": hashlib.sha256(content).hexdigest(),
                 }

@@ -7,21 +7,27 @@ started with, so a change never affects a running request.
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
+from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import HomNetError, RegistryError
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import check_reference_bags
 from homnet.model.registry import Registry
-from homnet_serve.answers import describe_model
+from homnet.patients.diagnostician import Diagnostician, calibration_digest
+from homnet.patients.verdict import VerdictConfig
+from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import CalibratedReader
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ModelOfHospital
 
 _LOG: Final = logging.getLogger(__name__)
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,11 @@ class Served:
     version: str
     """Version in the registry."""
     predictor: Predictor
-    """The model with its calibration; a HomNet."""
+    """The model, a HomNet."""
+    judge: Diagnostician
+    """Judges by the model's calibration of patients."""
+    reader: CalibratedReader | None
+    """The reader that its calibration names, or else the endpoint's; None without one."""
     description: ModelOfHospital
     """Description of the model in answers."""
 
@@ -62,6 +72,8 @@ class ModelStore:
         max_hospitals: int = 64,
         require_reference_bags: bool = False,
         shadow_candidates: bool = False,
+        verdict: VerdictConfig | None = None,
+        reader: CalibratedReader | None = None,
     ) -> None:
         """Sets up an empty store; :meth:`refresh` fills it.
 
@@ -72,6 +84,8 @@ class ModelStore:
             max_hospitals: maximum number of hospitals with loaded models (LRU).
             require_reference_bags: whether to refuse models without reference bags.
             shadow_candidates: whether to load the newest candidate of each loaded hospital too.
+            verdict: settings of verdicts.
+            reader: for models that were calibrated without a reader.
         """
         self._registry = registry
         self._metrics = metrics
@@ -79,6 +93,8 @@ class ModelStore:
         self._max_hospitals = max_hospitals
         self._require_reference_bags = require_reference_bags
         self._shadow_candidates = shadow_candidates
+        self._verdict, self._reader = verdict, reader
+        self._readers: dict[str, CalibratedReader] = {}
         self._loading = Lock()
         """Held by the thread that loads models."""
         self._lock = Lock()
@@ -164,27 +180,54 @@ class ModelStore:
         return None
 
     def _load(self, hospital: str, version: str) -> Served | None:
-        predictor = self._checked(hospital, version, answers=True)
-        if predictor is None:
-            return None
-        return Served(hospital, version, predictor, describe_model(hospital, version, predictor))
+        return self._checked(hospital, version, lambda: self._served(hospital, version))
 
-    def _checked(self, hospital: str, version: str, *, answers: bool) -> Predictor | None:
-        """Loads and checks one model; logs a line and returns None if it is unusable."""
+    def _served(self, hospital: str, version: str) -> Served:
+        """Loads a model with its reader and checks both."""
+        checkpoint = self._registry.checkpoint(version)
+        predictor = self._same(version) or Predictor.of_checkpoint(checkpoint, self._device)
+        predictor.homnet()
+        self._check_reference_bags(version, predictor)
+        named = {one.reader for one in checkpoint.patients.values()} - {NO_READER_USED}
+        reader = self._reader_of(named.pop()) if named else self._reader
+        judge = Diagnostician(
+            checkpoint,
+            self._verdict,
+            reader=NO_READER_USED if reader is None else reader.version,
+        )
+        return Served(
+            hospital,
+            version,
+            predictor,
+            judge,
+            reader,
+            _description(hospital, version, predictor, judge, reader),
+        )
+
+    def _reader_of(self, version: str) -> CalibratedReader:
+        """The reader of a version, loaded once."""
+        if self._reader is not None and self._reader.version == version:
+            return self._reader
+        if version not in self._readers:
+            found = self._registry.reader(version, ReaderConfig.of_json)
+            self._readers[version] = CalibratedReader.of_checkpoint(found, self._device)
+        return self._readers[version]
+
+    def _shadow_of(self, hospital: str, version: str) -> Shadow:
+        predictor = self._same(version) or Predictor.of_checkpoint(
+            self._registry.checkpoint(version), self._device
+        )
+        self._check_reference_bags(version, predictor)
+        return Shadow(hospital, version, predictor)
+
+    def _checked(self, hospital: str, version: str, load: Callable[[], M]) -> M | None:
+        """Loads one model; logs a line and returns None if it is unusable."""
         try:
-            predictor = self._predictor(version)
-            if answers:
-                predictor.homnet()
-            reference = self._registry.reference_bags(version)
-            if reference is not None:
-                check_reference_bags(predictor, reference)
-            elif self._require_reference_bags:
-                raise HomNetError("it has no reference bags, and this endpoint requires them")
+            return load()
         except RegistryError as error:
             # It may be reachable again at the next refresh.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
-            return None
         except HomNetError as error:
             self._rejected.add((hospital, version))
             self._metrics.rejected.labels(hospital).inc()
@@ -192,16 +235,19 @@ class ModelStore:
                 "model_rejected",
                 extra={"hospital": hospital, "version": version, "reason": str(error)},
             )
-            return None
-        return predictor
+        return None
 
-    def _predictor(self, version: str) -> Predictor:
-        """Loads a model, or shares the one of another hospital with the same version."""
+    def _check_reference_bags(self, version: str, predictor: Predictor) -> None:
+        reference = self._registry.reference_bags(version)
+        if reference is not None:
+            check_reference_bags(predictor, reference)
+        elif self._require_reference_bags:
+            raise HomNetError("it has no reference bags, and this endpoint requires them")
+
+    def _same(self, version: str) -> Predictor | None:
+        """The model of another hospital with the same version, if it is loaded."""
         loaded: list[Served | Shadow] = [*self._loaded_now(), *self._shadows.values()]
-        for one in loaded:
-            if one.version == version:
-                return one.predictor
-        return Predictor.of_checkpoint(self._registry.checkpoint(version), self._device)
+        return next((one.predictor for one in loaded if one.version == version), None)
 
     def _put(self, served: Served) -> None:
         with self._lock:
@@ -229,6 +275,28 @@ class ModelStore:
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)
         if (now is None or now.version != version) and (hospital, version) not in self._rejected:
-            predictor = self._checked(hospital, version, answers=False)
-            if predictor is not None:
-                self._shadows[hospital] = Shadow(hospital, version, predictor)
+            found = self._checked(hospital, version, lambda: self._shadow_of(hospital, version))
+            if found is not None:
+                self._shadows[hospital] = found
+
+
+def _description(
+    hospital: str,
+    version: str,
+    predictor: Predictor,
+    judge: Diagnostician,
+    reader: CalibratedReader | None,
+) -> ModelOfHospital:
+    """The description of a hospital's model in answers."""
+    calibration = judge.calibration_of(hospital)
+    return ModelOfHospital(
+        hospital=hospital,
+        version=version,
+        weights=predictor.version,
+        reader=NO_READER_USED if reader is None else reader.version,
+        calibration=calibration_digest(calibration) if calibration is not None else "none",
+        calibrated_on=list(calibration.hospitals) if calibration is not None else [],
+        threshold=calibration.threshold if calibration is not None else None,
+        specificity=calibration.specificity if calibration is not None else None,
+        prevalence=judge.prevalence_of(calibration) if calibration is not None else None,
+    )

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
+
+from homnet.bags.assessment import assess
 from homnet.calibration.labelled_scores import LabelledScores
 from homnet.calibration.patients import (
     ALL_HOSPITALS,
     NO_READER_USED,
+    READ_SHARE,
     SPECIFICITY,
     PatientCalibration,
     fit_hospitals,
@@ -21,7 +25,8 @@ from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
-from homnet.patients.scores import labelled_scores, score_patients
+from homnet.patients.diagnostician import read_types
+from homnet.patients.scores import labelled_scores, read_log_odds, score_patients
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
 from homnet_platform.blocks import process_blocks
@@ -58,18 +63,24 @@ class CalibrateConfig:
     """Share of healthy referrals to be called normal."""
     min_cells: int = 2
     """Minimum number of cells for a type to count."""
+    read_share: float = READ_SHARE
+    """Share of the types of healthy referrals that the reader reads, those that HomNet finds most
+    suspicious; the others are excluded without it. 1 reads all, and takes five times as long."""
     min_patients: int = 5
     """Minimum number of healthy referrals, and of carriers, for a hospital's own calibration; with
     fewer, it gets the calibration of all hospitals together."""
     leave_out: bool = False
     """Calibrate each hospital on all others' patients: the state before it has labels."""
     registry: str = ""
-    """Registry to add every calibrated model to as a candidate of its hospital; empty for none."""
+    """Registry to add every calibrated model to as a candidate of its hospital, with the reader;
+    empty for none."""
 
     def __post_init__(self) -> None:
         """Checks ranges; raises ConfigError."""
         if not 0 < self.specificity < 1:
             raise ConfigError(f"specificity is {self.specificity}; give a share below 1")
+        if not 0 < self.read_share <= 1:
+            raise ConfigError(f"read_share is {self.read_share}; give a share above 0, at most 1")
         if self.min_cells < 1:
             raise ConfigError(f"min_cells is {self.min_cells}; give at least 1")
 
@@ -113,9 +124,13 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         min_cells=config.min_cells,
         specificity=config.specificity,
         reader=reader,
+        read_share=config.read_share,
         min_patients=config.min_patients,
         leave_out=config.leave_out,
     )
+    if config.registry and config.findings:
+        # Before the models that name it.
+        Registry(config.registry).keep_reader(above)
     published = {}
     for hospital, path in models.items():
         checkpoint = Checkpoint.load(path)
@@ -151,8 +166,12 @@ def _score_block(
     """Scores and truth of a block's patients, as JSON."""
     table = read_block(cohort, blocks[number])
     predictor = _predictor(models[cohort.files[blocks[number].file].hospital])
-    reader = _reader(findings) if findings else None
-    scores = labelled_scores(score_patients(predictor, table, reader), table)
+    assessment = assess(table)
+    everything_G = np.arange(len(assessment.types))
+    read = read_types(_reader(findings), assessment, everything_G) if findings else {}
+    read_G = read_log_odds(len(everything_G), read, reads=bool(findings))
+    evidence = predictor.evidence(assessment.bags)
+    scores = labelled_scores(score_patients(assessment, evidence), read_G, table)
     return len(blocks[number].patients), json.dumps(scores.to_json())
 
 

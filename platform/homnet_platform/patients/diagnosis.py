@@ -22,7 +22,9 @@ from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, write_whole
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.predictor import Predictor
 from homnet.patients.diagnostician import Diagnostician
+from homnet.patients.diagnostician import diagnose as diagnose_patients
 from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
@@ -88,8 +90,17 @@ def diagnose(config: DiagnoseConfig) -> Path:
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
     reader = CalibratedReader.load(config.findings) if config.findings else None
-    for hospital, path in models.items():
-        Diagnostician(checkpoints[path], config.verdict, reader).calibration_of(hospital)
+    judges = {
+        path: _diagnostician(path, one, config.verdict, reader) for path, one in checkpoints.items()
+    }
+    calibrations = {
+        hospital: judges[path].calibration_of(hospital) for hospital, path in models.items()
+    }
+    for hospital in (name for name, one in calibrations.items() if one is None):
+        print(
+            f"{models[hospital]} has no calibration of patients for {hospital}, so nobody there "
+            "is assessed; run jobs/diagnose.py calibrate first and give its output"
+        )
     # Patients that a model or the reader was trained on must not be measured with it.
     origins = [one.provenance for one in checkpoints.values()]
     if config.findings:
@@ -149,10 +160,8 @@ def diagnose(config: DiagnoseConfig) -> Path:
                     for use in ("learnt_from", "validated_on", "calibrated_on")
                 },
                 "calibrations": {
-                    hospital: Diagnostician(checkpoints[path], reader=reader)
-                    .calibration_of(hospital)
-                    .to_json()
-                    for hospital, path in models.items()
+                    hospital: None if one is None else one.to_json()
+                    for hospital, one in calibrations.items()
                 },
             },
         )
@@ -232,8 +241,8 @@ def _diagnose_block(
         return len(people), ""
     table = read_block(cohort, blocks[number])
     hospital = cohort.files[blocks[number].file].hospital
-    judge = _diagnostician(models[hospital], config.verdict, config.findings)
-    verdicts = judge(table)
+    judge, predictor, reader = _loaded(models[hospital], config.verdict, config.findings)
+    verdicts = diagnose_patients(judge, predictor, table, reader)
     for verdict in verdicts:
         place = f"patients/{verdict.hospital}/{verdict.patient_id}"
         with staging.writing(f"{place}.json") as temporary:
@@ -253,11 +262,24 @@ def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
 
 
 @cache
-def _diagnostician(path: Path, verdict: VerdictConfig, findings: str) -> Diagnostician:
+def _loaded(
+    path: Path, verdict: VerdictConfig, findings: str
+) -> tuple[Diagnostician, Predictor, CalibratedReader | None]:
     """Model and reader, loaded once per process."""
+    reader = CalibratedReader.load(findings) if findings else None
+    checkpoint = Checkpoint.load(path)
+    return (
+        _diagnostician(path, checkpoint, verdict, reader),
+        Predictor.of_checkpoint(checkpoint),
+        reader,
+    )
+
+
+def _diagnostician(
+    path: Path, checkpoint: Checkpoint, verdict: VerdictConfig, reader: CalibratedReader | None
+) -> Diagnostician:
+    version = NO_READER_USED if reader is None else reader.version
     try:
-        return Diagnostician(
-            Checkpoint.load(path), verdict, CalibratedReader.load(findings) if findings else None
-        )
+        return Diagnostician(checkpoint, verdict, reader=version)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -74,6 +74,12 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
             figures["findings"] = measure_findings(
                 cases, seed=config.seed, num_bootstrap=config.num_bootstrap
             )
+    nowhere = sorted(name for name, one in provenance["calibrations"].items() if one is None)
+    if nowhere:
+        raise ConfigError(
+            f"{config.diagnosis}: nobody of {', '.join(nowhere)} was assessed, for want of a "
+            "calibration; calibrate these hospitals, or diagnose with --hospitals of the others"
+        )
     asked = {one["specificity"] for one in provenance["calibrations"].values()}
     if len(asked) > 1:
         raise ConfigError(

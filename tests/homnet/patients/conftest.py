@@ -12,7 +12,8 @@ from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import PatientCalibration
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
-from homnet.patients.diagnostician import Diagnostician
+from homnet.model.predictor import Predictor
+from homnet.patients.diagnostician import Diagnostician, diagnose
 from homnet.patients.finding import FindingReader
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 
@@ -56,7 +57,9 @@ def judge(checkpoint: Checkpoint) -> Judge:
         config = changes.pop("config", VerdictConfig())
         changes["reader"] = changes.pop("reader_version", "none")
         calibrated = replace(checkpoint, patients={"h1": replace(_CALIBRATION, **changes)})
-        return Diagnostician(calibrated, config, reader)(table)
+        version = "none" if reader is None else reader.version
+        judge = Diagnostician(calibrated, config, reader=version)
+        return diagnose(judge, Predictor.of_checkpoint(calibrated), table, reader)
 
     return verdicts
 

@@ -19,8 +19,15 @@ from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
-from homnet.patients.diagnostician import Diagnostician
-from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding, NotAnswered
+from homnet.model.predictor import Predictor
+from homnet.patients.diagnostician import Diagnostician, diagnose
+from homnet.patients.finding import (
+    NOT_READ,
+    BreakpointEstimate,
+    CellFinding,
+    Finding,
+    NotAnswered,
+)
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
@@ -36,10 +43,12 @@ class FixedReader:
 
     def __init__(self, findings: dict[str, dict[str, Any]], probability: float = 0.9) -> None:
         self.findings, self.probability = findings, probability
+        self.asked: list[str] = []
 
     def __call__(
         self, assessment: Assessment, probability_G: NDArray[np.float64]
     ) -> Sequence[Finding]:
+        self.asked += [who.chromosome for who in assessment.types]
         type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
         found = []
         for g, who in enumerate(assessment.types):
@@ -162,9 +171,12 @@ def test_no_reader_changes_a_verdict(forced: Judge, table_of: TableOf) -> None:
             assert one.decision == other.decision == "not_assessed"
             assert one.score == other.score
             assert [t.clone for t in one.types] == [t.clone for t in other.types]
+        # A reader that does not count reads what the verdict rests on, and nothing else.
         kinds = {t.chromosome: t.finding.kinds for t in read[0].types if t.finding is not None}
         assert set(kinds) == {"1", "5", "21"}
-        assert all(kinds.values())
+        flagged = {t.chromosome for t in read[0].flagged}
+        assert {name for name, kind in kinds.items() if kind} == flagged
+        assert flagged
 
 
 def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
@@ -287,19 +299,73 @@ def test_json_of_a_verdict_gives_the_findings_back(
     assert content["versions"]["model"] == checkpoint.version
 
 
-def test_a_hospital_without_a_calibration_takes_that_of_all_or_is_refused(
+def test_a_hospital_without_a_calibration_takes_that_of_all_or_is_not_assessed(
     checkpoint: Checkpoint, calibration: PatientCalibration, table_of: TableOf
 ) -> None:
     table = table_of("elsewhere", num_patients=1)
-    with pytest.raises(CheckpointError, match="elsewhere"):
-        Diagnostician(checkpoint)(table)
-    pooled = replace(checkpoint, patients={ALL_HOSPITALS: calibration})
-    assert len(Diagnostician(pooled)(table)) == 1
-    with pytest.raises(CheckpointError, match="calibrate"):
-        Diagnostician(replace(checkpoint, patients={}))
+    predictor = Predictor.of_checkpoint(checkpoint)
+    for one in (checkpoint, replace(checkpoint, patients={})):
+        (verdict,) = diagnose(Diagnostician(one), predictor, table)
+        assert verdict.decision == "not_assessed"
+        (reason,) = verdict.abstentions
+        assert reason.code == "not_calibrated"
+        assert "elsewhere" in reason.text
+        assert (verdict.score, verdict.probability, verdict.flagged) == (None, None, ())
+        json.dumps(verdict.to_json(), allow_nan=False)
+    pooled = Diagnostician(replace(checkpoint, patients={ALL_HOSPITALS: calibration}))
+    (verdict,) = diagnose(pooled, predictor, table)
+    assert verdict.score is not None
     mixed = pa.concat_tables([table, table_of("h1", num_patients=1)])
     with pytest.raises(DataError, match="one hospital"):
-        Diagnostician(pooled)(mixed)
+        diagnose(pooled, predictor, mixed)
+
+
+def test_patients_of_two_hospitals_in_one_assessment_are_judged_as_if_alone(
+    checkpoint: Checkpoint, calibration: PatientCalibration, table_of: TableOf
+) -> None:
+    parts = [table_of(name, num_patients=2, seed=n) for n, name in enumerate(("h1", "h2"))]
+    other = replace(calibration, threshold=-20.0, type_scale=Scale(0.5, 1.0))
+    judge = Diagnostician(replace(checkpoint, patients={"h1": calibration, "h2": other}))
+    predictor = Predictor.of_checkpoint(checkpoint)
+    together = assess(pa.concat_tables(parts))
+    evidence = predictor.evidence(together.bags)
+    for name, part in zip(("h1", "h2"), parts, strict=True):
+        verdicts = judge.judge(name, together, evidence)
+        alone = diagnose(judge, predictor, part)
+        assert [one.decision for one in verdicts] == [one.decision for one in alone]
+        np.testing.assert_allclose(
+            [one.score for one in verdicts], [one.score for one in alone], atol=1e-5
+        )
+
+
+def test_only_what_homnet_cannot_exclude_is_read(judge: Judge, table_of: TableOf) -> None:
+    table = table_of("h1", num_patients=1, chromosomes=("1", "5", "9"))
+    reader = FixedReader({"5": {"kind": "deletion"}, "9": {"kind": "deletion"}})
+    settings = {
+        "config": VerdictConfig(min_types=1),
+        "reader_version": "fixed",
+        "read_weight": 0.5,
+        # Only chromosome 9 is above -20.
+        "type_offsets": tuple(0.0 if number == 8 else -40.0 for number in range(24)),
+    }
+    (everything,) = judge(table, reader, **settings)
+    assert reader.asked == ["1", "5", "9"]
+    reader.asked.clear()
+    (verdict,) = judge(table, reader, **settings, read_from=-20.0, unread_evidence=-3.5)
+    assert reader.asked == ["9"]
+    types = {one.chromosome: one for one in verdict.types}
+    assert types["1"].evidence == types["5"].evidence == -3.5
+    for one in everything.types:
+        if one.chromosome == "9":
+            assert types["9"].evidence == one.evidence
+    finding = types["5"].finding
+    assert finding is not None
+    assert not finding.kinds
+    assert {one.reason for one in finding.not_answered} == {NOT_READ}
+    # Too few cells: a type that does not count is not read either.
+    reader.asked.clear()
+    judge(table, reader, **settings, read_from=-90.0, min_cells=99)
+    assert reader.asked == []
 
 
 def test_a_checkpoint_keeps_its_calibration_of_patients(
@@ -325,8 +391,7 @@ def test_a_calibration_of_another_version_is_none(checkpoint: Checkpoint, tmp_pa
     (root / "sha256.json").write_text(json.dumps(hashes))
     older = Checkpoint.load(root)
     assert older.patients == {}
-    with pytest.raises(CheckpointError, match="or was by another version"):
-        Diagnostician(older)
+    assert Diagnostician(older).calibration_of("h1") is None
 
 
 def test_bags_of_more_than_ten_cells_are_one_type(forced: Judge, table_of: TableOf) -> None:
