@@ -1,21 +1,19 @@
-"""Serves the models of the demonstration on this machine; makes them first if there are none.
+"""Serves the model that comes with the package on this machine.
 
 python jobs/serve_demo.py
 
-Prints the address of the web page, a key for it, and a file to drop there. Ends with Ctrl-C.
+Prints the address of the web page, a key for it, and a file to drop there. Ends with Ctrl-C. Models
+of your own: ``jobs/registry.py promote`` them in the registry of --work, or see docs/endpoint.md.
 """
 
 import signal
-import subprocess
-import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray import serve
 
-from homnet.errors import DataError
-from homnet_platform.demo import is_finished
+from homnet.patients.verdict import VerdictConfig
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
 from homnet_serve.demo import prepare
@@ -26,27 +24,21 @@ from homnet_serve.deployment import app
 class ServeDemoConfig:
     """An endpoint on this machine."""
 
-    work: Path = Path("runs/demo")
-    """Directory of the demonstration (jobs/demo.py), which is made anew if it is not finished."""
+    work: Path = Path("runs/serve")
+    """Directory of its registry, keys and audit log."""
     port: int = 8000
     """Port on 127.0.0.1."""
     num_threads: int = 2
     """Threads of the model."""
-    findings: str = ""
-    """Checkpoint of a reader of findings (jobs/learn_reader.py), if one is to be used."""
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    """Caution of the verdicts, and the laboratory's prevalence."""
 
 
 def main(config: ServeDemoConfig) -> None:
-    """Makes the demonstration if it is not finished, and serves it until it is interrupted."""
-    if not is_finished(config.work):
-        print("There is no finished demonstration: making one takes some minutes.", flush=True)
-        job = Path(__file__).with_name("demo.py")
-        done = subprocess.run([sys.executable, str(job), "--work", str(config.work)], check=False)
-        if done.returncode:
-            raise DataError(f"{config.work}: the demonstration failed; see above")
+    """Serves until it is interrupted."""
+    config.work.mkdir(parents=True, exist_ok=True)
     secret, files, example = prepare(config.work)
-    findings = str(Path(config.findings).resolve()) if config.findings else ""
-    settings = {**files, "num_threads": config.num_threads, "findings": findings}
+    settings = {**files, "num_threads": config.num_threads, "verdict": vars(config.verdict)}
     with local_or_cluster():
         # Ray's own handler of SIGTERM aborts the process; from here it ends it as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

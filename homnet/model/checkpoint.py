@@ -33,7 +33,8 @@ from homnet.model.network import HomNetConfig
 
 FORMAT: Final = 2
 """Format that is written; format 1 can also be read."""
-_HASHES: Final = "sha256.json"
+HASHES: Final = "sha256.json"
+"""File of a checkpoint that is written last; its presence means that the checkpoint is complete."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Checkpoint:
                 if self.state:
                     _save_tensors(self.state, made / "state.safetensors")
                 hashes = {path.name: digest_of(path) for path in sorted(made.iterdir())}
-                (made / _HASHES).write_bytes(_json(hashes))
+                (made / HASHES).write_bytes(_json(hashes))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{root}: cannot write the checkpoint ({error}); free space or choose another place"
@@ -136,10 +137,10 @@ class Checkpoint:
                 of a form that ``form`` does not build.
         """
         root = Path(path)
-        if not (root / _HASHES).is_file():
-            raise CheckpointError(f"{root}: no checkpoint here ({_HASHES} is missing)")
+        if not (root / HASHES).is_file():
+            raise CheckpointError(f"{root}: no checkpoint here ({HASHES} is missing)")
         try:
-            for name, expected in json.loads((root / _HASHES).read_text()).items():
+            for name, expected in json.loads((root / HASHES).read_text()).items():
                 if not (root / name).is_file():
                     raise CheckpointError(
                         f"{root}: the checkpoint is incomplete, {name} is missing"

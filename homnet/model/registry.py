@@ -19,19 +19,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pyarrow import fs
 
 from homnet.errors import CheckpointError, RegistryError
-from homnet.model.checkpoint import Checkpoint
+from homnet.model.checkpoint import HASHES, Checkpoint
 from homnet.model.contract import Form
 from homnet.model.network import HomNetConfig
 
 Action = Literal["publish", "promote", "retire", "roll_back"]
-_HASHES: Final = "sha256.json"
-"""File of a checkpoint that is written last; its presence means that the checkpoint is complete."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ class Registry:
             RegistryError: there is no such model.
         """
         source = f"{self._base}/models/{version}"
-        if not self._is_file(f"{source}/{_HASHES}"):
+        if not self._is_file(f"{source}/{HASHES}"):
             raise RegistryError(f"{self.root}: no model {version} here")
         return self._load(source, self._form)
 
@@ -225,7 +223,7 @@ class Registry:
             RegistryError: there is no such reader.
         """
         source = f"{self._base}/readers/{version}"
-        if not self._is_file(f"{source}/{_HASHES}"):
+        if not self._is_file(f"{source}/{HASHES}"):
             raise RegistryError(
                 f"{self.root}: no reader {version[:12]} here; calibrate with --registry, which "
                 "stores model and reader"
@@ -289,12 +287,12 @@ class Registry:
 
     def _keep(self, target: str, checkpoint: Checkpoint) -> None:
         """Stores a checkpoint, its hashes last, unless it is there."""
-        if self._is_file(f"{target}/{_HASHES}"):
+        if self._is_file(f"{target}/{HASHES}"):
             return
         with tempfile.TemporaryDirectory() as directory:
             saved = checkpoint.save(Path(directory) / "checkpoint")
             names = sorted(path.name for path in saved.iterdir())
-            for name in sorted(names, key=lambda name: name == _HASHES):
+            for name in sorted(names, key=lambda name: name == HASHES):
                 self._write(f"{target}/{name}", (saved / name).read_bytes())
 
     def _load(self, source: str, form: Callable[..., Form]) -> Checkpoint:

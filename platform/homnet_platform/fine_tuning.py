@@ -21,6 +21,7 @@ from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, in_split_order,
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
+from homnet.model.shipped import place_of
 from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
@@ -39,7 +40,8 @@ class FineTuneConfig:
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
     checkpoint: str = "runs/pretrain/checkpoint"
-    """Pre-trained checkpoint; CMSBlock and the first alignment stay frozen."""
+    """Pre-trained checkpoint, or ``shipped`` for the model that comes with the package. CMSBlock
+    and the first alignment stay frozen."""
     output: str = "runs/fine_tune"
     """Output directory, with one subdirectory per hospital."""
     hospitals: tuple[str, ...] = ()
@@ -84,7 +86,8 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    parent = Checkpoint.load(config.checkpoint)
+    place = place_of(config.checkpoint)
+    parent = Checkpoint.load(place)
     labelled = config.hospitals
     if config.leave_one_out or not labelled:
         labelled = cohort.hospitals_with_abnormal_pairs()
@@ -112,7 +115,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             training=config.training,
             train_patients=split[TRAIN],
             validation_patients=split[VALIDATION],
-            parent=str(Path(config.checkpoint).absolute()),
+            parent=str(place),
             provenance=provenance(own.fingerprint, teachers[hospital], config, split, parent),
         )
     if stages:

@@ -19,6 +19,7 @@ from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
+from homnet.model.shipped import place_of
 from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
@@ -77,7 +78,8 @@ def learn_reader(config: LearnReaderConfig) -> Path:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    parent = Checkpoint.load(config.checkpoint)
+    below = place_of(config.checkpoint)
+    parent = Checkpoint.load(below)
     form = ReaderConfig(model=cast(HomNetConfig, parent.config), width=config.width)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
@@ -100,7 +102,7 @@ def learn_reader(config: LearnReaderConfig) -> Path:
     )
     run.claim()
     stage = ReaderStage(
-        parent=str(Path(config.checkpoint).resolve()),
+        parent=str(below),
         width=config.width,
         training=config.training,
         train_patients=split[TRAIN],

@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 from homnet import __version__
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import CheckpointError, ConfigError
-from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
+from homnet.model.shipped import place_of
 from homnet.results import read_json, write_json, write_result
 
 _PLACES: Final = frozenset(
@@ -192,15 +193,16 @@ def models_of(
     """Absolute path of the checkpoint that scores each hospital.
 
     Args:
-        root: a checkpoint, or a directory with ``<hospital>/checkpoint`` for each hospital.
+        root: a checkpoint, a directory with ``<hospital>/checkpoint`` for each hospital, or the
+            word ``shipped``.
         hospitals: those of the cohort; those without a model are left out.
         required: hospitals that must have a model.
 
     Raises:
         CheckpointError: a required hospital, or every hospital, has no model.
     """
-    root = Path(root).absolute()
-    if (root / "sha256.json").is_file():
+    root = place_of(root)
+    if (root / HASHES).is_file():
         return dict.fromkeys(hospitals, root)
     own = {hospital: root / hospital / "checkpoint" for hospital in hospitals}
     found = {hospital: path for hospital, path in own.items() if path.is_dir()}

@@ -22,6 +22,8 @@ import uvicorn
 from PIL import Image
 
 from homnet.calibration.bags import Calibration
+from homnet.calibration.likelihood_ratios import Scale
+from homnet.calibration.patients import PatientCalibration
 from homnet.cohorts.pairs import MEASURED, pairs_of
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig, best_form
@@ -32,6 +34,21 @@ from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.config import ServiceConfig
 from homnet_serve.keys import new_key, write_keys
 from homnet_serve.service import Service
+
+_CALIBRATION = PatientCalibration(
+    hospitals=(),
+    num_normal=120,
+    num_abnormal=30,
+    type_scale=Scale(),
+    type_offsets=(0.0,) * 24,
+    cell_scale=Scale(),
+    patient_scale=Scale(),
+    # Everybody is called abnormal.
+    threshold=-20.0,
+    specificity=0.99,
+    types_per_patient=1.0,
+    min_cells=1,
+)
 
 
 @pytest.fixture(scope="session")
@@ -147,6 +164,7 @@ def family() -> Callable[..., list[Checkpoint]]:
                 calibration={
                     name: Calibration(threshold=0.5, temperature=0.5) for name in ("h1", "h2")
                 },
+                patients={name: replace(_CALIBRATION, hospitals=(name,)) for name in ("h1", "h2")},
             )
             for model in models
         ]
@@ -203,15 +221,22 @@ def start_endpoint(
     """The starter of endpoints for two hospitals."""
     with ExitStack() as stack:
 
-        def start(work: Path, *, run: bool = True, **settings: Any) -> Endpoint:
+        def start(
+            work: Path,
+            *,
+            run: bool = True,
+            checkpoints: dict[str, Checkpoint] | None = None,
+            **settings: Any,
+        ) -> Endpoint:
             registry = Registry(work / "registry")
-            checkpoints = dict(zip(("h1", "h2"), family(2), strict=True))
+            if checkpoints is None:
+                checkpoints = dict(zip(("h1", "h2"), family(2), strict=True))
             for hospital, checkpoint in checkpoints.items():
                 registry.promote(hospital, registry.publish(checkpoint, hospital))
             made = {
                 "h1": new_key("one", ["h1"]),
                 "h2": new_key("two", ["h2"]),
-                "both": new_key("both", ["h1", "h2", "h-none"]),
+                "both": new_key("both", ["h1", "h2", "h-none", *checkpoints]),
                 "revoked": new_key("old", ["h1", "h2"]),
                 "operator": new_key("operator", [], operator=True),
             }

@@ -32,9 +32,9 @@ ROUTES = [
 def _logits(response: httpx.Response) -> dict[tuple[str, str], float]:
     answer = DiagnoseResponse.model_validate(response.json())
     return {
-        (patient.patient_id, kind.chromosome): kind.logit
+        (patient.verdict.patient_id, kind.chromosome): kind.logit
         for patient in answer.patients
-        for kind in patient.types
+        for kind in patient.evidence
     }
 
 
@@ -91,10 +91,14 @@ def test_company_changes_no_score(endpoint: Any, table_of: TableOf, stream_of: S
             )
         )
 
-    before = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
+    before = endpoint.service.metrics.registry.get_sample_value(
+        "homnet_batch_items_count", {"step": "score"}
+    )
     for table, response in zip(tables, endpoint.run(all_at_once()), strict=True):
         assert _logits(response) == pytest.approx(_expected(table, endpoint.checkpoints), abs=1e-5)
-    after = endpoint.service.metrics.registry.get_sample_value("homnet_batch_bags_count")
+    after = endpoint.service.metrics.registry.get_sample_value(
+        "homnet_batch_items_count", {"step": "score"}
+    )
     assert after - before < len(tables)
 
 
@@ -107,8 +111,8 @@ def test_images_are_answered(endpoint: Any, images_zip: Callable[..., bytes]) ->
     )
     assert response.status_code == 200, response.text
     (patient,) = response.json()["patients"]
-    assert [kind["chromosome"] for kind in patient["types"]] == ["1", "X"]
-    assert all(pair["sequence"] for kind in patient["types"] for pair in kind["pairs"])
+    assert [kind["chromosome"] for kind in patient["evidence"]] == ["1", "X"]
+    assert all(pair["sequence"] for kind in patient["evidence"] for pair in kind["pairs"])
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)

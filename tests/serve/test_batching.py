@@ -2,17 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from homnet.bags.assessment import FlatBags
+from homnet.bags.assessment import Assessment, FlatBags, assess
 from homnet.model.contract import BagModel
 from homnet.model.predictor import Evidence, Predictor
-from homnet_serve.batching import BatchQueue
+from homnet.patients.finding import Finding
+from homnet_serve import batching
+from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
+
+Queue = BatchQueue[ScoreWork, Evidence]
 
 
 class _Recorder:
@@ -31,7 +37,8 @@ class _Recorder:
         levels = bags.level_N.astype(float)
         start_B = np.cumsum(bags.size_B) - bags.size_B
         number_B = np.array([int(predictors[p].version) for p in predictor_B])
-        return Evidence(np.add.reduceat(levels, start_B) + 100 * number_B, levels, -levels)
+        logit_B = np.add.reduceat(levels, start_B) + 100 * number_B
+        return Evidence(logit_B, levels, -levels, 0.0 * logit_B)
 
 
 def _model(number: int) -> Predictor:
@@ -45,19 +52,28 @@ def _bags(sizes: Sequence[int], seed: int) -> FlatBags:
     return FlatBags(pair_NPCL, level_N * 0, level_N, np.array(sizes, np.int64))
 
 
-def _run(
-    body: Callable[[BatchQueue], Awaitable[None]], score: _Recorder, **settings: float
-) -> None:
+def _run(body: Callable[[Queue], Awaitable[None]], recorder: _Recorder, **settings: float) -> None:
     async def main() -> None:
         options = {"max_bags": 10, "max_waiting_bags": 1000, "wait_s": 0.0, **settings}
-        queue = BatchQueue(Metrics(), score=score, **options)  # type: ignore[arg-type]
-        worker = asyncio.create_task(queue.run())
-        try:
-            async with asyncio.timeout(10):
-                await body(queue)
-        finally:
-            worker.cancel()
-            queue.close()
+        options["max_items"] = options.pop("max_bags")
+        options["max_waiting_items"] = options.pop("max_waiting_bags")
+        with ThreadPoolExecutor(1) as thread, pytest.MonkeyPatch.context() as patch:
+            # The real pass, but for what a model computes in it.
+            patch.setattr(batching, "score_bags", recorder)
+            queue: Queue = BatchQueue(
+                Metrics(),
+                batching.score,
+                Evidence.concatenate,
+                step="score",
+                thread=thread,
+                **options,  # type: ignore[arg-type]
+            )
+            worker = asyncio.create_task(queue.run())
+            try:
+                async with asyncio.timeout(10):
+                    await body(queue)
+            finally:
+                worker.cancel()
 
     asyncio.run(main())
 
@@ -70,14 +86,14 @@ def _expected(bags: FlatBags, number: int) -> NDArray[np.float64]:
 def test_each_request_gets_its_own_scores() -> None:
     score = _Recorder()
 
-    async def body(queue: BatchQueue) -> None:
+    async def body(queue: Queue) -> None:
         rng = np.random.default_rng(0)
         models = [_model(n) for n in range(3)]
         requests = [
             _bags(rng.integers(1, 6, rng.integers(1, 30)).tolist(), seed) for seed in range(40)
         ]
         answers = await asyncio.gather(
-            *(queue.submit(b, [models[s % 3]] * len(b)) for s, b in enumerate(requests))
+            *(queue.submit(ScoreWork(b, [models[s % 3]] * len(b))) for s, b in enumerate(requests))
         )
         for number, (bags, evidence) in enumerate(zip(requests, answers, strict=True)):
             np.testing.assert_array_equal(evidence.logit_B, _expected(bags, number % 3))
@@ -92,10 +108,10 @@ def test_each_request_gets_its_own_scores() -> None:
 def test_a_large_request_does_not_hold_up_a_small_one() -> None:
     score = _Recorder()
 
-    async def body(queue: BatchQueue) -> None:
-        large = asyncio.create_task(queue.submit(_bags([1] * 500, 0), [_model(0)] * 500))
+    async def body(queue: Queue) -> None:
+        large = asyncio.create_task(queue.submit(ScoreWork(_bags([1] * 500, 0), [_model(0)] * 500)))
         await asyncio.sleep(0)
-        await queue.submit(_bags([1], 1), [_model(0)])
+        await queue.submit(ScoreWork(_bags([1], 1), [_model(0)]))
         assert not large.done()
         await large
 
@@ -105,15 +121,15 @@ def test_a_large_request_does_not_hold_up_a_small_one() -> None:
 def test_a_pass_waits_for_requests_that_are_being_read() -> None:
     score = _Recorder()
 
-    async def late(queue: BatchQueue) -> None:
+    async def late(queue: Queue) -> None:
         with queue.arriving():
             await asyncio.sleep(0.01)
-        await queue.submit(_bags([1], 1), [_model(0)])
+        await queue.submit(ScoreWork(_bags([1], 1), [_model(0)]))
 
-    async def body(queue: BatchQueue) -> None:
+    async def body(queue: Queue) -> None:
         task = asyncio.create_task(late(queue))
         await asyncio.sleep(0)
-        await asyncio.gather(queue.submit(_bags([1], 0), [_model(0)]), task)
+        await asyncio.gather(queue.submit(ScoreWork(_bags([1], 0), [_model(0)])), task)
 
     _run(body, score, wait_s=5.0)
     assert score.passes == [2]
@@ -123,16 +139,18 @@ def test_a_pass_waits_for_requests_that_are_being_read() -> None:
 
 
 def test_a_full_queue_refuses() -> None:
-    async def body(queue: BatchQueue) -> None:
-        first = asyncio.create_task(queue.submit(_bags([1] * 30, 0), [_model(0)] * 30))
+    async def body(queue: Queue) -> None:
+        first = asyncio.create_task(queue.submit(ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30)))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as error:
-            await queue.submit(_bags([1] * 30, 0), [_model(0)] * 30)
+            await queue.submit(ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30))
         assert error.value.status == 503
         assert error.value.retry_after_s == 1
         assert len((await first).logit_B) == 30
         # Alone, even a request above the limit is served.
-        assert len((await queue.submit(_bags([1] * 90, 0), [_model(0)] * 90)).logit_B) == 90
+        assert (
+            len((await queue.submit(ScoreWork(_bags([1] * 90, 0), [_model(0)] * 90))).logit_B) == 90
+        )
 
     _run(body, _Recorder(), max_waiting_bags=50)
 
@@ -140,11 +158,13 @@ def test_a_full_queue_refuses() -> None:
 def test_what_nobody_waits_for_is_not_scored() -> None:
     score = _Recorder()
 
-    async def body(queue: BatchQueue) -> None:
-        abandoned = asyncio.create_task(queue.submit(_bags([1] * 100, 0), [_model(0)] * 100))
+    async def body(queue: Queue) -> None:
+        abandoned = asyncio.create_task(
+            queue.submit(ScoreWork(_bags([1] * 100, 0), [_model(0)] * 100))
+        )
         await asyncio.sleep(0)
         abandoned.cancel()
-        await queue.submit(_bags([1], 1), [_model(0)])
+        await queue.submit(ScoreWork(_bags([1], 1), [_model(0)]))
 
     _run(body, score)
     assert sum(score.passes) <= 11
@@ -153,11 +173,60 @@ def test_what_nobody_waits_for_is_not_scored() -> None:
 def test_a_failure_reaches_those_it_concerns_only() -> None:
     score = _Recorder()
 
-    async def body(queue: BatchQueue) -> None:
+    async def body(queue: Queue) -> None:
         score.fails = True
         with pytest.raises(ValueError, match="broken"):
-            await queue.submit(_bags([1] * 25, 0), [_model(0)] * 25)
+            await queue.submit(ScoreWork(_bags([1] * 25, 0), [_model(0)] * 25))
         score.fails = False
-        assert len((await queue.submit(_bags([1], 0), [_model(0)])).logit_B) == 1
+        assert len((await queue.submit(ScoreWork(_bags([1], 0), [_model(0)]))).logit_B) == 1
 
     _run(body, score)
+
+
+class _NamingReader:
+    """Stands for a reader: the name of a finding is that of the type, the chance its own."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.passes: list[int] = []
+
+    def __call__(
+        self, assessment: Assessment, probability_G: NDArray[np.float64]
+    ) -> Sequence[Finding]:
+        self.passes.append(len(assessment.types))
+        return [Finding(*who, probability=None, reader=self.version) for who in assessment.types]
+
+
+def test_each_request_gets_its_own_findings(table_of: Callable[..., pa.Table]) -> None:
+    readers = [_NamingReader("one"), _NamingReader("two")]
+    parts = [assess(table_of(f"h{n}", num_patients=n, num_cells=2, seed=n)) for n in (1, 2, 3)]
+    works = [
+        ReadWork(part, [readers[(g + n) % 2] for g in range(len(part.types))])
+        for n, part in enumerate(parts)
+    ]
+
+    async def main() -> list[list[Finding]]:
+        with ThreadPoolExecutor(1) as thread:
+            queue: BatchQueue[ReadWork, list[Finding]] = BatchQueue(
+                Metrics(),
+                batching.read,
+                batching.chained,
+                step="read",
+                thread=thread,
+                max_items=10,
+                max_waiting_items=1000,
+                wait_s=0.0,
+            )
+            worker = asyncio.create_task(queue.run())
+            async with asyncio.timeout(10):
+                found = await asyncio.gather(*map(queue.submit, works))
+            worker.cancel()
+        return found
+
+    for work, findings in zip(works, asyncio.run(main()), strict=True):
+        asked = [
+            (*who, reader.version)  # type: ignore[attr-defined]
+            for who, reader in zip(work.assessment.types, work.reader_G, strict=True)
+        ]
+        assert asked == [(f.hospital, f.patient_id, f.chromosome, f.reader) for f in findings]
+    assert all(num <= 10 for reader in readers for num in reader.passes)

@@ -125,8 +125,8 @@ def test_it_understands_the_endpoint(
 
     answer, images, models, error = endpoint.run(ask())
     assert answer.request_id == "mine"
-    assert len(answer.patients[0].types) == 22
-    assert [kind.chromosome for kind in images.patients[0].types] == ["1", "2"]
+    assert len(answer.patients[0].evidence) == 22
+    assert [kind.chromosome for kind in images.patients[0].evidence] == ["1", "2"]
     assert [model.hospital for model in models] == ["h1"]
     assert error.status == 403
 

@@ -86,7 +86,7 @@ def served(
 
 
 def _logits(answer: dict[str, Any]) -> list[float]:
-    return [kind["logit"] for patient in answer["patients"] for kind in patient["types"]]
+    return [kind["logit"] for patient in answer["patients"] for kind in patient["evidence"]]
 
 
 def _expected(checkpoint: Checkpoint, table: pa.Table) -> Any:

@@ -31,7 +31,7 @@ def test_the_examples_are_accepted(
     response = httpx.post(f"{url}/v1/diagnose", content=text, headers=headers)
     assert response.status_code == 200, response.text
     (patient,) = response.json()["patients"]
-    assert [kind["chromosome"] for kind in patient["types"]] == ["21"]
+    assert [kind["chromosome"] for kind in patient["evidence"]] == ["21"]
 
 
 def test_every_operation_says_what_it_needs(schema: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ def test_samples_of_all_replicas_keep_apart() -> None:
     for number, metrics in enumerate(replicas.values(), 1):
         metrics.requests.labels("/v1/diagnose", "200").inc(number)
         metrics.request_seconds.labels("/v1/diagnose").observe(0.02)
-        metrics.waiting_bags.set(10 * number)
+        metrics.waiting_items.labels("score").set(10 * number)
     replicas["b"].models.labels("h1", "v").set(1)
     content = exposition_of_replicas(
         [(name, metrics.exposition()) for name, metrics in replicas.items()]
@@ -32,7 +32,7 @@ def test_samples_of_all_replicas_keep_apart() -> None:
         assert own == _samples(replicas[name].exposition())
         route = frozenset({"route": "/v1/diagnose", "status": "200"}.items())
         assert own["homnet_requests_total", route] == number
-        assert own["homnet_waiting_bags", frozenset()] == 10 * number
+        assert own["homnet_waiting_items", frozenset({("step", "score")})] == 10 * number
     # Prometheus wants one block for each metric.
     types = [line.split()[2] for line in content.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))

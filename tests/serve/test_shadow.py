@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from scipy.special import expit
 
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import DeviceBank, draw_epoch
@@ -79,10 +80,14 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     frame = epoch.describe(bank)
     keys = zip((people[0] for people in frame["patients"]), frame["chromosome"], strict=True)
     of_shadow = dict(zip(keys, predictor.probabilities(logit, "h1"), strict=True))
+    answering = endpoint.checkpoints["h1"].calibration["h1"].temperature
     differences = [
-        abs(of_type["probability"] - of_shadow[patient["patient_id"], of_type["chromosome"]])
+        abs(
+            expit(of_type["logit"] / answering)
+            - of_shadow[patient["verdict"]["patient_id"], of_type["chromosome"]]
+        )
         for patient in response.json()["patients"]
-        for of_type in patient["types"]
+        for of_type in patient["evidence"]
     ]
     assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) == pytest.approx(
         sum(differences), abs=1e-4

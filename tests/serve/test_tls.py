@@ -77,7 +77,7 @@ def test_answers_come_through(
     with httpx.Client(base_url=url, verify=trust, headers=headers) as client:
         response = client.post("/v1/diagnose", content=stream_of(table))
         assert response.status_code == 200, response.text
-        assert response.json()["patients"][0]["types"][0]["chromosome"] == "1"
+        assert response.json()["patients"][0]["evidence"][0]["chromosome"] == "1"
         assert "max-age" in response.headers["strict-transport-security"]
         page = client.get("/")
         assert page.headers["content-security-policy"].startswith("default-src 'none'")

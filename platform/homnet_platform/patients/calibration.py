@@ -131,6 +131,9 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
     if config.registry and config.findings:
         # Before the models that name it.
         Registry(config.registry).keep_reader(above)
+    if config.findings:
+        # Beside the models, so that diagnosis finds the reader that belongs to them.
+        above.save(Path(config.output) / "reader")
     published = {}
     for hospital, path in models.items():
         checkpoint = Checkpoint.load(path)

@@ -23,6 +23,7 @@ from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, write_whole
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
+from homnet.model.shipped import SHIPPED, reader_beside
 from homnet.patients.diagnostician import Diagnostician
 from homnet.patients.diagnostician import diagnose as diagnose_patients
 from homnet.patients.tables import patient_table, type_table
@@ -59,10 +60,12 @@ class DiagnoseConfig:
     """Hospital of manifest rows without one."""
     band_level: int = 550
     """Band level of manifest rows without one."""
-    checkpoint: str = "runs/calibrate"
-    """Output of ``calibrate``, or one calibrated checkpoint."""
+    checkpoint: str = SHIPPED
+    """Output of ``calibrate``, or one calibrated checkpoint; by default the model that comes with
+    the package, which simulated people taught."""
     findings: str = ""
-    """Checkpoint of a reader of findings; if empty, kind and place are not assessed."""
+    """Checkpoint of a reader; by default the one that was calibrated with the model. Without one,
+    kind and place are not assessed."""
     output: str = "runs/diagnose"
     """Directory for index.html (the list), patients.parquet, types.parquet, and ``patients`` with
     a JSON file and page per patient."""
@@ -89,7 +92,8 @@ def diagnose(config: DiagnoseConfig) -> Path:
     models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
-    reader = CalibratedReader.load(config.findings) if config.findings else None
+    findings = config.findings or reader_beside(config.checkpoint)
+    reader = CalibratedReader.load(findings) if findings else None
     judges = {
         path: _diagnostician(path, one, config.verdict, reader) for path, one in checkpoints.items()
     }
@@ -103,8 +107,8 @@ def diagnose(config: DiagnoseConfig) -> Path:
         )
     # Patients that a model or the reader was trained on must not be measured with it.
     origins = [one.provenance for one in checkpoints.values()]
-    if config.findings:
-        origins.append(Checkpoint.load(config.findings, ReaderConfig.of_json).provenance)
+    if findings:
+        origins.append(Checkpoint.load(findings, ReaderConfig.of_json).provenance)
     people = None
     if config.patients != "all":
         part = VALIDATION if config.patients == "validation" else TEST
@@ -130,8 +134,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
                 models=models,
                 staging=staging,
                 config=dataclasses.replace(
-                    config,
-                    findings=str(Path(config.findings).absolute()) if config.findings else "",
+                    config, findings=str(Path(findings).absolute()) if findings else ""
                 ),
             ),
             title="diagnose",
@@ -176,7 +179,11 @@ def diagnose(config: DiagnoseConfig) -> Path:
 def facts(config: Any) -> Mapping[str, object]:
     """Extra lines of a dry run, which does not read the cohort."""
     if isinstance(config, DiagnoseConfig):
-        return {"kind and place": "read" if config.findings else "not assessed (no --findings)"}
+        return {
+            "kind and place": "read"
+            if config.findings or reader_beside(config.checkpoint)
+            else "not assessed (no reader)"
+        }
     return {}
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import httpx
-import numpy as np
 import pyarrow as pa
 
 from homnet.errors import ConfigError, DataError
@@ -32,10 +31,10 @@ from homnet_serve.records.material import (
     Material,
     MaterialConfig,
     altered,
-    logits_of,
     make_material,
+    verdict_of,
 )
-from homnet_serve.records.steady_clients import Known, SteadyClients, Tally
+from homnet_serve.records.steady_clients import Known, SteadyClients, Tally, difference
 
 Fault = Literal["replica", "proxy", "controller", "node", "promotion", "deployment", "queue"]
 FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
@@ -296,13 +295,21 @@ def _known(material: Material, second: dict[str, str]) -> list[Known]:
     known = []
     for hospital, table in zip(material.hospital_of, material.tables, strict=True):
         checkpoint = material.checkpoints[hospital]
-        logits = {checkpoint.digest: logits_of(checkpoint, table)}
+        versions = {checkpoint.digest: checkpoint}
         if hospital in second:
-            logits[second[hospital]] = logits_of(altered(checkpoint, 1000), table)
-        known.append(Known(table, logits))
-    values = [logit for one in known for logit in one.logits.values()]
-    for number, value in enumerate(values):
-        if any(np.abs(value - other).max() < 1e-3 for other in values[:number]):
+            versions[second[hospital]] = altered(checkpoint, 1000)
+        verdicts = {
+            version: verdict_of(one, material.reader_of(one), table)
+            for version, one in versions.items()
+        }
+        known.append(Known(table, verdicts))
+    scores = [
+        [verdict["score"], *(one["evidence"] for one in verdict["types"])]
+        for one in known
+        for verdict in one.verdicts.values()
+    ]
+    for number, score in enumerate(scores):
+        if not all(difference(score, other, 1e-3) for other in scores[:number]):
             raise DataError("two models or patients give the same scores: nothing would show")
     return known
 

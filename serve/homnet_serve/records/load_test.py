@@ -1,4 +1,4 @@
-"""Throughput and latency of an endpoint beside the bare models on the same cores, and a soak test.
+"""Throughput and latency of an endpoint beside the bare models and readers on the same cores.
 
 Each part measures the endpoint together with its comparison. Parts can be measured separately: each
 leaves its figures in the work directory, and the result contains all of them.
@@ -18,7 +18,7 @@ import numpy as np
 
 from homnet.errors import ConfigError, DataError
 from homnet.results import Record, describe_machine, read_json, write_json
-from homnet_serve.records.bare import bare_rates
+from homnet_serve.records.bare import SCORES, VERDICTS, bare_rates
 from homnet_serve.records.generator import Generator
 from homnet_serve.records.local_server import PROXIES, LocalServer
 from homnet_serve.records.material import (
@@ -188,23 +188,25 @@ class _Served:
         return figures
 
 
-def _bare(config: LoadTestConfig, material: Material) -> dict[str, float]:
-    """Rates of the bare models with as many threads as all replicas together."""
+def _bare(config: LoadTestConfig, material: Material) -> dict[str, dict[str, float]]:
+    """Rates of :func:`bare_rates` with as many threads as all replicas together."""
     rates = bare_rates(
         material,
         num_threads=config.num_replicas * config.num_threads,
         patients_per_pass=config.patients_per_pass,
         seconds=config.seconds / 2,
     )
-    for name, rate in rates.items():
-        print(f"bare model, {name}: {rate} patients/s", flush=True)
+    for path, by_size in rates.items():
+        for name, rate in by_size.items():
+            print(f"bare, {path}, {name}: {rate} patients/s", flush=True)
     return rates
 
 
 def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Rates by number of clients and form of body, with the bare models before and after each.
+    """Rates by number of clients and form of body, with the bare rates before and after each.
 
-    The machine's speed drifts within minutes, so each rate is compared with its neighbours.
+    The machine's speed drifts within minutes, so each rate is compared with its neighbours, and
+    with those of verdicts: the endpoint computes them, and HomNet's scores alone are less.
     """
     figures: dict[str, Any] = {}
     with _server(config, "endpoint", material) as served:
@@ -216,10 +218,11 @@ def _endpoint(config: LoadTestConfig, material: Material) -> dict[str, Any]:
                 before = bare
                 asked = served.ask("endpoint", form, number)
                 bare = _bare(config, material)
-                beside = float(np.mean([max(before.values()), max(bare.values())]))
+                beside = np.mean([max(rates[VERDICTS].values()) for rates in (before, bare)])
                 figures[form][str(number)] = asked | {
-                    "bare": {"before": before, "after": bare},
-                    "share_of_bare": round(asked["patients_per_second"] / beside, 3),
+                    "bare": {"before": before[VERDICTS], "after": bare[VERDICTS]},
+                    "bare_scores": {"before": before[SCORES], "after": bare[SCORES]},
+                    "share_of_bare": round(float(asked["patients_per_second"] / beside), 3),
                 }
     return {
         **figures,

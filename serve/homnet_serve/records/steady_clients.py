@@ -6,19 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self, TypeGuard
 
 import httpx
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.schemas import DiagnoseResponse
 
-TOLERANCE = 1e-5
-"""Maximum absolute difference of a logit from batch evaluation."""
-PATIENT = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
+TOLERANCE: Final = 1e-5
+"""Maximum difference of a number from batch evaluation, as in :func:`difference`."""
+PATIENT: Final = Retries(max_attempts=12, first_wait_s=0.1, max_wait_s=5.0)
 """Twelve attempts in about forty seconds: a replica or a node may be down for half of that."""
 
 
@@ -28,8 +26,8 @@ class Known:
 
     pairs: pa.Table
     """Pairs of one patient, with the columns of :data:`homnet.cohorts.pairs.MEASURED`."""
-    logits: Mapping[str, NDArray[np.float64]]
-    """Logits by chromosome type, for every registry version that may answer."""
+    verdicts: Mapping[str, Mapping[str, Any]]
+    """JSON of the verdict of batch evaluation, by registry version that may answer."""
 
 
 @dataclass
@@ -167,10 +165,50 @@ def _fault_of(answer: DiagnoseResponse, known: Known) -> str:
     who = [(patient.hospital, patient.patient_id) for patient in answer.patients]
     if who != [(known.pairs["hospital"][0].as_py(), known.pairs["patient_id"][0].as_py())]:
         return f"asked about one patient, answered about {who}"
-    expected = known.logits.get(answer.models[0].version)
+    version = answer.models[0].version
+    expected = known.verdicts.get(version)
     if expected is None:
-        return f"answered by a version that may not answer: {answer.models[0].version[:12]}"
-    logits: NDArray[Any] = np.array([kind.logit for kind in answer.patients[0].types])
-    if logits.shape != expected.shape or not np.abs(logits - expected).max() <= TOLERANCE:
-        return "logits differ from those of batch evaluation"
-    return ""
+        return f"answered by a version that may not answer: {version[:12]}"
+    found = difference(expected, answer.patients[0].verdict.model_dump(), TOLERANCE)
+    return f"the verdict differs from that of batch evaluation: {found}" if found else ""
+
+
+def difference(expected: object, found: object, tolerance: float) -> str:
+    """Describes where two JSON values differ.
+
+    Args:
+        expected: mappings, lists or tuples, strings, numbers, booleans, None.
+        found: the same.
+        tolerance: maximum difference of two numbers, absolute up to 1, relative above.
+
+    Returns:
+        Path of the first difference and both values, such as
+        ``.types[2].evidence: 0.5, expected 0.4``; empty without a difference.
+    """
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        for key in dict.fromkeys([*expected, *found]):
+            if key not in found:
+                return f".{key}: missing"
+            if key not in expected:
+                return f".{key}: not expected"
+            inside = difference(expected[key], found[key], tolerance)
+            if inside:
+                return f".{key}{inside}"
+        return ""
+    if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
+        if len(expected) != len(found):
+            return f": {len(found)} items, expected {len(expected)}"
+        for number, pair in enumerate(zip(expected, found, strict=True)):
+            inside = difference(*pair, tolerance)
+            if inside:
+                return f"[{number}]{inside}"
+        return ""
+    if _is_number(expected) and _is_number(found):
+        equal = abs(expected - found) <= tolerance * max(1.0, abs(expected))
+    else:
+        equal = isinstance(expected, bool) == isinstance(found, bool) and expected == found
+    return "" if equal else f": {found!r}, expected {expected!r}"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
