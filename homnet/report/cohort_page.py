@@ -104,7 +104,12 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def verdicts_in_short(figures: Mapping[str, Any]) -> str:
-    """Returns Markdown lines by hospital: abnormal patients found, healthy called abnormal.
+    """Returns :func:`verdicts_by_hospital` in Markdown."""
+    return markdown_table(*verdicts_by_hospital(figures))
+
+
+def verdicts_by_hospital(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows by hospital: abnormal patients found, healthy called abnormal.
 
     Args:
         figures: as of :func:`homnet.patients.metrics.measure_patients`.
@@ -123,7 +128,7 @@ def verdicts_in_short(figures: Mapping[str, Any]) -> str:
             ]
         )
     heads = ["Hospital", "Found", "Sensitivity", "False alarms", "Specificity", "Not assessed"]
-    return markdown_table(heads, rows)
+    return heads, rows
 
 
 def _tables(figures: Mapping[str, Any]) -> list[Table]:

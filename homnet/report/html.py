@@ -2,6 +2,7 @@
 
 import base64
 import importlib.resources
+from functools import cache
 from typing import Any, Final
 
 import jinja2
@@ -21,22 +22,12 @@ def render_page(template: str, **content: Any) -> str:
         template: file name of the template.
         content: values by placeholder name; a missing value is an error.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": tables.number,
-        "interval": tables.interval,
-        "percent": tables.percent,
-        "count": "{:,}".format,
-        "label": label,
-        "sum_values": lambda counts: sum(counts.values()),
-    }
-    return environment.get_template(template).render(**content)
+    return _environment().get_template(template).render(**content)
+
+
+def style_sheet(*names: str) -> str:
+    """Returns style sheets of this package, one after the other, as the text of a style element."""
+    return "".join(_source(name) for name in names)
 
 
 def label(name: str) -> str:
@@ -52,3 +43,24 @@ def data_uri(picture: bytes, kind: str) -> str:
 
 def _source(name: str) -> str:
     return importlib.resources.files("homnet.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Returns the environment, which keeps compiled templates."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "percent": tables.percent,
+        "count": "{:,}".format,
+        "label": label,
+        "sum_values": lambda counts: sum(counts.values()),
+    }
+    return environment

@@ -11,6 +11,7 @@ from homnet.errors import DataError
 from homnet.evaluation.score_table import check_scores
 from homnet.files import write_whole
 from homnet.report import figures, tables
+from homnet.report.cohort_page import verdicts_by_hospital
 from homnet.report.examples import Example
 from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import single_pairs
@@ -42,6 +43,11 @@ class Report:
     """Pairs to draw."""
     not_assessed: Mapping[str, int] | None = None
     """Number of pairs left out, by reason; None if not counted."""
+    patients: Mapping[str, Any] | None = None
+    """Result of :func:`homnet.patients.metrics.measure_patients` with ``specificity``: verdicts on
+    the same hospitals' patients; None if there are none."""
+    patient_pages: Sequence[tuple[str, str]] = ()
+    """What is linked beside them: text, and address relative to the page."""
 
 
 def write_report(output: str | Path, report: Report) -> Path:
@@ -89,6 +95,7 @@ def render(report: Report) -> str:
         band_levels=_range(scores["band_level"]),
         pictures=_pictures(report, scores),
         caveats=_caveats(evaluation),
+        verdicts=None if report.patients is None else verdicts_by_hospital(report.patients),
         stages=_stages(report.histories),
         provenance=_lines(report.provenance),
         cohort_provenance=_lines((report.cohort or {}).get("provenance", {})),

@@ -1,23 +1,34 @@
 """Report on one patient as a self-contained HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.karyotype.kinds import IN_WORDS
-from homnet.patients.finding import Finding
+from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.examples import pairs_by_cell
-from homnet.report.html import render_page
+from homnet.report.html import label, render_page, style_sheet
 from homnet.report.karyogram import evidence, whole_cell
-from homnet.report.upright import typical_profiles
+from homnet.report.tables import percent
+from homnet.report.upright import Floats, typical_profiles
 
-_MOST_DRAWN: Final = 4
-"""Maximum number of types whose cells are drawn."""
+Pairs = Mapping[str, NDArray[np.uint8]]
+"""Sequences (2, 2, 512) by type, or by cell."""
+
+_SIDES: Final = ("left", "right")
+
+
+@cache
+def patient_style() -> str:
+    """The text of the only style element of every patient's page, for a policy that names it."""
+    return style_sheet("style.css", "patient.css")
 
 
 def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: float) -> str:
@@ -25,51 +36,183 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
 
     Args:
         verdict: verdict on the patient.
-        table: the patient's pairs; columns of truth are ignored.
+        table: pairs, of this patient and perhaps of others; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel in the hospital.
     """
-    pairs = pairs_by_cell(table, verdict.patient_id)
-    cell = _fullest(verdict, pairs)
+    table = _own_rows(verdict, table)
+    cells = pairs_by_cell(table, verdict.patient_id)
+    types: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    for cell, of_type in cells.items():
+        for chromosome, pair in of_type.items():
+            types.setdefault(chromosome, {})[cell] = pair
+    typical = typical_profiles(cells.values())
+    shown = _fullest(verdict, cells)
     flagged = [one.chromosome for one in verdict.flagged]
+    drawn = [*verdict.flagged, *(one for one in verdict.types if not one.flagged)]
     return render_page(
         "patient.html.j2",
+        style=patient_style(),
         verdict=verdict,
         headline=DECISIONS[verdict.decision],
+        sentence=verdict_sentence(verdict),
         flagged=[_described(one) for one in verdict.flagged],
-        rows=[_row(one) for one in verdict.types],
-        shown_cell=cell,
-        karyogram=whole_cell(
-            pairs.get(cell, {}),
+        rows=[_row(one, one.chromosome in types) for one in verdict.types],
+        shown_cell=shown,
+        karyogram=None
+        if shown is None
+        else whole_cell(
+            cells[shown],
             flagged,
-            typical_profiles=typical_profiles(pairs.values()),
+            typical_profiles=typical,
             samples_per_px=samples_per_px,
-            label=f"Karyogram of cell {cell}; flagged: {', '.join(flagged) or 'none'}.",
-        )
-        if cell
-        else None,
+            label=f"Karyogram of cell {shown}; flagged: {', '.join(flagged) or 'none'}.",
+            findings=_of_cell(verdict, shown),
+            links={
+                one.chromosome: _link_name(one, types[one.chromosome], shown)
+                for one in verdict.types
+                if one.chromosome in types
+            },
+        ),
         pictures=[
-            {
-                "chromosome": one.chromosome,
-                "svg": evidence(
-                    one.finding,
-                    {
-                        name: of_type[one.chromosome]
-                        for name, of_type in pairs.items()
-                        if one.chromosome in of_type
-                    },
-                    level=_usual_level(verdict),
-                    samples_per_px=samples_per_px,
-                    label=f"Both homologs of chromosome {one.chromosome} in every assessed cell.",
-                ),
-                "scored": any(cell.score_PL is not None for cell in one.finding.cells),
-            }
-            for one in verdict.flagged[:_MOST_DRAWN]
-            if one.finding is not None
+            _picture(verdict, one, types[one.chromosome], typical[one.chromosome], samples_per_px)
+            for one in drawn
+            if one.chromosome in types
         ],
-        not_drawn=[one.chromosome for one in verdict.flagged[_MOST_DRAWN:]],
-        flags=_flags(table, verdict.patient_id),
+        flags=_flags(table),
         read=verdict.versions.get("reader", NO_READER_USED) != NO_READER_USED,
     )
+
+
+def verdict_sentence(verdict: PatientVerdict) -> str:
+    """Returns the verdict in one sentence: decision, types, probability, what was not assessed."""
+    probability = None
+    if verdict.probability is not None and verdict.prevalence is not None:
+        probability = (
+            f"{verdict.probability:.2f}, if {percent(verdict.prevalence)} of the laboratory's "
+            "patients carry one"
+        )
+    if verdict.decision == "not_assessed":
+        reasons = ", ".join(label(one.code) for one in verdict.abstentions)
+        seen = (
+            f"; what was seen all the same, a probability of an abnormality of {probability}, "
+            "is no finding"
+        )
+        return f"{DECISIONS[verdict.decision]}: {reasons}{seen if probability else ''}."
+    text = DECISIONS[verdict.decision]
+    if verdict.flagged:
+        named = [
+            one.chromosome if one.draft is None else f"{one.chromosome} ({one.draft})"
+            for one in verdict.flagged
+        ]
+        text += f" on {_chromosomes(named)}"
+    if probability:
+        text += f": probability of one {probability}"
+    left_out = [one.chromosome for one in verdict.types if one.evidence is None]
+    if left_out:
+        text += f"; not assessed: {_chromosomes(left_out)}"
+    return f"{text}."
+
+
+def _chromosomes(names: Sequence[str]) -> str:
+    """Returns names of types as words."""
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"chromosome{'s' if len(names) > 1 else ''} {listed}"
+
+
+def _own_rows(verdict: PatientVerdict, table: pa.Table) -> pa.Table:
+    """Returns the rows of the patient; another hospital's may have the same name."""
+    if not table.num_rows:
+        return table
+    return table.filter(
+        pc.and_(
+            pc.equal(table["hospital"], verdict.hospital),
+            pc.equal(table["patient_id"], verdict.patient_id),
+        )
+    )
+
+
+def _of_cell(verdict: PatientVerdict, cell_id: str) -> dict[str, CellFinding]:
+    """Returns the findings of one cell, by flagged type."""
+    return {
+        one.chromosome: cell
+        for one in verdict.flagged
+        if one.finding is not None
+        for cell in one.finding.cells
+        if cell.cell_id == cell_id
+    }
+
+
+def _link_name(one: TypeVerdict, cells: Collection[str], shown: str) -> str:
+    """Returns the accessible name of a type of the karyogram."""
+    words = [f"Chromosome {one.chromosome}"]
+    if one.flagged:
+        words.append("flagged")
+        for cell in one.finding.cells if one.finding is not None else ():
+            if cell.cell_id == shown and cell.homolog is not None and _abnormal(cell):
+                words.append(f"the {_SIDES[cell.homolog]} homolog looks abnormal")
+    elif one.evidence is None:
+        words.append("not assessed")
+    words.append(f"to its {len(cells)} cell{'s' if len(cells) > 1 else ''}")
+    return ", ".join(words)
+
+
+def _picture(
+    verdict: PatientVerdict,
+    one: TypeVerdict,
+    pairs: Pairs,
+    typical_F: Floats | None,
+    samples_per_px: float,
+) -> dict[str, Any]:
+    """Returns all cells of a type: as a picture, and as text for screen readers."""
+    finding = one.finding or Finding(verdict.hospital, verdict.patient_id, one.chromosome, None)
+    compared = sorted(
+        (cell for cell in finding.cells if cell.cell_id in pairs),
+        key=lambda cell: -(cell.probability or 0.0),
+    )
+    described = [f"cell {cell.cell_id}{_in_words(cell)}" for cell in compared]
+    left_out = sorted(set(pairs) - {cell.cell_id for cell in compared})
+    described += [f"cell {name}, not compared" for name in left_out]
+    return {
+        "chromosome": one.chromosome,
+        "flagged": one.flagged,
+        "svg": evidence(
+            finding,
+            pairs,
+            level=_usual_level(verdict),
+            samples_per_px=samples_per_px,
+            label=f"Homologs of chromosome {one.chromosome}: {'; '.join(described)}.",
+            typical_F=typical_F,
+            coarse=not one.flagged,
+        ),
+        "scored": any(cell.score_PL is not None for cell in compared),
+        "summary": _summary(one),
+    }
+
+
+def _in_words(cell: CellFinding) -> str:
+    """Returns the part of a cell in a finding as words."""
+    words = "" if cell.probability is None else f", abnormal {cell.probability:.2f}"
+    if cell.homolog is not None and cell.homolog_probability is not None and _abnormal(cell):
+        words += f", {_SIDES[cell.homolog]} homolog {cell.homolog_probability:.2f}"
+    return words
+
+
+def _abnormal(cell: CellFinding) -> bool:
+    """Whether a cell is more likely abnormal than not."""
+    return (cell.probability or 0.0) > 0.5
+
+
+def _summary(one: TypeVerdict) -> str:
+    """Returns what is known of a type, in a line above its cells."""
+    parts = ["flagged" if one.flagged else "not flagged"]
+    if one.evidence is not None and one.finding is not None:
+        if one.finding.probability is not None:
+            parts.append(f"probability {one.finding.probability:.3f}")
+        parts.append(f"evidence {one.evidence:.1f}")
+    if one.clone is not None and one.evidence is not None:
+        parts.append(f"more likely abnormal: {one.clone.num_abnormal} of {one.clone.num_cells}")
+    parts += one.not_assessed
+    return "; ".join(parts)
 
 
 def _described(one: TypeVerdict) -> dict[str, Any]:
@@ -81,65 +224,73 @@ def _described(one: TypeVerdict) -> dict[str, Any]:
         "draft": None if one.draft is None else str(one.draft),
         "kind": None if kind is None else IN_WORDS[kind],
         "kind_probability": None if finding is None or kind is None else finding.kinds[kind],
-        "places": [] if finding is None else _places(finding),
+        "unread": _unread(finding),
+        "places": [] if finding is None or kind is None else _places(finding),
         "cells": "not assessed" if one.clone is None else one.clone.describe(),
     }
 
 
+def _unread(finding: Finding | None) -> str:
+    """Returns what to say of a type without a kind."""
+    reasons = {one.reason for one in finding.not_answered} if finding is not None else set()
+    return "not read" if NOT_READ in reasons else "not assessed"
+
+
 def _places(finding: Finding) -> list[str]:
-    """Returns the breakpoints as text."""
-    found = []
-    for place in (finding.start, finding.stop):
-        if place is not None:
-            bands = (
-                place.low_band
-                if place.low_band == place.high_band
-                else f"{place.low_band} to {place.high_band}"
-            )
-            found.append(
-                f"{finding.chromosome}{place.band}, {place.mb:.1f} Mb "
-                f"({place.low_mb:.1f} to {place.high_mb:.1f} Mb, {bands}, {place.level} bands)"
-            )
-    return found
+    """Returns the ends of the abnormal segment as text."""
+    if any(one.question == "breakpoints" for one in finding.not_answered):
+        return []
+    start, stop = (
+        f"the tip of the {arm} arm" if place is None else _place(finding.chromosome, place)
+        for arm, place in (("short", finding.start), ("long", finding.stop))
+    )
+    return [f"from {start}", f"to {stop}"]
 
 
-def _row(one: TypeVerdict) -> dict[str, Any]:
-    """Returns a row of the table of types."""
+def _place(chromosome: str, place: BreakpointEstimate) -> str:
+    bands = (
+        place.low_band
+        if place.low_band == place.high_band
+        else f"{place.low_band} to {place.high_band}"
+    )
+    return (
+        f"{chromosome}{place.band}, {place.mb:.1f} Mb "
+        f"({place.low_mb:.1f} to {place.high_mb:.1f} Mb, {bands}, {place.level} bands)"
+    )
+
+
+def _row(one: TypeVerdict, drawn: bool) -> dict[str, Any]:
+    """Returns a row of the table of types; ``drawn`` is whether it has cells to look at."""
     finding = one.finding
     counted = one.evidence is not None and finding is not None
+    kind = None if finding is None else finding.abnormal_kind if one.flagged else finding.kind
     return {
         "chromosome": one.chromosome,
+        "drawn": drawn,
         "flagged": one.flagged,
         "probability": finding.probability if counted and finding is not None else None,
         "evidence": one.evidence,
         "cells": 0 if finding is None else len(finding.cells),
         "abnormal": None if one.clone is None or not counted else one.clone.num_abnormal,
-        "kind": None
-        if finding is None or finding.kind is None
-        else IN_WORDS[finding.abnormal_kind or finding.kind]
-        if one.flagged
-        else IN_WORDS[finding.kind],
+        "kind": _unread(finding) if kind is None else IN_WORDS[kind],
         "not_assessed": "; ".join(one.not_assessed),
     }
 
 
-def _fullest(
-    verdict: PatientVerdict, pairs: Mapping[str, Mapping[str, NDArray[np.uint8]]]
-) -> str | None:
+def _fullest(verdict: PatientVerdict, cells: Mapping[str, Pairs]) -> str | None:
     """Returns the cell to draw, preferring abnormal, then complete, then high-resolution cells."""
-    suspicious = {
-        cell.cell_id: (cell.probability or 0.0)
-        for one in verdict.flagged[:1]
-        if one.finding is not None
-        for cell in one.finding.cells
-    }
+    abnormal: dict[str, list[float]] = {}
+    for one in verdict.flagged:
+        for cell in one.finding.cells if one.finding is not None else ():
+            if _abnormal(cell):
+                abnormal.setdefault(cell.cell_id, []).append(cell.probability or 0.0)
 
-    def merit(cell: str) -> tuple[bool, int, int, float]:
-        probability = suspicious.get(cell, 0.0)
-        homologs = sum(int(pair[1].any()) + 1 for pair in pairs[cell].values())
-        return probability > 0.5, homologs, verdict.cells.get(cell, 0), probability
+    def merit(cell: str) -> tuple[int, int, int, float]:
+        seen = abnormal.get(cell, [])
+        homologs = sum(int(pair[1].any()) + 1 for pair in cells[cell].values())
+        return len(seen), homologs, verdict.cells.get(cell, 0), sum(seen)
 
-    return max(sorted(pairs), key=merit, default=None)
+    return max(sorted(cells), key=merit, default=None)
 
 
 def _usual_level(verdict: PatientVerdict) -> int:
@@ -148,13 +299,11 @@ def _usual_level(verdict: PatientVerdict) -> int:
     return max(levels, key=lambda level: (levels[level], -level)) if levels else 400
 
 
-def _flags(table: pa.Table, patient_id: str) -> dict[str, int]:
+def _flags(table: pa.Table) -> dict[str, int]:
     """Returns the quality flags of the patient's pairs, if the table has any."""
     counts: dict[str, int] = {}
-    if "quality" not in table.schema.names:
-        return counts
-    rows = zip(table["patient_id"].to_pylist(), table["quality"].to_pylist(), strict=True)
-    for patient, quality in rows:
-        for flag in (quality or {}).get("flags") or () if patient == patient_id else ():
-            counts[flag] = counts.get(flag, 0) + 1
+    if "quality" in table.schema.names:
+        for quality in table["quality"].to_pylist():
+            for flag in (quality or {}).get("flags") or ():
+                counts[flag] = counts.get(flag, 0) + 1
     return dict(sorted(counts.items()))

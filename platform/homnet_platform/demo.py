@@ -1,4 +1,8 @@
-"""Demonstration on simulated people: simulate, pre-train, fine-tune, evaluate, report."""
+"""Demonstration on simulated people, from nothing to verdicts on patients and a report.
+
+Five minutes of pre-training teach little, so only its beginning is shown; what is fine-tuned for
+the hospitals is the model that comes with the package.
+"""
 
 import shutil
 import time
@@ -7,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from homnet.bags.draw import BagConfig
 from homnet.cohorts.split import SplitConfig
 from homnet.errors import ConfigError
 from homnet.model.network import best_form
+from homnet.model.shipped import SHIPPED, reader_beside
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
+from homnet_platform.patients.calibration import CalibrateConfig, calibrate
+from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
+from homnet_platform.patients.measurement import MeasureConfig, measure
 from homnet_platform.pretraining import PretrainConfig, pretrain
 from homnet_platform.reporting import ReportConfig, report
 from homnet_platform.runtime import local_or_cluster
@@ -23,8 +30,7 @@ from homnet_platform.training import ScalingOptions
 C = TypeVar("C")
 R = TypeVar("R")
 _MARK: Final = ".homnet-demo"
-"""Marker file in the demo directory; its text says whether the demo finished."""
-_FINISHED: Final = "finished\n"
+"""Marker file of a demonstration's directory."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,14 @@ class DemoConfig:
     """Directory of the cohort and the models; emptied first."""
     output: Path = Path("report")
     """Directory of the report."""
-    num_epochs: int = 16
+    num_epochs: int = 4
     """Epochs of pre-training."""
+    num_patients: int = 40
+    """Patients of each of the four hospitals."""
     num_workers: int = 2
     """Train workers."""
     seed: int = 0
     """Of everything."""
-
-
-def is_finished(work: Path) -> bool:
-    """Whether a directory holds a finished demonstration."""
-    mark = work / _MARK
-    return mark.is_file() and mark.read_text() == _FINISHED
 
 
 def demonstrate(config: DemoConfig) -> Path:
@@ -63,26 +65,27 @@ def demonstrate(config: DemoConfig) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     (work / _MARK).touch()
-    scaling = ScalingOptions(num_workers=config.num_workers)
-    split = SplitConfig(validation=0.1, test=0.8, seed=config.seed)
+    split = SplitConfig(validation=0.45, test=0.45, seed=config.seed)
+    cohort = str(work / "cohort")
     with local_or_cluster():
         _stage(
-            "1/5 simulate healthy people and four hospitals",
+            "1/7 simulate healthy people and four hospitals",
             simulate,
             SimulateConfig(
                 output=work / "cohort",
                 seed=config.seed,
-                num_healthy=90,
+                num_healthy=40,
                 healthy_cells=5,
+                num_patients=(config.num_patients,) * 4,
                 patient_cells=6,
-                abnormal_fraction=1.0,
+                abnormal_fraction=0.4,
             ),
         )
         pretrained = _stage(
-            "2/5 pre-train on artificial abnormalities",
+            "2/7 pre-train a model of its own for a minute: how it begins",
             pretrain,
             PretrainConfig(
-                cohort=str(work / "cohort"),
+                cohort=cohort,
                 output=str(work / "pretrain"),
                 hospitals=("healthy-1",),
                 model=best_form(),
@@ -91,57 +94,76 @@ def demonstrate(config: DemoConfig) -> Path:
                     max_epochs=config.num_epochs,
                     schedule="cosine",
                     weight_decay=0.01,
-                    averaging=0.99,
+                    averaging=0.98,
                     seed=config.seed,
                 ),
-                scaling=scaling,
+                scaling=ScalingOptions(num_workers=config.num_workers),
             ),
         )
         tuned = _stage(
-            "3/5 fine-tune for each hospital",
+            "3/7 fine-tune the shipped model for each hospital",
             fine_tune,
             FineTuneConfig(
-                cohort=str(work / "cohort"),
-                checkpoint=str(pretrained),
+                cohort=cohort,
+                checkpoint=SHIPPED,
                 output=str(work / "fine_tune"),
                 training=TrainingConfig(
                     learning_rate=1e-5,
                     batch_size=128,
-                    max_epochs=4,
+                    max_epochs=1,
                     labels="cohort",
-                    bags=BagConfig(rounds=2),
                     seed=config.seed,
                 ),
                 split=split,
-                scaling=scaling,
             ),
         )
         _stage(
-            "4/5 evaluate on held-out patients",
-            evaluate,
-            EvaluateConfig(
-                cohort=str(work / "cohort"),
+            "4/7 calibrate verdicts on validation patients",
+            calibrate,
+            CalibrateConfig(
+                cohort=cohort,
                 checkpoint=str(work / "fine_tune"),
-                output=str(work / "evaluate"),
-                bags=BagConfig(rounds=2),
+                findings=str(reader_beside(SHIPPED)),
+                output=str(work / "calibrate"),
                 split=split,
-                seed=config.seed,
-                num_bootstrap=500,
             ),
         )
-    page = _stage(
-        "5/5 report",
+        _stage(
+            "5/7 diagnose held-out patients",
+            diagnose,
+            DiagnoseConfig(
+                cohort=cohort,
+                checkpoint=str(work / "calibrate"),
+                output=str(work / "diagnose"),
+                patients="test",
+                split=split,
+            ),
+        )
+        measure(MeasureConfig(diagnosis=work / "diagnose", cohort=cohort))
+        _stage(
+            "6/7 evaluate bags of the same patients",
+            evaluate,
+            EvaluateConfig(
+                cohort=cohort,
+                checkpoint=str(work / "fine_tune"),
+                output=str(work / "evaluate"),
+                split=split,
+                seed=config.seed,
+                num_bootstrap=200,
+            ),
+        )
+    return _stage(
+        "7/7 report",
         report,
         ReportConfig(
             evaluation=work / "evaluate",
+            diagnosis=work / "diagnose",
             output=config.output,
             cohort=work / "cohort",
             checkpoints=(pretrained, *tuned.values()),
             title="HomNet demonstration on simulated people",
         ),
     )
-    (work / _MARK).write_text(_FINISHED)
-    return page
 
 
 def _stage(title: str, run: Callable[[C], R], config: C) -> R:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.summary import summarise_cohort
 from homnet.evaluation.score_table import read_scores
+from homnet.files import write_whole
 from homnet.report.examples import draw_examples
 from homnet.report.page import Report, write_report
 from homnet.report.tables import tables_markdown
@@ -31,6 +33,9 @@ class ReportConfig:
     """Checkpoints whose training curves are shown, in this order, labelled by folder."""
     title: str = "HomNet: structural chromosome abnormalities from homologous pairs"
     """Heading of the page."""
+    diagnosis: Path | None = None
+    """Verdicts on the same hospitals' patients (jobs/diagnose.py), measured: the report then opens
+    with patients, and links the pages of one who was found and one who was missed."""
     num_examples: int = 8
     """Number of cohort pairs to draw."""
     seed: int = 0
@@ -46,6 +51,11 @@ def report(config: ReportConfig) -> Path:
         cohort = Cohort.open(config.cohort)
         summary = summarise_cohort(cohort)
         examples = draw_examples(cohort, config.num_examples, np.random.default_rng(config.seed))
+    output = config.output or config.evaluation / "report"
+    patients, pages = None, []
+    if config.diagnosis is not None:
+        patients = read_json(config.diagnosis / "measured" / "evaluation.json")
+        pages = _patient_pages(config.diagnosis, output)
     content = Report(
         title=config.title,
         evaluation=evaluation,
@@ -55,11 +65,37 @@ def report(config: ReportConfig) -> Path:
         cohort=summary,
         examples=examples,
         not_assessed=_not_assessed(provenance),
+        patients=patients,
+        patient_pages=pages,
     )
-    page = write_report(config.output or config.evaluation / "report", content)
+    page = write_report(output, content)
     print(tables_markdown(evaluation))
     print(f"report: {page}")
     return page
+
+
+def _patient_pages(diagnosis: Path, output: Path) -> list[tuple[str, str]]:
+    """Copies the page of the clearest patient who was found, and of the nearest who was missed.
+
+    Returns:
+        Text and relative address of each link.
+    """
+    joined = pd.read_parquet(diagnosis / "measured" / "patients.parquet")
+    carriers = joined[joined["true_abnormal"] & joined["score"].notna()]
+    missed = carriers[carriers["decision"] == "no_abnormality_found"]
+    chosen = (
+        ("A patient who was found", carriers[carriers["called"]].nlargest(1, "score")),
+        ("A patient who was missed", missed.nlargest(1, "score")),
+    )
+    links = []
+    for text, rows in chosen:
+        for row in rows.to_dict("records"):
+            place = Path("patients") / row["hospital"] / f"{row['patient_id']}.html"
+            if (diagnosis / place).is_file():
+                write_whole(output / place, (diagnosis / place).read_text(encoding="utf-8"))
+                truth = row["true_iscn"] or row["true_kind"]
+                links.append((f"{text}; in truth {truth}", place.as_posix()))
+    return links
 
 
 def _histories(checkpoints: Sequence[Path]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_serve.answers import Some
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
+from homnet_serve.docs_page import POLICY, documentation
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, check_key
 from homnet_serve.metrics import exposition_of_replicas
@@ -127,8 +128,8 @@ def create_app(service: Service, expositions: Expositions | None = None) -> Fast
         version=__version__,
         description=NOTICE,
         lifespan=lifespan,
-        # FastAPI's documentation pages load scripts from other servers. The schema itself is served
-        # at /openapi.json and requires a key.
+        # FastAPI's documentation pages load scripts from other servers; /docs is our own. The
+        # schema itself is at /openapi.json and requires a key.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -145,6 +146,11 @@ def _add_open_routes(app: FastAPI, service: Service) -> None:
     async def web_page() -> Response:
         html, policy = page()
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs_page() -> Response:
+        html = documentation(schema_of(app))
+        return Response(html, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> Response:

@@ -32,9 +32,11 @@ def test_it_answers_for_the_example_and_ends_at_sigterm(tmp_path: Path) -> None:
                 said = dict(
                     one.split(maxsplit=1) for one in lines if one.startswith(("key", "exam"))
                 )
-                with Client(f"http://127.0.0.1:{port}", said["key:"].strip()) as client:
-                    with pa.ipc.open_stream(said["example:"].strip()) as stream:
-                        (patient,) = client.diagnose(stream.read_all(), pages="all").patients
+                with (
+                    Client(f"http://127.0.0.1:{port}", said["key:"].strip()) as client,
+                    pa.ipc.open_stream(said["example:"].strip()) as stream,
+                ):
+                    (patient,) = client.diagnose(stream.read_all(), pages="all").patients
                 process.terminate()
         guard.cancel()
     text = "".join(lines)

@@ -1,4 +1,4 @@
-"""The demonstration: whose directory it takes, and when it counts as finished."""
+"""The demonstration: whose directory it takes, and what its stages hand on."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from homnet.errors import ConfigError, DataError
 from homnet_platform import demo
-from homnet_platform.demo import DemoConfig, demonstrate, is_finished
+from homnet_platform.demo import DemoConfig, demonstrate
 
 
 @pytest.fixture
@@ -17,23 +17,29 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     asked: list[Any] = []
 
     def stage(config: Any) -> Any:
-        assert not is_finished(tmp_path / "demo")
         asked.append(config)
         return {} if len(asked) == 3 else Path(f"stage-{len(asked)}")
 
-    for name in ("simulate", "pretrain", "fine_tune", "evaluate", "report"):
+    steps = ("simulate", "pretrain", "fine_tune", "calibrate", "diagnose", "evaluate", "report")
+    for name in steps:
         monkeypatch.setattr(demo, name, stage)
+    monkeypatch.setattr(demo, "measure", lambda config: None)
     monkeypatch.setattr(demo, "local_or_cluster", nullcontext)
     return asked
 
 
-def test_it_is_finished_at_its_end_only(tmp_path: Path, stages: list[Any]) -> None:
-    assert not is_finished(tmp_path / "demo")
+def test_its_stages_hand_on_what_they_made(tmp_path: Path, stages: list[Any]) -> None:
     page = demonstrate(DemoConfig(work=tmp_path / "demo", output=tmp_path / "report"))
-    assert page == Path("stage-5")
-    assert is_finished(tmp_path / "demo")
+    assert page == Path("stage-7")
     assert stages[1].cohort == stages[2].cohort == str(tmp_path / "demo" / "cohort")
-    assert stages[4].output == tmp_path / "report"
+    calibrated, diagnosed, evaluated, reported = stages[3:]
+    assert calibrated.checkpoint == evaluated.checkpoint == str(tmp_path / "demo" / "fine_tune")
+    assert diagnosed.checkpoint == calibrated.output
+    # Thresholds come from validation patients, verdicts are on test patients of the same split.
+    assert diagnosed.patients == "test"
+    assert diagnosed.split == calibrated.split == evaluated.split == stages[2].split
+    assert str(reported.diagnosis) == diagnosed.output
+    assert reported.output == tmp_path / "report"
 
 
 def test_what_was_interrupted_starts_anew(
@@ -50,10 +56,8 @@ def test_what_was_interrupted_starts_anew(
         with pytest.raises(DataError, match="killed"):
             demonstrate(DemoConfig(work=work))
     assert (work / "fine_tune").is_dir()
-    assert not is_finished(work)
     stages.clear()
     demonstrate(DemoConfig(work=work))
-    assert is_finished(work)
     assert not (work / "fine_tune").exists()
 
 

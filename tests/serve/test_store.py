@@ -2,15 +2,18 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import best_form
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
+from homnet.reader.network import ReaderConfig
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore
 
@@ -184,3 +187,26 @@ def test_the_newest_candidate_is_the_shadow(registry: Registry, family: Family) 
     assert store.cached("h1").version == shadow  # type: ignore[union-attr]
     assert store.shadow("h1").version != shadow  # type: ignore[union-attr]
     assert ModelStore(registry, Metrics()).shadow("h1") is None
+
+
+def test_a_calibration_brings_its_reader_along(registry: Registry, family: Family) -> None:
+    form = ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16)
+    metrics = {"calibration": {"kind": 1.0, "segment": 1.0, "cell": 1.0}}
+    reader = Checkpoint(form, form.build().state_dict(), metrics=metrics)
+    first, second = family(2)
+    old = _promote(registry, first)
+    patients = {name: replace(one, reader=reader.version) for name, one in second.patients.items()}
+    new = _promote(registry, replace(second, patients=patients))
+    metrics_of_store = Metrics()
+    store = ModelStore(registry, metrics_of_store)
+    store.refresh()
+    # Without its reader it cannot judge: the model before it answers.
+    assert store.cached("h1").version == old  # type: ignore[union-attr]
+    assert _value(metrics_of_store, "homnet_registry_errors_total") == 1
+    registry.keep_reader(reader)
+    store.refresh()
+    served = store.cached("h1")
+    assert served is not None
+    assert served.version == new
+    assert served.reader is not None
+    assert served.reader.version == served.description.reader == reader.version

@@ -13,7 +13,7 @@ from homnet.bags.assessment import PatientType
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import ConfigError, DataError
-from homnet.files import write_whole
+from homnet.files import replacing, write_whole
 from homnet.patients.finding import Finding
 from homnet.patients.metrics import join_truth, measure_patients
 from homnet.patients.tables import truth_of_types
@@ -46,7 +46,9 @@ class MeasureConfig:
 
 
 def measure(config: MeasureConfig) -> dict[str, Any]:
-    """Evaluates the verdicts, writes figures and page, and returns the figures.
+    """Evaluates the verdicts, and returns the figures.
+
+    Writes figures (evaluation.json), a page, and verdicts with their truth (patients.parquet).
 
     Raises:
         CohortError, ConfigError, DataError: see their messages.
@@ -91,7 +93,10 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     figures["reader"] = provenance["findings"]
     output = config.output or config.diagnosis / "measured"
     write_json(output / "evaluation.json", figures)
-    gallery = _gallery(config, cohort, patients, truth)
+    joined = join_truth(patients, truth)
+    with replacing(output / "patients.parquet") as temporary:
+        joined.to_parquet(temporary)
+    gallery = _gallery(config, cohort, joined)
     write_whole(output / "index.html", render_cohort(figures, gallery, provenance))
     config.record.write(
         figures, recipe=f"patients, specificity {figures['specificity']:g}", seed=config.seed
@@ -156,11 +161,8 @@ def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Find
     }
 
 
-def _gallery(
-    config: MeasureConfig, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
-) -> list[Case]:
+def _gallery(config: MeasureConfig, cohort: Cohort, joined: pd.DataFrame) -> list[Case]:
     """The missed patients with the least evidence and the false alarms with the most."""
-    joined = join_truth(patients, truth)
     wrong = joined[joined["score"].notna()].assign(
         margin=lambda rows: rows["score"] - rows["threshold"]
     )

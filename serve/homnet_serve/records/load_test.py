@@ -1,7 +1,8 @@
 """Throughput and latency of an endpoint beside the bare models and readers on the same cores.
 
-Each part measures the endpoint together with its comparison. Parts can be measured separately: each
-leaves its figures in the work directory, and the result contains all of them.
+Each part measures the endpoint together with its comparison; the soak tests a steady load for long.
+Parts can be measured separately: each leaves its figures in the work directory, and the result
+contains all of them.
 """
 
 import dataclasses

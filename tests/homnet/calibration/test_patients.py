@@ -91,6 +91,40 @@ def test_a_second_opinion_counts_as_much_as_it_is_worth() -> None:
     assert west.read_weight == pytest.approx(both.read_weight, abs=0.1)
 
 
+def test_what_is_not_read_counts_as_little_and_costs_little() -> None:
+    fitted, fresh = (
+        _scores(300, 150, gap=3.0, read=3.0),
+        _scores(300, 150, gap=3.0, read=3.0, seed=7),
+    )
+
+    def judged(one: PatientCalibration) -> tuple[float, float, float]:
+        chosen_G = one.to_read(fresh.logit_G, fresh.chromosome_G, fresh.num_cells_G)
+        read_G = np.where(chosen_G, fresh.read_G, np.nan)
+        evidence_G = one.type_evidence(fresh.logit_G, fresh.chromosome_G, read_G)
+        assert (evidence_G[~chosen_G] == one.unread_evidence).all()
+        called_J = combine(evidence_G, fresh.patient_G, 450) >= one.threshold
+        found = called_J[fresh.abnormal_J].mean()
+        return chosen_G[~fresh.abnormal_G].mean(), found, called_J[~fresh.abnormal_J].mean()
+
+    everything, found, alarms = judged(fit_patients(fitted, min_cells=2, reader="v", read_share=1))
+    assert everything == 1.0
+    some = fit_patients(fitted, min_cells=2, reader="v", read_share=0.2)
+    share, found_by_some, alarms_by_some = judged(some)
+    assert share == pytest.approx(0.2, abs=0.02)
+    assert some.unread_evidence < -2
+    assert found_by_some == pytest.approx(found, abs=0.03)
+    assert alarms_by_some == pytest.approx(alarms, abs=0.015)
+    # Types that are read keep their evidence: that of being read is in their scale.
+    assert PatientCalibration.from_json(some.to_json()) == some
+
+
+def test_without_a_reader_nothing_is_read() -> None:
+    scores = _scores(60, 30)
+    one = fit_patients(scores, min_cells=2)
+    assert one.read_from is None
+    assert not one.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G).any()
+
+
 def test_hospitals_are_fitted_around_all_of_them() -> None:
     scores = LabelledScores.concatenate([_scores(60, 30), _scores(6, 6, hospital="west", seed=1)])
     found = fit_hospitals(scores, min_cells=2)

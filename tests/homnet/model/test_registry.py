@@ -11,8 +11,9 @@ import torch
 from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError, RegistryError
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.network import HomNet, HomNetConfig
+from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.model.registry import Decision, Registry, _replay
+from homnet.reader.network import ReaderConfig
 
 SMALL = HomNetConfig(merge_range=128, width=4, pair_width=6, num_heads=2)
 
@@ -77,6 +78,22 @@ def test_what_is_loaded_is_what_was_published(registry: Registry) -> None:
     assert got.digest == wanted.digest
     assert got.calibration == wanted.calibration
     assert got.provenance == wanted.provenance
+
+
+def test_a_reader_is_kept_by_the_version_that_calibrations_name(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    form = ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16)
+    reader = Checkpoint(form, form.build().state_dict(), metrics={"calibration": {"kind": 1.0}})
+    registry.keep_reader(reader)
+    registry.keep_reader(reader)
+    assert registry.reader(reader.version, ReaderConfig.of_json).metrics == reader.metrics
+    assert registry.entries() == []
+    with pytest.raises(RegistryError, match="no reader other here; calibrate with --registry"):
+        registry.reader("other", ReaderConfig.of_json)
+    folder = tmp_path / "registry" / "readers"
+    (folder / reader.version).rename(folder / "other")
+    with pytest.raises(CheckpointError, match="holds the reader"):
+        registry.reader("other", ReaderConfig.of_json)
 
 
 def test_publishing_twice_changes_nothing(registry: Registry) -> None:

@@ -12,16 +12,41 @@ from homnet_serve.records.material import Material, MaterialConfig, altered
 from homnet_serve.records.steady_clients import Tally
 
 
-def test_a_drill_needs_models_that_differ(material: Material) -> None:
+def test_a_drill_needs_models_that_differ(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = altered(material.checkpoints["h1"], 1000).digest
     known = _known(material, {"h1": version})
-    assert [set(one.logits) for one in known] == [
+    assert [set(one.verdicts) for one in known] == [
         {material.checkpoints["h1"].digest, version},
         {material.checkpoints["h2"].digest},
     ]
     same = replace(material, tables=[material.tables[0]] * 2)
     with pytest.raises(DataError, match="nothing would show"):
         _known(same, {})
+    # The second version has the weights of the first.
+    checkpoint = material.checkpoints["h1"]
+    monkeypatch.setattr("homnet_serve.records.drill.altered", lambda one, _: one)
+    with pytest.raises(DataError, match="nothing would show"):
+        _known(material, {"h1": "another"})
+    uncalibrated = replace(checkpoint, patients={})
+    with pytest.raises(DataError, match="nothing would show"):
+        _known(replace(material, checkpoints=dict.fromkeys(("h1", "h2"), uncalibrated)), {})
+
+
+def test_a_drill_knows_what_the_readers_say(read_material: Material) -> None:
+    first = next(iter(read_material.checkpoints))
+    (version,) = read_material.readers
+    known = _known(read_material, {first: "second"})
+    assert [len(one.verdicts) for one in known] == [2, 1, 2, 1, 2]
+    readers = {
+        kind["finding"]["reader"]
+        for one in known
+        for verdict in one.verdicts.values()
+        for kind in verdict["types"]
+        if kind["finding"]
+    }
+    assert readers == {None, version}
 
 
 def test_figures_of_a_fault() -> None:
