@@ -4,15 +4,18 @@ Shape suffixes: N assessable pairs, B bags, G types of patients, P homologs, C c
 L positions.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from homnet.cohorts.pairs import pairs_of
+from homnet.cohorts.pairs import THIRD_COPY, pairs_of
+from homnet.cohorts.summary import has_flag
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
 MAX_CELLS: Final = 10
@@ -108,6 +111,9 @@ class Assessment:
     """Pairs and types not assessed, by hospital and patient, for every patient of the table."""
     levels: Mapping[tuple[str, str], Mapping[str, int]]
     """Band level of each cell, by hospital and patient, in order of the cells' names."""
+    third_copies: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
+    """Number of cells with a third copy, by hospital and patient and by type; numbers are not
+    judged, but said."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -215,7 +221,22 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
         row_N=row_N,
         left_out=_left_out(table, order, assessable, types),
         levels=_levels(table),
+        third_copies=_third_copies(table),
     )
+
+
+def _third_copies(table: pa.Table) -> dict[tuple[str, str], Counter[str]]:
+    """Number of cells with a third copy of each type of each patient, where ``quality`` says so."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    if "quality" not in table.schema.names:
+        return found
+    three = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), THIRD_COPY))
+    columns = ("hospital", "patient_id", "chromosome")
+    for hospital, patient, name in zip(
+        *(three[column].to_pylist() for column in columns), strict=True
+    ):
+        found.setdefault((hospital, patient), Counter())[name] += 1
+    return found
 
 
 def _levels(table: pa.Table) -> dict[tuple[str, str], dict[str, int]]:

@@ -20,6 +20,8 @@ PAIR_SHAPE: Final = (2, 2, SEQUENCE_LENGTH)
 PAIR_BYTES: Final = 2 * 2 * SEQUENCE_LENGTH
 SINGLE_HOMOLOG: Final = "single_homolog"
 """Quality flag of a row with a single homolog: a male X or Y, or a missing chromosome."""
+THIRD_COPY: Final = "third_copy"
+"""Quality flag of a row whose cell has more than two chromosomes of the type."""
 
 QUALITY: Final = pa.struct(
     [

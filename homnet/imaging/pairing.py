@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, pair_table
+from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, THIRD_COPY, pair_table
 from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
 from homnet.imaging.manifest import CHROMOSOME_KEY
@@ -90,6 +90,8 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
     usable = images[images["reason"] == ""]
     if usable.empty:
         return SCHEMA.empty_table()
+    # A further copy is not measured, but verdicts say that it was there.
+    more = images[images["homolog"] > 1].groupby(CHROMOSOME_KEY).size().rename("more")
     groups = usable.groupby(CHROMOSOME_KEY, sort=False)
     pair_I, homolog_I = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
     rows = groups.agg(
@@ -100,7 +102,11 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
     )
     # Labels are taken from all images, including unusable ones.
     truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
-    rows = rows.join(truth).reset_index()
+    rows = rows.join(truth).join(more).reset_index()
+    rows["flags"] = [
+        [*flags, THIRD_COPY] if count > 0 else flags
+        for flags, count in zip(rows["flags"], rows["more"], strict=True)
+    ]
     pair_NPCL = np.zeros((len(rows), *PAIR_SHAPE), np.uint8)
     pair_NPCL[pair_I, homolog_I] = np.frombuffer(b"".join(usable["sequence"]), np.uint8).reshape(
         -1, *PAIR_SHAPE[1:]

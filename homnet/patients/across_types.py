@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from homnet.bags.assessment import NotAssessed
-from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.patients.finding import Finding
 from homnet.patients.naming import draft_name, rob_name
@@ -107,13 +107,17 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
 
 
 def notes(
-    flagged: Sequence[TypeVerdict], missing: Mapping[str, int], num_cells: int
+    flagged: Sequence[TypeVerdict],
+    missing: Mapping[str, int],
+    third_copies: Mapping[str, int],
+    num_cells: int,
 ) -> tuple[str, ...]:
     """Report sentences on several types together.
 
     Args:
         flagged: types that the verdict rests on, in descending order of evidence.
         missing: result of :func:`missing_homologs`.
+        third_copies: number of cells with a third copy, by type.
         num_cells: number of cells of the patient.
     """
     found = []
@@ -139,6 +143,13 @@ def notes(
         else:
             text += ": a missing chromosome, or one that is part of another. Not assessed here."
         found.append(text)
+    found += [
+        f"Chromosome {chromosome} has three copies in {count} of {num_cells} cells: numbers of "
+        "chromosomes are not judged here."
+        for chromosome, count in sorted(
+            third_copies.items(), key=lambda one: CHROMOSOME_INDEX[one[0]]
+        )
+    ]
     return tuple(found)
 
 

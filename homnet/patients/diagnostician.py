@@ -224,7 +224,7 @@ class Diagnostician:
             prevalence=prevalence,
             types=_complete(types, left_out),
             cells=cells,
-            notes=notes(flagged, missing, len(cells)),
+            notes=notes(flagged, missing, assessment.third_copies.get(patient, {}), len(cells)),
             versions=self._versions(calibration),
         )
 

@@ -88,7 +88,7 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
     probability = None
     if verdict.probability is not None and verdict.prevalence is not None:
         probability = (
-            f"{verdict.probability:.2f}, if {percent(verdict.prevalence)} of the laboratory's "
+            f"{_rounded(verdict.probability)}, if {percent(verdict.prevalence)} of the laboratory's "
             "patients carry one"
         )
     if verdict.decision == "not_assessed":
@@ -111,6 +111,13 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
     if left_out:
         text += f"; not assessed: {_chromosomes(left_out)}"
     return f"{text}."
+
+
+def _rounded(probability: float) -> str:
+    """Returns a probability with two decimals, and never as a certainty."""
+    if probability < 0.005:
+        return "below 0.01"
+    return "above 0.99" if probability >= 0.995 else f"{probability:.2f}"
 
 
 def _chromosomes(names: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def measure_images(
     for row in images[unusable].to_dict("records"):
         image = {name: row[name] for name in RefusedImage.model_fields}
         refused.setdefault((row["hospital"], row["patient_id"]), []).append(RefusedImage(**image))
-    table = pair_up(images).select(MEASURED.names)
+    table = pair_up(images).select([*MEASURED.names, "quality"])
     rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
     if table.num_rows:
         check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -244,6 +246,14 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
     )
     model, reader = trained
     manifest = tmp_path / "images" / "manifest.csv"
+    # A third copy of chromosome 21 in every cell.
+    rows = pd.read_csv(manifest, dtype=str)
+    more = rows[(rows["chromosome"] == "21") & (rows["homolog"] == "0")].assign(homolog="2")
+    for name in more["path"]:
+        image = tmp_path / "images" / name
+        shutil.copy(image, image.with_stem(f"{image.stem}-third"))
+    more["path"] = [str(Path(n).with_stem(f"{Path(n).stem}-third")) for n in more["path"]]
+    pd.concat([rows, more]).to_csv(manifest, index=False)
     output = diagnose(
         DiagnoseConfig(
             manifest=manifest,
@@ -263,4 +273,6 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
         content=content.getvalue(),
         headers={"Content-Type": "application/zip"},
     )
-    _compare(_in_batch(output), answer)
+    expected = _in_batch(output)
+    assert all("three copies" in " ".join(one["notes"]) for one in expected.values())
+    _compare(expected, answer)

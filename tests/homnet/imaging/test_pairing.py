@@ -78,7 +78,7 @@ def test_homologs_share_a_pair_and_a_further_copy_is_left_out() -> None:
         np.testing.assert_array_equal(pairs[0, homolog], expected)
     assert not pairs[1, 1].any()
     flags = [quality["flags"] for quality in table["quality"].to_pylist()]
-    assert flags == [[], ["single_homolog"]]
+    assert flags == [["third_copy"], ["single_homolog"]]
 
 
 @pytest.mark.parametrize(("first", "shown_in", "homolog"), [(0, 0, 0), (0, 1, 1), (-1, 1, 0)])

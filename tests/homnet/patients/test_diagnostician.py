@@ -268,6 +268,22 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
     assert "rob(13;14)(q10;q10) draft, to be confirmed" in verdict.notes[0]
 
 
+def test_a_third_copy_is_said(forced: Judge, table_of: TableOf) -> None:
+    table = table_of("h1", num_patients=1, num_cells=3, chromosomes=("1", "21"))
+    quality = [
+        {"flags": ["third_copy"] if (name, cell) in {("21", "c0"), ("21", "c2")} else []}
+        for name, cell in zip(
+            table["chromosome"].to_pylist(), table["cell_id"].to_pylist(), strict=True
+        )
+    ]
+    column = table.schema.get_field_index("quality")
+    field = table.schema.field(column)
+    table = table.set_column(column, field, pa.array(quality, field.type))
+    (verdict,) = forced(table, config=VerdictConfig(min_types=1))
+    (note,) = (one for one in verdict.notes if "copies" in one)
+    assert note.startswith("Chromosome 21 has three copies in 2 of 3 cells")
+
+
 def test_a_reader_without_evidence_of_cells_gets_that_of_the_model(
     forced: Judge, table_of: TableOf
 ) -> None:
