@@ -1,6 +1,6 @@
 # Each command installs what it needs by itself, the first time:
-#   make demo        people who do not exist, models of them, reports; the default
-#   make serve       the web page and endpoint on those models
+#   make demo        people who do not exist, models of them, verdicts, a report; the default
+#   make serve       the web page and endpoint on the model that comes with the package
 #   make test        all tests but the slow ones
 #   make test-slow   the drills and sweeps
 #   make check       format, lint, types, imports
@@ -20,7 +20,7 @@ INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m 
 
 # Two processes; one thread in each, or they fight for the cores. Without a group, each test is one
 # unit of work: a process takes the next one when it is free.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo serve test test-slow check setup clean
 .DEFAULT_GOAL := demo
@@ -32,10 +32,11 @@ serve: $(INSTALLED)
 	$(BIN)/python jobs/serve_demo.py
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
+# Drills wait for processes to come back more than they compute: a third process uses that time.
 test-slow: $(INSTALLED)
-	$(PYTEST) -m slow
+	$(PYTEST) -n 3 -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

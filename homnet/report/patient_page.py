@@ -88,8 +88,8 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
     probability = None
     if verdict.probability is not None and verdict.prevalence is not None:
         probability = (
-            f"{_rounded(verdict.probability)}, if {percent(verdict.prevalence)} of the laboratory's "
-            "patients carry one"
+            f"{_rounded(verdict.probability)}, if {percent(verdict.prevalence)} of the "
+            "laboratory's patients carry one"
         )
     if verdict.decision == "not_assessed":
         reasons = ", ".join(label(one.code) for one in verdict.abstentions)

@@ -100,11 +100,14 @@ def diagnose(config: DiagnoseConfig) -> Path:
     calibrations = {
         hospital: judges[path].calibration_of(hospital) for hospital, path in models.items()
     }
-    for hospital in (name for name, one in calibrations.items() if one is None):
-        print(
-            f"{models[hospital]} has no calibration of patients for {hospital}, so nobody there "
-            "is assessed; run jobs/diagnose.py calibrate first and give its output"
+    nowhere = [name for name, one in calibrations.items() if one is None]
+    if len(nowhere) == len(models):
+        raise CheckpointError(
+            f"{config.checkpoint}: not calibrated for whole patients, or was by another version; "
+            "run jobs/diagnose.py calibrate first and give its output"
         )
+    if nowhere:
+        print(f"no calibration of patients: nobody of {', '.join(nowhere)} is assessed")
     # Patients that a model or the reader was trained on must not be measured with it.
     origins = [one.provenance for one in checkpoints.values()]
     if findings:

@@ -8,7 +8,13 @@ import pytest
 
 from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
-from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
+from homnet.patients.finding import (
+    NOT_READ,
+    BreakpointEstimate,
+    CellFinding,
+    Finding,
+    NotAnswered,
+)
 from homnet.patients.naming import draft_name
 from homnet.patients.verdict import PatientVerdict, TypeVerdict
 from homnet.simulator.cohort import simulate_person
@@ -24,7 +30,7 @@ def table() -> pa.Table:
 
 @pytest.fixture(scope="session")
 def verdict(table: pa.Table) -> PatientVerdict:
-    """A deletion of 5p, found by a reader, and an X that was not assessed."""
+    """A deletion of 5p, found by a reader; 7 was not read, X not assessed."""
     patient = table["patient_id"][0].as_py()
     cells = dict(
         sorted(zip(table["cell_id"].to_pylist(), table["band_level"].to_pylist(), strict=True))
@@ -50,6 +56,22 @@ def verdict(table: pa.Table) -> PatientVerdict:
         clone=estimate_clone(np.full(len(cells), 2.0)),
         draft=draft_name(finding),
     )
+    unread = Finding(
+        "hospital-1",
+        patient,
+        "7",
+        0.01,
+        tuple(CellFinding(name, level, 0.3) for name, level in cells.items()),
+        not_answered=(NotAnswered("kind", NOT_READ), NotAnswered("breakpoints", NOT_READ)),
+    )
+    seven = TypeVerdict(
+        "7",
+        unread,
+        -3.0,
+        flagged=False,
+        clone=estimate_clone(np.full(len(cells), -0.8)),
+        draft=None,
+    )
     missing = TypeVerdict(
         "X",
         None,
@@ -66,9 +88,11 @@ def verdict(table: pa.Table) -> PatientVerdict:
         abstentions=(),
         score=5.5,
         threshold=4.0,
+        specificity=0.99,
+        supported_specificity=0.995,
         probability=0.81,
         prevalence=0.03,
-        types=(five, missing),
+        types=(five, seven, missing),
         cells=cells,
         notes=("A note & more.",),
         versions={"model": "abc", "calibration": "def", "reader": "r"},

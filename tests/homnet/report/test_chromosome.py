@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from homnet.errors import DataError
-from homnet.report.chromosome import chromosome_image, draw_pair, side_by_side, text
+from homnet.report.chromosome import Sheet, chromosome_image, draw_pair, side_by_side, text
+from homnet.report.upright import typical_profile
 
 
 def test_chromosome_image_has_both_chromatids_and_round_ends() -> None:
@@ -32,8 +33,58 @@ def test_a_missing_homolog_is_not_drawn_and_the_others_stand_around_the_middle()
     left, right = side_by_side(both, 50.0, gap=4.0)
     assert left + (right + both[1].width) == 100.0
     assert right - left == both[0].width + 4.0
-    pair[1] = 0
-    assert len(draw_pair(pair, "7", None, 3.0, 0.5)) == 1
+    pair[0] = 0
+    (other,) = draw_pair(pair, "7", None, 3.0, 0.5)
+    assert other.slot == 1
+
+
+def _uneven_pair() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :200] = np.arange(200) + 40
+    return pair
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_homolog_that_lies_upside_down_is_turned(coarse: bool) -> None:
+    pair = _uneven_pair()
+    typical_F = typical_profile([*pair, *pair])
+    pair[1, :, :200] = pair[0, ::-1, 199::-1]
+    one, other = draw_pair(pair, "7", typical_F, 3.0, 0.5, coarse=coarse)
+    assert [one.upright.flipped, other.upright.flipped] == [False, True]
+    np.testing.assert_array_equal(one.grey, other.grey)
+    untouched = draw_pair(pair, "7", None, 3.0, 0.5, coarse=coarse)
+    assert not any(one.upright.flipped for one in untouched)
+
+
+def test_a_coarse_picture_has_the_same_size_and_fewer_pixels() -> None:
+    fine, coarse = (
+        draw_pair(_uneven_pair(), "7", None, 3.0, 0.5, coarse=c)[0] for c in (False, True)
+    )
+    assert fine.height == coarse.height
+    assert fine.width == pytest.approx(coarse.width, abs=coarse.pixel)
+    assert fine.grey.shape == (100, 20)
+    assert coarse.grey.shape == (66, 13)
+    # Both are dark at the same end.
+    for one in (fine, coarse):
+        assert one.grey[-10:].mean() < one.grey[:10].mean() - 50
+
+
+def test_a_sheet_is_one_picture_on_whole_pixels() -> None:
+    one, other = draw_pair(_uneven_pair(), "7", None, 3.0, 0.5)
+    sheet = Sheet()
+    assert sheet.svg() == []
+    x, top = sheet.put(one, 10.4, 3.2)
+    assert (x, top) == (10.0, 3.0)
+    sheet.put_on_waist(other, 40.0, 80.0)
+    picture, waists = sheet.svg()
+    assert picture.count("<image") == 1
+    assert 'x="10.00" y="3.00"' in picture
+    assert f'width="{40 + other.width - 10:.2f}"' in picture
+    assert waists.count("M") == 2
+    (unlike, _) = draw_pair(_uneven_pair(), "7", None, 3.0, 0.7)
+    sheet.put(unlike, 0.0, 0.0)
+    with pytest.raises(DataError, match="one scale"):
+        sheet.svg()
 
 
 def test_words_are_escaped() -> None:
