@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from homnet.bags.assessment import NotAssessed
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
@@ -52,7 +51,7 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
     for g, one in enumerate(findings):
         others = np.delete(evidence_G, g)
         others = others[np.isfinite(others)]
-        ratio = float(np.exp(logsumexp(others) - np.log(len(others))))
+        ratio = float(np.exp(np.logaddexp.reduce(others) - np.log(len(others))))
         foreign, other = (
             1 - share + share * ratio for share in (_FOREIGN_WITH_PARTNER, _OTHERS_WITH_PARTNER)
         )

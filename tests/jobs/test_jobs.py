@@ -32,6 +32,7 @@ DRY = {
     "records/realism.py": ["--simulated", "c", "--output", "o"],
     "records/render_tables.py": [],
     "records/reproduce.py": ["2"],
+    "records/ship_model.py": [],
     "records/throughput.py": [],
     "registry.py": ["list"],
     "report.py": ["--evaluation", "e"],

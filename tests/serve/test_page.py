@@ -1,6 +1,7 @@
 """The page in a real browser: with the keyboard, without a request to anywhere else."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -12,11 +13,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from homnet.cohorts.pairs import MEASURED, pair_table, pairs_of
+from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.kinds import SHOWN
+from homnet.patients.clonality import estimate_clone
+from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
+from homnet.patients.naming import draft_name
+from homnet.patients.verdict import Abstention, Decision, PatientVerdict, TypeVerdict
+from homnet.report.patient_page import patient_style, render_patient
 from homnet_serve.page import page
+from homnet_serve.schemas import DiagnoseResponse
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TableOf = Callable[..., pa.Table]
@@ -29,7 +39,15 @@ def test_the_page_asks_nobody_else() -> None:
     assert "innerHTML" not in text
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert policy.count("'sha256-") == 2
+    directives = dict(one.strip().split(" ", 1) for one in policy.split(";"))
+    assert len(directives["script-src"].split()) == 1
+    assert directives["img-src"] == "data:"
+    # The report that the page shows is bound by the same policy: its style is allowed, no other.
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+        for style in (*re.findall(r"<style>(.*?)</style>", text, re.DOTALL), patient_style())
+    ]
+    assert directives["style-src"].split() == hashes
 
 
 class Browser:
@@ -160,12 +178,12 @@ def files(
     json_of: Callable[..., Any],
     images_zip: Callable[..., bytes],
 ) -> dict[str, Path]:
-    """Files of a patient with a shortened chromosome 5 and a single X."""
-    table = table_of(num_patients=1, num_cells=3, chromosomes=("1", "5", "X"), abnormal="5")
+    """Files of a patient with a shortened chromosome 5 and a single X; images of few types."""
+    table = table_of(num_patients=1, num_cells=3, chromosomes=CHROMOSOMES[:23], abnormal="5")
     pair = pairs_of(table).copy()
-    pair[6:, 1] = 0
+    pair[-3:, 1] = 0
     columns = {n: table[n].to_pylist() for n in MEASURED.names if n != "pair"}
-    table = pair_table(**columns, pair=pair, abnormal=[False] * 9).select(MEASURED.names)
+    table = pair_table(**columns, pair=pair, abnormal=[False] * len(pair)).select(MEASURED.names)
     contents = {
         "patient.arrow": stream_of(table),
         "patient.json": json.dumps(json_of(table)).encode(),
@@ -186,60 +204,379 @@ def _ask(browser: Browser, url: str, key: str, file: Path) -> None:
     browser.wait("/Done|error/.test(byId('status').textContent + byId('status').className)")
 
 
+def _verdict(
+    table: pa.Table, decision: Decision, probability: float | None, flagged: bool = False
+) -> PatientVerdict:
+    """A verdict on a patient with chromosomes 1 and 5; X was not assessed."""
+    levels = zip(table["cell_id"].to_pylist(), table["band_level"].to_pylist(), strict=True)
+    cells = dict(sorted(levels))
+    who = ("h1", table["patient_id"][0].as_py())
+    score_PL = np.zeros((2, 512), np.float32)
+    score_PL[1, :40] = 0.9
+    read = Finding(
+        *who, "5", 0.97,
+        tuple(CellFinding(name, level, 0.9, 1, 0.8, score_PL) for name, level in cells.items()),
+        {kind: 0.93 if kind == "deletion" else 0.01 for kind in SHOWN},
+        stop=BreakpointEstimate.at("5", 22.0, 19.0, 27.0, 400),
+        reader="r",
+    )  # fmt: skip
+    one = Finding(*who, "1", 0.01, tuple(CellFinding(*cell, 0.2) for cell in cells.items()))
+    clone = estimate_clone(np.full(len(cells), 2.0))
+    draft = draft_name(read) if flagged else None
+    types = (
+        TypeVerdict("1", one, -3.0, flagged=False, clone=None, draft=None),
+        TypeVerdict("5", read, 6.0, flagged=flagged, clone=clone, draft=draft),
+        TypeVerdict(
+            "X", None, None, flagged=False, clone=None, draft=None, not_assessed=("one homolog",)
+        ),
+    )
+    reasons = (Abstention("poor_bands", "poor bands: 1 of 3 cells"),)
+    return PatientVerdict(
+        hospital="h1",
+        patient_id=who[1],
+        decision=decision,
+        abstentions=reasons if decision == "not_assessed" else (),
+        score=None if probability is None else 5.0,
+        threshold=None if probability is None else 4.0,
+        specificity=None if probability is None else 0.99,
+        supported_specificity=None if probability is None else 0.995,
+        probability=probability,
+        prevalence=None if probability is None else 0.03,
+        types=types,
+        cells=cells,
+        notes=("5 and 9 go together.",) if flagged else (),
+        versions={"model": "abc", "calibration": "def", "reader": "r"},
+    )
+
+
+@pytest.fixture(scope="module")
+def answer(table_of: TableOf) -> dict[str, Any]:
+    """An answer of the endpoint, made by hand: five patients, the least urgent first."""
+    cases: list[tuple[str, Decision, float | None, bool]] = [
+        ("healthy", "no_abnormality_found", 0.001, False),
+        ("nearly", "no_abnormality_found", 0.6, False),
+        ("bare", "not_assessed", None, False),
+        ("likely", "abnormal", 0.71, True),
+        ("likelier", "abnormal", 0.93, True),
+    ]
+    patients = []
+    for number, (name, decision, probability, flagged) in enumerate(cases):
+        table = table_of("h1", num_patients=1, num_cells=3, chromosomes=("1", "5"), seed=number)
+        at = table.schema.get_field_index("patient_id")
+        table = table.set_column(at, "patient_id", pa.array([name] * table.num_rows))
+        verdict = _verdict(table, decision, probability, flagged)
+        refused = {"row": 4, "cell_id": "c1", "chromosome": "7", "homolog": 1, "reason": "empty"}
+        patients.append(
+            {
+                "verdict": verdict.to_json(),
+                "evidence": [],
+                "refused_images": [refused, {**refused, "row": 9}] if name == "likely" else [],
+                "page": render_patient(verdict, table, samples_per_px=3.0),
+            }
+        )
+    model = {
+        "hospital": "h1",
+        "version": "a" * 64,
+        "weights": "b" * 64,
+        "reader": "c" * 64,
+        "calibration": "d" * 64,
+        "calibrated_on": ["h1", "h2"],
+        "threshold": 4.0,
+        "specificity": 0.99,
+        "prevalence": 0.03,
+    }
+    content = {"request_id": "r-1", "models": [model], "patients": patients}
+    checked = DiagnoseResponse.model_validate(content).model_dump_json()
+    return dict(json.loads(checked))
+
+
+def _show(browser: Browser, url: str, content: dict[str, Any], file: Path) -> None:
+    """Lets the page show an answer, whatever the endpoint says."""
+    browser.events.clear()
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+    browser.run(
+        f"window.content = {json.dumps(json.dumps(content))}; window.asked = [];"
+        "window.fetch = async (where) => { asked.push(where); return new Response(content); }"
+    )
+    browser.run("byId('key').value = 'any'")
+    browser.choose(file)
+    browser.run("byId('send').click()")
+    browser.wait("/Done|error/.test(byId('status').textContent + byId('status').className)")
+    assert browser.run("byId('status').textContent") == "Done."
+
+
+def _open(browser: Browser, number: int) -> None:
+    """Chooses a patient, and waits for the report to fit into its frame."""
+    browser.run("byId('frame').contentDocument.documentElement.remove()")
+    browser.run(f"document.querySelectorAll('#worklist button')[{number}].click()")
+    _wait_for_report(browser)
+
+
+def _wait_for_report(browser: Browser) -> None:
+    browser.wait(
+        "!!frame.contentDocument.querySelector('footer') && frame.clientHeight > 100 && "
+        "Math.abs(frame.clientHeight - frame.contentDocument.documentElement.offsetHeight) < 6"
+    )
+
+
+def _picture(browser: Browser, name: str) -> None:
+    if directory := os.environ.get("HOMNET_SCREENSHOTS"):
+        browser.picture(Path(directory) / f"{name}.png")
+
+
 @pytest.mark.parametrize("name", ["patient.arrow", "patient.json", "patient.zip"])
-def test_files_are_assessed_and_drawn(
-    browser: Browser, address: Any, files: dict[str, Path], name: str, tmp_path: Path
+def test_files_are_assessed_and_a_single_patient_is_shown_at_once(
+    browser: Browser, address: Any, files: dict[str, Path], name: str
 ) -> None:
     url, keys = address
     browser.events.clear()
     _ask(browser, url, keys["both"], files[name])
     assert browser.run("byId('status').textContent") == "Done."
-    rows = browser.run("document.querySelectorAll('#verdicts tr').length")
-    flagged = browser.run("document.querySelectorAll('#verdicts tr.abnormal').length")
-    pairs = browser.run(
-        "report.patients.flatMap(p => p.types).filter(t => t.abnormal)"
-        ".reduce((n, t) => n + t.num_pairs, 0)"
+    _wait_for_report(browser)
+    rows = browser.run("[...document.querySelectorAll('#worklist button')].map(b => b.ariaCurrent)")
+    assert rows == ["true"]
+    verdict = browser.run("answer.patients[0].verdict")
+    # Everybody is called abnormal here, if enough types are there.
+    assert verdict["decision"] == ("not_assessed" if name == "patient.zip" else "abnormal")
+    assert browser.run("document.querySelector('.sentence').textContent").startswith(
+        {"abnormal": "▲", "not_assessed": "?", "no_abnormality_found": "–"}[verdict["decision"]]
+        + f" {verdict['verdict']}"
     )
-    assert rows == 2
-    assert flagged >= (name != "patient.zip")
-    assert browser.run("document.querySelectorAll('#karyogram canvas').length") == pairs
-    inked = browser.run(
-        "[...document.querySelectorAll('#karyogram canvas')].every(c => c.getContext('2d')"
-        ".getImageData(0, 0, 100, 10).data.some(v => v > 0 && v < 255))"
-    )
-    assert inked
-    told = browser.run(
-        "[...document.querySelectorAll('#karyogram h3 + p')].map(p => p.textContent)"
-    )
-    assert len(told) == flagged
-    for text in told:
-        assert re.search(r"^(No name is drafted|.* draft, to be confirmed)\. Kind: ", text), text
-        assert re.search(r"From (the tip|[0-9.]+ Mb \().* to (the tip|[0-9.]+ Mb \()", text), text
-    cells = browser.run(
-        "[...document.querySelectorAll('#karyogram .cell p')].map(p => p.textContent)"
-    )
-    assert all(re.search(r"homolog [12] \(0\.[5-9]|homolog [12] \(1\.00", text) for text in cells)
-    assert re.search(r"Chromosome .*X.*:", browser.run("byId('left-out').textContent"))
+    # The report is the one that the endpoint made, with its style and its pictures.
+    headline = "frame.contentDocument.querySelector('.headline')"
+    assert browser.run(f"{headline}.textContent").startswith(verdict["verdict"])
+    assert browser.run(f"getComputedStyle({headline}).fontWeight") == "700"
+    assert browser.run("frame.contentDocument.querySelectorAll('svg image').length") > 0
+    flagged = browser.run("frame.contentDocument.querySelectorAll('.type.flagged').length")
+    assert flagged == len(verdict["flagged"])
     assert browser.run("document.activeElement.id") == "result"
-    assert all(asked.startswith((url, "data:", "blob:")) for asked in browser.requests())
+    assert verdict["hospital"] in browser.run("byId('models').textContent")
+    assert all(asked.startswith((url, "data:", "blob:", "about:")) for asked in browser.requests())
     assert browser.complaints() == []
-    if directory := os.environ.get("HOMNET_SCREENSHOTS"):
-        browser.picture(Path(directory) / f"{name}.png")
+    _picture(browser, name)
 
 
-def test_the_report_is_downloaded(
-    browser: Browser, address: Any, files: dict[str, Path], tmp_path: Path
+def test_the_most_urgent_patients_are_above(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
 ) -> None:
-    url, keys = address
-    browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "down"))
-    _ask(browser, url, keys["both"], files["patient.arrow"])
-    browser.run("byId('download').click()")
-    deadline = time.monotonic() + 20
-    while not (found := list((tmp_path / "down").glob("homnet-*.json"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    report = json.loads(found[0].read_text())
-    assert report["patients"][0]["patient_id"] == "h1-p0"
+    _show(browser, address[0], answer, files["patient.arrow"])
+    rows = browser.run("[...document.querySelectorAll('#worklist button')].map(b => b.innerText)")
+    texts = [" ".join(row.split()) for row in rows]
+    assert texts == [
+        "Patient likelier, h1 ▲ Structural abnormality suspected on chromosome 5 (del(5)(p14) "
+        "draft, to be confirmed). Probability of an abnormality 0.93 if 3 % of the patients carry "
+        "one. 3 cells. Not assessed: chromosome X. 5 and 9 go together.",
+        "Patient likely, h1 ▲ Structural abnormality suspected on chromosome 5 (del(5)(p14) "
+        "draft, to be confirmed). Probability of an abnormality 0.71 if 3 % of the patients carry "
+        "one. 3 cells. Not assessed: chromosome X. 2 images refused. 5 and 9 go together.",
+        "Patient bare, h1 ? Not assessed: poor bands: 1 of 3 cells. 3 cells. "
+        "Not assessed: chromosome X.",
+        "Patient nearly, h1 – No structural abnormality found. Probability of an abnormality 0.60 "
+        "if 3 % of the patients carry one. More likely abnormal than not, but short of the "
+        "hospital's threshold. 3 cells. Not assessed: chromosome X.",
+        "Patient healthy, h1 – No structural abnormality found. Probability of an abnormality "
+        "below 0.01 if 3 % of the patients carry one. 3 cells. Not assessed: chromosome X.",
+    ]
+    # Of several patients none is shown before one is chosen.
+    assert browser.run("byId('report').hidden")
+    assert browser.run("document.querySelectorAll('[aria-current]').length") == 0
+    assert "threshold" not in browser.run("byId('summary').textContent")
+    models = browser.run("byId('models').innerText")
+    assert "model aaaaaaaaaaaa, calibration dddddddddddd of h1, h2, reader cccccccccccc" in models
+    assert "specificity of 99 %" in models
+    assert browser.run("byId('models').compareDocumentPosition(byId('worklist'))") & 2
+    for number, name in ((1, "likely"), (0, "likelier")):
+        browser.run(f"document.querySelectorAll('#worklist button')[{number}].click()")
+        for place in ("frame').title", "report-title').textContent"):
+            assert browser.run(f"byId('{place}") == f"Report on patient {name}, h1"
+        refused = "Row 9 of the manifest, cell c1, chromosome 7, homolog 2: empty."
+        assert (refused in browser.run("byId('refused').innerText")) == (name == "likely")
+    _picture(browser, "several")
+
+
+def test_the_keyboard_chooses_a_patient_and_a_type(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
+) -> None:
+    _show(browser, address[0], answer, files["patient.arrow"])
+    visited = []
+    for _ in range(3):
+        browser.press("Tab")
+        visited.append(browser.run("document.activeElement.id || document.activeElement.innerText"))
+    assert visited[0] == "save-answer"
+    assert "likelier" in visited[1]
+    assert "likely," in visited[2]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert browser.run(outline) == "solid"
+    named = browser.run(
+        "document.activeElement.getAttribute('aria-labelledby').split(' ')"
+        ".map(id => byId(id).textContent).join(' ')"
+    )
+    assert "Patient likely, h1" in named
+    assert "Structural abnormality suspected on chromosome 5" in named
+    browser.press("Enter", "\r")
+    _wait_for_report(browser)
+    current = "document.querySelector('#worklist [aria-current=true] b').textContent"
+    assert browser.run(current) == "Patient likely"
+    assert browser.run("document.activeElement.id") == "report-title"
+    visited = []
+    for _ in range(5):
+        browser.press("Tab")
+        visited.append(browser.run("document.activeElement.id"))
+    assert visited == ["print", "save-verdict", "save-page", "back", "frame"]
+    inside = "frame.contentDocument.activeElement"
+    assert browser.run(f"{inside}.getAttribute('href')").endswith("#type-1")
+    assert browser.run(f"{inside}.getAttribute('aria-label')") == "Chromosome 1, to its 3 cells"
+    frame = f"getComputedStyle({inside}.querySelector('.frame'))"
+    assert browser.run(f"{frame}.strokeWidth") == "2.5px"
+    browser.press("Enter", "\r")
+    browser.wait("frame.contentWindow.location.hash === '#type-1'")
+    assert browser.run(f"{inside}.id") == "type-1"
+    browser.run("byId('back').click()")
+    assert "likely," in browser.run("document.activeElement.innerText")
+
+
+def test_a_type_that_is_chosen_opens_in_the_report(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
+) -> None:
+    _show(browser, address[0], answer, files["patient.arrow"])
+    _open(browser, 0)
+
+    def shown() -> list[str]:
+        ids: list[str] = browser.run(
+            "[...frame.contentDocument.querySelectorAll('.type')]"
+            ".filter(s => s.getClientRects().length).map(s => s.id)"
+        )
+        return ids
+
+    assert shown() == ["type-5"]
+    height = browser.run("frame.clientHeight")
+    browser.run(
+        "frame.contentDocument.querySelector('svg a[href$=type-1]')"
+        ".dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true }))"
+    )
+    browser.wait("frame.contentWindow.location.hash === '#type-1'")
+    browser.wait(f"frame.clientHeight > {height} + 100")
+    _wait_for_report(browser)
+    assert shown() == ["type-5", "type-1"]
+    # The page is scrolled to the type, which lies in a frame that does not scroll itself.
+    browser.wait(
+        "(() => { const top = frame.getBoundingClientRect().top + "
+        "frame.contentDocument.getElementById('type-1').getBoundingClientRect().top;"
+        "return top > -5 && top < innerHeight; })()"
+    )
+    # What is printed has the evidence of flagged types only.
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert shown() == ["type-5"]
+        kept = "#karyogram, #findings, #evidence, #types, #quality, .verdict"
+        assert (
+            browser.run(
+                f"[...frame.contentDocument.querySelectorAll('{kept}')]"
+                ".filter(s => s.getClientRects().length).length"
+            )
+            == 6
+        )
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")
+    browser.run("frame.contentDocument.querySelector('a[href$=\"#karyogram\"]').click()")
+    browser.wait("frame.contentWindow.location.hash === '#karyogram'")
+    assert shown() == ["type-5"]
+    # No script runs in the report, and nothing was asked for.
+    assert not browser.run("frame.sandbox.contains('allow-scripts')")
+    assert browser.complaints() == []
+    assert [one for one in browser.requests() if "docs" in one or "type-" in one] == []
+
+
+def test_the_report_is_printed_alone(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
+) -> None:
+    _show(browser, address[0], answer, files["patient.arrow"])
+    _open(browser, 1)
+    browser.run(
+        "window.printed = [];"
+        "addEventListener('beforeprint', () => printed.push('page'));"
+        "frame.contentWindow.addEventListener('beforeprint', () => printed.push('report'));"
+        "byId('print').click()"
+    )
+    browser.wait("printed.length > 0")
+    assert browser.run("printed") == ["report"]
+    assert browser.complaints() == []
+
+
+def test_verdict_report_and_answer_are_downloaded(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any], tmp_path: Path
+) -> None:
+    down = tmp_path / "down"
+    browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(down))
+    odd = json.loads(json.dumps(answer))
+    odd["patients"][3]["verdict"]["patient_id"] = "../a b"
+    _show(browser, address[0], odd, files["patient.arrow"])
+
+    def saved(button: str, name: str) -> str:
+        browser.run(f"byId('{button}').click()")
+        deadline = time.monotonic() + 20
+        while not (down / name).exists():
+            assert time.monotonic() < deadline, sorted(down.iterdir())
+            time.sleep(0.05)
+        return (down / name).read_text(encoding="utf-8")
+
+    _open(browser, 0)
+    first = answer["patients"][4]
+    text = saved("save-verdict", "h1-likelier.json")
+    assert json.loads(text) == first["verdict"]
+    assert text.startswith('{\n "hospital": "h1",\n')
+    assert saved("save-page", "h1-likelier.html") == first["page"]
+    _open(browser, 1)
+    assert json.loads(saved("save-verdict", "h1-.._a_b.json"))["patient_id"] == "../a b"
+    assert json.loads(saved("save-answer", "homnet-r-1.json")) == odd
+
+
+@pytest.mark.parametrize("name", ["patient.zip", "patient.json"])
+def test_settings_are_sent_with_the_file(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any], name: str
+) -> None:
+    of_zip = name == "patient.zip"
+    route = "v1/diagnose/images" if of_zip else "v1/diagnose"
+    _show(browser, address[0], answer, files[name])
+    level = "&band_level=550" if of_zip else ""
+    assert browser.run("asked") == [f"{route}?pages=all{level}"]
+    browser.run(
+        "byId('hospital').value = 'a & b'; byId('band-level').value = '400';"
+        "byId('scale').value = '2.5'; byId('status').textContent = ''; byId('send').click()"
+    )
+    browser.wait("byId('status').textContent === 'Done.'")
+    level = "&band_level=400&hospital=a+%26+b" if of_zip else ""
+    assert browser.run("asked[1]") == f"{route}?pages=all&samples_per_px=2.5{level}"
+
+
+def test_a_patient_without_a_report_is_said_to_have_none(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
+) -> None:
+    bare = {**answer["patients"][2], "page": None}
+    _show(browser, address[0], {**answer, "patients": [bare]}, files["patient.arrow"])
+    browser.wait("frame.contentDocument.body.textContent === 'The endpoint sent no report.'")
+    assert browser.run("byId('print').disabled && byId('save-page').disabled")
+    assert not browser.run("byId('save-verdict').disabled")
+
+
+def test_a_telephone_is_wide_enough(
+    browser: Browser, address: Any, files: dict[str, Path], answer: dict[str, Any]
+) -> None:
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=360, height=740, deviceScaleFactor=1, mobile=True,
+    )  # fmt: skip
+    try:
+        _show(browser, address[0], answer, files["patient.arrow"])
+        _open(browser, 1)
+        browser.run("document.querySelector('#ask details').open = true")
+        assert browser.run("document.documentElement.scrollWidth") <= 360
+        width = browser.run("frame.clientWidth")
+        assert browser.run("frame.contentDocument.documentElement.scrollWidth") <= width <= 340
+        _picture(browser, "telephone")
+    finally:
+        browser.call("Emulation.clearDeviceMetricsOverride")
 
 
 @pytest.mark.parametrize(

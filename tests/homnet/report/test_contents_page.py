@@ -36,7 +36,10 @@ def test_the_page_shows_every_type_and_an_abnormal_pair(cohort: Cohort) -> None:
     assert "the &lt;counts&gt;" in page
     assert "chromosomes; short arms up" in page
     cell, pairs = _pictures(page)
-    assert len([one for one in cell.iter() if one.tag.endswith("image")]) >= 35
+    # One picture of all chromosomes; each has a waist that is cut from both sides.
+    assert len([one for one in cell.iter() if one.tag.endswith("image")]) == 1
+    waists = [one.attrib["d"] for one in cell.iter() if one.attrib.get("fill") == "#fff"]
+    assert "".join(waists).count("M") >= 2 * 35
     words = [one.text for one in pairs.iter() if one.tag.endswith("text")]
     kinds = dict(zip(words[::3], words[2::3], strict=True))
     assert kinds["healthy-1"] == "normal"

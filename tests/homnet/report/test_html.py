@@ -6,7 +6,7 @@ import jinja2
 import pytest
 
 from homnet.files import write_whole
-from homnet.report.html import data_uri, label, render_page
+from homnet.report.html import data_uri, label, render_page, style_sheet
 
 
 def test_a_page_replaces_an_earlier_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -30,3 +30,10 @@ def test_names_become_words() -> None:
 
 def test_a_picture_becomes_part_of_a_page() -> None:
     assert data_uri(b"<svg/>", "svg+xml") == "data:image/svg+xml;base64,PHN2Zy8+"
+
+
+def test_style_sheets_follow_one_another() -> None:
+    both = style_sheet("style.css", "patient.css")
+    assert both == style_sheet("style.css") + style_sheet("patient.css")
+    assert ".verdict" in style_sheet("patient.css")
+    assert ".verdict" not in style_sheet("style.css")
