@@ -95,10 +95,15 @@ def _endpoint(figures: Mapping[str, Any]) -> str:
     )
     table = markdown_table(heads, rows)
     settings = figures["settings"]
-    pairs = 23 * settings["material"]["num_cells"]
+    material = settings["material"]
+    who = f"A patient has {23 * material['num_cells']} pairs."
+    if material.get("cohort"):
+        who = "The patients are simulated, each with all its cells."
+    # Records from before findings were part of an answer have no such setting.
+    what = "verdicts with findings" if material.get("findings") else "the same model"
     return (
-        f"{table}\n\nA patient has {pairs} pairs. *Bare model*: the same model without HTTP on the "
-        "same cores, just before and after. The clients' work counts against the endpoint. "
+        f"{table}\n\n{who} *Bare model*: {what} without HTTP on the same cores, just before and "
+        "after. The clients' work counts against the endpoint. "
         f"{settings['num_replicas']} replicas of {_threads(settings['num_threads'])}, proxy: "
         f"{settings['proxy']}."
     )
