@@ -15,9 +15,9 @@ def model_card(record: Mapping[str, Any], checkpoint: Checkpoint, reader: Checkp
         checkpoint: the HomNet with its calibrations of patients.
         reader: the reader that belongs to it.
     """
-    people, readers = (len(one.provenance["learnt_from"]) for one in (checkpoint, reader))
+    people, readers = (set(one.provenance["learnt_from"]) for one in (checkpoint, reader))
     hospitals = "\n".join(
-        f"- {name}: threshold {one.threshold:.2f} for a specificity of {one.specificity:.2f}, set "
+        f"  - {name}: threshold {one.threshold:.2f} for a specificity of {one.specificity:.2f}, set "
         f"on {one.num_normal} healthy and {one.num_abnormal} abnormal patients."
         for name, one in checkpoint.patients.items()
     )
@@ -32,18 +32,17 @@ training. Research use only. Not for diagnosis.
 
 ## What it learnt from
 
-- HomNet: {people:,} simulated people of four simulated laboratories, with abnormalities of every
+- HomNet: {len(people):,} simulated people of four simulated laboratories, with abnormalities of every
   kind and size, and harmless variants.
-- Reader: {readers:,} other simulated people.
+- Reader: {len(readers - people):,} other simulated people.
 - Calibrations, from patients that neither knows:
-
 {hospitals}
 
 ## How good it is
 
 {record["claim"]}.
 
-{cohort_markdown(record["figures"])}
+{cohort_markdown(record["figures"], ["By hospital", "By size", "By kind"])}
 
 ## Limits
 

@@ -96,10 +96,18 @@ def render(report: Report) -> str:
         pictures=_pictures(report, scores),
         caveats=_caveats(evaluation),
         verdicts=None if report.patients is None else verdicts_by_hospital(report.patients),
+        fewest_healthy=None if report.patients is None else _fewest_healthy(report.patients),
         stages=_stages(report.histories),
         provenance=_lines(report.provenance),
         cohort_provenance=_lines((report.cohort or {}).get("provenance", {})),
     )
+
+
+def _fewest_healthy(patients: Mapping[str, Any]) -> int | None:
+    """Healthy patients behind the worst supported threshold; None if all are supported."""
+    fewest = min(one["num_normal"] for one in patients["calibrations"].values())
+    supported = fewest / (fewest + 1) >= patients["specificity"]
+    return None if supported else int(fewest)
 
 
 def _pictures(report: Report, scores: pd.DataFrame) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 
 from homnet.errors import DataError
 from homnet.evaluation.metrics import evaluate
+from homnet.patients.metrics import share
 from homnet.results import write_json
 from homnet_platform.reporting import ReportConfig, report
 
@@ -70,3 +72,53 @@ def test_missing_and_damaged_parts_give_one_sentence(evaluation: Path) -> None:
     (evaluation / "evaluation.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match="expected a JSON object"):
         report(config)
+
+
+def test_a_diagnosis_comes_first_with_one_who_was_found_and_one_who_was_missed(
+    evaluation: Path,
+) -> None:
+    diagnosis = evaluation.parent / "diagnosis"
+    # Who, truth, verdict and score; the clearest found and the nearest missed are linked.
+    people = [
+        ("a", True, "abnormal", 2.0),
+        ("b", True, "abnormal", 9.0),
+        ("c", True, "no_abnormality_found", -3.0),
+        ("d", True, "no_abnormality_found", 0.9),
+        ("e", False, "abnormal", 30.0),
+        ("f", True, "not_assessed", 40.0),
+    ]
+    joined = pd.DataFrame(people, columns=["patient_id", "true_abnormal", "decision", "score"])
+    joined = joined.assign(hospital="north", true_iscn="del(5)(q31)", true_kind="deletion")
+    joined["called"] = joined["decision"] == "abnormal"
+    write = diagnosis / "measured" / "patients.parquet"
+    write.parent.mkdir(parents=True)
+    joined.to_parquet(write)
+    for name in joined["patient_id"]:
+        page = diagnosis / "patients" / "north" / f"{name}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"page of {name}")
+    part = {
+        "num_abnormal": 5,
+        "num_normal": 1,
+        "sensitivity": share(2, 5),
+        "cleared": share(0, 1),
+        "specificity_of_assessed": share(0, 1),
+        "abstained": {"abnormal": {"count": 1}, "normal": {"count": 0}},
+    }
+    figures = {
+        "overall": part,
+        "hospitals": {"north": part},
+        "specificity": 0.99,
+        "calibrations": {"north": {"num_normal": 12}},
+    }
+    write_json(diagnosis / "measured" / "evaluation.json", figures)
+    page = report(ReportConfig(evaluation=evaluation, diagnosis=diagnosis))
+    text = page.read_text()
+    assert text.index("Of 5 patients") < text.index("tells bags")
+    assert text.index('id="patients"') < text.index('id="hospitals"')
+    assert "(12 and more)" in text
+    links = re.findall(r'<a href="(patients/[^"]+)">([^<]+)</a>', text)
+    assert [name for name, _ in links] == ["patients/north/b.html", "patients/north/d.html"]
+    assert "found" in links[0][1]
+    assert "missed" in links[1][1]
+    assert [(page.parent / name).read_text() for name, _ in links] == ["page of b", "page of d"]
