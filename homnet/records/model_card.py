@@ -17,8 +17,8 @@ def model_card(record: Mapping[str, Any], checkpoint: Checkpoint, reader: Checkp
     """
     people, readers = (set(one.provenance["learnt_from"]) for one in (checkpoint, reader))
     hospitals = "\n".join(
-        f"  - {name}: threshold {one.threshold:.2f} for a specificity of {one.specificity:.2f}, set "
-        f"on {one.num_normal} healthy and {one.num_abnormal} abnormal patients."
+        f"  - {name}: threshold {one.threshold:.2f} for a specificity of {one.specificity:.2f}, "
+        f"set on {one.num_normal} healthy and {one.num_abnormal} abnormal patients."
         for name, one in checkpoint.patients.items()
     )
     return f"""# The model that comes with HomNet
@@ -32,8 +32,8 @@ training. Research use only. Not for diagnosis.
 
 ## What it learnt from
 
-- HomNet: {len(people):,} simulated people of four simulated laboratories, with abnormalities of every
-  kind and size, and harmless variants.
+- HomNet: {len(people):,} simulated people of four simulated laboratories, with abnormalities of
+  every kind and size, and harmless variants.
 - Reader: {len(readers - people):,} other simulated people.
 - Calibrations, from patients that neither knows:
 {hospitals}
