@@ -31,6 +31,8 @@ DECISIONS: Final[Mapping[Decision, str]] = {
     "no_abnormality_found": "No structural abnormality found",
     "not_assessed": "Not assessed",
 }
+URGENT_FIRST: Final[tuple[Decision, ...]] = ("abnormal", "not_assessed", "no_abnormality_found")
+"""Order in which a person should look at patients."""
 AbstentionCode = Literal[
     "too_few_cells", "poor_bands", "one_cell_only", "nothing_to_compare", "not_calibrated"
 ]

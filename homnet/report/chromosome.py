@@ -6,7 +6,7 @@ chromosome.
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
@@ -23,8 +23,6 @@ _FONT: Final = 'font-family="system-ui, Segoe UI, Roboto, Arial, sans-serif"'
 _LIGHTEST: Final = 222
 _DARKEST: Final = 18
 """Grey levels of the lightest and darkest band."""
-_TURNED_FROM: Final = 0.25
-"""Gain in correlation from which a chromosome is turned, as in :mod:`homnet.report.upright`."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def draw_pair(
     for slot, sequence_CL in enumerate(pair_PCL):
         if not sequence_CL.any():
             continue
-        upright = (_roughly_up if coarse else stand_up)(sequence_CL, chromosome, typical_F)
+        upright = stand_up(sequence_CL, chromosome, typical_F, find_waist=not coarse)
         grey = chromosome_image(_averaged(upright.sequence_CL, first), width // first)
         stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
         grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)
@@ -161,24 +159,6 @@ def side_by_side(pair: Sequence[Drawn], middle: float, gap: float) -> list[float
     """Returns the left edges of homologs centred on ``middle``."""
     x = middle - (sum(one.width for one in pair) + gap * (len(pair) - 1)) / 2
     return [x + sum(one.width + gap for one in pair[:number]) for number in range(len(pair))]
-
-
-def _roughly_up(
-    sequence_CL: NDArray[np.uint8], chromosome: str, typical_F: Floats | None
-) -> Upright:
-    """Orients a chromosome as :func:`stand_up` does, with the waist where it usually is."""
-    usual = stand_up(sequence_CL, chromosome, None)
-    if typical_F is None:
-        return usual
-    profile_L = usual.sequence_CL.mean(axis=0)
-    at_F = (np.arange(len(typical_F)) + 0.5) * len(profile_L) / len(typical_F) - 0.5
-    profile_F = np.interp(at_F, np.arange(len(profile_L)), profile_L)
-    profile_F -= profile_F.mean()
-    typical_F = typical_F - typical_F.mean()
-    scale = float(np.sqrt((profile_F @ profile_F) * (typical_F @ typical_F)))
-    if float((profile_F[::-1] - profile_F) @ typical_F) <= _TURNED_FROM * scale:
-        return usual
-    return replace(usual, sequence_CL=usual.sequence_CL[::-1, ::-1], flipped=True)
 
 
 def _averaged(

@@ -82,7 +82,13 @@ def typical_profiles(
     return {chromosome: typical_profile(found) for chromosome, found in of_type.items()}
 
 
-def stand_up(sequence_CL: NDArray[np.uint8], chromosome: str, typical_F: Floats | None) -> Upright:
+def stand_up(
+    sequence_CL: NDArray[np.uint8],
+    chromosome: str,
+    typical_F: Floats | None,
+    *,
+    find_waist: bool = True,
+) -> Upright:
     """Orients a chromosome like the others of its type, and locates its waist.
 
     Args:
@@ -90,6 +96,8 @@ def stand_up(sequence_CL: NDArray[np.uint8], chromosome: str, typical_F: Floats 
         chromosome: type.
         typical_F: typical profile of the patient's homologs of the type; without it nothing is
             turned and the waist is at the usual share of the length.
+        find_waist: whether to look for the waist, which takes most of the time; otherwise it is at
+            the usual share of the length.
     """
     own_CL = _cut(sequence_CL)
     bands = band_table(400)[chromosome]
@@ -102,7 +110,7 @@ def stand_up(sequence_CL: NDArray[np.uint8], chromosome: str, typical_F: Floats 
     if flipped:
         # Turning by 180 degrees also swaps left and right.
         own_CL = own_CL[::-1, ::-1]
-    waist = _waist(own_CL.mean(axis=0), share, typical_F)
+    waist = _waist(own_CL.mean(axis=0), share, typical_F) if find_waist else share
     return Upright(own_CL, flipped, int(waist * own_CL.shape[1]))
 
 

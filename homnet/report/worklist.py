@@ -1,14 +1,12 @@
 """List of diagnosed patients, most urgent first, with links to their pages."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
-from homnet.patients.verdict import DECISIONS
+from homnet.patients.verdict import DECISIONS, URGENT_FIRST
 from homnet.report.html import label, render_page
-
-_FIRST: Final = ("abnormal", "not_assessed", "no_abnormality_found")
 
 
 def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
@@ -19,7 +17,7 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
         pages: paths of the written pages, relative to the folder of this one.
     """
     rows = [_row(one, pages) for one in patients.to_pylist()]
-    rows.sort(key=lambda row: (_FIRST.index(row["decision"]), -(row["probability"] or 0.0)))
+    rows.sort(key=lambda row: (URGENT_FIRST.index(row["decision"]), -(row["probability"] or 0.0)))
     decisions = [row["decision"] for row in rows]
     return render_page(
         "worklist.html.j2",
@@ -27,7 +25,9 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
         # ISCN names require a reader of findings.
         has_drafts=any(row["drafts"] for row in rows),
         counts={
-            DECISIONS[name].lower(): decisions.count(name) for name in _FIRST if name in decisions
+            DECISIONS[name].lower(): decisions.count(name)
+            for name in URGENT_FIRST
+            if name in decisions
         },
     )
 

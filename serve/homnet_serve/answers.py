@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from homnet.bags.assessment import Assessment
 from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
-from homnet.patients.verdict import PatientVerdict
+from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import render_patient
 from homnet_serve.schemas import (
     PairEvidence,
@@ -101,6 +101,7 @@ def add_pages(
     *,
     samples_per_px: float,
     pages: Some,
+    most: int,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
 
@@ -110,10 +111,16 @@ def add_pages(
         table: their pairs.
         samples_per_px: scale of the sequences.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
+        most: maximum number of pages; the most urgent patients have theirs.
     """
-    for result, verdict in zip(results, verdicts, strict=True):
-        if pages == "all" or (pages == "flagged" and verdict.decision != "no_abnormality_found"):
-            result.page = render_patient(verdict, table, samples_per_px=samples_per_px)
+    wanted = [
+        (verdict, result)
+        for verdict, result in zip(verdicts, results, strict=True)
+        if pages == "all" or (pages == "flagged" and verdict.decision != "no_abnormality_found")
+    ]
+    wanted.sort(key=lambda one: (URGENT_FIRST.index(one[0].decision), -(one[0].probability or 0.0)))
+    for verdict, result in wanted[:most]:
+        result.page = render_patient(verdict, table, samples_per_px=samples_per_px)
 
 
 def _regions(cell: CellFinding | None) -> list[Region] | None:

@@ -76,7 +76,7 @@ _Pages = Annotated[
     Some,
     Query(
         description="Patients whose report is added as an HTML page; flagged: all but those in "
-        "whom no abnormality was found."
+        "whom no abnormality was found. Over the endpoint's limit, those of the most urgent ones."
     ),
 ]
 _Hospital = Annotated[

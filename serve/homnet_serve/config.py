@@ -26,6 +26,9 @@ class Limits:
     """Maximum number of patients per request."""
     max_pairs: int = 30_000
     """Maximum number of pairs per request."""
+    max_pages: int = 40
+    """Maximum number of patients whose pages an answer includes, the most urgent ones; a page takes
+    about half a second."""
     max_name_chars: int = 128
     """Maximum length of a pseudonym in characters."""
     max_images: int = 10_000

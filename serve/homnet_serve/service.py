@@ -265,7 +265,12 @@ class Service:
                 verdicts, assessment, evidence, sequences=asked.sequences, refused=refused
             )
             add_pages(
-                patients, verdicts, table, samples_per_px=self._scale(asked), pages=asked.pages
+                patients,
+                verdicts,
+                table,
+                samples_per_px=self._scale(asked),
+                pages=asked.pages,
+                most=self.config.limits.max_pages,
             )
             response = DiagnoseResponse.model_construct(
                 notice=NOTICE,

@@ -18,6 +18,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.patients.diagnostician import Diagnostician, read_types
 from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
+from homnet.patients.verdict import Decision
 from homnet_serve.answers import Some, add_pages, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 
@@ -193,8 +194,24 @@ def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) 
         assert [one.decision for one in verdicts] == [decision]
         for pages, wanted in (("none", False), ("flagged", decision == "abnormal"), ("all", True)):
             (result,) = patient_results(verdicts, assessment, evidence)
-            add_pages([result], verdicts, table, samples_per_px=2.0, pages=pages)
+            add_pages([result], verdicts, table, samples_per_px=2.0, pages=pages, most=9)
             assert (result.page is not None) == wanted
             if result.page is not None:
                 assert result.page.startswith("<!DOCTYPE html>")
                 assert "h1-p0" in result.page
+
+
+def test_pages_are_for_the_most_urgent(table_of: TableOf, checkpoint: Checkpoint) -> None:
+    table = table_of(num_patients=3)
+    assessment = assess(table.select(MEASURED.names))
+    evidence = Predictor.of_checkpoint(checkpoint).evidence(assessment.bags)
+    made = Diagnostician(checkpoint).judge("h1", assessment, evidence)
+    decisions: tuple[Decision, ...] = ("no_abnormality_found", "abnormal", "abnormal")
+    verdicts = [
+        replace(one, decision=decision, probability=probability)
+        for one, decision, probability in zip(made, decisions, (0.9, 0.5, 0.7), strict=True)
+    ]
+    for most, drawn in ((2, [False, True, True]), (1, [False, False, True])):
+        results = patient_results(verdicts, assessment, evidence)
+        add_pages(results, verdicts, table, samples_per_px=2.0, pages="all", most=most)
+        assert [one.page is not None for one in results] == drawn
