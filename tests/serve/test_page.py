@@ -583,7 +583,7 @@ def test_a_patient_without_a_report_is_said_to_have_none(
 ) -> None:
     bare = {**answer["patients"][2], "page": None}
     _show(browser, address[0], {**answer, "patients": [bare]}, files["patient.arrow"])
-    browser.wait("frame.contentDocument.body.textContent === 'The endpoint sent no report: it draws those of the most urgent patients. Send this one alone.'")
+    browser.wait("frame.contentDocument.body.textContent.startsWith('The endpoint sent no report')")
     assert browser.run("byId('print').disabled && byId('save-page').disabled")
     assert not browser.run("byId('save-verdict').disabled")
 
