@@ -1,7 +1,8 @@
 r"""Kills what trains or what serves, on a local cluster, and checks what comes out.
 
 python jobs/records/drill.py training --cohort cohorts/simulated --output runs/drill
-python jobs/records/drill.py endpoint --material.registry runs/demo/registry \
+python jobs/records/drill.py endpoint --material.registry runs/serve/registry \
+    --material.cohort cohorts/five \
     --record.file results/serve-drill.json \
     --record.claim "What clients with retries notice of faults under load"
 """

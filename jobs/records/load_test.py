@@ -1,6 +1,7 @@
 r"""Measures an endpoint under load, beside its bare models on the same cores.
 
-python jobs/records/load_test.py --material.registry runs/demo/registry
+python jobs/records/load_test.py --material.registry runs/serve/registry \
+    --material.cohort cohorts/five
 python jobs/records/load_test.py --parts soak --record.file results/load.json \
     --record.claim "Latency and throughput of the endpoint, beside its bare models"
 

@@ -9,15 +9,26 @@ python jobs/simulate.py --output cohorts/rearranged-2 --seed 109 --num-healthy 0
     --num-patients 7500 7500 7500 7500 --abnormal-fraction 0.9 --patient-cells 6 \
     --rearranged-types --variant-inversions 20
 python jobs/learn_reader.py --cohort cohorts/rearranged-2 --checkpoint runs/pretrain/checkpoint \
-    --training.optimiser.max-epochs 1
+    --training.optimiser.max-epochs 1 --training.optimiser.bags.num-cells 6 --training.fewest-cells 2
+python jobs/simulate.py --output cohorts/rearranged-3 --seed 112 --num-healthy 0 \
+    --num-patients 7500 7500 7500 7500 --abnormal-fraction 0.9 --patient-cells 6 \
+    --rearranged-types --variant-inversions 20
+python jobs/learn_reader.py --cohort cohorts/rearranged-3 --checkpoint runs/pretrain/checkpoint \
+    --start runs/findings/checkpoint --output runs/findings-2 --training.optimiser.max-epochs 1 \
+    --training.optimiser.bags.num-cells 6 --training.fewest-cells 3 \
+    --training.optimiser.learning-rate 1e-3
 python jobs/simulate.py --output cohorts/patients --seed 110 --num-healthy 0 \
     --num-patients 600 600 600 600 --abnormal-fraction 0.2
 python jobs/diagnose.py calibrate --cohort cohorts/patients --checkpoint runs/pretrain/checkpoint \
-    --findings runs/findings/checkpoint --split.validation 0.51 --split.test 0.49
+    --findings runs/findings-2/checkpoint --split.validation 0.5 --split.test 0.49 \
+    --specificity 0.98
 python jobs/diagnose.py patients --cohort cohorts/patients --checkpoint runs/calibrate \
-    --patients test --split.validation 0.51 --split.test 0.49 --pages none
-python jobs/diagnose.py measure --cohort cohorts/patients --record.file results/shipped-model.json
-python jobs/records/ship_model.py --result results/shipped-model.json --example cohorts/fresh
+    --patients test --split.validation 0.5 --split.test 0.49 --pages none
+python jobs/diagnose.py measure --cohort cohorts/patients --record.file results/shipped-model.json \
+    --record.claim "Verdicts of the model that comes with the package"
+python jobs/simulate.py --output cohorts/fresh --seed 111 --num-healthy 0 \
+    --num-patients 100 100 100 100 --abnormal-fraction 0.25
+python jobs/records/ship_model.py --example cohorts/fresh
 """
 
 import dataclasses
@@ -65,7 +76,6 @@ def main(config: ShipConfig) -> None:
         raise DataError(f"{config.calibrated}: one model for all hospitals is wanted here")
     patients = {name: one for part in parts for name, one in part.patients.items()}
     own = {name: one for name, one in patients.items() if name != ALL_HOSPITALS}
-    # History and names of people are the record's; what is loaded in each process stays small.
     checkpoint = dataclasses.replace(
         parts[0], patients={**own, ALL_HOSPITALS: patients[ALL_HOSPITALS]}
     )
