@@ -1,4 +1,4 @@
-"""Makes the model that comes with the package, from runs on simulated people.
+r"""Makes the model that comes with the package, from runs on simulated people.
 
 python jobs/simulate.py --output cohorts/rearranged --seed 108 --num-healthy 0 \
     --num-patients 12500 12500 12500 12500 --abnormal-fraction 0.9 --patient-cells 6 \

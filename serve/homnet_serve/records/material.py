@@ -268,7 +268,10 @@ def _patients(config: MaterialConfig, hospitals: list[str]) -> list[pa.Table]:
             _noise(config, number, hospitals[number % len(hospitals)])
             for number in range(config.num_patients)
         ]
-    cohort = Cohort.open(config.cohort).of_hospitals(hospitals)
+    whole = Cohort.open(config.cohort)
+    # A registry may also have models of hospitals that this cohort lacks.
+    hospitals = [name for name in hospitals if name in whole.hospitals] or hospitals
+    cohort = whole.of_hospitals(hospitals)
     rounds = itertools.zip_longest(*(cohort.patients[name] for name in hospitals))
     names = [name for one in rounds for name in one if name is not None][: config.num_patients]
     files = [file for file in cohort.files if not set(names).isdisjoint(file.patients)]
