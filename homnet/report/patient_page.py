@@ -106,7 +106,7 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
         ]
         text += f" on {_chromosomes(named)}"
     if probability:
-        text += f": probability of one {probability}"
+        text += f"; probability {probability}"
     left_out = [one.chromosome for one in verdict.types if one.evidence is None]
     if left_out:
         text += f"; not assessed: {_chromosomes(left_out)}"

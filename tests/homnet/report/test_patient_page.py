@@ -74,8 +74,8 @@ def test_its_style_is_known_beforehand(page: str, table: pa.Table, verdict: Pati
 
 def test_the_verdict_is_one_sentence(verdict: PatientVerdict) -> None:
     assert verdict_sentence(verdict) == (
-        "Structural abnormality suspected on chromosome 5 (del(5)(p14) draft, to be confirmed): "
-        "probability of one 0.81, if 3 % of the laboratory's patients carry one; "
+        "Structural abnormality suspected on chromosome 5 (del(5)(p14) draft, to be confirmed); "
+        "probability 0.81, if 3 % of the laboratory's patients carry one; "
         "not assessed: chromosome X."
     )
     five, seven, missing = verdict.types
@@ -86,7 +86,7 @@ def test_the_verdict_is_one_sentence(verdict: PatientVerdict) -> None:
         types=(replace(five, flagged=False), seven, missing, replace(missing, chromosome="Y")),
     )
     assert verdict_sentence(nothing) == (
-        "No structural abnormality found: probability of one below 0.01, if 3 % of the "
+        "No structural abnormality found; probability below 0.01, if 3 % of the "
         "laboratory's patients carry one; not assessed: chromosomes X and Y."
     )
     reasons = (Abstention("poor_bands", "1 of 3"), Abstention("too_few_cells", "2 of 23"))
