@@ -237,23 +237,25 @@ class _Scene:
         hospital, second = next(iter(self.second.items()))
         first = self.material.checkpoints[hospital].digest
         registry.promote(hospital, second)
-        promoted_s = self._seconds_of_change(clients, first, second)
+        promoted_s = self._seconds_of_change(clients, hospital, first, second)
         registry.roll_back(hospital)
-        rolled_back_s = self._seconds_of_change(clients, second, first)
+        rolled_back_s = self._seconds_of_change(clients, hospital, second, first)
         return {"seconds_to_promote": promoted_s, "seconds_to_roll_back": rolled_back_s}
 
-    def _seconds_of_change(self, clients: SteadyClients, replaced: str, expected: str) -> float:
+    def _seconds_of_change(
+        self, clients: SteadyClients, hospital: str, replaced: str, expected: str
+    ) -> float:
         """Seconds until the replaced version's last answer before many by the expected one."""
         begin_s = last_s = time.monotonic()
-        answers = clients.answered_by(replaced)
-        first_new = clients.answered_by(expected)
-        while clients.answered_by(expected) < first_new + 4 * _NUM_REPLICAS:
+        answers = clients.answered_by(hospital, replaced)
+        first_new = clients.answered_by(hospital, expected)
+        while clients.answered_by(hospital, expected) < first_new + 4 * _NUM_REPLICAS:
             now_s = time.monotonic()
             if now_s > begin_s + self.config.back_s:
                 raise DataError(f"{self.config.work}: {expected[:12]} does not take over")
-            if clients.answered_by(replaced) != answers:
-                answers, last_s = clients.answered_by(replaced), now_s
-                first_new = clients.answered_by(expected)
+            if clients.answered_by(hospital, replaced) != answers:
+                answers, last_s = clients.answered_by(hospital, replaced), now_s
+                first_new = clients.answered_by(hospital, expected)
             time.sleep(0.02)
         return round(last_s - begin_s, 1)
 

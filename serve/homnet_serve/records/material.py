@@ -144,7 +144,10 @@ def make_material(config: MaterialConfig) -> Material:
     """
     if config.registry:
         checkpoints, readers = _promoted(config.registry)
-        return Material(checkpoints, readers, _patients(config, list(checkpoints)))
+        tables = _patients(config, list(checkpoints))
+        # A model that nobody asks would never be seen to take over.
+        asked = {table["hospital"][0].as_py() for table in tables}
+        return Material({h: c for h, c in checkpoints.items() if h in asked}, readers, tables)
     hospitals = [f"hospital-{number + 1}" for number in range(config.num_hospitals)]
     tables = _patients(config, hospitals)
     return Material(*_random(config, hospitals, pa.concat_tables(tables)), tables)

@@ -43,8 +43,8 @@ class Tally:
     """Number of requests without an answer after the last attempt."""
     absorbed: Counter[str] = field(default_factory=Counter)
     """Attempts without an answer, by status or error; includes last attempts of lost requests."""
-    versions: Counter[str] = field(default_factory=Counter)
-    """Number of right answers by version."""
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Number of right answers by hospital and version; hospitals may share a version."""
     answered_s: list[float] = field(default_factory=list)
     """Time of each answer, right or wrong."""
     seconds: list[float] = field(default_factory=list)
@@ -114,10 +114,10 @@ class SteadyClients:
             tally, self._tally = self._tally, Tally()
         return tally
 
-    def answered_by(self, version: str) -> int:
-        """Number of right answers of a version since the last :meth:`take`."""
+    def answered_by(self, hospital: str, version: str) -> int:
+        """Number of right answers of a hospital's version since the last :meth:`take`."""
         with self._lock:
-            return self._tally.versions[version]
+            return self._tally.versions[hospital, version]
 
     def _work(self, number: int) -> None:
         place = number
@@ -135,19 +135,22 @@ class SteadyClients:
                         self._tally.reasons.append(f"{error.status}: {error}")
                         self._tally.absorbed.update(outcomes)
                 except Exception as error:  # an unreadable answer is wrong
-                    self._count(type(error).__name__, "", outcomes, begin_s)
+                    self._count(type(error).__name__, ("", ""), outcomes, begin_s)
                 else:
                     try:
-                        version, fault = answer.models[0].version, _fault_of(answer, known)
+                        model, fault = answer.models[0], _fault_of(answer, known)
+                        by = (model.hospital, model.version)
                     except LookupError as error:
-                        version, fault = "", f"an answer without what it must have: {error}"
-                    self._count(fault, version, outcomes, begin_s)
+                        by, fault = ("", ""), f"an answer without what it must have: {error}"
+                    self._count(fault, by, outcomes, begin_s)
                 outcomes.clear()
                 # Checked last: every client sends at least one request.
                 if self._stop.is_set():
                     return
 
-    def _count(self, fault: str, version: str, outcomes: Sequence[str], begin_s: float) -> None:
+    def _count(
+        self, fault: str, by: tuple[str, str], outcomes: Sequence[str], begin_s: float
+    ) -> None:
         now = time.monotonic()
         with self._lock:
             if fault:
@@ -155,7 +158,7 @@ class SteadyClients:
                 self._tally.reasons.append(fault)
             else:
                 self._tally.right += 1
-                self._tally.versions[version] += 1
+                self._tally.versions[by] += 1
             self._tally.answered_s.append(now)
             self._tally.seconds.append(now - begin_s)
             self._tally.absorbed.update(outcomes[:-1])
