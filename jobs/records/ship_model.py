@@ -9,7 +9,8 @@ python jobs/simulate.py --output cohorts/rearranged-2 --seed 109 --num-healthy 0
     --num-patients 7500 7500 7500 7500 --abnormal-fraction 0.9 --patient-cells 6 \
     --rearranged-types --variant-inversions 20
 python jobs/learn_reader.py --cohort cohorts/rearranged-2 --checkpoint runs/pretrain/checkpoint \
-    --training.optimiser.max-epochs 1 --training.optimiser.bags.num-cells 6 --training.fewest-cells 2
+    --training.optimiser.max-epochs 1 --training.optimiser.bags.num-cells 6 \
+    --training.fewest-cells 2
 python jobs/simulate.py --output cohorts/rearranged-3 --seed 112 --num-healthy 0 \
     --num-patients 7500 7500 7500 7500 --abnormal-fraction 0.9 --patient-cells 6 \
     --rearranged-types --variant-inversions 20
