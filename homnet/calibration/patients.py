@@ -74,8 +74,8 @@ class PatientCalibration:
     read_from: float | None = None
     """Types whose logit, with the offset added, is at least this are read; None reads all."""
     unread_evidence: float = 0.0
-    """Evidence of the types below :attr:`read_from`: HomNet's logit is so low that reading them
-    could not change a verdict."""
+    """Evidence of the types below :attr:`read_from`, which are excluded without being read: the log
+    ratio of the shares of abnormal and of normal types that are."""
 
     @property
     def prevalence(self) -> float:

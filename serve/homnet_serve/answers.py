@@ -22,7 +22,7 @@ from homnet_serve.schemas import (
     Verdict,
 )
 
-Some = Literal["none", "flagged", "all"]
+Wanted = Literal["none", "flagged", "all"]
 """Which types' sequences, or which patients' pages, an answer includes."""
 
 
@@ -31,7 +31,7 @@ def patient_results(
     assessment: Assessment,
     evidence: Evidence,
     *,
-    sequences: Some = "none",
+    sequences: Wanted = "none",
     refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
@@ -100,7 +100,7 @@ def add_pages(
     table: pa.Table,
     *,
     samples_per_px: float,
-    pages: Some,
+    pages: Wanted,
     most: int,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.

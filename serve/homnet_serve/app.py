@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from homnet import __version__
 from homnet.cohorts.pairs import MEASURED
 from homnet.karyotype.chromosomes import BAND_LEVELS
-from homnet_serve.answers import Some
+from homnet_serve.answers import Wanted
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.docs_page import POLICY, documentation
@@ -70,10 +70,11 @@ _ZIP_BODY: Final = {
     }
 }
 _Sequences = Annotated[
-    Some, Query(description="Types whose sequences the answer repeats, so that they can be drawn.")
+    Wanted,
+    Query(description="Types whose sequences the answer repeats, so that they can be drawn."),
 ]
 _Pages = Annotated[
-    Some,
+    Wanted,
     Query(
         description="Patients whose report is added as an HTML page; flagged: all but those in "
         "whom no abnormality was found. Over the endpoint's limit, those of the most urgent ones."

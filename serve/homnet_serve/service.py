@@ -21,7 +21,7 @@ from homnet.model.registry import Registry
 from homnet.patients.finding import Finding, FindingReader
 from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
-from homnet_serve.answers import Some, add_pages, patient_results
+from homnet_serve.answers import Wanted, add_pages, patient_results
 from homnet_serve.archives import measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
@@ -51,9 +51,9 @@ class Asked:
     """Path of the route."""
     body: bytes
     """The whole body."""
-    sequences: Some = "none"
+    sequences: Wanted = "none"
     """Types whose sequences the answer includes."""
-    pages: Some = "none"
+    pages: Wanted = "none"
     """Patients whose pages the answer includes."""
     samples_per_px: float | None = None
     """Scale of the hospital's sequences; None takes that of the config."""

@@ -19,7 +19,7 @@ from homnet.model.predictor import Predictor
 from homnet.patients.diagnostician import Diagnostician, read_types
 from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.patients.verdict import Decision
-from homnet_serve.answers import Some, add_pages, patient_results
+from homnet_serve.answers import Wanted, add_pages, patient_results
 from homnet_serve.schemas import PatientResult, RefusedImage
 
 TableOf = Callable[..., pa.Table]
@@ -34,7 +34,7 @@ def checkpoint(family: Callable[..., list[Checkpoint]]) -> Checkpoint:
 def _answer(
     table: pa.Table,
     checkpoint: Checkpoint,
-    sequences: Some = "none",
+    sequences: Wanted = "none",
     reader: "_Reader | None" = None,
     refused: Mapping[tuple[str, str], list[RefusedImage]] = MappingProxyType({}),
 ) -> list[PatientResult]:
@@ -80,7 +80,7 @@ def test_logits_of_many_cells_are_averaged(table_of: TableOf, checkpoint: Checkp
 
 @pytest.mark.parametrize("sequences", ["none", "flagged", "all"])
 def test_sequences_are_repeated_where_asked(
-    table_of: TableOf, checkpoint: Checkpoint, sequences: Some
+    table_of: TableOf, checkpoint: Checkpoint, sequences: Wanted
 ) -> None:
     table = table_of(num_patients=1, num_cells=1)
     (before,) = _answer(table, checkpoint)
