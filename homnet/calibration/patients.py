@@ -76,6 +76,8 @@ class PatientCalibration:
     unread_evidence: float = 0.0
     """Evidence of the types below :attr:`read_from`, which are excluded without being read: the log
     ratio of the shares of abnormal and of normal types that are."""
+    samples_per_px: float | None = None
+    """Scale of the sequences it was fitted on; None if the hospitals have several."""
 
     @property
     def prevalence(self) -> float:

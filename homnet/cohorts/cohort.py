@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,8 @@ class Cohort:
         missing = [entry.path for entry in files if not (root / entry.path).is_file()]
         if missing:
             raise CohortError(f"{root / missing[0]}: the file is listed in cohort.json but missing")
+        hospitals = tuple(dict.fromkeys(entry.hospital for entry in files))
+        scale = _checked_scale(index, scale, hospitals)
         return cls(root=root, files=files, scale=scale, provenance=provenance)
 
     @property
@@ -155,7 +158,7 @@ class Cohort:
                 f"{self.root}: no hospital '{unknown[0]}'; it has {', '.join(self.hospitals)}"
             )
         files = tuple(entry for entry in self.files if entry.hospital in wanted)
-        return replace(self, files=files)
+        return replace(self, files=files, scale={name: self.scale[name] for name in wanted})
 
     def read(
         self, file: CohortFile | None = None, columns: Sequence[str] | None = None
@@ -289,7 +292,7 @@ def write_index(
     """Writes ``cohort.json`` with the files in the given order.
 
     Raises:
-        CohortError: a patient is in two files or in two hospitals.
+        CohortError: a patient is in two files or in two hospitals, or a hospital has no scale.
     """
     refuse_shared_patients((one, entry.hospital) for entry in files for one in entry.patients)
     seen: dict[str, str] = {}
@@ -301,7 +304,8 @@ def write_index(
                     f"{entry.path}: patient {patient} is in two files, the other is {other}; give "
                     "whole patients"
                 )
-    cohort = Cohort(target.parent, tuple(files), dict(scale), dict(provenance))
+    found = Cohort(target.parent, tuple(files), scale, provenance)
+    cohort = replace(found, scale=_checked_scale(target, scale, found.hospitals))
     index = {
         "schema_version": SCHEMA_VERSION,
         "scale": cohort.scale,
@@ -311,6 +315,22 @@ def write_index(
         "fingerprint": cohort.fingerprint,
     }
     target.write_text(json.dumps(index, indent=1))
+
+
+def _checked_scale(index: Path, scale: Any, hospitals: Sequence[str]) -> dict[str, float]:
+    """The scale of each hospital.
+
+    Raises:
+        CohortError: a hospital has none, or one that is no number above 0.
+    """
+    for hospital in hospitals:
+        one = scale.get(hospital) if isinstance(scale, Mapping) else None
+        if not isinstance(one, int | float) or not 0 < one < math.inf:
+            raise CohortError(
+                f"{index}: the scale of hospital '{hospital}' is {one!r}, expected samples per "
+                "image pixel, a number above 0"
+            )
+    return {hospital: float(scale[hospital]) for hospital in hospitals}
 
 
 def refuse_shared_patients(patients: Iterable[tuple[str, str]]) -> None:

@@ -14,6 +14,7 @@ Format 1 has one more field in HomNet's form: ``deviations``, removed because it
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,37 @@ class Checkpoint:
                 f"the weights do not fit the config: {str(error).splitlines()[-1].strip()}"
             ) from None
         return model
+
+    def scale_of(self, hospital: str) -> float | None:
+        """Samples per image pixel that a hospital's sequences must have; None if it is unknown.
+
+        The scale of the hospital's calibration, or else that of its training sequences, or else the
+        one that all calibrations and training sequences have in common.
+        """
+        learnt: Mapping[str, float] = self.provenance.get("samples_per_px", {})
+        calibrated = {name: one.samples_per_px for name, one in self.patients.items()}
+        own = calibrated.get(hospital) or learnt.get(hospital)
+        common = {*learnt.values(), *calibrated.values()} - {None}
+        return own or (common.pop() if len(common) == 1 else None)
+
+    def require_scale(self, scale: Mapping[str, float], name: str = "the checkpoint") -> None:
+        """Refuses sequences of another scale than the model's: lengths would be misjudged.
+
+        Args:
+            scale: samples per image pixel of each hospital.
+            name: of the checkpoint in the message.
+
+        Raises:
+            CheckpointError: names the hospital and both scales.
+        """
+        for hospital, given in scale.items():
+            own = self.scale_of(hospital)
+            if own is not None and not math.isclose(own, given, rel_tol=1e-6):
+                raise CheckpointError(
+                    f"{name}: for sequences of {own:g} samples per image pixel, and those of "
+                    f"{hospital} have {given:g}; measure the images again at {own:g}, or train at "
+                    f"{given:g}"
+                )
 
     @property
     def version(self) -> str:

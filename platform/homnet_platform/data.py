@@ -63,6 +63,12 @@ class Participants:
     """People of the pre-training, by split."""
     hospitals: Mapping[str, Mapping[str, frozenset[str]]]
     """Patients of each fine-tuning hospital, by split."""
+    scale: Mapping[str, float]
+    """Samples per image pixel of each hospital."""
+
+    def scale_of(self, hospitals: Sequence[str]) -> dict[str, float]:
+        """Samples per image pixel of some hospitals."""
+        return {name: self.scale[name] for name in hospitals}
 
 
 def collect_shared(
@@ -118,6 +124,7 @@ def collect_shared(
         bank=collect_bank(pairs_dataset(chosen, wanted)),
         healthy=of_healthy,
         hospitals=of_hospitals,
+        scale=chosen.scale,
     )
 
 

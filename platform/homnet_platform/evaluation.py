@@ -93,7 +93,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
+    models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})

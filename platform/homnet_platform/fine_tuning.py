@@ -116,7 +116,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
             train_patients=split[TRAIN],
             validation_patients=split[VALIDATION],
             parent=str(place),
-            provenance=provenance(own.fingerprint, teachers[hospital], config, split, parent),
+            provenance=provenance(own.fingerprint, own.scale, config, split, parent),
         )
     if stages:
         everybody = sorted({name for hospital in stages for name in teachers[hospital]})

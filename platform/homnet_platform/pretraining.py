@@ -161,7 +161,7 @@ def pretrain(config: PretrainConfig) -> Path:
         training=config.training,
         train_patients=split[TRAIN],
         validation_patients=split[VALIDATION],
-        provenance=provenance(cohort.fingerprint, cohort.hospitals, config, split),
+        provenance=provenance(cohort.fingerprint, cohort.scale, config, split),
     )
     started = time.perf_counter()
     with local_or_cluster(), PeakObjectStore() as store:

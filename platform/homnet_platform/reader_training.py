@@ -84,11 +84,12 @@ def learn_reader(config: LearnReaderConfig) -> Path:
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
     split = split_patients(cohort.patients, config.split)
-    origin = provenance(cohort.fingerprint, cohort.hospitals, config, split, parent)
+    origin = provenance(cohort.fingerprint, cohort.scale, config, split, parent)
     if config.start is not None:
         path = Path(config.start)
         start = Checkpoint.load(path, ReaderConfig.of_json)
         require_start(path, start, form, parent)
+        start.require_scale(cohort.scale, str(path))
         refuse_known(path, start.provenance, split[VALIDATION], "learnt_from")
         origin["start"] = start.version
         for use in ("learnt_from", "validated_on"):

@@ -112,7 +112,7 @@ class Run:
 
 def provenance(
     fingerprint: str,
-    hospitals: Sequence[str],
+    scale: Mapping[str, float],
     config: Any,
     split: Mapping[str, frozenset[str]],
     parent: Checkpoint | None = None,
@@ -121,15 +121,21 @@ def provenance(
 
     Args:
         fingerprint: of the cohort.
-        hospitals: hospitals it is trained on.
+        scale: samples per image pixel of the hospitals it is trained on.
         config: of the job.
         split: its people; those of the parent are added.
         parent: checkpoint it starts from.
+
+    Raises:
+        CheckpointError: the parent has learnt from sequences of another scale.
     """
+    if parent is not None:
+        parent.require_scale(scale)
     known = {} if parent is None else parent.provenance
     return {
         "cohort": fingerprint,
-        "hospitals": list(hospitals),
+        "hospitals": list(scale),
+        "samples_per_px": {**known.get("samples_per_px", {}), **scale},
         "config": portable(config),
         "package": __version__,
         "parent": None if parent is None else parent.version,
@@ -188,24 +194,46 @@ def refuse_split(
 
 
 def models_of(
+    root: str | Path, scale: Mapping[str, float], required: Sequence[str] = ()
+) -> dict[str, Path]:
+    """Absolute path of the checkpoint that scores each hospital of a cohort.
+
+    Args:
+        root: see :func:`paths_of_models`.
+        scale: samples per image pixel of the cohort's hospitals.
+        required: see :func:`paths_of_models`.
+
+    Raises:
+        CheckpointError: a required hospital, or every hospital, has no model, or a model has
+            another scale than its hospital.
+    """
+    found = paths_of_models(root, list(scale), required)
+    for hospital in sorted(found.keys() & scale.keys()):
+        path = found[hospital]
+        Checkpoint.load(path).require_scale({hospital: scale[hospital]}, str(path))
+    return found
+
+
+def paths_of_models(
     root: str | Path, hospitals: Sequence[str], required: Sequence[str] = ()
 ) -> dict[str, Path]:
-    """Absolute path of the checkpoint that scores each hospital.
+    """Absolute path of the checkpoint of each hospital.
 
     Args:
         root: a checkpoint, a directory with ``<hospital>/checkpoint`` for each hospital, or the
             word ``shipped``.
-        hospitals: those of the cohort; those without a model are left out.
-        required: hospitals that must have a model.
+        hospitals: those without a model are left out.
+        required: the hospitals to score, which must have a model; all if empty.
 
     Raises:
         CheckpointError: a required hospital, or every hospital, has no model.
     """
+    hospitals = list(required or hospitals)
     root = place_of(root)
+    found = {hospital: root / hospital / "checkpoint" for hospital in hospitals}
     if (root / HASHES).is_file():
-        return dict.fromkeys(hospitals, root)
-    own = {hospital: root / hospital / "checkpoint" for hospital in hospitals}
-    found = {hospital: path for hospital, path in own.items() if path.is_dir()}
+        found = dict.fromkeys(hospitals, root)
+    found = {hospital: path for hospital, path in found.items() if path.is_dir()}
     missing = sorted(set(required) - set(found))
     if missing or not found:
         raise CheckpointError(

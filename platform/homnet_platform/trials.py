@@ -165,7 +165,7 @@ def pretraining_trial(
     fingerprint, shared = ray.get(data[0])
     merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
     stage = pretraining_stage(shared, merge_range, rate, config)
-    origin = provenance(fingerprint, config.healthy, config, shared.healthy)
+    origin = provenance(fingerprint, shared.scale_of(config.healthy), config, shared.healthy)
     stage = dataclasses.replace(stage, provenance=origin)
     if config.workers_per_pretraining == 1:
         _train({PRETRAINING: stage}, shared.bank, config, progress)
@@ -233,7 +233,7 @@ def fine_tuning_trial(
     stages = {}
     for hospital, split in shared.hospitals.items():
         stage = fine_tuning_stage(hospital, split, place, rate, config)
-        origin = provenance(fingerprint, [hospital], config, split, parent)
+        origin = provenance(fingerprint, shared.scale_of([hospital]), config, split, parent)
         stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
     _train(stages, shared.bank, config, progress)
 

@@ -99,7 +99,7 @@ def add_pages(
     verdicts: Sequence[PatientVerdict],
     table: pa.Table,
     *,
-    samples_per_px: float,
+    scales: Mapping[str, float],
     pages: Wanted,
     most: int,
 ) -> None:
@@ -109,7 +109,7 @@ def add_pages(
         results: results to add pages to.
         verdicts: verdicts on the same patients.
         table: their pairs.
-        samples_per_px: scale of the sequences.
+        scales: samples per image pixel of each hospital.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
     """
@@ -120,7 +120,7 @@ def add_pages(
     ]
     wanted.sort(key=lambda one: (URGENT_FIRST.index(one[0].decision), -(one[0].probability or 0.0)))
     for verdict, result in wanted[:most]:
-        result.page = render_patient(verdict, table, samples_per_px=samples_per_px)
+        result.page = render_patient(verdict, table, samples_per_px=scales[verdict.hospital])
 
 
 def _regions(cell: CellFinding | None) -> list[Region] | None:

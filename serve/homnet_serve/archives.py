@@ -74,7 +74,7 @@ def read_manifest_of_body(
 def measure_images(
     archive: zipfile.ZipFile,
     manifest: pd.DataFrame,
-    config: ExtractionConfig,
+    configs: Mapping[str, ExtractionConfig],
     limits: Limits,
     stopped: Callable[[], bool] = lambda: False,
 ) -> ImagesOfBody:
@@ -85,7 +85,7 @@ def measure_images(
     Args:
         archive: from :func:`read_manifest_of_body`.
         manifest: from :func:`read_manifest_of_body`.
-        config: how chromosomes are measured.
+        configs: how the chromosomes of each hospital are measured.
         limits: bounds on the request.
         stopped: called before every image; returns True if the request was abandoned.
 
@@ -100,7 +100,13 @@ def measure_images(
             _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
         )
 
-    images = measure_rows(manifest, open_image, config, _FORMATS)
+    images = pd.concat(
+        [
+            measure_rows(part, open_image, configs[str(name)], _FORMATS)
+            for name, part in manifest.groupby("hospital")
+        ],
+        ignore_index=True,
+    )
     unusable = images["reason"] != ""
     refused: dict[tuple[str, str], list[RefusedImage]] = {}
     for row in images[unusable].to_dict("records"):

@@ -166,6 +166,9 @@ class ModelOfHospital(BaseModel):
     version: str = Field(description="Digest of the checkpoint: weights, calibration, provenance.")
     weights: str = Field(description="Digest of form and weights.")
     reader: str = Field(description="Digest of the reader's form and weights, or none.")
+    samples_per_px: float | None = Field(
+        description="Samples per image pixel that its sequences must have; null if it is unknown."
+    )
     calibration: str = Field(description="Digest of the calibration of patients, or none.")
     calibrated_on: list[str] = Field(
         description="Hospitals whose patients set the threshold; empty: nobody is assessed."

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,6 +195,7 @@ class Service:
         with self.queue.arriving():
             table = await self._read(lambda: read_pairs_of_body(asked.body, content_type, limits))
             served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
+            self._scales(asked, served)
             assessment = await self._read(lambda: assess(table))
         return await self._answer(asked, table, assessment, served, {})
 
@@ -209,7 +211,6 @@ class Service:
             RequestError: as :meth:`diagnose`.
         """
         limits = self.config.limits
-        config = replace(self.config.extraction, samples_per_px=self._scale(asked))
         if self._num_images >= self.config.max_waiting_images:
             raise RequestError(
                 503, "busy", "too many zips are waiting; try again later", retry_after_s=5
@@ -221,12 +222,16 @@ class Service:
         )
         # Before measuring images: the key may not permit these hospitals.
         served = await self._models_for(asked.key, sorted(manifest["hospital"].unique()))
+        configs = {
+            name: replace(self.config.extraction, samples_per_px=scale)
+            for name, scale in self._scales(asked, served).items()
+        }
         given_up = False
         self._num_images += 1
         try:
             images = await asyncio.get_running_loop().run_in_executor(
                 self._images,
-                lambda: measure_images(archive, manifest, config, limits, lambda: given_up),
+                lambda: measure_images(archive, manifest, configs, limits, lambda: given_up),
             )
         finally:
             given_up = True
@@ -237,9 +242,24 @@ class Service:
         assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
         return await self._answer(asked, images.table, assessment, served, images.refused)
 
-    def _scale(self, asked: Asked) -> float:
-        scale = asked.samples_per_px
-        return self.config.extraction.samples_per_px if scale is None else scale
+    def _scales(self, asked: Asked, served: Mapping[str, Served]) -> dict[str, float]:
+        """Samples per image pixel of each hospital: the model's, if it knows its scale.
+
+        Raises:
+            RequestError: the request gives another.
+        """
+        scales, given = {}, asked.samples_per_px
+        for name, one in served.items():
+            own = one.description.samples_per_px
+            if given is not None and own is not None and not math.isclose(given, own, rel_tol=1e-6):
+                raise RequestError(
+                    422,
+                    "other_scale",
+                    f"samples_per_px: {given:g} is given, and the model of hospital {name!r} is "
+                    f"for {own:g} samples per image pixel; measure the images at {own:g}",
+                )
+            scales[name] = given or own or self.config.extraction.samples_per_px
+        return scales
 
     async def _answer(
         self,
@@ -268,7 +288,7 @@ class Service:
                 patients,
                 verdicts,
                 table,
-                samples_per_px=self._scale(asked),
+                scales=self._scales(asked, served),
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
             )

@@ -16,6 +16,7 @@ import torch
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import HomNetError, RegistryError
+from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import check_reference_bags
 from homnet.model.registry import Registry
@@ -201,7 +202,7 @@ class ModelStore:
             predictor,
             judge,
             reader,
-            _description(hospital, version, predictor, judge, reader),
+            _description(hospital, version, checkpoint, judge, reader),
         )
 
     def _reader_of(self, version: str) -> CalibratedReader:
@@ -283,7 +284,7 @@ class ModelStore:
 def _description(
     hospital: str,
     version: str,
-    predictor: Predictor,
+    checkpoint: Checkpoint,
     judge: Diagnostician,
     reader: CalibratedReader | None,
 ) -> ModelOfHospital:
@@ -292,8 +293,9 @@ def _description(
     return ModelOfHospital(
         hospital=hospital,
         version=version,
-        weights=predictor.version,
+        weights=checkpoint.version,
         reader=NO_READER_USED if reader is None else reader.version,
+        samples_per_px=checkpoint.scale_of(hospital),
         calibration=calibration_digest(calibration) if calibration is not None else "none",
         calibrated_on=list(calibration.hospitals) if calibration is not None else [],
         threshold=calibration.threshold if calibration is not None else None,

@@ -54,7 +54,9 @@ def hospitals(
         table_of("h2", num_patients=8, abnormal="5", seed=2),
     ]
     place = tmp_path_factory.mktemp("hospitals") / "cohort"
-    return write_cohort(place, tables, scale={}, provenance={})
+    return write_cohort(
+        place, tables, scale=dict.fromkeys(("h1", "h2", "h3", "healthy"), 3.0), provenance={}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 def test_bad_files_are_named_through_ray(tmp_path: Path, table_of: TableOf) -> None:
-    cohort = write_cohort(tmp_path / "c", [table_of()], scale={}, provenance={})
+    cohort = write_cohort(
+        tmp_path / "c",
+        [table_of()],
+        scale=dict.fromkeys(("h1", "h2", "healthy"), 3.0),
+        provenance={},
+    )
     path = cohort.root / cohort.files[0].path
     table = pq.ParquetFile(path).read()
     values = table["chromosome"].to_pylist()
@@ -52,7 +57,9 @@ def test_nobody_of_the_test_is_read(hospitals: Cohort, participants: Participant
 
 def test_two_people_of_one_name_are_refused(tmp_path: Path, table_of: TableOf) -> None:
     tables = [table_of(name, num_patients=4, seed=seed) for seed, name in enumerate(("h1", "h2"))]
-    cohort = write_cohort(tmp_path / "c", tables, scale={}, provenance={})
+    cohort = write_cohort(
+        tmp_path / "c", tables, scale=dict.fromkeys(("h1", "h2", "healthy"), 3.0), provenance={}
+    )
     # As a cohort of an earlier version may be; write_cohort refuses it today.
     names = cohort.files[0].patients
     files = tuple(replace(entry, patients=names) for entry in cohort.files)

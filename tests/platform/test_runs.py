@@ -71,8 +71,12 @@ def test_a_checkpoint_knows_its_people_and_those_of_its_parent() -> None:
     parent = replace(
         checkpoint(), provenance={"learnt_from": patient_digests(["z"]), "validated_on": []}
     )
-    origin = provenance("f", ["h1"], Config(), split, parent)
+    origin = provenance("f", {"h1": 2.0}, Config(), split, parent)
     assert origin["parent"] == parent.version
+    assert origin["samples_per_px"] == {"h1": 2.0}
+    other = replace(parent, provenance={**parent.provenance, "samples_per_px": {"h1": 3.0}})
+    with pytest.raises(CheckpointError, match="have 2;"):
+        provenance("f", {"h1": 2.0}, Config(), split, other)
     refuse_known("model", origin, ["c"], "learnt_from", "validated_on")
     for name, use in (("a", "learnt_from"), ("z", "learnt_from"), ("b", "validated_on")):
         with pytest.raises(ConfigError, match=f"1 of the patients to be scored, {name} among"):
@@ -85,11 +89,13 @@ def test_a_checkpoint_knows_its_people_and_those_of_its_parent() -> None:
 
 
 def test_every_hospital_has_its_model(tmp_path: Path) -> None:
-    (tmp_path / "h1" / "checkpoint").mkdir(parents=True)
-    assert models_of(tmp_path, ["h1", "h2"]) == {"h1": tmp_path / "h1" / "checkpoint"}
+    checkpoint().save(tmp_path / "h1" / "checkpoint")
+    assert models_of(tmp_path, {"h1": 3.0, "h2": 3.0}) == {"h1": tmp_path / "h1" / "checkpoint"}
     with pytest.raises(CheckpointError, match="for h2"):
-        models_of(tmp_path, ["h1", "h2"], ["h2"])
-    checkpoint().save(tmp_path / "one")
-    assert models_of(tmp_path / "one", ["h1", "h2"]) == dict.fromkeys(
+        models_of(tmp_path, {"h1": 3.0, "h2": 3.0}, ["h2"])
+    replace(checkpoint(), provenance={"samples_per_px": {"h1": 3.0}}).save(tmp_path / "one")
+    with pytest.raises(CheckpointError, match=r"one: for sequences of 3 .* h2 have 1\.5"):
+        models_of(tmp_path / "one", {"h1": 3.0, "h2": 1.5})
+    assert models_of(tmp_path / "one", {"h1": 3.0, "h2": 3.0}) == dict.fromkeys(
         ("h1", "h2"), tmp_path / "one"
     )

@@ -194,7 +194,7 @@ def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) 
         assert [one.decision for one in verdicts] == [decision]
         for pages, wanted in (("none", False), ("flagged", decision == "abnormal"), ("all", True)):
             (result,) = patient_results(verdicts, assessment, evidence)
-            add_pages([result], verdicts, table, samples_per_px=2.0, pages=pages, most=9)
+            add_pages([result], verdicts, table, scales={"h1": 2.0}, pages=pages, most=9)
             assert (result.page is not None) == wanted
             if result.page is not None:
                 assert result.page.startswith("<!DOCTYPE html>")
@@ -213,5 +213,5 @@ def test_pages_are_for_the_most_urgent(table_of: TableOf, checkpoint: Checkpoint
     ]
     for most, drawn in ((2, [False, True, True]), (1, [False, False, True])):
         results = patient_results(verdicts, assessment, evidence)
-        add_pages(results, verdicts, table, samples_per_px=2.0, pages="all", most=most)
+        add_pages(results, verdicts, table, scales={"h1": 2.0}, pages="all", most=most)
         assert [one.page is not None for one in results] == drawn

@@ -17,12 +17,13 @@ from homnet_serve.errors import RequestError
 
 Maker = Callable[..., bytes]
 HEADER = "path,hospital,patient_id,cell_id,chromosome,homolog\n"
+CONFIGS = {"h1": ExtractionConfig()}
 SMALL = Limits(max_expanded_bytes=200_000, max_images=50, max_image_bytes=20_000)
 
 
 def _read(body: bytes, limits: Limits = SMALL) -> ImagesOfBody:
     archive, manifest = read_manifest_of_body(body, hospital="", band_level=550, limits=limits)
-    return measure_images(archive, manifest, ExtractionConfig(), limits)
+    return measure_images(archive, manifest, CONFIGS, limits)
 
 
 def test_homologs_are_paired(images_zip: Maker) -> None:
@@ -173,7 +174,7 @@ def test_nobody_waits_any_more(images_zip: Maker) -> None:
         images_zip(), hospital="", band_level=550, limits=SMALL
     )
     with pytest.raises(RequestError, match="deadline"):
-        measure_images(archive, manifest, ExtractionConfig(), SMALL, stopped=lambda: True)
+        measure_images(archive, manifest, CONFIGS, SMALL, stopped=lambda: True)
 
 
 def test_other_compressions_and_twins_are_refused(zip_of: Maker) -> None:

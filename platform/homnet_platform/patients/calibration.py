@@ -92,7 +92,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
+    models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     origins = {path: Checkpoint.load(path).provenance for path in set(models.values())}
@@ -128,6 +128,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         min_patients=config.min_patients,
         leave_out=config.leave_out,
     )
+    found = {name: _with_scale(one, cohort.scale) for name, one in found.items()}
     if config.registry and config.findings:
         # Before the models that name it.
         Registry(config.registry).keep_reader(above)
@@ -156,6 +157,12 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
     print(_calibration_lines({h: found.get(h, found[ALL_HOSPITALS]) for h in models}))
     print(f"calibrated checkpoints: {config.output}")
     return published
+
+
+def _with_scale(one: PatientCalibration, scale: Mapping[str, float]) -> PatientCalibration:
+    """The calibration with the scale that its hospitals have in common, if they have one."""
+    own = {scale[hospital] for hospital in one.hospitals}
+    return dataclasses.replace(one, samples_per_px=own.pop() if len(own) == 1 else None)
 
 
 def _score_block(

@@ -21,6 +21,8 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, write_whole
+from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.manifest import read_manifest
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
@@ -40,7 +42,7 @@ from homnet_platform.patients.blocks import (
     patient_blocks,
     read_block,
 )
-from homnet_platform.runs import models_of, portable
+from homnet_platform.runs import models_of, paths_of_models, portable
 from homnet_platform.runtime import local_or_cluster
 
 Pages = Literal["all", "flagged", "none"]
@@ -60,6 +62,8 @@ class DiagnoseConfig:
     """Hospital of manifest rows without one."""
     band_level: int = 550
     """Band level of manifest rows without one."""
+    samples_per_px: float | None = None
+    """Scale at which the images of the manifest are measured; None takes that of the model."""
     checkpoint: str = SHIPPED
     """Output of ``calibrate``, or one calibrated checkpoint; by default the model that comes with
     the package, which simulated people taught."""
@@ -89,7 +93,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     """
     output = Path(config.output).absolute()
     cohort = _cohort(config)
-    models = models_of(config.checkpoint, config.hospitals or cohort.hospitals, config.hospitals)
+    models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
     findings = config.findings or reader_beside(config.checkpoint)
@@ -211,6 +215,7 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
         return Cohort.open(config.cohort)
     output = Path(config.output)
     measured = output.with_name(f"{output.name}-cohort")
+    scale = _scale(config, config.manifest)
     if not measured.exists():
         ingest(
             IngestConfig(
@@ -218,20 +223,45 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
                 output=measured,
                 hospital=config.hospital,
                 band_level=config.band_level,
+                extraction=ExtractionConfig(samples_per_px=scale),
             )
         )
     cohort = Cohort.open(measured)
     made = cohort.provenance
     digest = hashlib.sha256(config.manifest.read_bytes()).hexdigest()
-    wanted = {"hospital": config.hospital, "band_level": config.band_level}
-    if made["manifest_sha256"] != digest or any(
-        made["settings"][name] != value for name, value in wanted.items()
-    ):
+    settings = made["settings"]
+    found = (settings["hospital"], settings["band_level"], settings["extraction"]["samples_per_px"])
+    if made["manifest_sha256"] != digest or found != (config.hospital, config.band_level, scale):
         raise ConfigError(
-            f"{measured} was measured from another manifest, or with another hospital or "
-            "band_level; remove it, or choose another --output"
+            f"{measured} was measured from another manifest, or with another hospital, band_level "
+            "or samples_per_px; remove it, or choose another --output"
         )
     return cohort
+
+
+def _scale(config: DiagnoseConfig, manifest: Path) -> float:
+    """Samples per image pixel at which a manifest's images are measured.
+
+    Raises:
+        CheckpointError: a model has another scale than the one that was given.
+        ConfigError: the models have several scales.
+        ManifestError: the manifest is invalid.
+    """
+    rows = read_manifest(manifest, hospital=config.hospital, band_level=config.band_level)
+    models = paths_of_models(config.checkpoint, sorted(set(rows["hospital"])), config.hospitals)
+    given = config.samples_per_px
+    scales = set()
+    for hospital, path in models.items():
+        checkpoint = Checkpoint.load(path)
+        if given is not None:
+            checkpoint.require_scale({hospital: given}, str(path))
+        scales.add(checkpoint.scale_of(hospital) or ExtractionConfig().samples_per_px)
+    if given is None and len(scales) > 1:
+        raise ConfigError(
+            f"the models of {', '.join(models)} have several scales ({sorted(scales)} samples per "
+            "image pixel); diagnose one hospital at a time"
+        )
+    return scales.pop() if given is None else given
 
 
 def _diagnose_block(

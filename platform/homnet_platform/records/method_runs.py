@@ -92,7 +92,9 @@ class MethodRuns:
             training=self.comparison.pretraining(seed),
             train_patients=people[TRAIN],
             validation_patients=people[VALIDATION],
-            provenance=provenance(self.fingerprint, hospitals, self.comparison, people),
+            provenance=provenance(
+                self.fingerprint, shared.scale_of(hospitals), self.comparison, people
+            ),
         )
 
     def try_trial(self, shared: Participants, number: int) -> dict[str, Any]:
@@ -169,7 +171,11 @@ class MethodRuns:
                     validation_patients=split[VALIDATION],
                     parent=str(path),
                     provenance=provenance(
-                        self.fingerprint, [hospital], self.comparison, split, parent
+                        self.fingerprint,
+                        shared.scale_of([hospital]),
+                        self.comparison,
+                        split,
+                        parent,
                     ),
                 )
                 tuned, line = try_once(self.method, trial, stage, shared.bank, self.device)

@@ -1,9 +1,11 @@
 """The format of cohorts: what is written reads back, and every bad file is named with its row."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ from homnet.cohorts.pairs import PAIR_BYTES, SCHEMA, pairs_of
 from homnet.errors import CohortError
 
 TableOf = Callable[..., pa.Table]
+SCALE = {"h1": 3.0, "h2": 3.0, "h3": 3.0}
 PLACE = {"position": 7, "chromosome": "5", "band": "q13", "mb": 68.5}
 
 
@@ -93,13 +96,13 @@ def test_an_existing_directory_is_kept(small_cohort: Cohort, table_of: TableOf) 
 
 def test_a_patient_in_two_tables_is_refused(tmp_path: Path, table_of: TableOf) -> None:
     with pytest.raises(CohortError, match="patient h1-p0 is in two files"):
-        write_cohort(tmp_path / "c", [table_of(), table_of()], scale={}, provenance={})
+        write_cohort(tmp_path / "c", [table_of(), table_of()], scale=SCALE, provenance={})
 
 
 def test_a_patient_id_in_two_hospitals_is_refused(tmp_path: Path, table_of: TableOf) -> None:
     other = _set(table_of("h2").slice(0, 1), "patient_id", 0, "h1-p2")
     with pytest.raises(CohortError, match="patient h1-p2 is in hospital 'h1' and in hospital 'h2'"):
-        write_cohort(tmp_path / "c", [table_of("h1"), other], scale={}, provenance={})
+        write_cohort(tmp_path / "c", [table_of("h1"), other], scale=SCALE, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,16 +111,28 @@ def test_an_index_of_files_that_workers_wrote_is_checked_alike(small_cohort: Coh
     shared = replace(second, patients=(*second.patients, "h1-p0"))
     index = small_cohort.root / "new.json"
     with pytest.raises(CohortError, match="patient h1-p0 is in hospital 'h1' and in hospital 'h2'"):
-        write_index(index, [first, shared], scale={}, provenance={})
+        write_index(index, [first, shared], scale=SCALE, provenance={})
     again = replace(first, path="again.parquet")
     with pytest.raises(CohortError, match="patient h1-p0 is in two files"):
-        write_index(index, [first, again], scale={}, provenance={})
+        write_index(index, [first, again], scale=SCALE, provenance={})
     assert not index.exists()
+
+
+@pytest.mark.parametrize("scale", [{}, {"h2": 3.0}, {"h1": 0.0}, {"h1": math.nan}, {"h1": "3"}])
+def test_every_hospital_has_a_scale(table_of: TableOf, tmp_path: Path, scale: Any) -> None:
+    with pytest.raises(CohortError, match="scale of hospital 'h1'"):
+        write_cohort(tmp_path / "c", [table_of()], scale=scale, provenance={})
+    cohort = write_cohort(tmp_path / "c", [table_of()], scale=SCALE, provenance={})
+    assert cohort.scale == {"h1": 3.0}
+    index = cohort.root / "cohort.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "scale": scale}))
+    with pytest.raises(CohortError, match="scale of hospital 'h1'"):
+        Cohort.open(cohort.root)
 
 
 def test_the_index_counts_abnormal_pairs(tmp_path: Path, table_of: TableOf) -> None:
     tables = [table_of("h1"), table_of("h2", abnormal="5"), table_of("h3", abnormal="5")]
-    cohort = write_cohort(tmp_path / "c", tables, scale={}, provenance={})
+    cohort = write_cohort(tmp_path / "c", tables, scale=SCALE, provenance={})
     assert [entry.num_abnormal for entry in cohort.files] == [0, 8, 8]
     for entry in cohort.files:
         (cohort.root / entry.path).write_bytes(b"")  # nothing but the index is read
@@ -129,7 +144,7 @@ def test_an_index_without_counts_of_abnormal_pairs_is_still_read(
     tmp_path: Path, table_of: TableOf
 ) -> None:
     tables = [table_of("h1"), table_of("h2", abnormal="5")]
-    index = write_cohort(tmp_path / "c", tables, scale={}, provenance={}).root / "cohort.json"
+    index = write_cohort(tmp_path / "c", tables, scale=SCALE, provenance={}).root / "cohort.json"
     content = json.loads(index.read_text())
     for entry in content["files"]:
         del entry["num_abnormal"]

@@ -51,6 +51,18 @@ def test_same_content_same_bytes(checkpoint: Checkpoint, tmp_path: Path) -> None
     }
 
 
+def test_sequences_of_another_scale_are_refused(checkpoint: Checkpoint) -> None:
+    learnt = replace(checkpoint, provenance={"samples_per_px": {"h1": 3.0, "h2": 1.5}})
+    assert [learnt.scale_of(name) for name in ("h1", "h2", "h3")] == [3.0, 1.5, None]
+    learnt.require_scale({"h1": 3.0, "h2": 1.5, "h3": 9.0})
+    with pytest.raises(CheckpointError, match=r"m: for sequences of 1\.5 .* h2 have 3;"):
+        learnt.require_scale({"h2": 3.0}, "m")
+    alike = replace(checkpoint, provenance={"samples_per_px": {"h1": 3.0, "h2": 3.0}})
+    with pytest.raises(CheckpointError, match="h9 have 2;"):
+        alike.require_scale({"h9": 2.0})
+    checkpoint.require_scale({"h1": 0.7})  # an older one does not know its scale
+
+
 def test_the_version_follows_weights_and_form(checkpoint: Checkpoint) -> None:
     weights = {**checkpoint.weights, "bag.bag.bias": torch.tensor([0.25])}
     assert replace(checkpoint, weights=weights).version != checkpoint.version

@@ -18,7 +18,12 @@ def cohort(tmp_path: Path, table_of: Callable[..., pa.Table]) -> Cohort:
         table_of(name, num_patients=number, num_cells=1, chromosomes=("3",))
         for name, number in (("h1", 23), ("h2", 2))
     ]
-    return write_cohort(tmp_path / "cohort", tables, scale={}, provenance={})
+    return write_cohort(
+        tmp_path / "cohort",
+        tables,
+        scale=dict.fromkeys(("h1", "h2", "h3", "healthy"), 3.0),
+        provenance={},
+    )
 
 
 def test_everybody_is_in_one_block_of_at_most_twenty_people_of_one_file(cohort: Cohort) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from homnet.cohorts.split import TEST, split_patients
-from homnet.errors import DataError
+from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet_platform.patients import diagnosis
 from homnet_platform.patients.diagnosis import diagnose
 from homnet_platform.simulate import SimulateConfig, simulate
@@ -74,16 +74,19 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
             num_files=1,
         )
     )
-    output = diagnose(
-        replace(
-            diagnosed.diagnosis,
-            manifest=tmp_path / "images" / "manifest.csv",
-            checkpoint=str(diagnosed.calibrated / "h1" / "checkpoint"),
-            output=str(tmp_path / "diagnosed"),
-            patients="all",
-            pages="all",
-        )
+    config = replace(
+        diagnosed.diagnosis,
+        manifest=tmp_path / "images" / "manifest.csv",
+        checkpoint=str(diagnosed.calibrated / "h1" / "checkpoint"),
+        output=str(tmp_path / "diagnosed"),
+        patients="all",
+        pages="all",
     )
+    with pytest.raises(CheckpointError, match=r"for sequences of 3 .* have 1\.5;"):
+        diagnose(replace(config, samples_per_px=1.5))
+    output = diagnose(config)
+    with pytest.raises(ConfigError, match="another --output"):
+        diagnose(replace(config, band_level=400))
     patients = pd.read_parquet(output / "patients.parquet")
     assert len(patients) == 1
     (page,) = (output / "patients").rglob("*.html")

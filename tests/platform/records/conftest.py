@@ -71,6 +71,7 @@ def shared(cohort: Cohort) -> Participants:
         bank=PairBank.from_table(pa.concat_tables(tables)),
         healthy=split["healthy-1"],
         hospitals={"h1": split["h1"]},
+        scale=cohort.scale,
     )
 
 
