@@ -1,9 +1,14 @@
 """A laboratory's list of images: a CSV file with one row per chromosome image."""
 
-import warnings
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Final
+from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from homnet.errors import ManifestError
@@ -13,6 +18,12 @@ REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
 CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
 """Columns that identify a pair."""
+MAX_ROWS: Final = 5_000_000
+"""Default limit of the number of rows: a hundred thousand cells."""
+_MAX_LINE_BYTES: Final = 16_384
+_MAX_COLUMNS: Final = 64
+_SHOWN: Final = 60
+"""Number of characters of a value that a message repeats."""
 _TRUTH: Final = {
     **dict.fromkeys(("", "0", "false", "no"), False),
     **dict.fromkeys(("1", "true", "yes"), True),
@@ -20,19 +31,26 @@ _TRUTH: Final = {
 
 
 def read_manifest(
-    path: Path, *, hospital: str, band_level: int, content: IO[bytes] | None = None
+    path: Path,
+    *,
+    hospital: str,
+    band_level: int,
+    content: bytes | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> pd.DataFrame:
     """Reads and checks a manifest.
 
-    Rows are numbered as in a spreadsheet: the header is row 1.
+    Rows are numbered as in a spreadsheet: the header is row 1. Text is brought into Unicode's
+    composed form (NFC), so that one name is one patient however a system wrote it.
 
     Args:
         path: a CSV file with the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`.
-            ``path`` is relative to the manifest's folder; ``homolog`` is 0 or 1, and 2 to 9 for
-            surplus copies, which do not fit into a pair.
+            ``path`` is relative to the manifest's folder, with slashes or backslashes; ``homolog``
+            is 0 or 1, and 2 to 9 for surplus copies, which do not fit into a pair.
         hospital: default for rows without a hospital.
         band_level: default for rows without a band level.
         content: the CSV content; ``path`` is then only its name in messages.
+        max_rows: maximum number of rows; checked with the size of lines before they are read.
 
     Returns:
         All rows, sorted by :data:`CHROMOSOME_KEY` and homolog, with the columns ``row`` and those
@@ -42,33 +60,33 @@ def read_manifest(
     Raises:
         ManifestError: names the file and the first bad row.
     """
-    frame: pd.DataFrame = _read_csv(path, path if content is None else content)
+    if content is None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+    frame = _read_csv(path, content, max_rows)
     for name, default in (("hospital", hospital), ("band_level", str(band_level))):
-        if name not in frame:
-            frame[name] = ""
-        frame[name] = frame[name].mask(frame[name] == "", default)
-    for name in ("abnormal", "kind"):
-        if name not in frame:
-            frame[name] = ""
-    frame = frame[["row", *REQUIRED, *OPTIONAL]]
+        frame[name] = frame[name].mask(frame[name] == "", nfc(default))
 
     levels = [str(level) for level in BAND_LEVELS]
     truth = frame["abnormal"].str.lower().map(_TRUTH)
     cells = frame.groupby(CHROMOSOME_KEY[:3])["band_level"]
+    outside = frame["path"].map(_leads_outside)
+    frame["path"] = frame["path"].map(normal_path)
+    numbered = frame["homolog"].str.fullmatch("[0-9]")
     for name, bad, hint in (
         *((name, frame[name] == "", "give a value") for name in ("path", "patient_id", "cell_id")),
-        ("path", frame["path"].map(_leads_outside), "give a path inside the manifest's folder"),
+        ("path", outside, "give a path inside the manifest's folder"),
         (
             "hospital",
             ~frame["hospital"].str.fullmatch(r"[\w-][\w.-]*"),
             "use letters, digits, '.', '_' and '-' only",
         ),
         ("chromosome", ~frame["chromosome"].isin(CHROMOSOMES), "expected 1..22, X or Y"),
-        (
-            "homolog",
-            ~frame["homolog"].str.fullmatch("[0-9]"),
-            "expected 0 or 1, or 2 to 9 for a further copy",
-        ),
+        ("homolog", ~numbered, "expected 0 or 1, or 2 to 9 for a further copy"),
         ("band_level", ~frame["band_level"].isin(levels), f"expected {', '.join(levels)}"),
         ("abnormal", truth.isna(), "expected 0 or 1"),
         (
@@ -82,6 +100,17 @@ def read_manifest(
             "an earlier row gives the same homolog of this chromosome, cell and patient",
         ),
         (
+            "homolog",
+            _from_one(frame),
+            "homologs are numbered from 0: the two of a pair are 0 and 1, and a further copy "
+            "beside both is 2",
+        ),
+        (
+            "path",
+            frame.duplicated("path"),
+            "an earlier row names the same file; each chromosome has an image of its own",
+        ),
+        (
             "band_level",
             frame["band_level"] != cells.transform("first"),
             "an earlier row of this cell states another; a cell has one band level",
@@ -89,7 +118,8 @@ def read_manifest(
     ):
         if bad.any():
             first = frame[bad].iloc[0]
-            raise ManifestError(f"{path}: row {first['row']}: '{name}' is {first[name]!r}; {hint}")
+            value = _cut(first[name])
+            raise ManifestError(f"{path}: row {first['row']}: '{name}' is {value!r}; {hint}")
     frame = frame.assign(
         homolog=frame["homolog"].astype("int64"),
         band_level=frame["band_level"].astype("int64"),
@@ -98,31 +128,120 @@ def read_manifest(
     return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
 
 
-def _read_csv(path: Path, source: Path | IO[bytes]) -> pd.DataFrame:
+def find_image(folder: Path, path: str) -> Path:
+    """Path of an image of a manifest, whichever Unicode form its name has on the disk.
+
+    Args:
+        folder: folder of the manifest.
+        path: from :func:`read_manifest`.
+
+    Returns:
+        The path; if nothing is there, that of the manifest.
+    """
+    place = folder
+    for part in PurePosixPath(path).parts:
+        if not (place / part).exists() and place.is_dir():
+            alike = (one.name for one in place.iterdir() if nfc(one.name) == part)
+            part = next(alike, part)
+        place = place / part
+    return place
+
+
+def nfc(text: str) -> str:
+    """The text in Unicode's composed form."""
+    return unicodedata.normalize("NFC", text)
+
+
+def normal_path(text: str) -> str:
+    """A relative path in NFC with slashes, without dots and doubled slashes; empty stays empty."""
+    return str(PurePosixPath(nfc(text).replace("\\", "/"))) if text else text
+
+
+def _read_csv(path: Path, content: bytes, max_rows: int) -> pd.DataFrame:
+    """All rows that are not blank, as text, with the row numbers and every known column."""
+    rows = _rows(path, _checked(path, content, max_rows))
+    header = next(rows, [])
+    names = [name.strip() for name in header]
+    _check_header(path, names)
+    values, numbers = [], []
+    for number, row in enumerate(rows, start=2):
+        if len(row) > len(names) and any(row[len(names) :]):
+            raise ManifestError(
+                f"{path}: row {number}: it has {len(row)} values, the header {len(names)}; put "
+                "values with commas in quotation marks"
+            )
+        row = [value.strip() for value in row[: len(names)]]
+        if any(row):
+            values.append(row + [""] * (len(names) - len(row)))
+            numbers.append(number)
+    if not values:
+        raise ManifestError(f"{path}: row 1: there is no row below the header; list the images")
+    frame = pd.DataFrame(values, columns=names, dtype=str)
+    known = {name: frame[name] if name in names else "" for name in (*REQUIRED, *OPTIONAL)}
+    return pd.DataFrame({"row": numbers, **known})
+
+
+def _checked(path: Path, content: bytes, max_rows: int) -> str:
+    """The text of a manifest, whose size is checked before it is split into rows."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ManifestError(f"{path}: the file is UTF-16; save it as 'CSV UTF-8'")
+    if b"\0" in content:
+        raise ManifestError(f"{path}: not a readable CSV file; save the list as 'CSV UTF-8'")
+    content = content.rstrip(b"\r\n")
+    ends = np.flatnonzero(np.isin(np.frombuffer(content, np.uint8), (10, 13)))
+    if len(ends) - content.count(b"\r\n") > max_rows:
+        raise ManifestError(f"{path}: more than {max_rows} rows; send or ingest fewer at once")
+    longest = int(np.diff(ends, prepend=-1, append=len(content)).max()) - 1
+    if longest > _MAX_LINE_BYTES:
+        raise ManifestError(
+            f"{path}: a line of {longest} bytes, at most {_MAX_LINE_BYTES}; give one image a row"
+        )
     try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would be truncated with only a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                source, dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False
-            ).fillna("")
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise ManifestError(f"{path}: not a readable CSV file ({reason})") from None
-    missing = [name for name in REQUIRED if name not in frame]
+        # Each program that edits a file may put a byte order mark before it.
+        return nfc(content.decode("utf-8").lstrip("\ufeff"))
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(
+            f"{path}: row {row}: not UTF-8 text; save the list as 'CSV UTF-8'"
+        ) from None
+
+
+def _rows(path: Path, text: str) -> Iterator[list[str]]:
+    number = 0
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
+            number += 1
+            yield row
+    except csv.Error as error:
+        raise ManifestError(
+            f"{path}: row {number + 1}: not a readable CSV file ({error}); close every quotation "
+            "mark"
+        ) from None
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """Refuses a header that is not one, with the commonest reasons by name."""
+    if len(names) > _MAX_COLUMNS:
+        raise ManifestError(f"{path}: row 1: {len(names)} columns, at most {_MAX_COLUMNS}")
+    for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and mark in names[0]:
+            raise ManifestError(f"{path}: row 1: the columns are separated by {called}; use commas")
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise ManifestError(f"{path}: row 1: column {_cut(twice[0])!r} is there more than once")
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise ManifestError(
-            f"{path}: row 1: column '{missing[0]}' is missing; it has {', '.join(frame.columns)}"
+            f"{path}: row 1: column '{missing[0]}' is missing; it has "
+            f"{_cut(', '.join(names)) or 'nothing'}"
         )
-    frame = frame[[name for name in (*REQUIRED, *OPTIONAL) if name in frame]]
-    frame = frame.apply(lambda column: column.str.strip())
-    blank = (frame == "").all(axis=1)
-    frame = frame.assign(row=range(2, len(frame) + 2)).loc[~blank]
-    if frame.empty:
-        raise ManifestError(f"{path}: row 1: there is no row below the header; list the images")
-    return pd.DataFrame(frame)
+
+
+def _from_one(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Rows with homolog 2 or more although one of the pair is not listed, or none is ever 0."""
+    inside = frame["homolog"].isin(("0", "1"))
+    listed = inside.groupby([frame[name] for name in CHROMOSOME_KEY]).transform("sum")
+    return (~inside & (listed < 2)) | ~(frame["homolog"] == "0").any()
 
 
 def _leads_outside(text: str) -> bool:
@@ -131,3 +250,9 @@ def _leads_outside(text: str) -> bool:
         if path.is_absolute() or path.drive or ".." in path.parts or text.startswith("\\"):
             return True
     return False
+
+
+def _cut(text: str) -> str:
+    """A value for a message: short, without line ends."""
+    text = re.sub(r"\s+", " ", text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

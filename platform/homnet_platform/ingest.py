@@ -28,7 +28,7 @@ from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
+from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
 from homnet.imaging.pairing import measure_rows, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
@@ -187,7 +187,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
 
 def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
     """Manifest rows with the measurements of each image."""
-    rows = measure_rows(table.to_pandas(), lambda row: folder / row["path"], config)
+    rows = measure_rows(table.to_pandas(), lambda row: find_image(folder, row["path"]), config)
     return pa.Table.from_pandas(rows, preserve_index=False)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
+from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
 from homnet.imaging.pairing import measure_rows, pair_up
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
@@ -28,6 +28,42 @@ _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
 """Maximum size of a file's entry in the zip directory, including its name."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An opened zip, whose sizes were checked."""
+
+    content: zipfile.ZipFile
+    """The zip."""
+    files: Mapping[str, zipfile.ZipInfo]
+    """Its entries, by :func:`homnet.imaging.manifest.normal_path` of their names."""
+
+    def read(self, name: str, max_bytes: int, place: str = "") -> bytes:
+        """Reads one file, at most its size in the directory, which was added up before.
+
+        Raises:
+            RequestError: the file is missing, too large or cannot be unpacked; ``place`` begins
+                the message.
+        """
+        info = self.files.get(name)
+        if info is None:
+            raise invalid(f"{MANIFEST}: {place}the zip has no file {name[:100]!r}; add it")
+        if info.file_size > max_bytes:
+            raise too_large(f"{MANIFEST}: {place}{name[:100]!r} has more than {max_bytes} bytes")
+        try:
+            return self.content.read(info)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            OSError,
+            EOFError,
+            ValueError,
+            NotImplementedError,
+        ) as error:
+            raise invalid(
+                f"{MANIFEST}: {place}{name[:100]!r} cannot be unpacked ({str(error)[:100]})"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -44,7 +80,7 @@ class ImagesOfBody:
 
 def read_manifest_of_body(
     body: bytes, *, hospital: str, band_level: int, limits: Limits
-) -> tuple[zipfile.ZipFile, pd.DataFrame]:
+) -> tuple[Archive, pd.DataFrame]:
     """Opens a zip and reads its manifest, but no images.
 
     Args:
@@ -57,22 +93,21 @@ def read_manifest_of_body(
         RequestError: the body is not a zip or is too large, or its manifest is wrong.
     """
     archive = _open(body, limits)
-    content = io.BytesIO(_read(archive, MANIFEST, _MAX_MANIFEST_BYTES))
     try:
         manifest = read_manifest(
-            Path(MANIFEST), hospital=hospital, band_level=band_level, content=content
+            Path(MANIFEST),
+            hospital=hospital,
+            band_level=band_level,
+            content=archive.read(MANIFEST, _MAX_MANIFEST_BYTES),
+            max_rows=limits.max_images,
         )
     except ManifestError as error:
         raise invalid(str(error)) from None
-    if len(manifest) > limits.max_images:
-        raise too_large(
-            f"{MANIFEST}: {len(manifest)} rows, at most {limits.max_images}; send fewer"
-        )
     return archive, manifest
 
 
 def measure_images(
-    archive: zipfile.ZipFile,
+    archive: Archive,
     manifest: pd.DataFrame,
     configs: Mapping[str, ExtractionConfig],
     limits: Limits,
@@ -96,9 +131,7 @@ def measure_images(
     def open_image(row: Mapping[str, Any]) -> IO[bytes]:
         if stopped():
             raise RequestError(504, "deadline", "the deadline passed while images were measured")
-        return io.BytesIO(
-            _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
-        )
+        return io.BytesIO(archive.read(row["path"], limits.max_image_bytes, f"row {row['row']}: "))
 
     images = pd.concat(
         [
@@ -119,7 +152,7 @@ def measure_images(
     return ImagesOfBody(table, refused, frozenset(manifest["hospital"]))
 
 
-def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
+def _open(body: bytes, limits: Limits) -> Archive:
     max_files = limits.max_images + 1
     end = body.rfind(b"PK\x05\x06", max(len(body) - 65_557, 0))
     if end < 0 or end + 22 > len(body):
@@ -137,8 +170,8 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
         raise invalid(f"body: not a readable zip ({str(error)[:100]})") from None
     if len(infos) > max_files:
         raise too_large(f"body: more than {max_files} files; send fewer images")
-    names = [info.filename for info in infos]
-    if len(set(names)) < len(names):
+    files = {normal_path(info.filename): info for info in infos}
+    if len(files) < len(infos):
         raise invalid("body: the zip has two files of one name; give each file its own")
     for info in infos:
         if info.flag_bits & 1:
@@ -150,27 +183,4 @@ def _open(body: bytes, limits: Limits) -> zipfile.ZipFile:
             f"body: the zip expands to more than {limits.max_expanded_bytes} bytes; send fewer "
             "images"
         )
-    return archive
-
-
-def _read(archive: zipfile.ZipFile, name: str, max_bytes: int, place: str = "") -> bytes:
-    """Reads one file, at most its size in the directory, which :func:`_open` has added up."""
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise invalid(f"{MANIFEST}: {place}the zip has no file {name[:100]!r}; add it") from None
-    if info.file_size > max_bytes:
-        raise too_large(f"{MANIFEST}: {place}{name[:100]!r} has more than {max_bytes} bytes")
-    try:
-        return archive.read(info)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-    ) as error:
-        raise invalid(
-            f"{MANIFEST}: {place}{name[:100]!r} cannot be unpacked ({str(error)[:100]})"
-        ) from None
+    return Archive(archive, files)

@@ -69,6 +69,14 @@ def test_images_that_give_nothing_are_listed(png: Maker, zip_of: Maker) -> None:
     assert "further copy" in refused[8]
 
 
+@pytest.mark.parametrize("name", ["u\u0308.png", "./\xfc.png", "img\\..png", "img//..png"])
+def test_names_are_compared_as_people_read_them(png: Maker, zip_of: Maker, name: str) -> None:
+    path = "img\\..png" if "img" in name else "\xfc.png"
+    row = f"{HEADER}{path},h1,p1,c1,1,0\n"
+    got = _read(zip_of({"./manifest.csv": row.encode(), name: png()}))
+    assert (got.table.num_rows, got.refused) == (1, {})
+
+
 def test_nothing_usable_is_no_error(zip_of: Maker) -> None:
     body = zip_of({"manifest.csv": f"{HEADER}a.png,h1,p1,c1,1,0\n".encode(), "a.png": b""})
     got = _read(body)
@@ -152,7 +160,7 @@ def test_what_is_no_zip_is_refused(body: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        ("", "not a readable CSV"),
+        ("", "it has nothing"),
         ("a,b\n1,2\n", "column 'path' is missing"),
         (HEADER, "there is no row"),
         (HEADER + "a.png,h1,p1,c1,24,0\n", "row 2: 'chromosome' is '24'"),
@@ -160,7 +168,9 @@ def test_what_is_no_zip_is_refused(body: bytes, said: str) -> None:
         (HEADER + "a.png,h/1,p1,c1,1,0\n", "row 2: 'hospital'"),
         (HEADER + "a.png,h1,,c1,1,0\n", "row 2: 'patient_id'"),
         (HEADER + "a.png,h1,p1,c1,1,0\n" * 2, "row 3: 'homolog'"),
-        (HEADER + "a.png,h1,p1,c1,1,0,9,9\n", "not a readable CSV"),
+        (HEADER + "a.png,h1,p1,c1,1,0,9,9\n", "row 2: it has 8 values"),
+        ("," * 100_000, "a line of 100000 bytes"),
+        ("\n" * 100 + "a", "more than 50 rows"),
     ],
 )
 def test_wrong_manifests_are_named(zip_of: Maker, png: Maker, manifest: str, said: str) -> None:

@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from homnet.errors import ManifestError
-from homnet.imaging.manifest import read_manifest
+from homnet.imaging.manifest import find_image, read_manifest
 
 HEADER = "path,patient_id,cell_id,chromosome,homolog"
 ROWS = ["a/1.png,p1,c1,1,0", "a/2.png,p1,c1,1,1", "a/3.png,p1,c2,X,0"]
@@ -57,6 +58,12 @@ def test_a_third_copy_is_read_and_no_error(tmp_path):
     assert frame["homolog"].tolist() == [0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("rows", [["1.png,p1,c1,1,1", "2.png,p1,c1,1,2"], ["1.png,p1,c1,1,1"]])
+def test_homologs_are_numbered_from_zero(tmp_path, rows):
+    with pytest.raises(ManifestError, match="homologs are numbered from 0: the two of a pair"):
+        read(write(tmp_path, *rows))
+
+
 def test_rows_are_sorted_so_that_homologs_are_neighbours(tmp_path):
     frame = read(write(tmp_path, *reversed(ROWS)))
     assert frame["path"].tolist() == ["a/1.png", "a/2.png", "a/3.png"]
@@ -83,6 +90,9 @@ def test_rows_are_sorted_so_that_homologs_are_neighbours(tmp_path):
         ("C:\\4.png,p1,c1,2,0", "row 5: 'path' is"),
         ("..\\4.png,p1,c1,2,0", "row 5: 'path' is"),
         ("a/4.png,p1,c1,1,1", "row 5: 'homolog' is '1'; an earlier row"),
+        ("a/4.png,p1,c2,X,2", "row 5: 'homolog' is '2'; homologs are numbered from 0"),
+        ("a/1.png,p2,c1,1,0", "row 5: 'path' is 'a/1.png'; an earlier row names the same file"),
+        (".\\a\\1.png,p2,c1,1,0", "row 5: 'path' is 'a/1.png'; an earlier row names the same"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, row, message):
@@ -118,14 +128,72 @@ def test_files_that_are_no_manifest_are_refused(tmp_path):
         read(write(tmp_path, "1.png,p1,c1,1", header="path,patient_id,cell_id,chromosome"))
     with pytest.raises(ManifestError, match="no row below the header"):
         read(write(tmp_path))
-    for rows in ([f"{row},more" for row in ROWS], [*ROWS, "a/4.png,p1,c1,2,0,more"]):
-        with pytest.raises(ManifestError, match="not a readable CSV"):
-            read(write(tmp_path, *rows))
-    binary = tmp_path / "image.csv"
-    binary.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
-    with pytest.raises(ManifestError, match="not a readable CSV"):
-        read(binary)
-    empty = tmp_path / "empty.csv"
-    empty.write_text("")
-    with pytest.raises(ManifestError, match="not a readable CSV"):
-        read(empty)
+    with pytest.raises(ManifestError, match="row 5: it has 6 values, the header 5; put values"):
+        read(write(tmp_path, *ROWS, "a/4.png,p1,c1,2,0,more"))
+
+
+TABLE = "\n".join([HEADER, *ROWS])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "not a readable CSV file; save the list as"),
+        (b"", "row 1: column 'path' is missing; it has nothing"),
+        (b"\n\n\n", "row 1: column 'path' is missing; it has nothing"),
+        (TABLE.encode("utf-16"), "the file is UTF-16; save it as 'CSV UTF-8'"),
+        (TABLE.encode("utf-16-be"), "not a readable CSV file"),
+        (TABLE.replace("p1", "M\xfcller").encode("latin-1"), "row 2: not UTF-8 text; save"),
+        (TABLE.replace(",", ";").encode(), "row 1: the columns are separated by semicolons"),
+        (TABLE.replace(",", "\t").encode(), "row 1: the columns are separated by tabs"),
+        (f"{HEADER},path\n1.png,p1,c1,1,0,b".encode(), "row 1: column 'path' is there more"),
+        (f'{HEADER}\n"1.png,p1,c1,1,0\n'.encode(), "row 2: not a readable CSV file"),
+        (f"{HEADER}{',' * 60}\n1.png,p1,c1,1,0".encode(), "row 1: 65 columns, at most 64"),
+        (b"," * 2_000_000, "a line of 2000000 bytes, at most 16384"),
+        (TABLE.encode() + b"\n" * 900 + b"a", "more than 100 rows"),
+        (TABLE.encode() + b"\r" * 900 + b"a", "more than 100 rows"),
+        (("z" * 900 + "," + HEADER.replace("cell", "c")).encode(), "it has " + "z" * 60 + "..."),
+        (f"{HEADER}\n{'z' * 900}/../a,p1,c1,1,0".encode(), "'path' is '" + "z" * 60 + "...'"),
+    ],
+)
+def test_what_a_list_is_not_is_said(tmp_path, content, message):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path, hospital="here", band_level=400, max_rows=100)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TABLE.replace(",", " , "),
+        "\ufeff\ufeff" + TABLE,
+        TABLE.replace("\n", ",\n") + ",",
+        TABLE.replace("\n", "\r\n") + "\r\n\r\n",
+        TABLE.replace("\n", "\r"),
+        TABLE.replace("a/", "a\\"),
+        TABLE.replace("a/", "./a//"),
+        "\n".join(f'"{line}"'.replace(",", '","') for line in TABLE.split("\n")),
+    ],
+)
+def test_ways_of_writing_the_same_list(tmp_path, content):
+    expected = read(write(tmp_path, *ROWS))
+    path = tmp_path / "other.csv"
+    path.write_text(content, newline="")
+    pd.testing.assert_frame_equal(read(path), expected)
+
+
+def test_names_of_one_patient_in_two_unicode_forms_are_one(tmp_path):
+    rows = ["a.png,Mu\u0308ller,c1,1,0", "u\u0308.png,M\xfcller,c1,1,1"]
+    frame = read(write(tmp_path, *rows))
+    assert frame["patient_id"].tolist() == ["M\xfcller"] * 2
+    assert frame["path"].tolist() == ["a.png", "\xfc.png"]
+
+
+def test_an_image_is_found_whatever_form_its_name_has(tmp_path):
+    (tmp_path / "u\u0308").mkdir()
+    (tmp_path / "u\u0308" / "e\u0301.png").touch()
+    assert find_image(tmp_path, "\xfc/\xe9.png").exists()
+    assert find_image(tmp_path, "\xfc/a.png") == tmp_path / "u\u0308" / "a.png"
