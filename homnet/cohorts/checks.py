@@ -56,7 +56,7 @@ def check_table(table: pa.Table, where: str) -> None:
     if table.num_rows:
         check.one_pair_each("patient_id", "cell_id", "chromosome")
         check.one_file()
-        check.first_homolog()
+        check.sequences()
 
 
 def check_measured(
@@ -77,7 +77,7 @@ def check_measured(
     check.types()
     if table.num_rows:
         check.one_pair_each("hospital", "patient_id", "cell_id", "chromosome")
-        check.first_homolog()
+        check.sequences()
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,19 @@ class _Checks:
                 "chromosome",
             )
 
-    def first_homolog(self) -> None:
-        """Homolog 0 of a pair is not empty; only homolog 1 may be missing."""
-        empty = ~pairs_of(self.table)[:, 0].any(axis=(1, 2))
-        if empty.any():
-            self._fail(int(empty.argmax()), "'pair' has no chromosome in homolog 0 (all zeros)")
+    def sequences(self) -> None:
+        """Homolog 0 is there, and a chromosome's darkness is 0 beyond its end only."""
+        dark_NPCL = pairs_of(self.table) != 0
+        length_NPC = dark_NPCL.sum(axis=-1)
+        gap_N = (dark_NPCL[..., 1:] > dark_NPCL[..., :-1]).any(axis=(1, 2, 3))
+        uneven_N = (length_NPC[..., 0] != length_NPC[..., 1]).any(axis=1)
+        for bad_N, what in (
+            (length_NPC[:, 0].sum(axis=1) == 0, "has no chromosome in homolog 0 (all zeros)"),
+            (gap_N, "has zeros before a sequence ends; darkness is 1 to 255 on a chromosome"),
+            (uneven_N, "has two chromatids of different lengths; both go from tip to tip"),
+        ):
+            if bad_N.any():
+                self._fail(int(bad_N.argmax()), f"'pair' {what}")
 
     def _refuse(self, column: str, good: Any, expected: str) -> None:
         bad = pc.invert(good)

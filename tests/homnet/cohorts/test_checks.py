@@ -11,6 +11,7 @@ from homnet.cohorts.checks import check_measured, read_pairs
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, SCHEMA
 from homnet.errors import CohortError
+from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
 TableOf = Callable[..., pa.Table]
 PLACE = {"position": 7, "chromosome": "5", "band": "q13", "mb": 68.5}
@@ -33,6 +34,12 @@ def _set(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
     return table.set_column(
         index, table.schema.field(column), pa.array(values, SCHEMA.field(column).type)
     )
+
+
+def _pair(*sequences: list[int]) -> bytes:
+    """A pair with the given sequences, in order of homolog and chromatid."""
+    padded = [bytes(one).ljust(SEQUENCE_LENGTH, b"\0") for one in sequences]
+    return b"".join(padded).ljust(PAIR_BYTES, b"\0")
 
 
 def test_a_truncated_file_is_named(small_cohort: Cohort) -> None:
@@ -77,6 +84,10 @@ def test_a_truncated_file_is_named(small_cohort: Cohort) -> None:
         (lambda t: pa.concat_tables([t.slice(4), t.slice(0, 1)]), None),
         (lambda t: pa.concat_tables([t.slice(1), t.slice(0, 1)]), r"row 263: .*not contiguous"),
         (lambda t: _set(t, "pair", 7, bytes(PAIR_BYTES)), r"row 7: 'pair' has no chromosome"),
+        (lambda t: _set(t, "pair", 7, _pair([9] * 40, [9] * 40, [7, 0, 7], [7] * 3)), "has zeros"),
+        (lambda t: _set(t, "pair", 7, _pair([9] * 40, [9] * 39)), "two chromatids of different"),
+        (lambda t: _set(t, "pair", 7, _pair([9] * 40, [])), "two chromatids of different"),
+        (lambda t: _set(t, "pair", 7, _pair([9] * 40, [9] * 40)), None),
     ],
 )
 def test_bad_content_is_one_sentence_with_file_and_row(
