@@ -241,7 +241,8 @@ def _from_one(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Rows with homolog 2 or more although one of the pair is not listed, or none is ever 0."""
     inside = frame["homolog"].isin(("0", "1"))
     listed = inside.groupby([frame[name] for name in CHROMOSOME_KEY]).transform("sum")
-    return (~inside & (listed < 2)) | ~(frame["homolog"] == "0").any()
+    without_zero = not bool((frame["homolog"] == "0").any())
+    return pd.Series((~inside & (listed < 2)) | without_zero)
 
 
 def _leads_outside(text: str) -> bool:

@@ -77,6 +77,25 @@ def measure_rows(
     )
 
 
+def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
+    """Paths of the images of each pair, in order of its homologs.
+
+    Args:
+        images: output of :func:`measure_rows`, or a manifest without its unusable images.
+
+    Returns:
+        One or two paths by hospital, patient, cell and chromosome.
+    """
+    used = images[images["homolog"] <= 1]
+    if "reason" in used:
+        used = used[used["reason"] == ""]
+    keys = [used[name] for name in CHROMOSOME_KEY]
+    return cast(
+        dict[tuple[str, str, str, str], tuple[str, ...]],
+        used["path"].groupby(keys, sort=False).agg(tuple).to_dict(),
+    )
+
+
 def pair_up(images: pd.DataFrame) -> pa.Table:
     """Combines the homologs of each type in each cell into a pair.
 

@@ -37,7 +37,7 @@ def label(name: str) -> str:
 
 
 def data_uri(picture: bytes, kind: str) -> str:
-    """Returns a picture as a data URI; ``kind`` is ``"png"`` or ``"svg+xml"``."""
+    """Returns a picture as a data URI; ``kind`` is ``"png"``, ``"webp"`` or ``"svg+xml"``."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 

@@ -1,20 +1,23 @@
 """Report on one patient as a self-contained HTML page."""
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.karyotype.kinds import IN_WORDS
 from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.examples import pairs_by_cell
-from homnet.report.html import label, render_page, style_sheet
+from homnet.report.html import data_uri, label, render_page, style_sheet
 from homnet.report.karyogram import evidence, whole_cell
 from homnet.report.tables import percent
 from homnet.report.upright import Floats, typical_profiles
@@ -22,6 +25,11 @@ from homnet.report.upright import Floats, typical_profiles
 Pairs = Mapping[str, NDArray[np.uint8]]
 """Sequences (2, 2, 512) by type, or by cell."""
 
+Images = Mapping[tuple[str, str], Sequence[NDArray[np.uint8]]]
+"""Grey images (H, W) of the homologs, by cell and type."""
+NO_IMAGES: Final[Images] = MappingProxyType({})
+_ENLARGED: Final = 1.35
+"""Size on the page of an image pixel."""
 _SIDES: Final = ("left", "right")
 
 
@@ -31,13 +39,20 @@ def patient_style() -> str:
     return style_sheet("style.css", "patient.css")
 
 
-def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: float) -> str:
+def render_patient(
+    verdict: PatientVerdict,
+    table: pa.Table,
+    *,
+    samples_per_px: float,
+    images: Images = NO_IMAGES,
+) -> str:
     """Returns the page as HTML.
 
     Args:
         verdict: verdict on the patient.
         table: pairs, of this patient and perhaps of others; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel in the hospital.
+        images: the chromosomes as they were sent, to be shown beside their sequences.
     """
     table = _own_rows(verdict, table)
     cells = pairs_by_cell(table, verdict.patient_id)
@@ -74,7 +89,9 @@ def render_patient(verdict: PatientVerdict, table: pa.Table, *, samples_per_px: 
             },
         ),
         pictures=[
-            _picture(verdict, one, types[one.chromosome], typical[one.chromosome], samples_per_px)
+            _picture(
+                verdict, one, types[one.chromosome], typical[one.chromosome], samples_per_px, images
+            )
             for one in drawn
             if one.chromosome in types
         ],
@@ -169,6 +186,7 @@ def _picture(
     pairs: Pairs,
     typical_F: Floats | None,
     samples_per_px: float,
+    images: Images,
 ) -> dict[str, Any]:
     """Returns all cells of a type: as a picture, and as text for screen readers."""
     finding = one.finding or Finding(verdict.hospital, verdict.patient_id, one.chromosome, None)
@@ -191,8 +209,24 @@ def _picture(
             typical_F=typical_F,
             coarse=not one.flagged,
         ),
+        "images": [
+            {"cell": cell, "homologs": [_photograph(one) for one in images[cell, one.chromosome]]}
+            for cell in (*(cell.cell_id for cell in compared), *left_out)
+            if (cell, one.chromosome) in images
+        ],
         "scored": any(cell.score_PL is not None for cell in compared),
         "summary": _summary(one),
+    }
+
+
+def _photograph(image_HW: NDArray[np.uint8]) -> dict[str, Any]:
+    """Returns an image for the page, enlarged like the drawings beside it."""
+    content = io.BytesIO()
+    Image.fromarray(image_HW).save(content, "WEBP", quality=90)
+    return {
+        "uri": data_uri(content.getvalue(), "webp"),
+        "height": round(_ENLARGED * image_HW.shape[0]),
+        "width": round(_ENLARGED * image_HW.shape[1]),
     }
 
 

@@ -77,7 +77,12 @@ class IngestConfig:
     @property
     def report(self) -> Path:
         """Path of the CSV of unusable, unused and flagged images."""
-        return self.output.with_name(f"{self.output.name}-extraction.csv")
+        return report_of(self.output)
+
+
+def report_of(cohort: Path) -> Path:
+    """Path of the CSV of unusable, unused and flagged images beside a cohort."""
+    return cohort.with_name(f"{cohort.name}-extraction.csv")
 
 
 @dataclass(frozen=True)

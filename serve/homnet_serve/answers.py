@@ -1,7 +1,7 @@
 """Turns verdicts and the evidence behind them into the results of an answer."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from homnet.bags.assessment import Assessment
 from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
-from homnet.report.patient_page import render_patient
+from homnet.report.patient_page import NO_IMAGES, Images, render_patient
 from homnet_serve.schemas import (
     PairEvidence,
     PatientResult,
@@ -102,6 +102,7 @@ def add_pages(
     scales: Mapping[str, float],
     pages: Wanted,
     most: int,
+    images_of: Callable[[str, str], Images] = lambda hospital, patient: NO_IMAGES,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
 
@@ -112,6 +113,7 @@ def add_pages(
         scales: samples per image pixel of each hospital.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
+        images_of: returns the images that were sent, by hospital and patient.
     """
     wanted = [
         (verdict, result)
@@ -120,7 +122,12 @@ def add_pages(
     ]
     wanted.sort(key=lambda one: (URGENT_FIRST.index(one[0].decision), -(one[0].probability or 0.0)))
     for verdict, result in wanted[:most]:
-        result.page = render_patient(verdict, table, samples_per_px=scales[verdict.hospital])
+        result.page = render_patient(
+            verdict,
+            table,
+            samples_per_px=scales[verdict.hospital],
+            images=images_of(verdict.hospital, verdict.patient_id),
+        )
 
 
 def _regions(cell: CellFinding | None) -> list[Region] | None:

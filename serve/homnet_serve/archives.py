@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
-from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.extraction import ExtractionConfig, read_grey
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
-from homnet.imaging.pairing import measure_rows, pair_up
+from homnet.imaging.pairing import files_of_pairs, measure_rows, pair_up
+from homnet.report.patient_page import Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
@@ -74,8 +75,21 @@ class ImagesOfBody:
     """Pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`; may be empty."""
     refused: dict[tuple[str, str], list[RefusedImage]]
     """Images without a usable sequence, by hospital and patient."""
-    hospitals: frozenset[str]
-    """Hospitals of all rows of the manifest."""
+    archive: Archive
+    """The zip."""
+    files: Mapping[tuple[str, str, str, str], tuple[str, ...]]
+    """Names of the images of each pair, by hospital, patient, cell and chromosome."""
+
+    def of_patient(self, hospital: str, patient_id: str) -> Images:
+        """The images of a patient's pairs."""
+        return {
+            (cell, chromosome): [
+                read_grey(io.BytesIO(self.archive.content.read(self.archive.files[name])))
+                for name in names
+            ]
+            for (where, who, cell, chromosome), names in self.files.items()
+            if (where, who) == (hospital, patient_id)
+        }
 
 
 def read_manifest_of_body(
@@ -149,7 +163,7 @@ def measure_images(
     rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
     if table.num_rows:
         check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")
-    return ImagesOfBody(table, refused, frozenset(manifest["hospital"]))
+    return ImagesOfBody(table, refused, archive, files_of_pairs(images))
 
 
 def _open(body: bytes, limits: Limits) -> Archive:

@@ -23,7 +23,7 @@ from homnet.patients.finding import Finding, FindingReader
 from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
 from homnet_serve.answers import Wanted, add_pages, patient_results
-from homnet_serve.archives import measure_images, read_manifest_of_body
+from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
 from homnet_serve.audit import AuditLog
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
@@ -32,7 +32,7 @@ from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
-from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital, RefusedImage
+from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital
 from homnet_serve.shadow import ShadowComparison
 from homnet_serve.store import ModelStore, Served
 
@@ -197,7 +197,7 @@ class Service:
             served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
             self._scales(asked, served)
             assessment = await self._read(lambda: assess(table))
-        return await self._answer(asked, table, assessment, served, {})
+        return await self._answer(asked, table, assessment, served)
 
     async def diagnose_images(self, asked: Asked, *, hospital: str, band_level: int) -> Answer:
         """Answers a zip of images.
@@ -240,7 +240,7 @@ class Service:
         # A patient of whom no image could be measured is answered, too.
         nothing = dict.fromkeys(images.refused, NOTHING_SENT)
         assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
-        return await self._answer(asked, images.table, assessment, served, images.refused)
+        return await self._answer(asked, images.table, assessment, served, images)
 
     def _scales(self, asked: Asked, served: Mapping[str, Served]) -> dict[str, float]:
         """Samples per image pixel of each hospital: the model's, if it knows its scale.
@@ -267,7 +267,7 @@ class Service:
         table: pa.Table,
         assessment: Assessment,
         served: dict[str, Served],
-        refused: dict[tuple[str, str], list[RefusedImage]],
+        images: ImagesOfBody | None = None,
     ) -> Answer:
         evidence = Evidence.concatenate([])
         if len(assessment.bags):
@@ -282,7 +282,11 @@ class Service:
                 for verdict in served[name].judge.judge(name, assessment, evidence, findings)
             ]
             patients = patient_results(
-                verdicts, assessment, evidence, sequences=asked.sequences, refused=refused
+                verdicts,
+                assessment,
+                evidence,
+                sequences=asked.sequences,
+                refused={} if images is None else images.refused,
             )
             add_pages(
                 patients,
@@ -291,6 +295,7 @@ class Service:
                 scales=self._scales(asked, served),
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
+                **({} if images is None else {"images_of": images.of_patient}),
             )
             response = DiagnoseResponse.model_construct(
                 notice=NOTICE,

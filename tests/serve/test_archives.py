@@ -30,7 +30,6 @@ def test_homologs_are_paired(images_zip: Maker) -> None:
     got = _read(images_zip(("1", "7"), num_cells=3))
     assert got.table.num_rows == 6
     assert got.refused == {}
-    assert got.hospitals == {"h1"}
     assert set(got.table["band_level"].to_pylist()) == {550}
     lengths = (pairs_of(got.table) > 0).any(axis=2).sum(axis=-1)
     assert (lengths > 100).all()

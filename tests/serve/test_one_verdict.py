@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -246,9 +247,9 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
     )
     model, reader = trained
     manifest = tmp_path / "images" / "manifest.csv"
-    # A third copy of chromosome 21 in every cell.
+    # A third copy of chromosome 21 in every cell with two.
     rows = pd.read_csv(manifest, dtype=str)
-    more = rows[(rows["chromosome"] == "21") & (rows["homolog"] == "0")].assign(homolog="2")
+    more = rows[(rows["chromosome"] == "21") & (rows["homolog"] == "1")].assign(homolog="2")
     for name in more["path"]:
         image = tmp_path / "images" / name
         shutil.copy(image, image.with_stem(f"{image.stem}-third"))
@@ -272,7 +273,15 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
         "/v1/diagnose/images",
         content=content.getvalue(),
         headers={"Content-Type": "application/zip"},
+        params={"pages": "all"},
     )
     expected = _in_batch(output)
     assert all("three copies" in " ".join(one["notes"]) for one in expected.values())
     _compare(expected, answer)
+    for one in answer.json()["patients"]:
+        who = one["verdict"]
+        page = output / "patients" / who["hospital"] / f"{who['patient_id']}.html"
+        images = re.findall('<img src="data:image/webp[^>]*>', one["page"])
+        assert images == re.findall('<img src="data:image/webp[^>]*>', page.read_text())
+        pairs = sum(len(cells["pairs"]) for cells in one["evidence"])
+        assert 2 * pairs <= len(images) <= 2 * pairs + 3 * 3

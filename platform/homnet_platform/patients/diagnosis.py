@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,8 +22,9 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, write_whole
-from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import read_manifest
+from homnet.imaging.extraction import ExtractionConfig, read_grey
+from homnet.imaging.manifest import find_image, read_manifest
+from homnet.imaging.pairing import files_of_pairs
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
@@ -32,11 +34,11 @@ from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
-from homnet.report.patient_page import render_patient
+from homnet.report.patient_page import NO_IMAGES, Images, render_patient
 from homnet.report.worklist import render_worklist
 from homnet.results import write_json
 from homnet_platform.blocks import process_blocks
-from homnet_platform.ingest import IngestConfig, ingest
+from homnet_platform.ingest import IngestConfig, ingest, report_of
 from homnet_platform.patients.blocks import (
     PatientBlock,
     patient_blocks,
@@ -141,7 +143,9 @@ def diagnose(config: DiagnoseConfig) -> Path:
                 models=models,
                 staging=staging,
                 config=dataclasses.replace(
-                    config, findings=str(Path(findings).absolute()) if findings else ""
+                    config,
+                    findings=str(Path(findings).absolute()) if findings else "",
+                    manifest=None if config.manifest is None else config.manifest.absolute(),
                 ),
             ),
             title="diagnose",
@@ -288,13 +292,46 @@ def _diagnose_block(
         with staging.writing(f"{place}.json") as temporary:
             write_json(temporary, verdict.to_json())
         if _has_page(verdict, config.pages):
-            page = render_patient(verdict, table, samples_per_px=cohort.scale[hospital])
+            page = render_patient(
+                verdict,
+                table,
+                samples_per_px=cohort.scale[hospital],
+                images=_images(verdict, config, cohort),
+            )
             with staging.writing(f"{place}.html") as temporary:
                 write_whole(temporary, page)
     for kind, rows in (("patients", patient_table(verdicts)), ("types", type_table(verdicts))):
         with staging.writing(f"{name}-{kind}.parquet") as temporary:
             pq.write_table(rows, temporary)
     return len(people), ""
+
+
+def _images(verdict: PatientVerdict, config: DiagnoseConfig, cohort: Cohort) -> Images:
+    """The patient's images, if verdicts are given on a manifest."""
+    if config.manifest is None:
+        return NO_IMAGES
+    return {
+        (cell, chromosome): [read_grey(path) for path in paths]
+        for (hospital, patient, cell, chromosome), paths in _files(
+            config.manifest, config.hospital, config.band_level, report_of(cohort.root)
+        ).items()
+        if (hospital, patient) == (verdict.hospital, verdict.patient_id)
+    }
+
+
+@cache
+def _files(
+    manifest: Path, hospital: str, band_level: int, report: Path
+) -> dict[tuple[str, str, str, str], list[Path]]:
+    """Images of the pairs of a measured manifest, read once per process."""
+    rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
+    if report.exists():
+        noted = pd.read_csv(report, keep_default_na=False)
+        rows = rows[~rows["row"].isin(noted.loc[noted["reason"] != "", "row"])]
+    return {
+        key: [find_image(manifest.parent, path) for path in paths]
+        for key, paths in files_of_pairs(rows).items()
+    }
 
 
 def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:

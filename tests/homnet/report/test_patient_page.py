@@ -1,5 +1,7 @@
 """The page of a patient: what it says, in which order, and that it needs nothing beside it."""
 
+import base64
+import io
 import re
 import time
 from dataclasses import replace
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from homnet.patients.clonality import estimate_clone
 from homnet.patients.finding import CellFinding, Finding
@@ -211,6 +214,25 @@ def test_a_patient_without_cells_has_a_page(table: pa.Table, verdict: PatientVer
     page = render_patient(empty, table.slice(0, 0), samples_per_px=3.0)
     assert "No pair of homologs was sent." in page
     assert 'id="karyogram"' not in page
+
+
+def test_images_stand_beside_their_sequences(
+    page: str, table: pa.Table, verdict: PatientVerdict
+) -> None:
+    assert 'class="sent"' not in page
+    cell = table["cell_id"][0].as_py()
+    grey = np.tile(np.arange(60, dtype=np.uint8)[:, None] * 4, (1, 20))
+    images = {(cell, "5"): [grey, grey[:40]], (cell, "X"): [grey]}
+    shown = render_patient(verdict, table, samples_per_px=3.0, images=images)
+    section = shown[shown.index('id="type-5"') : shown.index("The images as they were sent")]
+    assert re.findall(r'height="(\d+)" alt="([^"]*)"', section) == [
+        ("81", f"Cell {cell}, left homolog"),
+        ("54", f"Cell {cell}, right homolog"),
+    ]
+    assert shown.count("data:image/webp") == 3
+    (uri, *_) = re.findall(r"data:image/webp;base64,([^\"]*)", section)
+    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))).convert("L"), int)
+    assert np.abs(kept - grey).mean() < 4
 
 
 def test_a_patient_of_the_same_name_elsewhere_is_not_drawn(
