@@ -28,7 +28,7 @@ Pairs = Mapping[str, NDArray[np.uint8]]
 Images = Mapping[tuple[str, str], Sequence[NDArray[np.uint8]]]
 """Grey images (H, W) of the homologs, by cell and type."""
 NO_IMAGES: Final[Images] = MappingProxyType({})
-_ENLARGED: Final = 1.35
+_ENLARGED: Final = 1.6
 """Size on the page of an image pixel."""
 _SIDES: Final = ("left", "right")
 

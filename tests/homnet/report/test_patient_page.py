@@ -226,8 +226,8 @@ def test_images_stand_beside_their_sequences(
     shown = render_patient(verdict, table, samples_per_px=3.0, images=images)
     section = shown[shown.index('id="type-5"') : shown.index("The images as they were sent")]
     assert re.findall(r'height="(\d+)" alt="([^"]*)"', section) == [
-        ("81", f"Cell {cell}, left homolog"),
-        ("54", f"Cell {cell}, right homolog"),
+        ("96", f"Cell {cell}, left homolog"),
+        ("64", f"Cell {cell}, right homolog"),
     ]
     assert shown.count("data:image/webp") == 3
     (uri, *_) = re.findall(r"data:image/webp;base64,([^\"]*)", section)
