@@ -4,6 +4,7 @@ Every image gets a sequence, or a reason why it has none. The usable images of o
 form a pair. Shape suffixes: I images, N pairs, P homologs, C chromatids, L positions.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -17,6 +18,8 @@ from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
 from homnet.imaging.manifest import CHROMOSOME_KEY
 
+SAME_PIXELS: Final = "same_pixels"
+"""Flag of an image with the pixels of another one."""
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
@@ -75,6 +78,27 @@ def measure_rows(
         flags=[" ".join(one.flags) for one in measured],
         reason=[one.reason or "" for one in measured],
     )
+
+
+def note_same_pixels(images: pd.DataFrame, seen: dict[bytes, str]) -> pd.DataFrame:
+    """Notes images that show the same chromosome as an earlier one: equal sequences are no chance.
+
+    Args:
+        images: output of :func:`measure_rows`.
+        seen: paths of the first images by digest of their sequence; new ones are added.
+
+    Returns:
+        The images with the column ``note``, which names both files, empty if there is nothing to
+        note; noted ones have the flag :data:`SAME_PIXELS`.
+    """
+    notes = []
+    for path, sequence in zip(images["path"], images["sequence"], strict=True):
+        digest = hashlib.blake2b(sequence, digest_size=16).digest()
+        first = seen.setdefault(digest, path) if sequence else path
+        notes.append("" if first == path else f"{path} has the same pixels as {first}")
+    note = pd.Series(notes, index=images.index, dtype=str)
+    flags = images["flags"].where(note == "", (images["flags"] + f" {SAME_PIXELS}").str.strip())
+    return images.assign(flags=flags, note=note)
 
 
 def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[str, ...]]:

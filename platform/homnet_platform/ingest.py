@@ -29,7 +29,7 @@ from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
-from homnet.imaging.pairing import measure_rows, pair_up
+from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
@@ -43,6 +43,7 @@ _REPORTED: Final = [
     "homolog",
     "reason",
     "flags",
+    "note",
     "straightness",
     "width_variation",
 ]
@@ -204,9 +205,11 @@ class _Outcome:
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     noted: list[pd.DataFrame] = field(default_factory=list)
+    seen: dict[bytes, str] = field(default_factory=dict)
 
     def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""
+        part = note_same_pixels(part, self.seen)
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]

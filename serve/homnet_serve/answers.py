@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from homnet.patients.finding import CellFinding
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import NO_IMAGES, Images, render_patient
 from homnet_serve.schemas import (
+    NotedImage,
     PairEvidence,
     PatientResult,
     RefusedImage,
@@ -32,7 +34,8 @@ def patient_results(
     evidence: Evidence,
     *,
     sequences: Wanted = "none",
-    refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
+    refused: Mapping[tuple[str, str], list[RefusedImage]] = MappingProxyType({}),
+    noted: Mapping[tuple[str, str], list[NotedImage]] = MappingProxyType({}),
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
 
@@ -42,8 +45,8 @@ def patient_results(
         evidence: their scores.
         sequences: types whose sequences to include.
         refused: images without a sequence, by hospital and patient.
+        noted: images that were used with a note, by hospital and patient.
     """
-    refused = refused or {}
     of_patient: dict[tuple[str, str], list[int]] = {}
     for g, who in enumerate(assessment.types):
         of_patient.setdefault((who.hospital, who.patient_id), []).append(g)
@@ -88,6 +91,7 @@ def patient_results(
                 verdict=Verdict.model_validate(verdict.to_json()),
                 evidence=types,
                 refused_images=refused.get(patient, []),
+                noted_images=noted.get(patient, []),
                 page=None,
             )
         )

@@ -5,24 +5,26 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import BaseModel
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
 from homnet.imaging.extraction import ExtractionConfig, read_grey
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
-from homnet.imaging.pairing import files_of_pairs, measure_rows, pair_up
+from homnet.imaging.pairing import files_of_pairs, measure_rows, note_same_pixels, pair_up
 from homnet.report.patient_page import Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.schemas import RefusedImage
+from homnet_serve.schemas import NotedImage, RefusedImage
 
+M = TypeVar("M", bound=BaseModel)
 MANIFEST: Final = "manifest.csv"
 ZIP_TYPE: Final = "application/zip"
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
@@ -69,24 +71,23 @@ class Archive:
 
 @dataclass(frozen=True)
 class ImagesOfBody:
-    """Pairs measured in the images of a request."""
+    """The pairs of a request, and the images in which they were measured, if it had images."""
 
     table: pa.Table
     """Pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`; may be empty."""
-    refused: dict[tuple[str, str], list[RefusedImage]]
+    refused: Mapping[tuple[str, str], list[RefusedImage]] = field(default_factory=dict)
     """Images without a usable sequence, by hospital and patient."""
-    archive: Archive
-    """The zip."""
-    files: Mapping[tuple[str, str, str, str], tuple[str, ...]]
+    noted: Mapping[tuple[str, str], list[NotedImage]] = field(default_factory=dict)
+    """Images that were used with a note, by hospital and patient."""
+    read: Callable[[str], bytes] = str.encode
+    """Returns the content of an image by its name."""
+    files: Mapping[tuple[str, str, str, str], tuple[str, ...]] = field(default_factory=dict)
     """Names of the images of each pair, by hospital, patient, cell and chromosome."""
 
     def of_patient(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
         return {
-            (cell, chromosome): [
-                read_grey(io.BytesIO(self.archive.content.read(self.archive.files[name])))
-                for name in names
-            ]
+            (cell, chromosome): [read_grey(io.BytesIO(self.read(name))) for name in names]
             for (where, who, cell, chromosome), names in self.files.items()
             if (where, who) == (hospital, patient_id)
         }
@@ -154,16 +155,30 @@ def measure_images(
         ],
         ignore_index=True,
     )
+    images = note_same_pixels(images, {})
     unusable = images["reason"] != ""
-    refused: dict[tuple[str, str], list[RefusedImage]] = {}
-    for row in images[unusable].to_dict("records"):
-        image = {name: row[name] for name in RefusedImage.model_fields}
-        refused.setdefault((row["hospital"], row["patient_id"]), []).append(RefusedImage(**image))
+    refused = _by_patient(images[unusable], RefusedImage)
+    noted = _by_patient(images[~unusable & (images["note"] != "")], NotedImage)
     table = pair_up(images).select([*MEASURED.names, "quality"])
     rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
     if table.num_rows:
         check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")
-    return ImagesOfBody(table, refused, archive, files_of_pairs(images))
+    return ImagesOfBody(
+        table,
+        refused,
+        noted,
+        read=lambda name: archive.read(name, limits.max_image_bytes),
+        files=files_of_pairs(images),
+    )
+
+
+def _by_patient(images: pd.DataFrame, kind: type[M]) -> dict[tuple[str, str], list[M]]:
+    """Rows as models of the answer, by hospital and patient."""
+    found: dict[tuple[str, str], list[M]] = {}
+    for row in images.to_dict("records"):
+        one = kind(**{name: row[name] for name in kind.model_fields})
+        found.setdefault((row["hospital"], row["patient_id"]), []).append(one)
+    return found
 
 
 def _open(body: bytes, limits: Limits) -> Archive:

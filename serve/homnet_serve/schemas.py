@@ -351,12 +351,23 @@ class RefusedImage(BaseModel):
     reason: str
 
 
+class NotedImage(BaseModel):
+    """An image that was used, although something about it is odd."""
+
+    row: int = Field(description="Row of the manifest; its header is row 1.")
+    cell_id: str
+    chromosome: Chromosome
+    homolog: int
+    note: str
+
+
 class PatientResult(BaseModel):
     """The verdict on a patient with the evidence behind it."""
 
     verdict: Verdict
     evidence: list[TypeEvidence] = Field(description="Of each type that was assessed.")
     refused_images: list[RefusedImage] = []
+    noted_images: list[NotedImage] = []
     page: str | None = Field(
         default=None, description="The patient's report as HTML, where pages were asked for."
     )

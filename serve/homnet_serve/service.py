@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
@@ -197,7 +196,7 @@ class Service:
             served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
             self._scales(asked, served)
             assessment = await self._read(lambda: assess(table))
-        return await self._answer(asked, table, assessment, served)
+        return await self._answer(asked, ImagesOfBody(table), assessment, served)
 
     async def diagnose_images(self, asked: Asked, *, hospital: str, band_level: int) -> Answer:
         """Answers a zip of images.
@@ -240,7 +239,7 @@ class Service:
         # A patient of whom no image could be measured is answered, too.
         nothing = dict.fromkeys(images.refused, NOTHING_SENT)
         assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
-        return await self._answer(asked, images.table, assessment, served, images)
+        return await self._answer(asked, images, assessment, served)
 
     def _scales(self, asked: Asked, served: Mapping[str, Served]) -> dict[str, float]:
         """Samples per image pixel of each hospital: the model's, if it knows its scale.
@@ -264,10 +263,9 @@ class Service:
     async def _answer(
         self,
         asked: Asked,
-        table: pa.Table,
+        images: ImagesOfBody,
         assessment: Assessment,
         served: dict[str, Served],
-        images: ImagesOfBody | None = None,
     ) -> Answer:
         evidence = Evidence.concatenate([])
         if len(assessment.bags):
@@ -286,16 +284,17 @@ class Service:
                 assessment,
                 evidence,
                 sequences=asked.sequences,
-                refused={} if images is None else images.refused,
+                refused=images.refused,
+                noted=images.noted,
             )
             add_pages(
                 patients,
                 verdicts,
-                table,
+                images.table,
                 scales=self._scales(asked, served),
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
-                **({} if images is None else {"images_of": images.of_patient}),
+                images_of=images.of_patient,
             )
             response = DiagnoseResponse.model_construct(
                 notice=NOTICE,

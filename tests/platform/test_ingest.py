@@ -1,5 +1,6 @@
 """A folder of drawn chromosomes becomes a cohort, and whatever is wrong with one is reported."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_chromosome(folder / "north1/1-2-0.png", 190, 99)
     for homolog in (0, 1):
         (folder / f"north1/2-2-{homolog}.png").unlink()
+    shutil.copy(folder / "south0/0-2-0.png", folder / "south1/0-2-0.png")
     abnormal = manifest["path"] == "north2/0-2-1.png"
     manifest.loc[abnormal, ["abnormal", "kind"]] = [1, "deletion"]
     # Order in the manifest does not matter.
@@ -126,6 +128,9 @@ def test_report_lists_each_image_left_out_or_flagged_with_its_row(summary, confi
     long = report[report["path"] == "north1/1-2-0.png"].iloc[0]
     assert long["reason"].startswith("too long: 5")
     assert long["flags"] == "too_long"
+    (copied,) = report.loc[report["note"] != "", "note"]
+    assert copied == "south1/0-2-0.png has the same pixels as south0/0-2-0.png"
+    assert summary.flags["same_pixels"] == 1
 
 
 def test_pairs_hold_what_extraction_reads(frame, folder):

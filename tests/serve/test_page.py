@@ -266,11 +266,13 @@ def answer(table_of: TableOf) -> dict[str, Any]:
         table = table.set_column(at, "patient_id", pa.array([name] * table.num_rows))
         verdict = _verdict(table, decision, probability, flagged)
         refused = {"row": 4, "cell_id": "c1", "chromosome": "7", "homolog": 1, "reason": "empty"}
+        noted = {**refused, "note": "b.png has the same pixels as a.png"}
         patients.append(
             {
                 "verdict": verdict.to_json(),
                 "evidence": [],
                 "refused_images": [refused, {**refused, "row": 9}] if name == "likely" else [],
+                "noted_images": [noted] if name == "likely" else [],
                 "page": render_patient(verdict, table, samples_per_px=3.0),
             }
         )
@@ -403,8 +405,10 @@ def test_the_most_urgent_patients_are_above(
         browser.run(f"document.querySelectorAll('#worklist button')[{number}].click()")
         for place in ("frame').title", "report-title').textContent"):
             assert browser.run(f"byId('{place}") == f"Report on patient {name}, h1"
-        refused = "Row 9 of the manifest, cell c1, chromosome 7, homolog 2: empty."
+        refused = "Row 9 of the manifest, cell c1, chromosome 7, homolog 1: empty."
         assert (refused in browser.run("byId('refused').innerText")) == (name == "likely")
+        noted = "homolog 1: b.png has the same pixels as a.png."
+        assert (noted in browser.run("byId('refused').innerText")) == (name == "likely")
     _picture(browser, "several")
 
 

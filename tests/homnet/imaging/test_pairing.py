@@ -10,7 +10,13 @@ from PIL import Image
 
 from homnet.cohorts.pairs import SCHEMA, pairs_of
 from homnet.imaging.extraction import ExtractionConfig, extract
-from homnet.imaging.pairing import measure_image, measure_rows, pair_up
+from homnet.imaging.pairing import (
+    files_of_pairs,
+    measure_image,
+    measure_rows,
+    note_same_pixels,
+    pair_up,
+)
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
 CONFIG = ExtractionConfig()
@@ -49,6 +55,27 @@ def images(*rows: tuple[str, int], **columns: list[object]) -> pd.DataFrame:
         ),
         CONFIG,
     )
+
+
+def test_the_same_pixels_under_two_names_are_noted() -> None:
+    frame = images(("1", 0), ("1", 1), ("2", -1), ("2", -1)).assign(path=["a", "b", "e", "f"])
+    seen: dict[bytes, str] = {}
+    assert (note_same_pixels(frame, seen)["note"] == "").all()
+    again = note_same_pixels(frame.assign(path=["c", "d", "g", "h"]), seen)
+    assert again["note"].tolist() == [
+        "c has the same pixels as a",
+        "d has the same pixels as b",
+        "",  # nothing was measured
+        "",
+    ]
+    assert again["flags"].tolist() == ["same_pixels", "same_pixels", "", ""]
+    assert pair_up(again)["quality"][0].as_py()["flags"] == ["same_pixels"]
+
+
+def test_the_files_of_a_pair_are_in_the_order_of_its_homologs() -> None:
+    frame = images(("1", 0), ("1", 1), ("1", 2), ("2", -1), ("2", 1)).assign(path=list("abcde"))
+    key = ("h", "p", "c")
+    assert files_of_pairs(frame) == {(*key, "1"): ("a", "b"), (*key, "2"): ("e",)}
 
 
 def test_an_image_is_measured_or_says_why_not(tmp_path: Path) -> None:
