@@ -281,6 +281,7 @@ def answer(table_of: TableOf) -> dict[str, Any]:
         "version": "a" * 64,
         "weights": "b" * 64,
         "reader": "c" * 64,
+        "samples_per_px": 3.0,
         "calibration": "d" * 64,
         "calibrated_on": ["h1", "h2"],
         "threshold": 4.0,
