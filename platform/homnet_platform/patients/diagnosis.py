@@ -7,7 +7,7 @@ command resumes an interrupted run.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -123,7 +123,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
         part = VALIDATION if config.patients == "validation" else TEST
         people = split_patients(cohort.patients, config.split)[part]
     blocks = patient_blocks(cohort, people)
-    _require_file_names(blocks)
+    _require_file_names(patient for block in blocks for patient in block.patients)
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
@@ -198,19 +198,18 @@ def facts(config: Any) -> Mapping[str, object]:
     return {}
 
 
-def _require_file_names(blocks: Sequence[PatientBlock]) -> None:
+def _require_file_names(patients: Iterable[str]) -> None:
     """Checks that patient ids, which name the pages, are valid in file names and links.
 
     Raises:
         DataError: one is not.
     """
-    for block in blocks:
-        for patient in block.patients:
-            if not re.fullmatch(r"[\w-][\w.-]*", patient):
-                raise DataError(
-                    f"patient_id {patient!r} is not a valid page name; use letters, digits, "
-                    "'.', '_' and '-' only, or let ingest make pseudonyms"
-                )
+    for patient in patients:
+        if not re.fullmatch(r"[\w-][\w.-]*", patient):
+            raise DataError(
+                f"patient_id {patient!r} is not a valid page name; use letters, digits, '.', '_' "
+                "and '-' only, or let ingest make pseudonyms"
+            )
 
 
 def _cohort(config: DiagnoseConfig) -> Cohort:
@@ -249,9 +248,11 @@ def _scale(config: DiagnoseConfig, manifest: Path) -> float:
     Raises:
         CheckpointError: a model has another scale than the one that was given.
         ConfigError: the models have several scales.
+        DataError: a patient's name cannot name a page.
         ManifestError: the manifest is invalid.
     """
     rows = read_manifest(manifest, hospital=config.hospital, band_level=config.band_level)
+    _require_file_names(rows["patient_id"].unique())
     models = paths_of_models(config.checkpoint, sorted(set(rows["hospital"])), config.hospitals)
     given = config.samples_per_px
     scales = set()

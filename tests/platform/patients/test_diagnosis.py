@@ -1,6 +1,7 @@
 """Diagnosis of patients as the job calls it: verdicts, pages, and interruptions."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
         patients="all",
         pages="all",
     )
+    rows = config.manifest.read_text()
+    named = config.manifest.with_name("named.csv")
+    named.write_text(re.sub(",[^,]*(,[^,]*,(?:[0-9]+|X|Y),[01])", r",2023/4\1", rows))
+    with pytest.raises(DataError, match="patient_id '2023/4' is not a valid page name"):
+        diagnose(replace(config, manifest=named))
     with pytest.raises(CheckpointError, match=r"for sequences of 3 .* have 1\.5;"):
         diagnose(replace(config, samples_per_px=1.5))
     output = diagnose(config)
