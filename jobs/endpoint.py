@@ -4,7 +4,7 @@ python jobs/endpoint.py new-key --file keys.json --id lab-1 --hospitals hospital
 python jobs/endpoint.py new-key --file keys.json --id prometheus --operator
 python jobs/endpoint.py list-keys --file keys.json
 python jobs/endpoint.py revoke-key --file keys.json --id lab-1
-python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor s3://elsewhere/anchor
+python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor /other/anchor
 """
 
 from dataclasses import dataclass
