@@ -80,7 +80,10 @@ class Cohort:
                 "jobs/simulate.py or jobs/ingest.py"
             )
         again = "make the cohort again"
-        content = parse_json(index.read_bytes(), index, error=CohortError, advice=again)
+        try:
+            content = parse_json(index.read_bytes(), index, error=CohortError, advice=again)
+        except OSError as error:
+            raise CohortError(f"{index}: cannot be read ({error.strerror}); give access") from None
         version = content.get("schema_version")
         if version not in (_WITHOUT_DIGEST, SCHEMA_VERSION):
             raise CohortError(

@@ -26,7 +26,7 @@ from homnet.files import parse_json
 from homnet.model.checkpoint import HASHES
 
 Action = Literal["publish", "promote", "retire", "roll_back"]
-_NAME: Final = re.compile(r"(\d{9,})-(?:(.*)-)?([0-9a-f]{32})\.json")
+_NAME: Final = re.compile(r"(\d{9,12})-(?:(.*)-)?([0-9a-f]{32})\.json")
 """Number, quoted hospital (none in an earlier version) and id in the name of a decision."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BESIDE: Final = re.compile(rf"golden/[0-9a-f]{{64}}\.arrow|readers/[0-9a-f]{{64}}/{HASHES}")
@@ -165,7 +165,8 @@ def read_decisions(contents: Iterable[tuple[str, bytes | OSError]]) -> Standing:
         try:
             if isinstance(content, OSError):
                 raise DataError(f"decision {name}: no access ({content}); {_ADVICE}")
-            found = parse_json(content, f"decision {name}", advice=_ADVICE)
+            advice = _ADVICE if hospital else "restore it from a copy, or remove it"
+            found = parse_json(content, f"decision {name}", advice=advice)
             if not hospital and isinstance(found.get("hospital"), str):
                 hospital = found["hospital"]
             decisions.append(_checked(name, found))
