@@ -18,7 +18,7 @@ from typing import Any, Final
 import torch
 
 from homnet.errors import ConfigError, DataError
-from homnet.files import write_whole
+from homnet.files import parse_json, write_whole
 
 _PACKAGES: Final = (
     "homnet",
@@ -118,6 +118,8 @@ def write_json(path: str | Path, content: Mapping[str, Any], *, mode: int = 0o64
     path = Path(path)
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        if "\\ud" in text:  # an escape, maybe of half a character, which nobody could read
+            json.dumps(content, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{path}: a value cannot be stored as JSON ({error}); use finite numbers and text."
@@ -129,17 +131,16 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        DataError: the file is missing or not a JSON object.
+        DataError: the file is missing, unreadable, or not a JSON object; see
+            :func:`homnet.files.parse_json`.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the job that writes it.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not a JSON file ({error}); run the job again.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}.")
-    return content
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give access to it.") from None
+    return parse_json(content, path)
 
 
 def package_versions() -> dict[str, str]:

@@ -65,7 +65,7 @@ def main(config: DescribeConfig) -> None:
         summary = summarise_cohort(cohort)
         counts = counts_table(summary)
         output = _folder(config.output, config.cohort.resolve())
-        (output / "counts.json").write_text(json.dumps(summary, indent=1))
+        write_whole(output / "counts.json", json.dumps(summary, indent=1))
         page = write_whole(output / "cohort.html", render_contents(cohort, counts, rng))
         print(counts)
         print(f"description: {output / 'counts.json'}, {page}")

@@ -4,7 +4,7 @@ python jobs/endpoint.py new-key --file keys.json --id lab-1 --hospitals hospital
 python jobs/endpoint.py new-key --file keys.json --id prometheus --operator
 python jobs/endpoint.py list-keys --file keys.json
 python jobs/endpoint.py revoke-key --file keys.json --id lab-1
-python jobs/endpoint.py verify-audit --directory audit
+python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor /other/anchor
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import tyro
 
 from homnet.errors import DataError
 from homnet_platform.job import run_job
-from homnet_serve.audit import verify_audit
+from homnet_serve.audit import read_audit_key, verify_audit
 from homnet_serve.keys import add_key, read_keys, revoke_key
 
 
@@ -50,14 +50,18 @@ class NewKey(ListKeys):
 class VerifyAudit:
     """Checks every file of an audit log."""
 
-    directory: Path = Path("audit")
-    """Directory of the audit log."""
+    directory: str = "audit"
+    """Directory or URI of the audit log."""
+    key: str = ""
+    """File with the key of the log; if empty, the environment variable HOMNET_AUDIT_KEY, if set."""
+    anchor: str = ""
+    """Directory or URI of the anchor, if the endpoint has one."""
 
 
 def main(config: ListKeys | VerifyAudit) -> None:
     """Does what was asked for; prints the keys of the file, or the files of the audit log."""
     if isinstance(config, VerifyAudit):
-        _verify(config.directory)
+        _verify(config)
         return
     if isinstance(config, NewKey):
         secret = add_key(config.file, config.id, config.hospitals, operator=config.operator)
@@ -69,14 +73,20 @@ def main(config: ListKeys | VerifyAudit) -> None:
         print(f"{key.id}  {role}{'  revoked' if key.revoked else ''}")
 
 
-def _verify(directory: Path) -> None:
-    files = verify_audit(directory)
+def _verify(config: VerifyAudit) -> None:
+    key = read_audit_key(config.key)
+    files = verify_audit(config.directory, key=key, anchor=config.anchor or None)
     if not files:
-        raise DataError(f"{directory}: there is no audit log here")
+        raise DataError(f"{config.directory}: there is no audit log here")
     for name, file in files.items():
         lost = f"; {file.num_lost} could not be written" if file.num_lost else ""
+        held = f"; {file.num_withheld} were not anchored, nor answered" if file.num_withheld else ""
         rest = "; its process ended while it wrote one more" if file.is_cut_off else ""
-        print(f"{name}  {file.num_lines} lines, whole{lost}{rest}")
+        print(f"{name}  {file.num_lines} lines, whole{lost}{held}{rest}")
+    if not config.anchor:
+        print("without --anchor: lines cut off at the end of the newest log would not be noticed")
+    if key is None:
+        print("without --key: a log computed anew would not be noticed")
 
 
 if __name__ == "__main__":

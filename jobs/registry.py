@@ -14,7 +14,7 @@ import tyro
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import reference_bags
@@ -51,7 +51,11 @@ class RegistryConfig:
 
 
 def main(config: RegistryConfig) -> None:
-    """Does it, and prints what the registry then holds."""
+    """Does it, and prints what the registry then holds.
+
+    Raises:
+        RegistryError: it cannot be done, or afterwards a decision is damaged; says which.
+    """
     registry = Registry(config.registry, read_form)
     match config.action:
         case "publish":
@@ -64,9 +68,19 @@ def main(config: RegistryConfig) -> None:
             registry.retire(config.hospital, config.version)
         case "list":
             pass
-    for entry in registry.entries(config.hospital or None):
-        line = f"{entry.hospital}  {entry.version[:12]}  {entry.status:9}  {entry.published}"
-        print(line)
+    standing = registry.standing()
+    asked = config.hospital
+    for entry in standing.entries:
+        if asked in ("", entry.hospital):
+            print(f"{entry.hospital}  {entry.version[:12]}  {entry.status:9}  {entry.published}")
+    damage = [
+        f"{hospital or 'unknown hospital'}: {reason}"
+        for hospital, own in sorted(standing.problems.items())
+        for reason in own.values()
+        if asked in ("", hospital)
+    ]
+    if damage:
+        raise RegistryError(f"{config.registry}: {'; '.join(damage)}")
 
 
 def _publish(registry: Registry, config: RegistryConfig) -> None:

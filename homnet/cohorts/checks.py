@@ -29,7 +29,7 @@ def read_pairs(path: Path) -> pa.Table:
         raise CohortError(
             f"{path}: the file is missing; restore it or make the cohort again"
         ) from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise CohortError(
             f"{path}: not a readable Parquet file ({_first_line(error)}); it may be truncated: "
             "restore it or make the cohort again"

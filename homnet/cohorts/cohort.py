@@ -1,11 +1,15 @@
-"""Cohorts on disk: a directory of Parquet files of pairs, and an index, ``cohort.json``."""
+"""Cohorts on disk: a directory of Parquet files of pairs, and an index, ``cohort.json``.
+
+The index holds a digest of its whole content in ``sha256``, and the digest of each file. An index
+of schema version 2 is of an earlier version: it has no digest of itself and is still read.
+"""
 
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Self
 
 import numpy as np
@@ -16,10 +20,12 @@ import pyarrow.parquet as pq
 from homnet.cohorts.checks import check_table, read_pairs
 from homnet.cohorts.pairs import SCHEMA
 from homnet.errors import CohortError
-from homnet.files import digest_of, replacing_directory
+from homnet.files import digest_of, parse_json, replacing_directory, write_whole
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+_WITHOUT_DIGEST: Final = 2
+"""Earlier schema version that is still read."""
 INDEX: Final = "cohort.json"
 """File name of a cohort's index."""
 
@@ -29,7 +35,7 @@ class CohortFile:
     """Entry of ``cohort.json`` for one Parquet file."""
 
     path: str
-    """Path relative to the cohort directory."""
+    """Path relative to the cohort directory, with forward slashes; never leaves it."""
     hospital: str
     """Hospital of every row."""
     num_pairs: int
@@ -63,8 +69,8 @@ class Cohort:
         """Opens a cohort directory.
 
         Raises:
-            CohortError: there is no cohort, its index is damaged or of another version, or a file
-                is missing.
+            CohortError: there is no cohort, its index is damaged, changed or of another version, or
+                a file is missing or outside the directory.
         """
         # Absolute: tasks on other nodes have other working directories.
         root = Path(path).absolute()
@@ -74,28 +80,41 @@ class Cohort:
                 f"{root}: no cohort here (cohort.json is missing); make one with "
                 "jobs/simulate.py or jobs/ingest.py"
             )
+        again = "make the cohort again"
         try:
-            content = json.loads(index.read_text())
-            version = content["schema_version"]
-            files = tuple(
-                CohortFile(**{**entry, "patients": tuple(entry["patients"])})
-                for entry in content["files"]
-            )
-            scale, provenance = content["scale"], content["provenance"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            content = parse_json(index.read_bytes(), index, error=CohortError, advice=again)
+        except OSError as error:
+            raise CohortError(f"{index}: cannot be read ({error.strerror}); give access") from None
+        version = content.get("schema_version")
+        if version not in (_WITHOUT_DIGEST, SCHEMA_VERSION):
             raise CohortError(
-                f"{index}: damaged cohort index ({error!r}); make the cohort again"
-            ) from None
-        if version != SCHEMA_VERSION:
-            raise CohortError(
-                f"{index}: schema version {version}, this package reads {SCHEMA_VERSION}; make the "
-                "cohort again"
+                f"{index}: schema version {version}, this package reads {_WITHOUT_DIGEST} and "
+                f"{SCHEMA_VERSION}; {again}"
             )
-        missing = [entry.path for entry in files if not (root / entry.path).is_file()]
-        if missing:
-            raise CohortError(f"{root / missing[0]}: the file is listed in cohort.json but missing")
-        hospitals = tuple(dict.fromkeys(entry.hospital for entry in files))
-        scale = _checked_scale(index, scale, hospitals)
+        digest = content.pop("sha256", None)
+        if digest != (_index_digest(content) if version == SCHEMA_VERSION else None):
+            raise CohortError(
+                f"{index}: changed since the cohort was made (its digest is "
+                f"{'wrong' if digest else 'missing'}); restore the file or {again}"
+            )
+        try:
+            files = tuple(_entry(entry) for entry in content["files"])
+            provenance = dict(content["provenance"])
+            hospitals = tuple(dict.fromkeys(entry.hospital for entry in files))
+            scale = _checked_scale(index, content["scale"], hospitals)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CohortError(f"{index}: damaged cohort index ({error!r}); {again}") from None
+        places = {entry.path: root / entry.path for entry in files}
+        if len(places) < len(files):
+            raise CohortError(f"{index}: a file is listed twice; {again}")
+        inside = root.resolve()
+        for place in places.values():
+            if not place.is_file():
+                raise CohortError(f"{place}: the file is listed in cohort.json but missing")
+            if not place.resolve().is_relative_to(inside):
+                raise CohortError(
+                    f"{place}: a link to outside the cohort; copy the file into the cohort"
+                )
         return cls(root=root, files=files, scale=scale, provenance=provenance)
 
     @property
@@ -170,7 +189,13 @@ class Cohort:
         """
         tables = []
         for entry in self.files if file is None else (file,):
-            table = read_pairs(self.root / entry.path)
+            try:
+                table = read_pairs(self.root / entry.path)
+            except (ValueError, pa.ArrowException) as error:
+                raise CohortError(
+                    f"{self.root / entry.path}: damaged ({type(error).__name__}); restore the file "
+                    "or make the cohort again"
+                ) from None
             if table.num_rows != entry.num_pairs:
                 raise CohortError(
                     f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the "
@@ -270,7 +295,7 @@ def describe_file(root: Path, relative: str) -> CohortFile:
     path = root / relative
     try:
         names = pq.ParquetFile(path).read(["hospital", "patient_id", "abnormal"])
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise CohortError(f"{path}: not a readable Parquet file ({type(error).__name__})") from None
     return CohortFile(
         path=relative,
@@ -314,7 +339,33 @@ def write_index(
         "counts": {"pairs": cohort.num_pairs, "patients": cohort.num_patients},
         "fingerprint": cohort.fingerprint,
     }
-    target.write_text(json.dumps(index, indent=1))
+    try:
+        # Through JSON, so that the digest is of what will be read.
+        index = json.loads(json.dumps(index, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise CohortError(f"{target}: the provenance cannot be stored as JSON ({error})") from None
+    write_whole(target, json.dumps({**index, "sha256": _index_digest(index)}, indent=1))
+
+
+def _index_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of an index without its digest, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(content: Any) -> CohortFile:
+    """Reads the entry of a file; raises ValueError, TypeError or KeyError if it is malformed."""
+    entry = CohortFile(**{**content, "patients": tuple(content["patients"])})
+    path = PurePosixPath(entry.path)
+    if path.is_absolute() or ".." in path.parts or "\\" in entry.path or str(path) != entry.path:
+        raise ValueError(f"the path {entry.path!r} is not a path within the cohort")
+    counts = [entry.num_pairs, 0 if entry.num_abnormal is None else entry.num_abnormal]
+    if (
+        not all(isinstance(one, str) for one in (entry.hospital, entry.sha256, *entry.patients))
+        or not isinstance(content["patients"], list)
+        or not all(type(count) is int and count >= 0 for count in counts)
+    ):
+        raise ValueError(f"the entry of {entry.path} has a value of a wrong type")
+    return entry
 
 
 def _checked_scale(index: Path, scale: Any, hospitals: Sequence[str]) -> dict[str, float]:

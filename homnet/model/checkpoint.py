@@ -4,8 +4,9 @@
 ``provenance.json`` (cohort fingerprint, recipe, seed, package version, parent),
 ``calibration.json`` (temperature, prior and threshold of each hospital), ``patients.json`` (the
 same for whole patients, once calibrated), ``state.safetensors`` (optimizer, while a run is
-unfinished) and ``sha256.json``. No pickle is ever loaded. The content does not depend on the time:
-the same seed on the same machine gives the same bytes.
+unfinished) and ``sha256.json``, which lists all of them: a file that is missing or not listed is
+refused. No pickle is ever loaded. The content does not depend on the time: the same seed on the
+same machine gives the same bytes.
 
 Format 1 has one more field in HomNet's form: ``deviations``, removed because it brought no gain
 (LAB.md, 2026-11-27). Checkpoints that do not use it can still be read, with a new version digest.
@@ -15,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -27,8 +28,8 @@ from safetensors.torch import load_file, save_file
 from homnet.calibration.bags import Calibration
 from homnet.calibration.patients import FORMAT as PATIENTS_FORMAT
 from homnet.calibration.patients import PatientCalibration
-from homnet.errors import CheckpointError
-from homnet.files import digest_of, replacing_directory
+from homnet.errors import CheckpointError, ConfigError
+from homnet.files import digest_of, parse_json, replacing_directory
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNetConfig
 
@@ -36,6 +37,14 @@ FORMAT: Final = 2
 """Format that is written; format 1 can also be read."""
 HASHES: Final = "sha256.json"
 """File of a checkpoint that is written last; its presence means that the checkpoint is complete."""
+_REQUIRED: Final = (
+    "config.json",
+    "model.safetensors",
+    "metrics.json",
+    "provenance.json",
+    "calibration.json",
+)
+_ADVICE: Final = "take another copy of the checkpoint"
 
 
 @dataclass(frozen=True)
@@ -106,20 +115,18 @@ class Checkpoint:
     @property
     def version(self) -> str:
         """SHA-256 of form and weights, by which reports name the model."""
-        digest = hashlib.sha256(_json(dataclasses.asdict(self.config)))
-        for name in sorted(self.weights):
-            digest.update(name.encode())
-            digest.update(self.weights[name].detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return _version(dataclasses.asdict(self.config), self.weights)
 
     @property
     def digest(self) -> str:
         """SHA-256 of everything that affects an answer, including calibration and provenance."""
-        calibration = {name: dataclasses.asdict(c) for name, c in self.calibration.items()}
-        content = [self.version, self.metrics, self.provenance, calibration]
-        if self.patients:
-            content.append({name: c.to_json() for name, c in self.patients.items()})
-        return hashlib.sha256(_json({"content": content})).hexdigest()
+        return _digest(
+            self.version,
+            self.metrics,
+            self.provenance,
+            {name: dataclasses.asdict(one) for name, one in self.calibration.items()},
+            {name: one.to_json() for name, one in self.patients.items()},
+        )
 
     def save(self, path: str | Path) -> Path:
         """Writes the checkpoint atomically and replaces an older one.
@@ -128,20 +135,23 @@ class Checkpoint:
             The path.
 
         Raises:
-            CheckpointError: the path cannot be written; its previous content is kept.
+            CheckpointError: the path cannot be written, or a value is not finite; the previous
+                content is kept.
         """
         root = Path(path)
-        files = {
-            "config.json": _json({"format": FORMAT, **dataclasses.asdict(self.config)}),
-            "metrics.json": _json(self.metrics),
-            "provenance.json": _json(self.provenance),
-            "calibration.json": _json(
-                {name: dataclasses.asdict(value) for name, value in self.calibration.items()}
-            ),
-        }
-        if self.patients:
-            files["patients.json"] = _json({name: c.to_json() for name, c in self.patients.items()})
         try:
+            files = {
+                "config.json": _json({"format": FORMAT, **dataclasses.asdict(self.config)}),
+                "metrics.json": _json(self.metrics),
+                "provenance.json": _json(self.provenance),
+                "calibration.json": _json(
+                    {name: dataclasses.asdict(value) for name, value in self.calibration.items()}
+                ),
+            }
+            if self.patients:
+                files["patients.json"] = _json(
+                    {name: one.to_json() for name, one in self.patients.items()}
+                )
             with replacing_directory(root) as made:
                 for name, content in files.items():
                     (made / name).write_bytes(content)
@@ -150,6 +160,11 @@ class Checkpoint:
                     _save_tensors(self.state, made / "state.safetensors")
                 hashes = {path.name: digest_of(path) for path in sorted(made.iterdir())}
                 (made / HASHES).write_bytes(_json(hashes))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{root}: the checkpoint has a value that is not finite ({error}); train again "
+                "with a lower learning rate"
+            ) from None
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{root}: cannot write the checkpoint ({error}); free space or choose another place"
@@ -157,62 +172,127 @@ class Checkpoint:
         return root
 
     @classmethod
-    def load(cls, path: str | Path, form: Callable[..., Form] = HomNetConfig) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        form: Callable[..., Form] = HomNetConfig,
+        *,
+        digest: str | None = None,
+    ) -> Self:
         """Reads a checkpoint.
 
         Args:
             path: the directory.
             form: builds the model's form from the fields in ``config.json``.
+            digest: the :attr:`digest` that the stored content must have, if it is known.
 
         Raises:
-            CheckpointError: the checkpoint is missing, incomplete, altered, of another format, or
-                of a form that ``form`` does not build.
+            CheckpointError: the checkpoint is missing, incomplete, altered, of another format, of
+                another digest, or of a form that ``form`` does not build.
         """
         root = Path(path)
         if not (root / HASHES).is_file():
             raise CheckpointError(f"{root}: no checkpoint here ({HASHES} is missing)")
         try:
-            for name, expected in json.loads((root / HASHES).read_text()).items():
-                if not (root / name).is_file():
-                    raise CheckpointError(
-                        f"{root}: the checkpoint is incomplete, {name} is missing"
-                    )
-                if digest_of(root / name) != expected:
-                    raise CheckpointError(
-                        f"{root / name}: the file was altered or damaged since it was written; "
-                        "take another copy of the checkpoint"
-                    )
-            config = json.loads((root / "config.json").read_text())
-            number = config.pop("format", None)
-            if number == 1:
-                _drop_deviations(root, config)
-            elif number != FORMAT:
+            return cls._load(root, form, digest)
+        except (
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            OSError,
+            SafetensorError,
+            ConfigError,
+        ) as error:
+            raise CheckpointError(
+                f"{root}: the checkpoint cannot be read ({error}); {_ADVICE}"
+            ) from None
+
+    @classmethod
+    def _load(cls, root: Path, form: Callable[..., Form], digest: str | None) -> Self:
+        present = {path.name for path in root.iterdir() if path.is_file()}
+        hashes = check_listed(root, (root / HASHES).read_bytes(), present)
+        for name, expected in hashes.items():
+            if digest_of(root / name) != expected:
                 raise CheckpointError(
-                    f"{root}: a checkpoint of format {number}, and this version reads 1 and "
-                    f"{FORMAT}; train it again, or use the version of HomNet that wrote it"
+                    f"{root / name}: the file was altered or damaged since it was written; "
+                    f"{_ADVICE}"
                 )
-            state, patients = root / "state.safetensors", root / "patients.json"
-            return cls(
-                config=form(**config),
-                weights=load_file(root / "model.safetensors"),
-                metrics=json.loads((root / "metrics.json").read_text()),
-                provenance=json.loads((root / "provenance.json").read_text()),
-                calibration={
-                    name: Calibration(**value)
-                    for name, value in json.loads((root / "calibration.json").read_text()).items()
-                },
-                state=load_file(state) if state.is_file() else {},
-                patients={
-                    name: PatientCalibration.from_json(value)
-                    for name, value in json.loads(patients.read_text()).items()
-                    # A calibration fitted to the scores of another version counts as missing.
-                    if value.get("format") == PATIENTS_FORMAT
-                }
-                if patients.is_file()
-                else {},
+
+        def read(name: str) -> dict[str, Any]:
+            place = root / name
+            return parse_json(place.read_bytes(), place, error=CheckpointError, advice=_ADVICE)
+
+        def tensors(name: str) -> dict[str, torch.Tensor]:
+            return load_file(root / name) if name in hashes else {}
+
+        config, metrics, provenance = (
+            read(f"{n}.json") for n in ("config", "metrics", "provenance")
+        )
+        calibration = read("calibration.json")
+        patients = read("patients.json") if "patients.json" in hashes else {}
+        weights = tensors("model.safetensors")
+        number = config.pop("format", None)
+        if digest is not None:
+            # Of what is stored, not of what this version makes of it: it may skip a field.
+            version = _version(config, weights)
+            found = _digest(version, metrics, provenance, calibration, patients)
+            if found != digest:
+                raise CheckpointError(
+                    f"{root}: holds the model {found[:12]}, not {digest[:12]}; {_ADVICE}"
+                )
+        if number == 1:
+            _drop_deviations(root, config)
+        elif number != FORMAT:
+            raise CheckpointError(
+                f"{root}: a checkpoint of format {number}, and this version reads 1 and "
+                f"{FORMAT}; train it again, or use the version of HomNet that wrote it"
             )
-        except (json.JSONDecodeError, TypeError, OSError, SafetensorError) as error:
-            raise CheckpointError(f"{root}: the checkpoint cannot be read ({error})") from None
+        return cls(
+            config=form(**config),
+            weights=weights,
+            metrics=metrics,
+            provenance=provenance,
+            calibration={name: Calibration(**value) for name, value in calibration.items()},
+            state=tensors("state.safetensors"),
+            patients={
+                name: PatientCalibration.from_json(value)
+                for name, value in patients.items()
+                # A calibration fitted to the scores of another version counts as missing.
+                if value.get("format") == PATIENTS_FORMAT
+            },
+        )
+
+
+def check_listed(where: object, hashes: bytes, present: Collection[str]) -> dict[str, Any]:
+    """Compares the files of a checkpoint with the list of them.
+
+    Args:
+        where: directory of the checkpoint, for messages.
+        hashes: content of ``sha256.json``.
+        present: names of the files in the directory. Names with a dot at the front are ignored:
+            they were left by a process that was killed while it wrote.
+
+    Returns:
+        Digests by file name.
+
+    Raises:
+        CheckpointError: the list is damaged, or a file is missing or not listed.
+    """
+    listed = parse_json(hashes, f"{where}/{HASHES}", error=CheckpointError, advice=_ADVICE)
+    missing = [name for name in (*_REQUIRED, *listed) if name not in present]
+    if missing:
+        raise CheckpointError(
+            f"{where}: the checkpoint is incomplete, {missing[0]} is missing; {_ADVICE}"
+        )
+    strange = sorted(set(present) - {HASHES, *listed})
+    strange = [name for name in strange if not name.startswith(".")]
+    if strange:
+        raise CheckpointError(
+            f"{where}: {strange[0]} is not listed in {HASHES}; remove it, or {_ADVICE}"
+        )
+    return listed
 
 
 def patient_digests(patients: Iterable[str]) -> list[str]:
@@ -235,9 +315,25 @@ def _drop_deviations(root: Path, config: dict[str, Any]) -> None:
             )
 
 
+def _version(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(_json(config))
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(version: str, *parts: Mapping[str, Any]) -> str:
+    """Digest of the version, metrics, provenance, calibration and, if there are any, patients."""
+    *others, patients = parts
+    content = {"content": [version, *others, *([patients] if patients else [])]}
+    # Through JSON: the digest of what will be read again, in which all keys are text.
+    return hashlib.sha256(_json(json.loads(_json(content)))).hexdigest()
+
+
 def _save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({n: t.detach().cpu().contiguous() for n, t in sorted(tensors.items())}, path)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True).encode()
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()

@@ -5,63 +5,33 @@ A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``
     models/<version>/...         checkpoints, named by the digest of their content
     readers/<version>/...        readers that calibrations name, by the digest of their weights
     golden/<version>.arrow       reference bags: pairs with the logits that the model must reproduce
-    events/<number>-<id>.json    decisions, one small immutable file each
+    events/<number>-<hospital>-<id>.json
+                                 decisions, one small immutable file each
 
 Concurrent decisions of two processes are both kept, because no decision is ever overwritten. Every
 process sorts decisions by number, then by id, and derives the status of each model in that order.
+
+:mod:`homnet.model.decisions` says what a decision holds and what happens to a damaged one.
 """
 
+import hashlib
 import json
 import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-from pyarrow import fs
 
+from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import CheckpointError, RegistryError
-from homnet.model.checkpoint import HASHES, Checkpoint
+from homnet.files import Storage
+from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
+from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
 from homnet.model.network import HomNetConfig
-
-Action = Literal["publish", "promote", "retire", "roll_back"]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A decision on a model of a hospital."""
-
-    action: Action
-    """What was decided."""
-    hospital: str
-    """Hospital that the decision applies to."""
-    version: str
-    """Model that the decision applies to; for a roll-back, the model that is withdrawn."""
-    number: int
-    """One more than the largest number seen by the deciding process."""
-    time: str
-    """Time of the decision, UTC."""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Orders decisions of equal number."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Status of a model at one hospital."""
-
-    hospital: str
-    """The hospital."""
-    version: str
-    """Digest of the checkpoint: weights, calibration and provenance."""
-    status: Literal["candidate", "promoted", "retired"]
-    """In use (promoted), available for promotion (candidate), or out of use (retired)."""
-    published: str
-    """Time of the first publication, UTC."""
 
 
 class Registry:
@@ -80,15 +50,7 @@ class Registry:
         """
         self.root = str(root)
         self._form = form
-        try:
-            if "://" in self.root:
-                self._files, self._base = fs.FileSystem.from_uri(self.root)
-            else:
-                self._files, self._base = fs.LocalFileSystem(), str(Path(root).resolve())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RegistryError(
-                f"{root}: no registry can be there ({error}); give a path or URI that pyarrow knows"
-            ) from None
+        self._files = Storage(root, error=RegistryError)
 
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
         """Stores a checkpoint and makes it a candidate at a hospital.
@@ -102,38 +64,49 @@ class Registry:
             RegistryError: the registry cannot be written.
         """
         version = checkpoint.digest
-        self._keep(f"{self._base}/models/{version}", checkpoint)
+        self._keep(f"models/{version}", checkpoint)
         if not any(e.version == version for e in self.entries(hospital)):
             self._decide("publish", hospital, version)
         return version
+
+    def standing(self) -> Standing:
+        """What all decisions come to; damage of one hospital does not affect the others.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        found = self._standing()
+        # A list made while decisions are written can have one and lack one that it names.
+        return self._standing() if found.problems else found
 
     def entries(self, hospital: str | None = None) -> list[Entry]:
         """Returns all models of one hospital, or of all, in order of publication.
 
         Raises:
-            RegistryError: a decision cannot be read.
+            RegistryError: the registry cannot be read.
         """
-        return _replay(self.decisions(), hospital)
+        return [e for e in self.standing().entries if hospital in (None, e.hospital)]
 
     def lines(self) -> dict[str, tuple[str, ...]]:
-        """Models that may be used, by hospital; the promoted one last, after its predecessors.
+        """Versions that may be used, by hospital; the promoted one last, after its predecessors.
 
         Raises:
-            RegistryError: as :meth:`entries`.
+            RegistryError: the registry cannot be read.
         """
-        return {
-            hospital: tuple(line)
-            for hospital, line in _state(self.decisions()).line.items()
-            if line
-        }
+        lines = self.standing().lines
+        return {hospital: tuple(one.version for one in line) for hospital, line in lines.items()}
 
     def promoted(self, hospital: str) -> Entry | None:
         """Returns the model in use at a hospital, or None.
 
         Raises:
-            RegistryError: as :meth:`entries`.
+            RegistryError: the registry cannot be read, or a decision of the hospital is damaged.
         """
-        return next((e for e in self.entries(hospital) if e.status == "promoted"), None)
+        standing = self.standing()
+        for reason in standing.problems.get(hospital, {}).values():
+            raise RegistryError(f"{self.root}: {reason}")
+        own = (entry for entry in standing.entries if entry.hospital == hospital)
+        return next((entry for entry in own if entry.status == "promoted"), None)
 
     def promote(self, hospital: str, version: str) -> Entry:
         """Puts a model into use at a hospital, in place of the current one.
@@ -147,18 +120,20 @@ class Registry:
                 or has damaged files.
         """
         entry = self._one(hospital, version)
-        if entry.status == "retired":
+        if (hospital, entry.version) in self.standing().retired:
             raise RegistryError(
                 f"{self.root}: {entry.version[:12]} is retired for {hospital}; publish or choose "
                 "another"
             )
         # The model must load, and must give the contribution of each pair.
-        if not isinstance(self.checkpoint(entry.version).config, HomNetConfig):
+        checkpoint = self.checkpoint(entry.version)
+        if not isinstance(checkpoint.config, HomNetConfig):
             raise RegistryError(
                 f"{self.root}: {entry.version[:12]} is not HomNet: other models can be shadows, "
                 "and only HomNet can answer"
             )
-        self._decide("promote", hospital, entry.version)
+        beside = self._beside(entry.version, checkpoint)
+        self._decide("promote", hospital, entry.version, beside=beside)
         return self._one(hospital, entry.version)
 
     def roll_back(self, hospital: str) -> Entry | None:
@@ -168,7 +143,7 @@ class Registry:
             The model now in use, or None without a predecessor.
 
         Raises:
-            RegistryError: no model is promoted.
+            RegistryError: no model is promoted, or a decision of the hospital is damaged.
         """
         now = self.promoted(hospital)
         if now is None:
@@ -180,10 +155,12 @@ class Registry:
         """Takes a model out of use permanently.
 
         Raises:
-            RegistryError: the hospital has no such model, or the model is promoted.
+            RegistryError: the hospital has no such model, the model is promoted, or a decision of
+                the hospital is damaged.
         """
+        now = self.promoted(hospital)
         entry = self._one(hospital, version)
-        if entry.status == "promoted":
+        if entry == now:
             raise RegistryError(
                 f"{self.root}: {entry.version[:12]} answers for {hospital}; promote another or "
                 "roll back first"
@@ -192,16 +169,16 @@ class Registry:
         return self._one(hospital, entry.version)
 
     def checkpoint(self, version: str) -> Checkpoint:
-        """Loads a model and checks its hashes.
+        """Loads a model and compares its content with its version.
 
         Raises:
-            CheckpointError: the checkpoint is incomplete or damaged.
+            CheckpointError: the checkpoint is incomplete or damaged, or is another model.
             RegistryError: there is no such model.
         """
-        source = f"{self._base}/models/{version}"
+        source = f"models/{version}"
         if not self._is_file(f"{source}/{HASHES}"):
             raise RegistryError(f"{self.root}: no model {version} here")
-        return self._load(source, self._form)
+        return self._load(source, self._form, version)
 
     def keep_reader(self, checkpoint: Checkpoint) -> None:
         """Stores the reader that calibrations name by its version.
@@ -209,7 +186,7 @@ class Registry:
         Raises:
             RegistryError: the registry cannot be written.
         """
-        self._keep(f"{self._base}/readers/{checkpoint.version}", checkpoint)
+        self._keep(f"readers/{checkpoint.version}", checkpoint)
 
     def reader(self, version: str, form: Callable[..., Form]) -> Checkpoint:
         """Loads a reader and checks its hashes.
@@ -222,7 +199,7 @@ class Registry:
             CheckpointError: the checkpoint is incomplete or damaged, or is another reader.
             RegistryError: there is no such reader.
         """
-        source = f"{self._base}/readers/{version}"
+        source = f"readers/{version}"
         if not self._is_file(f"{source}/{HASHES}"):
             raise RegistryError(
                 f"{self.root}: no reader {version[:12]} here; calibrate with --registry, which "
@@ -230,11 +207,29 @@ class Registry:
             )
         found = self._load(source, form)
         if found.version != version:
-            raise CheckpointError(f"{source}: holds the reader {found.version[:12]}; restore it")
+            raise CheckpointError(
+                f"{self.root}/{source}: holds the reader {found.version[:12]}; restore it"
+            )
         return found
+
+    def check_beside(self, beside: Mapping[str, str]) -> None:
+        """Compares reference bags and readers with their digests in a promotion.
+
+        Raises:
+            CheckpointError: a file is missing or was changed since the promotion.
+            RegistryError: a file cannot be read.
+        """
+        for path, expected in beside.items():
+            if not self._is_file(path) or _sha256(self._read(path)) != expected:
+                raise CheckpointError(
+                    f"{self.root}/{path}: missing, or changed since the model was promoted; "
+                    "restore it, or promote the model again"
+                )
 
     def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
         """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
+
+        A model that was promoted with other reference bags must be promoted again.
 
         Raises:
             RegistryError: the registry cannot be written.
@@ -242,52 +237,54 @@ class Registry:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, reference.schema) as writer:
             writer.write_table(reference)
-        self._write(self._reference_file(version), sink.getvalue().to_pybytes())
+        self._write(_reference_file(version), sink.getvalue().to_pybytes())
 
     def reference_bags(self, version: str) -> pa.Table | None:
         """Loads the reference bags of a model; None if none were stored.
 
         Raises:
+            CheckpointError: the reference bags are damaged.
             RegistryError: the reference bags cannot be read.
         """
-        path = self._reference_file(version)
+        path = _reference_file(version)
         if not self._is_file(path):
             return None
         try:
             with pa.ipc.open_file(self._read(path)) as reader:
                 return reader.read_all()
-        except pa.ArrowInvalid as error:
-            raise RegistryError(
+        except (pa.ArrowException, OSError) as error:
+            raise CheckpointError(
                 f"{self.root}: the reference bags of {version[:12]} are damaged ({error}); store "
                 "them again"
             ) from None
 
     def decisions(self) -> list[Decision]:
-        """Returns all decisions in order.
+        """Returns all decisions that can be read, in order.
 
         Raises:
-            RegistryError: a decision cannot be read.
+            RegistryError: the registry cannot be read.
         """
-        found = []
-        for path in self._list(f"{self._base}/events"):
-            name = Path(path).name
-            if name.startswith(".") or not name.endswith(".json"):
-                continue  # being written
-            try:
-                found.append(Decision(**json.loads(self._read(path))))
-            except (ValueError, TypeError) as error:
-                raise RegistryError(
-                    f"{self.root}: the decision {name} cannot be read ({error}); restore it"
-                ) from None
-        return sorted(found, key=lambda decision: (decision.number, decision.id))
+        return list(self.standing().decisions)
 
-    def _reference_file(self, version: str) -> str:
-        # The folder keeps its original name, so that registries of earlier versions stay readable.
-        return f"{self._base}/golden/{version}.arrow"
+    def _standing(self) -> Standing:
+        contents: list[tuple[str, bytes | OSError]] = []
+        with self._reachable("read"):
+            for name in self._files.names("events"):
+                if name.endswith(".json"):
+                    try:
+                        contents.append((name, self._files.read(f"events/{name}")))
+                    except (FileNotFoundError, PermissionError) as error:
+                        contents.append((name, error))
+        return read_decisions(contents)
+
+    def _beside(self, version: str, checkpoint: Checkpoint) -> dict[str, str]:
+        readers = {one.reader for one in checkpoint.patients.values()} - {NO_READER_USED}
+        paths = [_reference_file(version), *(f"readers/{one}/{HASHES}" for one in sorted(readers))]
+        return {path: _sha256(self._read(path)) for path in paths if self._is_file(path)}
 
     def _keep(self, target: str, checkpoint: Checkpoint) -> None:
-        """Stores a checkpoint, its hashes last, unless it is there."""
-        if self._is_file(f"{target}/{HASHES}"):
+        """Stores a checkpoint, its hashes last, unless it is there and undamaged."""
+        if self._is_intact(target):
             return
         with tempfile.TemporaryDirectory() as directory:
             saved = checkpoint.save(Path(directory) / "checkpoint")
@@ -295,13 +292,33 @@ class Registry:
             for name in sorted(names, key=lambda name: name == HASHES):
                 self._write(f"{target}/{name}", (saved / name).read_bytes())
 
-    def _load(self, source: str, form: Callable[..., Form]) -> Checkpoint:
+    def _is_intact(self, target: str) -> bool:
+        if not self._is_file(f"{target}/{HASHES}"):
+            return False
+        try:
+            listed = self._listed(target)
+        except CheckpointError:
+            return False
+        return all(_sha256(self._read(f"{target}/{n}")) == digest for n, digest in listed.items())
+
+    def _listed(self, source: str) -> dict[str, Any]:
+        """Digests of the files of a checkpoint; raises CheckpointError as :func:`check_listed`."""
+        with self._reachable("read"):
+            present = self._files.names(source)
+        return check_listed(f"{self.root}/{source}", self._read(f"{source}/{HASHES}"), present)
+
+    def _load(
+        self, source: str, form: Callable[..., Form], digest: str | None = None
+    ) -> Checkpoint:
+        listed = self._listed(source)  # before anything else is read: a strange file may be large
         with tempfile.TemporaryDirectory() as directory:
-            for path in self._list(source):
-                name = Path(path).name
-                if not name.startswith("."):  # left by a process that was killed
-                    (Path(directory) / name).write_bytes(self._read(path))
-            return Checkpoint.load(directory, form)
+            for name in (*listed, HASHES):
+                (Path(directory) / name).write_bytes(self._read(f"{source}/{name}"))
+            try:
+                return Checkpoint.load(directory, form, digest=digest)
+            except CheckpointError as error:
+                place = f"{self.root}/{source}"
+                raise CheckpointError(str(error).replace(directory, place)) from None
 
     def _one(self, hospital: str, version: str) -> Entry:
         fitting = [e for e in self.entries(hospital) if version and e.version.startswith(version)]
@@ -313,39 +330,29 @@ class Registry:
             )
         return fitting[0]
 
-    def _decide(self, action: Action, hospital: str, version: str) -> None:
-        number = max((decision.number for decision in self.decisions()), default=0) + 1
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        decision = Decision(action, hospital, version, number, time)
-        content: dict[str, Any] = asdict(decision)
-        path = f"{self._base}/events/{number:09d}-{decision.id}.json"
-        self._write(path, json.dumps(content, indent=1).encode())
+    def _decide(
+        self,
+        action: Action,
+        hospital: str,
+        version: str,
+        *,
+        beside: Mapping[str, str] | None = None,
+    ) -> None:
+        decision = self.standing().next(action, hospital, version, beside=beside)
+        content = {**asdict(decision), "sha256": decision.digest}
+        self._write(f"events/{decision.name}", json.dumps(content, indent=1).encode())
 
     def _write(self, path: str, content: bytes) -> None:
-        # Atomic write: by renaming, or by the atomic upload of object stores.
-        parent, _, name = path.rpartition("/")
-        staged = f"{parent}/.{uuid.uuid4().hex}-{name}"
         with self._reachable("written"):
-            self._files.create_dir(parent, recursive=True)
-            with self._files.open_output_stream(staged) as stream:
-                stream.write(content)
-            self._files.move(staged, path)
+            self._files.write(path, content)
 
     def _read(self, path: str) -> bytes:
-        with self._reachable("read"), self._files.open_input_stream(path) as stream:
-            content: bytes = stream.read()
-        return content
-
-    def _list(self, path: str) -> list[str]:
-        selector = fs.FileSelector(path, allow_not_found=True)
         with self._reachable("read"):
-            return [info.path for info in self._files.get_file_info(selector)]
+            return self._files.read(path)
 
     def _is_file(self, path: str) -> bool:
         with self._reachable("read"):
-            (info,) = self._files.get_file_info([path])
-        found: bool = info.type == fs.FileType.File
-        return found
+            return self._files.is_file(path)
 
     @contextmanager
     def _reachable(self, what: str) -> Iterator[None]:
@@ -358,50 +365,10 @@ class Registry:
             ) from None
 
 
-@dataclass(frozen=True)
-class _State:
-    """State that results from all decisions."""
-
-    published: dict[tuple[str, str], str]
-    """Time of publication by hospital and version, in order of publication."""
-    retired: set[tuple[str, str]]
-    """Pairs of hospital and version."""
-    line: dict[str, list[str]]
-    """Promoted models by hospital, the current one last."""
+def _reference_file(version: str) -> str:
+    # The folder keeps its original name, so that registries of earlier versions stay readable.
+    return f"golden/{version}.arrow"
 
 
-def _state(decisions: Iterable[Decision]) -> _State:
-    """Applies all decisions in order; decisions that contradict the state are ignored."""
-    state = _State({}, set(), {})
-    for decision in decisions:
-        key = (decision.hospital, decision.version)
-        answering = state.line.setdefault(decision.hospital, [])
-        if decision.action == "publish":
-            state.published.setdefault(key, decision.time)
-        elif decision.action == "promote" and key in state.published and key not in state.retired:
-            if answering[-1:] != [decision.version]:
-                answering.append(decision.version)
-        elif decision.action == "roll_back" and answering[-1:] == [decision.version]:
-            answering.pop()
-        elif decision.action == "retire" and answering[-1:] != [decision.version]:
-            state.retired.add(key)
-            state.line[decision.hospital] = [v for v in answering if v != decision.version]
-    return state
-
-
-def _replay(decisions: Iterable[Decision], hospital: str | None) -> list[Entry]:
-    state = _state(decisions)
-    return [
-        Entry(
-            hospital=of,
-            version=version,
-            status="retired"
-            if (of, version) in state.retired
-            else "promoted"
-            if state.line[of][-1:] == [version]
-            else "candidate",
-            published=time,
-        )
-        for (of, version), time in state.published.items()
-        if hospital in (None, of)
-    ]
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

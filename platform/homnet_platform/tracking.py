@@ -9,6 +9,7 @@ from typing import Any, Final
 from tensorboardX import SummaryWriter
 
 from homnet.errors import ConfigError
+from homnet.files import write_whole
 
 _RUN_ID: Final = "mlflow-run"
 
@@ -112,8 +113,7 @@ class _Mlflow:
                 f"{options.mlflow_uri}: MLflow does not answer ({str(error).splitlines()[0]}); "
                 "correct tracking.mlflow_uri, or leave it out"
             ) from None
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(self._run)
+        write_whole(kept, self._run)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

@@ -1,18 +1,27 @@
 """The audit log: the caller, time, model and result of each request.
 
-Each process writes a file of JSON lines. Each line holds the digest of the previous line, so that
-changing, removing or inserting a line breaks the chain. The first line of a file holds the digests
-of the last lines of all earlier files. A chain cannot reveal that its end was cut off; the digest
-of each line is therefore also written to the structured log, which is stored elsewhere.
+Each process writes a log of JSON lines: a file of its own on a local disk, or, at the URI of an
+object store, a folder with one object for each line. Each line ends with its own digest and holds
+that of the previous line, so that changing, removing or inserting a line breaks the chain. The
+first line holds the digests of the last lines of all earlier logs.
 
-A line that cannot be written completely is removed, and the next line states how many were lost. A
-process killed during a write leaves a partial line at the end, outside the chain.
+With a key the digests are HMACs: who has only the files cannot compute the chain anew. An anchor is
+a place elsewhere that keeps the number of lines and the last digest of each log after each line: a
+log that was removed, shortened or computed anew no longer fits it. The digest of each line is also
+written to the structured log. Without an anchor nothing here reveals that the end was cut off.
+
+A line that cannot be written completely is removed, and the next line states how many were
+``lost``. A line whose digest cannot be anchored stays, and the next line states that it was
+``withheld``. In both cases the request is not answered. A process killed during a write leaves a
+partial line at the end, outside the chain.
 """
 
 import contextlib
 import hashlib
+import hmac
 import json
 import os
+import re
 import threading
 import uuid
 from collections.abc import Mapping
@@ -21,50 +30,98 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
+from homnet.files import Storage, make_folder, parse_json
+from homnet.files import sync as sync_to_disk
 
+KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
+"""Environment variable with the key; used if no file is named."""
+_MIN_KEY_BYTES: Final = 16
 _FIRST: Final = "0" * 64
+_ENDING: Final = re.compile(rb'(.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
+"""A line without its digest, and its digest. Lines of earlier versions have none."""
+
+
+def read_audit_key(file: str | Path = "") -> bytes | None:
+    """Reads the key of an audit log from a file, or from the environment if no file is named.
+
+    Returns:
+        The key, without white space at its ends; None if no file is named and no variable set.
+
+    Raises:
+        ConfigError: the file cannot be read, or the key is shorter than 16 bytes.
+    """
+    where = str(file) or KEY_VARIABLE
+    try:
+        found = Path(file).read_bytes() if file else os.environ.get(KEY_VARIABLE)
+    except OSError as error:
+        raise ConfigError(f"{file}: the audit key cannot be read ({error.strerror})") from None
+    if found is None:
+        return None
+    key = os.fsencode(found).strip()
+    if len(key) < _MIN_KEY_BYTES:
+        raise ConfigError(
+            f"{where}: an audit key needs at least {_MIN_KEY_BYTES} bytes, this one has "
+            f"{len(key)}; make one with: openssl rand -hex 32"
+        )
+    return key
 
 
 class AuditLog:
-    """An append-only file. Safe to use from several threads."""
+    """An append-only log. Safe to use from several threads."""
 
-    def __init__(self, directory: Path, *, sync: bool = True) -> None:
-        """Creates a new file.
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        sync: bool = True,
+        key: bytes | None = None,
+        anchor: str | Path | None = None,
+    ) -> None:
+        """Starts a new log.
 
         Args:
-            directory: directory of the audit log; created if it is missing.
-            sync: whether each line is flushed to disk before :meth:`append` returns.
+            directory: directory or URI of the audit log; created if it is missing.
+            sync: whether each line is flushed to the local disk before :meth:`append` returns.
+            key: key of the digests, at least 16 bytes; None for digests without a key.
+            anchor: directory or URI, on another disk or account, that keeps the newest digest of
+                each log; None to keep none.
 
         Raises:
-            DataError: the directory or the file cannot be written.
+            DataError: the directory, the log or the anchor cannot be written.
         """
-        self._sync = sync
         self._lock = threading.Lock()
+        self._key = key
+        self._anchor = None if anchor is None else Storage(anchor)
         self._previous = _FIRST
         self._number = 0
-        self._size = 0
-        """Size in bytes of the completely written lines."""
         self._lost = 0
         """Number of lines that failed to be written since the last success."""
+        self._withheld = False
+        """Whether the last line could not be anchored."""
+        place = Storage(directory)
+        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        self.name = f"{started}-{uuid.uuid4().hex[:8]}.jsonl"
+        """Name of the log in its directory."""
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            last = {path.name: _lines(path)[0][-1:] for path in sorted(directory.glob("*.jsonl"))}
-            started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-            self.path = directory / f"{started}-{uuid.uuid4().hex[:8]}.jsonl"
-            self._file = os.open(
-                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600
+            last = {name: _read(place, parts[-1:])[0][-1:] for name, parts in _logs(place)}
+            heads = {name: _stored_digest(line) for name, lines in last.items() for line in lines}
+            self._lines = (
+                _Objects(place, self.name)
+                if place.local is None
+                else _File(place.local / self.name, sync=sync)
             )
-            heads = {name: _digest(line) for name, lines in last.items() for line in lines}
-            self.append({"event": "opened", "heads": heads})
+            kinds = {"keyed": key is not None, "anchored": anchor is not None}
+            self.append({"event": "opened", "heads": heads, **kinds})
         except OSError as error:
             raise DataError(f"{directory}: no audit log can be written ({error})") from None
 
     def append(self, entry: Mapping[str, Any]) -> str:
-        """Appends a line and returns its SHA-256 in hexadecimal.
+        """Appends a line and returns its digest in hexadecimal.
 
         Raises:
-            OSError: the line could not be written. The file is unchanged and remains usable.
+            OSError: the line could not be written or anchored; nothing may be answered for it. The
+                log remains usable.
         """
         with self._lock:
             content = {
@@ -72,93 +129,264 @@ class AuditLog:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "previous": self._previous,
                 **({"lost": self._lost} if self._lost else {}),
+                **({"withheld": 1} if self._withheld else {}),
                 **entry,
             }
-            line = json.dumps(content, sort_keys=True).encode()
+            body = json.dumps(content, sort_keys=True).encode()[:-1]
+            digest = _digest(body, self._key)
             try:
-                if self._lost:
-                    # Truncate again: if truncation failed before, the fragment remains.
-                    os.ftruncate(self._file, self._size)
-                self._write(line + b"\n")
+                self._lines.add(self._number, body + f', "digest": "{digest}"}}\n'.encode())
             except OSError:
                 self._lost += 1
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, self._size)
                 raise
-            self._size += len(line) + 1
             self._lost = 0
             self._number += 1
-            self._previous = _digest(line)
-            return self._previous
-
-    def _write(self, content: bytes) -> None:
-        while content:
-            content = content[os.write(self._file, content) :]
-        if self._sync:
-            os.fdatasync(self._file)
+            self._previous = digest
+            if self._anchor is not None:
+                self._withheld = True
+                kept = {"lines": self._number, "digest": digest}
+                self._anchor.write(f"{self.name}.json", json.dumps(kept).encode())
+            self._withheld = False
+            return digest
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the log."""
+        self._lines.close()
+
+
+class _File:
+    """Lines in a local file."""
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self._sync = sync
+        self._size = 0
+        """Size in bytes of the completely written lines."""
+        make_folder(path.parent)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        sync_to_disk(path.parent)
+
+    def add(self, number: int, line: bytes) -> None:
+        try:
+            if os.fstat(self._file).st_size != self._size:
+                # Truncation failed when it was due: the fragment is still there.
+                os.ftruncate(self._file, self._size)
+            rest = line
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            if self._sync:
+                os.fdatasync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
+
+    def close(self) -> None:
         os.close(self._file)
+
+
+class _Objects:
+    """Lines at a URI that cannot append: one object each, which is stored whole or not at all.
+
+    An object whose upload failed has the name of the next line, which replaces it.
+    """
+
+    def __init__(self, place: Storage, name: str) -> None:
+        self._place, self._name = place, name
+
+    def add(self, number: int, line: bytes) -> None:
+        self._place.write(f"{self._name}/{number:09d}", line)
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
 class AuditFile:
-    """Result of checking one file with an intact chain."""
+    """Result of checking one log with an intact chain."""
 
     num_lines: int
     """Number of lines in the chain."""
     num_lost: int
     """Number of lost lines, as stated by later lines; their requests were not answered."""
     is_cut_off: bool
-    """Whether the file ends in a partial line: its process ended during a write."""
+    """Whether the log ends in a partial line: its process ended during a write."""
+    num_withheld: int = 0
+    """Number of lines whose requests were not answered, since they could not be anchored."""
 
 
-def verify_audit(directory: Path) -> dict[str, AuditFile]:
-    """Checks every chain in a directory and returns the result by file name.
+@dataclass(frozen=True)
+class _Checked:
+    """A chain that was followed."""
+
+    file: AuditFile
+    digests: list[str]
+    """Digest of each line."""
+    opening: Mapping[str, Any]
+    """The first line; empty if there is none."""
+
+
+def verify_audit(
+    directory: str | Path, *, key: bytes | None = None, anchor: str | Path | None = None
+) -> dict[str, AuditFile]:
+    """Checks every chain in a directory and returns the result by name of the log.
+
+    Args:
+        directory: directory or URI of the audit log.
+        key: key that the log was written with. Logs without a key then only pass if a log with the
+            key names their last line.
+        anchor: directory or URI of the anchor.
 
     Raises:
-        DataError: a line was changed, removed or inserted, or a file is missing; says where.
+        DataError: a line was changed, removed or inserted, a log is missing, shortened or computed
+            anew, or it cannot be read; one sentence for each of them says where.
     """
-    files: dict[str, AuditFile] = {}
-    digests: dict[str, set[str]] = {}
-    heads: list[tuple[str, dict[str, str]]] = []
-    for path in sorted(directory.glob("*.jsonl")):
-        previous, lost = _FIRST, 0
-        own = digests.setdefault(path.name, set())
-        lines, rest = _lines(path)
-        for number, line in enumerate(lines):
+    place, problems = Storage(directory), []
+    checked: dict[str, _Checked] = {}
+    try:
+        for name, parts in _logs(place):
             try:
-                entry = json.loads(line)
-                right = entry["previous"] == previous and entry["number"] == number
-                lost += entry.get("lost", 0)
-            except (ValueError, KeyError, TypeError):
-                right = False
-            if not right:
-                raise DataError(
-                    f"{path}: line {number + 1} does not continue the chain: it, or the line "
-                    "before it, was changed, removed or inserted"
-                )
-            if number == 0:
-                heads.append((path.name, entry.get("heads", {})))
-            previous = _digest(line)
-            own.add(previous)
-        files[path.name] = AuditFile(len(lines), lost, bool(rest))
-    for name, named in heads:
-        for other, digest in named.items():
-            if digest not in digests.get(other, set()):
-                raise DataError(
-                    f"{directory / other}: the line whose digest {name} holds is missing; the file "
+                checked[name] = _follow(f"{directory}/{name}", *_read(place, parts), key)
+            except DataError as error:
+                problems.append(str(error))
+        anchors = {} if anchor is None else _anchors(Storage(anchor))
+    except OSError as error:
+        raise DataError(f"{directory}: the audit log cannot be read ({error})") from None
+    unproven = {
+        name
+        for name, one in checked.items()
+        # A log without a line is what a process left that could not begin.
+        if key and one.digests and not one.opening.get("keyed")
+    }
+    for name, one in checked.items():
+        for other, digest in one.opening.get("heads", {}).items():
+            found = checked.get(other)
+            if found is not None and digest in found.digests:
+                if one.opening.get("keyed") and digest == found.digests[-1]:
+                    unproven.discard(other)
+            elif f"{directory}/{other}" not in "".join(problems):
+                problems.append(
+                    f"{directory}/{other}: the line whose digest {name} holds is missing; the log "
                     "was removed or cut off"
                 )
-    return files
+    for name in sorted(unproven):
+        problems.append(
+            f"{directory}/{name}: was not written with the key, and no log with the key names its "
+            "last line; it can have been computed anew"
+        )
+    if anchor is not None:
+        problems += _against(anchors, checked, str(directory))
+    if problems:
+        raise DataError("\n".join(problems))
+    return {name: one.file for name, one in checked.items()}
 
 
-def _lines(path: Path) -> tuple[list[bytes], bytes]:
-    """Splits a file into its lines and the bytes after the last line feed."""
-    *lines, rest = path.read_bytes().split(b"\n")
+def _against(
+    anchors: Mapping[str, tuple[int, str]], checked: Mapping[str, _Checked], directory: str
+) -> list[str]:
+    """What does not fit the anchor, in sentences."""
+    problems = []
+    for name, (num_lines, digest) in anchors.items():
+        if name not in checked:
+            problems.append(
+                f"{directory}/{name}: was removed or damaged; the anchor knows {num_lines} lines"
+            )
+        elif len(found := checked[name].digests) < num_lines:
+            problems.append(
+                f"{directory}/{name}: was shortened to {len(found)} lines; the anchor knows "
+                f"{num_lines}"
+            )
+        elif found[num_lines - 1] != digest:
+            problems.append(
+                f"{directory}/{name}: was computed anew; line {num_lines} has another digest than "
+                "the anchor"
+            )
+    for name, one in checked.items():
+        if one.opening.get("anchored") and name not in anchors:
+            problems.append(f"{directory}/{name}: its anchor is missing; restore the anchor")
+    return problems
+
+
+def _anchors(place: Storage) -> dict[str, tuple[int, str]]:
+    """Number of lines and last digest by name of the log."""
+    found = {}
+    for name in place.names():
+        content = parse_json(place.read(name), f"anchor {name}", advice="restore it from a copy")
+        lines, digest = content.get("lines"), content.get("digest")
+        if type(lines) is not int or lines < 1 or not isinstance(digest, str):
+            raise DataError(f"anchor {name}: is damaged; restore it from a copy")
+        found[name.removesuffix(".json")] = (lines, digest)
+    return found
+
+
+def _follow(where: str, lines: list[bytes], rest: bytes, key: bytes | None) -> _Checked:
+    """Follows a chain; raises DataError where it breaks."""
+    previous, lost, withheld, opening = _FIRST, 0, 0, {}
+    digests = []
+    for number, line in enumerate(lines):
+        entry = _entry(line)
+        if entry is None or (entry["previous"], entry["number"]) != (previous, number):
+            raise DataError(
+                f"{where}: line {number + 1} does not continue the chain: it, or the line before "
+                "it, was changed, removed or inserted"
+            )
+        if number == 0:
+            opening = entry
+        if opening.get("keyed") and key is None:
+            raise DataError(f"{where}: was written with a key; give the key to verify it")
+        ending = _ENDING.fullmatch(line)
+        previous = _digest(ending[1], key if opening.get("keyed") else None) if ending else ""
+        if ending is None and "keyed" not in opening:
+            previous = _digest(line, None)  # of an earlier version: the line has no digest
+        elif ending is None or not hmac.compare_digest(ending[2].decode(), previous):
+            raise DataError(
+                f"{where}: the digest of line {number + 1} is wrong: the line was changed, or "
+                "written with another key"
+            )
+        lost += entry["lost"]
+        withheld += entry["withheld"]
+        digests.append(previous)
+    return _Checked(AuditFile(len(lines), lost, bool(rest), withheld), digests, opening)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Content of a line with counts of lost and withheld lines; None if it is malformed."""
+    try:
+        entry = {"lost": 0, "withheld": 0, "heads": {}, **parse_json(line, "line")}
+    except DataError:
+        return None
+    wholes = ("number", "lost", "withheld")
+    well_formed = (
+        all(type(entry.get(name)) is int for name in wholes)
+        and isinstance(entry.get("previous"), str)
+        and isinstance(entry["heads"], dict)
+    )
+    return entry if well_formed else None
+
+
+def _logs(place: Storage) -> list[tuple[str, list[str]]]:
+    """Names of the logs, and the paths of their parts in order: the file itself, or its objects."""
+    found: dict[str, list[str]] = {}
+    for path in place.names(recursive=True):
+        name = path.partition("/")[0]
+        if name.endswith(".jsonl"):
+            found.setdefault(name, []).append(path)
+    return list(found.items())
+
+
+def _read(place: Storage, parts: list[str]) -> tuple[list[bytes], bytes]:
+    """Splits a log into its lines and the bytes after the last line feed."""
+    *lines, rest = b"".join(place.read(path) for path in parts).split(b"\n")
     return lines, rest
 
 
-def _digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+def _digest(content: bytes, key: bytes | None) -> str:
+    if key is None:
+        return hashlib.sha256(content).hexdigest()
+    return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+
+def _stored_digest(line: bytes) -> str:
+    """The digest that a line holds; of a line of an earlier version, its SHA-256."""
+    ending = _ENDING.fullmatch(line)
+    return ending[2].decode() if ending else _digest(line, None)

@@ -51,9 +51,16 @@ class ServiceConfig:
     keys: str = ""
     """File of API keys; if empty, the environment variable HOMNET_API_KEYS holds its content."""
     audit: str = "audit"
-    """Directory of the audit log."""
+    """Directory or URI of the audit log. On an object store each answer is one object, and waits
+    for its upload."""
+    audit_key: str = ""
+    """File with the key of the audit log's digests, at least 16 bytes; if empty, the environment
+    variable HOMNET_AUDIT_KEY holds it. Without a key the chain can be computed anew unnoticed."""
+    audit_anchor: str = ""
+    """Directory or URI, on another disk or account, that keeps the newest digest of each audit log;
+    each answer waits for it. If empty, nothing reveals that the newest log was shortened."""
     audit_sync: bool = True
-    """Whether an answer waits until its audit line is on disk."""
+    """Whether an answer waits until its audit line is on the local disk."""
     device: str = "cpu"
     """Device of the models, for example ``cuda``."""
     num_threads: int = 1

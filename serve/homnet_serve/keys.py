@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError
-from homnet.files import write_whole
+from homnet.files import parse_json, write_whole
 from homnet_serve.errors import RequestError
 
 ENVIRONMENT: Final = "HOMNET_API_KEYS"
 """Environment variable with the content of a key file; used if no file is named."""
 _LOG: Final = logging.getLogger(__name__)
 _PREFIX: Final = "homnet-"
+_ADVICE: Final = "make it with jobs/endpoint.py"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def open_keys(path: str) -> Iterable[Key]:
             f"no API keys: name a key file (jobs/endpoint.py makes one), or set {ENVIRONMENT} to "
             "its content"
         )
-    return _parse(content, ENVIRONMENT)
+    return _parse(os.fsencode(content), ENVIRONMENT)
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
@@ -127,11 +128,10 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         ConfigError: the file is missing or is not a list of keys.
     """
     try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise ConfigError(
-            f"{path}: the key file cannot be read ({type(error).__name__}); make one with "
-            "jobs/endpoint.py"
+            f"{path}: the key file cannot be read ({type(error).__name__}); {_ADVICE}"
         ) from None
     return _parse(content, str(path))
 
@@ -176,12 +176,13 @@ def revoke_key(path: Path, id: str) -> None:
     write_keys(path, [replace(key, revoked=True) if key.id == id else key for key in keys])
 
 
-def _parse(content: str, where: str) -> tuple[Key, ...]:
+def _parse(content: bytes, where: str) -> tuple[Key, ...]:
     try:
-        keys = tuple(_key(item) for item in json.loads(content)["keys"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = parse_json(content, where, error=ConfigError, advice=_ADVICE)
+        keys = tuple(_key(item) for item in found["keys"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{where}: not a list of keys ({type(error).__name__}); make it with jobs/endpoint.py"
+            f"{where}: not a list of keys ({type(error).__name__}); {_ADVICE}"
         ) from None
     if len({key.id for key in keys}) < len(keys):
         raise ConfigError(f"{where}: two keys have one id; give each its own")
@@ -189,9 +190,14 @@ def _parse(content: str, where: str) -> tuple[Key, ...]:
 
 
 def _key(item: Mapping[str, Any]) -> Key:
-    key = Key(**{**item, "hospitals": tuple(item.get("hospitals", ()))})
-    if len(bytes.fromhex(key.sha256)) != 32 or not all(type(h) is str for h in key.hospitals):
-        raise ValueError("a digest or a hospital is wrong")
+    hospitals = item.get("hospitals", [])
+    key = Key(**{**item, "hospitals": tuple(hospitals)})
+    if (
+        len(bytes.fromhex(key.sha256)) != 32
+        or not isinstance(hospitals, list)
+        or not all(type(one) is str for one in (key.id, *hospitals))
+    ):
+        raise ValueError("a digest, an id or a hospital is wrong")
     if type(key.operator) is not bool or type(key.revoked) is not bool or not key.id:
         raise ValueError("operator or revoked is not a boolean, or the id is empty")
     return key

@@ -54,6 +54,11 @@ class Metrics:
             "homnet_models_rejected", "Models that failed their checks", "hospital"
         )
         self.registry_errors = counter("homnet_registry_errors", "Failed reads of the registry")
+        self.registry_damage = gauge(
+            "homnet_registry_damage",
+            "1: a decision of the hospital (if empty, of an unknown one) is damaged or missing",
+            "hospital",
+        )
         self.shadow_types = counter(
             "homnet_shadow_types", "Types that a shadow model scored too", "hospital"
         )

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, TypeVar
 
 import pyarrow.compute as pc
@@ -23,7 +22,7 @@ from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
 from homnet_serve.answers import Wanted, add_pages, patient_results
 from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
-from homnet_serve.audit import AuditLog
+from homnet_serve.audit import AuditLog, read_audit_key
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
@@ -85,7 +84,12 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.keys = open_keys(config.keys)
-        self.audit = AuditLog(Path(config.audit), sync=config.audit_sync)
+        self.audit = AuditLog(
+            config.audit,
+            sync=config.audit_sync,
+            key=read_audit_key(config.audit_key),
+            anchor=config.audit_anchor or None,
+        )
         self.store = ModelStore(
             Registry(config.registry, find_read_form(config.forms)),
             self.metrics,

@@ -1,22 +1,25 @@
 """Chooses the model that serves each hospital: follows the registry and checks every model.
 
 A hospital is served by the newest model of its line (the promoted one, then earlier promoted ones)
-that loads and reproduces the logits of its reference bags. A request keeps the model that it
-started with, so a change never affects a running request.
+that loads and reproduces the logits of its reference bags. While a decision of a hospital is
+damaged or missing, the hospital keeps the line that was read last; other hospitals go on. A request
+keeps the model that it started with, so a change never affects a running request.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import HomNetError, RegistryError
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.decisions import Promotion, Standing
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import check_reference_bags
 from homnet.model.registry import Registry
@@ -24,6 +27,7 @@ from homnet.patients.diagnostician import Diagnostician, calibration_digest
 from homnet.patients.verdict import VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
+from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ModelOfHospital
 
@@ -100,7 +104,11 @@ class ModelStore:
         """Held by the thread that loads models."""
         self._lock = Lock()
         """Held briefly to read or change the loaded models."""
-        self._lines: dict[str, tuple[str, ...]] = {}
+        self._lines: dict[str, tuple[Promotion, ...]] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        """Files of the decisions of each hospital behind its line."""
+        self._damage: dict[str, str] = {}
+        """What is wrong with the decisions of a hospital."""
         self._current: OrderedDict[str, Served] = OrderedDict()
         self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
@@ -134,14 +142,14 @@ class ModelStore:
     def refresh(self) -> None:
         """Reads the registry and applies its decisions; never raises."""
         try:
-            lines = self._registry.lines()
-            entries = self._registry.entries() if self._shadow_candidates else []
+            standing = self._registry.standing()
         except HomNetError as error:
             # The loaded models stay in service.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
             return
         with self._loading:
+            lines = self._lines_of(standing)
             for hospital in [h for h, line in lines.items() if line != self._lines.get(h)]:
                 self._rejected = {pair for pair in self._rejected if pair[0] != hospital}
             self._lines = lines
@@ -152,14 +160,42 @@ class ModelStore:
             loaded = [served.hospital for served in self._loaded_now()]
             candidates = {
                 entry.hospital: entry.version
-                for entry in entries
-                if entry.status == "candidate" and entry.hospital in loaded
+                for entry in standing.entries
+                if self._shadow_candidates
+                and entry.status == "candidate"
+                and entry.hospital in loaded
             }
             for hospital in set(self._shadows) - set(candidates):
                 del self._shadows[hospital]
             for hospital, version in candidates.items():
                 self._renew_shadow(hospital, version)
             self.ready = True
+
+    def _lines_of(self, standing: Standing) -> dict[str, tuple[Promotion, ...]]:
+        """The lines to follow: the last good one of a hospital with damage. Reports the damage."""
+        damage = {of: next(iter(own.values())) for of, own in standing.problems.items()}
+        names = standing.names
+        for hospital, known in self._names.items():
+            gone = known - names.get(hospital, frozenset())
+            line = standing.lines.get(hospital, ())
+            promoted_since = bool(line) and line[-1].decision not in known
+            if gone and hospital not in damage and not promoted_since:
+                damage[hospital] = (
+                    f"decision {min(gone)}: has vanished; restore it, or promote a model again"
+                )
+        for hospital in set(self._damage) - set(damage):
+            self._metrics.registry_damage.remove(hospital)
+        for hospital, reason in damage.items():
+            self._metrics.registry_damage.labels(hospital).set(1)
+            if self._damage.get(hospital) != reason:
+                _LOG.error("decision_damaged", extra={"hospital": hospital, "reason": reason})
+        if damage:
+            self._metrics.registry_errors.inc()
+        self._damage = damage
+        kept = set(damage) & set(self._names)
+        self._names = {**names, **{h: self._names[h] for h in kept}}
+        good = {h: line for h, line in standing.lines.items() if h not in damage}
+        return {**good, **{h: self._lines[h] for h in kept if h in self._lines}}
 
     def _renew(self, hospital: str) -> None:
         served = self._choose(hospital)
@@ -170,21 +206,24 @@ class ModelStore:
 
     def _choose(self, hospital: str) -> Served | None:
         """The newest usable model of a hospital's line."""
-        for version in reversed(self._lines.get(hospital, ())):
+        for promotion in reversed(self._lines.get(hospital, ())):
             now = self._current.get(hospital)
-            if now is not None and now.version == version:
+            if now is not None and now.version == promotion.version:
                 return now
-            if (hospital, version) not in self._rejected:
-                served = self._load(hospital, version)
+            if (hospital, promotion.version) not in self._rejected:
+                served = self._load(hospital, promotion)
                 if served is not None:
                     return served
         return None
 
-    def _load(self, hospital: str, version: str) -> Served | None:
-        return self._checked(hospital, version, lambda: self._served(hospital, version))
+    def _load(self, hospital: str, promotion: Promotion) -> Served | None:
+        load = partial(self._served, hospital, promotion)
+        return self._checked(hospital, promotion.version, load)
 
-    def _served(self, hospital: str, version: str) -> Served:
+    def _served(self, hospital: str, promotion: Promotion) -> Served:
         """Loads a model with its reader and checks both."""
+        version = promotion.version
+        self._registry.check_beside(promotion.beside)
         checkpoint = self._registry.checkpoint(version)
         predictor = self._same(version) or Predictor.of_checkpoint(checkpoint, self._device)
         predictor.homnet()
@@ -230,13 +269,15 @@ class ModelStore:
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
         except HomNetError as error:
-            self._rejected.add((hospital, version))
-            self._metrics.rejected.labels(hospital).inc()
-            _LOG.error(
-                "model_rejected",
-                extra={"hospital": hospital, "version": version, "reason": str(error)},
-            )
+            self._reject(hospital, version, {"reason": str(error)})
+        except Exception as error:  # the other hospitals go on
+            self._reject(hospital, version, fault_of(error))
         return None
+
+    def _reject(self, hospital: str, version: str, fault: Mapping[str, Any]) -> None:
+        self._rejected.add((hospital, version))
+        self._metrics.rejected.labels(hospital).inc()
+        _LOG.error("model_rejected", extra={"hospital": hospital, "version": version, **fault})
 
     def _check_reference_bags(self, version: str, predictor: Predictor) -> None:
         reference = self._registry.reference_bags(version)
@@ -276,7 +317,7 @@ class ModelStore:
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)
         if (now is None or now.version != version) and (hospital, version) not in self._rejected:
-            found = self._checked(hospital, version, lambda: self._shadow_of(hospital, version))
+            found = self._checked(hospital, version, partial(self._shadow_of, hospital, version))
             if found is not None:
                 self._shadows[hospital] = found
 

@@ -1,12 +1,23 @@
 """Files and directories appear whole or not at all, also when a run is killed."""
 
 import errno
+import json
+import os
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
-from homnet.errors import DataError
-from homnet.files import Staging, digest_of, replacing, replacing_directory, write_whole
+from homnet.errors import ConfigError, DataError
+from homnet.files import (
+    Staging,
+    Storage,
+    digest_of,
+    parse_json,
+    replacing,
+    replacing_directory,
+    write_whole,
+)
 
 SETTINGS = {"seed": 1, "size": [2, 3]}
 
@@ -123,6 +134,133 @@ def test_a_directory_is_replaced_whole_or_kept(tmp_path: Path) -> None:
         (made / "missing").read_text()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    with replacing_directory(path) as made:
+        (made / "old").touch()
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == path and "-old-" not in str(source):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space"), replacing_directory(path) as made:
+        (made / "new").touch()
+    assert [file.name for file in path.iterdir()] == ["old"]
+
+
+def test_what_is_published_was_synced_before_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash after the renaming must find the content, and the new name."""
+    steps: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        steps.append(("rename", Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_whole(tmp_path / "new" / "file", "x")
+    assert steps == [
+        ("sync", tmp_path.name),
+        ("sync", "file"),
+        ("rename", "file"),
+        ("sync", "new"),
+    ]
+    steps.clear()
+    with replacing_directory(tmp_path / "folder") as made:
+        (made / "deep").mkdir()
+        (made / "deep" / "file").touch()
+    assert steps[:3] == [("sync", "deep"), ("sync", "file"), ("sync", made.name)]
+    assert steps[3:] == [("rename", "folder"), ("sync", tmp_path.name)]
+    staging = Staging(tmp_path / "out")
+    staging.claim(SETTINGS)
+    write(staging, "deep/file", "x")
+    steps.clear()
+    staging.publish()
+    assert ("sync", "content") in steps[: steps.index(("rename", "out"))]
+    assert steps[-1] == ("sync", tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff", "codec can't decode"),
+        (b'{"a": "\xe9"}', "codec can't decode"),
+        (b'{"a": 1}\x00', "Extra data"),
+        ('{"a": 1}'.encode("utf-16"), "codec can't decode"),
+        ('\ufeff{"a": 1}'.encode(), "BOM"),
+        (b'{"a": ', "Expecting value"),
+        (b'{"a": NaN}', "not finite"),
+        (b'{"a": -Infinity}', "not finite"),
+        (b'{"a": 1e999}', "not finite"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "too large"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "4300"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b'{"a": ' + b"[" * 100_000, "recursion"),
+        (b'{"a": ' * 100_000, "recursion"),
+        (b"[1]", "found list"),
+        (b"null", "found NoneType"),
+        (b'"text"', "found str"),
+        (b"7", "found int"),
+    ],
+)
+def test_whatever_is_wrong_with_json_is_one_error(content: bytes, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)^here: .*{reason}.*; do that$"):
+        parse_json(content, "here", error=ConfigError, advice="do that")
+
+
+def test_json_is_read_as_it_was_written() -> None:
+    content = {"a": [1, -0.5, 1e300, None, True, "é\U0001f600"], "b": {"c": {}}}
+    for text in (json.dumps(content), json.dumps(content, ensure_ascii=False)):
+        assert parse_json(text.encode(), "here") == content
+
+
+@pytest.mark.parametrize("place", ["path", "uri", "object store"])
+def test_a_storage_lists_and_reads_what_it_wrote(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path.as_uri() if place == "uri" else tmp_path)
+    if place == "object store":
+        system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+        monkeypatch.setattr(storage, "_system", system)
+        monkeypatch.setattr(storage, "_base", "bucket")
+        assert storage.local is None
+    assert storage.names() == []
+    assert storage.names("deep") == []
+    assert not storage.is_file("deep/a")
+    storage.write("deep/a", b"old")
+    storage.write("deep/a", b"new")
+    storage.write("deep/.being-written", b"")
+    storage.write("b", b"")
+    assert storage.read("deep/a") == b"new"
+    assert storage.is_file("deep/a")
+    assert not storage.is_file("deep")
+    assert storage.names() == ["b"]
+    assert storage.names("deep") == ["a"]
+    assert storage.names(recursive=True) == ["b", "deep/a"]
+    with pytest.raises(FileNotFoundError):
+        storage.read("missing")
+
+
+def test_a_place_that_pyarrow_does_not_know_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"//host/x: nothing can be stored there.* give a path"):
+        Storage("ftp://host/x", error=ConfigError)
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

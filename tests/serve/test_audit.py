@@ -1,14 +1,17 @@
 """The audit log: whoever changes a line, takes one out or removes a file is found out."""
 
+import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import fs
 
-from homnet.errors import DataError
-from homnet_serve.audit import AuditFile, AuditLog, verify_audit
+from homnet.errors import ConfigError, DataError
+from homnet_serve.audit import KEY_VARIABLE, AuditFile, AuditLog, read_audit_key, verify_audit
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def files(tmp_path: Path) -> list[Path]:
         for number in range(3):
             log.append({"event": "answered", "result": number})
         log.close()
-        paths.append(log.path)
+        paths.append(tmp_path / log.name)
     return paths
 
 
@@ -32,13 +35,27 @@ def test_a_whole_log_passes(files: list[Path]) -> None:
     assert files[0].stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("line", [1, 2])
+@pytest.mark.parametrize("line", [1, 2, 3])
 def test_a_changed_line_is_found(files: list[Path], line: int) -> None:
-    lines = files[0].read_text().splitlines()
+    """Also the last line of the newest log, which no other line names."""
+    lines = files[1].read_text().splitlines()
     lines[line] = lines[line].replace("answered", "refused")
-    files[0].write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=f"line {line + 2}"):
-        verify_audit(files[0].parent)
+    files[1].write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=f"the digest of line {line + 1} is wrong"):
+        verify_audit(files[1].parent)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", "\\xff", '{"previous": 1}', '{"number": NaN}', "[" * 10_000, '{"heads": 3}'],
+)
+def test_whatever_a_line_is_it_is_one_sentence(files: list[Path], line: str) -> None:
+    for number in (2, 0):
+        lines = files[0].read_text().splitlines()
+        lines[number] = line
+        files[0].write_text("\n".join(lines) + "\n")
+        with pytest.raises(DataError, match=rf"{files[0].name}: line {number + 1} does not"):
+            verify_audit(files[0].parent)
 
 
 @pytest.mark.parametrize("what", ["missing", "twice", "garbage"])
@@ -70,10 +87,10 @@ def _fragment(file: int, content: bytes) -> int:
     """A disk that takes half of a line and is full."""
     if len(content) < 40:
         raise OSError(28, "No space left on device")
-    return _write(file, content[: len(content) // 2])
+    return _os_write(file, content[: len(content) // 2])
 
 
-_write = os.write
+_os_write = os.write
 
 
 def _failing(*_: Any) -> Any:
@@ -98,10 +115,10 @@ def test_the_chain_goes_on_after_a_failed_line(
     log.append({"event": "answered", "result": "after"})
     log.append({"event": "answered", "result": "last"})
     log.close()
-    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / log.name).read_text().splitlines()]
     assert [line.get("result") for line in lines] == [None, "before", "after", "last"]
     assert [line.get("lost") for line in lines] == [None, None, 2, None]
-    assert verify_audit(tmp_path) == {log.path.name: AuditFile(4, 2, False)}
+    assert verify_audit(tmp_path) == {log.name: AuditFile(4, 2, False)}
 
 
 def test_the_beginning_of_a_line_is_no_broken_chain(tmp_path: Path) -> None:
@@ -109,11 +126,11 @@ def test_the_beginning_of_a_line_is_no_broken_chain(tmp_path: Path) -> None:
     for _ in range(2):
         log = AuditLog(tmp_path)
         log.close()
-        with log.path.open("ab") as file:
+        with (tmp_path / log.name).open("ab") as file:
             file.write(b'{"event": "answ')
     assert set(verify_audit(tmp_path).values()) == {AuditFile(1, 0, True)}
-    text = log.path.read_bytes()
-    log.path.write_bytes(text + b"\n")
+    text = (tmp_path / log.name).read_bytes()
+    (tmp_path / log.name).write_bytes(text + b"\n")
     with pytest.raises(DataError, match="line 2 does not continue"):
         verify_audit(tmp_path)
 
@@ -122,3 +139,159 @@ def test_a_full_disk_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "write", _fragment)
     with pytest.raises(DataError, match="no audit log can be written"):
         AuditLog(tmp_path)
+
+
+def test_logs_of_earlier_versions_are_still_verified(tmp_path: Path) -> None:
+    """Their lines have no digest of their own."""
+    lines, previous = [], "0" * 64
+    for number in range(3):
+        content = {"number": number, "previous": previous, "event": "answered"}
+        lines.append(json.dumps(content, sort_keys=True).encode())
+        previous = hashlib.sha256(lines[-1]).hexdigest()
+    earlier = tmp_path / "20200101T000000-0.jsonl"
+    earlier.write_bytes(b"\n".join(lines) + b"\n")
+    log = AuditLog(tmp_path)
+    log.close()
+    assert verify_audit(tmp_path)[earlier.name] == AuditFile(3, 0, False)
+    earlier.write_bytes(b"\n".join(lines[:2]) + b"\n")
+    with pytest.raises(DataError, match="removed or cut off"):
+        verify_audit(tmp_path)
+    earlier.write_bytes(b"\n".join([lines[0], lines[2]]) + b"\n")
+    with pytest.raises(DataError, match="line 2 does not continue"):
+        verify_audit(tmp_path)
+
+
+KEY = b"0123456789abcdef"
+
+
+def _write(directory: str | Path, **options: Any) -> str:
+    log = AuditLog(directory, **options)
+    for number in range(3):
+        log.append({"event": "answered", "result": number})
+    log.close()
+    return log.name
+
+
+def test_a_log_computed_anew_is_found_by_its_key(tmp_path: Path) -> None:
+    before = _write(tmp_path / "log")  # from before there was a key
+    name = _write(tmp_path / "log", key=KEY)
+    assert set(verify_audit(tmp_path / "log", key=KEY)) == {before, name}
+    with pytest.raises(DataError, match=r"was written with a key; give the key"):
+        verify_audit(tmp_path / "log")
+    with pytest.raises(DataError, match=rf"{name}: the digest of line 1 is wrong.*another key"):
+        verify_audit(tmp_path / "log", key=KEY[::-1])
+    whole = (tmp_path / "log" / name).read_bytes()
+    for key in (None, KEY[::-1]):  # somebody without the key writes it all again
+        shutil.copy(tmp_path / "anew" / _write(tmp_path / "anew", key=key), tmp_path / "log" / name)
+        with pytest.raises(DataError, match=name):
+            verify_audit(tmp_path / "log", key=KEY)
+    (tmp_path / "log" / name).write_bytes(whole)
+    # The log without a key is proven by the one with the key, up to the line that it names.
+    shutil.copy(tmp_path / "anew" / _write(tmp_path / "anew"), tmp_path / "log" / before)
+    with pytest.raises(DataError, match="was removed or cut off"):
+        verify_audit(tmp_path / "log", key=KEY)
+    other = _write(tmp_path / "unkeyed")
+    with pytest.raises(DataError, match=f"{other}: was not written with the key"):
+        verify_audit(tmp_path / "unkeyed", key=KEY)
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_what_no_longer_fits_the_anchor_is_found(tmp_path: Path, key: bytes | None) -> None:
+    log, anchor = tmp_path / "log", tmp_path / "elsewhere"
+    first, last = (_write(log, key=key, anchor=anchor) for _ in range(2))
+    assert set(verify_audit(log, key=key, anchor=anchor)) == {first, last}
+    whole = (log / last).read_bytes()
+    # A line more than the anchor knows is what a process leaves that was killed in between.
+    kept = (anchor / f"{last}.json").read_bytes()
+    lines = whole.splitlines(keepends=True)
+
+    def faults() -> str:
+        with pytest.raises(DataError) as error:
+            verify_audit(log, key=key, anchor=anchor)
+        return str(error.value)
+
+    (log / last).write_bytes(b"".join(lines[:-1]))
+    verify_audit(log, key=key)  # nothing else notices
+    assert f"{last}: was shortened to 3 lines; the anchor knows 4" in faults()
+    (log / last).unlink()
+    verify_audit(log, key=key)
+    assert f"{last}: was removed or damaged; the anchor knows 4 lines" in faults()
+    shutil.copy(log.parent / "anew" / _write(log.parent / "anew", key=key), log / last)
+    assert f"{last}: was computed anew; line 4" in faults()
+    (log / last).write_bytes(whole)
+    (anchor / f"{last}.json").unlink()
+    assert f"{last}: its anchor is missing" in faults()
+    for damaged in (b"", b"[]", b'{"lines": 0, "digest": ""}', kept[:-4]):
+        (anchor / f"{last}.json").write_bytes(damaged)
+        assert f"anchor {last}.json" in faults()
+    (anchor / f"{last}.json").write_bytes(kept)
+    verify_audit(log, key=key, anchor=anchor)
+
+
+def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(tmp_path / "log", anchor=tmp_path / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.Storage.write", _failing)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output"):
+                log.append({"event": "answered"})
+    log.append({"event": "answered"})
+    log.close()
+    found = verify_audit(tmp_path / "log", anchor=tmp_path / "elsewhere")
+    assert found == {log.name: AuditFile(4, 0, False, 2)}
+
+
+def test_an_object_store_has_an_object_for_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that pyarrow cannot append to stands for one."""
+
+    class Stores:
+        @staticmethod
+        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+            return fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), uri[8:]
+
+    monkeypatch.setattr("homnet.files.fs.FileSystem", Stores)
+    options: dict[str, Any] = {"key": KEY, "anchor": "store://anchor"}
+    first = _write("store://audit", **options)
+    log = AuditLog("store://audit", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.Storage.write", _failing)
+        with pytest.raises(OSError, match="Input/output"):
+            log.append({"event": "answered"})
+    log.append({"event": "answered"})
+    log.close()
+    found = verify_audit("store://audit", **options)
+    assert found == {first: AuditFile(4, 0, False), log.name: AuditFile(2, 1, False)}
+    objects = sorted((tmp_path / "audit" / first).iterdir())
+    assert [path.name for path in objects] == [f"{number:09d}" for number in range(4)]
+    # The same logs, copied to a local disk.
+    assert verify_audit(tmp_path / "audit", key=KEY, anchor=tmp_path / "anchor") == found
+    objects[3].unlink()
+    with pytest.raises(DataError, match=rf"{first}: was shortened to 3 lines"):
+        verify_audit("store://audit", **options)
+    objects[1].unlink()
+    with pytest.raises(DataError, match="line 2 does not continue the chain"):
+        verify_audit("store://audit", **options)
+
+
+def test_the_key_is_in_a_file_or_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert read_audit_key() is None
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    assert read_audit_key(tmp_path / "key") == KEY
+    monkeypatch.setenv(KEY_VARIABLE, "another key of 24 bytes.")
+    assert read_audit_key() == b"another key of 24 bytes."
+    assert read_audit_key(str(tmp_path / "key")) == KEY
+    (tmp_path / "key").write_bytes(KEY[1:])
+    with pytest.raises(ConfigError, match="at least 16 bytes, this one has 15"):
+        read_audit_key(tmp_path / "key")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_audit_key(tmp_path / "none")
+    monkeypatch.setenv(KEY_VARIABLE, "")
+    with pytest.raises(ConfigError, match=f"{KEY_VARIABLE}: an audit key needs"):
+        read_audit_key()

@@ -69,7 +69,12 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     [
         "",
         "[]",
+        "[" * 10_000,
+        '{"keys": ["a"]}',
         '{"keys": [{"id": "a"}]}',
+        '{"keys": [{"id": [], "sha256": "' + "0" * 64 + '"}]}',
+        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": "h1"}]}',
+        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": 1e999}]}',
         '{"keys": [{"id": "a", "sha256": "xyz"}]}',
         '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": [1]}]}',
         '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "operator": "yes"}]}',
@@ -78,7 +83,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_what_is_no_key_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
-    with pytest.raises(ConfigError, match="not a list of keys"):
+    with pytest.raises(ConfigError, match=r"keys\.json: .*; make it with jobs/endpoint\.py"):
         read_keys(tmp_path / "keys.json")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_keys(tmp_path / "none.json")

@@ -29,7 +29,7 @@ def test_logs_and_audit_know_no_patients(
     endpoint.arrow(stream_of(pairs), key="wrong-secret")
     lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
     text = "\n".join(map(json.dumps, lines)) + (
-        endpoint.service.audit.path.read_text(encoding="utf-8")
+        (tmp_path / "audit" / endpoint.service.audit.name).read_text(encoding="utf-8")
     )
     # The cell in quotes: digests are full of c0.
     for secret in ("h1-p0", "h2-p0", '"c0"', "wrong-secret", endpoint.keys["both"]):
@@ -38,11 +38,11 @@ def test_logs_and_audit_know_no_patients(
     assert [line["status"] for line in requests] == [200, 422, 401]
     assert requests[0]["request_id"] == "lab-7"
     assert requests[0]["num_patients"] == 3
-    entry = json.loads(endpoint.service.audit.path.read_text().splitlines()[1])
+    name = endpoint.service.audit.name
+    entry = json.loads((tmp_path / "audit" / name).read_text().splitlines()[1])
     assert entry["key"] == "both"
     assert entry["models"].keys() == {"h1", "h2"}
     assert requests[0]["audit"]
-    name = endpoint.service.audit.path.name
     assert verify_audit(tmp_path / "audit") == {name: AuditFile(2, 0, False)}
     assert len(answered.json()["patients"]) == 3
 

@@ -153,11 +153,131 @@ def test_a_registry_out_of_reach_changes_nothing(
     metrics = Metrics()
     store = ModelStore(registry, metrics)
     store.refresh()
-    damaged = tmp_path / "registry" / "events" / "000000099-x.json"
-    damaged.write_text("{")
+    events = tmp_path / "registry" / "events"
+    events.rename(tmp_path / "away")
+    events.write_text("")
+    store.refresh()
+    events.unlink()
+    store.refresh()  # a disk that is no longer mounted looks like an empty folder
+    assert store.cached("h1").version == version  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
+    (tmp_path / "away").rename(events)
+    store.refresh()
+    assert _value(metrics, "homnet_registry_damage", hospital="h1") is None
+
+
+@pytest.mark.parametrize("what", ["emptied", "removed"])
+def test_damaged_decisions_leave_the_last_good_model_and_the_other_hospital(
+    registry: Registry, family: Family, tmp_path: Path, what: str
+) -> None:
+    first, second, third = family(3)
+    for hospital in ("h1", "h2"):
+        _promote(registry, first, hospital)
+        version = _promote(registry, second, hospital)
+    metrics = Metrics()
+    store = ModelStore(registry, metrics, shadow_candidates=True)
+    store.refresh()
+    events = tmp_path / "registry" / "events"
+    for event in events.glob("*-h1-*"):
+        whole = event.read_bytes()
+        event.unlink() if what == "removed" else event.write_bytes(b"")
+        store.refresh()
+        assert store.cached("h1").version == version  # type: ignore[union-attr]
+        assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
+        assert _value(metrics, "homnet_registry_damage", hospital="h2") is None
+        event.write_bytes(whole)
+    errors = _value(metrics, "homnet_registry_errors_total")
+    event.unlink()
+    later = _promote(registry, third, "h2")
     store.refresh()
     assert store.cached("h1").version == version  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_registry_errors_total") == 1
+    assert store.cached("h2").version == later  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_registry_errors_total") == errors + 1  # type: ignore[operator]
+    # A new promotion settles it.
+    assert _promote(registry, third) == later
+    store.refresh()
+    assert store.cached("h1").version == later  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_registry_damage", hospital="h1") is None
+
+
+def test_an_endpoint_that_starts_serves_no_hospital_with_a_damaged_decision(
+    registry: Registry, family: Family, tmp_path: Path
+) -> None:
+    (checkpoint,) = family(1)
+    version = _promote(registry, checkpoint, "h2")
+    _promote(registry, checkpoint, "h1")
+    next((tmp_path / "registry" / "events").glob("*-h1-*")).write_bytes(b"\xff")
+    (tmp_path / "registry" / "events" / "000000099-x.json").write_text("{")  # of nobody knows whom
+    metrics = Metrics()
+    store = ModelStore(registry, metrics)
+    store.refresh()
+    assert store.ready
+    assert store.load("h1") is None
+    assert store.hospitals == {"h2"}
+    assert store.load("h2").version == version  # type: ignore[union-attr]
+    assert _value(metrics, "homnet_registry_damage", hospital="") == 1
+    assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10_000, b'{"a": 1}'])
+def test_one_bad_file_takes_down_one_hospital(
+    registry: Registry, family: Family, tmp_path: Path, content: bytes
+) -> None:
+    first, second = family(2)
+    one, other = _promote(registry, first, "h1"), _promote(registry, second, "h2")
+    for name in ("sha256.json", "config.json", "patients.json"):
+        path = tmp_path / "registry" / "models" / one / name
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        metrics = Metrics()
+        store = ModelStore(registry, metrics)
+        store.refresh()
+        assert store.ready
+        assert store.load("h1") is None
+        assert store.load("h2").version == other  # type: ignore[union-attr]
+        assert _value(metrics, "homnet_models_rejected_total", hospital="h1") == 1
+        path.write_bytes(whole)
+
+
+def test_a_fault_of_one_model_is_logged_and_the_others_are_loaded(
+    registry: Registry,
+    family: Family,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = family(2)
+    bad, good = _promote(registry, first, "h1"), _promote(registry, second, "h2")
+    load = registry.checkpoint
+
+    def checkpoint(version: str) -> Checkpoint:
+        if version == bad:
+            raise ZeroDivisionError("of patient 7")
+        return load(version)
+
+    monkeypatch.setattr(registry, "checkpoint", checkpoint)
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    assert store.load("h1") is None
+    assert store.load("h2").version == good  # type: ignore[union-attr]
+    (record,) = [one for one in caplog.records if one.msg == "model_rejected"]
+    assert (record.hospital, record.error) == ("h1", "ZeroDivisionError")  # type: ignore[attr-defined]
+
+
+def test_changed_reference_bags_are_noticed(
+    registry: Registry, family: Family, table_of: TableOf, tmp_path: Path
+) -> None:
+    """Also if the model gives their logits: it would give those of its own mistakes, too."""
+    first, second = family(2)
+    old, new = _promote(registry, first), registry.publish(second, "h1")
+    _keep_reference_bags(registry, new, second, table_of())
+    registry.promote("h1", new)
+    _keep_reference_bags(registry, new, second, table_of(seed=5))
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    assert store.cached("h1").version == old  # type: ignore[union-attr]
+    registry.promote("h1", new)
+    store.refresh()
+    assert store.cached("h1").version == new  # type: ignore[union-attr]
 
 
 def test_a_damaged_model_does_not_answer(

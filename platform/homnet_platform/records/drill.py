@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
 from homnet.processes import command_of, descendants
-from homnet.results import Record, write_json
+from homnet.results import Record, read_json, write_json
 from homnet.seeding import generator
 
 _STAGE: Final = "pre-training"
@@ -248,8 +248,8 @@ def _checkpoints(output: Path) -> Sequence[Path]:
 def _bags_kept(output: Path, config: DrillConfig, bags_per_epoch: int) -> int:
     """Number of bags trained on at the newest complete checkpoint."""
     for path in reversed(_checkpoints(output)):
-        with suppress(OSError, ValueError):
-            metrics = json.loads((path / "metrics.json").read_text())
+        with suppress(DataError):
+            metrics = read_json(path / "metrics.json")
             step = int(metrics["position"]["step"])
             return len(metrics["history"]) * bags_per_epoch + step * config.batch_size
     return 0
@@ -288,5 +288,5 @@ def _finished(driver: "subprocess.Popen[bytes]", output: Path) -> None:
 
 
 def _history(output: Path) -> list[Any]:
-    history: list[Any] = json.loads((output / "history.json").read_text())["history"]
+    history: list[Any] = read_json(output / "history.json")["history"]
     return history

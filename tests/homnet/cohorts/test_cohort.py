@@ -77,6 +77,19 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path, table_of: TableOf) 
     assert make("a", 0) == make("b", 0) != make("c", 1)
 
 
+def _change_index(cohort: Cohort, change: Callable[[dict[str, Any]], None]) -> None:
+    index = cohort.root / "cohort.json"
+    content = json.loads(index.read_text())
+    change(content)
+    index.write_text(json.dumps(content))
+
+
+def _without_digest(content: dict[str, Any]) -> None:
+    """As an earlier version wrote it."""
+    content["schema_version"] = 2
+    del content["sha256"]
+
+
 def test_a_cohort_appears_whole_or_not_at_all(tmp_path: Path, table_of: TableOf) -> None:
     def tables():  # type: ignore[no-untyped-def]
         yield table_of("h1")
@@ -124,8 +137,12 @@ def test_every_hospital_has_a_scale(table_of: TableOf, tmp_path: Path, scale: An
         write_cohort(tmp_path / "c", [table_of()], scale=scale, provenance={})
     cohort = write_cohort(tmp_path / "c", [table_of()], scale=SCALE, provenance={})
     assert cohort.scale == {"h1": 3.0}
-    index = cohort.root / "cohort.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), "scale": scale}))
+
+    def without(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        content["scale"] = {name: one for name, one in scale.items() if one == one}  # no NaN
+
+    _change_index(cohort, without)
     with pytest.raises(CohortError, match="scale of hospital 'h1'"):
         Cohort.open(cohort.root)
 
@@ -144,17 +161,22 @@ def test_an_index_without_counts_of_abnormal_pairs_is_still_read(
     tmp_path: Path, table_of: TableOf
 ) -> None:
     tables = [table_of("h1"), table_of("h2", abnormal="5")]
-    index = write_cohort(tmp_path / "c", tables, scale=SCALE, provenance={}).root / "cohort.json"
-    content = json.loads(index.read_text())
-    for entry in content["files"]:
-        del entry["num_abnormal"]
-    index.write_text(json.dumps(content))
+
+    def older(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        for entry in content["files"]:
+            del entry["num_abnormal"]
+
+    _change_index(write_cohort(tmp_path / "c", tables, scale=SCALE, provenance={}), older)
     assert Cohort.open(tmp_path / "c").hospitals_with_abnormal_pairs() == ("h2",)
 
 
 def test_a_wrong_count_of_abnormal_pairs_is_named(small_cohort: Cohort) -> None:
-    index = small_cohort.root / "cohort.json"
-    index.write_text(index.read_text().replace('"num_abnormal": 0', '"num_abnormal": 7'))
+    def wrong(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        content["files"][0]["num_abnormal"] = 7
+
+    _change_index(small_cohort, wrong)
     cohort = Cohort.open(small_cohort.root)
     with pytest.raises(CohortError, match=r"has 0 abnormal pairs, cohort\.json says 7"):
         cohort.read(columns=["cell_id"])
@@ -168,7 +190,92 @@ def test_no_cohort_here(tmp_path: Path) -> None:
 def test_a_damaged_index_is_named(small_cohort: Cohort) -> None:
     index = small_cohort.root / "cohort.json"
     index.write_text(index.read_text()[:50])
-    with pytest.raises(CohortError, match=r"cohort\.json: damaged"):
+    with pytest.raises(CohortError, match=r"cohort\.json: not a JSON file"):
+        Cohort.open(small_cohort.root)
+
+
+def test_every_change_of_the_index_is_noticed(small_cohort: Cohort) -> None:
+    """Each field, one at a time; also the digest itself, and the digest taken away."""
+    index = small_cohort.root / "cohort.json"
+    whole = index.read_text()
+    changes: list[Callable[[dict[str, Any]], Any]] = [
+        lambda c: c["scale"].update(h1=2.0),
+        lambda c: c["provenance"].update(more=1),
+        lambda c: c["counts"].update(pairs=1),
+        lambda c: c.update(fingerprint="0" * 64),
+        lambda c: c.update(strange=None),
+        lambda c: c["files"].reverse(),
+        lambda c: c["files"][0]["patients"].pop(),
+        lambda c: c["files"][0].update(hospital="h2"),
+        lambda c: c.update(sha256="0" * 64),
+        lambda c: c.pop("sha256"),
+        lambda c: c.update(schema_version=2),
+    ]
+    for change in changes:
+        index.write_text(whole)
+        _change_index(small_cohort, change)
+        with pytest.raises(CohortError, match="changed since the cohort was made"):
+            Cohort.open(small_cohort.root)
+    index.write_text(whole)
+    assert Cohort.open(small_cohort.root).scale == small_cohort.scale
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../x.parquet", "a/../../x", "a\\x", "", 3])
+def test_a_path_that_leaves_the_cohort_is_refused(small_cohort: Cohort, path: object) -> None:
+    def change(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        content["files"][0]["path"] = path
+
+    _change_index(small_cohort, change)
+    with pytest.raises(CohortError, match="damaged cohort index"):
+        Cohort.open(small_cohort.root)
+
+
+def test_a_link_to_outside_and_a_file_listed_twice_are_refused(
+    small_cohort: Cohort, tmp_path: Path
+) -> None:
+    path = _file(small_cohort)
+    path.rename(tmp_path / "elsewhere.parquet")
+    path.symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(CohortError, match="link to outside the cohort"):
+        Cohort.open(small_cohort.root)
+
+    def twice(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        content["files"].append(content["files"][0])
+
+    _change_index(small_cohort, twice)
+    with pytest.raises(CohortError, match="listed twice"):
+        Cohort.open(small_cohort.root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": 3},
+        {"files": ["a"]},
+        {"files": [{}]},
+        {"scale": 1},
+        {"provenance": None},
+        {"num_pairs": "4"},
+        {"num_pairs": True},
+        {"patients": "abc"},
+        {"patients": [1]},
+        {"hospital": None},
+        {"num_abnormal": -1},
+        {"strange": 1},
+    ],
+)
+def test_a_wrong_type_in_the_index_is_one_sentence(
+    small_cohort: Cohort, change: dict[str, Any]
+) -> None:
+    def damage(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        whole = set(change) & set(content)
+        (content if whole else content["files"][0]).update(change)
+
+    _change_index(small_cohort, damage)
+    with pytest.raises(CohortError, match="damaged cohort index.*make the cohort|scale of hospital"):
         Cohort.open(small_cohort.root)
 
 

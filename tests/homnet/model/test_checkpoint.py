@@ -95,6 +95,72 @@ def test_a_missing_file_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None
         Checkpoint.load(path)
 
 
+def test_a_file_that_is_not_listed_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    (path / ".left-by-a-killed-process").touch()
+    (path / "reader").mkdir()  # calibrate puts one there
+    Checkpoint.load(path)
+    (path / "patients.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"patients\.json is not listed"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]", b'{"a": NaN}', b"{" * 5000, b'{"../x": "y"}', b'{"a": 3}']
+)
+@pytest.mark.parametrize(
+    "name", ["sha256.json", "config.json", "metrics.json", "provenance.json", "calibration.json"]
+)
+def test_whatever_a_file_holds_it_is_one_error(
+    checkpoint: Checkpoint, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Also if somebody lists it with its digest."""
+    path = checkpoint.save(tmp_path / "c")
+    (path / name).write_bytes(content)
+    if name != "sha256.json":
+        hashes = json.loads((path / "sha256.json").read_text())
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        (path / "sha256.json").write_text(json.dumps(hashes))
+        if (
+            name in ("metrics.json", "provenance.json")
+            and content.startswith(b'{"')
+            and (b"NaN" not in content)
+        ):
+            Checkpoint.load(path)  # these may hold anything
+            with pytest.raises(CheckpointError, match="holds the model"):
+                Checkpoint.load(path, digest=checkpoint.digest)
+            return
+    with pytest.raises(CheckpointError, match=f"(?s)^{path}.*another copy|format"):
+        Checkpoint.load(path)
+
+
+def test_a_value_that_is_not_finite_is_not_saved(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="has a value that is not finite"):
+        replace(checkpoint, metrics={"auc": float("nan")}).save(path)
+    assert Checkpoint.load(path, digest=checkpoint.digest).metrics == checkpoint.metrics
+
+
+def test_the_digest_is_that_of_what_is_read_again(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Keys that are numbers become text, in another order; format 1 has a field more."""
+    odd = replace(checkpoint, metrics={"epochs": {2: 0.5, 10: 0.25}})
+    Checkpoint.load(odd.save(tmp_path / "odd"), digest=odd.digest)
+    path = checkpoint.save(tmp_path / "c")
+    _rewrite_config(path, lambda config: config.update(format=1, deviations=False))
+    fields = {**json.loads((path / "config.json").read_text())}
+    del fields["format"]
+    version = hashlib.sha256(json.dumps(fields, indent=1, sort_keys=True).encode())
+    for name in sorted(checkpoint.weights):
+        version.update(name.encode())
+        version.update(checkpoint.weights[name].numpy().tobytes())
+    calibration = json.loads((path / "calibration.json").read_text())
+    content = [version.hexdigest(), checkpoint.metrics, checkpoint.provenance, calibration]
+    text = json.dumps({"content": content}, indent=1, sort_keys=True)
+    Checkpoint.load(path, digest=hashlib.sha256(text.encode()).hexdigest())
+    with pytest.raises(CheckpointError, match="holds the model"):
+        Checkpoint.load(path, digest=checkpoint.digest)
+
+
 def test_no_checkpoint_here(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         Checkpoint.load(tmp_path)

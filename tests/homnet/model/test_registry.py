@@ -2,17 +2,22 @@
 
 import json
 import multiprocessing
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError, RegistryError
+from homnet.files import digest_of
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.decisions import Decision, _replay
 from homnet.model.network import HomNet, HomNetConfig, best_form
-from homnet.model.registry import Decision, Registry, _replay
+from homnet.model.registry import Registry
 from homnet.reader.network import ReaderConfig
 
 SMALL = HomNetConfig(merge_range=128, width=4, pair_width=6, num_heads=2)
@@ -179,13 +184,181 @@ def test_a_place_that_fails_is_one_sentence_whatever_is_asked(
             ask()
 
 
-def test_an_unreadable_decision_is_named(tmp_path: Path) -> None:
-    registry = Registry(tmp_path)
-    registry.publish(_checkpoint(), "h1")
-    (event,) = (tmp_path / "events").iterdir()
-    event.write_text(json.dumps({"action": "promote"}))
-    with pytest.raises(RegistryError, match=event.name):
-        registry.entries()
+def _events(registry: Registry, hospital: str) -> list[Path]:
+    """Files of the decisions of a hospital, in order."""
+    return sorted(Path(registry.root, "events").glob(f"*-{hospital}-*.json"))
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    registry = Registry(tmp_path_factory.mktemp("two") / "registry")
+    for hospital in ("h1", "h2"):
+        for number in range(2):
+            registry.promote(hospital, registry.publish(_checkpoint(number), hospital))
+    return Path(registry.root)
+
+
+@pytest.fixture
+def two(made_once: Path, tmp_path: Path) -> Registry:
+    """Two hospitals with two promoted models each."""
+    return Registry(shutil.copytree(made_once, tmp_path / "registry"))
+
+
+def _field(name: str, value: object) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps({**json.loads(content), name: value}).encode()
+
+
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"\xff" + content,
+        lambda content: content[:40],
+        lambda content: b"[]",
+        lambda content: b"[" * 10_000,
+        _field("action", "explode"),
+        _field("action", []),
+        _field("number", "1"),
+        _field("number", 1e300),
+        _field("hospital", None),
+        _field("hospital", "h2"),
+        _field("version", "../../etc"),
+        _field("version", "0" * 64),
+        _field("previous", "x"),
+        _field("beside", {"../secret": "x"}),
+        _field("sha256", "0" * 64),
+        _field("strange", 1),
+        lambda content: content.replace(b'"sha256"', b'"sha257"'),
+    ],
+)
+def test_a_damaged_decision_is_the_problem_of_its_hospital(
+    two: Registry, number: int, damage: Callable[[bytes], bytes]
+) -> None:
+    line = two.lines()["h2"]
+    event = _events(two, "h1")[number]
+    whole = event.read_bytes()
+    event.write_bytes(damage(whole))
+    standing = two.standing()
+    assert set(standing.problems) == {"h1"}
+    assert event.name in " ".join(standing.problems["h1"].values())
+    assert two.lines() == {"h2": line}
+    assert set(_status(two, "h1")) == {"unknown"}
+    for ask in (two.promoted, two.roll_back, lambda h: two.retire(h, line[0])):
+        with pytest.raises(RegistryError, match="restore it from a copy, or promote a model again"):
+            ask("h1")
+    event.write_bytes(whole)
+    assert two.lines() == {"h1": line, "h2": line}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_promotion_sets_a_damaged_decision_aside(two: Registry, number: int) -> None:
+    event = _events(two, "h1")[number]
+    event.write_bytes(b"")
+    again = two.publish(_checkpoint(5), "h1")
+    assert "h1" in two.standing().problems  # to publish is not to decide
+    two.promote("h1", again)
+    assert two.standing().problems == {}
+    # What answered before is not known: there is nothing to roll back to.
+    assert two.lines()["h1"] == (again,)
+    assert two.roll_back("h1") is None
+
+
+def test_a_removed_decision_is_missed_unless_it_is_the_newest(two: Registry) -> None:
+    for event in _events(two, "h1")[:-1]:
+        whole = event.read_bytes()
+        event.unlink()
+        assert set(two.standing().problems) == {"h1"}
+        event.write_bytes(whole)
+    assert two.standing().problems == {}
+    one, other = _events(two, "h1")[0], _events(two, "h2")[0]
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    assert set(two.standing().problems) == {"h1", "h2"}
+
+
+def test_decisions_of_earlier_versions_are_read_and_named_by_the_next(two: Registry) -> None:
+    """They have no digest and their files do not name the hospital."""
+    lines = two.lines()
+    events = Path(two.root, "events")
+    for event in list(events.iterdir()):
+        content = json.loads(event.read_bytes())
+        for name in ("previous", "beside", "set_aside", "sha256"):
+            del content[name]
+        event.unlink()
+        earlier = events / f"{content['number']:09d}-{content['id']}.json"
+        earlier.write_text(json.dumps(content, indent=1))
+    assert two.lines() == lines
+    two.roll_back("h1")
+    assert two.lines() == {"h1": lines["h1"][:1], "h2": lines["h2"]}
+    newest = max(set(events.iterdir()) - set(_events(two, "h1")))
+    whole = newest.read_text()
+    newest.write_text(whole.replace('"promote"', '"explode"'))
+    assert set(two.standing().problems) == {"h2"}
+    newest.write_text("{")
+    assert set(two.standing().problems) == {""}  # nobody can say whose it is
+    newest.write_text(whole)
+    # The last decision of h1 of an earlier version is named by the roll-back.
+    named = [p for p in events.iterdir() if '"h1"' in p.read_text() and p not in _events(two, "h1")]
+    max(named).unlink()
+    assert set(two.standing().problems) == {"h1"}
+
+
+@pytest.mark.parametrize("hospital", ["a/b", "../x", "Ä-1-2", ".", "a b%41", "h.json"])
+def test_any_name_of_a_hospital_makes_a_file(tmp_path: Path, hospital: str) -> None:
+    registry = Registry(tmp_path / "registry")
+    version = registry.publish(_checkpoint(), hospital)
+    registry.promote(hospital, version)
+    assert registry.lines() == {hospital: (version,)}
+    assert len(list((tmp_path / "registry" / "events").iterdir())) == 2
+
+
+def test_what_is_in_a_folder_must_be_what_its_name_says(two: Registry) -> None:
+    """Whole and well listed, but another model; or with a file more, or one less."""
+    one, other = (Path(two.root, "models", version) for version in two.lines()["h1"])
+    shutil.copytree(one, other, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match=f"holds the model {one.name[:12]}, not"):
+        two.checkpoint(other.name)
+    for name in ("metrics.json", "calibration.json", "provenance.json"):
+        Checkpoint.load(one).save(other)
+        changed = {**json.loads((other / name).read_bytes()), "strange": {"threshold": 0.5}}
+        (other / name).write_text(json.dumps(changed))
+        hashes = json.loads((other / "sha256.json").read_text())
+        hashes[name] = digest_of(other / name)
+        (other / "sha256.json").write_text(json.dumps(hashes))
+        with pytest.raises(CheckpointError, match="holds the model"):
+            two.checkpoint(other.name)
+    (one / "notes.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"notes\.txt is not listed in sha256\.json"):
+        two.checkpoint(one.name)
+    (one / "notes.txt").unlink()
+    assert two.checkpoint(one.name).digest == one.name
+    (one / "sha256.json").write_text("{}")
+    (one / "metrics.json").unlink()
+    with pytest.raises(CheckpointError, match=r"metrics\.json is missing"):
+        two.checkpoint(one.name)
+    assert two.publish(_checkpoint(0), "h1") == one.name  # which repairs it
+    assert two.checkpoint(one.name).digest == one.name
+
+
+def test_a_promotion_holds_the_digest_of_the_reference_bags(two: Registry) -> None:
+    version = two.lines()["h1"][-1]
+    two.keep_reference_bags(version, pa.table({"logit": [0.5]}))
+    two.promote("h1", version)
+    file = Path(two.root, "golden", f"{version}.arrow")
+    (promotion,) = [one for one in two.standing().lines["h1"] if one.version == version]
+    assert promotion.beside == {f"golden/{version}.arrow": digest_of(file)}
+    two.check_beside(promotion.beside)
+    two.keep_reference_bags(version, pa.table({"logit": [0.75]}))
+    with pytest.raises(CheckpointError, match="missing, or changed since the model was promoted"):
+        two.check_beside(promotion.beside)
+    file.unlink()
+    with pytest.raises(CheckpointError, match="missing, or changed since the model was promoted"):
+        two.check_beside(promotion.beside)
+    file.write_bytes(b"ARROW1")
+    with pytest.raises(CheckpointError, match=r"reference bags.* are damaged"):
+        two.reference_bags(version)
 
 
 def test_an_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
@@ -203,17 +376,14 @@ def test_order_is_by_number_then_id() -> None:
         Decision("promote", "h1", "a", 3, "t", "0"),
     ]
     ordered = sorted(decisions, key=lambda one: (one.number, one.id))
-    assert [(e.version, e.status) for e in _replay(ordered, None)] == [
-        ("a", "candidate"),
-        ("b", "promoted"),
-    ]
+    assert [one.version for one in _replay(ordered).line["h1"]] == ["a", "b"]
     # A roll-back of what no longer answers, and of a model that is retired, count for nothing.
     late = [
         *ordered,
         Decision("roll_back", "h1", "a", 4, "t"),
         Decision("retire", "h1", "b", 5, "t"),
     ]
-    assert _replay(late, None) == _replay(ordered, None)
+    assert _replay(late) == _replay(ordered)
 
 
 def _promote_often(root: str, version: str, times: int) -> None:

@@ -1,9 +1,11 @@
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from homnet.cohorts.cohort import write_index
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import patient_digests
 from homnet.realism.tables import realism_summary
@@ -120,13 +122,9 @@ def test_people_who_cannot_judge(real, simulated, tmp_path):
 
 @pytest.mark.ray
 def test_scales_are_not_mixed(ray_cluster, simulated, real, tmp_path):
-    index = simulated.root / "cohort.json"
-    content = json.loads(index.read_text())
     mixed = tmp_path / "mixed"
-    mixed.mkdir()
-    for folder in simulated.root.glob("hospital=*"):
-        (mixed / folder.name).symlink_to(folder)
-    content["scale"]["hospital-1"] = 2.0
-    (mixed / "cohort.json").write_text(json.dumps(content))
+    shutil.copytree(simulated.root, mixed)
+    scale = {**simulated.scale, "hospital-1": 2.0}
+    write_index(mixed / "cohort.json", simulated.files, scale=scale, provenance={})
     with pytest.raises(ConfigError, match="different scales"):
         compare(RealismConfig(simulated=mixed, real=real.root, output=tmp_path / "out"))

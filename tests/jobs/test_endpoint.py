@@ -1,0 +1,46 @@
+"""The audit log on the command line: what is whole, what was lost, and what is not checked."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from homnet.errors import ConfigError, DataError
+from homnet_serve.audit import KEY_VARIABLE, AuditLog
+
+JOB = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "endpoint.py"), run_name="job")
+
+
+def test_verification_says_what_it_found_and_what_it_cannot_find(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef")
+
+    def verify(directory: Path, **options: str) -> str:
+        JOB["main"](JOB["VerifyAudit"](directory=str(directory), **options))
+        return capsys.readouterr().out
+
+    log = AuditLog(tmp_path / "plain")
+    log.close()
+    text = verify(tmp_path / "plain")
+    assert f"{log.name}  1 lines, whole" in text
+    assert "without --anchor" in text
+    assert "without --key" in text
+    whole = {"key": str(key), "anchor": str(tmp_path / "anchor")}
+    log = AuditLog(tmp_path / "log", key=key.read_bytes(), anchor=tmp_path / "anchor")
+    log.append({"event": "answered"})
+    log.close()
+    assert verify(tmp_path / "log", **whole) == f"{log.name}  2 lines, whole\n"
+    with (tmp_path / "log" / log.name).open("ab") as file:
+        file.write(b"{")
+    assert "its process ended while it wrote one more" in verify(tmp_path / "log", **whole)
+    (tmp_path / "log" / log.name).unlink()
+    with pytest.raises(DataError, match=f"{log.name}: was removed"):
+        verify(tmp_path / "log", **whole)
+    with pytest.raises(DataError, match="there is no audit log here"):
+        verify(tmp_path / "log")
+    key.write_text("short")
+    with pytest.raises(ConfigError, match="at least 16 bytes"):
+        verify(tmp_path / "log", **whole)

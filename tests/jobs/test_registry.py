@@ -1,0 +1,40 @@
+"""The registry on the command line: damage of one hospital is printed beside the others."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from homnet.errors import RegistryError
+from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import HomNet, HomNetConfig
+from homnet.model.registry import Registry
+
+JOB = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "registry.py"), run_name="job")
+SMALL = HomNetConfig(merge_range=128, width=4, pair_width=6, num_heads=2)
+
+
+def _run(root: Path, *arguments: str, **options: Any) -> None:
+    JOB["main"](JOB["RegistryConfig"](*arguments, registry=str(root), **options))
+
+
+def test_a_damaged_decision_is_said_and_set_aside_by_a_promotion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    registry = Registry(tmp_path)
+    for hospital in ("h1", "h2"):
+        version = registry.publish(Checkpoint(SMALL, HomNet(SMALL).state_dict()), hospital)
+        registry.promote(hospital, version)
+    newest = max((tmp_path / "events").glob("*-h2-*"))
+    newest.write_bytes(b"")
+    with pytest.raises(RegistryError, match=f"h2: decision {newest.name}: not a JSON file"):
+        _run(tmp_path, "list")
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert [(row[0], row[2]) for row in rows] == [("h1", "promoted"), ("h2", "unknown")]
+    _run(tmp_path, "list", hospital="h1")
+    _run(tmp_path, "promote", hospital="h2", version=version)
+    _run(tmp_path, "list")
+    assert "unknown" not in capsys.readouterr().out
