@@ -8,7 +8,9 @@ flagged image.
 import dataclasses
 import hashlib
 import hmac
+import os
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from tqdm import tqdm
 
 from homnet import __version__
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
-from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG
+from homnet.cohorts.pairs import SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
@@ -35,6 +37,8 @@ from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
 """About a second of work: long compared with task overhead, short enough for a smooth bar."""
+KEY_VARIABLE: Final = "HOMNET_PSEUDONYM_KEY"
+_MIN_KEY_BYTES: Final = 16
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
     "row",
@@ -64,9 +68,10 @@ class IngestConfig:
     """How chromosomes are measured."""
     images_per_file: int = 4000
     """Approximate number of images per cohort file; a patient stays in one file."""
-    pseudonym_key: str | None = None
-    """Secret key for the digests that replace patient and cell names; never stored. None keeps the
-    names."""
+    pseudonym_key_file: Path | None = None
+    """File with the secret key, at least 16 bytes, for the digests that replace the names of
+    patients and cells; a newline at its end is no part of it. The variable HOMNET_PSEUDONYM_KEY
+    can hold the key instead. It is never stored. Without a key, names are kept."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -110,37 +115,45 @@ def ingest(config: IngestConfig) -> IngestSummary:
 
     Raises:
         ManifestError: the manifest is invalid.
+        ConfigError: the pseudonym key is unreadable or too short.
         CohortError: the output exists, two hospitals share a patient id and there is no pseudonym
             key, or no image was usable; in the last case the report is still written.
     """
+    key = pseudonym_key(config.pseudonym_key_file)
     if config.output.exists():
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    if config.pseudonym_key is None:  # pseudonyms differ between hospitals
-        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
-    outcome = _Outcome()
     settings = dataclasses.asdict(config)
-    del settings["pseudonym_key"], settings["output"]
+    del settings["pseudonym_key_file"], settings["output"], settings["manifest"]
+    reported = _REPORTED
+    if key is None:  # pseudonyms differ between hospitals
+        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
+        settings["manifest"] = config.manifest.name
+    else:
+        manifest = _with_pseudonyms(manifest, key)
+        # Names of files often hold those of patients; the row leads back to the manifest.
+        reported = [name for name in _REPORTED if name != "path"]
+    outcome = _Outcome()
     try:
         with local_or_cluster():
             cohort = write_cohort(
                 config.output,
-                (outcome.pairs(part, config) for part in _measured(manifest, config)),
+                (outcome.pairs(part) for part in _measured(manifest, config)),
                 scale=dict.fromkeys(
                     sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
                 ),
                 provenance={
                     "job": "ingest",
                     "version": __version__,
-                    "settings": {**settings, "manifest": config.manifest.name},
+                    "settings": settings,
                     "manifest_sha256": hashlib.sha256(config.manifest.read_bytes()).hexdigest(),
                 },
             )
     finally:
         if outcome.noted:
-            noted = pd.concat(outcome.noted).sort_values("row")
+            noted = pd.concat(outcome.noted)[reported].sort_values("row")
             noted.to_csv(config.report, index=False, float_format="%.3f")
     return IngestSummary(
         cohort=cohort,
@@ -200,7 +213,7 @@ class _Outcome:
     flags: Counter[str] = field(default_factory=Counter)
     noted: list[pd.DataFrame] = field(default_factory=list)
 
-    def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
+    def pairs(self, part: pd.DataFrame) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
@@ -212,22 +225,55 @@ class _Outcome:
         table = pair_up(part)
         flags = pc.struct_field(table["quality"], "flags")
         self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
-        return table if config.pseudonym_key is None else _renamed(table, config.pseudonym_key)
+        return table
 
 
-def _renamed(table: pa.Table, key: str) -> pa.Table:
-    """Pairs with digests in place of the names of patients and cells."""
-    for names in (("hospital", "patient_id", "cell_id"), ("hospital", "patient_id")):
-        column = table.schema.get_field_index(names[-1])
-        values = [
-            _pseudonym(key, *who)
-            for who in zip(*(table[name].to_pylist() for name in names), strict=True)
-        ]
-        table = table.set_column(column, SCHEMA.field(column), pa.array(values, pa.string()))
-    return table
+def pseudonym_key(file: Path | None) -> bytes | None:
+    """The key for pseudonyms from a file or from :data:`KEY_VARIABLE`; None without either.
+
+    Raises:
+        ConfigError: both are given, the file cannot be read, or the key is too short.
+    """
+    value = os.environ.get(KEY_VARIABLE)
+    if file is None:
+        if value is None:
+            return None
+        key, source = os.fsencode(value), KEY_VARIABLE
+    elif value is not None:
+        raise ConfigError(f"{KEY_VARIABLE} and a key file are both given; give one of them")
+    else:
+        try:
+            key, source = file.read_bytes(), str(file)
+        except OSError as error:
+            raise ConfigError(
+                f"{file}: the key cannot be read ({error.strerror}); give a file that holds it"
+            ) from None
+    key = key.removesuffix(b"\n").removesuffix(b"\r")
+    if len(key.strip()) < _MIN_KEY_BYTES:
+        raise ConfigError(
+            f"{source}: the pseudonym key has {len(key.strip())} bytes; give at least "
+            f"{_MIN_KEY_BYTES}, for example from 'openssl rand -hex 32'"
+        )
+    return key
 
 
-def _pseudonym(key: str, *names: str) -> str:
+def _with_pseudonyms(manifest: pd.DataFrame, key: bytes) -> pd.DataFrame:
+    """The manifest with digests in place of the names of patients and cells, in their order.
+
+    Raises:
+        CohortError: two names have one digest.
+    """
+    # One name has one digest, however its accents are encoded.
+    names = [[unicodedata.normalize("NFC", one) for one in manifest[n]] for n in CHROMOSOME_KEY[:3]]
+    for num, column in ((2, "patient_id"), (3, "cell_id")):
+        who = list(zip(*names[:num], strict=True))
+        digests = {one: _pseudonym(key, *one) for one in set(who)}
+        if len(set(digests.values())) < len(digests):
+            raise CohortError(f"two values of {column} have one pseudonym; use another key")
+        manifest = manifest.assign(**{column: [digests[one] for one in who]})
+    return manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
+
+
+def _pseudonym(key: bytes, *names: str) -> str:
     """Keyed digest of the names."""
-    message = "\0".join(names).encode()
-    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]
+    return hmac.new(key, "\0".join(names).encode(), hashlib.sha256).hexdigest()[:16]
