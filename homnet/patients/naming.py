@@ -84,7 +84,7 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
         return _exchange(finding, partner, level)
     if kind == "deletion" and len(places) == 1:
         end = _lost_end(finding)
-        return end and Draft.checked(short_form("del", [chromosome], [end]), level)
+        return Draft.checked(short_form("del", [chromosome], [end]), level) if end else None
     if len(places) != 2:
         return None
     ordered = _in_order(chromosome, places)

@@ -10,7 +10,9 @@ import grpc
 import ray
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
-from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]  # made at run time
+    GetClusterIdRequest,
+)
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
 from homnet.errors import ConfigError
