@@ -13,8 +13,9 @@ from pathlib import Path
 import tyro
 
 from homnet.errors import DataError
+from homnet.secret_key import read_secret_key
 from homnet_platform.job import run_job
-from homnet_serve.audit import read_audit_key, verify_audit
+from homnet_serve.audit import KEY_VARIABLE, verify_audit
 from homnet_serve.keys import add_key, read_keys, revoke_key
 
 
@@ -74,7 +75,7 @@ def main(config: ListKeys | VerifyAudit) -> None:
 
 
 def _verify(config: VerifyAudit) -> None:
-    key = read_audit_key(config.key)
+    key = read_secret_key(config.key, KEY_VARIABLE)
     files = verify_audit(config.directory, key=key, anchor=config.anchor or None)
     if not files:
         raise DataError(f"{config.directory}: there is no audit log here")

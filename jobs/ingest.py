@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from homnet.imaging.manifest import read_manifest
-from homnet_platform.ingest import IngestConfig, ingest
+from homnet.secret_key import read_secret_key
+from homnet_platform.ingest import KEY_VARIABLE, IngestConfig, ingest
 from homnet_platform.job import run_job
 
 
@@ -12,7 +13,9 @@ def facts(config: IngestConfig) -> Mapping[str, object]:
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
+    keyed = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE) is not None
     return {
+        "names": "replaced by pseudonyms" if keyed else "kept",
         "images": len(manifest),
         "people": len(manifest[["hospital", "patient_id"]].drop_duplicates()),
         "report": config.report,
@@ -36,4 +39,6 @@ def main(config: IngestConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_job(IngestConfig, main, description=__doc__, facts=facts)
+    instead = f"give the key in a file, --pseudonym-key-file, or in the variable {KEY_VARIABLE}"
+    removed = {"--pseudonym-key": f"{instead}: other users can read a command line"}
+    run_job(IngestConfig, main, description=__doc__, facts=facts, removed=removed)

@@ -18,6 +18,7 @@ REQUIREMENTS: dict[str, list[str]] = {
 }
 OURS = {"homnet", "homnet_platform", "homnet_serve", "homnet_baselines", "tests"}
 IMPORT_NAMES = {
+    "grpcio": "grpc",
     "mlflow-skinny": "mlflow",
     "pillow": "PIL",
     "prometheus-client": "prometheus_client",

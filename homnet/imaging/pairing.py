@@ -80,22 +80,25 @@ def measure_rows(
     )
 
 
-def note_same_pixels(images: pd.DataFrame, seen: dict[bytes, str]) -> pd.DataFrame:
+def note_same_pixels(
+    images: pd.DataFrame, names: "pd.Series[str]", seen: dict[bytes, str]
+) -> pd.DataFrame:
     """Notes images that show the same chromosome as an earlier one: equal sequences are no chance.
 
     Args:
         images: output of :func:`measure_rows`.
-        seen: paths of the first images by digest of their sequence; new ones are added.
+        names: what notes call the images.
+        seen: names of the first images by digest of their sequence; new ones are added.
 
     Returns:
-        The images with the column ``note``, which names both files, empty if there is nothing to
+        The images with the column ``note``, which names both images, empty if there is nothing to
         note; noted ones have the flag :data:`SAME_PIXELS`.
     """
     notes = []
-    for path, sequence in zip(images["path"], images["sequence"], strict=True):
+    for name, sequence in zip(names, images["sequence"], strict=True):
         digest = hashlib.blake2b(sequence, digest_size=16).digest()
-        first = seen.setdefault(digest, path) if sequence else path
-        notes.append("" if first == path else f"{path} has the same pixels as {first}")
+        first = seen.setdefault(digest, name) if sequence else name
+        notes.append("" if first == name else f"{name} has the same pixels as {first}")
     note = pd.Series(notes, index=images.index, dtype=str)
     flags = images["flags"].where(note == "", (images["flags"] + f" {SAME_PIXELS}").str.strip())
     return images.assign(flags=flags, note=note)

@@ -1,8 +1,9 @@
 """Builds and parses names of bands and abnormalities in the style of ISCN 2020.
 
-:func:`parse` reads every name that this package builds. It rejects bands that are not in the table
-of the level, and breakpoints out of order. A range of bands is ``q13~21``, a doubtful band
-``?q21``; ``p10`` and ``q10`` are the centromere as the end of an arm.
+:func:`parse` reads every name that this package builds, and single abnormalities of the
+literature. It rejects bands that are not in the table of the level, and breakpoints out of order.
+A range of bands is ``q13~21`` or ``q13~q21``, a doubtful band ``?q21``; ``p10`` and ``q10`` are the
+centromere as the end of an arm.
 """
 
 import re
@@ -14,8 +15,29 @@ from homnet.errors import DataError
 from homnet.karyotype.bands import ChromosomeBands, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES
 
-PREFIXES: Final = ("add", "del", "dup", "i", "ins", "inv", "r", "rob", "t")
-"""Supported abbreviations; ``der`` may precede ``t`` or ``ins``."""
+_NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
+    "add": {(1,)},
+    "del": {(1,), (2,)},
+    "der": {(1, 1)},
+    "dic": {(1, 1)},
+    "dup": {(2,)},
+    "fra": {(1,)},
+    "i": {(1,)},
+    "idic": {(1,)},
+    "ins": {(3,), (1, 2)},
+    "inv": {(2,)},
+    "r": {(2,)},
+    "rob": {(1, 1)},
+    "t": {(1, 1), (1, 1, 1)},
+    "trp": {(2,)},
+}
+"""Number of breakpoints of each type, by prefix."""
+PREFIXES: Final = tuple(_NUM_PLACES)
+"""Supported abbreviations; ``der`` of one type may precede ``t`` or ``ins``."""
+_WHOLE_ARMS: Final = frozenset({"der", "i", "rob"})
+"""Prefixes that always break at the centromere."""
+_WITHIN_ARMS: Final = frozenset({"dup", "fra", "idic", "ins", "inv", "r", "trp"})
+"""Prefixes that never do."""
 PREFIX_OF: Final[Mapping[str, str]] = {
     "deletion": "del",
     "duplication": "dup",
@@ -147,6 +169,8 @@ def parse(text: str, level: int | None = None) -> Name:
 
 
 def _places(text: str, group: str) -> tuple[Place, ...]:
+    # ISCN repeats the arm in a range.
+    group = re.sub(r"([pq])([\d.]+)~\1", r"\1\2~", group)
     places = tuple(
         Place(arm, first, last or None, bool(mark))
         for mark, arm, first, last in _PLACE.findall(group)
@@ -174,41 +198,46 @@ def _exists(place: Place, bands: ChromosomeBands) -> bool:
     )
 
 
-_NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
-    "add": {(1,)},
-    "del": {(1,), (2,)},
-    "dup": {(2,)},
-    "i": {(1,)},
-    "ins": {(3,), (1, 2)},
-    "inv": {(2,)},
-    "r": {(2,)},
-    "rob": {(1, 1)},
-    "t": {(1, 1)},
-}
-"""Number of breakpoints of each type, by prefix."""
+def _beyond(band: str, other: str) -> bool:
+    """Whether a band lies farther from the centromere than another and is no part of it."""
+    # Region and band are one digit each, so digits sort like places; a group has fewer of them.
+    num = min(len(band), len(other))
+    return band[:num] > other[:num]
 
 
 def _check_form(text: str, name: Name) -> None:
     """Checks the number and order of types and breakpoints."""
     prefix, types, places = name.prefix, name.types, name.places
+    everywhere = [place for own in places for place in own]
     if tuple(map(len, places)) not in _NUM_PLACES[prefix]:
-        raise DataError(f"'{text}': {prefix} has other numbers of breakpoints")
-    if len(set(types)) < len(types):
+        expected = " or ".join(
+            " and ".join(map(str, numbers)) for numbers in sorted(_NUM_PLACES[prefix])
+        )
+        raise DataError(f"'{text}': {prefix} has other numbers of breakpoints, {expected} by type")
+    if len(set(types)) < len(types) and prefix not in {"der", "rob"}:
         raise DataError(f"'{text}': a chromosome is named twice")
-    if prefix in {"t", "rob"} and list(types) != sorted(types, key=rank):
+    if prefix in {"der", "dic", "rob", "t"} and types[0] != min(types, key=rank):
         raise DataError(f"'{text}': sex chromosomes come first, then the others by number")
     if prefix == "rob" and not set(types) <= set(ACROCENTRICS):
         raise DataError(f"'{text}': only acrocentric chromosomes fuse in a rob")
-    if prefix in {"rob", "i"} and not all(own[0].centromeric for own in places):
+    if prefix in _WHOLE_ARMS and not all(place.centromeric for place in everywhere):
         raise DataError(f"'{text}': {prefix} breaks at the centromere, p10 or q10")
-    if prefix in {"del", "inv", "r"} and len(places[0]) == 2:
-        first, last = places[0]
-        if (first.arm, last.arm) == ("q", "p"):
+    if prefix in _WITHIN_ARMS and any(place.centromeric for place in everywhere):
+        raise DataError(f"'{text}': {prefix} breaks in bands, not at the centromere")
+    if prefix == "rob" and any(place.arm == "p" for place in everywhere):
+        raise DataError(f"'{text}': a rob joins two long arms, q10 and q10")
+    for place in everywhere:
+        if place.last is not None and not _beyond(place.last, place.first):
+            raise DataError(f"'{text}': the range {place} does not lead away from the centromere")
+    if len(places) == 1 and len(places[0]) == 2:
+        inner, outer = places[0]
+        if (inner.arm, outer.arm) == ("q", "p"):
             raise DataError(f"'{text}': the short arm comes before the long arm")
-        if prefix == "r" and first.arm == last.arm:
+        if prefix == "r" and inner.arm == outer.arm:
             raise DataError(f"'{text}': a ring breaks both arms")
-        certain = not any(place.last or place.doubtful for place in (first, last))
-        if certain and first.arm == last.arm and float(first.first) > float(last.first):
+        # The order within an arm is the direction of a duplicated segment.
+        ordered = prefix in {"del", "inv"} and inner.arm == outer.arm
+        if ordered and _beyond(inner.first, outer.last or outer.first):
             raise DataError(f"'{text}': the inner breakpoint comes before the outer one")
     if name.derivative is not None and (name.derivative not in types or prefix not in {"t", "ins"}):
         raise DataError(f"'{text}': der is of a chromosome of a t or ins")

@@ -14,11 +14,9 @@ from homnet.bags.assessment import NotAssessed
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.patients.finding import Finding
-from homnet.patients.naming import draft_name, rob_name
+from homnet.patients.naming import EXCHANGED, draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
 
-_EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
-"""Kinds that one side of an exchange can show: foreign material or a change of length."""
 _FOREIGN: Final = "insertion_translocation"
 """Kind with material from another type."""
 _FOREIGN_WITH_PARTNER: Final = 0.9
@@ -99,7 +97,7 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
         return None
     kinds = [each.finding.abnormal_kind for each in (one, other) if each.finding is not None]
     if None not in kinds and not (
-        "insertion_translocation" in kinds and set(map(str, kinds)) <= _EXCHANGED
+        "insertion_translocation" in kinds and set(map(str, kinds)) <= EXCHANGED
     ):
         return None
     return one, other
@@ -127,7 +125,7 @@ def notes(
         found.append(
             f"Chromosomes {one.chromosome} and {other.chromosome} look abnormal in the same cells: "
             "a reciprocal translocation between them is suggested"
-            + (f": {named}." if named is not None else "; its breakpoints were not assessed.")
+            + (f": {named}." if named is not None else "; its breakpoints have no certain name.")
         )
     fused = {one.chromosome for one in flagged} & set(ACROCENTRICS)
     for chromosome, count in missing.items():

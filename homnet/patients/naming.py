@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from homnet.errors import DataError
-from homnet.karyotype.bands import band_table
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
 from homnet.karyotype.nomenclature import PREFIX_OF, band_name, parse, rank, short_form
 from homnet.patients.finding import BreakpointEstimate, Finding
 
 DRAFT: Final = "draft, to be confirmed"
+EXCHANGED: Final = frozenset({"insertion_translocation", "deletion", "duplication"})
+"""Kinds that one side of an exchange can show: foreign material or a change of length."""
 _WIDEST_RANGE: Final = 3
 """Maximum number of bands in a range; a less certain breakpoint gets a question mark instead."""
 
@@ -47,8 +49,9 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
         partner: the other type of a translocation; for a Robertsonian one only its type is used.
 
     Returns:
-        The draft, or None if a name would be a guess: kind or breakpoints were not assessed, the
-        breakpoints do not fit the kind, or the name cannot be parsed.
+        The draft, or None if a name would be a guess or mean another abnormality: kind or
+        breakpoints were not assessed, the breakpoints do not fit the kind, a segment runs from a
+        tip over the centromere, or the name cannot be parsed.
     """
     try:
         return _named(finding, partner)
@@ -61,30 +64,35 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     places = [place for place in (finding.start, finding.stop) if place is not None]
     if kind is None:
         return None
-    level = places[0].level if places else 400
     if kind == "robertsonian":
-        return None if partner is None else rob_name(chromosome, partner.chromosome)
+        # The short arm is lost, with or without its centromere.
+        fits = all(
+            _arm(chromosome, place) == "p" or _at_centromere(chromosome, place) for place in places
+        )
+        lost_p = finding.start is None and fits
+        return rob_name(chromosome, partner.chromosome) if partner and lost_p else None
+    if not places:
+        return None
+    level = places[0].level
     if kind == "isochromosome":
         # An arm replaced by its mirror image ends at the centromere.
-        if len(places) != 1:
+        if len(places) != 1 or not _at_centromere(chromosome, places[0]):
             return None
         kept = "q" if finding.start is None else "p"
         return Draft.checked(short_form("i", [chromosome], [f"{kept}10"]), level)
-    if not places:
-        return None
     if kind == "insertion_translocation":
         return _exchange(finding, partner, level)
     if kind == "deletion" and len(places) == 1:
-        return Draft.checked(short_form("del", [chromosome], _bands(chromosome, places)), level)
+        end = _lost_end(finding)
+        return Draft.checked(short_form("del", [chromosome], [end]), level) if end else None
     if len(places) != 2:
         return None
     ordered = _in_order(chromosome, places)
     arms = [_arm(chromosome, place) for place in ordered]
     if kind == "ring" and arms != ["p", "q"]:
         return None
-    return Draft.checked(
-        short_form(PREFIX_OF[kind], [chromosome], _bands(chromosome, ordered)), level
-    )
+    bands = [_band(chromosome, place) for place in ordered]
+    return Draft.checked(short_form(PREFIX_OF[kind], [chromosome], bands), level)
 
 
 def rob_name(one: str, other: str) -> Draft | None:
@@ -95,25 +103,32 @@ def rob_name(one: str, other: str) -> Draft | None:
     return Draft.checked(short_form("rob", types, ["q10", "q10"]), 400)
 
 
-def _exchange(finding: Finding, partner: Finding | None, level: int) -> Draft:
+def _exchange(finding: Finding, partner: Finding | None, level: int) -> Draft | None:
     """Names a translocation, or without a partner additional material of unknown origin."""
-    junctions = {finding.chromosome: _junction(finding)}
-    if partner is not None and (partner.start or partner.stop):
-        junctions[partner.chromosome] = _junction(partner)
-    types = sorted(junctions, key=rank)
-    bands = [_bands(name, [junctions[name]])[0] for name in types]
-    prefix = "t" if len(types) == 2 else "add"
+    sides = [finding] if partner is None else [finding, partner]
+    ends = {side.chromosome: _lost_end(side) for side in sides if side.abnormal_kind in EXCHANGED}
+    types = sorted(ends, key=rank)
+    bands = [end for name in types if (end := ends[name]) is not None]
+    if len(bands) < len(sides):
+        return None
+    name = short_form("add" if partner is None else "t", types, bands)
     # Two findings may have different band levels: such a name is checked without a level.
-    name = short_form(prefix, types, bands)
-    parse(name, level if len(types) == 1 else None)
+    parse(name, level if partner is None else None)
     return Draft(name, level)
 
 
-def _junction(finding: Finding) -> BreakpointEstimate:
-    """The breakpoint nearer the centromere, where foreign material begins."""
-    places = [place for place in (finding.start, finding.stop) if place is not None]
-    centromere_mb = band_table(400)[finding.chromosome].centromere_bp / 1e6
-    return min(places, key=lambda place: abs(place.mb - centromere_mb))
+def _lost_end(finding: Finding) -> str | None:
+    """The band where the lost or exchanged end of one arm begins.
+
+    None for a segment that does not reach one tip only, or that runs over the centromere: the same
+    band would name the end of the other arm.
+    """
+    if (finding.start is None) == (finding.stop is None):
+        return None
+    place, arm = (finding.stop, "p") if finding.start is None else (finding.start, "q")
+    if place is None or _arm(finding.chromosome, place) != arm:
+        return None
+    return _band(finding.chromosome, place)
 
 
 def _in_order(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[BreakpointEstimate]:
@@ -129,8 +144,10 @@ def _arm(chromosome: str, place: BreakpointEstimate) -> str:
     return "p" if place.mb * 1e6 < centromere_bp else "q"
 
 
-def _bands(chromosome: str, places: Sequence[BreakpointEstimate]) -> list[str]:
-    return [_band(chromosome, place) for place in places]
+def _at_centromere(chromosome: str, place: BreakpointEstimate) -> bool:
+    """Whether a breakpoint lies in one of the two bands of the centromere."""
+    bands = band_table(FINEST_LEVEL)[chromosome]
+    return bands.at(bands.to_iscn(place.mb * 1e6)).stain == "acen"
 
 
 def _band(chromosome: str, place: BreakpointEstimate) -> str:

@@ -24,17 +24,19 @@ from tqdm import tqdm
 
 from homnet import __version__
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
-from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG
+from homnet.cohorts.pairs import SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
+from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, nfc, read_manifest
 from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up
 from homnet.karyotype.chromosomes import BAND_LEVELS
+from homnet.secret_key import read_secret_key
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
 """About a second of work: long compared with task overhead, short enough for a smooth bar."""
+KEY_VARIABLE: Final = "HOMNET_PSEUDONYM_KEY"
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
     "row",
@@ -65,9 +67,10 @@ class IngestConfig:
     """How chromosomes are measured."""
     images_per_file: int = 4000
     """Approximate number of images per cohort file; a patient stays in one file."""
-    pseudonym_key: str | None = None
-    """Secret key for the digests that replace patient and cell names; never stored. None keeps the
-    names."""
+    pseudonym_key_file: Path | None = None
+    """File with the secret key, at least 16 bytes, for the digests that replace the names of
+    patients and cells; a newline at its end is no part of it. The variable HOMNET_PSEUDONYM_KEY
+    can hold the key instead. It is never stored. Without a key, names are kept."""
 
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
@@ -116,37 +119,45 @@ def ingest(config: IngestConfig) -> IngestSummary:
 
     Raises:
         ManifestError: the manifest is invalid.
+        ConfigError: the pseudonym key is unreadable or too short.
         CohortError: the output exists, two hospitals share a patient id and there is no pseudonym
             key, or no image was usable; in the last case the report is still written.
     """
+    key = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE)
     if config.output.exists():
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )
-    if config.pseudonym_key is None:  # pseudonyms differ between hospitals
-        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
-    outcome = _Outcome()
     settings = dataclasses.asdict(config)
-    del settings["pseudonym_key"], settings["output"]
+    del settings["pseudonym_key_file"], settings["output"], settings["manifest"]
+    reported = _REPORTED
+    if key is None:  # pseudonyms differ between hospitals
+        refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
+        settings["manifest"] = config.manifest.name
+    else:
+        manifest = _with_pseudonyms(manifest, key)
+        # Names of files often hold those of patients; the row leads back to the manifest.
+        reported = [name for name in _REPORTED if name != "path"]
+    outcome = _Outcome(by_row=key is not None)
     try:
         with local_or_cluster():
             cohort = write_cohort(
                 config.output,
-                (outcome.pairs(part, config) for part in _measured(manifest, config)),
+                (outcome.pairs(part) for part in _measured(manifest, config)),
                 scale=dict.fromkeys(
                     sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
                 ),
                 provenance={
                     "job": "ingest",
                     "version": __version__,
-                    "settings": {**settings, "manifest": config.manifest.name},
+                    "settings": settings,
                     "manifest_sha256": hashlib.sha256(config.manifest.read_bytes()).hexdigest(),
                 },
             )
     finally:
         if outcome.noted:
-            noted = pd.concat(outcome.noted).sort_values("row")
+            noted = pd.concat(outcome.noted)[reported].sort_values("row")
             noted.to_csv(config.report, index=False, float_format="%.3f")
     return IngestSummary(
         cohort=cohort,
@@ -201,15 +212,18 @@ def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -
 class _Outcome:
     """Counts and report rows, collected part by part."""
 
+    by_row: bool
+    """Whether notes name images by their rows and not by their paths."""
     num_single: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     noted: list[pd.DataFrame] = field(default_factory=list)
     seen: dict[bytes, str] = field(default_factory=dict)
 
-    def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
+    def pairs(self, part: pd.DataFrame) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""
-        part = note_same_pixels(part, self.seen)
+        names = "row " + part["row"].astype(str) if self.by_row else part["path"]
+        part = note_same_pixels(part, names, self.seen)
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
@@ -220,22 +234,26 @@ class _Outcome:
         table = pair_up(part)
         flags = pc.struct_field(table["quality"], "flags")
         self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
-        return table if config.pseudonym_key is None else _renamed(table, config.pseudonym_key)
+        return table
 
 
-def _renamed(table: pa.Table, key: str) -> pa.Table:
-    """Pairs with digests in place of the names of patients and cells."""
-    for names in (("hospital", "patient_id", "cell_id"), ("hospital", "patient_id")):
-        column = table.schema.get_field_index(names[-1])
-        values = [
-            _pseudonym(key, *who)
-            for who in zip(*(table[name].to_pylist() for name in names), strict=True)
-        ]
-        table = table.set_column(column, SCHEMA.field(column), pa.array(values, pa.string()))
-    return table
+def _with_pseudonyms(manifest: pd.DataFrame, key: bytes) -> pd.DataFrame:
+    """The manifest with digests in place of the names of patients and cells, in their order.
+
+    Raises:
+        CohortError: two names have one digest.
+    """
+    # One name has one digest, however its accents are encoded.
+    names = [[nfc(one) for one in manifest[name]] for name in CHROMOSOME_KEY[:3]]
+    for num, column in ((2, "patient_id"), (3, "cell_id")):
+        who = list(zip(*names[:num], strict=True))
+        digests = {one: _pseudonym(key, *one) for one in set(who)}
+        if len(set(digests.values())) < len(digests):
+            raise CohortError(f"two values of {column} have one pseudonym; use another key")
+        manifest = manifest.assign(**{column: [digests[one] for one in who]})
+    return manifest.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
 
 
-def _pseudonym(key: str, *names: str) -> str:
+def _pseudonym(key: bytes, *names: str) -> str:
     """Keyed digest of the names."""
-    message = "\0".join(names).encode()
-    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:16]
+    return hmac.new(key, "\0".join(names).encode(), hashlib.sha256).hexdigest()[:16]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import tyro
 
-from homnet.errors import HomNetError
+from homnet.errors import ConfigError, HomNetError
 
 C = TypeVar("C")
 
@@ -25,6 +25,7 @@ def run_job(
     *,
     description: str | None,
     facts: Callable[[C], Mapping[str, object]] | None = None,
+    removed: Mapping[str, str] | None = None,
     args: Sequence[str] | None = None,
 ) -> None:
     """Parses the command line, runs a job and exits the process.
@@ -38,6 +39,7 @@ def run_job(
         description: text of ``--help``, the job's docstring. A line that begins with ``python``
             is a command. Options of nested configs are shown by ``--help GROUP`` only.
         facts: what ``--dry-run`` prints beside the resolved config, for example its cost.
+        removed: options of earlier versions, and what to use instead; their values are not printed.
         args: command line; that of the process by default.
     """
     chosen = (
@@ -74,6 +76,9 @@ def run_job(
     if asked is not None:
         _print_help(parse, given[:asked], "".join(given[asked + 1 : asked + 2]))
         sys.exit(0)
+    for name in (one.partition("=")[0].replace("_", "-") for one in given):
+        if removed and name in removed:
+            sys.exit(_fail(ConfigError(f"there is no option {name} any more; {removed[name]}")))
     try:
         # Config dataclasses reject bad values while the command line is parsed.
         resolved, dry_run = parse(given)

@@ -4,8 +4,16 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+import grpc
 import ray
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
+from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]  # made at run time
+    GetClusterIdRequest,
+)
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
 from homnet.errors import ConfigError
 
@@ -20,6 +28,12 @@ LAPTOP_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Defaults of environment variables, so that small runs start and report in seconds."""
+_JOIN_TIMEOUT_S: Final = 30.0
+"""Ray itself tries a dead address for minutes."""
+_LONGEST_TMPDIR: Final = 107 - len(
+    "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+)
+"""Bytes. A socket's path has at most 107 on Linux, and Ray appends that much."""
 
 
 @contextmanager
@@ -30,19 +44,64 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         num_cpus: CPUs of a Ray started here; the machine's by default.
+
+    Raises:
+        ConfigError: Ray cannot be joined or started.
     """
     configure_ray_data()
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+    if address := os.environ.get("RAY_ADDRESS"):
+        _join(address)
     else:
-        for name, value in LAPTOP_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        # A local Ray enables token authentication and leaves a token file behind, which then
-        # affects the user's own clusters.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _start(num_cpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"RAY_ADDRESS is {address}, the address of a dashboard; submit the job with "
+            f"'ray job submit --address {address} -- python ...', or unset RAY_ADDRESS to run here"
+        )
+    try:
+        if not address.startswith("ray://") and (place := canonicalize_bootstrap_address(address)):
+            # What Ray asks first, and for minutes where nobody answers or the token is wrong.
+            with init_grpc_channel(place) as channel:
+                NodeInfoGcsServiceStub(channel).GetClusterId(
+                    GetClusterIdRequest(), timeout=_JOIN_TIMEOUT_S, wait_for_ready=True
+                )
+        ray.init(log_to_driver=False)
+    except Exception as error:
+        reason = _reason(error)
+        if isinstance(error, grpc.RpcError):
+            reason = str(error.details())
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                reason = f"no answer within {_JOIN_TIMEOUT_S:g} s"
+        raise ConfigError(
+            f"the Ray at RAY_ADDRESS={address} cannot be joined ({reason}); give the address and "
+            "token of one that runs, or unset RAY_ADDRESS to start one here"
+        ) from error
+
+
+def _start(num_cpus: int | None) -> None:
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
+    length = len(os.fsencode(os.environ.get(name, "/tmp")))
+    if length > _LONGEST_TMPDIR:
+        raise ConfigError(
+            f"{name} is {length} bytes long, and Ray's sockets below it allow {_LONGEST_TMPDIR}; "
+            "set RAY_TMPDIR to a shorter path, for example /tmp"
+        )
+    for name, value in LAPTOP_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # A local Ray enables token authentication and leaves a token file behind, which then
+    # affects the user's own clusters.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    try:
         # address="local": never join a cluster that happens to run on this machine.
         ray.init(
             address="local",
@@ -50,10 +109,16 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    except Exception as error:
+        raise ConfigError(
+            f"Ray does not start here ({_reason(error)}); see its logs in ray/session_latest/logs "
+            f"below {os.environ.get(name, '/tmp')}, which must be writable and have room"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> int:

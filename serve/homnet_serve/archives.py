@@ -155,7 +155,7 @@ def measure_images(
         ],
         ignore_index=True,
     )
-    images = note_same_pixels(images, {})
+    images = note_same_pixels(images, images["path"], {})
     unusable = images["reason"] != ""
     refused = _by_patient(images[unusable], RefusedImage)
     noted = _by_patient(images[~unusable & (images["note"] != "")], NotedImage)

@@ -30,41 +30,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from homnet.errors import ConfigError, DataError
+from homnet.errors import DataError
 from homnet.files import Storage, make_folder, parse_json
 from homnet.files import sync as sync_to_disk
 
 KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
 """Environment variable with the key; used if no file is named."""
-_MIN_KEY_BYTES: Final = 16
 _FIRST: Final = "0" * 64
 _ENDING: Final = re.compile(rb'(.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
 """A line without its digest, and its digest. Lines of earlier versions have none."""
-
-
-def read_audit_key(file: str | Path = "") -> bytes | None:
-    """Reads the key of an audit log from a file, or from the environment if no file is named.
-
-    Returns:
-        The key, without white space at its ends; None if no file is named and no variable set.
-
-    Raises:
-        ConfigError: the file cannot be read, or the key is shorter than 16 bytes.
-    """
-    where = str(file) or KEY_VARIABLE
-    try:
-        found = Path(file).read_bytes() if file else os.environ.get(KEY_VARIABLE)
-    except OSError as error:
-        raise ConfigError(f"{file}: the audit key cannot be read ({error.strerror})") from None
-    if found is None:
-        return None
-    key = os.fsencode(found).strip()
-    if len(key) < _MIN_KEY_BYTES:
-        raise ConfigError(
-            f"{where}: an audit key needs at least {_MIN_KEY_BYTES} bytes, this one has "
-            f"{len(key)}; make one with: openssl rand -hex 32"
-        )
-    return key
 
 
 class AuditLog:

@@ -20,9 +20,10 @@ from homnet.model.registry import Registry
 from homnet.patients.finding import Finding, FindingReader
 from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
+from homnet.secret_key import read_secret_key
 from homnet_serve.answers import Wanted, add_pages, patient_results
 from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
-from homnet_serve.audit import AuditLog, read_audit_key
+from homnet_serve.audit import KEY_VARIABLE, AuditLog
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
@@ -87,7 +88,7 @@ class Service:
         self.audit = AuditLog(
             config.audit,
             sync=config.audit_sync,
-            key=read_audit_key(config.audit_key),
+            key=read_secret_key(config.audit_key, KEY_VARIABLE),
             anchor=config.audit_anchor or None,
         )
         self.store = ModelStore(

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ CONTAINER = fields(
         "items": fields(["containerPort"], containerPort=POSITIVE, name={"type": "string"}),
     },
     securityContext=fields(
-        ["allowPrivilegeEscalation", "capabilities"],
+        ["allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem"],
         allowPrivilegeEscalation={"const": False},
+        readOnlyRootFilesystem={"const": True},
         capabilities={"const": {"drop": ["ALL"]}},
     ),
     volumeMounts={
@@ -70,8 +72,20 @@ CONTAINER = fields(
         ),
     },
 )
+VOLUME = {
+    "oneOf": [
+        fields(["name", kind], name={"type": "string"}, **{kind: shape})
+        for kind, shape in {
+            "persistentVolumeClaim": fields(["claimName"], claimName={"type": "string"}),
+            # Without a limit it fills the node.
+            "emptyDir": fields(["sizeLimit"], sizeLimit={"type": "string", "pattern": r"^\d+Gi$"}),
+            "secret": fields(["secretName"], secretName={"type": "string"}),
+        }.items()
+    ]
+}
 POD = fields(
     ["spec"],
+    metadata=fields(["labels"], labels=TEXTS),
     spec=fields(
         ["containers", "securityContext", "volumes", "automountServiceAccountToken"],
         containers={"type": "array", "items": CONTAINER, "minItems": 1, "maxItems": 1},
@@ -84,7 +98,7 @@ POD = fields(
             fsGroupChangePolicy={"enum": ["OnRootMismatch", "Always"]},
             seccompProfile={"const": {"type": "RuntimeDefault"}},
         ),
-        volumes={"type": "array", "items": {"type": "object", "required": ["name"]}},
+        volumes={"type": "array", "items": VOLUME},
         automountServiceAccountToken={"const": False},
         restartPolicy={"enum": ["Always", "OnFailure", "Never"]},
         tolerations={"type": "array"},
@@ -121,10 +135,11 @@ RAY_CLUSTER = fields(
 SPECS = {
     "RayCluster": RAY_CLUSTER,
     "RayJob": fields(
-        ["entrypoint", "rayClusterSpec"],
+        ["entrypoint", "rayClusterSpec", "submitterPodTemplate"],
         entrypoint={"type": "string"},
         submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
         submitterConfig=fields(["backoffLimit"], backoffLimit=COUNT),
+        submitterPodTemplate=POD,
         backoffLimit=COUNT,
         activeDeadlineSeconds=POSITIVE,
         preRunningDeadlineSeconds=POSITIVE,
@@ -165,9 +180,15 @@ def _groups(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Specs of Ray's pods, the head first."""
     cluster = _cluster(manifest)
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     return [group["template"]["spec"] for group in groups]
+
+
+def _all_pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    submitter = manifest["spec"].get("submitterPodTemplate")
+    return [*_pods(manifest), *([submitter["spec"]] if submitter else [])]
 
 
 def _limits(group: dict[str, Any]) -> dict[str, float]:
@@ -198,7 +219,163 @@ def test_manifests_have_only_fields_that_exist(name: str) -> None:
     assert manifest["apiVersion"] == "ray.io/v1"
     # The operator makes names of services of it, which are limited to 63 letters.
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", manifest["metadata"]["name"])
-    jsonschema.validate(manifest["spec"], SPECS[manifest["kind"]])
+
+
+SECRET_OF = {"homnet-api-keys": "endpoint"}
+"""The one group of pods that reads a secret."""
+
+
+def _problems(manifest: dict[str, Any]) -> list[str]:
+    """What is wrong with the rights of a manifest's pods."""
+    validator = jsonschema.Draft202012Validator(SPECS[manifest["kind"]])
+    found = [error.message for error in validator.iter_errors(manifest["spec"])]
+    if found:
+        return found
+    names = ["head", *_groups(manifest), "submitter"]
+    for group, pod in zip(names, _all_pods(manifest), strict=False):
+        (container,) = pod["containers"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        if set(volumes) != set(mounts):
+            found.append(f"{group}: a volume is mounted nowhere, or a mount has no volume")
+            continue
+        if not any(
+            "emptyDir" in volumes[name] and mount["mountPath"] == "/tmp"
+            for name, mount in mounts.items()
+        ):
+            found.append(f"{group}: /tmp cannot be written")
+        for name, volume in volumes.items():
+            if "secret" in volume and SECRET_OF.get(volume["secret"]["secretName"]) != group:
+                found.append(f"{group}: a secret that it does not use")
+            if "secret" in volume and not mounts[name].get("readOnly"):
+                found.append(f"{group}: a secret that it could change")
+        if container["resources"]["requests"] != container["resources"]["limits"]:
+            found.append(f"{group}: requests are not limits")
+        if not re.fullmatch(rf"homnet:{re.escape(__version__)}-(cpu|cuda)", container["image"]):
+            found.append(f"{group}: an image of no version")
+    return found
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_pods_have_the_rights_that_they_need_and_no_others(name: str) -> None:
+    assert _problems(_read(name)) == []
+
+
+KEYS_VOLUME = {"name": "keys", "secret": {"secretName": "homnet-api-keys"}}
+KEYS_MOUNT = {"name": "keys", "mountPath": "/etc/homnet"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["securityContext", "runAsNonRoot"], False),
+        (["securityContext", "runAsUser"], 0),
+        (["securityContext", "seccompProfile"], {"type": "Unconfined"}),
+        (["securityContext", "seccompProfile"], None),
+        (["automountServiceAccountToken"], True),
+        (["hostNetwork"], True),
+        (["containers", 0, "securityContext", "readOnlyRootFilesystem"], False),
+        (["containers", 0, "securityContext", "readOnlyRootFilesystem"], None),
+        (["containers", 0, "securityContext", "allowPrivilegeEscalation"], True),
+        (["containers", 0, "securityContext", "privileged"], True),
+        (["containers", 0, "securityContext", "capabilities"], {"drop": []}),
+        (["containers", 0, "resources", "limits"], {"cpu": "99", "memory": "1Gi"}),
+        (["containers", 0, "resources"], None),
+        (["containers", 0, "image"], "homnet:latest"),
+        (["containers", 0, "env"], [{"name": "HOMNET_API_KEYS", "value": "secret"}]),
+        (["containers", 0, "volumeMounts", 0, "mountPath"], "/var"),
+        (["volumes", 0], {"name": "scratch", "emptyDir": {}}),
+        (["volumes", 0], {"name": "scratch", "hostPath": {"path": "/"}}),
+    ],
+)
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_a_right_too_many_is_found_in_every_pod(name: str, keys: list[Any], value: Any) -> None:
+    for number in range(len(_all_pods(_read(name)))):
+        # YAML's aliases are one object here: the copy has none, so that one pod alone is broken.
+        manifest = json.loads(json.dumps(_read(name)))
+        pod = _all_pods(manifest)[number]
+        for where in (pod["volumes"], pod["containers"][0]["volumeMounts"]):
+            where.sort(key=lambda one: one["name"] != "scratch")
+        assert _problems(manifest) == []
+        *path, last = keys
+        part: Any = pod
+        for key in path:
+            part = part[key]
+        if value is None:
+            del part[last]
+        else:
+            part[last] = value
+        assert _problems(manifest)
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_a_secret_elsewhere_than_where_it_is_used_is_found(name: str) -> None:
+    manifest = json.loads(json.dumps(_read(name)))
+    head = _pods(manifest)[0]
+    head["volumes"].append(KEYS_VOLUME)
+    head["containers"][0]["volumeMounts"].append({**KEYS_MOUNT, "readOnly": True})
+    assert _problems(manifest) == ["head: a secret that it does not use"]
+
+
+def _allowed(policy: dict[str, Any], way: str) -> set[tuple[str, int | None]]:
+    """Peers and ports that a policy lets through."""
+    peer_key = {"ingress": "from", "egress": "to"}[way]
+    return {
+        (json.dumps(peer, sort_keys=True), port["port"] if port else None)
+        for rule in policy["spec"][way]
+        for peer in rule[peer_key]
+        for port in rule.get("ports", [None])
+    }
+
+
+def _check_network(text: str) -> None:
+    """Fails unless the policies let through what is needed and no more."""
+    ray, submitter = yaml.safe_load_all(text)
+    nodes = {"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}
+    jobs = {"podSelector": {"matchLabels": {"homnet": "submitter"}}}
+    system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    dns = json.dumps({"namespaceSelector": system}, sort_keys=True)
+    for policy, of in ((ray, nodes), (submitter, jobs)):
+        assert policy["kind"] == "NetworkPolicy"
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        assert {"podSelector": policy["spec"]["podSelector"]} == of
+    assert _allowed(submitter, "ingress") == set()
+    assert _allowed(submitter, "egress") == {(json.dumps(nodes), 8265), (dns, 53)}
+    assert _allowed(ray, "egress") == {(json.dumps(nodes), None), (dns, 53)}
+    came = _allowed(ray, "ingress")
+    assert {one for one in came if one[1] is None} == {(json.dumps(nodes), None)}
+    assert {port for _, port in came} == {None, 8265, 8000}
+    assert (json.dumps(jobs), 8265) in came
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("policyTypes: [Ingress, Egress]", "policyTypes: [Ingress]"),
+        ('{ray.io/is-ray-node: "yes"}', "{}"),
+        ("- from: [{podSelector: *ray}]", "- from: [{podSelector: {}}]"),
+        (
+            "- to: [{podSelector: *ray}]",
+            "- to: [{podSelector: *ray}, {ipBlock: {cidr: 0.0.0.0/0}}]",
+        ),
+        ("ports: [{port: 8000}]", "ports: [{port: 8000}, {port: 10001}]"),
+        ("      ports: [{port: 8265}]\n", ""),
+        ("  ingress: []", "  ingress: [{from: [{podSelector: {}}]}]"),
+        ("homnet: submitter", "homnet: other"),
+    ],
+)
+def test_the_network_lets_through_what_is_needed_and_no_more(old: str, new: str) -> None:
+    text = (CLUSTER / "network.yaml").read_text()
+    _check_network(text)
+    assert old in text
+    with pytest.raises(AssertionError):
+        _check_network(text.replace(old, new))
+
+
+@pytest.mark.parametrize("name", JOB_FILES)
+def test_the_network_knows_the_pod_that_submits(name: str) -> None:
+    template = _read(name)["spec"]["submitterPodTemplate"]
+    assert template["metadata"]["labels"] == {"homnet": "submitter"}
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
@@ -223,12 +400,9 @@ def test_pods_hold_together(name: str) -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for pod in _pods(_read(name)):
         (container,) = pod["containers"]
-        assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
         shared = next(volume for volume in pod["volumes"] if volume["name"] == "shared")
         assert shared["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
-        resources = container["resources"]
-        assert resources["requests"] == resources["limits"]
-        device = "cuda" if "nvidia.com/gpu" in resources["limits"] else "cpu"
+        device = "cuda" if "nvidia.com/gpu" in container["resources"]["limits"] else "cpu"
         assert container["image"] == f"homnet:{__version__}-{device}"
         assert (device == "cuda") == bool(pod.get("tolerations"))
 
@@ -318,11 +492,13 @@ def test_the_endpoint_is_one_that_serve_takes_and_has_room() -> None:
     assert (
         manifest["spec"]["rayClusterDeletionDelaySeconds"] > deployment.graceful_shutdown_timeout_s
     )
-    for pod in _pods(manifest):
+    head, *workers = _pods(manifest)
+    for pod in (head, *workers):
         (container,) = pod["containers"]
         assert {"containerPort": schema.http_options.port, "name": "serve"} in container["ports"]
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-        for name in ("keys", "registry", "audit"):
+        # The head has no CPU for a replica, which alone reads the keys.
+        for name in ("registry", "audit") if pod is head else ("keys", "registry", "audit"):
             assert any(application.args[name].startswith(f"{mount}/") for mount in mounts)
 
 
@@ -359,12 +535,93 @@ def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes() -> 
     assert theirs["deployment.autoscaling_config"]["min_replicas"] > 1
 
 
-def test_the_image_has_what_the_manifests_run() -> None:
+def _code() -> str:
+    """The Containerfile without comments, a command a line."""
     lines = (CLUSTER / "Containerfile").read_text().splitlines()
-    code = "\n".join(line for line in lines if not line.startswith("#"))
+    code = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    return code.replace("\\\n", " ")
+
+
+def _image_problems(code: str) -> list[str]:
+    """What lets another image come out of the same files, or gives it more rights."""
+    lines = code.splitlines()
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    stages = re.findall(r"^FROM .* AS (\S+)$", code, re.MULTILINE)
+    found = [f"{base}: no digest" for base in bases if base not in stages and "@${" not in base]
+    found += [f"{line}: a default digest" for line in lines if re.match(r"ARG \w*DIGEST=", line)]
+    for line in lines:
+        for install in re.findall(r"pip install[^&]*", line):
+            by_hash = "--require-hashes" in install or "--no-index" in install
+            if not by_hash or "--no-deps" not in install:
+                found.append(f"{install}: not by hash")
+            if "--extra-index-url" in install or "--trusted-host" in install:
+                found.append(f"{install}: more than one index")
+    # Where packages and images come from is the builder's to say.
+    found += re.findall(r"https?://|\b[\w-]+\.(?:com|org|io|net)\b", code.replace("homnet", ""))
+    users = re.findall(r"^USER (\S+)$", code, re.MULTILINE)
+    if not users or not users[-1].isdigit() or users[-1] == "0":
+        found.append("the image's user is root")
+    if re.search(r"^ADD |^ENV .*(KEY|TOKEN|SECRET)", code, re.MULTILINE):
+        found.append("something from elsewhere, or a secret")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("-slim@${BASE_DIGEST}", "-slim"),
+        ("ARG BASE_DIGEST\n", "ARG BASE_DIGEST=sha256:0\n"),
+        ("--require-hashes", "--constraint constraints.txt"),
+        ("--no-deps --require-hashes", "--require-hashes"),
+        ("--no-index", "--extra-index-url $PIP_INDEX_URL"),
+        ("--no-deps --require-hashes", "--no-deps --require-hashes --extra-index-url URL"),
+        ("USER 1000", "USER root"),
+        ("USER 1000", "USER 0"),
+        ("USER 1000\n", ""),
+        ("COPY jobs", "ADD https://example.test/jobs"),
+        ("ENV ", "ENV HOMNET_PSEUDONYM_KEY=0 "),
+    ],
+)
+def test_an_image_that_could_change_is_found(old: str, new: str) -> None:
+    assert _image_problems(_code()) == []
+    assert old in _code()
+    assert _image_problems(_code().replace(old, new))
+
+
+def _locked() -> dict[str, str]:
+    """Versions of the packages in the locks; every line is one package with one hash."""
+    line = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}")
+    texts = [(CLUSTER / name).read_text() for name in ("requirements.lock", "torch-cuda.lock")]
+    found = [line.fullmatch(one) for text in texts for one in text.splitlines()]
+    assert None not in found
+    assert len({one[1] for one in found}) == len(found)
+    return {one[1]: one[2] for one in found}
+
+
+def test_the_locks_have_what_the_image_needs_in_the_pinned_versions() -> None:
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    pins = {plain(name): version for name, version in pins.items()}
+    locked = _locked()
+    assert {n: v for n, v in locked.items() if pins.get(n, v) != v} == {}
+    # What is not pinned there comes with the CUDA build of torch.
+    torch = {line.split("==")[0] for line in (CLUSTER / "torch-cuda.lock").read_text().split()[::2]}
+    assert locked.keys() - pins.keys() <= torch
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    # All that a user can install, but for what only development needs.
+    needed = [*project["dependencies"], *(one for e in extras if e != "dev" for one in extras[e])]
+    names = {plain(re.match(r"[\w-]+", one)[0]) for one in [*needed, "build", "hatchling"]}
+    assert names <= locked.keys()
+
+
+def test_the_image_has_what_the_manifests_run() -> None:
+    code = _code()
     allowed = (CLUSTER / "Containerfile.dockerignore").read_text().split()
     copied = [
-        word
+        word.replace("${DEVICE}", "cuda")
         for line in code.splitlines()
         if line.startswith("COPY ") and "--from" not in line
         for word in line.split()[1:-1]
@@ -372,17 +629,10 @@ def test_the_image_has_what_the_manifests_run() -> None:
     assert copied
     for name in copied:
         assert (ROOT / name).exists()
-        assert f"!{name}" in allowed
+        assert any(fnmatch(f"!{name}", one) for one in allowed)
     assert f"COPY jobs {JOBS_IN_IMAGE.rstrip('/')}" in code
     user = re.search(r"^USER (\d+)$", code, re.MULTILINE)
-    pods = [pod for name in RAY_FILES for pod in _pods(_read(name))]
+    pods = [pod for name in RAY_FILES for pod in _all_pods(_read(name))]
     assert {str(pod["securityContext"]["runAsUser"]) for pod in pods} == {user[1]}
-    assert code.count("--constraint") == code.count("pip install")
-    # All that a user can install, but for what only development needs.
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (installed,) = re.findall(r"^ARG EXTRAS=(\S+)$", code, re.MULTILINE)
-    assert installed.split(",") == [e for e in project["optional-dependencies"] if e != "dev"]
-    # Where packages and images come from is the builder's to say.
-    assert not re.findall(r"https?://|\b[\w-]+\.(?:com|org|io|net)\b", code.replace("homnet", ""))
     (python,) = re.findall(r"ARG PYTHON=(\S+)", code)
     assert tuple(map(int, python.split("."))) >= (3, 11)

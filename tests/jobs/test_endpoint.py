@@ -42,5 +42,5 @@ def test_verification_says_what_it_found_and_what_it_cannot_find(
     with pytest.raises(DataError, match="there is no audit log here"):
         verify(tmp_path / "log")
     key.write_text("short")
-    with pytest.raises(ConfigError, match="at least 16 bytes"):
+    with pytest.raises(ConfigError, match="give at least 16"):
         verify(tmp_path / "log", **whole)

@@ -1,7 +1,10 @@
 """A folder of drawn chromosomes becomes a cohort, and whatever is wrong with one is reported."""
 
+import re
 import shutil
+import unicodedata
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.errors import CohortError, ConfigError, ManifestError
 from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
 from homnet.simulator.drawing import centre_line, draw_chromosome
-from homnet_platform.ingest import IngestConfig, ingest
+from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -180,15 +183,59 @@ def test_the_same_images_give_the_same_cohort_in_files_of_any_size(summary, conf
     assert again.cohort.read().equals(summary.cohort.read())
 
 
-def test_pseudonyms_hide_names_and_depend_on_the_key(summary, config):
-    keyed = replace(config, output=config.output.with_name("keyed"), pseudonym_key="first")
-    table = ingest(keyed).cohort.read()
-    other = replace(config, output=config.output.with_name("other"), pseudonym_key="second")
-    patients = set(table["patient_id"].to_pylist())
-    assert len(patients) == 6
-    assert not patients & set(summary.cohort.read()["patient_id"].to_pylist())
-    assert not patients & set(ingest(other).cohort.read()["patient_id"].to_pylist())
-    assert "first" not in (keyed.output / "cohort.json").read_text()
+KEY = "0123456789abcdef"
+
+
+def key_file(tmp_path: Path, key: str = KEY) -> Path:
+    path = tmp_path / "key"
+    path.write_text(key)
+    return path
+
+
+def test_pseudonyms_hide_names_everywhere_and_depend_on_the_key(
+    summary, config, tmp_path, monkeypatch, capfd
+):
+    keyed = replace(config, output=tmp_path / "keyed", pseudonym_key_file=key_file(tmp_path))
+    done = ingest(keyed)
+    printed = "".join(capfd.readouterr())
+    names = summary.cohort.read().select(["patient_id", "cell_id"]).to_pydict()
+    hidden = {*names["patient_id"], "north1/", "south0/", config.manifest.name, KEY}
+    described = (keyed.output / "cohort.json").read_text()
+    for text in (described, done.report.read_text(), printed):
+        assert not [name for name in hidden if name in text]
+    columns = done.cohort.read().select(["patient_id", "cell_id"]).to_pydict()
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in chain(*columns.values()))
+    assert len(set(columns["patient_id"])) == 6
+    report = pd.read_csv(done.report, keep_default_na=False)
+    assert "path" not in report
+    named = pd.read_csv(summary.report, keep_default_na=False)
+    # Which of two equal images comes first depends on the order of the names.
+    (note,) = report.loc[report["note"] != "", "note"]
+    assert re.fullmatch(r"row \d+ has the same pixels as row \d+", note)
+    report, named = (one[one["flags"] != "same_pixels"] for one in (report, named))
+    assert report["row"].tolist() == named["row"].tolist()
+    assert report["reason"].tolist() == named["reason"].tolist()
+    pairs = zip(report["patient_id"], named["patient_id"], strict=True)
+    assert len(set(pairs)) == named["patient_id"].nunique() == report["patient_id"].nunique()
+    # The variable gives the same as the file; another key gives others.
+    monkeypatch.setenv("HOMNET_PSEUDONYM_KEY", KEY + "\n")
+    again = ingest(replace(config, output=tmp_path / "again")).cohort.read()
+    assert again.equals(done.cohort.read())
+    monkeypatch.setenv("HOMNET_PSEUDONYM_KEY", KEY + "!")
+    others = ingest(replace(config, output=tmp_path / "other")).cohort.read()["patient_id"]
+    assert not set(columns["patient_id"]) & set(others.to_pylist())
+
+
+def test_a_name_has_one_pseudonym_in_every_unicode_form(monkeypatch):
+    names = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
+    frame = pd.DataFrame(rows_of(1, 2, "n")).assign(patient_id=[names[0], names[1]] * 4)
+    assert frame["patient_id"].nunique() == 2
+    assert _with_pseudonyms(frame, KEY.encode())["patient_id"].nunique() == 1
+    two = pd.DataFrame(rows_of(2, 1, "n"))
+    assert _with_pseudonyms(two, KEY.encode())["patient_id"].nunique() == 2
+    monkeypatch.setattr("homnet_platform.ingest._pseudonym", lambda key, *names: "0")
+    with pytest.raises(CohortError, match="patient_id have one pseudonym"):
+        _with_pseudonyms(two, KEY.encode())
 
 
 def test_one_patient_id_in_two_hospitals_is_refused_before_images_are_measured(folder, tmp_path):
@@ -199,7 +246,8 @@ def test_one_patient_id_in_two_hospitals_is_refused_before_images_are_measured(f
     with pytest.raises(CohortError, match=r"patient p is in hospital 'north' and in .*'south'"):
         ingest(config)
     assert list(tmp_path.iterdir()) == []
-    assert len(set(ingest(replace(config, pseudonym_key="k")).cohort.patients["north"])) == 1
+    keyed = replace(config, pseudonym_key_file=key_file(tmp_path))
+    assert len(set(ingest(keyed).cohort.patients["north"])) == 1
 
 
 def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, config, tmp_path):

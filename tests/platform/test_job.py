@@ -90,6 +90,16 @@ def test_our_errors_are_one_sentence_and_others_are_raised(
         run_job(Config, fails, description=None, args=["--size", "2"])
 
 
+@pytest.mark.parametrize("given", [["--key", "secret"], ["--key=secret"], ["--size", "2", "--key"]])
+def test_an_option_of_an_earlier_version_says_what_to_use_instead(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_job(Config, _never, description=None, removed={"--key": "use a file"}, args=given)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: there is no option --key any more; use a file\n"
+
+
 def test_the_cause_is_found_in_rays_wrappers() -> None:
     cause = DataError("a bad row")
     task = RayTaskError("f", "traceback", cause)

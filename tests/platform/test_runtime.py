@@ -1,10 +1,14 @@
 """The Ray of a job: one that runs already is left alone, and what does not fit is refused."""
 
+import os
+import socket
+from collections.abc import Iterator
+
 import pytest
 import ray
 
 from homnet.errors import ConfigError
-from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.runtime import _LONGEST_TMPDIR, local_or_cluster, require_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -24,3 +28,66 @@ def test_a_ray_that_runs_is_joined_and_left_running() -> None:
         assert ray.get_runtime_context().get_node_id() == before
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As in a process that has no Ray yet, and gets none; what it would export is undone."""
+    before = dict(os.environ)
+
+    def init(**options: object) -> None:
+        raise RuntimeError("no memory\nand a trace")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("homnet_platform.runtime._JOIN_TIMEOUT_S", 0.5)
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    yield monkeypatch
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        yield one.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("RAY_ADDRESS", "http://head:8265", "submit --address http://head:8265"),
+        ("RAY_ADDRESS", "https://head", "submit --address https://head"),
+        (
+            "RAY_ADDRESS",
+            "127.0.0.1:1",
+            "RAY_ADDRESS=127.0.0.1:1 cannot be joined .no answer within",
+        ),
+        ("RAY_ADDRESS", "nowhere.invalid:6379", "no answer within"),
+        ("RAY_ADDRESS", "127.0.0.1:{silent}", "no answer within"),
+        ("RAY_ADDRESS", "nonsense", "cannot be joined .*give the address"),
+        ("RAY_ADDRESS", "ray://head:10001", r"cannot be joined \(no memory\)"),
+        ("RAY_TMPDIR", "/tmp/" + "x" * 40, "RAY_TMPDIR is 45 bytes long, .*allow 39"),
+        ("TMPDIR", "/tmp/" + "ü" * 18, "TMPDIR is 41 bytes long"),
+        ("RAY_TMPDIR", "/tmp/" + "x" * 34, r"does not start here \(no memory\)"),
+    ],
+)
+def test_a_ray_that_cannot_be_had_is_one_sentence(
+    no_ray: pytest.MonkeyPatch, silent_port: int, name: str, value: str, message: str
+) -> None:
+    no_ray.setenv(name, value.format(silent=silent_port))
+    with pytest.raises(ConfigError, match=message) as raised, local_or_cluster():
+        pass
+    assert "\n" not in str(raised.value)
+
+
+def test_sockets_fit_below_the_longest_folder() -> None:
+    """Ray's own path, as this session has it, is not longer than what is kept free for it."""
+    session = ray._private.worker.global_worker.node
+    tail = session.plasma_store_socket_name.removeprefix(session.get_temp_dir_path())
+    digits = len("4194304") - len(str(session.get_session_dir_path().rpartition("_")[2]))
+    assert len("/ray" + tail) + digits <= 107 - _LONGEST_TMPDIR

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from homnet.errors import ConfigError, DataError
-from homnet_serve.audit import KEY_VARIABLE, AuditFile, AuditLog, read_audit_key, verify_audit
+from homnet.errors import DataError
+from homnet_serve.audit import AuditFile, AuditLog, verify_audit
 
 
 @pytest.fixture
@@ -275,23 +275,3 @@ def test_an_object_store_has_an_object_for_each_line(
     objects[1].unlink()
     with pytest.raises(DataError, match="line 2 does not continue the chain"):
         verify_audit("store://audit", **options)
-
-
-def test_the_key_is_in_a_file_or_in_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    assert read_audit_key() is None
-    (tmp_path / "key").write_bytes(KEY + b"\n")
-    assert read_audit_key(tmp_path / "key") == KEY
-    monkeypatch.setenv(KEY_VARIABLE, "another key of 24 bytes.")
-    assert read_audit_key() == b"another key of 24 bytes."
-    assert read_audit_key(str(tmp_path / "key")) == KEY
-    (tmp_path / "key").write_bytes(KEY[1:])
-    with pytest.raises(ConfigError, match="at least 16 bytes, this one has 15"):
-        read_audit_key(tmp_path / "key")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_audit_key(tmp_path / "none")
-    monkeypatch.setenv(KEY_VARIABLE, "")
-    with pytest.raises(ConfigError, match=f"{KEY_VARIABLE}: an audit key needs"):
-        read_audit_key()

@@ -60,8 +60,8 @@ def images(*rows: tuple[str, int], **columns: list[object]) -> pd.DataFrame:
 def test_the_same_pixels_under_two_names_are_noted() -> None:
     frame = images(("1", 0), ("1", 1), ("2", -1), ("2", -1)).assign(path=["a", "b", "e", "f"])
     seen: dict[bytes, str] = {}
-    assert (note_same_pixels(frame, seen)["note"] == "").all()
-    again = note_same_pixels(frame.assign(path=["c", "d", "g", "h"]), seen)
+    assert (note_same_pixels(frame, frame["path"], seen)["note"] == "").all()
+    again = note_same_pixels(frame, pd.Series(["c", "d", "g", "h"]), seen)
     assert again["note"].tolist() == [
         "c has the same pixels as a",
         "d has the same pixels as b",

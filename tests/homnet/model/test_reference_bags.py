@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.errors import CheckpointError, DataError, RegistryError
+from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.predictor import Predictor
@@ -57,6 +57,6 @@ def test_the_registry_keeps_them(predictor: Predictor, table_of: TableOf, tmp_pa
     registry.keep_reference_bags(version, reference)
     assert registry.reference_bags(version).equals(reference)
     (tmp_path / "registry" / "golden" / f"{version}.arrow").write_bytes(b"damaged")
-    with pytest.raises(RegistryError, match="reference bags"):
+    with pytest.raises(CheckpointError, match="reference bags"):
         registry.reference_bags(version)
     registry.checkpoint(version)

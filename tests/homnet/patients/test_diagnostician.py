@@ -253,7 +253,7 @@ def test_two_exchanged_ends_suggest_a_translocation(forced: Judge, table_of: Tab
     # Without a reader the same cells showing two types are reason enough to say so.
     (unread,) = forced(table, config=config)
     assert "reciprocal translocation" in unread.notes[0]
-    assert "not assessed" in unread.notes[0]
+    assert "its breakpoints have no certain name" in unread.notes[0]
 
 
 def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
