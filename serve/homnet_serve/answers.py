@@ -13,6 +13,7 @@ from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import render_patient
+from homnet_serve.errors import given_up
 from homnet_serve.schemas import (
     PairEvidence,
     PatientResult,
@@ -21,6 +22,7 @@ from homnet_serve.schemas import (
     TypeEvidence,
     Verdict,
 )
+from homnet_serve.shares import Stopped
 
 Wanted = Literal["none", "flagged", "all"]
 """Which types' sequences, or which patients' pages, an answer includes."""
@@ -102,6 +104,7 @@ def add_pages(
     samples_per_px: float,
     pages: Wanted,
     most: int,
+    stopped: Stopped = lambda: False,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
 
@@ -112,6 +115,10 @@ def add_pages(
         samples_per_px: scale of the sequences.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
+        stopped: called before every page.
+
+    Raises:
+        RequestError: ``stopped`` returned True.
     """
     wanted = [
         (verdict, result)
@@ -120,6 +127,8 @@ def add_pages(
     ]
     wanted.sort(key=lambda one: (URGENT_FIRST.index(one[0].decision), -(one[0].probability or 0.0)))
     for verdict, result in wanted[:most]:
+        if stopped():
+            raise given_up()
         result.page = render_patient(verdict, table, samples_per_px=samples_per_px)
 
 

@@ -117,7 +117,7 @@ class Patient(_Request):
 
     hospital: Name
     patient_id: Name
-    pairs: Annotated[list[PairOfCell], Field(min_length=1)]
+    pairs: Annotated[list[PairOfCell], Field(min_length=1, fail_fast=True)]
 
 
 class DiagnoseRequest(_Request):
@@ -156,7 +156,12 @@ class DiagnoseRequest(_Request):
         },
     )
 
-    patients: Annotated[list[Patient], Field(min_length=1)]
+    patients: Annotated[list[Patient], Field(min_length=1, fail_fast=True)]
+
+
+_CALLER_REQUEST_ID: Final[Any] = Field(
+    default=None, description="What the caller sent as X-Request-Id."
+)
 
 
 class ModelOfHospital(BaseModel):
@@ -363,7 +368,8 @@ class DiagnoseResponse(BaseModel):
     """The verdicts on all patients of a request, and the models used."""
 
     notice: str = NOTICE
-    request_id: str
+    request_id: str = Field(description="Made by the endpoint; also in its log and audit log.")
+    caller_request_id: str | None = _CALLER_REQUEST_ID
     models: list[ModelOfHospital]
     patients: list[PatientResult]
 
@@ -383,6 +389,7 @@ class Health(BaseModel):
 class ErrorBody(BaseModel):
     """The reason why a request was refused."""
 
-    request_id: str
+    request_id: str = Field(description="Made by the endpoint; also in its log.")
+    caller_request_id: str | None = _CALLER_REQUEST_ID
     code: str = Field(description="For programs.")
     message: str = Field(description="One sentence: what, where, what to do.")

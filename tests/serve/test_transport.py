@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
+import pytest
 
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.config import Limits
@@ -38,32 +39,43 @@ def test_a_slow_body_is_given_up(start_endpoint: Any, tmp_path: Path) -> None:
     assert endpoint.arrow(slow()).status_code == 408
 
 
+@pytest.mark.parametrize(("other", "status"), [("both", 429), ("h1", 503)])
 def test_bodies_together_are_bounded(
-    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    other: str,
+    status: int,
 ) -> None:
     body = stream_of(pairs)
     limits = Limits(max_body_bytes=len(body))
-    endpoint = start_endpoint(tmp_path, limits=limits, max_held_bytes=len(body) + 1000)
-    headers = {"Authorization": f"Bearer {endpoint.keys['both']}", "Content-Type": ARROW_TYPE}
+    # A key may hold one body, all together one and a third.
+    settings = {"max_held_bytes": len(body) * 4 // 3 + 4, "max_share": 0.75}
+    endpoint = start_endpoint(tmp_path, limits=limits, **settings)
     sent = asyncio.Event()
 
     async def slow() -> Any:
-        yield body[:2000]
+        yield body[: len(body) // 2]
         sent.set()
         await asyncio.sleep(0.3)
-        yield body[2000:]
+        yield body[len(body) // 2 :]
+
+    def ask(key: str, content: Any) -> Any:
+        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ARROW_TYPE}
+        return endpoint.client.post("/v1/diagnose", content=content, headers=headers)
 
     async def both() -> tuple[httpx.Response, httpx.Response]:
-        first = asyncio.create_task(
-            endpoint.client.post("/v1/diagnose", content=slow(), headers=headers)
-        )
+        first = asyncio.create_task(ask("both", slow()))
         await sent.wait()
-        other = await endpoint.client.post("/v1/diagnose", content=body, headers=headers)
-        return await first, other
+        second = await ask(other, body)
+        return await first, second
 
-    first, other = endpoint.run(both())
-    assert (first.status_code, other.status_code) == (200, 503)
+    first, second = endpoint.run(both())
+    assert (first.status_code, second.status_code) == (200, status)
+    assert int(second.headers["retry-after"]) > 0
     # What was held is given back.
+    assert endpoint.service.held.total == endpoint.service.requests.total == 0
     assert endpoint.arrow(body).status_code == 200
 
 
