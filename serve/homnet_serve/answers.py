@@ -35,6 +35,7 @@ def patient_results(
     *,
     sequences: Wanted = "none",
     refused: Mapping[tuple[str, str], list[RefusedImage]] | None = None,
+    stopped: Stopped = lambda: False,
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
 
@@ -44,6 +45,10 @@ def patient_results(
         evidence: their scores.
         sequences: types whose sequences to include.
         refused: images without a sequence, by hospital and patient.
+        stopped: called before every patient.
+
+    Raises:
+        RequestError: ``stopped`` returned True.
     """
     refused = refused or {}
     of_patient: dict[tuple[str, str], list[int]] = {}
@@ -55,6 +60,8 @@ def patient_results(
     stop_G = np.cumsum(pairs_G)
     results = []
     for verdict in verdicts:
+        if stopped():
+            raise given_up()
         patient = (verdict.hospital, verdict.patient_id)
         flagged = {one.chromosome for one in verdict.flagged}
         cells = {

@@ -19,7 +19,6 @@ from homnet_serve.errors import invalid, too_large
 _CONTINUATION: Final = 0xFFFFFFFF
 _MAX_METADATA_BYTES: Final = 64 * 2**10
 """Maximum size of the metadata of a message; six columns need about 1 KiB."""
-_MAX_BATCHES: Final = 4096
 _KEPT_BYTES: Final = 2**18
 """Bytes that a bitmap or offsets may have beyond their rows: Arrow's writer keeps the whole bitmap
 where it writes the first rows of a table, and all offsets where it writes none."""
@@ -115,8 +114,8 @@ def _check_batches(messages: "Iterator[_Message]", schema: pa.Schema, limits: Li
     bounds = [(field.name, *bound) for field in schema for bound in _bounds(field.type, limits)]
     rows = total = 0
     for number, message in enumerate(messages):
-        if number == _MAX_BATCHES:
-            raise too_large(f"body: more than {_MAX_BATCHES} Arrow batches; write larger ones")
+        if number == limits.max_pairs:
+            raise too_large(f"body: more than {number} Arrow batches; write larger ones")
         if message.kind != _RECORD_BATCH:
             raise ValueError("a message behind the schema is no record batch")
         length, sizes = message.record_batch(len(schema))

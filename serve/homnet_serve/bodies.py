@@ -35,10 +35,10 @@ _OTHER_FORMATS: Final = (
 )
 """First bytes of what is sent under a wrong name, what it is, and what to do."""
 _BOM: Final = b"\xef\xbb\xbf"
-_MARKS: Final = {b"{": (1, 1), b"[": (7, 1), b'"': (14, 10)}
-"""Number of opening brackets and quotes that JSON has for a pair, and for a patient beside them."""
-_SLACK: Final = 4
-"""Names may have such characters, too."""
+_MARKS: Final = {b"{": (4, 4), b"[": (7, 1), b'"': (14, 10)}
+"""Number of opening brackets and quotes that JSON may have for a pair, and for a patient beside
+them: those of its form. Names may be in braces, so these are counted again while they are parsed.
+"""
 _MAX_FIELDS: Final = 16
 """Maximum number of fields of a JSON object that are looked at one by one; the largest has 4."""
 _PARSING: Final = threading.Lock()
@@ -182,7 +182,7 @@ def _parsed(body: bytes, limits: Limits) -> object:
         )
     for mark, (of_pair, of_patient) in _MARKS.items():
         usual = of_pair * limits.max_pairs + of_patient * limits.max_patients + 2
-        if body.count(mark) > _SLACK * usual:
+        if body.count(mark) > usual:
             raise too_large(
                 f"body: more {mark.decode()} than {limits.max_pairs} pairs have, the most at once"
             )

@@ -248,7 +248,12 @@ class Service:
                 for verdict in served[name].judge.judge(name, assessment, evidence, findings)
             ]
             patients = patient_results(
-                verdicts, assessment, evidence, sequences=asked.sequences, refused=refused
+                verdicts,
+                assessment,
+                evidence,
+                sequences=asked.sequences,
+                refused=refused,
+                stopped=stopped,
             )
             add_pages(
                 patients,
