@@ -19,6 +19,8 @@ from homnet_serve.errors import invalid, too_large
 _CONTINUATION: Final = 0xFFFFFFFF
 _MAX_METADATA_BYTES: Final = 64 * 2**10
 """Maximum size of the metadata of a message; six columns need about 1 KiB."""
+_MAX_BATCHES: Final = 4096
+"""Maximum number of batches; one per cell of 200 patients makes 1,000."""
 _KEPT_BYTES: Final = 2**18
 """Bytes that a bitmap or offsets may have beyond their rows: Arrow's writer keeps the whole bitmap
 where it writes the first rows of a table, and all offsets where it writes none."""
@@ -114,7 +116,7 @@ def _check_batches(messages: "Iterator[_Message]", schema: pa.Schema, limits: Li
     bounds = [(field.name, *bound) for field in schema for bound in _bounds(field.type, limits)]
     rows = total = 0
     for number, message in enumerate(messages):
-        if number == limits.max_pairs:
+        if number == _MAX_BATCHES:
             raise too_large(f"body: more than {number} Arrow batches; write larger ones")
         if message.kind != _RECORD_BATCH:
             raise ValueError("a message behind the schema is no record batch")

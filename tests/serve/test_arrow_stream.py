@@ -15,7 +15,7 @@ from homnet_serve.arrow_stream import read_stream
 from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
-from homnet_serve.records.hostile_bodies import _batch, _squeezed, arrow_bodies
+from homnet_serve.records.hostile_bodies import arrow_bodies, message_of, record_batch, squeezed
 
 StreamOf = Callable[..., bytes]
 
@@ -78,6 +78,11 @@ def test_a_stream_is_whole_and_alone(
         read_stream(spoil(stream_of(pairs)), MEASURED, Limits())
 
 
+def test_the_other_endianness_is_refused() -> None:
+    with pytest.raises(RequestError, match="big-endian"):
+        read_stream(message_of(1, {0: ("h", 1)}), MEASURED, Limits())
+
+
 def test_a_stream_without_a_marker_of_its_end_is_read(pairs: pa.Table, stream_of: StreamOf) -> None:
     body = stream_of(pairs)
     assert read_stream(body[:-8], MEASURED, Limits()).equals(read_stream(body, MEASURED, Limits()))
@@ -111,7 +116,7 @@ def test_each_column_is_bounded_by_its_rows(pairs: pa.Table, name: str) -> None:
         own = [b.to_pybytes() if b else b"" for b in data.buffers()]
         own[-1] += bytes(len(own[-1]) + 4 * 128 * len(batch) + 64) if column == name else b""
         buffers += own
-    content = _batch(len(batch), [_squeezed(one) for one in buffers])
+    content = record_batch(len(batch), [squeezed(one) for one in buffers])
     before = pa.total_allocated_bytes()
     with pytest.raises(RequestError, match=f"column '{name}' expands to") as error:
         read_stream(MEASURED.serialize().to_pybytes() + content, MEASURED, Limits())
@@ -139,10 +144,10 @@ def test_batches_are_bounded(pairs: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     (one,) = pairs.slice(0, 1).combine_chunks().to_batches()
     with pa.ipc.new_stream(sink, pairs.schema) as writer:
-        for _ in range(21):
+        for _ in range(4097):
             writer.write_batch(one.slice(0, 0))
-    with pytest.raises(RequestError, match="more than 20 Arrow batches"):
-        read_stream(sink.getvalue().to_pybytes(), MEASURED, Limits(max_pairs=20))
+    with pytest.raises(RequestError, match="more than 4096 Arrow batches"):
+        read_stream(sink.getvalue().to_pybytes(), MEASURED, Limits())
 
 
 def test_hostile_streams_are_refused_within_bounds() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
 
 StreamOf = Callable[..., bytes]
 
@@ -66,6 +68,40 @@ def test_what_is_given_up_stops_and_leaves_no_line_in_the_audit_log(
     assert len(drawn) < 3
     assert max(drawn) < given_up + 1
     assert endpoint.service.audit.path.read_text().count("answered") == before
+
+
+def test_a_key_that_occupies_its_threads_holds_up_no_other(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    own = {name: stream_of(pairs.filter(pc.field("hospital") == name)) for name in ("h1", "h2")}
+    release = threading.Event()
+
+    def slow(body: bytes, *others: Any) -> pa.Table:
+        if body == own["h1"]:
+            release.wait(20)
+        return read_pairs_of_body(body, *others)
+
+    monkeypatch.setattr("homnet_serve.service.read_pairs_of_body", slow)
+
+    def ask(name: str) -> Any:
+        headers = {"Authorization": f"Bearer {endpoint.keys[name]}", "Content-Type": ARROW_TYPE}
+        return endpoint.client.post("/v1/diagnose", content=own[name], headers=headers)
+
+    async def both() -> tuple[httpx.Response, list[httpx.Response]]:
+        many = [asyncio.create_task(ask("h1")) for _ in range(12)]
+        await asyncio.sleep(0.1)
+        other = await asyncio.wait_for(ask("h2"), 5)
+        release.set()
+        return other, await asyncio.gather(*many)
+
+    other, many = endpoint.run(both())
+    assert other.status_code == 200
+    assert {response.status_code for response in many} == {200}
 
 
 def test_without_an_audit_log_nothing_is_answered(

@@ -1,16 +1,22 @@
 """Both ends of a request: bodies come in within bounds, answers come in time."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
+from fastapi import Request
 
 from homnet_serve.bodies import ARROW_TYPE
-from homnet_serve.config import Limits
+from homnet_serve.config import Limits, ServiceConfig
+from homnet_serve.errors import RequestError
+from homnet_serve.service import Answer
+from homnet_serve.transport import answered
 
 StreamOf = Callable[..., bytes]
 
@@ -77,6 +83,34 @@ def test_bodies_together_are_bounded(
     # What was held is given back.
     assert endpoint.service.held.total == endpoint.service.requests.total == 0
     assert endpoint.arrow(body).status_code == 200
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_work_that_nobody_waits_for_is_cancelled(is_gone: bool) -> None:
+    ended: list[str] = []
+
+    async def work() -> Answer:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        raise AssertionError
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(0 if is_gone else 60)
+        return {"type": "http.disconnect"}
+
+    async def ask() -> None:
+        request = Request({"type": "http"}, receive)
+        service: Any = SimpleNamespace(config=ServiceConfig(deadline_s=60 if is_gone else 0.05))
+        with contextlib.suppress(RequestError):
+            response = await answered(request, service, work())
+            assert (response.status_code, is_gone) == (499, True)
+        await asyncio.sleep(0)
+        assert ended == ["cancelled"]
+
+    asyncio.run(asyncio.wait_for(ask(), 5))
 
 
 def test_the_deadline_is_kept(

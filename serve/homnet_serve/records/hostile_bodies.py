@@ -129,7 +129,7 @@ def _flat(root: Mapping[int, Any]) -> bytes:
     return bytes(data) + bytes(-len(data) % 8)
 
 
-def _batch(
+def record_batch(
     rows: int,
     buffers: Sequence[bytes],
     *,
@@ -146,7 +146,18 @@ def _batch(
     batch: dict[int, Any] = {0: ("q", rows), 1: [(rows, 0)] * len(MEASURED), 2: places}
     if codec is not None:
         batch[3] = {0: ("b", codec), 1: ("b", 0)}
-    message: dict[int, Any] = {0: ("h", version), 1: ("B", kind), 2: batch, 3: ("q", len(body))}
+    return message_of(kind, batch, body, version, custom)
+
+
+def message_of(
+    kind: int,
+    header: Mapping[int, Any],
+    body: bytes = b"",
+    version: int = _V5,
+    custom: Mapping[str, str] | None = None,
+) -> bytes:
+    """Any message: its metadata as a FlatBuffer, and its body."""
+    message: dict[int, Any] = {0: ("h", version), 1: ("B", kind), 2: header, 3: ("q", len(body))}
     if custom:
         message[4] = [{0: name, 1: value} for name, value in custom.items()]
     metadata = _flat(message)
@@ -158,7 +169,8 @@ def _schema_message() -> bytes:
     return content
 
 
-def _squeezed(content: bytes, claimed: int | None = None) -> bytes:
+def squeezed(content: bytes, claimed: int | None = None) -> bytes:
+    """A compressed buffer, with its size or another before it."""
     size = len(content) if claimed is None else claimed
     compressed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
     return struct.pack("<q", size) + compressed
@@ -169,10 +181,10 @@ def _bomb(rng: np.random.Generator, rows: int, **options: Any) -> bytes:
     large = rng.permutation([1, *[0] * 2])
     names = bytes(1 + int(large[0]) * _size(rng, 2**27))
     offsets = np.linspace(0, len(names), rows + 1).astype("<i4").tobytes()
-    text = [b"", _squeezed(offsets), _squeezed(names)]
-    levels = [b"", _squeezed(bytes(2 * rows + int(large[1]) * _size(rng, 2**27)))]
-    pairs = [b"", _squeezed(bytes(PAIR_BYTES * rows + int(large[2]) * _size(rng, 2**27)))]
-    batch = _batch(rows, [*text * 4, *levels, *pairs], **options)
+    text = [b"", squeezed(offsets), squeezed(names)]
+    levels = [b"", squeezed(bytes(2 * rows + int(large[1]) * _size(rng, 2**27)))]
+    pairs = [b"", squeezed(bytes(PAIR_BYTES * rows + int(large[2]) * _size(rng, 2**27)))]
+    batch = record_batch(rows, [*text * 4, *levels, *pairs], **options)
     return _schema_message() + batch * (1 + int(rng.integers(3))) + struct.pack("<II", 2**32 - 1, 0)
 
 
@@ -181,14 +193,14 @@ def _lies(rng: np.random.Generator) -> bytes:
     numbers = [0, 1, -1, 2**31, 2**40, 2**62, -(2**63), 2**63 - 1]
     rows = numbers[rng.integers(len(numbers))]
     claimed = numbers[rng.integers(len(numbers))]
-    piece = [b"", _squeezed(bytes(64), claimed), _squeezed(bytes(64), claimed)]
-    batch = _batch(rows, [*piece * 4, *piece[:2] * 2], version=int(rng.integers(6)))
+    piece = [b"", squeezed(bytes(64), claimed), squeezed(bytes(64), claimed)]
+    batch = record_batch(rows, [*piece * 4, *piece[:2] * 2], version=int(rng.integers(6)))
     return _schema_message() + batch
 
 
 def _many_batches(rng: np.random.Generator) -> bytes:
     (one,) = _table(1).to_batches()
-    empty = _batch(0, [b""] * 16, codec=None)
+    empty = record_batch(0, [b""] * 16, codec=None)
     full = _stream(pa.table(one))[len(_schema_message()) : -8]
     return _schema_message() + (empty if rng.integers(2) else full) * _size(rng, 20_000)
 
@@ -273,6 +285,9 @@ _ARROW: Final[Mapping[str, Callable[[np.random.Generator], bytes]]] = {
     ),
     "lies": _lies,
     "dictionary message": lambda rng: _bomb(rng, _size(rng, 1000), kind=2),
+    "odd schema": lambda rng: message_of(
+        1, {0: ("h", int(rng.integers(-1, 3))), 1: [{0: "pair"}] * _size(rng, 2000)}
+    ),
     "unknown message": lambda rng: _bomb(rng, 1, kind=int(rng.integers(256))),
     "two streams": lambda rng: _good(rng) + _good(rng),
     "two schemas": lambda rng: _schema_message() * int(rng.integers(2, 5)) + _good(rng),
