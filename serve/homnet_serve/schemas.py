@@ -53,10 +53,13 @@ def _pair_bytes(value: Any) -> bytes:
 def _darkness(sequence: Any) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     if not isinstance(sequence, list) or not 1 <= len(sequence) <= SEQUENCE_LENGTH:
         raise ValueError(f"a chromatid is a list of 1 to {SEQUENCE_LENGTH} numbers")
-    # Unlike numpy, JSON distinguishes true and 1.0 from 1.
-    if not all(type(number) is int and 0 <= number <= 255 for number in sequence):
-        raise ValueError("darkness is a whole number from 0 to 255")
-    return np.array(sequence, np.uint8)
+    try:
+        # Unlike Python, JSON distinguishes true from 1.
+        if set(map(type, sequence)) == {int}:
+            return np.frombuffer(bytes(sequence), np.uint8)
+    except ValueError:
+        pass
+    raise ValueError("darkness is a whole number from 0 to 255")
 
 
 Pair = Annotated[

@@ -1,6 +1,7 @@
 """Handles a request once its body is read; independent of HTTP routes and Ray."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 import sys
@@ -139,6 +140,8 @@ class Service:
     async def start(self) -> None:
         """Loads the models of the registry and starts the background tasks."""
         keep_freed_memory()
+        # What the imports made stays: without it a full collection stops all threads for less time.
+        gc.freeze()
         torch.set_num_threads(self.config.num_threads)
         await self._refresh()
         self._tasks = [
