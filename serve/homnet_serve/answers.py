@@ -14,6 +14,7 @@ from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import NO_IMAGES, Images, render_patient
+from homnet_serve.errors import given_up
 from homnet_serve.schemas import (
     NotedImage,
     PairEvidence,
@@ -23,6 +24,7 @@ from homnet_serve.schemas import (
     TypeEvidence,
     Verdict,
 )
+from homnet_serve.shares import Stopped
 
 Wanted = Literal["none", "flagged", "all"]
 """Which types' sequences, or which patients' pages, an answer includes."""
@@ -36,6 +38,7 @@ def patient_results(
     sequences: Wanted = "none",
     refused: Mapping[tuple[str, str], list[RefusedImage]] = MappingProxyType({}),
     noted: Mapping[tuple[str, str], list[NotedImage]] = MappingProxyType({}),
+    stopped: Stopped = lambda: False,
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
 
@@ -46,6 +49,10 @@ def patient_results(
         sequences: types whose sequences to include.
         refused: images without a sequence, by hospital and patient.
         noted: images that were used with a note, by hospital and patient.
+        stopped: called before every patient.
+
+    Raises:
+        RequestError: ``stopped`` returned True.
     """
     of_patient: dict[tuple[str, str], list[int]] = {}
     for g, who in enumerate(assessment.types):
@@ -56,6 +63,8 @@ def patient_results(
     stop_G = np.cumsum(pairs_G)
     results = []
     for verdict in verdicts:
+        if stopped():
+            raise given_up()
         patient = (verdict.hospital, verdict.patient_id)
         flagged = {one.chromosome for one in verdict.flagged}
         cells = {
@@ -107,6 +116,7 @@ def add_pages(
     pages: Wanted,
     most: int,
     images_of: Callable[[str, str], Images] = lambda hospital, patient: NO_IMAGES,
+    stopped: Stopped = lambda: False,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
 
@@ -118,6 +128,10 @@ def add_pages(
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
         images_of: returns the images that were sent, by hospital and patient.
+        stopped: called before every page.
+
+    Raises:
+        RequestError: ``stopped`` returned True.
     """
     wanted = [
         (verdict, result)
@@ -126,6 +140,8 @@ def add_pages(
     ]
     wanted.sort(key=lambda one: (URGENT_FIRST.index(one[0].decision), -(one[0].probability or 0.0)))
     for verdict, result in wanted[:most]:
+        if stopped():
+            raise given_up()
         result.page = render_patient(
             verdict,
             table,

@@ -46,6 +46,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     413: {"model": ErrorBody, "description": "Over a limit."},
     415: {"model": ErrorBody, "description": "Another media type."},
     422: {"model": ErrorBody, "description": "The body or a parameter is wrong."},
+    429: {"model": ErrorBody, "description": "The key uses its share; see Retry-After."},
     503: {"model": ErrorBody, "description": "No room now; see Retry-After."},
     504: {"model": ErrorBody, "description": "Not done before the deadline."},
 }
@@ -134,6 +135,8 @@ def create_app(service: Service, expositions: Expositions | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # A redirect would go wherever the Host header says.
+        redirect_slashes=False,
     )
     app.add_middleware(Around, metrics=service.metrics)
     _answer_errors(app, service)
@@ -193,10 +196,11 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
     ) -> Response:
         """Gives a verdict on each patient from the sequences of homologous pairs."""
         content_type = request.headers.get("content-type", "")
-        async with body_of(request, service) as body:
+        async with body_of(request, service, key) as body:
             asked = Asked(
                 key=key,
                 request_id=request.state.request_id,
+                caller_request_id=request.state.caller_request_id,
                 route="/v1/diagnose",
                 body=body,
                 sequences=sequences,
@@ -223,10 +227,11 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
         """Gives a verdict on each patient from images of the chromosomes."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
             raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
-        async with body_of(request, service) as body:
+        async with body_of(request, service, key) as body:
             asked = Asked(
                 key=key,
                 request_id=request.state.request_id,
+                caller_request_id=request.state.caller_request_id,
                 route="/v1/diagnose/images",
                 body=body,
                 sequences=sequences,
@@ -273,7 +278,12 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
             headers["Retry-After"] = str(error.retry_after_s)
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        body = ErrorBody(request_id=request.state.request_id, code=error.code, message=str(error))
+        body = ErrorBody(
+            request_id=request.state.request_id,
+            caller_request_id=request.state.caller_request_id,
+            code=error.code,
+            message=str(error),
+        )
         return JSONResponse(body.model_dump(), error.status, headers)
 
     @app.exception_handler(RequestError)
@@ -290,8 +300,7 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> JSONResponse:
-        response = answer(
-            request, RequestError(error.status_code, "no_route", f"{error.detail} here")
-        )
+        message = f"{error.detail} here; /docs lists the routes, none of which ends in a slash"
+        response = answer(request, RequestError(error.status_code, "no_route", message))
         response.headers.update(error.headers or {})
         return response

@@ -2,43 +2,69 @@
 
 A compressed buffer begins with its decompressed size, and Arrow allocates that much before
 decompression. The sizes are therefore read first, from the metadata of each message: a FlatBuffers
-table (https://flatbuffers.dev/internals/) of Arrow's ``Message.fbs`` and ``RecordBatch``.
+table (https://flatbuffers.dev/internals/) of Arrow's ``Message.fbs``. What Arrow would read in
+another way than this module is refused: older versions of the format, and custom metadata, which
+in those versions could turn compression on.
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
 
+from homnet_serve.config import Limits
 from homnet_serve.errors import invalid, too_large
 
-_HEADER: Final = 2
-"""Field of ``Message`` that holds the record batch."""
-_BUFFERS, _COMPRESSION = 2, 3
+_CONTINUATION: Final = 0xFFFFFFFF
+_MAX_METADATA_BYTES: Final = 64 * 2**10
+"""Maximum size of the metadata of a message; six columns need about 1 KiB."""
+_MAX_BATCHES: Final = 4096
+"""Maximum number of batches; one per cell of 200 patients makes 1,000."""
+_KEPT_BYTES: Final = 2**18
+"""Bytes that a bitmap or offsets may have beyond their rows: Arrow's writer keeps the whole bitmap
+where it writes the first rows of a table, and all offsets where it writes none."""
+_V5: Final = 4
+_SCHEMA, _RECORD_BATCH = 1, 3
+"""Kinds of messages."""
+_VERSION, _KIND, _HEADER, _BODY_LENGTH, _CUSTOM_METADATA = range(5)
+"""Fields of ``Message``."""
+_LENGTH, _NODES, _BUFFERS, _COMPRESSION = range(4)
 """Fields of ``RecordBatch``."""
+_ENDIANNESS: Final = 0
+"""Field of ``Schema``."""
 
 
-def read_stream(body: bytes, schema: pa.Schema, max_bytes: int) -> pa.Table:
+def read_stream(body: bytes, schema: pa.Schema, limits: Limits) -> pa.Table:
     """Reads a whole stream.
 
     Args:
-        body: the stream.
+        body: the stream; nothing may follow its end.
         schema: the expected columns, in any order and no others. Wider integers and long strings
             are cast to the types of the schema.
-        max_bytes: upper bound on the total size of all buffers after decompression.
+        limits: bounds on rows, on characters of a name, and on the total size of all buffers after
+            decompression. Each buffer is bounded by the number of its rows as well.
 
     Raises:
         RequestError: the body is no Arrow stream, is truncated, has other columns or is too large.
     """
     try:
-        _check_sizes(body, max_bytes)
-        with pa.ipc.open_stream(body) as reader:
-            _check_columns(reader.schema, schema)
+        messages = _messages(memoryview(body))
+        first = next(messages, None)
+        if first is None or first.kind != _SCHEMA:
+            raise ValueError("it does not begin with a schema")
+        if first.number("h", first.header(), _ENDIANNESS):
+            raise ValueError("big-endian; write it on a little-endian machine")
+        _check_columns(pa.ipc.read_schema(pa.py_buffer(body[: first.stop])), schema)
+        with pa.ipc.open_stream(body, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
+            _check_batches(messages, reader.schema, limits)
             batches = list(reader)
         table = pa.Table.from_batches(batches, reader.schema)
         # Offsets and text from untrusted input may point anywhere.
         table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, ValueError, IndexError, struct.error) as error:
+    except struct.error:
+        raise invalid("body: not a readable Arrow IPC stream (damaged or cut off)") from None
+    except (pa.ArrowException, OSError, EOFError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise invalid(f"body: not a readable Arrow IPC stream ({reason})") from None
     columns = [_cast(table, field) for field in schema]
@@ -71,7 +97,9 @@ def _check_columns(got: pa.Schema, wanted: pa.Schema) -> None:
             or (pa.types.is_integer(to) and pa.types.is_integer(field.type))
         )
         if not fits:
-            raise invalid(f"body: column '{field.name}' has type {field.type}, expected {to}")
+            raise invalid(
+                f"body: column '{field.name}' has type {str(field.type)[:60]}, expected {to}"
+            )
 
 
 def _cast(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
@@ -83,74 +111,162 @@ def _cast(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
         ) from None
 
 
-def _check_sizes(body: bytes, max_bytes: int) -> None:
-    """Adds up the decompressed sizes of all buffers without allocating them."""
-    stream = pa.BufferReader(body)
-    total = 0
-    while stream.tell() < len(body):
-        try:
-            message = pa.ipc.read_message(stream)
-        except EOFError:  # end-of-stream marker
-            break
-        if message.type != "record batch":
-            continue
-        total += _expanded_bytes(memoryview(message.metadata), memoryview(message.body))
-        if total > max_bytes:
+def _check_batches(messages: "Iterator[_Message]", schema: pa.Schema, limits: Limits) -> None:
+    """Adds up rows and decompressed sizes without allocating anything."""
+    bounds = [(field.name, *bound) for field in schema for bound in _bounds(field.type, limits)]
+    rows = total = 0
+    for number, message in enumerate(messages):
+        if number == _MAX_BATCHES:
+            raise too_large(f"body: more than {number} Arrow batches; write larger ones")
+        if message.kind != _RECORD_BATCH:
+            raise ValueError("a message behind the schema is no record batch")
+        length, sizes = message.record_batch(len(schema))
+        rows += length
+        if rows > limits.max_pairs:
             raise too_large(
-                f"body: the Arrow stream takes more than {max_bytes} bytes when it is expanded; "
-                "send fewer patients at once"
+                f"body: {rows} pairs, at most {limits.max_pairs} at once; send fewer patients"
+            )
+        if len(sizes) != len(bounds):
+            raise ValueError("another number of buffers than the columns have")
+        for size, (name, bits, extra) in zip(sizes, bounds, strict=True):
+            # Writers pad buffers to 64 bytes.
+            if size > -(-(length * bits + 8 * extra) // 512) * 64:
+                raise too_large(
+                    f"body: column '{name}' expands to {size} bytes for {length} pairs, more than "
+                    "they can need; a name has at most "
+                    f"{limits.max_name_chars} characters"
+                )
+        total += sum(sizes)
+        if total > limits.max_expanded_bytes:
+            raise too_large(
+                f"body: the Arrow stream takes more than {limits.max_expanded_bytes} bytes when it "
+                "is expanded; send fewer patients at once"
             )
 
 
-def _expanded_bytes(metadata: memoryview, body: memoryview) -> int:
-    """Decompressed size in bytes of the buffers of one record batch."""
-    message = _root(metadata)
-    header = _field(metadata, message, _HEADER)
-    if header is None:
-        return 0
-    batch = _follow(metadata, header)
-    compression = _field(metadata, batch, _COMPRESSION)
-    buffers = _field(metadata, batch, _BUFFERS)
-    if buffers is None:
-        return 0
-    vector = _follow(metadata, buffers)
-    (count,) = struct.unpack_from("<I", metadata, vector)
-    if 16 * count > len(metadata):
-        raise struct.error("more buffers than the metadata holds")
-    total = 0
-    for number in range(count):
-        offset, size = struct.unpack_from("<qq", metadata, vector + 4 + 16 * number)
-        if offset < 0 or size < 0 or offset + size > len(body):
-            raise struct.error("a buffer lies outside of its message")
-        if compression is not None and size >= 8:
-            (expanded,) = struct.unpack_from("<q", body, offset)
-            # -1 marks a buffer that is stored uncompressed.
-            if expanded < -1:
-                raise struct.error("a buffer of negative size")
-            size = size if expanded == -1 else expanded
-        total += size
-    return total
+def _bounds(kind: pa.DataType, limits: Limits) -> list[tuple[int, int]]:
+    """Bits per row, and bytes beside them, that each buffer of a column takes at most."""
+    validity = (1, _KEPT_BYTES)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        width = 4 if pa.types.is_string(kind) else 8
+        return [validity, (8 * width, width + _KEPT_BYTES), (8 * 4 * limits.max_name_chars, 0)]
+    return [validity, (kind.bit_width, 0)]
 
 
-def _root(data: memoryview) -> int:
-    (offset,) = struct.unpack_from("<I", data, 0)
-    return int(offset)
+def _messages(stream: memoryview) -> "Iterator[_Message]":
+    """The messages up to the end of the stream, with or without the marker of its end."""
+    at = 0
+    while at < len(stream):
+        mark, size = struct.unpack_from("<Ii", stream, at)
+        at += 8
+        if mark != _CONTINUATION:
+            raise ValueError(f"no message at byte {at - 8}; write it with Arrow 1.0 or newer")
+        if size == 0:
+            if at < len(stream):
+                raise invalid(
+                    f"body: {len(stream) - at} bytes follow the end of the Arrow stream; send one "
+                    "stream per request"
+                )
+            return
+        if not 0 < size <= _MAX_METADATA_BYTES:
+            raise ValueError(f"a message with {size} bytes of metadata; send no other columns")
+        metadata = stream[at : at + size]
+        message = _Message(metadata, stream[at + size :], at + size)
+        if len(metadata) < size or message.stop > len(stream):
+            raise ValueError("cut off")
+        yield message
+        at = message.stop
 
 
-def _field(data: memoryview, table: int, number: int) -> int | None:
-    """Offset of a field of a FlatBuffers table; None if the field has its default value."""
-    (to_vtable,) = struct.unpack_from("<i", data, table)
-    vtable = table - to_vtable
-    if vtable < 0:
-        raise struct.error("a table that points outside of its message")
-    (size,) = struct.unpack_from("<H", data, vtable)
-    slot = 4 + 2 * number
-    if slot + 2 > size:
-        return None
-    (offset,) = struct.unpack_from("<H", data, vtable + slot)
-    return table + int(offset) if offset else None
+class _Message:
+    """A message of version 5 without custom metadata."""
 
+    def __init__(self, metadata: memoryview, rest: memoryview, start: int) -> None:
+        """Reads the fields that all messages have.
 
-def _follow(data: memoryview, place: int) -> int:
-    (offset,) = struct.unpack_from("<I", data, place)
-    return place + int(offset)
+        Args:
+            metadata: the FlatBuffer.
+            rest: the stream behind it.
+            start: where in the stream that is.
+
+        Raises:
+            ValueError, struct.error: the message is of another version, or damaged.
+        """
+        self._data = metadata
+        (self._root,) = struct.unpack_from("<I", metadata)
+        if self.number("h", self._root, _VERSION) != _V5:
+            raise ValueError("metadata version is not 5; write it with Arrow 1.0 or newer")
+        if self._field(self._root, _CUSTOM_METADATA) is not None:
+            raise ValueError("a message with custom metadata; write the batches without")
+        self.kind = self.number("B", self._root, _KIND)
+        length = self.number("q", self._root, _BODY_LENGTH)
+        if length < 0:
+            raise ValueError("a message of negative length")
+        self.stop = start + length
+        """Where in the stream the message ends."""
+        self._body = rest[:length]
+
+    def header(self) -> int:
+        """Offset of the table of the schema or record batch."""
+        return self._follow(self._root, _HEADER)
+
+    def record_batch(self, num_columns: int) -> tuple[int, list[int]]:
+        """Number of rows, and the size in bytes of each buffer after decompression.
+
+        Raises:
+            ValueError, struct.error: the batch is damaged.
+        """
+        batch = self.header()
+        length = self.number("q", batch, _LENGTH)
+        nodes = self._structs(batch, _NODES)
+        if length < 0 or [rows for rows, _ in nodes] != [length] * num_columns:
+            raise ValueError("columns of other lengths than the batch")
+        is_compressed = self._field(batch, _COMPRESSION) is not None
+        return length, [
+            self._expanded(offset, size, is_compressed)
+            for offset, size in self._structs(batch, _BUFFERS)
+        ]
+
+    def number(self, kind: str, table: int, field: int) -> int:
+        """A field of a table; 0 where it has its default value."""
+        place = self._field(table, field)
+        return 0 if place is None else int(struct.unpack_from("<" + kind, self._data, place)[0])
+
+    def _expanded(self, offset: int, size: int, is_compressed: bool) -> int:
+        if offset < 0 or size < 0 or offset + size > len(self._body):
+            raise ValueError("a buffer lies outside of its message")
+        if not is_compressed or size < 8:
+            return size
+        (expanded,) = struct.unpack_from("<q", self._body, offset)
+        # -1 marks a buffer that is stored uncompressed.
+        if expanded < -1:
+            raise ValueError("a buffer of negative size")
+        return size if expanded == -1 else int(expanded)
+
+    def _structs(self, table: int, field: int) -> list[tuple[int, int]]:
+        """A vector of structs of two numbers."""
+        vector = self._follow(table, field)
+        (count,) = struct.unpack_from("<I", self._data, vector)
+        content = self._data[vector + 4 : vector + 4 + 16 * count]
+        if len(content) < 16 * count:
+            raise ValueError("a list that is longer than its message")
+        return list(struct.iter_unpack("<qq", content))
+
+    def _follow(self, table: int, field: int) -> int:
+        place = self._field(table, field)
+        if place is None:
+            raise ValueError("a message without its content")
+        return place + int(struct.unpack_from("<I", self._data, place)[0])
+
+    def _field(self, table: int, number: int) -> int | None:
+        """Offset of a field of a FlatBuffers table; None if it has its default value."""
+        (to_vtable,) = struct.unpack_from("<i", self._data, table)
+        vtable = table - to_vtable
+        if vtable < 0:
+            raise ValueError("a table that points outside of its message")
+        (size,) = struct.unpack_from("<H", self._data, vtable)
+        slot = 4 + 2 * number
+        if slot + 2 > size:
+            return None
+        (offset,) = struct.unpack_from("<H", self._data, vtable + slot)
+        return table + int(offset) if offset else None

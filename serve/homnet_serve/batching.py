@@ -24,8 +24,8 @@ import numpy as np
 from homnet.bags.assessment import Assessment, FlatBags
 from homnet.model.predictor import Evidence, Predictor, score_bags
 from homnet.patients.finding import Finding, FindingReader
-from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
+from homnet_serve.shares import Shares
 
 
 class Work(Protocol):
@@ -116,6 +116,7 @@ def chained(parts: Sequence[list[Finding]]) -> list[Finding]:
 class _Waiting(Generic[W, R]):
     """A queued request and its progress."""
 
+    key: str
     work: W
     answer: "asyncio.Future[R]"
     taken: int = 0
@@ -146,7 +147,7 @@ class BatchQueue(Generic[W, R]):
         step: str,
         thread: ThreadPoolExecutor,
         max_items: int,
-        max_waiting_items: int,
+        waiting: Shares,
         wait_s: float,
         seconds_per_item: float = 0.002,
     ) -> None:
@@ -159,20 +160,20 @@ class BatchQueue(Generic[W, R]):
             step: name in the metrics.
             thread: where passes run; queues may share it.
             max_items: maximum number of items per pass.
-            max_waiting_items: maximum number of waiting items; more are refused with 503.
+            waiting: bounds on the waiting items.
             wait_s: longest time that a pass waits for requests being read.
             seconds_per_item: first estimate of the time of an item.
         """
         self._process, self._join = process, join
         self._batch_items = metrics.batch_items.labels(step)
         self._batch_seconds = metrics.batch_seconds.labels(step)
-        self._waiting = metrics.waiting_items.labels(step)
+        self._waiting_items = metrics.waiting_items.labels(step)
         self._max_items = max_items
-        self._max_waiting_items = max_waiting_items
+        self._waiting = waiting
         self._wait_s = wait_s
-        self._queue: deque[_Waiting[W, R]] = deque()
+        # By key; the key whose turn it is comes first, and goes to the back after it.
+        self._queues: dict[str, deque[_Waiting[W, R]]] = {}
         self._changed = asyncio.Event()
-        self._waiting_items = 0
         self._arriving = 0
         self._seconds_per_item = seconds_per_item
         self._thread = thread
@@ -187,35 +188,41 @@ class BatchQueue(Generic[W, R]):
             self._arriving -= 1
             self._changed.set()
 
-    def admit(self, num_items: int = 1) -> None:
-        """Refuses a request if the queue is full.
+    def admit(self, key: str, num_items: int = 1) -> None:
+        """Refuses a request if it may not wait.
 
         Raises:
-            RequestError: 503, with the seconds until there should be room.
+            RequestError: 429 or 503, with the seconds until there should be room.
         """
-        if self._waiting_items and self._waiting_items + num_items > self._max_waiting_items:
-            seconds = math.ceil(self._waiting_items * self._seconds_per_item)
-            raise RequestError(
-                503,
-                "busy",
-                "too many requests are waiting; try again later",
-                retry_after_s=min(max(seconds, 1), 60),
-            )
+        self._waiting.check(key, num_items, retry_after_s=self._seconds_until_empty())
 
-    async def submit(self, work: W) -> R:
-        """Does a request's work together with that of other requests.
+    async def submit(self, work: W, key: str = "") -> R:
+        """Does a request's work together with that of other requests; keys take turns.
 
         Cancelling the caller removes what is not being processed yet from the queue.
+
+        Args:
+            work: the work.
+            key: whose request it is.
 
         Raises:
             RequestError: as :meth:`admit`.
         """
-        self.admit(len(work))
-        request: _Waiting[W, R] = _Waiting(work, asyncio.get_running_loop().create_future())
-        self._queue.append(request)
-        self._count(len(work))
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        request = _Waiting[W, R](key, work, answer)
+        self._waiting.take(key, len(work), retry_after_s=self._seconds_until_empty())
+        self._waiting_items.set(self._waiting.total)
+        self._queues.setdefault(key, deque()).append(request)
         self._changed.set()
-        return await request.answer
+        try:
+            return await answer
+        finally:
+            self._take(request, request.left)
+            queue = self._queues.get(key, deque())
+            if request in queue:
+                queue.remove(request)
+            if not queue:
+                self._queues.pop(key, None)
 
     async def run(self) -> None:
         """Processes the queue until cancelled."""
@@ -241,11 +248,11 @@ class BatchQueue(Generic[W, R]):
 
     async def _gather(self) -> list[_Slice[W, R]]:
         """The next pass: slices of the waiting requests, in order of arrival."""
-        while not self._skip_done():
+        while not self._queues:
             self._changed.clear()
             await self._changed.wait()
         deadline = time.monotonic() + self._wait_s
-        while self._arriving and self._waiting_items < self._max_items:
+        while self._arriving and self._waiting.total < self._max_items:
             self._changed.clear()
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
@@ -254,23 +261,31 @@ class BatchQueue(Generic[W, R]):
                 break
         batch: list[_Slice[W, R]] = []
         room = self._max_items
-        while room and self._skip_done():
-            request = self._queue.popleft()
-            number = min(room, request.left)
-            batch.append(_Slice(request, request.taken, request.taken + number))
-            request.taken += number
-            room -= number
-            self._count(-number)
-            if request.left:
-                # A large request goes to the back of the queue after each slice.
-                self._queue.append(request)
+        while room and self._queues:
+            key = next(iter(self._queues))
+            queue = self._queues.pop(key)
+            request = queue.popleft()
+            if not request.answer.done():
+                number = min(room, request.left)
+                batch.append(_Slice(request, request.taken, request.taken + number))
+                self._take(request, number)
+                room -= number
+                if request.left:
+                    # A large request goes behind the others of its key after each slice.
+                    queue.append(request)
+            if queue:
+                self._queues[key] = queue
         return batch or await self._gather()
 
-    def _skip_done(self) -> bool:
-        """Drops cancelled requests; returns whether any is left."""
-        while self._queue and self._queue[0].answer.done():
-            self._count(-self._queue.popleft().left)
-        return bool(self._queue)
+    def _take(self, request: _Waiting[W, R], number: int) -> None:
+        """Takes items of a request out of those that wait."""
+        request.taken += number
+        self._waiting.give_back(request.key, number)
+        self._waiting_items.set(self._waiting.total)
+
+    def _seconds_until_empty(self) -> int:
+        seconds = math.ceil(self._waiting.total * self._seconds_per_item)
+        return min(max(seconds, 1), 60)
 
     def _deliver(self, part: _Slice[W, R], result: R) -> None:
         request = part.request
@@ -278,7 +293,3 @@ class BatchQueue(Generic[W, R]):
         request.done += part.stop - part.start
         if not request.answer.done() and request.done == len(request.work):
             request.answer.set_result(self._join(request.parts))
-
-    def _count(self, change: int) -> None:
-        self._waiting_items += change
-        self._waiting.set(self._waiting_items)

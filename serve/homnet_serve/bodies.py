@@ -1,7 +1,11 @@
 """Parses request bodies of any supported format into one table of checked pairs."""
 
+import json
+import math
+import threading
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +23,26 @@ from homnet_serve.schemas import DiagnoseRequest
 JSON_TYPE: Final = "application/json"
 ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
 _NAMES: Final = ("hospital", "patient_id", "cell_id")
+_IPC: Final = "write it as an Arrow IPC stream, as pyarrow.ipc.new_stream does"
+_OTHER_FORMATS: Final = (
+    (b"PAR1", "a Parquet file", _IPC),
+    (b"ARROW1", "an Arrow file", _IPC),
+    (b"PK", "a zip", "send a zip of images to /v1/diagnose/images"),
+    (b"\x1f\x8b", "gzip", "send it unpacked"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "send it unpacked"),
+    (b"\xff\xff\xff\xff", "an Arrow stream", f"send it as Content-Type: {ARROW_TYPE}"),
+    (b"{", "JSON", f"send it as Content-Type: {JSON_TYPE}"),
+)
+"""First bytes of what is sent under a wrong name, what it is, and what to do."""
+_BOM: Final = b"\xef\xbb\xbf"
+_MARKS: Final = {b"{": (4, 4), b"[": (7, 1), b'"': (14, 10)}
+"""Number of opening brackets and quotes that JSON may have for a pair, and for a patient beside
+them: those of its form. Names may be in braces, so these are counted again while they are parsed.
+"""
+_MAX_FIELDS: Final = 16
+"""Maximum number of fields of a JSON object that are looked at one by one; the largest has 4."""
+_PARSING: Final = threading.Lock()
+"""Python's parser stops all other threads for up to .3 s: never twice in a row."""
 
 
 def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Table:
@@ -34,8 +58,10 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
         RequestError: the media type is unknown or the body is invalid; names the first error.
     """
     media_type = content_type.partition(";")[0].strip().lower()
+    if media_type in (ARROW_TYPE, JSON_TYPE):
+        _check_format(body, "JSON" if media_type == JSON_TYPE else "an Arrow stream")
     if media_type == ARROW_TYPE:
-        table = read_stream(body, MEASURED, limits.max_expanded_bytes)
+        table = read_stream(body, MEASURED, limits)
         place: Callable[[int], str] = "row {}".format
     elif media_type == JSON_TYPE:
         table, place = _read_json(body, limits)
@@ -96,9 +122,17 @@ def _num_patients(table: pa.Table) -> int:
     return len(np.unique(code_N + patient.indices.to_numpy()))
 
 
+def _check_format(body: bytes, wanted: str) -> None:
+    begin = body[:64].removeprefix(_BOM).lstrip()
+    for mark, what, remedy in _OTHER_FORMATS:
+        if begin.startswith(mark) and what != wanted:
+            raise invalid(f"body: this is {what}, not {wanted}; {remedy}")
+
+
 def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], str]]:
+    content = _parsed(body, limits)
     try:
-        request = DiagnoseRequest.model_validate_json(body)
+        request = DiagnoseRequest.model_validate(content)
     except ValidationError as error:
         raise invalid(_sentence(error)) from None
     patients = request.patients
@@ -135,6 +169,62 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
         raise invalid("body: a name is not valid Unicode; send it as UTF-8") from None
 
 
+def _parsed(body: bytes, limits: Limits) -> object:
+    """Parses JSON, with the objects counted meanwhile.
+
+    Memory is bounded by the size of the body and by the number of brackets and quotes, which are
+    counted first. Decimal numbers, right nowhere, become NaN.
+    """
+    if len(body) > limits.max_json_bytes:
+        raise too_large(
+            f"body: more than {limits.max_json_bytes} bytes of JSON; send fewer patients at once, "
+            f"or {ARROW_TYPE}"
+        )
+    for mark, (of_pair, of_patient) in _MARKS.items():
+        usual = of_pair * limits.max_pairs + of_patient * limits.max_patients + 2
+        if body.count(mark) > usual:
+            raise too_large(
+                f"body: more {mark.decode()} than {limits.max_pairs} pairs have, the most at once"
+            )
+    most = 1 + limits.max_patients + limits.max_pairs
+    num_objects = 0
+
+    def checked(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal num_objects
+        num_objects += 1
+        if num_objects > most:
+            raise too_large(
+                f"body: more than {limits.max_patients} patients with {limits.max_pairs} pairs, "
+                "the most at once; send fewer patients"
+            )
+        if len(fields) > _MAX_FIELDS:
+            raise invalid(f"body: an object with {len(fields)} fields; see /docs for those it has")
+        found = dict(fields)
+        if len(found) < len(fields):
+            name, _ = Counter(name for name, _ in fields).most_common(1)[0]
+            raise invalid(f"body: an object has the field {ascii(name)[:60]} twice; give it once")
+        return found
+
+    if b"\0" in body[:4] or body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise invalid("body: JSON in UTF-16 or UTF-32; send it as UTF-8")
+    try:
+        # A mark of the byte order says nothing in UTF-8, and some editors write one.
+        text = body.removeprefix(_BOM).decode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"body: byte {error.start} is not UTF-8; send JSON as UTF-8") from None
+    try:
+        with _PARSING:
+            return json.loads(text, object_pairs_hook=checked, parse_float=lambda _: math.nan)
+    except json.JSONDecodeError as error:
+        raise invalid(
+            f"body: not JSON ({error.msg} at line {error.lineno}, column {error.colno})"
+        ) from None
+    except RecursionError:
+        raise invalid("body: JSON that is nested too deeply; see /docs for its form") from None
+    except ValueError:
+        raise invalid("body: a number with thousands of digits") from None
+
+
 def _sentence(error: ValidationError) -> str:
     """The first error with its location, without quoting the input."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -142,4 +232,6 @@ def _sentence(error: ValidationError) -> str:
     for part in first["loc"]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}"[: 1 + 60]
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = "Input should be an object"
     return f"body: '{place.lstrip('.')}': {message}" if place else f"body: {message}"

@@ -1,8 +1,9 @@
 """Python clients of an endpoint: a blocking one and one for asyncio.
 
-Requests are idempotent, so the client may retry under the same request id. It does so on 503 (after
-the seconds of Retry-After), on connection failures, and on a 500 or 502 without the endpoint's own
-error body, by which Ray's proxy reports a lost replica. Other errors are raised at once.
+Requests are idempotent, so the client may retry under the same request id. It does so on 429 and
+503 (after the seconds of Retry-After), on connection failures, and on a 500 or 502 without the
+endpoint's own error body, by which Ray's proxy reports a lost replica. Other errors are raised at
+once.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ class EndpointError(HomNetError):
         """HTTP status; None if there was no response."""
         self.code = code
         self.request_id = request_id
+        """The endpoint's id of the request; the client's own if it gave none."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Request:
             response.status_code,
             body.code if body else "unknown",
             body.message if body else f"the server answered {response.status_code}",
-            self.request_id,
+            body.request_id if body else self.request_id,
         )
 
     def unreachable(self, error: Exception) -> EndpointError:
@@ -132,7 +134,7 @@ def _is_passing(response: httpx.Response) -> bool:
     """Whether a later retry of the same request may succeed."""
     if response.status_code in (500, 502):
         return _own_words(response) is None
-    return response.status_code == 503
+    return response.status_code in (429, 503)
 
 
 def _own_words(response: httpx.Response) -> ErrorBody | None:
@@ -183,7 +185,7 @@ class Client:
         Args:
             pairs: a table with the columns of :data:`homnet.cohorts.pairs.MEASURED`; other
                 columns are not sent.
-            request_id: id of the request; a new one by default.
+            request_id: the caller's id of the request; a new one by default.
             options: ``sequences``, ``pages``, ``samples_per_px``.
         """
         content = self._send(_pairs_request(pairs, request_id, options))
@@ -200,7 +202,7 @@ class Client:
 
         Args:
             archive: the zip.
-            request_id: id of the request; a new one by default.
+            request_id: the caller's id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``sequences``, ``pages``, ``samples_per_px``.
         """
         content = self._send(_images_request(archive, request_id, options))

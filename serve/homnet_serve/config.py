@@ -20,6 +20,10 @@ class Limits:
 
     max_body_bytes: int = 64 * 2**20
     """Maximum body size in bytes as sent (64 MiB: pairs of about 280 patients with five cells)."""
+    max_json_bytes: int = 8 * 2**20
+    """Maximum size in bytes of a JSON body (8 MiB: base64 pairs of 25 patients with five cells).
+    Python parses that much in .3 s, during which nothing else of a replica runs; Arrow has no such
+    limit."""
     max_expanded_bytes: int = 128 * 2**20
     """Maximum size in bytes after decompression, of Arrow buffers or of the files of a zip."""
     max_patients: int = 200
@@ -76,6 +80,11 @@ class ServiceConfig:
     """Maximum number of image zips being measured or queued. More get 503."""
     max_held_bytes: int = 512 * 2**20
     """Maximum total bytes of all bodies being read or answered (512 MiB). More get 503."""
+    max_requests: int = 256
+    """Maximum number of requests being read or answered: max_ongoing_requests of Ray Serve."""
+    max_share: float = 0.75
+    """Share, 0..1, of requests, bytes, zips, queue and threads that one key may use. What is over
+    it gets 429, so that another key always finds room."""
     deadline_s: float = 30.0
     """Seconds after the end of its body until a request is abandoned with 504."""
     body_timeout_s: float = 30.0
@@ -112,6 +121,7 @@ class ServiceConfig:
             "max_types",
             "max_waiting_bags",
             "max_waiting_images",
+            "max_requests",
             "max_hospitals",
         ):
             if getattr(self, name) < 1:
@@ -119,10 +129,13 @@ class ServiceConfig:
         for name in ("deadline_s", "body_timeout_s", "refresh_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.max_held_bytes < self.limits.max_body_bytes:
+        if not 0 < self.max_share <= 1:
+            raise ConfigError(f"max_share must be above 0 and at most 1, got {self.max_share}")
+        if self.max_share * self.max_held_bytes < self.limits.max_body_bytes:
             raise ConfigError(
-                f"max_held_bytes {self.max_held_bytes} is below limits.max_body_bytes "
-                f"{self.limits.max_body_bytes}: such a body could never be read"
+                f"max_share {self.max_share} of max_held_bytes {self.max_held_bytes} is below "
+                f"limits.max_body_bytes {self.limits.max_body_bytes}: such a body could never be "
+                "read"
             )
         if self.batch_wait_s < 0:
             raise ConfigError(f"batch_wait_s must not be negative, got {self.batch_wait_s}")

@@ -20,6 +20,11 @@ def invalid(message: str) -> RequestError:
     return RequestError(422, "invalid_body", message)
 
 
+def given_up() -> RequestError:
+    """504: raised by work that finds itself given up; nobody waits for it any more."""
+    return RequestError(504, "deadline", "the request was given up before it was answered")
+
+
 def too_large(message: str) -> RequestError:
     """413: the body, or its decompressed content, exceeds a limit."""
     return RequestError(413, "too_large", message)

@@ -9,6 +9,7 @@ from typing import Final
 
 _FIELDS: Final = (
     "request_id",
+    "caller_request_id",
     "route",
     "method",
     "status",

@@ -1,4 +1,8 @@
-"""Adds a request id, a duration, a log line and security headers to every request."""
+"""Adds a request id, a duration, a log line and security headers to every request.
+
+A request id is always made here: what a caller sends as ``X-Request-Id`` may be anybody's, and is
+kept beside it as the caller's.
+"""
 
 import json
 import logging
@@ -14,6 +18,7 @@ from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import ErrorBody
 
 REQUEST_ID: Final = "x-request-id"
+CALLER_REQUEST_ID: Final = "x-caller-request-id"
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOG: Final = logging.getLogger("homnet_serve.access")
 _HEADERS: Final = (
@@ -37,20 +42,23 @@ class Around:
             return
         begin_s = time.perf_counter()
         asked = dict(scope["headers"]).get(REQUEST_ID.encode(), b"").decode("latin-1")
-        request_id = asked if _SAFE_ID.fullmatch(asked) else uuid.uuid4().hex
+        caller_request_id = asked if _SAFE_ID.fullmatch(asked) else None
+        request_id = uuid.uuid4().hex
+        headers = [*_HEADERS, (REQUEST_ID.encode(), request_id.encode())]
         log: dict[str, object] = {}
-        scope.setdefault("state", {}).update(request_id=request_id, log=log)
+        if caller_request_id is not None:
+            log["caller_request_id"] = caller_request_id
+            headers.append((CALLER_REQUEST_ID.encode(), caller_request_id.encode()))
+        scope.setdefault("state", {}).update(
+            request_id=request_id, caller_request_id=caller_request_id, log=log
+        )
         status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    *_HEADERS,
-                    (REQUEST_ID.encode(), request_id.encode()),
-                ]
+                message["headers"] = [*message.get("headers", []), *headers]
             await send(message)
 
         try:
@@ -62,6 +70,7 @@ class Around:
                 raise
             body = ErrorBody(
                 request_id=request_id,
+                caller_request_id=caller_request_id,
                 code="internal",
                 message="something went wrong here; tell the operator the request_id",
             )

@@ -53,10 +53,13 @@ def _pair_bytes(value: Any) -> bytes:
 def _darkness(sequence: Any) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     if not isinstance(sequence, list) or not 1 <= len(sequence) <= SEQUENCE_LENGTH:
         raise ValueError(f"a chromatid is a list of 1 to {SEQUENCE_LENGTH} numbers")
-    # Unlike numpy, JSON distinguishes true and 1.0 from 1.
-    if not all(type(number) is int and 0 <= number <= 255 for number in sequence):
-        raise ValueError("darkness is a whole number from 0 to 255")
-    return np.array(sequence, np.uint8)
+    try:
+        # Unlike Python, JSON distinguishes true from 1.
+        if set(map(type, sequence)) == {int}:
+            return np.frombuffer(bytes(sequence), np.uint8)
+    except ValueError:
+        pass
+    raise ValueError("darkness is a whole number from 0 to 255")
 
 
 Pair = Annotated[
@@ -117,7 +120,7 @@ class Patient(_Request):
 
     hospital: Name
     patient_id: Name
-    pairs: Annotated[list[PairOfCell], Field(min_length=1)]
+    pairs: Annotated[list[PairOfCell], Field(min_length=1, fail_fast=True)]
 
 
 class DiagnoseRequest(_Request):
@@ -156,7 +159,12 @@ class DiagnoseRequest(_Request):
         },
     )
 
-    patients: Annotated[list[Patient], Field(min_length=1)]
+    patients: Annotated[list[Patient], Field(min_length=1, fail_fast=True)]
+
+
+_CALLER_REQUEST_ID: Final[Any] = Field(
+    default=None, description="What the caller sent as X-Request-Id."
+)
 
 
 class ModelOfHospital(BaseModel):
@@ -377,7 +385,8 @@ class DiagnoseResponse(BaseModel):
     """The verdicts on all patients of a request, and the models used."""
 
     notice: str = NOTICE
-    request_id: str
+    request_id: str = Field(description="Made by the endpoint; also in its log and audit log.")
+    caller_request_id: str | None = _CALLER_REQUEST_ID
     models: list[ModelOfHospital]
     patients: list[PatientResult]
 
@@ -397,6 +406,7 @@ class Health(BaseModel):
 class ErrorBody(BaseModel):
     """The reason why a request was refused."""
 
-    request_id: str
+    request_id: str = Field(description="Made by the endpoint; also in its log.")
+    caller_request_id: str | None = _CALLER_REQUEST_ID
     code: str = Field(description="For programs.")
     message: str = Field(description="One sentence: what, where, what to do.")

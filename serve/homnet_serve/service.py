@@ -1,14 +1,15 @@
 """Handles a request once its body is read; independent of HTTP routes and Ray."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 import pyarrow.compute as pc
 import torch
@@ -27,16 +28,16 @@ from homnet_serve.audit import KEY_VARIABLE, AuditLog
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
-from homnet_serve.errors import RequestError
+from homnet_serve.errors import RequestError, given_up
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
 from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital
 from homnet_serve.shadow import ShadowComparison
+from homnet_serve.shares import SharedThreads, Shares, Stopped
 from homnet_serve.store import ModelStore, Served
 
 _LOG: Final = logging.getLogger(__name__)
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Asked:
     """The API key of the request."""
     request_id: str
     """Id of the request."""
+    caller_request_id: str | None
+    """What the caller calls it."""
     route: str
     """Path of the route."""
     body: bytes
@@ -112,7 +115,7 @@ class Service:
             step="score",
             thread=self._thread,
             max_items=config.max_bags,
-            max_waiting_items=config.max_waiting_bags,
+            waiting=Shares("patients", config.max_waiting_bags, config.max_share),
             wait_s=config.batch_wait_s,
         )
         self._reading: BatchQueue[ReadWork, list[Finding]] = BatchQueue(
@@ -123,22 +126,29 @@ class Service:
             thread=self._thread,
             max_items=config.max_types,
             # Requests were admitted by the first queue; none is refused half-way.
-            max_waiting_items=sys.maxsize,
+            waiting=Shares("patients", sys.maxsize, 1.0),
             wait_s=0.0,
         )
         # A separate pool: image measurement is slow and must not block bodies and models.
-        self._readers = ThreadPoolExecutor(4, thread_name_prefix="homnet-read")
-        self._images = ThreadPoolExecutor(1, thread_name_prefix="homnet-images")
-        self._num_images = 0
-        self._held_bytes = 0
+        share = config.max_share
+        self._readers = SharedThreads(4, share, "homnet-read")
+        # One for each of two keys: a zip takes many seconds.
+        self._images = SharedThreads(2, min(share, 0.5), "homnet-images")
+        self.requests = Shares("requests", config.max_requests, share)
+        """Requests being read or answered."""
+        self.held = Shares("large bodies", config.max_held_bytes, share)
+        """Bytes of their bodies."""
+        self._zips = Shares("zips", config.max_waiting_images, share, retry_after_s=5)
         self._tasks: list[asyncio.Task[None]] = []
         self._shadow = ShadowComparison(self.store, self.metrics)
 
     async def start(self) -> None:
         """Loads the models of the registry and starts the background tasks."""
         keep_freed_memory()
+        # What the imports made stays: without it a full collection stops all threads for less time.
+        gc.freeze()
         torch.set_num_threads(self.config.num_threads)
-        await self._read(self.store.refresh)
+        await self._refresh()
         self._tasks = [
             asyncio.create_task(self.queue.run()),
             asyncio.create_task(self._reading.run()),
@@ -153,8 +163,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         self._thread.shutdown()
-        self._images.shutdown(cancel_futures=True)
-        self._readers.shutdown(cancel_futures=True)
+        self._images.close()
+        self._readers.close()
         self.audit.close()
 
     @property
@@ -167,25 +177,10 @@ class Service:
         """Whether requests can be answered."""
         return self.alive and self.store.ready
 
-    def hold(self, num_bytes: int) -> None:
-        """Adds to the number of body bytes in flight.
-
-        Raises:
-            RequestError: 503, the total would exceed the limit; these bytes are not counted.
-        """
-        if self._held_bytes + num_bytes > self.config.max_held_bytes:
-            raise RequestError(
-                503, "busy", "too many large bodies at once; try again later", retry_after_s=2
-            )
-        self._held_bytes += num_bytes
-
-    def release(self, num_bytes: int) -> None:
-        """Subtracts from the number of body bytes in flight."""
-        self._held_bytes -= num_bytes
-
     async def models(self, key: Key) -> list[ModelOfHospital]:
         """The models that serve the hospitals of a key."""
-        found = [await self._served(h) for h in sorted(key.hospitals) if h in self.store.hospitals]
+        known = sorted(set(key.hospitals) & set(self.store.hospitals))
+        found = [await self._served(key, hospital) for hospital in known]
         return [served.description for served in found if served is not None]
 
     async def diagnose(self, asked: Asked, content_type: str) -> Answer:
@@ -194,13 +189,15 @@ class Service:
         Raises:
             RequestError: the body is wrong, the key does not permit this, or the queue is full.
         """
-        self.queue.admit()
-        limits = self.config.limits
+        key, limits = asked.key, self.config.limits
+        self.queue.admit(key.id)
         with self.queue.arriving():
-            table = await self._read(lambda: read_pairs_of_body(asked.body, content_type, limits))
-            served = await self._models_for(asked.key, pc.unique(table["hospital"]).to_pylist())
+            table = await self._readers.run(
+                key.id, lambda _: read_pairs_of_body(asked.body, content_type, limits)
+            )
+            served = await self._models_for(key, pc.unique(table["hospital"]).to_pylist())
             self._scales(asked, served)
-            assessment = await self._read(lambda: assess(table))
+            assessment = await self._readers.run(key.id, lambda _: assess(table))
         return await self._answer(asked, ImagesOfBody(table), assessment, served)
 
     async def diagnose_images(self, asked: Asked, *, hospital: str, band_level: int) -> Answer:
@@ -214,33 +211,25 @@ class Service:
         Raises:
             RequestError: as :meth:`diagnose`.
         """
-        limits = self.config.limits
-        if self._num_images >= self.config.max_waiting_images:
-            raise RequestError(
-                503, "busy", "too many zips are waiting; try again later", retry_after_s=5
+        key, limits = asked.key, self.config.limits
+        with self._zips.taken(key.id):
+            archive, manifest = await self._readers.run(
+                key.id,
+                lambda _: read_manifest_of_body(
+                    asked.body, hospital=hospital, band_level=band_level, limits=limits
+                ),
             )
-        archive, manifest = await self._read(
-            lambda: read_manifest_of_body(
-                asked.body, hospital=hospital, band_level=band_level, limits=limits
+            # Before measuring images: the key may not permit these hospitals.
+            served = await self._models_for(key, sorted(manifest["hospital"].unique()))
+            configs = {
+                name: replace(self.config.extraction, samples_per_px=scale)
+                for name, scale in self._scales(asked, served).items()
+            }
+            images = await self._images.run(
+                key.id,
+                lambda stopped: measure_images(archive, manifest, configs, limits, stopped),
             )
-        )
-        # Before measuring images: the key may not permit these hospitals.
-        served = await self._models_for(asked.key, sorted(manifest["hospital"].unique()))
-        configs = {
-            name: replace(self.config.extraction, samples_per_px=scale)
-            for name, scale in self._scales(asked, served).items()
-        }
-        given_up = False
-        self._num_images += 1
-        try:
-            images = await asyncio.get_running_loop().run_in_executor(
-                self._images,
-                lambda: measure_images(archive, manifest, configs, limits, lambda: given_up),
-            )
-        finally:
-            given_up = True
-            self._num_images -= 1
-        assessment = await self._read(lambda: assess(images.table))
+        assessment = await self._readers.run(key.id, lambda _: assess(images.table))
         # A patient of whom no image could be measured is answered, too.
         nothing = dict.fromkeys(images.refused, NOTHING_SENT)
         assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
@@ -275,10 +264,10 @@ class Service:
         evidence = Evidence.concatenate([])
         if len(assessment.bags):
             predictors = [served[assessment.types[g].hospital].predictor for g in assessment.type_B]
-            evidence = await self.queue.submit(ScoreWork(assessment.bags, predictors))
-        findings = await self._findings(assessment, evidence, served)
+            evidence = await self.queue.submit(ScoreWork(assessment.bags, predictors), asked.key.id)
+        findings = await self._findings(asked.key, assessment, evidence, served)
 
-        def write() -> tuple[bytes, list[PatientVerdict], str]:
+        def write(stopped: Stopped) -> tuple[bytes, list[PatientVerdict], str]:
             verdicts = [
                 verdict
                 for name in sorted(served)
@@ -291,6 +280,7 @@ class Service:
                 sequences=asked.sequences,
                 refused=images.refused,
                 noted=images.noted,
+                stopped=stopped,
             )
             add_pages(
                 patients,
@@ -300,17 +290,21 @@ class Service:
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
                 images_of=images.of_patient,
+                stopped=stopped,
             )
             response = DiagnoseResponse.model_construct(
                 notice=NOTICE,
                 request_id=asked.request_id,
+                caller_request_id=asked.caller_request_id,
                 models=[served[name].description for name in sorted(served)],
                 patients=patients,
             )
             content = response.model_dump_json().encode()
+            if stopped():
+                raise given_up()
             return content, verdicts, self._record(asked, served, verdicts, content)
 
-        content, verdicts, audit = await self._read(write)
+        content, verdicts, audit = await self._readers.run(asked.key.id, write)
         for verdict in verdicts:
             self.metrics.patients.labels(verdict.hospital, verdict.decision).inc()
             self.metrics.flagged.labels(verdict.hospital).inc(len(verdict.flagged))
@@ -318,11 +312,11 @@ class Service:
         return Answer(content, len(verdicts), len(assessment.bags), audit)
 
     async def _findings(
-        self, assessment: Assessment, evidence: Evidence, served: dict[str, Served]
+        self, key: Key, assessment: Assessment, evidence: Evidence, served: dict[str, Served]
     ) -> dict[int, Finding]:
         """What the readers say of the types that they have to read, by index of the type."""
 
-        def wanted() -> dict[int, FindingReader]:
+        def wanted(_: Stopped) -> dict[int, FindingReader]:
             return {
                 int(g): one.reader
                 for name, one in served.items()
@@ -330,12 +324,12 @@ class Service:
                 for g in one.judge.types_to_read(name, assessment, evidence)
             }
 
-        readers = await self._read(wanted)
+        readers = await self._readers.run(key.id, wanted)
         if not readers:
             return {}
         chosen = sorted(readers)
         work = ReadWork(assessment.only(chosen), [readers[g] for g in chosen])
-        return dict(zip(chosen, await self._reading.submit(work), strict=True))
+        return dict(zip(chosen, await self._reading.submit(work, key.id), strict=True))
 
     def _record(
         self,
@@ -350,6 +344,7 @@ class Service:
                 {
                     "event": "answered",
                     "request_id": asked.request_id,
+                    "caller_request_id": asked.caller_request_id,
                     "key": asked.key.id,
                     "route": asked.route,
                     "models": {name: one.version for name, one in sorted(served.items())},
@@ -379,7 +374,7 @@ class Service:
             )
         served: dict[str, Served] = {}
         for hospital in sorted(hospitals):
-            one = await self._served(hospital)
+            one = await self._served(key, hospital)
             if one is None:
                 raise RequestError(
                     404, "no_model", f"no model answers for hospital {hospital!r}; promote one"
@@ -387,19 +382,20 @@ class Service:
             served[hospital] = one
         return served
 
-    async def _served(self, hospital: str) -> Served | None:
+    async def _served(self, key: Key, hospital: str) -> Served | None:
         cached = self.store.cached(hospital)
         if cached is not None or hospital not in self.store.hospitals:
             return cached
-        return await self._read(lambda: self.store.load(hospital))
+        return await self._readers.run(key.id, lambda _: self.store.load(hospital))
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.config.refresh_s)
             try:
-                await self._read(self.store.refresh)
+                await self._refresh()
             except Exception as error:  # the current models stay in use
                 _LOG.error("refresh_failed", extra=fault_of(error))
 
-    async def _read(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+    async def _refresh(self) -> None:
+        # No key has an empty id.
+        await self._readers.run("", lambda _: self.store.refresh())

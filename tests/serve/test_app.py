@@ -184,6 +184,8 @@ def test_open_routes_need_no_key(endpoint: Any) -> None:
     ("method", "url", "headers", "status"),
     [
         ("GET", "/nothing", {}, 404),
+        ("GET", "/v1/models/", {"Host": "elsewhere.example"}, 404),
+        ("POST", "/v1/diagnose/", {"Host": "elsewhere.example"}, 404),
         ("GET", "/v1/diagnose", {}, 405),
         ("POST", "/v1/diagnose?sequences=some", {"Content-Type": ARROW_TYPE}, 422),
         ("POST", "/v1/diagnose/images?band_level=850", {"Content-Type": "application/zip"}, 422),
@@ -199,6 +201,7 @@ def test_refusals_are_sentences(
 ) -> None:
     response = endpoint.request(method, url, headers=headers, content=b"")
     assert response.status_code == status
+    assert "elsewhere" not in str(response.headers)
     body = ErrorBody.model_validate(response.json())
     assert body.request_id == response.headers["x-request-id"]
     assert body.message

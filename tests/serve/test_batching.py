@@ -17,6 +17,7 @@ from homnet_serve import batching
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork
 from homnet_serve.errors import RequestError
 from homnet_serve.metrics import Metrics
+from homnet_serve.shares import Shares
 
 Queue = BatchQueue[ScoreWork, Evidence]
 
@@ -56,7 +57,7 @@ def _run(body: Callable[[Queue], Awaitable[None]], recorder: _Recorder, **settin
     async def main() -> None:
         options = {"max_bags": 10, "max_waiting_bags": 1000, "wait_s": 0.0, **settings}
         options["max_items"] = options.pop("max_bags")
-        options["max_waiting_items"] = options.pop("max_waiting_bags")
+        waiting = Shares("patients", int(options.pop("max_waiting_bags")), 0.75)
         with ThreadPoolExecutor(1) as thread, pytest.MonkeyPatch.context() as patch:
             # The real pass, but for what a model computes in it.
             patch.setattr(batching, "score_bags", recorder)
@@ -66,6 +67,7 @@ def _run(body: Callable[[Queue], Awaitable[None]], recorder: _Recorder, **settin
                 Evidence.concatenate,
                 step="score",
                 thread=thread,
+                waiting=waiting,
                 **options,  # type: ignore[arg-type]
             )
             worker = asyncio.create_task(queue.run())
@@ -140,12 +142,14 @@ def test_a_pass_waits_for_requests_that_are_being_read() -> None:
 
 def test_a_full_queue_refuses() -> None:
     async def body(queue: Queue) -> None:
-        first = asyncio.create_task(queue.submit(ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30)))
+        work = ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30)
+        first = asyncio.create_task(queue.submit(work, "a"))
         await asyncio.sleep(0)
-        with pytest.raises(RequestError) as error:
-            await queue.submit(ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30))
-        assert error.value.status == 503
-        assert error.value.retry_after_s == 1
+        for key, status in (("a", 429), ("b", 503)):
+            with pytest.raises(RequestError) as error:
+                await queue.submit(work, key)
+            assert error.value.status == status
+            assert error.value.retry_after_s == 1
         assert len((await first).logit_B) == 30
         # Alone, even a request above the limit is served.
         assert (
@@ -168,6 +172,35 @@ def test_what_nobody_waits_for_is_not_scored() -> None:
 
     _run(body, score)
     assert sum(score.passes) <= 11
+
+
+def test_room_is_free_as_soon_as_nobody_waits() -> None:
+    async def body(queue: Queue) -> None:
+        work = ScoreWork(_bags([1] * 30, 0), [_model(0)] * 30)
+        waiting = [asyncio.create_task(queue.submit(work, key)) for key in "ab"]
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError):
+            queue.admit("c")
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        queue.admit("c", 30)
+        await waiting[1]
+
+    _run(body, _Recorder(), max_waiting_bags=60)
+
+
+def test_keys_take_turns() -> None:
+    async def body(queue: Queue) -> None:
+        many = [
+            asyncio.create_task(queue.submit(ScoreWork(_bags([1] * 10, n), [_model(0)] * 10), "a"))
+            for n in range(20)
+        ]
+        await asyncio.sleep(0)
+        await queue.submit(ScoreWork(_bags([1] * 5, 1), [_model(0)] * 5), "b")
+        assert sum(task.done() for task in many) <= 2
+        await asyncio.gather(*many)
+
+    _run(body, _Recorder())
 
 
 def test_a_failure_reaches_those_it_concerns_only() -> None:
@@ -214,7 +247,7 @@ def test_each_request_gets_its_own_findings(table_of: Callable[..., pa.Table]) -
                 step="read",
                 thread=thread,
                 max_items=10,
-                max_waiting_items=1000,
+                waiting=Shares("patients", 1000, 1.0),
                 wait_s=0.0,
             )
             worker = asyncio.create_task(queue.run())

@@ -1,9 +1,12 @@
 """Bodies: JSON and Arrow give the same pairs, and every wrong one is named in a sentence."""
 
+import itertools
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -12,6 +15,7 @@ from homnet_serve.arrow_stream import read_stream
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE, read_pairs_of_body
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
+from homnet_serve.records.hostile_bodies import json_bodies
 
 TableOf = Callable[..., pa.Table]
 StreamOf = Callable[..., bytes]
@@ -48,7 +52,7 @@ def test_wider_types_and_other_orders_of_columns_are_taken(
         MEASURED.names.index("band_level"), "band_level", pairs["band_level"].cast(pa.int64())
     )
     wide = wide.set_column(0, "hospital", wide["hospital"].cast(pa.large_string()))
-    got = read_stream(stream_of(wide.select(wide.column_names[::-1])), MEASURED, 2**30)
+    got = read_stream(stream_of(wide.select(wide.column_names[::-1])), MEASURED, Limits())
     assert got.equals(pairs.replace_schema_metadata())
 
 
@@ -131,6 +135,109 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(RequestError) as error:
         read_pairs_of_body(body, JSON_TYPE, Limits())
     assert error.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"patients": []}'.encode("utf-16"), "UTF-16 or UTF-32; send it as UTF-8"),
+        ('{"patients": []}'.encode("utf-16-le"), "UTF-16 or UTF-32; send it as UTF-8"),
+        ('{"patients": []}'.encode("utf-32-be"), "UTF-16 or UTF-32; send it as UTF-8"),
+        (b'{"a": "\xe9"}', "byte 7 is not UTF-8"),
+        (b"{'patients': 1}", "not JSON .* at line 1, column 2"),
+        (b'{"patients": [], "patients": []}', "has the field 'patients' twice"),
+        (b'{"patients": [{"hospital": "a", "hospital": "b"}]}', "has the field 'hospital' twice"),
+        (b"[" * 10**5, "nested too deeply"),
+        (b'{"patients": ' + b"9" * 5000 + b"}", "a number with thousands of digits"),
+        (b'{"\\ud800": 1}', "body: "),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(99)) + b"}", "an object with 99 fields"),
+        (b"PAR1", "this is a Parquet file, not JSON; write it as an Arrow IPC stream"),
+        (b"\xff\xff\xff\xff\0", "this is an Arrow stream, not JSON; send it as Content-Type"),
+        (b"PK\3\4", "this is a zip, not JSON; send a zip of images to /v1/diagnose/images"),
+    ],
+)
+def test_what_is_no_json_of_ours_is_said(body: bytes, said: str) -> None:
+    with pytest.raises(RequestError, match=said) as error:
+        read_pairs_of_body(body, JSON_TYPE, Limits())
+    assert error.value.status == 422
+    # The sentence can be sent.
+    str(error.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"PAR1", "this is a Parquet file, not an Arrow stream; write it as"),
+        (b"ARROW1\0\0", "this is an Arrow file, not an Arrow stream; write it as"),
+        (b"PK\3\4", "this is a zip, not an Arrow stream"),
+        (b"\x1f\x8b\x08", "this is gzip, not an Arrow stream; send it unpacked"),
+        (b'\xef\xbb\xbf {"patients": []}', "this is JSON, not an Arrow stream; send it as"),
+    ],
+)
+def test_other_formats_sent_as_arrow_are_named(body: bytes, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        read_pairs_of_body(body, ARROW_TYPE, Limits())
+
+
+def test_a_byte_order_mark_is_read_over(pairs: pa.Table, json_of: JsonOf) -> None:
+    body = json.dumps(json_of(pairs)).encode()
+    with_mark = read_pairs_of_body(b"\xef\xbb\xbf" + body, JSON_TYPE, Limits())
+    assert with_mark.equals(read_pairs_of_body(body, JSON_TYPE, Limits()))
+
+
+LIMITS = Limits(max_json_bytes=2**20, max_pairs=100, max_patients=10)
+
+
+@pytest.mark.parametrize(
+    "piece", ["{}", "[]", '"a"', "1", "1.5", "null", "300", '{"pairs":[]}', "[[1]]", "9" * 4000]
+)
+@pytest.mark.parametrize(
+    "place",
+    ['{"patients":[#]}', '{"patients":[{"hospital":"h","patient_id":"p","pairs":[#]}]}', "[#]"],
+)
+def test_json_costs_no_more_than_a_few_times_its_size(piece: str, place: str) -> None:
+    text = ",".join([piece] * ((LIMITS.max_json_bytes - 100) // (len(piece) + 1)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError):
+            read_pairs_of_body(place.replace("#", text).encode(), JSON_TYPE, LIMITS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * LIMITS.max_json_bytes
+
+
+@pytest.mark.parametrize(
+    ("number", "piece", "said"),
+    [
+        (120, '{"pairs":1}', "more than 10 patients with 100 pairs"),
+        (800, "[", r"more \[ than 100 pairs have"),
+        (800, '""', 'more " than 100 pairs have'),
+        (2**19, "1", "more than 1048576 bytes of JSON"),
+    ],
+)
+def test_json_is_counted_before_it_is_looked_at(number: int, piece: str, said: str) -> None:
+    body = ('{"patients":[' + ",".join([piece] * number) + "]}").encode()
+    with pytest.raises(RequestError, match=said) as error:
+        read_pairs_of_body(body, JSON_TYPE, LIMITS)
+    assert error.value.status == 413
+
+
+def test_hostile_json_is_refused_in_a_sentence() -> None:
+    statuses: dict[str, set[int]] = {}
+    longest = 0
+    for kind, body in itertools.islice(json_bodies(np.random.default_rng(5)), 300):
+        try:
+            read_pairs_of_body(body, JSON_TYPE, LIMITS)
+            status = 200
+        except RequestError as error:
+            status = error.status
+            # It can be sent, and does not repeat what came.
+            longest = max(longest, len(str(error).encode()))
+        statuses.setdefault(kind, set()).add(status)
+    assert longest < 400
+    assert {kind for kind, found in statuses.items() if found == {200}} <= {"good"}
+    assert set().union(*statuses.values()) == {200, 413, 422}
 
 
 def test_names_must_be_unicode(pairs: pa.Table, json_of: JsonOf) -> None:

@@ -50,9 +50,10 @@ def _refusal(status: int, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-def test_what_passes_is_waited_for(table_of: TableOf, form: str) -> None:
+@pytest.mark.parametrize("busy", [429, 503])
+def test_what_passes_is_waited_for(table_of: TableOf, form: str, busy: int) -> None:
     server = _Server(
-        _refusal(503),
+        _refusal(busy),
         httpx.ConnectError("refused"),
         httpx.Response(500, text="Internal Server Error"),
         httpx.Response(200, text=ANSWER),
@@ -64,13 +65,13 @@ def test_what_passes_is_waited_for(table_of: TableOf, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-@pytest.mark.parametrize("status", [401, 403, 404, 413, 422, 429, 500, 504])
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 422, 500, 504])
 def test_other_refusals_are_errors_at_once(table_of: TableOf, form: str, status: int) -> None:
     server = _Server(_refusal(status))
     with pytest.raises(EndpointError, match="a sentence") as error:
         _ask(server, form, table_of())
     assert (error.value.status, error.value.code) == (status, "some")
-    assert error.value.request_id == server.asked[0].headers["x-request-id"]
+    assert error.value.request_id == "r"
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
@@ -124,7 +125,7 @@ def test_it_understands_the_endpoint(
             return answer, images, await client.models(), error.value
 
     answer, images, models, error = endpoint.run(ask())
-    assert answer.request_id == "mine"
+    assert answer.caller_request_id == "mine" != answer.request_id
     assert len(answer.patients[0].evidence) == 22
     assert [kind.chromosome for kind in images.patients[0].evidence] == ["1", "2"]
     assert [model.hospital for model in models] == ["h1"]

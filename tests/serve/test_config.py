@@ -26,6 +26,8 @@ def test_settings_are_taken() -> None:
         ({"max_bags": 0}, "max_bags must be at least 1"),
         ({"deadline_s": 0}, "deadline_s must be above 0"),
         ({"max_held_bytes": 5}, "could never be read"),
+        ({"max_share": 0.1}, "max_share 0.1 of max_held_bytes .* could never be read"),
+        ({"max_share": 1.5}, "max_share must be above 0 and at most 1"),
         ({"batch_wait_s": -1}, "batch_wait_s must not be negative"),
         ({"limits": {"max_pears": 1}}, "no setting 'max_pears'"),
         ({"limits": {"max_pairs": 0}}, "max_pairs must be at least 1"),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,15 @@ def test_logs_and_audit_know_no_patients(
         assert secret not in text
     requests = [line for line in lines if line["event"] == "request"]
     assert [line["status"] for line in requests] == [200, 422, 401]
-    assert requests[0]["request_id"] == "lab-7"
+    assert requests[0]["caller_request_id"] == "lab-7"
+    assert "caller_request_id" not in requests[1]
     assert requests[0]["num_patients"] == 3
     name = endpoint.service.audit.name
     entry = json.loads((tmp_path / "audit" / name).read_text().splitlines()[1])
     assert entry["key"] == "both"
+    assert entry["caller_request_id"] == "lab-7"
+    assert entry["request_id"] == requests[0]["request_id"] == answered.json()["request_id"]
+    assert answered.json()["caller_request_id"] == "lab-7"
     assert entry["models"].keys() == {"h1", "h2"}
     assert requests[0]["audit"]
     assert verify_audit(tmp_path / "audit") == {name: AuditFile(2, 0, False)}
@@ -76,8 +81,8 @@ def test_requests_have_names_and_answers_safe_headers(
     endpoint: Any, asked: str, is_kept: bool
 ) -> None:
     response = endpoint.request("GET", "/healthz", key=None, headers={"X-Request-Id": asked})
-    name = response.headers["x-request-id"]
-    assert name == asked if is_kept else len(name) == 32
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
+    assert response.headers.get("x-caller-request-id") == (asked if is_kept else None)
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "no-referrer"

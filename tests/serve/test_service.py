@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,17 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.model.checkpoint import Checkpoint
-from homnet_serve.bodies import ARROW_TYPE
+from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
 
 StreamOf = Callable[..., bytes]
 
 
-def test_a_full_queue_answers_503(
+def test_a_full_queue_is_said(
     start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
 ) -> None:
     endpoint = start_endpoint(tmp_path, max_waiting_bags=5, max_bags=1)
@@ -34,9 +37,9 @@ def test_a_full_queue_answers_503(
 
     responses = endpoint.run(flood())
     statuses = [response.status_code for response in responses]
-    assert set(statuses) == {200, 503}
+    assert set(statuses) == {200, 429}
     assert len({json.dumps(r.json()["patients"]) for r in responses if r.status_code == 200}) == 1
-    refused = next(r for r in responses if r.status_code == 503)
+    refused = next(r for r in responses if r.status_code == 429)
     assert int(refused.headers["retry-after"]) >= 1
 
 
@@ -69,6 +72,72 @@ def test_images_and_sequences_have_the_models_scale(
         assert "3 is given" in refused.json()["message"]
         assert "for 1.5 samples" in refused.json()["message"]
     assert endpoint.arrow(body).status_code == 200
+
+
+def test_what_is_given_up_stops_and_leaves_no_line_in_the_audit_log(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path, deadline_s=0.5)
+    drawn: list[float] = []
+
+    def slow_page(*_: object, **__: object) -> str:
+        time.sleep(0.4)
+        drawn.append(time.monotonic())
+        return "<html>"
+
+    monkeypatch.setattr("homnet_serve.answers.render_patient", slow_page)
+    log = tmp_path / "audit" / endpoint.service.audit.name
+    before = log.read_text().count("answered")
+    response = endpoint.request(
+        "POST",
+        "/v1/diagnose?pages=all",
+        content=stream_of(pairs),
+        headers={"Content-Type": ARROW_TYPE},
+    )
+    assert response.status_code == 504
+    given_up = time.monotonic()
+    endpoint.run(asyncio.sleep(1.2))
+    assert len(drawn) < 3
+    assert max(drawn) < given_up + 1
+    assert log.read_text().count("answered") == before
+
+
+def test_a_key_that_occupies_its_threads_holds_up_no_other(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    own = {name: stream_of(pairs.filter(pc.field("hospital") == name)) for name in ("h1", "h2")}
+    release = threading.Event()
+
+    def slow(body: bytes, *others: Any) -> pa.Table:
+        if body == own["h1"]:
+            release.wait(20)
+        return read_pairs_of_body(body, *others)
+
+    monkeypatch.setattr("homnet_serve.service.read_pairs_of_body", slow)
+
+    def ask(name: str) -> Any:
+        headers = {"Authorization": f"Bearer {endpoint.keys[name]}", "Content-Type": ARROW_TYPE}
+        return endpoint.client.post("/v1/diagnose", content=own[name], headers=headers)
+
+    async def both() -> tuple[httpx.Response, list[httpx.Response]]:
+        many = [asyncio.create_task(ask("h1")) for _ in range(12)]
+        await asyncio.sleep(0.1)
+        other = await asyncio.wait_for(ask("h2"), 5)
+        release.set()
+        return other, await asyncio.gather(*many)
+
+    other, many = endpoint.run(both())
+    assert other.status_code == 200
+    assert {response.status_code for response in many} == {200}
 
 
 def test_without_an_audit_log_nothing_is_answered(

@@ -265,7 +265,7 @@ class _Scene:
         return {}
 
     def flood(self) -> dict[str, Any]:
-        """Sends more patients than the queue holds; the surplus must get a 503 with a reason."""
+        """Sends more patients than the queue holds; the surplus must get a reason."""
         table = pa.concat_tables(self.material.tables[:4])
         return {"flood": dict(_flood(self.server.url, self.secret, table, self.config.flood))}
 
