@@ -24,7 +24,6 @@ from homnet_serve.schemas import RefusedImage
 
 MANIFEST: Final = "manifest.csv"
 ZIP_TYPE: Final = "application/zip"
-_FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
 """Maximum size of a file's entry in the zip directory, including its name."""
@@ -100,7 +99,7 @@ def measure_images(
             _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
         )
 
-    images = measure_rows(manifest, open_image, config, _FORMATS)
+    images = measure_rows(manifest, open_image, config)
     unusable = images["reason"] != ""
     refused: dict[tuple[str, str], list[RefusedImage]] = {}
     for row in images[unusable].to_dict("records"):
