@@ -42,8 +42,12 @@ _LIGHTER: Final = 0.15
 """Height above the background, as a fraction of the contrast, that noise seldom reaches."""
 _MAX_LIGHTER: Final = 0.01
 """Share of pixels above it."""
-_MAX_GROUND: Final = 0.1
+_MAX_GROUND: Final = 0.08
 """Share of dark pixels that have the commonest level, if nearly all others are darker."""
+_MAX_ABOVE: Final = 0.05
+"""Share of the dark pixels lighter than that level, below which nearly all others are darker."""
+_MIN_BELOW: Final = 0.3
+"""Share of the dark pixels clearly darker, which a chromosome drawn in one level has not."""
 
 
 def border_fault(
@@ -79,7 +83,7 @@ def border_fault(
     )
     # With low contrast there are few levels, and each has a larger share.
     most = max(_MAX_GROUND, 3 * (2 * reach + 1) / contrast)
-    if ground > most and lighter < 0.15 and darker > 0.3:
+    if ground > most and lighter < _MAX_ABOVE and darker > _MIN_BELOW:
         return _TWO_GROUNDS
     if np.mean(grey_HW > background + _LIGHTER * contrast) > _MAX_LIGHTER:
         return _TWO_GROUNDS
