@@ -42,7 +42,7 @@ _LIGHTER: Final = 0.15
 """Height above the background, as a fraction of the contrast, that noise seldom reaches."""
 _MAX_LIGHTER: Final = 0.01
 """Share of pixels above it."""
-_MAX_GROUND: Final = 0.08
+_MAX_GROUND: Final = 0.1
 """Share of dark pixels that have the commonest level, if nearly all others are darker."""
 _MAX_ABOVE: Final = 0.05
 """Share of the dark pixels lighter than that level, below which nearly all others are darker."""
@@ -83,22 +83,12 @@ def border_fault(
     )
     # With low contrast there are few levels, and each has a larger share.
     most = max(_MAX_GROUND, 3 * (2 * reach + 1) / contrast)
-    if ground > most and lighter < _MAX_ABOVE and darker > _MIN_BELOW:
+    touches = bool((border_N <= edge).any())
+    if touches and ground > most and lighter < _MAX_ABOVE and darker > _MIN_BELOW:
         return _TWO_GROUNDS
     if np.mean(grey_HW > background + _LIGHTER * contrast) > _MAX_LIGHTER:
         return _TWO_GROUNDS
     return None
-
-
-def without_padding(image_HW: NDArray[np.uint8], edge: float) -> NDArray[np.uint8]:
-    """The image without its outer rings of one light level."""
-    while (
-        min(image_HW.shape) > 2
-        and image_HW[0, 0] > edge
-        and np.ptp(_border(image_HW.astype(np.int16))) <= 2
-    ):
-        image_HW = image_HW[1:-1, 1:-1]
-    return image_HW
 
 
 def _border(grey_HW: Greys) -> Greys:

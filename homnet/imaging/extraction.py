@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from homnet.errors import ConfigError
-from homnet.imaging.border import border_fault, without_padding
+from homnet.imaging.border import border_fault
 from homnet.imaging.midline import arc_length, find_midline, points_at, project, tangents_at
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
@@ -157,9 +157,6 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
             f"--extraction.samples-per-px {fitting:g} would fit",
             [*flags, TOO_LONG],
         )
-    fault = border_fault(without_padding(image_HW, edge), background, edge, contrast)
-    if fault is not None:
-        return Extraction.unusable(fault, flags)
     middle = (start + stop) / 2
     from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
     arc_A = middle + from_middle / config.samples_per_px

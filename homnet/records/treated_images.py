@@ -224,7 +224,7 @@ def _count(row: dict[str, Any], found: Extraction, right: Extraction) -> None:
     row["images"] += 1
     row["accepted"] += found.sequence_CL is not None
     if found.sequence_CL is not None:
-        row["wrong"] += right.sequence_CL is None or (
+        row["wrong"] += right.sequence_CL is None or bool(
             np.corrcoef(_profile(found), _profile(right))[0, 1] < 0.9
         )
 
