@@ -54,13 +54,14 @@ class TreatedImagesConfig:
 
 
 def _levels(values: NDArray[Any]) -> Grey:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: Grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _mask(image: Grey, grown_px: int) -> NDArray[np.bool_]:
     parts, _ = ndimage.label(ndimage.binary_fill_holes(image < 215), np.ones((3, 3)))
     mask = parts == np.bincount(parts[parts > 0], minlength=2).argmax()
-    return ndimage.binary_dilation(mask, np.ones((3, 3)), grown_px) if grown_px else mask
+    return ndimage.binary_dilation(mask, np.ones((3, 3), bool), grown_px) if grown_px else mask
 
 
 def _tight(image: Grey) -> Grey:
@@ -142,7 +143,7 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
     "light on dark": _inverted,
     "light on dark, cropped tightly": _after(_tight, _inverted),
     "light on dark, noise": lambda image, rng: (
-        _levels(_inverted(image, rng)[0] + rng.normal(0, 5, image.shape)),
+        _levels(np.asarray(_inverted(image, rng)[0]) + rng.normal(0, 5, image.shape)),
         image,
     ),
     "cut out on black": _cut_out(0, 0, 1, 2),
@@ -232,4 +233,6 @@ def _count(row: dict[str, Any], found: Extraction, right: Extraction) -> None:
 def _profile(found: Extraction) -> NDArray[np.float64]:
     assert found.sequence_CL is not None
     profile = found.sequence_CL[:, : len(found.axis_A2)].mean(axis=0)
-    return np.interp(np.linspace(0, 1, 100), np.linspace(0, 1, len(profile)), profile)
+    places, own = np.linspace(0, 1, 100), np.linspace(0, 1, len(profile))
+    stretched: NDArray[np.float64] = np.interp(places, own, profile)
+    return stretched
