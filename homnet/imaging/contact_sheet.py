@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from homnet.errors import DataError
-from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
+from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
+from homnet.imaging.reading import read_grey
 
 LEFT_COLOUR = "#0072b2"
 RIGHT_COLOUR = "#d55e00"

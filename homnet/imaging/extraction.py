@@ -8,18 +8,18 @@ Shape suffixes: H rows, W columns, C chromatids (2: left, right), L positions (5
 the axis, T samples across it. Points are (row, column) in image pixels.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Final, Self
+from dataclasses import asdict, dataclass
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from homnet.errors import DataError
+from homnet.errors import ConfigError
+from homnet.imaging.border import border_fault
 from homnet.imaging.midline import arc_length, find_midline, points_at, project, tangents_at
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
@@ -31,8 +31,12 @@ BENT_BELOW: Final = 0.9
 """Chord over arc length below which real and simulated chromosomes are flagged ``bent``."""
 TOO_LONG: Final = "too_long"
 """Flag of a chromosome with more samples than the sequence length."""
+MAX_SIDE_PX: Final = 1024
+"""Largest side of an image of a single chromosome."""
 _PAD: Final = 6
 """Width of the empty margin added to an image, in pixels: crops often touch the chromosome."""
+_MAX_AREA_PX: Final = 100_000
+"""Area of a chromosome of 1,000 by 100 pixels; the centre line of a larger one takes seconds."""
 _ACROSS_PX: Final = 0.5
 """Spacing of samples across the axis, in pixels."""
 
@@ -49,7 +53,7 @@ class ExtractionConfig:
     """Grey-level difference of background and chromosome below which an image is empty."""
     min_length_px: float = 8.0
     """Shorter chromosomes are unusable."""
-    max_side_px: int = 1024
+    max_side_px: int = MAX_SIDE_PX
     """Larger images are rejected: they do not show a single chromosome."""
     bent_below: float = BENT_BELOW
     """Chord over arc length below which a chromosome is flagged ``bent``."""
@@ -62,6 +66,11 @@ class ExtractionConfig:
     """Area of the other components over the largest, above which ``several_parts`` is set."""
     ring_above: float = 0.12
     """Area of the largest hole over the whole area, above which it is an unusable ``ring``."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"extraction.{name} is {value}; give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -90,41 +99,6 @@ class Extraction:
         return cls(None, np.empty((0, 2)), nan, nan, nan, tuple(flags), reason)
 
 
-def read_grey(
-    source: Path | IO[bytes],
-    *,
-    formats: tuple[str, ...] | None = None,
-    max_side_px: int | None = None,
-) -> NDArray[np.uint8]:
-    """Reads an 8-bit grey image (H, W), which may be stored as colour.
-
-    Args:
-        source: image file.
-        formats: allowed formats, by Pillow's names; all formats of Pillow by default.
-        max_side_px: larger images are not decoded.
-
-    Raises:
-        DataError: the file is missing, damaged, too large, or not 8-bit grey.
-    """
-    try:
-        with Image.open(source, formats=formats) as image:
-            if max_side_px is not None and max(image.size) > max_side_px:
-                raise DataError(f"the image is larger than {max_side_px} pixels")
-            if image.mode == "L":
-                return np.asarray(image)
-            if image.mode not in ("RGB", "RGBA", "LA", "P"):
-                raise DataError(f"not an 8-bit grey image (mode {image.mode})")
-            rgba = np.asarray(image.convert("RGBA"))
-    except FileNotFoundError:
-        raise DataError("the image file is missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"the image file is damaged ({type(error).__name__})") from None
-    if np.ptp(rgba[..., :3].astype(int), axis=-1).max(initial=0) > 8:
-        raise DataError("a colour image, not a grey one")
-    opaque = rgba[..., 3] / 255.0
-    return np.rint(rgba[..., 0] * opaque + 255.0 * (1.0 - opaque)).astype(np.uint8)
-
-
 def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction:
     """Extracts the darkness of both chromatids of a chromosome on a light background.
 
@@ -138,6 +112,13 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     Returns:
         The sequence with its axis and quality; for an unusable image a reason and no sequence.
     """
+    try:
+        return _extract(image_HW, config)
+    except Exception as error:  # one image that no step expects must not stop the others
+        return Extraction.unusable(f"cannot be measured ({type(error).__name__})")
+
+
+def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction:
     if image_HW.ndim != 2 or image_HW.dtype != np.uint8:
         return Extraction.unusable(
             f"not an 8-bit grey image ({image_HW.dtype}, {image_HW.ndim} dimensions)"
@@ -148,8 +129,18 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     if levels is None:
         return Extraction.unusable("the image is empty")
     background, edge = levels
+    contrast = (background - edge) / config.edge_fraction
+    fault = border_fault(image_HW, background, edge, contrast)
+    if fault is not None:
+        return Extraction.unusable(fault)
     darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
     blob_HW, mask_HW, flags = _segment(darkness_HW > background - edge, config)
+    if (area_px := int(mask_HW.sum())) > _MAX_AREA_PX:
+        return Extraction.unusable(
+            f"the chromosome is too large: {area_px} pixels, at most {_MAX_AREA_PX}; "
+            "make the image smaller",
+            flags,
+        )
     points_N2 = np.argwhere(mask_HW).astype(float)
     if len(points_N2) < config.min_length_px**2 / 2:
         return Extraction.unusable("the chromosome is too small", flags)
@@ -161,6 +152,13 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     num_samples = int((stop - start) * config.samples_per_px)
     if num_samples < config.min_length_px * config.samples_per_px:
         return Extraction.unusable("the chromosome is too short", flags)
+    if num_samples > SEQUENCE_LENGTH:
+        fitting = math.floor(100 * SEQUENCE_LENGTH / (stop - start)) / 100  # never rounded up
+        return Extraction.unusable(
+            f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}; "
+            f"--extraction.samples-per-px {fitting:g} would fit",
+            [*flags, TOO_LONG],
+        )
     middle = (start + stop) / 2
     from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
     arc_A = middle + from_middle / config.samples_per_px
@@ -180,15 +178,10 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
         flags.append("ends_level")
     if variation > config.uneven_above:
         flags.append("uneven_width")
-    sequence_CL, reason = None, None
-    if num_samples > SEQUENCE_LENGTH:
-        flags.append(TOO_LONG)
-        reason = f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}"
-    else:
-        sequence_CL = np.zeros((2, SEQUENCE_LENGTH), np.uint8)
-        sequence_CL[:, :num_samples] = np.clip(np.rint(profile_CA), 1, 255)
+    sequence_CL = np.zeros((2, SEQUENCE_LENGTH), np.uint8)
+    sequence_CL[:, :num_samples] = np.clip(np.rint(profile_CA), 1, 255)
     return Extraction(
-        sequence_CL, axis_A2 - _PAD, straightness, mean_width, variation, tuple(flags), reason
+        sequence_CL, axis_A2 - _PAD, straightness, mean_width, variation, tuple(flags), None
     )
 
 

@@ -15,32 +15,27 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, THIRD_COPY, pair_table
 from homnet.errors import DataError
-from homnet.imaging.extraction import Extraction, ExtractionConfig, extract, read_grey
+from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
 from homnet.imaging.manifest import CHROMOSOME_KEY
+from homnet.imaging.reading import read_grey
 
 SAME_PIXELS: Final = "same_pixels"
 """Flag of an image with the pixels of another one."""
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
-def measure_image(
-    source: Path | IO[bytes],
-    homolog: int,
-    config: ExtractionConfig,
-    formats: tuple[str, ...] | None = None,
-) -> Extraction:
+def measure_image(source: Path | IO[bytes], homolog: int, config: ExtractionConfig) -> Extraction:
     """Extracts the sequence of one chromosome image, or the reason why it has none.
 
     Args:
         source: image file.
         homolog: number in the manifest; copies from 2 on do not fit into a pair.
         config: settings of the extraction.
-        formats: allowed formats, by Pillow's names; all formats of Pillow by default.
     """
     if homolog > 1:
         return Extraction.unusable(_SURPLUS)
     try:
-        image_HW = read_grey(source, formats=formats, max_side_px=config.max_side_px)
+        image_HW = read_grey(source, max_side_px=config.max_side_px)
     except DataError as error:
         return Extraction.unusable(str(error))
     return extract(image_HW, config)
@@ -50,7 +45,6 @@ def measure_rows(
     rows: pd.DataFrame,
     open_image: Callable[[Mapping[str, Any]], Path | IO[bytes]],
     config: ExtractionConfig,
-    formats: tuple[str, ...] | None = None,
 ) -> pd.DataFrame:
     """Adds measurements to the rows of a manifest.
 
@@ -58,7 +52,6 @@ def measure_rows(
         rows: output of :func:`homnet.imaging.manifest.read_manifest`.
         open_image: returns the image file of a row.
         config: settings of the extraction.
-        formats: see :func:`measure_image`.
 
     Returns:
         The rows with ``sequence`` (bytes of the darkness (2, 512), empty if unusable),
@@ -66,7 +59,7 @@ def measure_rows(
         there is no sequence; empty if there is one).
     """
     measured = [
-        measure_image(open_image(row), row["homolog"], config, formats)
+        measure_image(open_image(row), row["homolog"], config)
         for row in cast(list[dict[str, Any]], rows.to_dict("records"))
     ]
     return rows.assign(

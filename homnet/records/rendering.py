@@ -33,6 +33,7 @@ from homnet.records.training_tables import (
     sweep_markdown,
     throughput_markdown,
 )
+from homnet.records.treated_images import treated_images_markdown
 from homnet.report.cohort_page import cohort_markdown, verdicts_in_short, verdicts_markdown
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.tables import cell, scopes, sensitivity_heading, tables_markdown
@@ -185,6 +186,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "overall": lambda figures: cohort_markdown(figures, _OF_PATIENTS),
     "findings": lambda figures: tables_text(findings_tables(figures)),
     "oracle": oracle_markdown,
+    "treated_images": treated_images_markdown,
     "benchmark": benchmark_markdown,
     "bytes_on_disk": _simulation,
     "scorecard": realism_summary,

@@ -8,6 +8,7 @@ flagged image.
 import dataclasses
 import hashlib
 import hmac
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -155,6 +156,8 @@ def ingest(config: IngestConfig) -> IngestSummary:
                     "manifest_sha256": hashlib.sha256(config.manifest.read_bytes()).hexdigest(),
                 },
             )
+    except CohortError as error:
+        raise CohortError(f"{error}{outcome.why_nothing(config.report)}") from None
     finally:
         if outcome.noted:
             noted = pd.concat(outcome.noted)[reported].sort_values("row")
@@ -219,6 +222,16 @@ class _Outcome:
     flags: Counter[str] = field(default_factory=Counter)
     noted: list[pd.DataFrame] = field(default_factory=list)
     seen: dict[bytes, str] = field(default_factory=dict)
+
+    def why_nothing(self, report: Path) -> str:
+        """The commonest reason, if no image was usable; of equal ones that with larger numbers."""
+        rows = pd.concat(self.noted) if self.noted else pd.DataFrame({"reason": []})
+        if rows.empty or (rows["reason"] == "").any():
+            return ""
+        kind, count = self.reasons.most_common(1)[0]
+        reasons = rows["reason"][rows["reason"].str.startswith(kind)]
+        reason = max(reasons, key=lambda text: [int(one) for one in re.findall(r"\d+", text)])
+        return f"; {count} of {len(rows)} images: {reason}; all are listed in {report}"
 
     def pairs(self, part: pd.DataFrame) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""

@@ -15,9 +15,10 @@ from pydantic import BaseModel
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
-from homnet.imaging.extraction import ExtractionConfig, read_grey
+from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
 from homnet.imaging.pairing import files_of_pairs, measure_rows, note_same_pixels, pair_up
+from homnet.imaging.reading import read_grey
 from homnet.report.patient_page import Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
@@ -27,7 +28,6 @@ from homnet_serve.schemas import NotedImage, RefusedImage
 M = TypeVar("M", bound=BaseModel)
 MANIFEST: Final = "manifest.csv"
 ZIP_TYPE: Final = "application/zip"
-_FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP")
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
 """Maximum size of a file's entry in the zip directory, including its name."""
@@ -87,7 +87,9 @@ class ImagesOfBody:
     def of_patient(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
         return {
-            (cell, chromosome): [read_grey(io.BytesIO(self.read(name))) for name in names]
+            (cell, chromosome): [
+                read_grey(io.BytesIO(self.read(name)), max_side_px=MAX_SIDE_PX) for name in names
+            ]
             for (where, who, cell, chromosome), names in self.files.items()
             if (where, who) == (hospital, patient_id)
         }
@@ -150,7 +152,7 @@ def measure_images(
 
     images = pd.concat(
         [
-            measure_rows(part, open_image, configs[str(name)], _FORMATS)
+            measure_rows(part, open_image, configs[str(name)])
             for name, part in manifest.groupby("hospital")
         ],
         ignore_index=True,

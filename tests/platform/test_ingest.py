@@ -14,7 +14,8 @@ from PIL import Image
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import CohortError, ConfigError, ManifestError
-from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
+from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.reading import read_grey
 from homnet.simulator.drawing import centre_line, draw_chromosome
 from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest
 
@@ -139,7 +140,7 @@ def test_report_lists_each_image_left_out_or_flagged_with_its_row(summary, confi
 def test_pairs_hold_what_extraction_reads(frame, folder):
     row = one(frame, "south", "p1", "c1", "21")
     for homolog in (0, 1):
-        image = read_grey(folder / f"south1/1-21-{homolog}.png")
+        image = read_grey(folder / f"south1/1-21-{homolog}.png", max_side_px=1024)
         expected = extract(image, ExtractionConfig()).sequence_CL
         np.testing.assert_array_equal(row["pair"][homolog], expected)
     assert row["quality"]["straightness"] > 0.98
@@ -150,7 +151,7 @@ def test_pairs_hold_what_extraction_reads(frame, folder):
 @pytest.mark.parametrize(("cell", "usable"), [("c0", 1), ("c1", 0), ("c2", 1)])
 def test_the_usable_homolog_of_a_broken_pair_takes_the_first_place(frame, folder, cell, usable):
     row = one(frame, "north", "p0", cell, "2")
-    image = read_grey(folder / f"north0/{cell[1]}-2-{usable}.png")
+    image = read_grey(folder / f"north0/{cell[1]}-2-{usable}.png", max_side_px=1024)
     np.testing.assert_array_equal(row["pair"][0], extract(image, ExtractionConfig()).sequence_CL)
     assert not row["pair"][1].any()
     assert "single_homolog" in row["quality"]["flags"]
@@ -263,7 +264,9 @@ def test_a_manifest_without_any_usable_image_leaves_a_report_and_no_cohort(tmp_p
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("path,patient_id,cell_id,chromosome,homolog\nnone.png,p,c,1,0\n")
     config = IngestConfig(manifest, tmp_path / "cohort")
-    with pytest.raises(CohortError, match="no pair to write"):
+    with pytest.raises(
+        CohortError, match=r"no pair to write; 1 of 1 images: the image file is missing; all .*csv"
+    ):
         ingest(config)
     assert not config.output.exists()
     assert "missing" in config.report.read_text()

@@ -22,9 +22,10 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, write_whole
-from homnet.imaging.extraction import ExtractionConfig, read_grey
+from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import find_image, read_manifest
 from homnet.imaging.pairing import files_of_pairs
+from homnet.imaging.reading import read_grey
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
@@ -312,7 +313,7 @@ def _images(verdict: PatientVerdict, config: DiagnoseConfig, cohort: Cohort) -> 
     if config.manifest is None:
         return NO_IMAGES
     return {
-        (cell, chromosome): [read_grey(path) for path in paths]
+        (cell, chromosome): [read_grey(path, max_side_px=MAX_SIDE_PX) for path in paths]
         for (hospital, patient, cell, chromosome), paths in _files(
             config.manifest, config.hospital, config.band_level, report_of(cohort.root)
         ).items()

@@ -1,15 +1,17 @@
 import os
+import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy import ndimage
 
-from homnet.errors import DataError
-from homnet.imaging.extraction import ExtractionConfig, extract, read_grey
+from homnet.errors import ConfigError
+from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.midline import project
+from homnet.imaging.reading import read_grey
 from homnet.simulator.drawing import Drawing, centre_line, draw_chromosome
 
 CONFIG = ExtractionConfig()
@@ -223,30 +225,44 @@ def test_ordinary_chromosome_has_no_flag():
     assert extract(chromosome(60.0, turn=0.4, gap_px=3.0)[0].image_HW, CONFIG).flags == ()
 
 
-def test_grey_images_are_read_in_every_wrapping(tmp_path: Path):
-    grey = chromosome(40.0)[0].image_HW
-    for mode, suffix in (("L", "tiff"), ("RGB", "png"), ("RGBA", "png"), ("L", "png")):
-        path = tmp_path / f"{mode}.{suffix}"
-        Image.fromarray(grey).convert(mode).save(path)
-        np.testing.assert_array_equal(read_grey(path), grey)
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["samples_per_px", "max_side_px", "ring_above"])
+def test_settings_that_are_no_positive_number_are_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"extraction\.{name} is {value}; give a number above 0"):
+        ExtractionConfig(**{name: value})
 
 
-def test_images_that_are_missing_damaged_coloured_or_deep_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="missing"):
-        read_grey(tmp_path / "none.png")
-    whole = tmp_path / "whole.png"
-    Image.fromarray(chromosome(40.0)[0].image_HW).save(whole)
-    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:300])
-    (tmp_path / "text.png").write_text("not an image")
-    for name in ("cut.png", "text.png"):
-        with pytest.raises(DataError, match="damaged"):
-            read_grey(tmp_path / name)
-    Image.new("RGB", (20, 30), (200, 30, 30)).save(tmp_path / "colour.png")
-    with pytest.raises(DataError, match="colour"):
-        read_grey(tmp_path / "colour.png")
-    Image.fromarray(np.zeros((20, 30), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match="not an 8-bit grey image"):
-        read_grey(tmp_path / "deep.png")
+def test_a_chromosome_that_is_too_long_says_which_scale_would_fit():
+    drawing, _ = chromosome(180.0)
+    found = extract(drawing.image_HW, CONFIG)
+    assert found.flags == ("too_long",)
+    scale = float(re.search(r"--extraction\.samples-per-px (\S+) would fit", found.reason)[1])
+    assert 2.5 < scale < 3.0
+    assert extract(drawing.image_HW, ExtractionConfig(samples_per_px=scale)).reason is None
+
+
+@pytest.mark.parametrize("samples_per_px", [0.1, 3.0, 30.0])
+@pytest.mark.parametrize("pattern", ["square", "lines", "noise"])
+def test_no_image_takes_much_memory(pattern, samples_per_px):
+    image = np.full((1024, 1024), 255, np.uint8)
+    image[8:-8, 8:-8] = {
+        "square": np.uint8(40),
+        "lines": np.tile(np.uint8([[40], [255]]), (504, 1008)),
+        "noise": np.random.default_rng(0).integers(0, 256, (1008, 1008), np.uint8),
+    }[pattern]
+    tracemalloc.start()
+    try:
+        found = extract(image, ExtractionConfig(samples_per_px=samples_per_px))
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+    assert found.sequence_CL is None
+
+
+def test_a_step_that_fails_costs_one_image_only(monkeypatch):
+    monkeypatch.setattr("homnet.imaging.extraction.find_midline", lambda *_: 1 / 0)
+    found = extract(chromosome(60.0)[0].image_HW, CONFIG)
+    assert found.reason == "cannot be measured (ZeroDivisionError)"
 
 
 def test_real_images_are_nearly_all_usable():
@@ -256,7 +272,7 @@ def test_real_images_are_nearly_all_usable():
         pytest.skip("no real images here; name their folder in HOMNET_REAL_DIR")
     manifest = pd.read_csv(folder / "manifest.csv", dtype=str)
     some = manifest[manifest.homolog != "2"].sample(400, random_state=0)
-    found = [extract(read_grey(folder / path), CONFIG) for path in some.path]
+    found = [extract(read_grey(folder / path, max_side_px=1024), CONFIG) for path in some.path]
     unusable = [one.reason for one in found if one.reason]
     assert len(unusable) <= 2, unusable
     # Median lengths that another way of tracing the axis gave on these images.

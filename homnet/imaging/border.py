@@ -1,0 +1,115 @@
+"""Tells whether the border of an image is background: a dark border is measured as chromosome.
+
+A real chromosome that touches the border is banded there, and its edge is soft. What is laid around
+a chromosome has one level: the ground of an inverted or cut-out image, the corners of a rotation, a
+frame. The limits were chosen on real images so treated (``results/images-treated.json``).
+
+Shape suffixes: H rows, W columns, N pixels of the border, clockwise.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Greys = NDArray[np.int16]
+
+_DARK_BORDER: Final = (
+    "the border is dark: the image is light on dark, cut out on a dark ground, or framed; send "
+    "dark on white"
+)
+_DARK_CORNER: Final = (
+    "a dark area touches the border: it has one level, as corners of a rotation and frames have; "
+    "fill it with the background"
+)
+_TWO_GROUNDS: Final = (
+    "there are two backgrounds: a grey image was framed, turned or cut out; give both one level"
+)
+_MIN_LIGHT: Final = 0.2
+"""Share of the border that is background; in untouched real images it is at least 0.39."""
+_FLAT: Final = 0.02
+"""Range of grey levels of an area of one level, as a fraction of the contrast."""
+_MAX_CORNER: Final = 0.65
+"""Darkness of a corner pixel, as a fraction of the contrast; chromosomes hardly ever reach one."""
+_CORNER_FLAT: Final = 0.12
+"""As ``_FLAT``, for the pixels around a corner: noise is allowed for."""
+_CORNER_PX: Final = 5
+"""Number of border pixels around a corner, and the shortest run."""
+_MAX_RUN: Final = 0.1
+"""Longest dark piece of one level, as a fraction of the border."""
+_LIGHTER: Final = 0.15
+"""Height above the background, as a fraction of the contrast, that noise seldom reaches."""
+_MAX_LIGHTER: Final = 0.01
+"""Share of pixels above it."""
+_MAX_GROUND: Final = 0.1
+"""Share of dark pixels that have the commonest level, if nearly all others are darker."""
+_MAX_ABOVE: Final = 0.05
+"""Share of the dark pixels lighter than that level, below which nearly all others are darker."""
+_MIN_BELOW: Final = 0.3
+"""Share of the dark pixels clearly darker, which a chromosome drawn in one level has not."""
+
+
+def border_fault(
+    image_HW: NDArray[np.uint8], background: float, edge: float, contrast: float
+) -> str | None:
+    """Says why the border is not background; None if it is.
+
+    Args:
+        image_HW: grey levels.
+        background: grey level of the background.
+        edge: grey level of the chromosome's edge; lighter pixels are background.
+        contrast: difference of the levels of background and chromosome.
+    """
+    grey_HW = image_HW.astype(np.int16)
+    border_N = _border(grey_HW)
+    if np.mean(border_N > edge) < _MIN_LIGHT:
+        return _DARK_BORDER
+    if _has_dark_corner(grey_HW, background, edge, contrast):
+        return _DARK_CORNER
+    dark = grey_HW[grey_HW <= edge]
+    reach = max(round(_FLAT * contrast / 2), 1)
+    counts = ndimage.uniform_filter1d(
+        np.bincount(dark, minlength=256).astype(float), 2 * reach + 1, mode="constant"
+    )
+    level = int(counts.argmax())
+    ground, lighter, darker = (
+        np.mean(which)
+        for which in (
+            np.abs(dark - level) <= reach,
+            dark > level + reach,
+            dark < level - _LIGHTER * contrast,
+        )
+    )
+    # With low contrast there are few levels, and each has a larger share.
+    most = max(_MAX_GROUND, 3 * (2 * reach + 1) / contrast)
+    touches = bool((border_N <= edge).any())
+    if touches and ground > most and lighter < _MAX_ABOVE and darker > _MIN_BELOW:
+        return _TWO_GROUNDS
+    if np.mean(grey_HW > background + _LIGHTER * contrast) > _MAX_LIGHTER:
+        return _TWO_GROUNDS
+    return None
+
+
+def _border(grey_HW: Greys) -> Greys:
+    sides = grey_HW[0, :-1], grey_HW[:-1, -1], grey_HW[-1, :0:-1], grey_HW[:0:-1, 0]
+    return np.concatenate(sides) if min(grey_HW.shape) > 1 else grey_HW.ravel()
+
+
+def _has_dark_corner(grey_HW: Greys, background: float, edge: float, contrast: float) -> bool:
+    border_N = _border(grey_HW)
+    height, width = grey_HW.shape
+    corners = np.array([0, width - 1, width + height - 2, 2 * width + height - 3]) % len(border_N)
+    run_px = max(min(round(_MAX_RUN * len(border_N)) + 1, height, width), _CORNER_PX)
+    flat_N, corner_N = (
+        (ndimage.maximum_filter1d(border_N, size, mode="wrap") <= edge)
+        & (_range(border_N, size) <= max(fraction * contrast, 2))
+        for size, fraction in ((run_px, _FLAT), (_CORNER_PX, _CORNER_FLAT))
+    )
+    black = border_N[corners].min() < background - _MAX_CORNER * contrast
+    return bool(black or flat_N.any() or corner_N[corners].any())
+
+
+def _range(border_N: Greys, size: int) -> Greys:
+    largest: Greys = ndimage.maximum_filter1d(border_N, size, mode="wrap")
+    return largest - ndimage.minimum_filter1d(border_N, size, mode="wrap")

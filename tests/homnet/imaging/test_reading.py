@@ -1,0 +1,133 @@
+"""Files are read as a viewer shows them on white, or refused with a sentence."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from homnet.errors import DataError
+from homnet.imaging.reading import FORMATS, read_grey
+
+GREY = np.random.default_rng(0).integers(0, 256, (7, 5), np.uint8)
+BLOCKS = np.kron(GREY[:3, :2], np.ones((8, 8))).astype(np.uint8)
+INVERSE = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+
+
+def read(image: Image.Image, form: str, **options: object) -> np.ndarray:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return read_grey(file, max_side_px=1024)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP", "GIF", "WEBP"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_grey_is_read_in_every_format_and_mode(form: str, mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(GREY).convert(mode)
+    options = {"lossless": True} if form == "WEBP" else {}
+    np.testing.assert_array_equal(read(image, form, **options), GREY)
+    image.save(tmp_path / "a", form, **options)
+    np.testing.assert_array_equal(read_grey(tmp_path / "a", max_side_px=1024), GREY)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", INVERSE)
+def test_a_stored_orientation_is_applied_once(form: str, orientation: int) -> None:
+    exif, method = Image.Exif(), INVERSE[orientation]
+    exif[0x0112] = orientation
+    stored = Image.fromarray(BLOCKS)
+    if method is not None:
+        stored = stored.transpose(Image.Transpose(method))
+    shown = read(stored, form, exif=exif).astype(int)
+    assert shown.shape == BLOCKS.shape
+    assert np.abs(shown - BLOCKS).max() < 12
+
+
+def test_transparent_pixels_are_white() -> None:
+    clear = GREY < 128
+    alpha = np.where(clear, 0, 255).astype(np.uint8)
+    white = np.where(clear, 255, GREY)
+    colour = np.stack([GREY, np.where(clear, 9, GREY), GREY], axis=-1)  # only where it is clear
+    rgba = np.dstack([colour, alpha])
+    np.testing.assert_array_equal(read(Image.fromarray(rgba), "PNG"), white)
+    la = Image.merge("LA", (Image.fromarray(GREY), Image.fromarray(alpha)))
+    np.testing.assert_array_equal(read(la, "PNG"), white)
+    half = Image.merge("LA", (Image.new("L", (2, 2), 0), Image.new("L", (2, 2), 128)))
+    assert (read(half, "PNG") == 127).all()
+    level = int(GREY[0, 0])
+    for form, mode in (("PNG", "L"), ("PNG", "RGB"), ("PNG", "P"), ("GIF", "L")):
+        image = Image.fromarray(GREY).convert(mode)
+        chosen = (level,) * 3 if mode == "RGB" else level
+        shown = read(image, form, transparency=chosen)
+        np.testing.assert_array_equal(shown, np.where(level == GREY, 255, GREY))
+
+
+def with_frames(form: str) -> bytes:
+    file, image = io.BytesIO(), Image.fromarray(GREY)
+    image.save(file, form, save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    return file.getvalue()
+
+
+def jpeg_of_many_scans() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 255).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * 200 + content[-2:]
+
+
+def saved(image: Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+PNG = saved(Image.fromarray(GREY))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"damaged \(or none of PNG, TIFF, JPEG, BMP, GIF, WEBP\)"),
+        (b"not an image", "damaged"),
+        (saved(Image.fromarray(GREY), "PPM"), "none of PNG"),
+        (PNG[:50], "damaged"),
+        (PNG[:45] + bytes(4) + PNG[49:], "damaged"),
+        (bytes(33 * 2**20), "more than 33554432 bytes"),
+        *[(with_frames(form), "several frames") for form in ("TIFF", "GIF", "PNG", "WEBP", "MPO")],
+        (saved(Image.new("RGB", (20, 30), (200, 30, 30))), "colour"),
+        (saved(Image.new("1", (20, 30))), r"not an 8-bit grey image \(1 bit\)"),
+        (saved(Image.fromarray(np.zeros((20, 30), np.uint16))), r"\(16 bits or more\)"),
+        (saved(Image.new("F", (20, 30)), "TIFF"), r"\(floating-point levels\)"),
+        (saved(Image.new("CMYK", (20, 30)), "JPEG"), r"\(printing colours\)"),
+        (saved(Image.new("L", (1025, 2))), "larger than 1024"),
+        (saved(Image.new("1", (20_000, 20_000))), "larger than 1024"),
+        (jpeg_of_many_scans(), "more than 100 scans"),
+    ],
+)
+def test_other_files_are_refused_with_a_sentence(content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_grey(io.BytesIO(content), max_side_px=1024)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        read_grey(tmp_path / "none.png", max_side_px=1024)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_raise_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(BLOCKS)
+    files = [saved(image, form) for form in FORMATS] + [saved(image.convert("P"), "PNG")]
+    refused = 0
+    for number in range(700):
+        content = bytearray(files[number % len(files)])
+        for at in rng.integers(0, min(len(content), 300), 1 + number % 5):
+            content[at] = rng.integers(0, 256)
+        try:
+            read_grey(io.BytesIO(content[: None if number % 2 else -9]), max_side_px=1024)
+        except DataError:
+            refused += 1
+    assert refused > 300
