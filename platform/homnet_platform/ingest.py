@@ -29,7 +29,7 @@ from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
-from homnet.imaging.pairing import measure_rows, pair_up
+from homnet.imaging.pairing import measure_rows, pair_up, set_upright
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_platform.runtime import local_or_cluster
 
@@ -62,6 +62,9 @@ class IngestConfig:
     """Band level of rows without one: 300, 400, 550 or 700."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
+    turn: bool = True
+    """Turn chromosomes that certainly lie upside down. Without it all stay as they came, as a
+    measurement of turning needs them."""
     images_per_file: int = 4000
     """Approximate number of images per cohort file; a patient stays in one file."""
     pseudonym_key: str | None = None
@@ -202,6 +205,7 @@ class _Outcome:
 
     def pairs(self, part: pd.DataFrame, config: IngestConfig) -> pa.Table:
         """The table of a part's pairs, all of one hospital."""
+        part = set_upright(part) if config.turn else part
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]

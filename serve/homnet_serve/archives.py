@@ -16,7 +16,7 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, read_manifest
-from homnet.imaging.pairing import measure_rows, pair_up
+from homnet.imaging.pairing import measure_rows, pair_up, set_upright
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
@@ -100,7 +100,7 @@ def measure_images(
             _read(archive, row["path"], limits.max_image_bytes, f"row {row['row']}: ")
         )
 
-    images = measure_rows(manifest, open_image, config, _FORMATS)
+    images = set_upright(measure_rows(manifest, open_image, config, _FORMATS))
     unusable = images["reason"] != ""
     refused: dict[tuple[str, str], list[RefusedImage]] = {}
     for row in images[unusable].to_dict("records"):
