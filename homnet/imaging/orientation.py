@@ -3,12 +3,12 @@
 Diagrams of a laboratory may be turned over (paper, section 2.1), and a turned chromosome looks like
 a rearranged one. The chromosomes of one type of one patient resemble each other more than they
 resemble any drawing of the type. So each is compared, as it is and turned, with the mean of the
-others, to which the bands of the ideogram are added. Turning a chromosome negates its score, so
-turning twice changes nothing. The arms of one may be longer than those of another: its middle is
-moved until it fits best.
+others, to which the bands of the ideogram are added. Turning a chromosome negates its score, so the
+answer does not depend on the way it came. One arm may be stretched more than the other: the middle
+is moved until it fits best.
 
-Most chromosomes arrive upright, and if two orientations of all chromosomes of a patient fit
-equally well, the one that turns fewer is right; if they are equally many, the ideogram decides.
+If all chromosomes of a type are turned together, they fit each other as before. Most chromosomes
+arrive upright, and the ideogram tells the ends of most types apart: both decide.
 
 Shape suffixes: N chromosomes, C chromatids (2: left, right), L positions, U points along a
 chromosome stretched to unit length, F frequencies, V positions of the middle.
@@ -55,6 +55,9 @@ _LEFT: Final = 0.15
 CERTAIN: Final = 0.075
 """Difference of two correlations above which an orientation is certain. See
 results/orientation.json for how often it is right."""
+_ENOUGH: Final = 10
+"""Number of chromosomes of a type from which on scores are not made smaller: their mean is known
+well enough."""
 _ROUNDS: Final = 3
 
 
@@ -63,8 +66,8 @@ class Orientation:
     """Which of N chromosomes lie upside down."""
 
     score_N: Floats
-    """Correlation with the others as it is minus the same when turned, -2..2; turning a chromosome
-    negates it."""
+    """Correlation with the others as it is minus the same when turned, -2..2, smaller where the
+    others are few; turning a chromosome negates it."""
 
     @property
     def upside_down_N(self) -> Bools:
@@ -152,7 +155,7 @@ def _scores(profile_NU: Floats, ideogram_F: Floats) -> Floats:
             up_NVF[row_N, fit_up_NV.argmax(axis=1)],
             down_NVF[row_N, fit_down_NV.argmax(axis=1)],
         )
-    return score_N
+    return score_N * min(1.0, (len(score_N) / _ENOUGH) ** 0.5)
 
 
 def _split(odd_NF: Floats) -> Bools:
