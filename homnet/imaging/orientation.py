@@ -155,7 +155,7 @@ def _scores(profile_NU: Floats, ideogram_F: Floats) -> Floats:
             up_NVF[row_N, fit_up_NV.argmax(axis=1)],
             down_NVF[row_N, fit_down_NV.argmax(axis=1)],
         )
-    return score_N * min(1.0, (len(score_N) / _ENOUGH) ** 0.5)
+    return score_N * float(np.sqrt(min(1.0, len(score_N) / _ENOUGH)))
 
 
 def _split(odd_NF: Floats) -> Bools:
