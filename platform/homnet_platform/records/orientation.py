@@ -42,8 +42,9 @@ ALARMS: Final = 0.01
 """Share of false alarms among untouched normal bags, for which the threshold is set."""
 _FOLDS: Final = 8
 _RIDGE: Final = 0.05
-_CLEARLY: Final = -0.7
-"""Discriminant below which a stored chromosome counts as upside down, in standard deviations."""
+_CLEAR: Final = 0.7
+"""Absolute discriminant from which on it is clear how a chromosome was stored; the others count as
+stored upright."""
 _BAGS_AT_ONCE: Final = 256
 
 
@@ -71,8 +72,11 @@ class OrientationConfig:
     """The result of record."""
 
 
-def stored_upside_down(bank: PairBank) -> Bools:
-    """Says which homologs (N, 2) lie upside down, by a discriminant of other people's."""
+def stored_upright(bank: PairBank) -> Floats:
+    """Discriminant of homologs (N, 2), learnt from other people's; below 0 for upside down.
+
+    In standard deviations of its type.
+    """
     profile_NU = profiles(bank.pair_NPCL.reshape(-1, *bank.pair_NPCL.shape[2:]))
     type_N = np.repeat(bank.frame["chromosome"].to_numpy(), 2)
     people = np.repeat(bank.frame["patient_id"].to_numpy(), 2)
@@ -89,7 +93,7 @@ def stored_upside_down(bank: PairBank) -> Bools:
             within = np.cov(odd[learnt].T) + _RIDGE * np.eye(half)
             weight = np.linalg.solve(within, odd[learnt].mean(axis=0))
             score_N[judged] = odd[judged] @ weight / (odd[learnt] @ weight).std()
-    return (score_N < _CLEARLY).reshape(-1, 2)
+    return score_N.reshape(-1, 2)
 
 
 def measure(config: OrientationConfig) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def measure(config: OrientationConfig) -> dict[str, Any]:
     checkpoint = Checkpoint.load(config.checkpoint)
     refuse_known(config.checkpoint, checkpoint.provenance, test, "learnt_from", "validated_on")
     predictor = Predictor.of_checkpoint(checkpoint)
-    down_NP = stored_upside_down(bank)
+    stored_NP = stored_upright(bank)
 
     def bags(people: PairBank, rounds: int, events: EventConfig | None) -> BagsInMemory:
         setting = BagConfig(rounds=rounds, over="people")
@@ -120,7 +124,7 @@ def measure(config: OrientationConfig) -> dict[str, Any]:
     figures = {
         "model": checkpoint.version,
         "num_people": len(test),
-        "by_type": by_type(bags(bank, 1, None), down_NP, config.seed),
+        "by_type": by_type(bags(bank, 1, None), stored_NP, config.seed),
         "false_alarms": false_alarms(normal, predictor, config),
         "auc": auc_by_kind(events.kind_B, before_B, after_B, config),
     }
@@ -193,7 +197,7 @@ def turned(x_BKPCL: NDArray[np.uint8], which_BKP: Bools) -> NDArray[np.uint8]:
     return result
 
 
-def by_type(bags: BagsInMemory, down_NP: Bools, seed: int) -> dict[str, Any]:
+def by_type(bags: BagsInMemory, stored_NP: Floats, seed: int) -> dict[str, Any]:
     """How often the orientation is decided, and decided right, by type.
 
     One homolog of each bag is turned, drawn at random. Half of the figures are of turned
@@ -201,12 +205,13 @@ def by_type(bags: BagsInMemory, down_NP: Bools, seed: int) -> dict[str, Any]:
 
     Args:
         bags: bags of normal pairs.
-        down_NP: whether each homolog of the bank was stored upside down.
+        stored_NP: discriminant of each homolog of the bank, from :func:`stored_upright`.
         seed: seed of the choice.
     """
     shape = bags.x_BKPCL.shape[:3]
     per_bag = shape[1] * shape[2]
-    down_N = down_NP[bags.row_BK].reshape(-1)
+    stored_N = stored_NP[bags.row_BK].reshape(-1)
+    down_N, clear_N = stored_N <= -_CLEAR, np.abs(stored_N) >= _CLEAR
     chosen_N = np.zeros(len(down_N), np.bool_)
     picked = generator(seed, "turned").integers(0, per_bag, shape[0])
     chosen_N[np.arange(shape[0]) * per_bag + picked] = True
@@ -216,24 +221,28 @@ def by_type(bags: BagsInMemory, down_NP: Bools, seed: int) -> dict[str, Any]:
     right_N = decided_N & (found.upside_down_N == truth_N)
     type_N = np.repeat(bags.chromosome_B, per_bag)
 
+    def share(value_N: Bools, of_N: Bools) -> float:
+        """Mean of the share among turned and the share among other chromosomes."""
+        parts = [value_N[of_N & chosen_N], value_N[of_N & ~chosen_N]]
+        return float(np.mean([part.mean() for part in parts if len(part)] or 0.0))
+
     def shares(of_N: Bools) -> dict[str, float]:
-        parts = [of_N & chosen_N, of_N & ~chosen_N]
-        decided = float(np.mean([decided_N[part].mean() for part in parts]))
-        right = float(np.mean([right_N[part].mean() for part in parts]))
-        return {"decided": decided, "right_of_decided": right / max(decided, 1e-9)}
+        return {
+            "decided": share(decided_N, of_N),
+            "right_of_decided": share(right_N, of_N & decided_N),
+            "right_of_clear": share(right_N, of_N & decided_N & clear_N),
+            "stored_upside_down": float(down_N[of_N].mean()),
+        }
 
     figures: dict[str, Any] = {
-        name: {
-            **shares(type_N == number),
-            "stored_upside_down": float(down_N[type_N == number].mean()),
-        }
+        name: shares(type_N == number)
         for number, name in enumerate(CHROMOSOMES)
         if (type_N == number).any()
     }
     everything = np.ones(len(type_N), np.bool_)
     figures["all"] = {
         **shares(everything),
-        "stored_upside_down": float(down_N.mean()),
+        "clear": float(clear_N.mean()),
         "num_chromosomes": len(type_N),
         "num_turned": int(chosen_N.sum()),
     }
@@ -383,13 +392,18 @@ def orientation_markdown(figures: Mapping[str, Any]) -> str:
     tables = [
         (
             "Orientation of real chromosomes",
-            ["Type", "Decided", "Right of decided", "Stored upside down"],
+            ["Type", "Decided", "Right", "Right where it is clear", "Stored upside down"],
             [
                 [
                     name,
                     *(
                         f"{one[key]:.3f}"
-                        for key in ("decided", "right_of_decided", "stored_upside_down")
+                        for key in (
+                            "decided",
+                            "right_of_decided",
+                            "right_of_clear",
+                            "stored_upside_down",
+                        )
                     ),
                 ]
                 for name, one in figures["by_type"].items()

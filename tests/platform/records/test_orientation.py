@@ -44,7 +44,7 @@ def test_shares_and_alarms_are_shares(
 ) -> None:
     bags = bags_of(table_of("h1", num_patients=4, chromosomes=("1", "9")))
     num_rows = int(bags.row_BK.max()) + 1
-    found = by_type(bags, np.zeros((num_rows, 2), np.bool_), seed=0)
+    found = by_type(bags, np.ones((num_rows, 2)), seed=0)
     assert list(found) == ["1", "9", "all"]
     assert found["all"]["num_turned"] == len(bags.chromosome_B)
     assert all(0 <= one["right_of_decided"] <= 1 for one in found.values())
