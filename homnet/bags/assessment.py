@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from homnet.cohorts.pairs import THIRD_COPY, pairs_of
+from homnet.cohorts.pairs import THIRD_COPY, TURNED, pairs_of
 from homnet.cohorts.summary import has_flag
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
@@ -114,6 +114,8 @@ class Assessment:
     third_copies: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
     """Number of cells with a third copy, by hospital and patient and by type; numbers are not
     judged, but said."""
+    turned: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
+    """Number of cells with a chromosome that lay upside down and was turned, by the same."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -221,19 +223,20 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
         row_N=row_N,
         left_out=_left_out(table, order, assessable, types),
         levels=_levels(table),
-        third_copies=_third_copies(table),
+        third_copies=_flagged(table, THIRD_COPY),
+        turned=_flagged(table, TURNED),
     )
 
 
-def _third_copies(table: pa.Table) -> dict[tuple[str, str], Counter[str]]:
-    """Number of cells with a third copy of each type of each patient, where ``quality`` says so."""
+def _flagged(table: pa.Table, flag: str) -> dict[tuple[str, str], Counter[str]]:
+    """Number of cells with a quality flag for each type of each patient."""
     found: dict[tuple[str, str], Counter[str]] = {}
     if "quality" not in table.schema.names:
         return found
-    three = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), THIRD_COPY))
+    rows = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), flag))
     columns = ("hospital", "patient_id", "chromosome")
     for hospital, patient, name in zip(
-        *(three[column].to_pylist() for column in columns), strict=True
+        *(rows[column].to_pylist() for column in columns), strict=True
     ):
         found.setdefault((hospital, patient), Counter())[name] += 1
     return found

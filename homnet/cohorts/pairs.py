@@ -22,6 +22,10 @@ SINGLE_HOMOLOG: Final = "single_homolog"
 """Quality flag of a row with a single homolog: a male X or Y, or a missing chromosome."""
 THIRD_COPY: Final = "third_copy"
 """Quality flag of a row whose cell has more than two chromosomes of the type."""
+TURNED: Final = "turned"
+"""Quality flag of a row with a chromosome that lay upside down in its image and was turned."""
+ENDS_UNCERTAIN: Final = "ends_uncertain"
+"""Quality flag of a row with a chromosome that may lie upside down; it was left as it was."""
 
 QUALITY: Final = pa.struct(
     [

@@ -13,11 +13,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG, THIRD_COPY, pair_table
+from homnet.cohorts.pairs import (
+    ENDS_UNCERTAIN,
+    PAIR_SHAPE,
+    SCHEMA,
+    SINGLE_HOMOLOG,
+    THIRD_COPY,
+    TURNED,
+    pair_table,
+)
 from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
 from homnet.imaging.manifest import CHROMOSOME_KEY
+from homnet.imaging.orientation import Orientation, turn
 from homnet.imaging.reading import read_grey
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 
 SAME_PIXELS: Final = "same_pixels"
 """Flag of an image with the pixels of another one."""
@@ -116,11 +126,41 @@ def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tupl
     )
 
 
+def set_upright(images: pd.DataFrame) -> pd.DataFrame:
+    """Turns the chromosomes that certainly lie upside down, and flags them and the uncertain ones.
+
+    Args:
+        images: output of :func:`measure_rows`: all images of each patient, because the chromosomes
+            of a patient are compared with each other.
+
+    Returns:
+        The same rows; ``sequence`` and ``flags`` of some are changed.
+    """
+    usable = np.flatnonzero(images["reason"] == "")
+    if not len(usable):
+        return images
+    rows = images.iloc[usable]
+    sequence_NCL = np.frombuffer(b"".join(rows["sequence"]), np.uint8).reshape(-1, *PAIR_SHAPE[1:])
+    found = Orientation.of(
+        sequence_NCL,
+        np.array([CHROMOSOME_INDEX[name] for name in rows["chromosome"]], np.int64),
+        np.asarray(rows.groupby(["hospital", "patient_id", "chromosome"]).ngroup(), np.int64),
+    )
+    sequences, flags = images["sequence"].tolist(), images["flags"].tolist()
+    for which_N, flag in ((found.upside_down_N, TURNED), (found.uncertain_N, ENDS_UNCERTAIN)):
+        for row in usable[which_N]:
+            flags[row] = f"{flags[row]} {flag}".strip()
+    down_N = found.upside_down_N
+    for row, turned_CL in zip(usable[down_N], turn(sequence_NCL[down_N]), strict=True):
+        sequences[row] = turned_CL.tobytes()
+    return images.assign(sequence=sequences, flags=flags)
+
+
 def pair_up(images: pd.DataFrame) -> pa.Table:
     """Combines the homologs of each type in each cell into a pair.
 
     Args:
-        images: output of :func:`measure_rows`, homologs in order. The first usable homolog gets
+        images: output of :func:`set_upright`, homologs in order. The first usable homolog gets
             index 0; a pair with one image is flagged ``single_homolog``.
 
     Returns:

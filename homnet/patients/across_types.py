@@ -150,6 +150,19 @@ def notes(
     return tuple(found)
 
 
+def turned_note(turned: Mapping[str, int]) -> tuple[str, ...]:
+    """Report sentence on chromosomes that were turned, if there are any.
+
+    Args:
+        turned: number of cells with such a chromosome, by type.
+    """
+    named = ", ".join(
+        f"{chromosome} in {count} {'cell' if count == 1 else 'cells'}"
+        for chromosome, count in sorted(turned.items(), key=lambda one: CHROMOSOME_INDEX[one[0]])
+    )
+    return (f"Chromosomes were upside down and were turned: {named}.",) if named else ()
+
+
 def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
     """Draft name of a translocation; None unless both breakpoints were read."""
     if one.finding is None or other.finding is None:

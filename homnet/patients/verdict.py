@@ -11,7 +11,7 @@ Shape suffixes: G types of patients, N assessable pairs.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -135,6 +135,9 @@ class PatientVerdict:
     """Conclusions from several types together, such as a suspected translocation."""
     versions: Mapping[str, str]
     """Versions of model, calibration and reader."""
+    turned: Mapping[str, int] = field(default_factory=dict)
+    """Number of cells with a chromosome that lay upside down in its image and was turned, by
+    type."""
 
     @property
     def flagged(self) -> tuple[TypeVerdict, ...]:
@@ -160,11 +163,12 @@ class PatientVerdict:
         return dict(sorted(Counter(self.cells.values()).items()))
 
     def quality(self) -> dict[str, Any]:
-        """What the verdict could rest on: cells, their band levels, types with enough cells."""
+        """What the verdict could rest on: cells, band levels, types with enough cells, turned."""
         return {
             "num_cells": len(self.cells),
             "band_levels": {str(level): count for level, count in self.band_levels.items()},
             "num_types_assessed": sum(one.evidence is not None for one in self.types),
+            "turned": dict(self.turned),
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, nfc, read_manifest
-from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up
+from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up, set_upright
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.secret_key import read_secret_key
 from homnet_platform.runtime import local_or_cluster
@@ -66,6 +66,9 @@ class IngestConfig:
     """Band level of rows without one: 300, 400, 550 or 700."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
+    turn: bool = True
+    """Turn chromosomes that certainly lie upside down. Without it all stay as they came, as a
+    measurement of turning needs them."""
     images_per_file: int = 4000
     """Approximate number of images per cohort file; a patient stays in one file."""
     pseudonym_key_file: Path | None = None
@@ -140,7 +143,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
         manifest = _with_pseudonyms(manifest, key)
         # Names of files often hold those of patients; the row leads back to the manifest.
         reported = [name for name in _REPORTED if name != "path"]
-    outcome = _Outcome(by_row=key is not None)
+    outcome = _Outcome(by_row=key is not None, turn=config.turn)
     try:
         with local_or_cluster():
             cohort = write_cohort(
@@ -217,6 +220,8 @@ class _Outcome:
 
     by_row: bool
     """Whether notes name images by their rows and not by their paths."""
+    turn: bool
+    """Whether chromosomes that lie upside down are turned."""
     num_single: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -237,6 +242,7 @@ class _Outcome:
         """The table of a part's pairs, all of one hospital."""
         names = "row " + part["row"].astype(str) if self.by_row else part["path"]
         part = note_same_pixels(part, names, self.seen)
+        part = set_upright(part) if self.turn else part
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]

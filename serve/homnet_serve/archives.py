@@ -17,7 +17,13 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ManifestError
 from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
-from homnet.imaging.pairing import files_of_pairs, measure_rows, note_same_pixels, pair_up
+from homnet.imaging.pairing import (
+    files_of_pairs,
+    measure_rows,
+    note_same_pixels,
+    pair_up,
+    set_upright,
+)
 from homnet.imaging.reading import read_grey
 from homnet.report.patient_page import Images
 from homnet_serve.bodies import check_pairs
@@ -157,7 +163,7 @@ def measure_images(
         ],
         ignore_index=True,
     )
-    images = note_same_pixels(images, images["path"], {})
+    images = set_upright(note_same_pixels(images, images["path"], {}))
     unusable = images["reason"] != ""
     refused = _by_patient(images[unusable], RefusedImage)
     noted = _by_patient(images[~unusable & (images["note"] != "")], NotedImage)

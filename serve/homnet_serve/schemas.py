@@ -203,6 +203,9 @@ class Quality(BaseModel):
     num_cells: int
     band_levels: dict[str, int] = Field(description="Number of cells by band level.")
     num_types_assessed: int = Field(description="Types, of 23, with enough cells.")
+    turned: dict[str, int] = Field(
+        description="Cells in which a chromosome of a type lay upside down and was turned, by type."
+    )
 
 
 class Clone(BaseModel):

@@ -29,6 +29,7 @@ DRY = {
     "records/evaluate_findings.py": [],
     "records/load_test.py": [],
     "records/oracle.py": [],
+    "records/orientation.py": [],
     "records/realism.py": ["--simulated", "c", "--output", "o"],
     "records/render_tables.py": [],
     "records/reproduce.py": ["2"],

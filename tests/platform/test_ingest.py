@@ -85,7 +85,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> IngestConfig:
     output = tmp_path_factory.mktemp("out") / "cohort"
-    return IngestConfig(folder / "manifest.csv", output, band_level=400, images_per_file=10)
+    # The drawings have no bands that tell their ends apart.
+    return IngestConfig(
+        folder / "manifest.csv", output, band_level=400, images_per_file=10, turn=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +182,19 @@ def test_files_hold_whole_patients_and_the_cohort_knows_its_origin(summary, conf
 
 
 def test_the_same_images_give_the_same_cohort_in_files_of_any_size(summary, config):
-    again = ingest(replace(config, output=config.output.with_name("again"), images_per_file=10_000))
-    assert len(again.cohort.files) == 2
-    assert again.cohort.read().equals(summary.cohort.read())
+    """Orientation too depends on the patient's own images only."""
+    few, many = (
+        ingest(
+            replace(
+                config, output=config.output.with_name(f"{size}"), images_per_file=size, turn=True
+            )
+        )
+        for size in (10_000, 10)
+    )
+    assert (len(few.cohort.files), len(many.cohort.files)) == (2, 6)
+    assert few.cohort.read().equals(many.cohort.read())
+    assert set(few.flags) - set(summary.flags) <= {"turned", "ends_uncertain"}
+    assert few.flags["ends_uncertain"] > 0
 
 
 KEY = "0123456789abcdef"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from PIL import Image
 
 from homnet.bags.assessment import assess
 from homnet.calibration.likelihood_ratios import Scale
@@ -255,6 +256,10 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
         shutil.copy(image, image.with_stem(f"{image.stem}-third"))
     more["path"] = [str(Path(n).with_stem(f"{Path(n).stem}-third")) for n in more["path"]]
     pd.concat([rows, more]).to_csv(manifest, index=False)
+    # A chromosome 9 of every cell lies upside down.
+    for name in rows["path"][(rows["chromosome"] == "9") & (rows["homolog"] == "1")]:
+        with Image.open(tmp_path / "images" / name) as image:
+            image.rotate(180).save(tmp_path / "images" / name)
     output = diagnose(
         DiagnoseConfig(
             manifest=manifest,
@@ -276,7 +281,11 @@ def test_drawn_images_get_the_verdict_of_the_batch_job(
         params={"pages": "all"},
     )
     expected = _in_batch(output)
-    assert all("three copies" in " ".join(one["notes"]) for one in expected.values())
+    for one in expected.values():
+        notes = " ".join(one["notes"])
+        assert "three copies" in notes
+        assert "were upside down and were turned" in notes
+        assert one["quality"]["turned"]["9"] > 0
     _compare(expected, answer)
     for one in answer.json()["patients"]:
         who = one["verdict"]

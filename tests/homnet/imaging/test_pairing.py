@@ -1,6 +1,7 @@
 """Images become pairs, and every image that gives nothing has a reason."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from homnet.imaging.pairing import (
     measure_rows,
     note_same_pixels,
     pair_up,
+    set_upright,
 )
+from homnet.karyotype.bands import band_table
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
 CONFIG = ExtractionConfig()
@@ -124,4 +127,46 @@ def test_an_abnormal_chromosome_stays_abnormal_when_its_image_is_unusable() -> N
 
 
 def test_no_usable_image_gives_no_pair() -> None:
-    assert pair_up(images(("1", -1))).equals(SCHEMA.empty_table())
+    assert pair_up(set_upright(images(("1", -1)))).equals(SCHEMA.empty_table())
+
+
+@pytest.mark.parametrize("turned", [(0, 1), (3, 0)])
+def test_an_image_upside_down_is_turned_and_flagged(turned: tuple[int, int]) -> None:
+    """One chromosome 9 of four cells, beside those of another patient."""
+    bands = band_table(550)["9"]
+    place_L = (np.arange(240) + 0.5) / 240 * bands.length_iscn
+    profile_CL = np.array([[60 + 120 * bands.at(place).darkness for place in place_L]] * 2)
+    line, rng = centre_line(np.zeros(240), 1 / 3), np.random.default_rng(0)
+    chromosome_HW = draw_chromosome(
+        profile_CL, line, 6.0, samples_per_px=3.0, generator=rng
+    ).image_HW
+    frame = pd.DataFrame(
+        [
+            {
+                **{"row": 0, "hospital": "h", "patient_id": patient, "cell_id": f"c{cell}"},
+                **{"chromosome": "9", "homolog": homolog, "band_level": 550},
+                **{"abnormal": False, "kind": ""},
+            }
+            for patient in ("p", "q")
+            for cell in range(4)
+            for homolog in (0, 1)
+        ]
+    )
+
+    def wrong(row: Mapping[str, object]) -> bool:
+        return row["patient_id"] == "q" and (row["cell_id"], row["homolog"]) == (
+            f"c{turned[0]}",
+            turned[1],
+        )
+
+    measured = measure_rows(
+        frame,
+        lambda row: png(chromosome_HW[::-1, ::-1] if wrong(row) else chromosome_HW),
+        CONFIG,
+    )
+    flags = [one["flags"] for one in pair_up(set_upright(measured))["quality"].to_pylist()]
+    assert [number for number, found in enumerate(flags) if found == ["turned"]] == [4 + turned[0]]
+    assert sum(map(len, flags)) == 1
+    pair_NPCL = pairs_of(pair_up(set_upright(measured))).astype(float)
+    upright_L, other_L = pair_NPCL[0, 0, 0], pair_NPCL[4 + turned[0], turned[1], 0]
+    assert np.abs(upright_L - other_L).mean() < 3

@@ -268,10 +268,19 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
     assert "rob(13;14)(q10;q10) draft, to be confirmed" in verdict.notes[0]
 
 
-def test_a_third_copy_is_said(forced: Judge, table_of: TableOf) -> None:
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("third_copy", "Chromosome 21 has three copies in 2 of 3 cells"),
+        ("turned", "Chromosomes were upside down and were turned: 21 in 2 cells."),
+    ],
+)
+def test_what_was_seen_in_the_images_is_said(
+    forced: Judge, table_of: TableOf, flag: str, sentence: str
+) -> None:
     table = table_of("h1", num_patients=1, num_cells=3, chromosomes=("1", "21"))
     quality = [
-        {"flags": ["third_copy"] if (name, cell) in {("21", "c0"), ("21", "c2")} else []}
+        {"flags": [flag] if (name, cell) in {("21", "c0"), ("21", "c2")} else []}
         for name, cell in zip(
             table["chromosome"].to_pylist(), table["cell_id"].to_pylist(), strict=True
         )
@@ -280,8 +289,8 @@ def test_a_third_copy_is_said(forced: Judge, table_of: TableOf) -> None:
     field = table.schema.field(column)
     table = table.set_column(column, field, pa.array(quality, field.type))
     (verdict,) = forced(table, config=VerdictConfig(min_types=1))
-    (note,) = (one for one in verdict.notes if "copies" in one)
-    assert note.startswith("Chromosome 21 has three copies in 2 of 3 cells")
+    assert sum(note.startswith(sentence) for note in verdict.notes) == 1
+    assert verdict.quality()["turned"] == ({"21": 2} if flag == "turned" else {})
 
 
 def test_a_reader_without_evidence_of_cells_gets_that_of_the_model(
