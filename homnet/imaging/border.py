@@ -50,6 +50,19 @@ _MIN_BELOW: Final = 0.3
 """Share of the dark pixels clearly darker, which a chromosome drawn in one level has not."""
 
 
+_OUTLINE_PX: Final = 3
+"""Width of the outline in which the dark bands of a chromosome reach its edge."""
+_MIN_FILLED: Final = 0.87
+"""Share of its smallest box that a rectangle fills at least; 1 % of real chromosomes do."""
+_BANDS_ABOVE: Final = 0.3
+"""Height of dark bands above the level of the outline, as a fraction of the contrast."""
+_MIN_EDGE: Final = 0.5
+"""Darkness of the outermost pixels of a sharp edge, as a fraction of the contrast; of real
+chromosomes nine in ten are below 0.47."""
+_MAX_REACHING: Final = 0.5
+"""Share of dark pixels in the outline, relative to the inside, below which they keep away."""
+
+
 def border_fault(
     image_HW: NDArray[np.uint8], background: float, edge: float, contrast: float
 ) -> str | None:
@@ -89,6 +102,37 @@ def border_fault(
     if np.mean(grey_HW > background + _LIGHTER * contrast) > _MAX_LIGHTER:
         return _TWO_GROUNDS
     return None
+
+
+def ground_fault(
+    darkness_HW: NDArray[np.float64], mask_HW: NDArray[np.bool_], contrast: float
+) -> str | None:
+    """Says that what was taken for a chromosome is a ground with a chromosome on it; else None.
+
+    Such a ground fills a rectangle, has a sharp edge, and the dark bands stay away from it. The edge
+    of a chromosome is soft, and the bands of a bar that is drawn as one reach its edge.
+
+    Args:
+        darkness_HW: background minus grey level.
+        mask_HW: the pixels taken for a chromosome.
+        contrast: difference of the levels of background and chromosome.
+    """
+    core_HW = ndimage.binary_erosion(mask_HW, iterations=_OUTLINE_PX)
+    outline_HW = mask_HW & ~core_HW
+    if not core_HW.any():
+        return None
+    points_2N = np.argwhere(outline_HW).T
+    angle_A = np.deg2rad(np.arange(0, 90, 3))
+    along_AN = np.outer(np.cos(angle_A), points_2N[0]) + np.outer(np.sin(angle_A), points_2N[1])
+    across_AN = np.outer(np.cos(angle_A), points_2N[1]) - np.outer(np.sin(angle_A), points_2N[0])
+    box_A = (np.ptp(along_AN, axis=1) + 1) * (np.ptp(across_AN, axis=1) + 1)
+    if mask_HW.sum() < _MIN_FILLED * box_A.min():
+        return None
+    edge_HW = mask_HW & ~ndimage.binary_erosion(mask_HW)
+    dark_HW = darkness_HW > np.median(darkness_HW[outline_HW]) + _BANDS_ABOVE * contrast
+    reaching, inside = dark_HW[outline_HW].mean(), dark_HW[core_HW].mean()
+    sharp = np.median(darkness_HW[edge_HW]) > _MIN_EDGE * contrast
+    return _TWO_GROUNDS if sharp and reaching < _MAX_REACHING * inside else None
 
 
 def _border(grey_HW: Greys) -> Greys:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from homnet.errors import ConfigError
-from homnet.imaging.border import border_fault
+from homnet.imaging.border import border_fault, ground_fault
 from homnet.imaging.midline import arc_length, find_midline, points_at, project, tangents_at
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
@@ -65,7 +65,7 @@ class ExtractionConfig:
     part_above: float = 0.1
     """Area of the other components over the largest, above which ``several_parts`` is set."""
     ring_above: float = 0.12
-    """Area of the largest hole over the whole area, above which it is an unusable ``ring``."""
+    """Area of the holes over the whole area, above which it is an unusable ``ring``, or a frame."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -141,11 +141,13 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
             "make the image smaller",
             flags,
         )
+    if (fault := ground_fault(darkness_HW, mask_HW, contrast)) is not None:
+        return Extraction.unusable(fault, flags)
     points_N2 = np.argwhere(mask_HW).astype(float)
     if len(points_N2) < config.min_length_px**2 / 2:
         return Extraction.unusable("the chromosome is too small", flags)
     if "ring" in flags:
-        return Extraction.unusable("ring-shaped: the axis has no ends", flags)
+        return Extraction.unusable("ring-shaped or framed: the axis has no ends", flags)
     line_A2, width_px = find_midline(blob_HW, points_N2)
     along_N, across_N = project(points_N2, line_A2)
     start, stop = _tips(along_N, width_px)
@@ -222,11 +224,9 @@ def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[
     blob_HW = ndimage.binary_fill_holes(largest_HW)
     mask_HW = dark_HW & largest_HW
     filled_HW = ndimage.binary_fill_holes(mask_HW)
-    holes_HW, num_holes = ndimage.label(filled_HW & ~mask_HW)
-    if num_holes:
-        largest_hole = np.bincount(holes_HW[holes_HW > 0]).max()
-        if largest_hole > config.ring_above * filled_HW.sum():
-            flags.append("ring")
+    # All holes together: a chromosome that spans a frame leaves one on either side.
+    if filled_HW.sum() - mask_HW.sum() > config.ring_above * filled_HW.sum():
+        flags.append("ring")
     return blob_HW, filled_HW, flags
 
 
