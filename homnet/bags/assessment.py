@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from homnet.cohorts.pairs import THIRD_COPY, TURNED, pairs_of
+from homnet.cohorts.pairs import SAME_PIXELS, THIRD_COPY, TURNED, pairs_of
 from homnet.cohorts.summary import has_flag
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
@@ -50,6 +50,8 @@ class NotAssessed:
     """Key of :data:`REASONS`."""
 
 
+SAID: Final = (THIRD_COPY, TURNED, SAME_PIXELS)
+"""Quality flags that verdicts mention."""
 NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
 """Value for a patient without any pair."""
 
@@ -111,11 +113,9 @@ class Assessment:
     """Pairs and types not assessed, by hospital and patient, for every patient of the table."""
     levels: Mapping[tuple[str, str], Mapping[str, int]]
     """Band level of each cell, by hospital and patient, in order of the cells' names."""
-    third_copies: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
-    """Number of cells with a third copy, by hospital and patient and by type; numbers are not
-    judged, but said."""
-    turned: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
-    """Number of cells with a chromosome that lay upside down and was turned, by the same."""
+    flags: Mapping[str, Mapping[tuple[str, str], Mapping[str, int]]] = field(default_factory=dict)
+    """Number of cells with a quality flag of :data:`SAID`, by flag, by hospital and patient, and by
+    type."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -156,6 +156,10 @@ class Assessment:
             left_out={},
             levels={},
         )
+
+    def flagged(self, flag: str, patient: tuple[str, str]) -> Mapping[str, int]:
+        """Number of a patient's cells with a flag of :data:`SAID`, by type."""
+        return self.flags.get(flag, {}).get(patient, {})
 
     @property
     def type_N(self) -> NDArray[np.int64]:
@@ -223,8 +227,7 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
         row_N=row_N,
         left_out=_left_out(table, order, assessable, types),
         levels=_levels(table),
-        third_copies=_flagged(table, THIRD_COPY),
-        turned=_flagged(table, TURNED),
+        flags={flag: _flagged(table, flag) for flag in SAID},
     )
 
 

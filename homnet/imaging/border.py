@@ -109,8 +109,8 @@ def ground_fault(
 ) -> str | None:
     """Says that what was taken for a chromosome is a ground with a chromosome on it; else None.
 
-    Such a ground fills a rectangle, has a sharp edge, and the dark bands stay away from it. The edge
-    of a chromosome is soft, and the bands of a bar that is drawn as one reach its edge.
+    Such a ground fills a rectangle, has a sharp edge, and the dark bands stay away from it. The
+    edge of a chromosome is soft, and the bands of a bar that is drawn as one reach its edge.
 
     Args:
         darkness_HW: background minus grey level.

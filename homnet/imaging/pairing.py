@@ -16,6 +16,7 @@ import pyarrow as pa
 from homnet.cohorts.pairs import (
     ENDS_UNCERTAIN,
     PAIR_SHAPE,
+    SAME_PIXELS,
     SCHEMA,
     SINGLE_HOMOLOG,
     THIRD_COPY,
@@ -29,8 +30,6 @@ from homnet.imaging.orientation import Orientation, turn
 from homnet.imaging.reading import read_grey
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 
-SAME_PIXELS: Final = "same_pixels"
-"""Flag of an image with the pixels of another one."""
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.bags.assessment import NotAssessed
+from homnet.bags.assessment import Assessment, NotAssessed
+from homnet.cohorts.pairs import SAME_PIXELS, THIRD_COPY, TURNED
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.patients.finding import Finding
@@ -29,6 +30,12 @@ _SHARED_CELLS: Final = 0.5
 """Minimum share of cells with both abnormalities among cells with either."""
 _MISSING: Final = 0.5
 """Minimum share of cells without a homolog for it to be reported as missing."""
+
+
+_SAID_OF_IMAGES: Final = {
+    TURNED: "Chromosomes were upside down and were turned",
+    SAME_PIXELS: "Images have the same pixels as images under other names",
+}
 
 
 def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) -> list[Finding]:
@@ -106,7 +113,6 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
 def notes(
     flagged: Sequence[TypeVerdict],
     missing: Mapping[str, int],
-    third_copies: Mapping[str, int],
     num_cells: int,
 ) -> tuple[str, ...]:
     """Report sentences on several types together.
@@ -114,7 +120,6 @@ def notes(
     Args:
         flagged: types that the verdict rests on, in descending order of evidence.
         missing: result of :func:`missing_homologs`.
-        third_copies: number of cells with a third copy, by type.
         num_cells: number of cells of the patient.
     """
     found = []
@@ -140,27 +145,30 @@ def notes(
         else:
             text += ": a missing chromosome, or one that is part of another. Not assessed here."
         found.append(text)
-    found += [
-        f"Chromosome {chromosome} has three copies in {count} of {num_cells} cells: numbers of "
-        "chromosomes are not judged here."
-        for chromosome, count in sorted(
-            third_copies.items(), key=lambda one: CHROMOSOME_INDEX[one[0]]
-        )
-    ]
     return tuple(found)
 
 
-def turned_note(turned: Mapping[str, int]) -> tuple[str, ...]:
-    """Report sentence on chromosomes that were turned, if there are any.
+def quality_notes(
+    assessment: Assessment, patient: tuple[str, str], num_cells: int
+) -> tuple[str, ...]:
+    """Report sentences on what was noticed in a patient's images, whatever the verdict."""
+    copies = _in_order(assessment.flagged(THIRD_COPY, patient))
+    found = [
+        f"Chromosome {chromosome} has three copies in {count} of {num_cells} cells: numbers of "
+        "chromosomes are not judged here."
+        for chromosome, count in copies.items()
+    ]
+    for flag, text in _SAID_OF_IMAGES.items():
+        named = ", ".join(
+            f"{chromosome} in {count} {'cell' if count == 1 else 'cells'}"
+            for chromosome, count in _in_order(assessment.flagged(flag, patient)).items()
+        )
+        found += [f"{text}: {named}."] if named else []
+    return tuple(found)
 
-    Args:
-        turned: number of cells with such a chromosome, by type.
-    """
-    named = ", ".join(
-        f"{chromosome} in {count} {'cell' if count == 1 else 'cells'}"
-        for chromosome, count in sorted(turned.items(), key=lambda one: CHROMOSOME_INDEX[one[0]])
-    )
-    return (f"Chromosomes were upside down and were turned: {named}.",) if named else ()
+
+def _in_order(of_type: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(of_type.items(), key=lambda one: CHROMOSOME_INDEX[one[0]]))
 
 
 def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:

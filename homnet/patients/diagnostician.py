@@ -24,10 +24,11 @@ from homnet.calibration.patients import (
     PatientCalibration,
     combine,
 )
+from homnet.cohorts.pairs import TURNED
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Evidence, Predictor
-from homnet.patients.across_types import missing_homologs, notes, turned_note, with_partners
+from homnet.patients.across_types import missing_homologs, notes, quality_notes, with_partners
 from homnet.patients.clonality import Clone, estimate_clone
 from homnet.patients.finding import NO_READER, NOT_READ, Finding, FindingReader, unread
 from homnet.patients.naming import draft_name
@@ -204,7 +205,6 @@ class Diagnostician:
             abstentions += [lonely] if lonely is not None else []
         left_out = assessment.left_out.get(patient, NOTHING_SENT)
         missing = missing_homologs(left_out, len(cells))
-        turned = assessment.turned.get(patient, {})
         prevalence = self.prevalence_of(calibration)
         return PatientVerdict(
             hospital=patient[0],
@@ -226,18 +226,18 @@ class Diagnostician:
             types=_complete(types, left_out),
             cells=cells,
             notes=(
-                *notes(flagged, missing, assessment.third_copies.get(patient, {}), len(cells)),
-                *turned_note(turned),
+                *notes(flagged, missing, len(cells)),
+                *quality_notes(assessment, patient, len(cells)),
             ),
             versions=self._versions(calibration),
-            turned=turned,
+            turned=assessment.flagged(TURNED, patient),
         )
 
     def _uncalibrated(
         self, patient: tuple[str, str], findings: Sequence[Finding], assessment: Assessment
     ) -> PatientVerdict:
         """The answer for a hospital without a calibration: never another rule."""
-        turned = assessment.turned.get(patient, {})
+        cells = assessment.levels.get(patient, {})
         types = [
             TypeVerdict(
                 one.chromosome,
@@ -269,10 +269,10 @@ class Diagnostician:
             probability=None,
             prevalence=self._config.prevalence,
             types=_complete(types, assessment.left_out.get(patient, NOTHING_SENT)),
-            cells=assessment.levels.get(patient, {}),
-            notes=turned_note(turned),
+            cells=cells,
+            notes=quality_notes(assessment, patient, len(cells)),
             versions=self._versions(None),
-            turned=turned,
+            turned=assessment.flagged(TURNED, patient),
         )
 
     def _versions(self, calibration: PatientCalibration | None) -> dict[str, str]:

@@ -40,8 +40,8 @@ def read_stream(body: bytes, schema: pa.Schema, limits: Limits) -> pa.Table:
 
     Args:
         body: the stream; nothing may follow its end.
-        schema: the expected columns, in any order and no others. Wider integers and long strings
-            are cast to the types of the schema.
+        schema: the expected columns, in any order and no others; nullable ones may be missing.
+            Wider integers and long strings are cast to the types of the schema.
         limits: bounds on rows, on characters of a name, and on the total size of all buffers after
             decompression. Each buffer is bounded by the number of its rows as well.
 
@@ -82,7 +82,8 @@ def write_stream(table: pa.Table) -> bytes:
 
 def _check_columns(got: pa.Schema, wanted: pa.Schema) -> None:
     for name in wanted.names:
-        if got.names.count(name) != 1:
+        least = 0 if wanted.field(name).nullable else 1
+        if not least <= got.names.count(name) <= 1:
             what = "is missing" if name not in got.names else "is there more than once"
             raise invalid(f"body: column '{name}' {what}; send {', '.join(wanted.names)}")
     for field in got:
@@ -103,6 +104,8 @@ def _check_columns(got: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def _cast(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    if field.name not in table.schema.names:
+        return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
     try:
         return table[field.name].cast(field.type)
     except pa.ArrowInvalid:

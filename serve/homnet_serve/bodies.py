@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from homnet.cohorts.checks import check_measured
-from homnet.cohorts.pairs import MEASURED, PAIR_BYTES
+from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, QUALITY, THIRD_COPY
 from homnet.errors import CohortError
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.config import Limits
@@ -22,6 +22,8 @@ from homnet_serve.schemas import DiagnoseRequest
 
 JSON_TYPE: Final = "application/json"
 ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
+SENT: Final = MEASURED.append(pa.field("num_copies", pa.int8()))
+"""Columns of an Arrow body; ``num_copies`` may be missing."""
 _NAMES: Final = ("hospital", "patient_id", "cell_id")
 _IPC: Final = "write it as an Arrow IPC stream, as pyarrow.ipc.new_stream does"
 _OTHER_FORMATS: Final = (
@@ -50,9 +52,12 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
 
     Args:
         body: JSON of :class:`homnet_serve.schemas.DiagnoseRequest`, or an Arrow IPC stream with the
-            columns of :data:`homnet.cohorts.pairs.MEASURED`.
+            columns of :data:`homnet.cohorts.pairs.MEASURED`, and perhaps ``num_copies``.
         content_type: its media type, with or without parameters.
         limits: bounds on the request.
+
+    Returns:
+        The columns of MEASURED, names in NFC; and ``quality`` if numbers of copies were sent.
 
     Raises:
         RequestError: the media type is unknown or the body is invalid; names the first error.
@@ -61,7 +66,7 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
     if media_type in (ARROW_TYPE, JSON_TYPE):
         _check_format(body, "JSON" if media_type == JSON_TYPE else "an Arrow stream")
     if media_type == ARROW_TYPE:
-        table = read_stream(body, MEASURED, limits)
+        table = read_stream(body, SENT, limits)
         place: Callable[[int], str] = "row {}".format
     elif media_type == JSON_TYPE:
         table, place = _read_json(body, limits)
@@ -71,8 +76,26 @@ def read_pairs_of_body(body: bytes, content_type: str, limits: Limits) -> pa.Tab
             "unknown_media_type",
             f"Content-Type: {media_type[:80]!r} cannot be read; send {JSON_TYPE} or {ARROW_TYPE}",
         )
+    table = _with_flags(table, place)
     check_pairs(table, limits, place)
     return table
+
+
+def _with_flags(table: pa.Table, place: Callable[[int], str]) -> pa.Table:
+    """The table with names in NFC, and with quality flags in place of numbers of copies."""
+    for index, name in enumerate(SENT.names):
+        if name in _NAMES:
+            table = table.set_column(
+                index, SENT.field(index), pc.utf8_normalize(table[name], form="NFC")
+            )
+    copies, table = table["num_copies"].to_pylist(), table.select(MEASURED.names)
+    if not any(number is not None for number in copies):
+        return table
+    for row, number in enumerate(copies):
+        if number is not None and not 1 <= number <= 9:
+            raise invalid(f"body: {place(row)}: 'num_copies' is {number}, expected 1 to 9")
+    quality = [{"flags": [THIRD_COPY] if (number or 0) > 2 else []} for number in copies]
+    return table.append_column("quality", pa.array(quality, QUALITY))
 
 
 def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) -> None:
@@ -152,6 +175,7 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
         "cell_id": [pair.cell_id for pair in pairs],
         "chromosome": [pair.chromosome for pair in pairs],
         "band_level": [pair.band_level for pair in pairs],
+        "num_copies": [pair.num_copies for pair in pairs],
         "pair": pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(PAIR_BYTES), len(pairs), [None, packed]
         ),
@@ -164,7 +188,7 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
         return f"patients[{patient}].pairs[{row - first}]"
 
     try:
-        return pa.table(columns, schema=MEASURED), place
+        return pa.table(columns, schema=SENT), place
     except (pa.ArrowException, UnicodeEncodeError):
         raise invalid("body: a name is not valid Unicode; send it as UTF-8") from None
 

@@ -113,6 +113,11 @@ class PairOfCell(_Request):
     chromosome: Chromosome
     band_level: BandLevel
     pair: Pair
+    num_copies: Annotated[int | None, Field(ge=1, le=9)] = Field(
+        default=None,
+        description="Chromosomes of this type in the cell. More than the two of the pair are noted "
+        "in the verdict, not judged.",
+    )
 
 
 class Patient(_Request):

@@ -79,6 +79,7 @@ def json_of() -> Callable[..., dict[str, Any]]:
                     "chromosome": row["chromosome"],
                     "band_level": row["band_level"],
                     "pair": pair.tolist() if lists else base64.b64encode(row["pair"]).decode(),
+                    **({"num_copies": row["num_copies"]} if "num_copies" in row else {}),
                 }
             )
         return {

@@ -56,6 +56,30 @@ def test_wider_types_and_other_orders_of_columns_are_taken(
     assert got.equals(pairs.replace_schema_metadata())
 
 
+def test_one_name_in_two_unicode_forms_is_one(pairs: pa.Table, stream_of: StreamOf) -> None:
+    forms = ["Mu\u0308ller" if row % 2 else "M\xfcller" for row in range(pairs.num_rows)]
+    named = pairs.set_column(1, pairs.schema.field(1), pa.array(forms))
+    named = named.set_column(2, named.schema.field(2), pa.array(map(str, range(named.num_rows))))
+    got = read_pairs_of_body(stream_of(named), ARROW_TYPE, Limits())
+    assert got["patient_id"].unique().to_pylist() == ["M\xfcller"]
+
+
+@pytest.mark.parametrize("numbers", [(2, 3, None), (1, 9, 2)])
+def test_numbers_of_copies_become_flags(
+    pairs: pa.Table, stream_of: StreamOf, json_of: JsonOf, numbers: tuple[int | None, ...]
+) -> None:
+    copies = [numbers[row % 3] for row in range(pairs.num_rows)]
+    sent = pairs.append_column("num_copies", pa.array(copies, pa.int64()))
+    got = read_pairs_of_body(stream_of(sent), ARROW_TYPE, Limits())
+    flags = [row["flags"] for row in got["quality"].to_pylist()]
+    assert flags == [["third_copy"] if row % 3 == 1 else [] for row in range(pairs.num_rows)]
+    same = read_pairs_of_body(json.dumps(json_of(sent)).encode(), JSON_TYPE, Limits())
+    assert same["quality"].to_pylist() == got["quality"].to_pylist()
+    wrong = pairs.append_column("num_copies", pa.array([10] * pairs.num_rows, pa.int8()))
+    with pytest.raises(RequestError, match="row 0: 'num_copies' is 10, expected 1 to 9"):
+        read_pairs_of_body(stream_of(wrong), ARROW_TYPE, Limits())
+
+
 def test_short_lists_end_where_the_chromosome_ends() -> None:
     body = {
         "patients": [
@@ -91,6 +115,7 @@ WRONG_JSON: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda b: b["patients"][0]["pairs"][1].update(band_level=850), "pairs[1].band_level'"),
     (lambda b: b["patients"][0]["pairs"][1].update(band_level=None), "pairs[1].band_level'"),
     (lambda b: b["patients"][0]["pairs"][0].update(pair="AAAA"), "pairs[0].pair': 3 bytes"),
+    (lambda b: b["patients"][0]["pairs"][0].update(num_copies=0), "pairs[0].num_copies'"),
     (lambda b: b["patients"][0]["pairs"][0].update(pair="?"), "pairs[0].pair': not base64"),
     (lambda b: b["patients"][0]["pairs"][0].update(pair=5), "pairs[0].pair': expected base64"),
     (lambda b: b["patients"][0]["pairs"][0].update(pair=[[1], [2]]), "homolog 0: expected"),

@@ -121,7 +121,26 @@ def _people(table_of: Callable[..., pa.Table]) -> pa.Table:
         table_of("h2", num_patients=2, num_cells=12, chromosomes=everything, seed=5),
         table_of("h3", num_patients=1, num_cells=4, chromosomes=everything, seed=6),
     ]
-    return pa.concat_tables(parts)
+    return _with_third_copies(pa.concat_tables(parts))
+
+
+def _with_third_copies(table: pa.Table) -> pa.Table:
+    """Three copies of 21 in the first three cells of everybody."""
+    quality = [
+        {"flags": ["third_copy"] if name == "21" and cell in {"c0", "c1", "c2"} else []}
+        for name, cell in zip(
+            table["chromosome"].to_pylist(), table["cell_id"].to_pylist(), strict=True
+        )
+    ]
+    column = table.schema.get_field_index("quality")
+    field = table.schema.field(column)
+    return table.set_column(column, field, pa.array(quality, field.type))
+
+
+def _sent(table: pa.Table) -> pa.Table:
+    """What a client sends of a cohort's rows."""
+    copies = [3 if "third_copy" in one["flags"] else None for one in table["quality"].to_pylist()]
+    return table.select(MEASURED.names).append_column("num_copies", pa.array(copies, pa.int8()))
 
 
 def _named(table: pa.Table, name: str) -> pa.Table:
@@ -209,7 +228,9 @@ def test_pairs_get_the_verdict_of_the_batch_job(
     form: str,
 ) -> None:
     people, output = batch
-    pairs, expected = people.select(MEASURED.names), _in_batch(output)
+    pairs, expected = _sent(people), _in_batch(output)
+    for name in ("h1-p0", "h2-p0", "h3-p0"):  # the last without a calibration
+        assert "Chromosome 21 has three copies in 3 of" in " ".join(expected[name]["notes"])
     if form == "arrow":
         _compare(expected, serving.arrow(stream_of(pairs)))
     elif form == "json":
@@ -224,7 +245,7 @@ def test_pages_are_those_of_the_batch_job(
     batch: tuple[pa.Table, Path], serving: Any, stream_of: Callable[..., bytes]
 ) -> None:
     people, output = batch
-    body = stream_of(people.select(MEASURED.names))
+    body = stream_of(_sent(people))
     answer = serving.arrow(body, params={"pages": "all", "samples_per_px": 3.0}).json()
     for one in answer["patients"]:
         who = one["verdict"]

@@ -273,6 +273,7 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
     [
         ("third_copy", "Chromosome 21 has three copies in 2 of 3 cells"),
         ("turned", "Chromosomes were upside down and were turned: 21 in 2 cells."),
+        ("same_pixels", "Images have the same pixels as images under other names: 21 in 2 cells."),
     ],
 )
 def test_what_was_seen_in_the_images_is_said(
