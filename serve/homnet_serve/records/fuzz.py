@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-from homnet.records.damage import Change, changes
 
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import MEASURED, SCHEMA
 from homnet.errors import ConfigError, HomNetError
 from homnet.model.registry import Registry
+from homnet.records.damage import Change, changes
 from homnet.results import Record, describe_machine
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
@@ -33,6 +33,8 @@ from homnet_serve.records.local_server import LocalServer
 from homnet_serve.records.material import Material, MaterialConfig, make_material
 
 _HEALTH_EVERY_S: Final = 0.05
+_RIGHT: Final = ("the same", "refused", "refused, others untouched")
+"""What may be read from a changed store."""
 Bodies = Iterator[tuple[str, bytes]]
 
 
@@ -245,13 +247,13 @@ def _changed(
     wrong: list[str] = []
     for change in islice(changes(root, rng), count):
         try:
-            outcome = "the same" if _alike(read(), whole) else "other content"
+            outcome = _compared(read(), whole)
         except HomNetError:
             outcome = "refused"
         except Exception as error:  # a traceback to a user
             outcome = f"uncaught {type(error).__name__}"
         outcomes[outcome] += 1
-        if outcome not in ("the same", "refused"):
+        if outcome not in _RIGHT:
             wrong.append(f"{outcome}: {_name(change, root)}")
     return {"outcomes": dict(outcomes), "wrong": wrong[:20], "num_wrong": len(wrong)}
 
@@ -272,11 +274,13 @@ def _pairs(root: Path) -> pa.Table:
     return Cohort.open(root).read()
 
 
-def _alike(found: Any, whole: Any) -> bool:
-    """Whether what was read is what was written, or the part of it that is not damaged."""
-    if isinstance(found, dict):
-        return all(whole.get(name) == value for name, value in found.items())
-    return bool(found.equals(whole))
+def _compared(found: Any, whole: Any) -> str:
+    """What was read, compared with what was written."""
+    if not isinstance(found, dict):
+        return "the same" if found.equals(whole) else "other content"
+    if any(whole.get(name) != value for name, value in found.items()):
+        return "other content"
+    return "the same" if len(found) == len(whole) else "refused, others untouched"
 
 
 def _as_cohort(table: pa.Table) -> pa.Table:

@@ -136,9 +136,9 @@ def _shape(rng: np.random.Generator) -> bytes:
     if choice == 0:
         image = Image.fromarray(rng.integers(0, 256, (other, side)).astype(np.uint8))
     elif choice == 1:
-        draw.rectangle([5, 5, side, other], fill=60)
+        draw.rectangle([0, 0, side // 2, other // 2], fill=60)
     elif choice == 2:
-        draw.ellipse([2, 2, max(side - 3, 3), max(other - 3, 3)], outline=50, width=8)
+        draw.ellipse([0, 0, side - 1, other - 1], outline=50, width=8)
     elif choice == 3:
         turn = np.linspace(0, 60, 4000)
         points = np.stack([side / 2 + turn * 8 * np.cos(turn), other / 2 + turn * 8 * np.sin(turn)])
