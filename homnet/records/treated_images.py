@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from tqdm import tqdm
 
 from homnet.errors import ConfigError
 from homnet.imaging.extraction import Extraction, ExtractionConfig
@@ -187,7 +186,7 @@ def measure_treatments(config: TreatedImagesConfig) -> dict[str, Any]:
     paths = rng.permutation(paths)[: config.num_untouched]
     names = ["untouched", *TREATMENTS]
     rows = {name: {"name": name, "images": 0, "accepted": 0, "wrong": 0} for name in names}
-    for number, path in enumerate(tqdm(paths, desc="images", mininterval=10.0)):
+    for number, path in enumerate(paths):
         image = read_grey(config.manifest.parent / path, max_side_px=1024)
         own = _measured(image)
         _count(rows["untouched"], own, own)
