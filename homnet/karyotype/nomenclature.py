@@ -214,7 +214,9 @@ def _check_form(text: str, name: Name) -> None:
             " and ".join(map(str, numbers)) for numbers in sorted(_NUM_PLACES[prefix])
         )
         raise DataError(f"'{text}': {prefix} has other numbers of breakpoints, {expected} by type")
-    if len(set(types)) < len(types) and prefix not in {"der", "rob"}:
+    # The two homologs may exchange ends at different bands, as in t(3;3)(q21;q26.2).
+    homologs = prefix == "t" and len(types) == 2 and places[0] != places[1]
+    if len(set(types)) < len(types) and prefix not in {"der", "rob"} and not homologs:
         raise DataError(f"'{text}': a chromosome is named twice")
     if prefix in {"der", "dic", "rob", "t"} and types[0] != min(types, key=rank):
         raise DataError(f"'{text}': sex chromosomes come first, then the others by number")

@@ -33,6 +33,7 @@ def test_it_flags_one_type_of_its_example_and_names_it() -> None:
     checkpoint = Checkpoint.load(place_of(SHIPPED))
     assert {f"hospital-{n}" for n in (1, 2, 3, 4)} | {ALL_HOSPITALS} == set(checkpoint.patients)
     assert all(one.supported for one in checkpoint.patients.values())
+    assert {checkpoint.scale_of(name) for name in ("hospital-1", "generic")} == {3.0}
     place = reader_beside(SHIPPED)
     assert place is not None
     reader = CalibratedReader.load(place)
