@@ -27,6 +27,48 @@ def load_markdown(load: Mapping[str, Any]) -> str:
     return "\n\n".join(write(load[part]) for part, write in parts.items() if part in load)
 
 
+def fuzz_markdown(fuzz: Mapping[str, Any]) -> str:
+    """What hostile bodies cost, and what changed stores gave, in Markdown.
+
+    Args:
+        fuzz: figures of ``homnet_serve.records.fuzz``.
+    """
+    bodies = [
+        (
+            name,
+            part["bodies"],
+            _counts(part["statuses"]),
+            part["num_failed"],
+            f"{part['slowest_s']:.1f}",
+            f"{part['largest_mib']:.0f}",
+            f"{part['longest_silence_s']:.2f}",
+        )
+        for name in ("images", "manifests", "arrow", "json")
+        for part in (fuzz[name],)
+    ]
+    stores = [
+        (name, sum(part["outcomes"].values()), _counts(part["outcomes"]), part["num_wrong"])
+        for name, part in fuzz["changes"].items()
+    ]
+    return "\n\n".join(
+        (
+            markdown_table(
+                (
+                    "Bodies",
+                    "Number",
+                    "Answers",
+                    "Other than documented",
+                    "Slowest, s",
+                    "Memory above idle, MiB",
+                    "Silence of /healthz, s",
+                ),
+                bodies,
+            ),
+            markdown_table(("Changes of", "Number", "What is read", "Other content"), stores),
+        )
+    )
+
+
 def serve_drill_markdown(drill: Mapping[str, Any]) -> str:
     """The effect of each fault on clients, in Markdown.
 

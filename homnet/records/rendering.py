@@ -23,7 +23,7 @@ from homnet.records.beside_paper import (
     comparison_markdown,
     running_time_markdown,
 )
-from homnet.records.endpoint_tables import load_markdown, serve_drill_markdown
+from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_drill_markdown
 from homnet.records.oracle import oracle_markdown
 from homnet.records.training_tables import (
     ablation_markdown,
@@ -179,6 +179,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "reproduction": comparison_markdown,
     "running_time": running_time_markdown,
     "drill": drill_markdown,
+    "fuzz": fuzz_markdown,
     "load": load_markdown,
     "serve_drill": serve_drill_markdown,
     "sweep": sweep_markdown,

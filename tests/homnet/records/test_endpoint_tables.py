@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homnet.records.endpoint_tables import load_markdown, serve_drill_markdown
+from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_drill_markdown
 
 
 def _asked(rate: float, p50: float = 10.0) -> dict[str, Any]:
@@ -133,3 +133,22 @@ def test_faults_are_told_one_by_one() -> None:
         in text
     )
     assert "Answers to the flood of the queue: 40 x answered, 24 x 503 busy." in text
+
+
+def test_hostile_bodies_and_changed_stores_have_a_table_each() -> None:
+    part = {
+        "bodies": 50,
+        "statuses": {"200": 4, "422": 46},
+        "num_failed": 0,
+        "slowest_s": 1.51,
+        "largest_mib": 230.9,
+        "longest_silence_s": 0.123,
+    }
+    changed = {"outcomes": {"refused": 8, "the same": 2}, "num_wrong": 0}
+    text = fuzz_markdown(
+        dict.fromkeys(("images", "manifests", "arrow", "json"), part)
+        | {"changes": {"registry": changed}}
+    )
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["json", "50", "4 x 200, 46 x 422", "0", "1.5", "231", "0.12"] in lines
+    assert ["registry", "10", "8 x refused, 2 x the same", "0"] in lines
