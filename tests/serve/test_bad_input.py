@@ -216,7 +216,7 @@ def _zip_bodies(image: bytes, good: bytes, zip_of: Callable[..., bytes]) -> Iter
         "foreign hospital": (row.replace("h1", "elsewhere"), "key"),
         "long patient": (row.replace("p1", "p" * 200), "patient_id"),
         "twice": (row * 2, "homolog"),
-        "ragged": (row.replace("\n", ",1,2\n"), "CSV"),
+        "ragged": (row.replace("\n", ",1,2\n"), "values"),
         "quote": ('"' + row, ""),
         "missing file": (row.replace("a.png", "b.png"), "b.png"),
         "nothing": ("", "no row"),
