@@ -13,6 +13,10 @@ class ManifestError(HomNetError):
     """An image manifest is wrong; the message names file and row."""
 
 
+class ManifestTooLargeError(ManifestError):
+    """An image manifest has more rows than are allowed."""
+
+
 class CheckpointError(HomNetError):
     """A checkpoint is incomplete, altered or not of this format."""
 

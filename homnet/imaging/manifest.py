@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from homnet.errors import ManifestError
+from homnet.errors import ManifestError, ManifestTooLargeError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 
 REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
@@ -58,6 +58,7 @@ def read_manifest(
         ``abnormal`` bool, the others str; ``kind`` is empty if unknown.
 
     Raises:
+        ManifestTooLargeError: there are more than ``max_rows``.
         ManifestError: names the file and the first bad row.
     """
     if content is None:
@@ -190,7 +191,9 @@ def _checked(path: Path, content: bytes, max_rows: int) -> str:
     content = content.rstrip(b"\r\n")
     ends = np.flatnonzero(np.isin(np.frombuffer(content, np.uint8), (10, 13)))
     if len(ends) - content.count(b"\r\n") > max_rows:
-        raise ManifestError(f"{path}: more than {max_rows} rows; send or ingest fewer at once")
+        raise ManifestTooLargeError(
+            f"{path}: more than {max_rows} rows; send or ingest fewer at once"
+        )
     longest = int(np.diff(ends, prepend=-1, append=len(content)).max()) - 1
     if longest > _MAX_LINE_BYTES:
         raise ManifestError(

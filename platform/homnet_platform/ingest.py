@@ -29,7 +29,7 @@ from homnet.cohorts.pairs import SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, nfc, read_manifest
+from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
 from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up, set_upright
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.secret_key import read_secret_key
@@ -262,8 +262,7 @@ def _with_pseudonyms(manifest: pd.DataFrame, key: bytes) -> pd.DataFrame:
     Raises:
         CohortError: two names have one digest.
     """
-    # One name has one digest, however its accents are encoded.
-    names = [[nfc(one) for one in manifest[name]] for name in CHROMOSOME_KEY[:3]]
+    names = [manifest[name].tolist() for name in CHROMOSOME_KEY[:3]]
     for num, column in ((2, "patient_id"), (3, "cell_id")):
         who = list(zip(*names[:num], strict=True))
         digests = {one: _pseudonym(key, *one) for one in set(who)}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from homnet.cohorts.pairs import MEASURED
-from homnet.errors import ManifestError
+from homnet.errors import ManifestError, ManifestTooLargeError
 from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
 from homnet.imaging.pairing import (
@@ -25,7 +25,7 @@ from homnet.imaging.pairing import (
     set_upright,
 )
 from homnet.imaging.reading import read_grey
-from homnet.report.patient_page import Images
+from homnet.report.patient_page import NO_IMAGES, Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
@@ -85,16 +85,20 @@ class ImagesOfBody:
     """Images without a usable sequence, by hospital and patient."""
     noted: Mapping[tuple[str, str], list[NotedImage]] = field(default_factory=dict)
     """Images that were used with a note, by hospital and patient."""
-    read: Callable[[str], bytes] = str.encode
-    """Returns the content of an image by its name."""
+    archive: Archive | None = None
+    """The zip; None without images."""
     files: Mapping[tuple[str, str, str, str], tuple[str, ...]] = field(default_factory=dict)
     """Names of the images of each pair, by hospital, patient, cell and chromosome."""
 
     def of_patient(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
+        if self.archive is None:
+            return NO_IMAGES
+        read = self.archive.content.read
         return {
             (cell, chromosome): [
-                read_grey(io.BytesIO(self.read(name)), max_side_px=MAX_SIDE_PX) for name in names
+                read_grey(io.BytesIO(read(self.archive.files[name])), max_side_px=MAX_SIDE_PX)
+                for name in names
             ]
             for (where, who, cell, chromosome), names in self.files.items()
             if (where, who) == (hospital, patient_id)
@@ -124,6 +128,8 @@ def read_manifest_of_body(
             content=archive.read(MANIFEST, _MAX_MANIFEST_BYTES),
             max_rows=limits.max_images,
         )
+    except ManifestTooLargeError as error:
+        raise too_large(str(error)) from None
     except ManifestError as error:
         raise invalid(str(error)) from None
     return archive, manifest
@@ -171,13 +177,7 @@ def measure_images(
     rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
     if table.num_rows:
         check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")
-    return ImagesOfBody(
-        table,
-        refused,
-        noted,
-        read=lambda name: archive.read(name, limits.max_image_bytes),
-        files=files_of_pairs(images),
-    )
+    return ImagesOfBody(table, refused, noted, archive, files_of_pairs(images))
 
 
 def _by_patient(images: pd.DataFrame, kind: type[M]) -> dict[tuple[str, str], list[M]]:

@@ -18,7 +18,7 @@ from homnet_serve.errors import invalid, too_large
 
 _CONTINUATION: Final = 0xFFFFFFFF
 _MAX_METADATA_BYTES: Final = 64 * 2**10
-"""Maximum size of the metadata of a message; six columns need about 1 KiB."""
+"""Maximum size of the metadata of a message; seven columns need about 1 KiB."""
 _MAX_BATCHES: Final = 4096
 """Maximum number of batches; one per cell of 200 patients makes 1,000."""
 _KEPT_BYTES: Final = 2**18

@@ -37,12 +37,12 @@ _OTHER_FORMATS: Final = (
 )
 """First bytes of what is sent under a wrong name, what it is, and what to do."""
 _BOM: Final = b"\xef\xbb\xbf"
-_MARKS: Final = {b"{": (4, 4), b"[": (7, 1), b'"': (14, 10)}
+_MARKS: Final = {b"{": (4, 4), b"[": (7, 1), b'"': (16, 10)}
 """Number of opening brackets and quotes that JSON may have for a pair, and for a patient beside
 them: those of its form. Names may be in braces, so these are counted again while they are parsed.
 """
 _MAX_FIELDS: Final = 16
-"""Maximum number of fields of a JSON object that are looked at one by one; the largest has 4."""
+"""Maximum number of fields of a JSON object that are looked at one by one; the largest has 5."""
 _PARSING: Final = threading.Lock()
 """Python's parser stops all other threads for up to .3 s: never twice in a row."""
 

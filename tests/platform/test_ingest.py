@@ -15,6 +15,7 @@ from PIL import Image
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import CohortError, ConfigError, ManifestError
 from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.manifest import read_manifest
 from homnet.imaging.reading import read_grey
 from homnet.simulator.drawing import centre_line, draw_chromosome
 from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest
@@ -240,10 +241,12 @@ def test_pseudonyms_hide_names_everywhere_and_depend_on_the_key(
     assert not set(columns["patient_id"]) & set(others.to_pylist())
 
 
-def test_a_name_has_one_pseudonym_in_every_unicode_form(monkeypatch):
+def test_a_name_has_one_pseudonym_in_every_unicode_form(tmp_path, monkeypatch):
     names = [unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD")]
-    frame = pd.DataFrame(rows_of(1, 2, "n")).assign(patient_id=[names[0], names[1]] * 4)
-    assert frame["patient_id"].nunique() == 2
+    rows = pd.DataFrame(rows_of(1, 2, "n")).assign(patient_id=[names[0], names[1]] * 4)
+    assert rows["patient_id"].nunique() == 2
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    frame = read_manifest(tmp_path / "manifest.csv", hospital="n", band_level=400)
     assert _with_pseudonyms(frame, KEY.encode())["patient_id"].nunique() == 1
     two = pd.DataFrame(rows_of(2, 1, "n"))
     assert _with_pseudonyms(two, KEY.encode())["patient_id"].nunique() == 2
