@@ -2,8 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,16 +11,14 @@ import pyarrow.compute as pc
 import ray
 from ray.data import Dataset
 
-from homnet.bags.draw import PairBank, PairIndex, index_table
+from homnet.bags.draw import PairBank, with_parts
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 
 
-def pairs_dataset(
-    cohort: Cohort, patients: Iterable[str] | None = None, *, index_only: bool = False
-) -> Dataset:
-    """The rows of a cohort, one block per file.
+def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
+    """The rows of a cohort with their parts, one block per file.
 
     Uses our own strict reader instead of ``read_parquet``: it names file, row and column of a bad
     value, and starts ten times faster on a small cluster.
@@ -29,7 +26,6 @@ def pairs_dataset(
     Args:
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
-        index_only: return :func:`homnet.bags.draw.index_table` of the rows.
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())
@@ -41,16 +37,8 @@ def pairs_dataset(
     dataset = ray.data.from_items(
         [{"file": number} for number in numbers], override_num_blocks=len(numbers)
     )
-    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted, index_only=index_only)
-    # Read tasks request no CPU: Train's workers may hold all of them while they wait for the data,
-    # which would be a deadlock (ray-project/ray#44687).
-    return dataset.map_batches(
-        read,
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=0,
-        concurrency=min(len(numbers), max(2, int(ray.cluster_resources().get("CPU", 0)))),
-    )
+    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
+    return dataset.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
 
 
 @dataclass(frozen=True)
@@ -146,11 +134,12 @@ def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
     return frozenset(ordered[: max(least, round(share * len(ordered)))])
 
 
-def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index_only: bool) -> Any:
-    table = cohort.read(cohort.files[batch["file"][0].as_py()])
+def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
+    number = batch["file"][0].as_py()
+    table = with_parts(cohort.read(cohort.files[number]), number)
     if patients is not None:
         table = table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
-    return index_table(table) if index_only else table
+    return table
 
 
 def collect_bank(source: Dataset) -> PairBank:
@@ -160,45 +149,6 @@ def collect_bank(source: Dataset) -> PairBank:
         DataError: there is no pair with both homologs.
     """
     return PairBank.from_table(all_rows(source))
-
-
-def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
-    """Reads the pair index of some patients; workers read the files and return index rows only.
-
-    Raises:
-        CohortError: a file is damaged.
-        DataError: there is no pair with both homologs.
-    """
-    return PairIndex.from_table(all_rows(pairs_dataset(cohort, patients, index_only=True)))
-
-
-class CohortSource:
-    """Reads pairs of a cohort from disk group by group, prefetching the next group."""
-
-    def __init__(self, cohort: Cohort, index: PairIndex) -> None:
-        """Takes a cohort and the index of all patients that will be requested."""
-        self._cohort, self._index = cohort, index
-
-    @property
-    def index(self) -> PairIndex:
-        """Index of all pairs."""
-        return self._index
-
-    def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
-        """Yields the pairs of each group of patients, in order.
-
-        Raises:
-            CohortError: a file is damaged.
-        """
-        with ThreadPoolExecutor(1, thread_name_prefix="read pairs") as reader:
-            reading: list[Future[PairBank]] = []
-            for number in range(len(groups)):
-                for group in groups[number + len(reading) : number + 2]:
-                    reading.append(reader.submit(self._bank, group))
-                yield reading.pop(0).result()
-
-    def _bank(self, group: frozenset[str]) -> PairBank:
-        return collect_bank(pairs_dataset(self._cohort, group))
 
 
 def all_rows(source: Dataset) -> pa.Table:

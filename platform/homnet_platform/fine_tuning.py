@@ -186,7 +186,7 @@ def _side_by_side(
     bank = collect_bank(pairs_dataset(cohort, people))
     # A hospital that cannot be validated fails here, before any training.
     for stage in stages.values():
-        stage.validation_epochs(stage.parts(bank.index)[1])
+        stage.require_validation(bank.index)
     task = ray.remote(
         num_cpus=scaling.cpus_per_worker, num_gpus=gpus, max_retries=scaling.max_failures
     )(_train_hospital)

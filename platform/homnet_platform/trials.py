@@ -24,6 +24,7 @@ from homnet.errors import DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import provenance
@@ -263,7 +264,9 @@ def _train(
                 for name, stage in stages.items()
             }
     learners = {
-        name: Learner(stage, bank, device=device, resumed=last.get(name))
+        name: Learner(
+            stage, Resident.of(stage, bank, device), device=device, resumed=last.get(name)
+        )
         for name, stage in stages.items()
     }
     while not all(learner.finished for learner in learners.values()):

@@ -128,7 +128,7 @@ def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
             for hospital, split in shared.hospitals.items()
         ),
     ):
-        stage.validation_epochs(stage.parts(shared.bank.index)[1])
+        stage.require_validation(shared.bank.index)
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
