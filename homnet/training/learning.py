@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from homnet.bags.draw import PairBank
-from homnet.bags.epochs import DeviceBank, LoadedEpoch, empty_batch
+from homnet.bags.epochs import Batch, DeviceBank, LoadedEpoch, empty_batch
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
 from homnet.model.checkpoint import Checkpoint
@@ -157,22 +157,10 @@ class Learner:
         started = asked = time.perf_counter()
         for batch, size in self._supply.batches(number, position.step):
             waited += time.perf_counter() - asked
-            loss = train_step(
-                self._wrapped,
-                self._weights.optimizer,
-                # A worker without bags takes the step with an empty batch of weight 0.
-                batch or empty_batch(settings.bags.num_cells, self.device),
-                learning_rate=learning_rate_at(
-                    number * num_steps + position.step, settings.max_epochs * num_steps, settings
-                ),
-                clip_norm=settings.clip_norm,
-                loss_scale=self.world / size if batch else 0.0,
-                precision=self._precision,
-                loss_of=self.model.loss,
+            rate = learning_rate_at(
+                number * num_steps + position.step, settings.max_epochs * num_steps, settings
             )
-            if batch:
-                loss_sum += loss
-            self._weights.average()
+            loss_sum += self.step(batch, size, rate)
             position.step, trained = position.step + 1, trained + size
             on_batch(size)
             every = settings.checkpoint_steps
@@ -203,6 +191,32 @@ class Learner:
                 calibration=calibrations(logit_B, label_B, self._validation.hospital_B),
             )
         return {**line, "bags_per_s": trained / seconds, "wait_share": waited / seconds}
+
+    def step(self, batch: Batch | None, size: int, learning_rate: float) -> torch.Tensor:
+        """Takes one step on this worker's share of a global batch.
+
+        Args:
+            batch: this worker's bags; None if it has none.
+            size: number of bags of the global batch.
+            learning_rate: of the step.
+
+        Returns:
+            The summed loss of this worker's bags, on its device.
+        """
+        settings = self.stage.training
+        loss = train_step(
+            self._wrapped,
+            self._weights.optimizer,
+            # A worker without bags takes the step with an empty batch of weight 0.
+            batch or empty_batch(settings.bags.num_cells, self.device),
+            learning_rate=learning_rate,
+            clip_norm=settings.clip_norm,
+            loss_scale=self.world / size if batch else 0.0,
+            precision=self._precision,
+            loss_of=self.model.loss,
+        )
+        self._weights.average()
+        return loss if batch else torch.zeros_like(loss)
 
     def checkpoint(self) -> Checkpoint:
         """The best model so far, or the current one before any validation, and resume state."""

@@ -168,7 +168,7 @@ class ToWorkers(DataConfig):
         """Adds the reading tasks; see the base class."""
         tasks: dict[str, Task] = {
             PAIRS: functools.partial(_deal_pairs, train=self._resident),
-            BAGS: _assemble,
+            BAGS: assemble,
         }
         run = {"cohort": self._cohort, "stage": self._stage, "plans": self._plans}
         ready = {
@@ -177,7 +177,13 @@ class ToWorkers(DataConfig):
             )
             for name, dataset in datasets.items()
         }
-        return super().configure(ready, world_size, *others, **options)
+        if world_size > 1:
+            return super().configure(ready, world_size, *others, **options)
+        # One worker needs no coordinator, which would be a process more.
+        for name, dataset in ready.items():
+            dataset.set_name(name)
+            dataset.context.execution_options = self._resolve_execution_options(name)
+        return [{name: dataset.iterator() for name, dataset in ready.items()}]
 
 
 def _pairs(cohort: Cohort, stage: Stage) -> Dataset:
@@ -189,10 +195,10 @@ def _pairs(cohort: Cohort, stage: Stage) -> Dataset:
 def _windows(stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]) -> Dataset:
     """The windows of all epochs, from a position on."""
     # A run that is already finished still opens its datasets.
-    return _items(_window_items(stage, plans, position) or [{"epoch": -1}])
+    return _items(window_items(stage, plans, position) or [{"epoch": -1}])
 
 
-def _window_items(
+def window_items(
     stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]
 ) -> list[dict[str, int]]:
     """Epoch and number of each window, the step that it starts with, and the steps to skip."""
@@ -261,7 +267,7 @@ def _written(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _assemble(
+def assemble(
     batch: Any, *, cohort: Cohort, stage: Stage, plans: Plans, world: int
 ) -> Iterator[pa.Table]:
     """The shares of a window's global batches, in a row for each worker."""

@@ -15,6 +15,7 @@ from homnet.bags.draw import PairBank, with_parts
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.training.stage import Stage
 
 
 def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
@@ -42,11 +43,9 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
 
 
 @dataclass(frozen=True)
-class Participants:
-    """People and pairs of several training runs; put into the object store once."""
+class People:
+    """People of several training runs."""
 
-    bank: PairBank
-    """Pairs of all people below."""
     healthy: Mapping[str, frozenset[str]]
     """People of the pre-training, by split."""
     hospitals: Mapping[str, Mapping[str, frozenset[str]]]
@@ -59,7 +58,15 @@ class Participants:
         return {name: self.scale[name] for name in hospitals}
 
 
-def collect_shared(
+@dataclass(frozen=True)
+class Participants(People):
+    """People of several training runs, with their pairs."""
+
+    bank: PairBank
+    """Pairs of all these people."""
+
+
+def choose_people(
     cohort: Cohort,
     *,
     healthy: Sequence[str],
@@ -68,8 +75,8 @@ def collect_shared(
     hospital_split: SplitConfig,
     parts: Sequence[str],
     share_of_people: float = 1.0,
-) -> Participants:
-    """Loads the people of several training runs into memory.
+) -> tuple[People, Dataset]:
+    """Chooses the people of several training runs.
 
     Args:
         cohort: the opened cohort.
@@ -81,10 +88,13 @@ def collect_shared(
         share_of_people: share of the healthy people to train and validate on, for a small run; the
             test people stay the same.
 
+    Returns:
+        The people, and the dataset of their pairs, not read yet.
+
     Raises:
         CohortError: no such hospital.
         ConfigError: a hospital of ``healthy`` has abnormal pairs or is in ``hospitals``.
-        DataError: there is no pair with both homologs.
+        DataError: two people of different hospitals have the same id.
     """
     patients = {*cohort.of_hospitals(healthy).hospitals_with_abnormal_pairs(), *hospitals}
     if hospitals and patients & set(healthy):
@@ -108,12 +118,18 @@ def collect_shared(
     chosen = cohort.of_hospitals(names)
     # Refuses a patient id that two hospitals share: the two people would be merged here.
     split_patients(chosen.patients, SplitConfig(validation=0.0, test=0.0))
-    return Participants(
-        bank=collect_bank(pairs_dataset(chosen, wanted)),
-        healthy=of_healthy,
-        hospitals=of_hospitals,
-        scale=chosen.scale,
-    )
+    people = People(healthy=of_healthy, hospitals=of_hospitals, scale=chosen.scale)
+    return people, pairs_dataset(chosen, wanted)
+
+
+def collect_shared(cohort: Cohort, **chosen: Any) -> Participants:
+    """The people of :func:`choose_people` with their pairs, in the memory of this process.
+
+    Raises:
+        CohortError, ConfigError, DataError: see there; also if no pair has both homologs.
+    """
+    people, pairs = choose_people(cohort, **chosen)
+    return Participants(**vars(people), bank=collect_bank(pairs))
 
 
 def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[str, frozenset[str]]:
@@ -149,6 +165,44 @@ def collect_bank(source: Dataset) -> PairBank:
         DataError: there is no pair with both homologs.
     """
     return PairBank.from_table(all_rows(source))
+
+
+def stored_bank(source: Dataset) -> Any:
+    """A reference to the bank of all rows of a dataset, in the object store.
+
+    A task builds it, so the pairs do not pass through this process. Getting it raises DataError if
+    no pair has both homologs.
+    """
+    return _bank_of.remote(*source.to_arrow_refs())
+
+
+@ray.remote(num_cpus=1)
+def _bank_of(*tables: pa.Table) -> PairBank:
+    return PairBank.from_table(pa.concat_tables(tables))
+
+
+@ray.remote(num_cpus=1)
+def _require_validation(bank: PairBank, stages: Sequence[Stage]) -> int:
+    for stage in stages:
+        stage.require_validation(bank)
+    return len(bank)
+
+
+def require_validation(bank: Any, stages: Sequence[Stage]) -> int:
+    """Checks before several trainings that each can be validated, in a task.
+
+    Args:
+        bank: reference from :func:`stored_bank`.
+        stages: the trainings.
+
+    Returns:
+        The number of pairs of the bank.
+
+    Raises:
+        DataError: a training lacks pairs, or all its validation bags have the same class.
+    """
+    num_pairs: int = ray.get(_require_validation.remote(bank, list(stages)))
+    return num_pairs
 
 
 def all_rows(source: Dataset) -> pa.Table:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -49,7 +49,7 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
     Raises:
         ConfigError: Ray cannot be joined or started.
     """
-    configure_ray_data()
+    configure_ray_data(quiet="RAY_ADDRESS" not in os.environ)
     if ray.is_initialized():
         yield
         return
@@ -76,7 +76,7 @@ def _join(address: str) -> None:
                 NodeInfoGcsServiceStub(channel).GetClusterId(
                     GetClusterIdRequest(), timeout=_JOIN_TIMEOUT_S, wait_for_ready=True
                 )
-        ray.init(log_to_driver=False)
+        ray.init()
     except Exception as error:
         reason = _reason(error)
         if isinstance(error, grpc.RpcError):
@@ -130,6 +130,8 @@ def require_workers(
     *,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     reader_cpus: float = 0.0,
 ) -> int:
     """Raises if workers, or the readers of their data, would wait forever for CPUs or GPUs.
@@ -139,6 +141,8 @@ def require_workers(
         what: name of the work in the error.
         cpus: of each worker.
         gpus: of each worker.
+        resources: further resources of each worker.
+        labels: labels of the nodes that the workers may run on.
         reader_cpus: CPUs of one node to leave free for a task that reads for them.
 
     Returns:
@@ -147,8 +151,11 @@ def require_workers(
     Raises:
         ConfigError: fewer workers fit on the nodes of the cluster.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in alive]
+    chosen = [(labels or {}).items() <= node.get("Labels", {}).items() for node in alive]
+    needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
+    wanted = {name: need for name, need in needs.items() if need > 0}
 
     def fitting(reader: int) -> int:
         """Workers that fit if the reader runs on one of the nodes."""
@@ -157,12 +164,18 @@ def require_workers(
         if free[reader]["CPU"] < 0:
             return 0
         return sum(
-            int(min(node.get(name, 0.0) / need for name, need in wanted.items())) for node in free
+            int(min(node.get(name, 0.0) / need for name, need in wanted.items()))
+            for node, fits in zip(free, chosen, strict=True)
+            if fits
         )
 
     most = max(map(fitting, range(len(nodes))), default=0)
     if num_workers > most:
         each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        each += "".join(f", {need:g} {name}" for name, need in (resources or {}).items())
+        each += "".join(
+            f", on a node with {name}={value}" for name, value in (labels or {}).items()
+        )
         there = ", ".join(
             f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
         )
@@ -174,10 +187,15 @@ def require_workers(
     return most
 
 
-def configure_ray_data() -> None:
-    """Silences Ray Data's own progress output, and stops it from wrapping our errors."""
+def configure_ray_data(*, quiet: bool = True) -> None:
+    """Stops Ray Data from wrapping our errors.
+
+    Args:
+        quiet: whether to silence its progress and its log, which operators of a cluster want.
+    """
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True
-    context.enable_progress_bars = False
     context.use_datasource_v2 = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if quiet:
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)

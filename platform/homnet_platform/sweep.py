@@ -12,7 +12,7 @@ from homnet.model.network import HomNetConfig, best_form
 from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import Participants
+from homnet_platform.data import People
 
 PRETRAINING: Final = "pre-training"
 FINE_TUNING: Final = "fine-tuning"
@@ -103,15 +103,15 @@ def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
 
 
 def pretraining_stage(
-    shared: Participants, merge_range: int, learning_rate: float, config: TuneConfig
+    people: People, merge_range: int, learning_rate: float, config: TuneConfig
 ) -> Stage:
     """The stage of one point of the first search."""
     return Stage(
         name=PRETRAINING,
         model=dataclasses.replace(config.model, merge_range=merge_range),
         training=dataclasses.replace(config.training, learning_rate=learning_rate),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
+        train_patients=people.healthy[TRAIN],
+        validation_patients=people.healthy[VALIDATION],
     )
 
 

@@ -10,13 +10,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import ray.train
 from ray.train import (
     CheckpointConfig,
+    CheckpointUploadMode,
     FailureConfig,
     RunConfig,
     ScalingConfig,
@@ -55,6 +56,15 @@ class ScalingOptions:
     """Whether each worker gets a GPU."""
     max_failures: int = 2
     """Maximum number of restarts from the last checkpoint after a worker died."""
+    accelerator_type: str = ""
+    """Type of the workers' GPUs as Ray names it, for example A100; any by default."""
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that workers may run on, for example "ray.io/market-type on-demand"."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Further resources of each worker, for example a custom resource of a group of nodes."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How Ray places workers: on few nodes, or on many; the strict forms wait rather than give
+    way."""
     pairs_gib: float = 4.0
     """Memory per worker for pairs, GiB (GPU memory if it has a GPU). If its share needs more, the
     training bags are streamed to it; the validation pairs always stay."""
@@ -64,6 +74,13 @@ class ScalingOptions:
             raise ConfigError(
                 "training needs num_workers of at least 1, and cpus_per_worker and pairs_gib above "
                 f"0, got {self.num_workers}, {self.cpus_per_worker} and {self.pairs_gib}"
+            )
+        reserved = {"CPU": "cpus_per_worker", "GPU": "use_gpu"}
+        for name in reserved.keys() & self.resources:
+            raise ConfigError(f"resources names {name}; set {reserved[name]} instead")
+        if self.accelerator_type and not self.use_gpu:
+            raise ConfigError(
+                f"accelerator_type is {self.accelerator_type}, and workers get no GPU; set use_gpu"
             )
         if not 0 <= self.min_workers <= self.num_workers:
             raise ConfigError(
@@ -111,6 +128,8 @@ def run_stage(
         f"training {stage.name}",
         cpus=scaling.cpus_per_worker,
         gpus=float(scaling.use_gpu),
+        resources=scaling.resources,
+        labels=scaling.label_selector,
         reader_cpus=READER_CPUS,
     )
     _require_writable(storage)
@@ -121,9 +140,6 @@ def run_stage(
     if scaling.min_workers:
         # Ray counts a lost node for a while: do not wait a minute for workers on it.
         os.environ.setdefault(_START_TIMEOUT, "20")
-    num_workers: Any = scaling.num_workers
-    if scaling.min_workers:
-        num_workers = (scaling.min_workers, scaling.num_workers)
     with progress_bar(stage.name, num_bags, " bags") as progress:
         trainer = TorchTrainer(
             _train_worker,
@@ -137,12 +153,7 @@ def run_stage(
             },
             datasets=dealt.datasets(functools.partial(_position, storage.resolve(), stage.name)),
             dataset_config=dealt,
-            scaling_config=ScalingConfig(
-                num_workers=num_workers,
-                use_gpu=scaling.use_gpu,
-                resources_per_worker={"CPU": scaling.cpus_per_worker}
-                | ({"GPU": 1} if scaling.use_gpu else {}),
-            ),
+            scaling_config=_scaling_config(scaling),
             run_config=RunConfig(
                 name=stage.name,
                 storage_path=str(storage.resolve()),
@@ -162,6 +173,25 @@ def run_stage(
             checkpoint=finished(Checkpoint.load(directory, type(stage.model))),
             figures={name: last[name] for name in ("bags_per_s", "wait_share") if name in last},
         )
+
+
+def _scaling_config(scaling: ScalingOptions) -> ScalingConfig:
+    """The settings as Ray Train takes them."""
+    options: dict[str, Any] = {
+        "num_workers": scaling.num_workers,
+        "use_gpu": scaling.use_gpu,
+        "resources_per_worker": {
+            "CPU": scaling.cpus_per_worker,
+            **({"GPU": 1} if scaling.use_gpu else {}),
+            **scaling.resources,
+        },
+        "accelerator_type": scaling.accelerator_type or None,
+        "label_selector": dict(scaling.label_selector) or None,
+        "placement_strategy": scaling.placement,
+    }
+    if scaling.min_workers:
+        options["num_workers"] = (scaling.min_workers, scaling.num_workers)
+    return ScalingConfig(**options)
 
 
 def _stay(plans: Plans, stage: Stage, scaling: ScalingOptions) -> bool:
@@ -231,11 +261,16 @@ def _train_worker(config: dict[str, Any]) -> None:
         epoch, step = learner.position
         line = {**line, "at_epoch": epoch, "at_step": step}
         if rank != 0:
-            ray.train.report(line)
+            ray.train.report(line, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
             return
-        with tempfile.TemporaryDirectory() as directory:
-            path = learner.checkpoint().save(Path(directory) / "checkpoint")
-            ray.train.report(line, checkpoint=ray.train.Checkpoint.from_directory(path))
+        # Ray removes the folder when it has uploaded it, while the training goes on.
+        path = learner.checkpoint().save(Path(tempfile.mkdtemp()) / "checkpoint")
+        ray.train.report(
+            line,
+            checkpoint=ray.train.Checkpoint.from_directory(path),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
 
     tracker = None
     if rank == 0 and config["tracking"] is not None:

@@ -60,7 +60,7 @@ def search(
         results = _trials(
             name,
             tune.with_resources(
-                tune.with_parameters(trial, data=[data], config=config, progress=progress),
+                tune.with_parameters(trial, data=list(data), config=config, progress=progress),
                 resources,
             ),
             points,
@@ -163,13 +163,13 @@ def pretraining_trial(
     point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
     """Trains one model on artificial abnormalities; Tune calls it with a grid point."""
-    fingerprint, shared = ray.get(data[0])
+    fingerprint, people = ray.get(data[0])
     merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
-    stage = pretraining_stage(shared, merge_range, rate, config)
-    origin = provenance(fingerprint, shared.scale_of(config.healthy), config, shared.healthy)
+    stage = pretraining_stage(people, merge_range, rate, config)
+    origin = provenance(fingerprint, people.scale_of(config.healthy), config, people.healthy)
     stage = dataclasses.replace(stage, provenance=origin)
     if config.workers_per_pretraining == 1:
-        _train({PRETRAINING: stage}, shared.bank, config, progress)
+        _train({PRETRAINING: stage}, ray.get(data[1]), config, progress)
     else:
         _train_across_workers(stage, config, progress)
 
@@ -227,16 +227,16 @@ def fine_tuning_trial(
     point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
 ) -> None:
     """Fine-tunes a pre-trained model for each hospital, epoch by epoch in parallel."""
-    fingerprint, shared = ray.get(data[0])
+    fingerprint, people = ray.get(data[0])
     rate = point["point"]["fine_tuning_rate"]
     place = _stage_path(point["point"][PRETRAINED], PRETRAINING)
     parent = Checkpoint.load(place)
     stages = {}
-    for hospital, split in shared.hospitals.items():
+    for hospital, split in people.hospitals.items():
         stage = fine_tuning_stage(hospital, split, place, rate, config)
-        origin = provenance(fingerprint, shared.scale_of([hospital]), config, split, parent)
+        origin = provenance(fingerprint, people.scale_of([hospital]), config, split, parent)
         stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
-    _train(stages, shared.bank, config, progress)
+    _train(stages, ray.get(data[1]), config, progress)
 
 
 def _stage_path(checkpoint: str, stage: str) -> str:

@@ -25,7 +25,9 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.results import write_json
 from homnet.training.learning import METRIC, finished
-from homnet_platform.data import Participants, collect_shared
+from homnet.training.stage import Stage
+from homnet_platform.bag_stream import READER_CPUS
+from homnet_platform.data import People, choose_people, require_validation, stored_bank
 from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.sweep import (
@@ -62,10 +64,11 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             "the sweep",
             cpus=config.cpus_per_trial,
             gpus=config.gpus_per_trial,
+            reader_cpus=READER_CPUS,
         )
         # Limits concurrency: trials that each hold only some of their workers would deadlock.
         at_once = fitting // config.workers_per_pretraining
-        shared = collect_shared(
+        people, pairs = choose_people(
             cohort,
             healthy=config.healthy,
             hospitals=hospitals,
@@ -73,8 +76,8 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             hospital_split=config.hospital_split,
             parts=(TRAIN, VALIDATION),
         )
-        _refuse_unusable(shared, config)
-        data = ray.put((cohort.fingerprint, shared))
+        data = ray.put((cohort.fingerprint, people)), stored_bank(pairs)
+        require_validation(data[1], _stages(people, config))
         grid = itertools.product(config.merge_ranges, config.pretraining_rates)
         points: list[dict[str, Any]] = [
             {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
@@ -112,23 +115,22 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             at_once,
         )
         winner = _finished(tuned).iloc[0]
-        checkpoints = _keep_winner(winner, shared, output)
+        checkpoints = _keep_winner(winner, people, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
     _promote(checkpoints, config)
     return figures
 
 
-def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
-    """Raises before the first trial if a stage cannot be validated."""
-    for stage in (
-        pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
+def _stages(people: People, config: TuneConfig) -> list[Stage]:
+    """A stage of each kind."""
+    return [
+        pretraining_stage(people, config.merge_ranges[0], config.pretraining_rates[0], config),
         *(
             fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
-            for hospital, split in shared.hospitals.items()
+            for hospital, split in people.hospitals.items()
         ),
-    ):
-        stage.require_validation(shared.bank.index)
+    ]
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
@@ -147,12 +149,10 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
     return trials[fits].to_dict("records")
 
 
-def _keep_winner(
-    winner: "pd.Series[Any]", shared: Participants, output: Path
-) -> dict[str, Checkpoint]:
+def _keep_winner(winner: "pd.Series[Any]", people: People, output: Path) -> dict[str, Checkpoint]:
     """Calibrates the winner's models, writes them to the output and returns them by hospital."""
     kept = {}
-    for hospital in shared.hospitals:
+    for hospital in people.hospitals:
         kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept

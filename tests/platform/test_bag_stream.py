@@ -85,11 +85,9 @@ class _Shard:
 def _rows(
     cohort: Cohort, stage: Stage, plans: Plans, world: int, rank: int, at: tuple[int, int] = (0, 0)
 ) -> Iterator[pa.Table]:
-    for item in bag_stream._window_items(stage, plans, lambda: at):
+    for item in bag_stream.window_items(stage, plans, lambda: at):
         batch = pa.table({name: [value] for name, value in item.items()})
-        of_window = bag_stream._assemble(
-            batch, cohort=cohort, stage=stage, plans=plans, world=world
-        )
+        of_window = bag_stream.assemble(batch, cohort=cohort, stage=stage, plans=plans, world=world)
         yield from (row for row in of_window if row["worker"][0].as_py() == rank)
 
 

@@ -19,10 +19,12 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from homnet.cohorts.cohort import Cohort
 from homnet.training.learning import Learner
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident, Supply
 from homnet_platform.bag_stream import ToWorkers, plans_of, supply
 
 _LATENCY_BYTES: Final = 4
 _REPEATS: Final = 30
+_STILL_STEPS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Measured:
     input_s: float
     """Seconds per step that the worker waits for its bags, which are drawn and gathered then, or
     streamed."""
+    still_s: float
+    """Median seconds of a step with one batch that is in memory."""
     all_reduce_s: Mapping[int, float]
     """Median seconds by payload in bytes (the gradient and a tiny one); empty with one worker."""
     gradient_bytes: int
@@ -123,6 +127,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     measured = Measured(
         step_s=clock.seconds[config["warm_up"] :],
         input_s=line["wait_share"] / line["bags_per_s"] * stage.training.batch_size,
+        still_s=_still_s(learner, source),
         all_reduce_s={
             size: _all_reduce_s(size, learner.device)
             for size in ((_LATENCY_BYTES, gradient_bytes) if world > 1 else ())
@@ -151,6 +156,22 @@ class _StepClock:
         if self._last is not None and bags == self._batch_size:
             self.seconds.append(now - self._last)
         self._last = now
+
+
+def _still_s(learner: Learner, source: Supply) -> float:
+    """Median seconds of a step with one batch; 0 if the bags are streamed and gone."""
+    if not isinstance(source, Resident):
+        return 0.0
+    batch, size = next(source.batches(0, 0))
+    seconds = []
+    for repeat in range(_STILL_STEPS + 2):
+        _wait(learner.device)
+        started = time.perf_counter()
+        learner.step(batch, size, learner.stage.training.learning_rate)
+        _wait(learner.device)
+        if repeat >= 2:
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
 
 
 def _all_reduce_s(num_bytes: int, device: torch.device) -> float:
