@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import ray
 from matplotlib.figure import Figure
+from ray import tune
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION
@@ -37,9 +38,14 @@ from homnet_platform.sweep import (
     TuneConfig,
     default_point,
     fine_tuning_stage,
+    name_of,
     pretraining_stage,
 )
-from homnet_platform.trials import fine_tuning_trial, pretraining_trial, search
+from homnet_platform.trials import Search, fine_tuning_trial, pretraining_trial, search
+
+_MOST_COLUMNS: Final = 8
+"""Rates that a table of a sweep has room for."""
+_OF_PARENT: Final = ("merge_range", "pretraining_rate", "checkpoint")
 
 
 def sweep(config: TuneConfig) -> dict[str, Any]:
@@ -78,42 +84,8 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         )
         data = ray.put((cohort.fingerprint, people)), stored_bank(pairs)
         require_validation(data[1], _stages(people, config))
-        grid = itertools.product(config.merge_ranges, config.pretraining_rates)
-        points: list[dict[str, Any]] = [
-            {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
-        ]
-        standard = default_point(config, PRETRAINING)
-        pretrained = search(
-            PRETRAINING,
-            pretraining_trial,
-            points + [point for point in [standard] if point not in points],
-            data,
-            config,
-            at_once,
-        )
-        ranked = _finished(pretrained)
-        finalists = ranked.head(config.num_finalists)
-        points = [
-            {
-                "merge_range": one["merge_range"],
-                "pretraining_rate": one["pretraining_rate"],
-                "fine_tuning_rate": rate,
-            }
-            for one in finalists.to_dict("records")
-            for rate in config.fine_tuning_rates
-        ]
-        standard = default_point(config, FINE_TUNING)
-        known = _of(ranked, standard)
-        if known and standard not in points:
-            points.append(standard)
-        tuned = search(
-            FINE_TUNING,
-            fine_tuning_trial,
-            [{**point, PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
-            data,
-            config,
-            at_once,
-        )
+        pretrained = search(_pretraining(config), data, config, at_once)
+        tuned = search(_fine_tuning(_finished(pretrained), config), data, config, at_once)
         winner = _finished(tuned).iloc[0]
         checkpoints = _keep_winner(winner, people, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
@@ -131,6 +103,67 @@ def _stages(people: People, config: TuneConfig) -> list[Stage]:
             for hospital, split in people.hospitals.items()
         ),
     ]
+
+
+def _pretraining(config: TuneConfig) -> Search:
+    """The first search: merge ranges and rates."""
+    standard = default_point(config, PRETRAINING)
+    points: list[dict[str, Any]] = [
+        {"merge_range": merge, "pretraining_rate": rate}
+        for merge, rate in itertools.product(config.merge_ranges, config.pretraining_rates)
+    ]
+    merges = sorted({*config.merge_ranges, standard["merge_range"]})
+    return Search(
+        PRETRAINING,
+        pretraining_trial,
+        points + [point for point in [standard] if point not in points],
+        {
+            "merge_range": tune.choice(merges),
+            "pretraining_rate": _between(*config.pretraining_rates, standard["pretraining_rate"]),
+        },
+        standard,
+    )
+
+
+def _fine_tuning(ranked: pd.DataFrame, config: TuneConfig) -> Search:
+    """The second search: the best pre-trained models and rates, on all hospitals.
+
+    Args:
+        ranked: the trials of the first search, best first.
+        config: the sweep.
+    """
+    standard = default_point(config, FINE_TUNING)
+    finalists = ranked.head(config.num_finalists).to_dict("records")
+    known = _of(ranked, standard)
+    models = finalists + [one for one in known[:1] if one not in finalists]
+    parents = {name_of(one): {key: one[key] for key in _OF_PARENT} for one in models}
+    points = [
+        {
+            "merge_range": one["merge_range"],
+            "pretraining_rate": one["pretraining_rate"],
+            "fine_tuning_rate": rate,
+        }
+        for one in finalists
+        for rate in config.fine_tuning_rates
+    ]
+    if known and standard not in points:
+        points.append(standard)
+    rates = (*config.fine_tuning_rates, standard["fine_tuning_rate"])
+    first = standard if known else points[0]
+    if config.searcher == "optuna":
+        # One parameter for the model: not every merge range was pre-trained with every rate.
+        first = {PRETRAINED: name_of(first), "fine_tuning_rate": first["fine_tuning_rate"]}
+        space = {PRETRAINED: tune.choice(list(parents)), "fine_tuning_rate": _between(*rates)}
+    else:
+        space = {name: tune.choice(sorted({one[name] for one in points})) for name in points[0]}
+    return Search(FINE_TUNING, fine_tuning_trial, points, space, first, parents)
+
+
+def _between(*rates: float) -> Any:
+    """The domain of a rate: on a logarithmic scale, where there are several."""
+    if len(set(rates)) == 1:
+        return tune.choice(rates[:1])
+    return tune.loguniform(min(rates), max(rates))
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
@@ -215,6 +248,15 @@ def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     searches = ((PRETRAINING, pretrained), (f"{FINE_TUNING}, mean over hospitals", tuned))
     for axes, (title, trials) in zip(figure.subplots(1, 2), searches, strict=True):
+        axes.set(xlabel="rate of the pre-training", ylabel="merge range", title=title)
+        if trials["pretraining_rate"].nunique() > _MOST_COLUMNS:  # as a searcher chose them
+            shown = axes.scatter(
+                trials["pretraining_rate"], trials["merge_range"], c=trials[METRIC], cmap="viridis"
+            )
+            axes.set_xscale("log")
+            axes.set_yticks(sorted(trials["merge_range"].unique()))
+            figure.colorbar(shown, ax=axes, label="validation AUC")
+            continue
         table = trials.pivot_table(
             METRIC, index="merge_range", columns="pretraining_rate", aggfunc="max"
         )
@@ -226,5 +268,4 @@ def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
                 middle = float(np.nanmean(image.get_clim()))
                 colour = "black" if value > middle else "white"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
-        axes.set(xlabel="rate of the pre-training", ylabel="merge range", title=title)
     return figure
