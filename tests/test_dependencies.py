@@ -36,7 +36,7 @@ TOOLS = {
 # What a node needs that runs the files of a folder.
 NODES = [
     ("homnet", ("base",)),
-    ("platform", ("base", "train", "mlflow")),
+    ("platform", ("base", "train", "mlflow", "optuna")),
     ("serve", ("base", "serve")),
     ("baselines", ("base", "baselines")),
     ("tests", tuple(REQUIREMENTS)),
@@ -104,6 +104,7 @@ def test_a_job_needs_no_extra_but_those_of_the_packages_it_imports(path: Path) -
         ("serve", ("serve",)),
         ("baselines", ("baselines",)),
         ("mlflow", ("platform",)),
+        ("optuna", ("platform",)),
         ("dev", ("tests",)),
     ],
 )
@@ -113,7 +114,8 @@ def test_what_is_declared_is_imported(group: str, folders: tuple[str, ...]) -> N
 
 
 def test_each_extra_is_for_somebody() -> None:
-    assert set(REQUIREMENTS) == {"base", "train", "serve", "baselines", "mlflow", "dev"}
+    extras = {"train", "serve", "baselines", "mlflow", "optuna"}
+    assert set(REQUIREMENTS) == {*extras, "base", "dev"}
     assert {_parsed(one)[0] for one in REQUIREMENTS["dev"]} >= TOOLS
 
 

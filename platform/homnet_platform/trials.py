@@ -176,8 +176,10 @@ def _searcher(wanted: Search, config: TuneConfig) -> Any:
     """What chooses the parameters of the next trial."""
     if config.searcher == "grid":
         return BasicVariantGenerator(points_to_evaluate=[dict(point) for point in wanted.points])
+    import optuna  # as the extra of this name is installed only for these searches
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return OptunaSearch(points_to_evaluate=[dict(wanted.standard)], seed=config.training.seed)
 
 
