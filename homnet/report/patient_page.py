@@ -66,7 +66,7 @@ def render_patient(
     drawn = [*verdict.flagged, *(one for one in verdict.types if not one.flagged)]
     return render_page(
         "patient.html.j2",
-        style=patient_style(),
+        "patient.css",
         verdict=verdict,
         headline=DECISIONS[verdict.decision],
         sentence=verdict_sentence(verdict),
