@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from _pytest.nodeid import NodeId
 
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import pair_table
@@ -64,7 +65,7 @@ def make_table(
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives all tests that share the local Ray to one process, which begins with them.
 
     Ray starts once then, and so do the trainings that several files share. Slow ones are long and
@@ -73,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _shares_ray(item):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        group = item.get_closest_marker("xdist_group")
+        if group is not None and getattr(config.option, "loadgroup", False):
+            # pytest-xdist writes a field for this that pytest 9.2 no longer reads:
+            # https://github.com/pytest-dev/pytest-xdist/issues/1386
+            item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
     items.sort(key=_shares_ray, reverse=True)
 
 

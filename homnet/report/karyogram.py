@@ -266,7 +266,7 @@ def _bracket(group: str, left: float, right: float, y: float) -> list[str]:
 
 def _abnormal_homolog(cell: CellFinding) -> int | None:
     """Returns the homolog that is held to be abnormal, in a cell that is more likely abnormal."""
-    return cell.homolog if (cell.probability or 0.0) > 0.5 else None
+    return cell.homolog if cell.looks_abnormal else None
 
 
 def _along(score_L: NDArray[np.float32], one: Drawn) -> NDArray[np.float32]:
@@ -307,9 +307,8 @@ def _cell_text(name: str, cell: CellFinding | None, middle: float, y: float) -> 
         return [*lines, text(middle, y + 12, "not compared", fill=MUTED)]
     lines.append(text(middle, y + 12, f"{cell.band_level} bands", fill=MUTED))
     if cell.probability is not None:
-        abnormal = cell.probability > 0.5
-        words = f"abnormal {cell.probability:.2f}"
-        lines.append(text(middle, y + 24, words, fill=MARK if abnormal else INK, bold=abnormal))
+        words, colour = f"abnormal {cell.probability:.2f}", MARK if cell.looks_abnormal else INK
+        lines.append(text(middle, y + 24, words, fill=colour, bold=cell.looks_abnormal))
     homolog = _abnormal_homolog(cell)
     if homolog is not None:
         words = f"{('left', 'right')[homolog]} homolog {cell.homolog_probability:.2f}"
