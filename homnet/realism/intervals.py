@@ -46,7 +46,7 @@ def auc(
         return weighted_mean(ranks.placement, of)
 
     scarcer = min(len(np.unique(person_N[positive_N])), len(np.unique(person_N[~positive_N])))
-    return estimate(_replicates(person_N, area, num_bootstrap, rng), scarcer)
+    return estimate(_replicates(person_N.tolist(), area, num_bootstrap, rng), scarcer)
 
 
 def mean(
