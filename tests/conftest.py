@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from _pytest.nodeid import NodeId
 
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import pair_table
@@ -75,10 +74,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _shares_ray(item):
             item.add_marker(pytest.mark.xdist_group("ray"))
         group = item.get_closest_marker("xdist_group")
-        if group is not None and getattr(config.option, "loadgroup", False):
+        if group is not None and getattr(config.option, "loadgroup", False) and hasattr(item, "id"):
             # pytest-xdist writes a field for this that pytest 9.2 no longer reads:
             # https://github.com/pytest-dev/pytest-xdist/issues/1386
-            item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
+            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
     items.sort(key=_shares_ray, reverse=True)
 
 
