@@ -1,7 +1,11 @@
-"""Fixtures: a small cohort that is made, not stored, and one Ray for the whole session."""
+"""Fixtures: a small cohort that is made, not stored, jobs, and one Ray for the whole session."""
 
+import multiprocessing
 import os
+import runpy
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +63,29 @@ def make_table(
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Gives all tests that share the local Ray to one process, which begins with them.
+
+    Ray starts once then, and so do the trainings that several files share. Slow ones are long and
+    share little.
+    """
+    for item in items:
+        if _shares_ray(item):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+        group = item.get_closest_marker("xdist_group")
+        if group is not None and getattr(config.option, "loadgroup", False) and hasattr(item, "id"):
+            # pytest-xdist writes a field for this that pytest 9.2 no longer reads:
+            # https://github.com/pytest-dev/pytest-xdist/issues/1386
+            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
+    items.sort(key=_shares_ray, reverse=True)
+
+
+def _shares_ray(item: pytest.Item) -> bool:
+    slow = item.get_closest_marker("slow")
+    return slow is None and "ray_cluster" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time() -> None:
     """Weights and inputs that a test draws without a generator are the same in every run."""
@@ -78,6 +105,51 @@ def small_cohort(tmp_path: Path) -> Cohort:
     return write_cohort(
         tmp_path / "cohort", tables, scale={"h1": 3.0, "h2": 3.0}, provenance={"made by": "test"}
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job left when it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def run_job() -> Callable[..., Done]:
+    """Runs a job in a process of its own, forked from one that has imported the packages.
+
+    Importing torch and Ray takes seconds, a hundred times over.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(
+        [
+            "homnet_baselines.one_class",
+            "homnet_platform.evaluation",
+            "homnet_platform.tuning",
+            "homnet_serve.deployment",
+        ]
+    )
+
+    def run(cwd: Path, job: str, *arguments: str) -> Done:
+        printed = [cwd.parent / f"{cwd.name}.{name}" for name in ("stdout", "stderr")]
+        process = server.Process(target=_job, args=(cwd, job, arguments, *printed))
+        process.start()
+        process.join(timeout=300)
+        assert process.exitcode is not None, f"{job} {arguments} did not end"
+        return Done(process.exitcode, *(path.read_text() for path in printed))
+
+    return run
+
+
+def _job(cwd: Path, job: str, arguments: tuple[str, ...], stdout: Path, stderr: Path) -> None:
+    os.chdir(cwd)
+    path = str(ROOT / "jobs" / job)
+    sys.argv = [path, *arguments]
+    with stdout.open("w") as out, stderr.open("w") as err:
+        sys.stdout, sys.stderr = out, err
+        runpy.run_path(path, run_name="__main__")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import homnet
 import homnet_baselines
 import homnet_platform
@@ -17,6 +19,13 @@ PACKAGES = (homnet, homnet_platform, homnet_baselines, homnet_serve)
 
 def test_platform_is_no_package() -> None:
     assert not (ROOT / "platform" / "__init__.py").exists()
+
+
+@pytest.mark.xdist_group("layout")
+def test_groups_of_tests_take_effect(request: pytest.FixtureRequest) -> None:
+    """Without them the tests pass all the same, and take longer."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@layout")
 
 
 def test_importing_everything_does_nothing(tmp_path: Path) -> None:

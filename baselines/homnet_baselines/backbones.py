@@ -14,6 +14,9 @@ from typing import Final, Literal
 import torch
 from torch import nn
 
+_TOKENS: Final = 16
+"""Number of tokens of the mixer and the transformer."""
+
 Backbone = Literal["MLP-Mixer", "ViT", "ResNet", "Xception", "MobileNet", "DenseNet"]
 
 
@@ -54,11 +57,11 @@ class MixerBlock(nn.Module):
 class MLPMixer(nn.Module):
     """MLP-Mixer over 16 tokens."""
 
-    def __init__(self, num_channels: int, num_positions: int, width: int, num_tokens: int = 16):
+    def __init__(self, num_channels: int, num_positions: int, width: int):
         super().__init__()
         self.num_features = 4 * width
-        self.tokens = Tokens(num_channels, num_positions, num_tokens, self.num_features)
-        self.blocks = nn.Sequential(*(MixerBlock(num_tokens, self.num_features) for _ in range(4)))
+        self.tokens = Tokens(num_channels, num_positions, _TOKENS, self.num_features)
+        self.blocks = nn.Sequential(*(MixerBlock(_TOKENS, self.num_features) for _ in range(4)))
         self.norm = nn.LayerNorm(self.num_features)
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
@@ -70,12 +73,12 @@ class MLPMixer(nn.Module):
 class ViT(nn.Module):
     """Vision transformer over 16 tokens and a class token (Dosovitskiy et al. 2021)."""
 
-    def __init__(self, num_channels: int, num_positions: int, width: int, num_tokens: int = 16):
+    def __init__(self, num_channels: int, num_positions: int, width: int):
         super().__init__()
         self.num_features = 4 * width
-        self.tokens = Tokens(num_channels, num_positions, num_tokens, self.num_features)
+        self.tokens = Tokens(num_channels, num_positions, _TOKENS, self.num_features)
         self.summary = nn.Parameter(torch.zeros(1, 1, self.num_features))
-        self.place = nn.Parameter(0.02 * torch.randn(1, 1 + num_tokens, self.num_features))
+        self.place = nn.Parameter(0.02 * torch.randn(1, 1 + _TOKENS, self.num_features))
         layer = nn.TransformerEncoderLayer(
             self.num_features,
             nhead=4,

@@ -200,23 +200,19 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / len(scores))
 
 
-def calibration_error_by_chance(
-    scores: ArrayLike, rng: np.random.Generator, num_replicates: int = 1000
-) -> dict[str, float]:
+def calibration_error_by_chance(scores: ArrayLike, rng: np.random.Generator) -> dict[str, float]:
     """The calibration error by chance: that of the same scores, if all were perfectly calibrated.
 
     Args:
         scores: probabilities.
         rng: random generator for the labels.
-        num_replicates: number of draws.
 
     Returns:
         ``value`` (mean), ``low`` and ``high`` (central 95 % of the draws).
     """
     scores = np.asarray(scores, float)
     errors = [
-        expected_calibration_error(rng.random(len(scores)) < scores, scores)
-        for _ in range(num_replicates)
+        expected_calibration_error(rng.random(len(scores)) < scores, scores) for _ in range(1000)
     ]
     low, high = np.quantile(errors, [0.025, 0.975])
     return {"value": float(np.mean(errors)), "low": float(low), "high": float(high)}

@@ -188,7 +188,5 @@ def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
 
 
 def _abnormal_cells(finding: Finding | None) -> set[str]:
-    """Cells with a probability above 0.5."""
-    if finding is None:
-        return set()
-    return {cell.cell_id for cell in finding.cells if (cell.probability or 0.0) > 0.5}
+    cells = () if finding is None else finding.cells
+    return {cell.cell_id for cell in cells if cell.looks_abnormal}

@@ -109,6 +109,11 @@ class CellFinding:
     """Probability at each position of both homologs (2, 512), 0..1, of belonging to the abnormal
     segment, at the positions of the cohort's sequences; 0 beyond the chromosome's end."""
 
+    @property
+    def looks_abnormal(self) -> bool:
+        """Whether it is more likely abnormal than not; False where not assessed."""
+        return (self.probability or 0.0) > 0.5
+
     def __post_init__(self) -> None:
         if self.band_level not in BAND_LEVELS:
             raise DataError(

@@ -3,13 +3,15 @@
 Shape suffixes: N rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homnet.evaluation.bootstrap import (
+    Floats,
     bootstrap_weights,
     estimate,
     index_people,
@@ -37,37 +39,32 @@ def auc(
     order = np.argsort(score_N, kind="stable")
     score_N, positive_N = score_N[order].astype(np.float64), positive_N[order]
     person_N = np.asarray(people)[order]
-    people_NK, num_people = index_people([(one,) for one in person_N])
-    values = [
-        weighted_mean(
-            rank(
-                weights[:, positive_N],
-                weights[:, ~positive_N],
-                score_N[positive_N],
-                score_N[~positive_N],
-            ).placement,
-            weights[:, positive_N],
-        )
-        for weights in (
-            np.ones((1, len(score_N))),
-            *bootstrap_weights(people_NK, num_people, num_bootstrap, rng),
-        )
-    ]
+
+    def area(weights: Floats) -> Floats:
+        of, others = weights[:, positive_N], weights[:, ~positive_N]
+        ranks = rank(of, others, score_N[positive_N], score_N[~positive_N])
+        return weighted_mean(ranks.placement, of)
+
     scarcer = min(len(np.unique(person_N[positive_N])), len(np.unique(person_N[~positive_N])))
-    return estimate(np.concatenate(values), scarcer)
+    return estimate(_replicates(person_N.tolist(), area, num_bootstrap, rng), scarcer)
 
 
 def mean(
     value_N: NDArray[Any], people: Sequence[str], num_bootstrap: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Returns the mean over rows, as :func:`homnet.evaluation.bootstrap.estimate` does."""
-    people_NK, num_people = index_people([(one,) for one in people])
     value_1N = value_N.astype(np.float64)[None]
-    values = [
-        weighted_mean(value_1N, weights)
-        for weights in (
-            np.ones((1, len(value_N))),
-            *bootstrap_weights(people_NK, num_people, num_bootstrap, rng),
-        )
-    ]
-    return estimate(np.concatenate(values), num_people)
+    values_R = _replicates(people, partial(weighted_mean, value_1N), num_bootstrap, rng)
+    return estimate(values_R, len(set(people)))
+
+
+def _replicates(
+    people: Sequence[str],
+    statistic: Callable[[Floats], Floats],
+    num_bootstrap: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Returns a statistic of weighted rows: on the rows themselves, then in each replicate."""
+    people_NK, num_people = index_people([(one,) for one in people])
+    drawn = bootstrap_weights(people_NK, num_people, num_bootstrap, rng)
+    return np.concatenate([statistic(weights) for weights in (np.ones((1, len(people))), *drawn)])

@@ -51,6 +51,7 @@ def render_cohort(
     """
     return render_page(
         "cohort.html.j2",
+        "patient.css",
         figures=figures,
         tables=[
             {"title": title, "heads": heads, "rows": rows}

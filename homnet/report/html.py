@@ -15,19 +15,23 @@ INK: Final = "#1d2733"
 MUTED: Final = "#566270"
 
 
-def render_page(template: str, **content: Any) -> str:
-    """Fills a template of this package.
+def render_page(template: str, *sheets: str, package: str = "homnet.report", **content: Any) -> str:
+    """Fills a template.
 
     Args:
         template: file name of the template.
+        sheets: style sheets of this package that follow ``style.css``.
+        package: where the template is; it may extend and import those of this package.
         content: values by placeholder name; a missing value is an error.
     """
-    return _environment().get_template(template).render(**content)
+    style = style_sheet("style.css", *sheets)
+    return _environment(package).get_template(template).render(style=style, **content)
 
 
 def style_sheet(*names: str) -> str:
     """Returns style sheets of this package, one after the other, as the text of a style element."""
-    return "".join(_source(name) for name in names)
+    sources = importlib.resources.files("homnet.report")
+    return "".join(sources.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 def label(name: str) -> str:
@@ -41,15 +45,12 @@ def data_uri(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def _source(name: str) -> str:
-    return importlib.resources.files("homnet.report").joinpath(name).read_text(encoding="utf-8")
-
-
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     """Returns the environment, which keeps compiled templates."""
+    loaders = [jinja2.PackageLoader(name, ".") for name in (package, "homnet.report")]
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.ChoiceLoader(loaders),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,8 @@ bands (:mod:`homnet.report.upright`).
 Shape suffixes: L positions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
 from itertools import groupby
 from types import MappingProxyType
@@ -57,6 +58,7 @@ def whole_cell(
     """
     sheet, parts = Sheet(), list[str]()
     y, unit = 8.0, 1.35 / samples_per_px
+    marks_of = partial(_regions, unit=unit)
     for names in KARYOGRAM_ROWS:
         drawn = {
             name: draw_pair(pairs[name], name, typical_profiles.get(name), samples_per_px, unit)
@@ -75,7 +77,7 @@ def whole_cell(
                 if name == "Y" and not pair:
                     continue
                 finding = findings.get(name) if name in flagged else None
-                marks = _put(sheet, pair, x + column / 2, y + above, finding, unit)
+                marks = _put(sheet, pair, x + column / 2, y + above, finding, marks_of, gap=6.0)
                 marks += _type_label(name, name in flagged, bool(pair), x + column / 2, y + height)
                 parts += _type(name, name in flagged, links.get(name), marks, x, y, column, height)
             if len(group) == 1:
@@ -112,6 +114,7 @@ def evidence(
         coarse: draw smaller pictures in a quarter of the time.
     """
     unit = (1.35 if coarse else 2.0) / samples_per_px
+    marks_of = partial(_score, unit=unit)
     known = {cell.cell_id: cell for cell in finding.cells if cell.cell_id in pairs}
     names = sorted(known, key=lambda name: -(known[name].probability or 0.0))
     names += sorted(set(pairs) - set(known))
@@ -141,7 +144,7 @@ def evidence(
         row, place = divmod(number, columns)
         middle = left + (place + 0.5) * column
         base = top + row * row_height
-        parts += _cell(sheet, known.get(name), pair, middle, base, unit)
+        parts += _put(sheet, pair, middle, base, known.get(name), marks_of, gap=13.0)
         parts += _cell_text(name, known.get(name), middle, base + below + 20)
     rows = max(1, -(-len(names) // columns))
     height = max(top + rows * row_height - above - 4, top + usual + 24)
@@ -204,23 +207,22 @@ def _put(
     middle: float,
     base: float,
     finding: CellFinding | None,
-    unit: float,
+    marks_of: Callable[[NDArray[np.float32], float, float], list[str]],
+    *,
+    gap: float,
 ) -> list[str]:
-    """Places the homologs of a karyogram, and returns marks at what is abnormal of them."""
+    """Places the homologs of a cell, and returns marks at what is abnormal of them.
+
+    ``marks_of`` draws the score along a homolog, from a left edge and a top.
+    """
     marks = []
-    for one, left in zip(pair, side_by_side(pair, middle, gap=6.0), strict=True):
+    for one, left in zip(pair, side_by_side(pair, middle, gap), strict=True):
         x, top = sheet.put_on_waist(one, left, base)
         if finding is None:
             continue
-        outer = x - 6.5 if one.slot == 0 else x + one.width + 2.5
         if finding.score_PL is not None:
-            likely_L = _along(finding.score_PL[one.slot], one) >= 0.5
-            edges = np.flatnonzero(np.diff(likely_L, prepend=False, append=False)).reshape(-1, 2)
-            marks += [
-                f'<rect class="region" x="{outer:.1f}" y="{top + start * unit:.1f}" width="4" '
-                f'height="{(stop - start) * unit:.1f}" fill="{MARK}"/>'
-                for start, stop in edges.tolist()
-            ]
+            outer = x - 6.5 if one.slot == 0 else x + one.width + 2.5
+            marks += marks_of(_along(finding.score_PL[one.slot], one), outer, top)
         if _abnormal_homolog(finding) == one.slot:
             marks.append(text(x + one.width / 2, top + one.height + 10, "▲", fill=MARK))
     return marks
@@ -262,31 +264,9 @@ def _bracket(group: str, left: float, right: float, y: float) -> list[str]:
     ]
 
 
-def _cell(
-    sheet: Sheet,
-    cell: CellFinding | None,
-    pair: Sequence[Drawn],
-    middle: float,
-    base: float,
-    unit: float,
-) -> list[str]:
-    """Places a cell's homologs; returns the scores along them and a mark at the abnormal one."""
-    parts = []
-    for one, left in zip(pair, side_by_side(pair, middle, gap=13.0), strict=True):
-        x, top = sheet.put_on_waist(one, left, base)
-        if cell is None:
-            continue
-        outer = x - 6.5 if one.slot == 0 else x + one.width + 2.5
-        if cell.score_PL is not None:
-            parts += _score(_along(cell.score_PL[one.slot], one), outer, top, unit)
-        if _abnormal_homolog(cell) == one.slot:
-            parts.append(text(x + one.width / 2, top + one.height + 9, "▲", fill=MARK))
-    return parts
-
-
 def _abnormal_homolog(cell: CellFinding) -> int | None:
     """Returns the homolog that is held to be abnormal, in a cell that is more likely abnormal."""
-    return cell.homolog if (cell.probability or 0.0) > 0.5 else None
+    return cell.homolog if cell.looks_abnormal else None
 
 
 def _along(score_L: NDArray[np.float32], one: Drawn) -> NDArray[np.float32]:
@@ -295,7 +275,17 @@ def _along(score_L: NDArray[np.float32], one: Drawn) -> NDArray[np.float32]:
     return own_L[::-1] if one.upright.flipped else own_L
 
 
-def _score(score_L: NDArray[np.float32], x: float, top: float, unit: float) -> list[str]:
+def _regions(score_L: NDArray[np.float32], x: float, top: float, *, unit: float) -> list[str]:
+    """Returns bars along the places of a homolog that are more likely abnormal than not."""
+    edges = np.flatnonzero(np.diff(score_L >= 0.5, prepend=False, append=False)).reshape(-1, 2)
+    return [
+        f'<rect class="region" x="{x:.1f}" y="{top + start * unit:.1f}" width="4" '
+        f'height="{(stop - start) * unit:.1f}" fill="{MARK}"/>'
+        for start, stop in edges.tolist()
+    ]
+
+
+def _score(score_L: NDArray[np.float32], x: float, top: float, *, unit: float) -> list[str]:
     """Returns the score along a homolog, as a strip with the score as opacity."""
     step = 6
     parts = []
@@ -317,9 +307,8 @@ def _cell_text(name: str, cell: CellFinding | None, middle: float, y: float) -> 
         return [*lines, text(middle, y + 12, "not compared", fill=MUTED)]
     lines.append(text(middle, y + 12, f"{cell.band_level} bands", fill=MUTED))
     if cell.probability is not None:
-        abnormal = cell.probability > 0.5
-        words = f"abnormal {cell.probability:.2f}"
-        lines.append(text(middle, y + 24, words, fill=MARK if abnormal else INK, bold=abnormal))
+        words, colour = f"abnormal {cell.probability:.2f}", MARK if cell.looks_abnormal else INK
+        lines.append(text(middle, y + 24, words, fill=colour, bold=cell.looks_abnormal))
     homolog = _abnormal_homolog(cell)
     if homolog is not None:
         words = f"{('left', 'right')[homolog]} homolog {cell.homolog_probability:.2f}"

@@ -66,7 +66,7 @@ def render_patient(
     drawn = [*verdict.flagged, *(one for one in verdict.types if not one.flagged)]
     return render_page(
         "patient.html.j2",
-        style=patient_style(),
+        "patient.css",
         verdict=verdict,
         headline=DECISIONS[verdict.decision],
         sentence=verdict_sentence(verdict),
@@ -172,7 +172,7 @@ def _link_name(one: TypeVerdict, cells: Collection[str], shown: str) -> str:
     if one.flagged:
         words.append("flagged")
         for cell in one.finding.cells if one.finding is not None else ():
-            if cell.cell_id == shown and cell.homolog is not None and _abnormal(cell):
+            if cell.cell_id == shown and cell.homolog is not None and cell.looks_abnormal:
                 words.append(f"the {_SIDES[cell.homolog]} homolog looks abnormal")
     elif one.evidence is None:
         words.append("not assessed")
@@ -233,14 +233,9 @@ def _photograph(image_HW: NDArray[np.uint8]) -> dict[str, Any]:
 def _in_words(cell: CellFinding) -> str:
     """Returns the part of a cell in a finding as words."""
     words = "" if cell.probability is None else f", abnormal {cell.probability:.2f}"
-    if cell.homolog is not None and cell.homolog_probability is not None and _abnormal(cell):
+    if cell.homolog is not None and cell.homolog_probability is not None and cell.looks_abnormal:
         words += f", {_SIDES[cell.homolog]} homolog {cell.homolog_probability:.2f}"
     return words
-
-
-def _abnormal(cell: CellFinding) -> bool:
-    """Whether a cell is more likely abnormal than not."""
-    return (cell.probability or 0.0) > 0.5
 
 
 def _summary(one: TypeVerdict) -> str:
@@ -323,7 +318,7 @@ def _fullest(verdict: PatientVerdict, cells: Mapping[str, Pairs]) -> str | None:
     abnormal: dict[str, list[float]] = {}
     for one in verdict.flagged:
         for cell in one.finding.cells if one.finding is not None else ():
-            if _abnormal(cell):
+            if cell.looks_abnormal:
                 abnormal.setdefault(cell.cell_id, []).append(cell.probability or 0.0)
 
     def merit(cell: str) -> tuple[int, int, int, float]:

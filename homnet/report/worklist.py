@@ -21,6 +21,7 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
     decisions = [row["decision"] for row in rows]
     return render_page(
         "worklist.html.j2",
+        "patient.css",
         rows=rows,
         # ISCN names require a reader of findings.
         has_drafts=any(row["drafts"] for row in rows),

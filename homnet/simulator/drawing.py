@@ -55,7 +55,6 @@ def draw_chromosome(
     roundness: float = 0.0,
     blur_sigma_px: float = 1.0,
     noise_sd: float = 2.0,
-    background: float = 255.0,
     margin_px: int = 8,
 ) -> Drawing:
     """Draws a chromosome along a curve.
@@ -73,7 +72,6 @@ def draw_chromosome(
             draws it flat.
         blur_sigma_px: standard deviation of the microscope's point spread.
         noise_sd: standard deviation of the camera's noise in grey levels.
-        background: grey level of the empty slide.
         margin_px: empty pixels around the chromosome.
 
     Returns:
@@ -106,7 +104,7 @@ def draw_chromosome(
     thickness = 1.0 - roundness * np.minimum(from_middle**2, 1.0)
     darkness = np.where(inside, profile_CL[side, nearest] * thickness, 0.0)
     darkness = darkness.reshape(height, _SUBPIXELS, width, _SUBPIXELS).mean(axis=(1, 3))
-    grey = background - ndimage.gaussian_filter(darkness, blur_sigma_px)
+    grey = 255.0 - ndimage.gaussian_filter(darkness, blur_sigma_px)
     grey += generator.normal(0.0, noise_sd, grey.shape)
     return Drawing(np.clip(np.rint(grey), 0, 255).astype(np.uint8), axis_L2)
 

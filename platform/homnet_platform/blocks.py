@@ -3,13 +3,13 @@
 Workers write files straight to storage; only numbers and texts pass through the driver.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import ray
-from tqdm import tqdm
+
+from homnet_platform.progress import driver_bar
 
 
 def process_blocks(
@@ -33,9 +33,7 @@ def process_blocks(
         [{"number": number} for number in range(num_blocks)], override_num_blocks=num_blocks
     ).map_batches(partial(_process, work=work), batch_size=1, batch_format="numpy")
     texts: dict[int, str] = {}
-    # A log file gets a line every ten seconds, a terminal a moving bar.
-    interval_s = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(total=total, desc=title, unit=unit, unit_scale=True, mininterval=interval_s) as bar:
+    with driver_bar(total, title, unit, unit_scale=True) as bar:
         for row in data.iter_rows():
             texts[int(row["number"])] = str(row["text"])
             bar.update(int(row["done"]))

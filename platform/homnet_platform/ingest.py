@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import hmac
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from tqdm import tqdm
 
 from homnet import __version__
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
@@ -33,6 +31,7 @@ from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
 from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up, set_upright
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.secret_key import read_secret_key
+from homnet_platform.progress import driver_bar
 from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
@@ -191,9 +190,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
     # The manifest is sorted, so a patient's images are adjacent.
     data.context.execution_options.preserve_order = True
     waiting = pd.DataFrame()
-    # A log file gets a line every ten seconds, a terminal a moving bar.
-    interval_s = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(total=len(manifest), desc="ingest", unit="image", mininterval=interval_s) as bar:
+    with driver_bar(len(manifest), "ingest", "image") as bar:
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
             table = cast(pa.Table, batch)
             bar.update(table.num_rows)

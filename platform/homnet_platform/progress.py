@@ -32,6 +32,13 @@ class Progress:
         actor.put_nowait.remote(message)
 
 
+def driver_bar(total: int, desc: str, unit: str, **options: Any) -> "tqdm[Any]":
+    """A bar on standard error: a terminal shows it moving, a log file a line every ten seconds."""
+    interval_s = 0.5 if sys.stderr.isatty() else 10.0
+    options |= {"mininterval": interval_s, "maxinterval": interval_s}
+    return tqdm(total=total, desc=desc, unit=unit, **options)
+
+
 @contextmanager
 def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
     """Draws one bar on the driver's standard error while the body runs."""
@@ -46,11 +53,7 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
     # Messages to an actor that is still starting may overtake each other.
     queue.size()
     done = threading.Event()
-    # A log file gets a line every ten seconds, a terminal a moving bar.
-    interval_s = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=total, desc=title, unit=unit, mininterval=interval_s, maxinterval=interval_s
-    ) as bar:
+    with driver_bar(total, title, unit) as bar:
         reader = threading.Thread(target=_draw, args=(queue, bar, done), daemon=True)
         reader.start()
         try:

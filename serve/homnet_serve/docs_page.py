@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from homnet.report.html import render_page
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """Content-Security-Policy of the page."""
@@ -17,15 +17,6 @@ def documentation(schema: Mapping[str, Any]) -> str:
     Args:
         schema: the OpenAPI description (:func:`homnet_serve.app.schema_of`).
     """
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("homnet_serve", "."), PackageLoader("homnet.report", ".")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     routes = [
         {
             "method": method.upper(),
@@ -71,8 +62,8 @@ def documentation(schema: Mapping[str, Any]) -> str:
         }
         for name, one in sorted(schema["components"]["schemas"].items())
     ]
-    return environment.get_template("docs.html.j2").render(
-        info=schema["info"], routes=routes, types=types
+    return render_page(
+        "docs.html.j2", package="homnet_serve", info=schema["info"], routes=routes, types=types
     )
 
 

@@ -36,6 +36,13 @@ LEARNS_NOTHING = {*FLOORS}
 LEARNS_NO_LABELS = {"OC-SVM", "Deep-SVDD", "AE", "AE, raw"}
 
 
+def of_methods(*names: str) -> pytest.MarkDecorator:
+    """Tries each method; its tests share a process, which fits it once."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+    )
+
+
 @pytest.fixture(scope="session")
 def fitted(bank: PairBank, stage_of):
     """Each method after the easy task, once for all tests."""
@@ -57,12 +64,12 @@ def scores(checkpoint: Checkpoint, batch: Batch) -> np.ndarray:
     return Predictor(checkpoint.build(), checkpoint.calibration, version="").logits(batch)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_an_easy_task_is_done_well(name: str, fitted) -> None:
     assert fitted(name).metrics[METRIC] >= LEAST[name]
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_scores_are_finite_for_any_number_of_cells(name: str, fitted, bank: PairBank) -> None:
     for num_cells in (1, 7):
         bags = draw_epoch(bank, BagConfig(num_cells=num_cells), None, seed=1, epoch=0)
@@ -73,7 +80,7 @@ def test_scores_are_finite_for_any_number_of_cells(name: str, fitted, bank: Pair
         assert len(np.unique(found)) > 20
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_order_of_cells_and_homologs_and_padding_change_nothing(
     name: str, fitted, batch: Batch
 ) -> None:
@@ -99,7 +106,7 @@ def test_order_of_cells_and_homologs_and_padding_change_nothing(
         np.testing.assert_allclose(scores(checkpoint, changed), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_what_is_saved_is_loaded(name: str, fitted, batch: Batch, tmp_path: Path) -> None:
     checkpoint = fitted(name)
     path = checkpoint.save(tmp_path / "checkpoint")
@@ -111,7 +118,7 @@ def test_what_is_saved_is_loaded(name: str, fitted, batch: Batch, tmp_path: Path
     np.testing.assert_array_equal(loaded.logits(batch), scores(checkpoint, batch))
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_the_seed_decides(name: str, bank: PairBank, stage_of) -> None:
     few = {"max_epochs": 1, "bags": BagConfig(num_cells=3), "validation_rounds": 1}
     one, same, other = (fit(stage_of(FORMS[name], seed=seed, **few), bank) for seed in (3, 3, 4))
@@ -122,7 +129,7 @@ def test_the_seed_decides(name: str, bank: PairBank, stage_of) -> None:
     assert (one.version == other.version) == (name in {*LEARNS_NOTHING, "OC-SVM"})
 
 
-@pytest.mark.parametrize("name", FORMS)
+@of_methods(*FORMS)
 def test_fine_tuning_goes_on_from_the_parent(
     name: str, fitted, bank: PairBank, stage_of, tmp_path: Path
 ) -> None:
@@ -138,7 +145,7 @@ def test_fine_tuning_goes_on_from_the_parent(
     assert tuned.metrics[METRIC] > parent.metrics[METRIC] - 0.1
 
 
-@pytest.mark.parametrize("name", ["LR", "Deep-SVDD", "ResNet"])
+@of_methods("LR", "Deep-SVDD", "ResNet")
 def test_batch_evaluation_takes_them_as_it_takes_homnet(
     name: str, fitted, bank: PairBank, epoch: Epoch, patients: list[str]
 ) -> None:

@@ -7,9 +7,8 @@ the rules are what its operator refuses.
 import json
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -414,32 +413,23 @@ def test_the_head_has_no_work_but_drivers(name: str) -> None:
     assert head["serviceType"] == "ClusterIP"
 
 
-def _resolved(name: str, tmp_path: Path) -> dict[str, Any]:
+def _resolved(name: str, tmp_path: Path, run_job: Callable[..., Any]) -> dict[str, Any]:
     """What the job makes of the entrypoint of a manifest."""
     words = shlex.split(_read(name)["spec"]["entrypoint"])
     assert words[0] == "python"
     assert words[1].startswith(JOBS_IN_IMAGE)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "jobs" / words[1].removeprefix(JOBS_IN_IMAGE)),
-            *words[2:],
-            "--dry-run",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_job(tmp_path, words[1].removeprefix(JOBS_IN_IMAGE), *words[2:], "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     config, _ = json.JSONDecoder().raw_decode(done.stdout)
     return config
 
 
+@pytest.mark.xdist_group("jobs")
 @pytest.mark.parametrize("name", JOB_FILES)
-def test_entrypoints_are_jobs_whose_resources_are_there(name: str, tmp_path: Path) -> None:
-    config, groups = _resolved(name, tmp_path), _groups(_read(name))
+def test_entrypoints_are_jobs_whose_resources_are_there(
+    name: str, tmp_path: Path, run_job: Callable[..., Any]
+) -> None:
+    config, groups = _resolved(name, tmp_path, run_job), _groups(_read(name))
     for key in ("cohort", "output", "checkpoint", "registry"):
         assert config.get(key, "/shared/").startswith("/shared/"), "all pods must see it"
     gpus = _limits(groups["gpu"])
@@ -467,10 +457,10 @@ def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
     assert len({without_size(name) for name in JOB_FILES}) == 1
 
 
-@pytest.mark.slow
-def test_a_pre_training_feeds_fine_tuning(tmp_path: Path) -> None:
-    pretrain = _resolved("rayjob-pretrain.yaml", tmp_path)
-    tuned = _resolved("rayjob-fine-tune.yaml", tmp_path)
+@pytest.mark.xdist_group("jobs")
+def test_a_pre_training_feeds_fine_tuning(tmp_path: Path, run_job: Callable[..., Any]) -> None:
+    pretrain = _resolved("rayjob-pretrain.yaml", tmp_path, run_job)
+    tuned = _resolved("rayjob-fine-tune.yaml", tmp_path, run_job)
     service = yaml.safe_load(_read("rayservice.yaml")["spec"]["serveConfigV2"])
     assert tuned["checkpoint"] == f"{pretrain['output']}/checkpoint"
     assert service["applications"][0]["args"]["registry"] == tuned["registry"]

@@ -1,13 +1,11 @@
 """Every job as a user meets it: help, dry run, and errors as one sentence with exit code 2."""
 
 import ast
-import multiprocessing
-import os
-import runpy
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,44 +43,7 @@ DRY = {
     "tune.py": [],
 }
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        "homnet_baselines.one_class",
-        "homnet_platform.evaluation",
-        "homnet_platform.tuning",
-        "homnet_serve.deployment",
-    ]
-)
-
-
-@dataclass(frozen=True)
-class _Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def _run(cwd: Path, job: str, *arguments: str) -> _Done:
-    """Runs a job in a process of its own, forked from one that has imported the packages.
-
-    Importing torch and Ray takes seconds, a hundred times over.
-    """
-    printed = [cwd.parent / f"{cwd.name}.{name}" for name in ("stdout", "stderr")]
-    process = _SERVER.Process(target=_job, args=(cwd, job, arguments, *printed))
-    process.start()
-    process.join(timeout=300)
-    assert process.exitcode is not None, f"{job} {arguments} did not end"
-    return _Done(process.exitcode, *(path.read_text() for path in printed))
-
-
-def _job(cwd: Path, job: str, arguments: tuple[str, ...], stdout: Path, stderr: Path) -> None:
-    os.chdir(cwd)
-    path = str(ROOT / "jobs" / job)
-    sys.argv = [path, *arguments]
-    with stdout.open("w") as out, stderr.open("w") as err:
-        sys.stdout, sys.stderr = out, err
-        runpy.run_path(path, run_name="__main__")
+pytestmark = pytest.mark.xdist_group("jobs")
 
 
 def test_every_job_is_tried_here() -> None:
@@ -90,8 +51,8 @@ def test_every_job_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
-    text = _run(tmp_path, job, "--help").stdout
+def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path, run_job: Callable[..., Any]) -> None:
+    text = run_job(tmp_path, job, "--help").stdout
     assert "usage:" in text
     module = ast.parse((ROOT / "jobs" / job).read_text())
     docstring = ast.get_docstring(module)
@@ -100,7 +61,7 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
         if line.startswith(("python ", "    ")):  # a command, or its second line
             assert line.strip() in map(str.strip, text.splitlines())
     if job != "ingest.py":  # which reads its manifest to say what it holds
-        dry = _run(tmp_path, job, *DRY[job], "--dry-run")
+        dry = run_job(tmp_path, job, *DRY[job], "--dry-run")
         assert dry.returncode == 0, dry.stderr
         assert dry.stdout.startswith("{")
     assert list(tmp_path.iterdir()) == []
@@ -147,9 +108,9 @@ def test_help_and_dry_run_do_nothing(job: str, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_sentence(
-    job: str, arguments: list[str], message: str, tmp_path: Path
+    job: str, arguments: list[str], message: str, tmp_path: Path, run_job: Callable[..., Any]
 ) -> None:
-    done = _run(tmp_path, job, *arguments)
+    done = run_job(tmp_path, job, *arguments)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -165,7 +126,7 @@ def test_a_job_starts_from_anywhere(tmp_path: Path) -> None:
     assert "FLOPs per bag" in done.stdout
 
 
-def test_unknown_options_are_refused(tmp_path: Path) -> None:
-    done = _run(tmp_path, "pretrain.py", "best", "--learning-rat", "1")
+def test_unknown_options_are_refused(tmp_path: Path, run_job: Callable[..., Any]) -> None:
+    done = run_job(tmp_path, "pretrain.py", "best", "--learning-rat", "1")
     assert done.returncode == 2
     assert "learning-rat" in done.stdout + done.stderr

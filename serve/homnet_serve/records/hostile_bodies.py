@@ -49,15 +49,16 @@ def _size(rng: np.random.Generator, largest: int = _LARGEST) -> int:
     return int(np.exp(rng.uniform(0, np.log(largest))))
 
 
-def _damaged(body: bytes, rng: np.random.Generator, reach: int) -> bytes:
-    """Changes some of the first bytes."""
-    damaged = bytearray(body)
-    for at in rng.integers(0, min(len(body), reach), 1 + rng.integers(6)):
-        damaged[at] = rng.integers(256)
-    return bytes(damaged)
+def damaged(body: bytes, rng: np.random.Generator, reach: int, most: int = 6) -> bytes:
+    """A body with up to ``most`` of its first ``reach`` bytes changed."""
+    changed = bytearray(body)
+    for at in rng.integers(0, min(len(body), reach), 1 + rng.integers(most)):
+        changed[at] = rng.integers(256)
+    return bytes(changed)
 
 
-def _cut(body: bytes, rng: np.random.Generator) -> bytes:
+def cut(body: bytes, rng: np.random.Generator) -> bytes:
+    """The beginning of a body."""
     return body[: rng.integers(len(body))]
 
 
@@ -300,8 +301,8 @@ _ARROW: Final[Mapping[str, Callable[[np.random.Generator], bytes]]] = {
     "large schema": _large_schema,
     "old writers": _old_options,
     "custom metadata": _with_custom_metadata,
-    "damaged": lambda rng: _damaged(_good(rng), rng, 2500),
-    "cut": lambda rng: _cut(_good(rng), rng),
+    "damaged": lambda rng: damaged(_good(rng), rng, 2500),
+    "cut": lambda rng: cut(_good(rng), rng),
     "other format": _other_format,
     "JSON": lambda rng: _well_formed(rng),
     "ends": lambda rng: struct.pack("<II", 2**32 - 1, 0) * _size(rng, 1000),
@@ -433,8 +434,8 @@ _JSON: Final[Mapping[str, Callable[[np.random.Generator], bytes]]] = {
     "encoded": _encoded,
     "too many": _many_patients,
     "punctuation": lambda rng: rng.choice([b",", b" ", b'"', b":", b"\\", b"[,"]) * _size(rng),
-    "damaged": lambda rng: _damaged(_well_formed(rng), rng, 10**6),
-    "cut": lambda rng: _cut(_well_formed(rng), rng),
+    "damaged": lambda rng: damaged(_well_formed(rng), rng, 10**6),
+    "cut": lambda rng: cut(_well_formed(rng), rng),
     "behind the end": lambda rng: _well_formed(rng) + _well_formed(rng),
     "other format": _other_format,
 }

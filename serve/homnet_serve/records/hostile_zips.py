@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from homnet_serve.records.hostile_bodies import cut, damaged
+
 HEADER: Final = "path,hospital,patient_id,cell_id,chromosome,homolog"
 IMAGES_PER_ZIP: Final = 8
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP")
@@ -55,13 +57,12 @@ def manifest_zips(rng: np.random.Generator, hospital: str) -> Iterator[tuple[str
     while True:
         for kind in makers:
             yield f"manifest {kind}", _zip(_MANIFESTS[kind](text, rng), sound)
-        body = bytearray(_zip(text.encode(), sound))
-        for at in rng.integers(0, len(body), 1 + rng.integers(4)):
-            body[at] = rng.integers(256)
-        yield "zip bytes", bytes(body)
-        yield "zip cut", bytes(body[: rng.integers(len(body))])
+        whole = _zip(text.encode(), sound)
+        broken = damaged(whole, rng, len(whole), most=4)
+        yield "zip bytes", broken
+        yield "zip cut", cut(broken, rng)
         # The directory lies about one number: sizes, offsets, dates, methods, flags.
-        body = bytearray(_zip(text.encode(), sound))
+        body = bytearray(whole)
         at = body.rfind(b"PK\x01\x02") + 4 + 2 * int(rng.integers(20))
         body[at : at + 4] = struct.pack("<I", int(rng.choice((0, 1, 2**16, 2**31, 2**32 - 1))))
         yield "zip directory", bytes(body)
@@ -106,16 +107,8 @@ def _any_format(image: Image.Image, rng: np.random.Generator) -> bytes:
 
 
 def _bytes_changed(rng: np.random.Generator) -> bytes:
-    content = bytearray(_any_format(_chromosome(rng), rng))
-    reach = len(content) if rng.integers(2) else min(len(content), 120)
-    for at in rng.integers(0, reach, 1 + rng.integers(8)):
-        content[at] = rng.integers(256)
-    return bytes(content)
-
-
-def _cut(rng: np.random.Generator) -> bytes:
     content = _any_format(_chromosome(rng), rng)
-    return content[: rng.integers(len(content))]
+    return damaged(content, rng, len(content) if rng.integers(2) else 120, most=8)
 
 
 def _mode(rng: np.random.Generator) -> bytes:
@@ -203,7 +196,7 @@ def _no_image(rng: np.random.Generator) -> bytes:
 
 _IMAGES: Final[dict[str, Callable[[np.random.Generator], bytes]]] = {
     "bytes": _bytes_changed,
-    "cut": _cut,
+    "cut": lambda rng: cut(_any_format(_chromosome(rng), rng), rng),
     "mode": _mode,
     "shape": _shape,
     "huge": _huge,
@@ -221,13 +214,6 @@ def _value(text: str, rng: np.random.Generator) -> bytes:
     return "\n".join(",".join(line) for line in lines).encode("utf-8", "surrogatepass")
 
 
-def _noise(text: str, rng: np.random.Generator) -> bytes:
-    content = bytearray(text.encode())
-    for at in rng.integers(0, len(content), 1 + rng.integers(6)):
-        content[at] = rng.integers(256)
-    return bytes(content)
-
-
 def _repeated(text: str, rng: np.random.Generator) -> bytes:
     """Up to four million times one character, before, in or after the list."""
     mark = str(rng.choice((",", "\n", '"', "\r", " ", ";", "a", "\ufeff", "a,", "\r\n")))
@@ -243,7 +229,7 @@ def _written_otherwise(text: str, rng: np.random.Generator) -> bytes:
 
 _MANIFESTS: Final[dict[str, Callable[[str, np.random.Generator], bytes]]] = {
     "value": _value,
-    "bytes": _noise,
+    "bytes": lambda text, rng: damaged(text.encode(), rng, len(text)),
     "repeated": _repeated,
     "otherwise": _written_otherwise,
 }
