@@ -110,10 +110,17 @@ def search(wanted: Search, data: Sequence[Any], config: TuneConfig, at_once: int
                 "checkpoint": path,
             }
         )
-    # In the order of the parameters: a resumed search returns trials in another order.
-    parameters = list(wanted.whole(wanted.points[0]))
+    # In the order of the grid, then of the values: a resumed search returns another order.
+    parameters = list(wanted.points[0])
+    of_grid = {tuple(point.values()): number for number, point in enumerate(wanted.points)}
+
+    def place(line: dict[str, Any]) -> tuple[Any, ...]:
+        values = tuple(line[name] for name in parameters)
+        return of_grid.get(values, len(of_grid)), values
+
+    lines.sort(key=place)
     # A diverged trial has no metrics per hospital.
-    return pd.DataFrame(lines).fillna(0.0).sort_values(parameters, ignore_index=True)
+    return pd.DataFrame(lines).fillna(0.0)
 
 
 def _trials(

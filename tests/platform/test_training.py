@@ -213,7 +213,8 @@ def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort) -> Non
 
 def _running() -> list[str]:
     """Actors of a training and of Ray Data that are alive, and CPUs that a task holds."""
-    actors = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+    address = ray.get_runtime_context().gcs_address
+    actors = list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000)
     names = ("RayTrainWorker", "SplitCoordinator", "DatasetManager")
     held = ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)
     return [actor.class_name for actor in actors if actor.class_name in names] + (
