@@ -1,8 +1,10 @@
 """Ray on a laptop or a cluster: a job starts its own Ray or joins the one that it runs in."""
 
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -11,6 +13,7 @@ import ray
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import get_num_cpus
+from ray.autoscaler.sdk import request_resources
 from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]  # made at run time
     GetClusterIdRequest,
 )
@@ -29,6 +32,8 @@ LAPTOP_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Defaults of environment variables, so that small runs start and report in seconds."""
+_POLL_S: Final = 1.0
+"""Between two looks at the nodes that an autoscaler starts."""
 _JOIN_TIMEOUT_S: Final = 30.0
 """Ray itself tries a dead address for minutes."""
 _LONGEST_TMPDIR: Final = 107 - len(
@@ -133,6 +138,7 @@ def require_workers(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     reader_cpus: float = 0.0,
+    wait_s: float = 0.0,
 ) -> int:
     """Raises if workers, or the readers of their data, would wait forever for CPUs or GPUs.
 
@@ -144,6 +150,7 @@ def require_workers(
         resources: further resources of each worker.
         labels: labels of the nodes that the workers may run on.
         reader_cpus: CPUs of one node to leave free for a task that reads for them.
+        wait_s: seconds to wait for nodes, which an autoscaler is asked for, before refusing.
 
     Returns:
         The number of such workers that fit.
@@ -151,13 +158,17 @@ def require_workers(
     Raises:
         ConfigError: fewer workers fit on the nodes of the cluster.
     """
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    nodes = [node["Resources"] for node in alive]
-    chosen = [(labels or {}).items() <= node.get("Labels", {}).items() for node in alive]
     needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
     wanted = {name: need for name, need in needs.items() if need > 0}
 
-    def fitting(reader: int) -> int:
+    def most() -> int:
+        """Workers that fit beside a reader on the nodes that are there."""
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in alive]
+        chosen = [(labels or {}).items() <= node.get("Labels", {}).items() for node in alive]
+        return max((fitting(nodes, chosen, reader) for reader in range(len(nodes))), default=0)
+
+    def fitting(nodes: Sequence[Mapping[str, float]], chosen: Sequence[bool], reader: int) -> int:
         """Workers that fit if the reader runs on one of the nodes."""
         free = [dict(node) for node in nodes]
         free[reader]["CPU"] = free[reader].get("CPU", 0.0) - reader_cpus
@@ -169,8 +180,19 @@ def require_workers(
             if fits
         )
 
-    most = max(map(fitting, range(len(nodes))), default=0)
-    if num_workers > most:
+    deadline = time.monotonic() + wait_s
+    if num_workers > most() and wait_s > 0:
+        print(f"{what}: waiting up to {wait_s:g} s for nodes", flush=True)
+        # Whole CPUs, as the autoscaler counts them.
+        bundle = {name: math.ceil(need) for name, need in wanted.items()}
+        readers = [{"CPU": math.ceil(reader_cpus)}] if reader_cpus else []
+        request_resources(bundles=[bundle] * num_workers + readers)
+        while num_workers > most() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        # The workers now keep their nodes; the wish alone would keep them for ever.
+        request_resources(bundles=[])
+    if num_workers > (number := most()):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         each += "".join(f", {need:g} {name}" for name, need in (resources or {}).items())
         each += "".join(
@@ -181,10 +203,10 @@ def require_workers(
         )
         beside = f" beside {reader_cpus:g} CPU for the reading of their data" if reader_cpus else ""
         raise ConfigError(
-            f"{what} needs {num_workers} workers of {each}, and {most} fit on the nodes of the "
+            f"{what} needs {num_workers} workers of {each}, and {number} fit on the nodes of the "
             f"Ray cluster ({there}){beside}; ask for fewer or smaller workers, or add nodes"
         )
-    return most
+    return number
 
 
 def configure_ray_data(*, quiet: bool = True) -> None:

@@ -62,6 +62,8 @@ class ScalingOptions:
     """Labels of the nodes that workers may run on, for example "ray.io/market-type on-demand"."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Further resources of each worker, for example a custom resource of a group of nodes."""
+    wait_s: float = 0.0
+    """Seconds to wait for nodes that the cluster's autoscaler starts, before the run is refused."""
     placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """How Ray places workers: on few nodes, or on many; the strict forms wait rather than give
     way."""
@@ -131,6 +133,7 @@ def run_stage(
         resources=scaling.resources,
         labels=scaling.label_selector,
         reader_cpus=READER_CPUS,
+        wait_s=scaling.wait_s,
     )
     _require_writable(storage)
     plans = plans_of(cohort, stage)

@@ -3,11 +3,13 @@
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
 
 from homnet.errors import ConfigError
+from homnet_platform import runtime
 from homnet_platform.runtime import _LONGEST_TMPDIR, local_or_cluster, require_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -52,6 +54,25 @@ def test_labels_and_resources_of_workers_must_be_there(monkeypatch: pytest.Monke
     assert require_workers(1, "training", resources={"rack": 0.5}) == 2
     with pytest.raises(ConfigError, match=r"1 CPUs, 1 rack, on a node with zone=b, and 0 fit"):
         require_workers(1, "training", resources={"rack": 1}, labels={"zone": "b"})
+
+
+def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    few = [{"Alive": True, "Resources": {"CPU": 1}}]
+    more = [*few, {"Alive": True, "Resources": {"CPU": 4, "GPU": 2}}]
+    monkeypatch.setattr(runtime, "_POLL_S", 0.01)
+    monkeypatch.setattr(runtime, "request_resources", lambda bundles: asked.append(bundles))
+    looks = iter([few] * 5)
+    monkeypatch.setattr(ray, "nodes", lambda: next(looks, more))
+    wanted = {"cpus": 1.5, "gpus": 1.0, "reader_cpus": 1.0}
+    assert require_workers(2, "training", **wanted, wait_s=30) == 2
+    assert asked == [[{"CPU": 2, "GPU": 1}, {"CPU": 2, "GPU": 1}, {"CPU": 1}], []]
+    with pytest.raises(ConfigError, match="and 2 fit"):
+        require_workers(3, "training", **wanted, wait_s=0.05)
+    assert len(asked) == 4
+    with pytest.raises(ConfigError, match="and 2 fit"):
+        require_workers(3, "training", **wanted)
+    assert len(asked) == 4, "nobody is asked who is not waited for"
 
 
 def test_a_ray_that_runs_is_joined_and_left_running() -> None:
