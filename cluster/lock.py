@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-EXTRAS = "train,serve,baselines,mlflow"
+EXTRAS = "train,serve,baselines,mlflow,optuna"
 OF_TORCH = re.compile(r"torch|triton|(cuda|nvidia)-.*")
 """Names of torch and of the CUDA packages that its default build brings."""
 

@@ -1,12 +1,15 @@
 """What Kubernetes is given: fields that exist, rules of the operator, and options of real jobs.
 
-The names and types below are those of KubeRay 1.6.2's API reference, as far as they are used here;
+The names and types below are those of KubeRay 1.7's API reference, as far as they are used here;
 the rules are what its operator refuses.
 """
 
+import functools
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -15,10 +18,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+import ray.dashboard
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from homnet import __version__
+from homnet_platform.bag_stream import READER_CPUS
 from homnet_serve.config import ServiceConfig
 
 ROOT = Path(__file__).parents[2]
@@ -46,22 +51,15 @@ def fields(required: list[str], **properties: Any) -> dict[str, Any]:
     }
 
 
-CONTAINER = fields(
-    ["name", "image", "resources", "securityContext", "volumeMounts"],
-    name={"type": "string"},
-    image={"type": "string"},
-    resources=fields(["requests", "limits"], requests=QUANTITIES, limits=QUANTITIES),
-    ports={
-        "type": "array",
-        "items": fields(["containerPort"], containerPort=POSITIVE, name={"type": "string"}),
-    },
-    securityContext=fields(
+RIGHTS: dict[str, Any] = {
+    "resources": fields(["requests", "limits"], requests=QUANTITIES, limits=QUANTITIES),
+    "securityContext": fields(
         ["allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem"],
         allowPrivilegeEscalation={"const": False},
         readOnlyRootFilesystem={"const": True},
         capabilities={"const": {"drop": ["ALL"]}},
     ),
-    volumeMounts={
+    "volumeMounts": {
         "type": "array",
         "items": fields(
             ["name", "mountPath"],
@@ -70,6 +68,17 @@ CONTAINER = fields(
             readOnly={"type": "boolean"},
         ),
     },
+}
+"""What every container must say, whoever adds it to a pod."""
+CONTAINER = fields(
+    ["name", "image", *RIGHTS],
+    name={"type": "string"},
+    image={"type": "string"},
+    ports={
+        "type": "array",
+        "items": fields(["containerPort"], containerPort=POSITIVE, name={"type": "string"}),
+    },
+    **RIGHTS,
 )
 VOLUME = {
     "oneOf": [
@@ -79,6 +88,8 @@ VOLUME = {
             # Without a limit it fills the node.
             "emptyDir": fields(["sizeLimit"], sizeLimit={"type": "string", "pattern": r"^\d+Gi$"}),
             "secret": fields(["secretName"], secretName={"type": "string"}),
+            # Rights on the Kubernetes API, short-lived.
+            "projected": fields(["sources"], sources={"type": "array", "minItems": 1}),
         }.items()
     ]
 }
@@ -111,7 +122,29 @@ RAY_CLUSTER = fields(
         ["mode"], mode={"enum": ["disabled", "token"]}, secretName={"type": "string"}
     ),
     enableInTreeAutoscaling={"type": "boolean"},
-    gcsFaultToleranceOptions={"type": "object"},
+    autoscalerOptions=fields(
+        ["version", "idleTimeoutSeconds", *RIGHTS],
+        version={"const": "v2"},
+        idleTimeoutSeconds=COUNT,
+        upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
+        **RIGHTS,
+    ),
+    gcsFaultToleranceOptions={
+        "oneOf": [
+            fields(
+                ["redisAddress", "redisPassword"],
+                backend={"const": "redis"},
+                redisAddress={"type": "string"},
+                # By reference: a value would stand in the manifest.
+                redisPassword=fields(["valueFrom"], valueFrom={"type": "object"}),
+            ),
+            fields(
+                ["backend", "storage"],
+                backend={"const": "rocksdb"},
+                storage=fields(["size"], size={"type": "string"}),
+            ),
+        ]
+    },
     headGroupSpec=fields(
         ["rayStartParams", "template"],
         rayStartParams=TEXTS,
@@ -126,6 +159,7 @@ RAY_CLUSTER = fields(
             replicas=COUNT,
             minReplicas=COUNT,
             maxReplicas=COUNT,
+            idleTimeoutSeconds=COUNT,
             rayStartParams=TEXTS,
             template=POD,
         ),
@@ -160,13 +194,26 @@ SPECS = {
 }
 
 
+@functools.cache
+def _text(name: str) -> str:
+    """A manifest, or what a folder with a kustomization makes of one."""
+    if (CLUSTER / name).is_file():
+        return (CLUSTER / name).read_text()
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl, which builds the manifest, is not installed")
+    command = ["kubectl", "kustomize", str(CLUSTER / name)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def _read(name: str) -> dict[str, Any]:
-    (document,) = yaml.safe_load_all((CLUSTER / name).read_text())
+    (document,) = yaml.safe_load_all(_text(name))
     return document
 
 
-RAY_FILES = sorted(path.name for path in CLUSTER.glob("ray*.yaml"))
+SERVICES = {"endpoint/rayservice.yaml": "config.yaml", "endpoint-gpu": "config-gpu.yaml"}
+"""Endpoints, and the file in serve/ that each of them follows."""
 JOB_FILES = sorted(path.name for path in CLUSTER.glob("rayjob-*.yaml"))
+RAY_FILES = ["raycluster.yaml", *JOB_FILES, *SERVICES]
 
 
 def _cluster(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -197,18 +244,16 @@ def _limits(group: dict[str, Any]) -> dict[str, float]:
 
 
 def test_all_kinds_are_here() -> None:
-    assert [_read(name)["kind"] for name in RAY_FILES] == [
-        "RayCluster",
-        "RayJob",
-        "RayJob",
-        "RayJob",
-        "RayService",
-    ]
-    assert {Path(name).stem for name in JOB_FILES} == {
-        "rayjob-fine-tune",
-        "rayjob-pretrain",
-        "rayjob-tune",
-    }
+    files = {str(path.relative_to(CLUSTER)) for path in CLUSTER.rglob("ray*.yaml")}
+    assert files == {*RAY_FILES} - {"endpoint-gpu"}
+    kinds = ["RayCluster", "RayJob", "RayJob", "RayJob", "RayService", "RayService"]
+    assert [_read(name)["kind"] for name in RAY_FILES] == kinds
+    assert JOB_FILES == ["rayjob-fine-tune.yaml", "rayjob-pretrain.yaml", "rayjob-tune.yaml"]
+
+
+@pytest.mark.parametrize("folder", ["endpoint", "endpoint-gpu"])
+def test_what_kustomize_builds_is_the_one_endpoint(folder: str) -> None:
+    assert _read(folder)["metadata"] == _read("endpoint/rayservice.yaml")["metadata"]
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
@@ -231,13 +276,28 @@ def _problems(manifest: dict[str, Any]) -> list[str]:
     if found:
         return found
     names = ["head", *_groups(manifest), "submitter"]
+    autoscaler = _cluster(manifest).get("autoscalerOptions", {"volumeMounts": []})
+    beside = {mount["name"]: mount for mount in autoscaler["volumeMounts"]}
     for group, pod in zip(names, _all_pods(manifest), strict=False):
         (container,) = pod["containers"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-        if set(volumes) != set(mounts):
+        # KubeRay puts the autoscaler into the head's pod.
+        if set(volumes) != {*mounts, *(beside if group == "head" else ())}:
             found.append(f"{group}: a volume is mounted nowhere, or a mount has no volume")
             continue
+        if any("projected" in volumes[name] for name in mounts):
+            found.append(f"{group}: rights on the Kubernetes API")
+        if group == "head" and beside:
+            tokens = {name for name in beside if "projected" in volumes[name]}
+            where = {beside[name]["mountPath"] for name in tokens}
+            if where != {"/var/run/secrets/kubernetes.io/serviceaccount"}:
+                found.append("autoscaler: no rights on the Kubernetes API")
+            if "/tmp" not in {mount["mountPath"] for mount in beside.values()}:
+                found.append("autoscaler: /tmp cannot be written")
+            # Else KubeRay adds this volume without a limit.
+            if mounts.get("ray-logs", {}).get("mountPath") != "/tmp/ray":
+                found.append("head: logs without a limit")
         if not any(
             "emptyDir" in volumes[name] and mount["mountPath"] == "/tmp"
             for name, mount in mounts.items()
@@ -258,6 +318,17 @@ def _problems(manifest: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("name", RAY_FILES)
 def test_pods_have_the_rights_that_they_need_and_no_others(name: str) -> None:
     assert _problems(_read(name)) == []
+
+
+def _set(part: Any, keys: list[Any], value: Any) -> None:
+    """Changes what is at the keys; None removes it."""
+    *path, last = keys
+    for key in path:
+        part = part[key]
+    if value is None:
+        del part[last]
+    else:
+        part[last] = value
 
 
 KEYS_VOLUME = {"name": "keys", "secret": {"secretName": "homnet-api-keys"}}
@@ -296,15 +367,36 @@ def test_a_right_too_many_is_found_in_every_pod(name: str, keys: list[Any], valu
         for where in (pod["volumes"], pod["containers"][0]["volumeMounts"]):
             where.sort(key=lambda one: one["name"] != "scratch")
         assert _problems(manifest) == []
-        *path, last = keys
-        part: Any = pod
-        for key in path:
-            part = part[key]
-        if value is None:
-            del part[last]
-        else:
-            part[last] = value
+        _set(pod, keys, value)
         assert _problems(manifest)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["version"], "v1"),
+        (["securityContext"], None),
+        (["securityContext", "readOnlyRootFilesystem"], False),
+        (["resources"], None),
+        (["volumeMounts"], []),
+        (["volumeMounts", 0, "mountPath"], "/var"),
+        (["volumeMounts", 1, "mountPath"], "/token"),
+        (["image"], "ray:latest"),
+    ],
+)
+def test_an_autoscaler_with_too_many_or_too_few_rights_is_found(
+    keys: list[Any], value: Any
+) -> None:
+    manifest = json.loads(json.dumps(_read("raycluster.yaml")))
+    _set(manifest["spec"]["autoscalerOptions"], keys, value)
+    assert _problems(manifest)
+
+
+def test_drivers_of_jobs_have_no_rights_on_the_kubernetes_api() -> None:
+    manifest = json.loads(json.dumps(_read("raycluster.yaml")))
+    token = manifest["spec"]["autoscalerOptions"]["volumeMounts"][1]
+    _pods(manifest)[0]["containers"][0]["volumeMounts"].append(token)
+    assert _problems(manifest) == ["head: rights on the Kubernetes API"]
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
@@ -329,7 +421,7 @@ def _allowed(policy: dict[str, Any], way: str) -> set[tuple[str, int | None]]:
 
 def _check_network(text: str) -> None:
     """Fails unless the policies let through what is needed and no more."""
-    ray, submitter = yaml.safe_load_all(text)
+    ray, submitter, autoscaler, redis = yaml.safe_load_all(text)
     nodes = {"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}
     jobs = {"podSelector": {"matchLabels": {"homnet": "submitter"}}}
     system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
@@ -340,11 +432,32 @@ def _check_network(text: str) -> None:
         assert {"podSelector": policy["spec"]["podSelector"]} == of
     assert _allowed(submitter, "ingress") == set()
     assert _allowed(submitter, "egress") == {(json.dumps(nodes), 8265), (dns, 53)}
-    assert _allowed(ray, "egress") == {(json.dumps(nodes), None), (dns, 53)}
+    store = {"podSelector": {"matchLabels": {"homnet": "redis"}}}
+    assert _allowed(ray, "egress") == {
+        (json.dumps(nodes), None),
+        (json.dumps(store), 6379),
+        (dns, 53),
+    }
     came = _allowed(ray, "ingress")
     assert {one for one in came if one[1] is None} == {(json.dumps(nodes), None)}
-    assert {port for _, port in came} == {None, 8265, 8000}
+    watching = {"namespaceSelector": {"matchLabels": {"homnet-metrics": "yes"}}}
+    for metrics in (8080, 44217):
+        assert {peer for peer, port in came if port == metrics} == {json.dumps(watching)}
+    assert {port for _, port in came} == {None, 8265, 8000, 8080, 44217}
     assert (json.dumps(jobs), 8265) in came
+    # One address, which the operator puts in, and the head's pod only.
+    assert autoscaler["spec"]["podSelector"] == {"matchLabels": {"ray.io/node-type": "head"}}
+    assert autoscaler["spec"]["policyTypes"] == ["Egress"]
+    api = json.dumps({"ipBlock": {"cidr": "192.0.2.1/32"}})
+    assert _allowed(autoscaler, "egress") == {(api, 443), (api, 6443)}
+    assert {"podSelector": redis["spec"]["podSelector"]} == store
+    assert redis["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (heads,) = {peer for peer, port in _allowed(redis, "ingress") if port == 6379}
+    assert json.loads(heads)["podSelector"]["matchExpressions"][0]["values"] == [
+        "head",
+        "redis-cleanup",
+    ]
+    assert redis["spec"]["egress"] == []
 
 
 @pytest.mark.parametrize(
@@ -361,6 +474,12 @@ def _check_network(text: str) -> None:
         ("      ports: [{port: 8265}]\n", ""),
         ("  ingress: []", "  ingress: [{from: [{podSelector: {}}]}]"),
         ("homnet: submitter", "homnet: other"),
+        ('{homnet-metrics: "yes"}', "{}"),
+        ("cidr: 192.0.2.1/32", "cidr: 0.0.0.0/0"),
+        ("ray.io/node-type: head", "ray.io/node-type: worker"),
+        ("values: [head, redis-cleanup]", "values: [head, worker]"),
+        ("{homnet: redis}", "{}"),
+        ("  egress: []", "  egress: [{to: [{podSelector: {}}]}]"),
     ],
 )
 def test_the_network_lets_through_what_is_needed_and_no_more(old: str, new: str) -> None:
@@ -377,19 +496,237 @@ def test_the_network_knows_the_pod_that_submits(name: str) -> None:
     assert template["metadata"]["labels"] == {"homnet": "submitter"}
 
 
+def _operator_problems(manifest: dict[str, Any]) -> list[str]:
+    """What KubeRay would refuse, or would run otherwise than it is meant."""
+    spec, cluster, kind = manifest["spec"], _cluster(manifest), manifest["kind"]
+    found = []
+    if cluster["rayVersion"] != RAY_VERSION:
+        found.append("token authentication needs the image's version")
+    if cluster["authOptions"] != {"mode": "token"}:
+        found.append("no token")
+    grows = cluster["enableInTreeAutoscaling"]
+    if grows != ("autoscalerOptions" in cluster):
+        found.append("options of an autoscaler that is not there, or an autoscaler without options")
+    for group in cluster["workerGroupSpecs"]:
+        name, gpus = group["groupName"], _limits(group)["nvidia.com/gpu"]
+        least, now, most = (group[key] for key in ("minReplicas", "replicas", "maxReplicas"))
+        if not grows and not least == now == most >= 1:
+            found.append(f"{name}: nothing moves between the bounds without an autoscaler")
+        if grows and not (least == now < most and (least == 0) == (gpus > 0)):
+            found.append(f"{name}: GPUs start at zero, and one pod without any stays")
+        if not grows and "idleTimeoutSeconds" in group:
+            found.append(f"{name}: a time for an autoscaler that is not there")
+    if grows and any(pod.get("restartPolicy", "Never") != "Never" for pod in _pods(manifest)):
+        found.append("autoscaler v2 wants pods that are not restarted")
+    # A job gets a new cluster; what stays must outlive its head.
+    if ("gcsFaultToleranceOptions" in cluster) != (kind != "RayJob"):
+        found.append("a head that takes the cluster with it, or a state that nobody continues from")
+    if kind == "RayJob":
+        if not spec["shutdownAfterJobFinishes"]:
+            found.append("ttlSecondsAfterFinished needs shutdownAfterJobFinishes")
+        if spec["submissionMode"] == "SidecarMode" and "submitterConfig" in spec:
+            found.append("SidecarMode has no pod that submits")
+    return found
+
+
 @pytest.mark.parametrize("name", RAY_FILES)
 def test_what_the_operator_would_refuse(name: str) -> None:
     manifest = _read(name)
-    spec, cluster = manifest["spec"], _cluster(manifest)
-    assert cluster["rayVersion"] == RAY_VERSION, "token authentication needs the image's version"
-    assert cluster["authOptions"] == {"mode": "token"}
-    for group in cluster["workerGroupSpecs"]:
-        # Without an autoscaler nothing moves between the bounds.
-        assert group["minReplicas"] == group["replicas"] == group["maxReplicas"] >= 1
-    if manifest["kind"] == "RayJob":
-        assert spec["shutdownAfterJobFinishes"], "ttlSecondsAfterFinished needs it"
-        assert spec["submissionMode"] != "SidecarMode" or "submitterConfig" not in spec
-        yaml.safe_load(spec.get("runtimeEnvYAML", ""))
+    assert _operator_problems(manifest) == []
+    yaml.safe_load(manifest["spec"].get("runtimeEnvYAML", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("raycluster.yaml", ["rayVersion"], "2.0.0"),
+        ("raycluster.yaml", ["authOptions", "mode"], "disabled"),
+        ("raycluster.yaml", ["enableInTreeAutoscaling"], False),
+        ("raycluster.yaml", ["autoscalerOptions"], None),
+        ("raycluster.yaml", ["gcsFaultToleranceOptions"], None),
+        ("raycluster.yaml", ["workerGroupSpecs", 0, "minReplicas"], 0),
+        ("raycluster.yaml", ["workerGroupSpecs", 1, "minReplicas"], 1),
+        ("raycluster.yaml", ["workerGroupSpecs", 1, "maxReplicas"], 0),
+        ("raycluster.yaml", ["headGroupSpec", "template", "spec", "restartPolicy"], "Always"),
+        ("endpoint/rayservice.yaml", ["gcsFaultToleranceOptions"], None),
+        ("endpoint-gpu", ["workerGroupSpecs", 0, "maxReplicas"], 9),
+        ("endpoint-gpu", ["workerGroupSpecs", 0, "idleTimeoutSeconds"], 60),
+        ("rayjob-tune.yaml", ["gcsFaultToleranceOptions"], {"redisAddress": "redis:6379"}),
+    ],
+)
+def test_what_the_operator_would_refuse_is_found(name: str, keys: list[Any], value: Any) -> None:
+    manifest = json.loads(json.dumps(_read(name)))
+    _set(_cluster(manifest), keys, value)
+    assert _operator_problems(manifest)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"redisAddress": "redis:6379", "redisPassword": {"value": "secret"}},
+        {"redisAddress": "redis:6379"},
+        {"backend": "rocksdb", "storage": {"size": "10Gi"}, "redisAddress": "redis:6379"},
+        {"backend": "rocksdb"},
+    ],
+)
+def test_a_state_that_is_kept_nowhere_or_openly_is_found(options: dict[str, Any]) -> None:
+    manifest = json.loads(json.dumps(_read("raycluster.yaml")))
+    manifest["spec"]["gcsFaultToleranceOptions"] = options
+    assert _problems(manifest)
+    manifest["spec"]["gcsFaultToleranceOptions"] = {
+        "backend": "rocksdb",
+        "storage": {"size": "1Gi"},
+    }
+    assert _problems(manifest) == []
+
+
+def _check_redis(text: str) -> None:
+    """Fails unless the store is what heads ask, keeps what it is told, and has no rights."""
+    service, store = yaml.safe_load_all(text)
+    pod, labels = store["spec"]["template"]["spec"], {"homnet": "redis"}
+    container = dict(pod["containers"][0])
+    for name in ("raycluster.yaml", "endpoint/rayservice.yaml", "endpoint-gpu"):
+        options = _cluster(_read(name))["gcsFaultToleranceOptions"]
+        (port,) = service["spec"]["ports"]
+        assert options["redisAddress"] == f"{service['metadata']['name']}:{port['port']}"
+        (secret,) = container["env"]
+        assert secret["valueFrom"] == options["redisPassword"]["valueFrom"]
+    assert service["spec"]["selector"] == labels == store["spec"]["template"]["metadata"]["labels"]
+    assert store["spec"]["selector"] == {"matchLabels": labels}
+    arguments = container.pop("args")
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    assert given.get("--requirepass") == f"$({secret['name']})"
+    (claim,) = store["spec"]["volumeClaimTemplates"]
+    (mount,) = container["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == (claim["metadata"]["name"], given["--dir"])
+    assert given["--appendonly"] == "yes"
+    assert store["spec"]["replicas"] == 1
+    assert re.search(r":\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$", container["image"])
+    del container["env"], container["command"]
+    jsonschema.validate({"spec": {**pod, "containers": [container], "volumes": []}}, POD)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    - port: 6379", "    - port: 6380"),
+        ("key: password}", "key: token}"),
+        ("            - --requirepass\n            - $(PASSWORD)\n", ""),
+        ("mountPath: /data", "mountPath: /var"),
+        ('- "yes"', '- "no"'),
+        ("replicas: 1", "replicas: 3"),
+        ("valkey:8.1.4", "valkey:latest"),
+        ("runAsUser: 1000", "runAsUser: 0"),
+        ("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"),
+        ("automountServiceAccountToken: false", "automountServiceAccountToken: true"),
+    ],
+)
+def test_the_state_of_heads_is_kept(old: str, new: str) -> None:
+    text = (CLUSTER / "redis.yaml").read_text()
+    _check_redis(text)
+    assert old in text
+    with pytest.raises((AssertionError, ValueError, jsonschema.ValidationError)):
+        _check_redis(text.replace(old, new))
+
+
+def _check_monitor(text: str) -> None:
+    """Fails unless Prometheus finds every port with metrics and the network lets it in."""
+    (monitor,) = yaml.safe_load_all(text)
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor["kind"] == "PodMonitor"
+    spec = monitor["spec"]
+    # KubeRay adds the port of this name to each of its pods.
+    ports = {"metrics": 8080}
+    for pod in (_pods(_read(name))[0] for name in RAY_FILES):
+        ports |= {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    ray = next(yaml.safe_load_all((CLUSTER / "network.yaml").read_text()))
+    assert spec["selector"] == ray["spec"]["podSelector"]
+    assert [one["port"] for one in spec["podMetricsEndpoints"]] == ["metrics", "as-metrics"]
+    watching = json.dumps({"namespaceSelector": {"matchLabels": {"homnet-metrics": "yes"}}})
+    for one in spec["podMetricsEndpoints"]:
+        assert (watching, ports[one["port"]]) in _allowed(ray, "ingress")
+        (label,) = one["relabelings"]
+        assert label["targetLabel"] == "ray_io_cluster"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ray.io/is-ray-node", "app"),
+        ("port: as-metrics", "port: dashboard"),
+        ("port: metrics", "port: prometheus"),
+        ("targetLabel: ray_io_cluster", "targetLabel: cluster"),
+        ("kind: PodMonitor", "kind: ServiceMonitor"),
+    ],
+)
+def test_prometheus_finds_every_pod(old: str, new: str) -> None:
+    text = (CLUSTER / "monitoring.yaml").read_text()
+    _check_monitor(text)
+    assert old in text
+    with pytest.raises((AssertionError, KeyError)):
+        _check_monitor(text.replace(old, new))
+
+
+@functools.cache
+def _exported() -> frozenset[str]:
+    """Names of metrics that Ray's own dashboards ask for, and those of the endpoint."""
+    theirs = Path(ray.dashboard.__file__).parent / "modules" / "metrics" / "dashboards"
+    source = "".join(path.read_text() for path in theirs.glob("*.py"))
+    names = set(re.findall(r"\b(?:ray|autoscaler)_\w+", source))
+    ours = re.findall(r'"(homnet_\w+)"', (ROOT / "serve/homnet_serve/metrics.py").read_text())
+    return frozenset(
+        names | {f"ray_{name}{end}" for name in ours for end in ("", "_total", "_bucket")}
+    )
+
+
+def _dashboard_problems(text: str) -> list[str]:
+    """What Grafana would show nothing for."""
+    dashboard = json.loads(text)
+    found = []
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    if len(set(ids)) != len(ids):
+        found.append("two panels have one number")
+    if [one["name"] for one in dashboard["templating"]["list"]] != ["datasource", "cluster"]:
+        found.append("a variable is missing")
+    for panel in panels:
+        for target in panel["targets"]:
+            query, legend = target["expr"], target["legendFormat"]
+            chosen = re.findall(r"(\w+)\{([^}]*)\}", query)
+            found += [
+                f"{name} is exported by nobody" for name, _ in chosen if name not in _exported()
+            ]
+            if not chosen or any('ray_io_cluster=~"$cluster"' not in by for _, by in chosen):
+                found.append(f"{panel['title']}: all clusters together")
+            grouped = set(re.findall(r"\w+", "".join(re.findall(r"by \(([^)]*)\)", query))))
+            if not set(re.findall(r"{{(\w+)}}", legend)) <= grouped:
+                found.append(f"{panel['title']}: a legend of what is summed over")
+            if query.count("(") != query.count(")"):
+                found.append(f"{panel['title']}: brackets")
+            if panel["datasource"]["uid"] != "${datasource}":
+                found.append(f"{panel['title']}: the data of one Grafana only")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ray_data_output_rows{", "ray_data_output_lines{"),
+        ("ray_homnet_requests_total{", "ray_homnet_answers_total{"),
+        ("autoscaler_active_nodes{", "autoscaler_nodes{"),
+        ('{ray_io_cluster=~\\"$cluster\\"}', "{}"),
+        ("{{status}}", "{{route}}"),
+        ("[5m]))", "[5m])"),
+        ("${datasource}", "prometheus-1"),
+        ('"id": 3,', '"id": 2,'),
+        ('"name": "cluster"', '"name": "instance"'),
+    ],
+)
+def test_the_dashboard_shows_what_is_exported(old: str, new: str) -> None:
+    text = (CLUSTER / "grafana-dashboard.json").read_text()
+    assert _dashboard_problems(text) == []
+    assert old in text
+    assert _dashboard_problems(text.replace(old, new))
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
@@ -444,7 +781,7 @@ def test_entrypoints_are_jobs_whose_resources_are_there(
     # All of them on the GPUs' node, none of its GPUs idle, and CPUs left for Ray's own actors.
     assert num * share == gpus["nvidia.com/gpu"]
     assert num * cpus <= gpus["cpu"]
-    assert groups["data"]["replicas"] * _limits(groups["data"])["cpu"] >= 1
+    assert groups["data"]["replicas"] * _limits(groups["data"])["cpu"] >= READER_CPUS
 
 
 def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
@@ -461,24 +798,32 @@ def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
 def test_a_pre_training_feeds_fine_tuning(tmp_path: Path, run_job: Callable[..., Any]) -> None:
     pretrain = _resolved("rayjob-pretrain.yaml", tmp_path, run_job)
     tuned = _resolved("rayjob-fine-tune.yaml", tmp_path, run_job)
-    service = yaml.safe_load(_read("rayservice.yaml")["spec"]["serveConfigV2"])
+    service = yaml.safe_load(_read("endpoint/rayservice.yaml")["spec"]["serveConfigV2"])
     assert tuned["checkpoint"] == f"{pretrain['output']}/checkpoint"
     assert service["applications"][0]["args"]["registry"] == tuned["registry"]
 
 
-def test_the_endpoint_is_one_that_serve_takes_and_has_room() -> None:
-    manifest = _read("rayservice.yaml")
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_endpoint_is_one_that_serve_takes_and_has_room(name: str) -> None:
+    manifest = _read(name)
     content = yaml.safe_load(manifest["spec"]["serveConfigV2"])
     # Serve's own schema refuses unknown names.
     schema = ServeDeploySchema.model_validate(content)
     (application,) = schema.applications
     (deployment,) = application.deployments
     group = _groups(manifest)["endpoint"]
-    each = deployment.ray_actor_options.num_cpus
-    assert each == application.args["num_threads"]
+    options, limits = deployment.ray_actor_options, _limits(group)
+    on_gpus = application.args.get("device") == "cuda"
+    assert on_gpus == bool(limits["nvidia.com/gpu"])
+    assert on_gpus or options.num_cpus == application.args["num_threads"]
     most = deployment.autoscaling_config["max_replicas"]
-    # Replicas are not cut in two by the border of a pod.
-    assert group["replicas"] * (_limits(group)["cpu"] // each) >= most
+    # Replicas are not cut in two by the border of a pod, and no GPU is paid for in vain.
+    fitting = limits["cpu"] // options.num_cpus
+    if on_gpus:
+        assert fitting >= limits["nvidia.com/gpu"] / options.num_gpus
+        fitting = limits["nvidia.com/gpu"] // options.num_gpus
+    assert group["replicas"] * fitting == most
+    assert 1 < group["replicas"] <= deployment.autoscaling_config["min_replicas"]
     assert (
         manifest["spec"]["rayClusterDeletionDelaySeconds"] > deployment.graceful_shutdown_timeout_s
     )
@@ -488,13 +833,14 @@ def test_the_endpoint_is_one_that_serve_takes_and_has_room() -> None:
         assert {"containerPort": schema.http_options.port, "name": "serve"} in container["ports"]
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
         # The head has no CPU for a replica, which alone reads the keys.
-        for name in ("registry", "audit") if pod is head else ("keys", "registry", "audit"):
-            assert any(application.args[name].startswith(f"{mount}/") for mount in mounts)
+        for key in ("registry", "audit") if pod is head else ("keys", "registry", "audit"):
+            assert any(application.args[key].startswith(f"{mount}/") for mount in mounts)
 
 
-def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes() -> None:
-    cluster = yaml.safe_load(_read("rayservice.yaml")["spec"]["serveConfigV2"])
-    laptop = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes(name: str) -> None:
+    cluster = yaml.safe_load(_read(name)["spec"]["serveConfigV2"])
+    laptop = yaml.safe_load((ROOT / "serve" / SERVICES[name]).read_text())
 
     def parts(content: dict[str, Any]) -> dict[str, Any]:
         """Settings by their dotted names."""
@@ -511,17 +857,20 @@ def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes() -> 
 
     ours, theirs = parts(cluster), parts(laptop)
     assert ours["import_path."] == theirs["import_path."] == "homnet_serve.deployment:app"
-    differ = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
+    defaults = {f"args.{key}": value for key, value in vars(ServiceConfig()).items()}
+    differ = {
+        key
+        for key in ours | theirs
+        if ours.get(key, defaults.get(key)) != theirs.get(key, defaults.get(key))
+    }
+    # A default may be named, to explain it.
     assert differ == {
         # The pod's own address, and the places of the cluster's storage and secret.
         "http_options.host",
         "args.registry",
         "args.audit",
         "args.keys",
-        # The default, which config.yaml names to explain it.
-        "args.max_bags",
     }
-    assert theirs["args.max_bags"] == ServiceConfig().max_bags
     assert theirs["deployment.autoscaling_config"]["min_replicas"] > 1
 
 

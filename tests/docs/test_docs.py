@@ -33,7 +33,7 @@ def _anchors(page: Path) -> set[str]:
 def _commands(text: str) -> Iterator[str]:
     """Whole commands that run a job, lines that go on joined."""
     for line in text.replace("\\\n", " ").splitlines():
-        found = re.search(r"python (jobs/\S+\.py.*)", line)
+        found = re.search(r"python (?:/opt/homnet/)?(jobs/\S+\.py.*)", line)
         if found:
             yield found[1].split("#")[0].split("`")[0].strip()
 
