@@ -668,21 +668,24 @@ def test_prometheus_finds_every_pod(old: str, new: str) -> None:
 
 
 @functools.cache
-def _exported() -> frozenset[str]:
-    """Names of metrics that Ray's own dashboards ask for, and those of the endpoint."""
+def _exported() -> tuple[frozenset[str], frozenset[str]]:
+    """Metrics that Ray's own dashboards ask for and those of the endpoint; labels of both."""
     theirs = Path(ray.dashboard.__file__).parent / "modules" / "metrics" / "dashboards"
-    source = "".join(path.read_text() for path in theirs.glob("*.py"))
-    names = set(re.findall(r"\b(?:ray|autoscaler)_\w+", source))
-    ours = re.findall(r'"(homnet_\w+)"', (ROOT / "serve/homnet_serve/metrics.py").read_text())
-    return frozenset(
-        names | {f"ray_{name}{end}" for name in ours for end in ("", "_total", "_bucket")}
+    panels = "".join(path.read_text() for path in theirs.glob("*.py"))
+    source = (ROOT / "serve/homnet_serve/metrics.py").read_text()
+    ours = re.findall(r'"(homnet_\w+)"', source)
+    names = {f"ray_{name}{end}" for name in ours for end in ("", "_total", "_bucket")}
+    groups = ",".join(re.findall(r"by \(([\w, ]*)\)", panels))
+    return (
+        frozenset(names | set(re.findall(r"\b(?:ray|autoscaler)_\w+", panels))),
+        frozenset([*re.findall(r"\w+", groups), *re.findall(r'"(\w+)"', source)]),
     )
 
 
 def _dashboard_problems(text: str) -> list[str]:
     """What Grafana would show nothing for."""
     dashboard = json.loads(text)
-    found = []
+    (names, labels), found = _exported(), []
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     ids = [panel["id"] for panel in dashboard["panels"]]
     if len(set(ids)) != len(ids):
@@ -693,12 +696,11 @@ def _dashboard_problems(text: str) -> list[str]:
         for target in panel["targets"]:
             query, legend = target["expr"], target["legendFormat"]
             chosen = re.findall(r"(\w+)\{([^}]*)\}", query)
-            found += [
-                f"{name} is exported by nobody" for name, _ in chosen if name not in _exported()
-            ]
+            found += [f"{name} is exported by nobody" for name, _ in chosen if name not in names]
             if not chosen or any('ray_io_cluster=~"$cluster"' not in by for _, by in chosen):
                 found.append(f"{panel['title']}: all clusters together")
             grouped = set(re.findall(r"\w+", "".join(re.findall(r"by \(([^)]*)\)", query))))
+            found += [f"{label} is a label of nothing" for label in grouped - labels - {"le"}]
             if not set(re.findall(r"{{(\w+)}}", legend)) <= grouped:
                 found.append(f"{panel['title']}: a legend of what is summed over")
             if query.count("(") != query.count(")"):
@@ -716,6 +718,8 @@ def _dashboard_problems(text: str) -> list[str]:
         ("autoscaler_active_nodes{", "autoscaler_nodes{"),
         ('{ray_io_cluster=~\\"$cluster\\"}', "{}"),
         ("{{status}}", "{{route}}"),
+        ("(le, step)", "(le, steps)"),
+        ("operator", "stage"),
         ("[5m]))", "[5m])"),
         ("${datasource}", "prometheus-1"),
         ('"id": 3,', '"id": 2,'),
