@@ -7,7 +7,9 @@ and keeps their checkpoints.
 import errno
 import functools
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -166,7 +168,7 @@ def run_stage(
                 callbacks=list(callbacks),
             ),
         )
-        with _causes(storage):
+        with _causes(storage), _interrupts_kept():
             result = trainer.fit()
     if result.checkpoint is None:
         raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
@@ -318,6 +320,22 @@ def _require_writable(storage: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(storage, error) from None
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Puts the handler of SIGINT back, in which Ray Train leaves its controller.
+
+    The controller, and the actors that read for it, would live as long as this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has handlers
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
