@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.evaluation.metrics import evaluate as measure
+from homnet.files import replacing
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.report.tables import tables_markdown
@@ -86,12 +87,13 @@ class _Part:
     epoch: Epoch
 
 
-def evaluate(config: EvaluateConfig) -> Path:
+def evaluate(config: EvaluateConfig) -> Location:
     """Scores validation and test patients, writes the metrics and returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    output = to_location(config.output)
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -107,9 +109,8 @@ def evaluate(config: EvaluateConfig) -> Path:
             )
             for num_cells in config.cells
         }
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(output / "scores.parquet", index=False)
+    with replacing(output / "scores.parquet") as temporary:
+        scores.to_parquet(temporary, index=False)
     evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
     evaluation["by_cells"] = {
         str(num_cells): measure(part, seed=config.seed, num_bootstrap=config.num_bootstrap)[
@@ -167,7 +168,7 @@ def _parts(
 
 
 def _score(
-    parts: Sequence[_Part], models: Mapping[str, Path], config: EvaluateConfig
+    parts: Sequence[_Part], models: Mapping[str, Location], config: EvaluateConfig
 ) -> pd.DataFrame:
     """One row per bag; columns as in :mod:`homnet.evaluation.score_table`."""
     frames: list[pd.DataFrame] = []
@@ -205,7 +206,11 @@ class _Scorer:
     """Ray Data actor with all models, and the banks from the object store."""
 
     def __init__(
-        self, parts: Sequence[Any], models: Mapping[str, Path], progress: Progress, use_gpu: bool
+        self,
+        parts: Sequence[Any],
+        models: Mapping[str, Location],
+        progress: Progress,
+        use_gpu: bool,
     ) -> None:
         device = torch.device("cuda" if use_gpu else "cpu")
         content: list[_Part] = ray.get(parts[0])

@@ -7,13 +7,26 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import tyro
 
 from homnet.errors import ConfigError, HomNetError
+from homnet.locations import Location, to_location
 
 C = TypeVar("C")
+
+LocationOption: TypeAlias = Annotated[
+    Location,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URI",
+        instance_from_str=lambda args: to_location(args[0]),
+        is_instance=lambda value: isinstance(value, Location),
+        str_from_instance=lambda place: [str(place)],
+    ),
+]
+"""Field of a config for a path or URI, which is checked when the command line is parsed."""
 
 _GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
 """An option group in tyro's help: name, first line of its text, options."""
