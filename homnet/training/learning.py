@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
@@ -28,6 +27,8 @@ from homnet.bags.epochs import Batch, DeviceBank, Epoch, empty_batch
 from homnet.bags.shards import MemorySource, PairSource, Residency, Shard
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
+from homnet.files import is_published
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.training.optimisation import (
@@ -324,7 +325,7 @@ def train(
     pairs: PairBank,
     *,
     device: torch.device | str = "cpu",
-    kept: Path | None = None,
+    kept: Location | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> Checkpoint:
     """Trains one stage in this process.
@@ -344,7 +345,7 @@ def train(
         DataError, CheckpointError, DivergedError: see :class:`Learner`.
     """
     resumed = None
-    if kept is not None and kept.is_dir():
+    if kept is not None and is_published(kept):
         resumed = Checkpoint.load(kept, type(stage.model))
     learner = Learner(stage, pairs, device=device, resumed=resumed)
 

@@ -28,6 +28,8 @@ from homnet.bags.shards import Residency
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_BYTES
 from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.files import write_whole
+from homnet.locations import Location, RemotePath
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner, finished
@@ -35,6 +37,7 @@ from homnet.training.stage import Stage
 from homnet_platform.data import CohortSource, collect_index
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import ray_storage
 from homnet_platform.runtime import configure_ray_data, require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
 
@@ -86,7 +89,7 @@ def run_stage(
     cohort: Cohort,
     stage: Stage,
     *,
-    storage: Path,
+    storage: Location,
     scaling: ScalingOptions,
     tracking: TrackingOptions | None = None,
     callbacks: Sequence[Any] = (),
@@ -96,7 +99,7 @@ def run_stage(
     Args:
         cohort: source of the pairs.
         stage: what to train.
-        storage: directory for Train's checkpoints, shared by all nodes of a cluster.
+        storage: location for Train's checkpoints, shared by all nodes of a cluster.
         scaling: workers.
         tracking: outputs for the metrics of every epoch; none by default.
         callbacks: ``ray.train.UserCallback`` called on every report, in Train's controller.
@@ -152,7 +155,7 @@ def run_stage(
             ),
             run_config=RunConfig(
                 name=stage.name,
-                storage_path=str(storage.resolve()),
+                **ray_storage(storage.resolve()),
                 failure_config=FailureConfig(max_failures=scaling.max_failures),
                 # Each checkpoint holds the best model so far, so the last one is enough.
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
@@ -222,8 +225,9 @@ def _train_worker(config: dict[str, Any]) -> None:
             ray.train.report(line)
             return
         with tempfile.TemporaryDirectory() as directory:
-            path = learner.checkpoint().save(Path(directory) / "checkpoint")
-            ray.train.report(line, checkpoint=ray.train.Checkpoint.from_directory(path))
+            learner.checkpoint().save(Path(directory) / "checkpoint")
+            kept = ray.train.Checkpoint.from_directory(Path(directory) / "checkpoint")
+            ray.train.report(line, checkpoint=kept)
 
     tracker = None
     if rank == 0 and config["tracking"] is not None:
@@ -254,13 +258,16 @@ def _resumed(stage: Stage) -> Checkpoint | None:
         return Checkpoint.load(directory, type(stage.model))
 
 
-def _require_writable(storage: Path) -> None:
+def _require_writable(storage: Location) -> None:
     """Checks before training that checkpoints can be written.
 
     Raises:
         CheckpointError: the storage is not writable.
     """
     try:
+        if isinstance(storage, RemotePath):
+            write_whole(storage / ".writable", b"").unlink()
+            return
         storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=storage) as file:
             file.write(b"0" * 4096)
@@ -271,13 +278,15 @@ def _require_writable(storage: Path) -> None:
 
 
 @contextmanager
-def _storage_errors(storage: Path) -> Iterator[None]:
+def _storage_errors(storage: Location) -> Iterator[None]:
     """Turns Ray's wrapped storage errors into a CheckpointError; the last checkpoint stays."""
     try:
         yield
     except Exception as error:
         cause = root_cause(error)
+        # What pyarrow says of a store has no number.
         if isinstance(cause, OSError) and cause.errno in (
+            None if isinstance(storage, RemotePath) else errno.ENOSPC,
             errno.ENOSPC,
             errno.EDQUOT,
             errno.EROFS,
@@ -288,7 +297,7 @@ def _storage_errors(storage: Path) -> Iterator[None]:
         raise
 
 
-def _unwritable(storage: Path, error: OSError) -> CheckpointError:
+def _unwritable(storage: Location, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"{storage}: checkpoints cannot be written ({error.strerror or error}); free space or give "
         "access, then repeat the command: it resumes from the last good checkpoint there"

@@ -21,12 +21,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import DataError, DivergedError
+from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runs import provenance
+from homnet_platform.runs import provenance, ray_storage
 from homnet_platform.runtime import configure_ray_data
 from homnet_platform.sweep import (
     PRETRAINED,
@@ -48,7 +49,7 @@ def search(
     at_once: int,
 ) -> pd.DataFrame:
     """Runs one search; returns a row per trial with its point, metrics and checkpoint."""
-    storage = Path(config.output) / "ray"
+    storage = to_location(config.output) / "ray"
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
     if name == PRETRAINING and config.workers_per_pretraining > 1:
@@ -75,6 +76,8 @@ def search(
             raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
         # If a Train trial is stopped early, its checkpoint is in Train's own storage.
         path = metrics.get(CHECKPOINT_PATH_KEY, "") if checkpoint is None else checkpoint.path
+        if path and isinstance(storage, RemotePath):
+            path = str(storage.at(path))
         lines.append(
             {
                 **{k: v for k, v in metrics["config"]["point"].items() if k != PRETRAINED},
@@ -96,16 +99,18 @@ def _trials(
     trainable: Any,
     points: Sequence[Mapping[str, Any]],
     max_epochs: int,
-    storage: Path,
+    storage: Location,
     config: TuneConfig,
     at_once: int,
 ) -> tune.ResultGrid:
     """Runs the trials of a search, or the remaining ones of an interrupted search."""
     space = {"point": tune.grid_search([dict(point) for point in points])}
-    path = str(storage / name)
-    if tune.Tuner.can_restore(path):
+    place = ray_storage(storage / name)
+    path, system = place["storage_path"], place.get("storage_filesystem")
+    if tune.Tuner.can_restore(path, storage_filesystem=system):
         tuner = tune.Tuner.restore(
             path,
+            storage_filesystem=system,
             trainable=trainable,
             param_space=space,
             resume_unfinished=True,
@@ -131,7 +136,7 @@ def _trials(
             ),
             run_config=tune.RunConfig(
                 name=name,
-                storage_path=str(storage),
+                **ray_storage(storage),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 failure_config=tune.FailureConfig(max_failures=2),
@@ -181,7 +186,7 @@ def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) 
         checkpoint = run_stage(
             Cohort.open(config.cohort).of_hospitals(config.healthy),
             stage,
-            storage=Path(config.output) / "ray" / "train" / str(trial),
+            storage=to_location(config.output) / "ray" / "train" / str(trial),
             scaling=ScalingOptions(
                 num_workers=config.workers_per_pretraining,
                 cpus_per_worker=config.cpus_per_trial,
@@ -240,7 +245,7 @@ def fine_tuning_trial(
 
 def _stage_path(checkpoint: str, stage: str) -> str:
     """Path of a stage's model in a trial's checkpoint; Train's own checkpoint is the model."""
-    inside = Path(checkpoint) / stage
+    inside = to_location(checkpoint) / stage
     return str(inside) if inside.is_dir() else checkpoint
 
 

@@ -10,7 +10,6 @@ import itertools
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from matplotlib.figure import Figure
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.errors import DataError
+from homnet.files import replacing
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.results import write_json
@@ -148,12 +149,12 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
 
 
 def _keep_winner(
-    winner: "pd.Series[Any]", shared: Participants, output: Path
+    winner: "pd.Series[Any]", shared: Participants, output: Location
 ) -> dict[str, Checkpoint]:
     """Calibrates the winner's models, writes them to the output and returns them by hospital."""
     kept = {}
     for hospital in shared.hospitals:
-        kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
+        kept[hospital] = finished(Checkpoint.load(to_location(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept
 
@@ -196,11 +197,13 @@ def _write(
     pretrained: pd.DataFrame,
     tuned: pd.DataFrame,
     config: TuneConfig,
-    output: Path,
+    output: Location,
 ) -> None:
     write_json(output / "sweep.json", figures)
-    tuned.drop(columns="checkpoint").to_csv(output / "trials.csv", index=False)
-    _draw(pretrained, tuned).savefig(output / "sweep.png", dpi=150, metadata={"Software": None})
+    with replacing(output / "trials.csv") as temporary:
+        tuned.drop(columns="checkpoint").to_csv(temporary, index=False)
+    with replacing(output / "sweep.png") as temporary:
+        _draw(pretrained, tuned).savefig(temporary, dpi=150, metadata={"Software": None})
     config.record.write({"sweep": dict(figures)}, recipe="sweep", seed=config.training.seed)
     print(tuned.drop(columns="checkpoint").sort_values(METRIC, ascending=False).to_string())
     print(
