@@ -212,13 +212,13 @@ def to_location(where: str | Location, *, error: type[HomNetError] = ConfigError
 @cache
 def _opened(scheme: str, bucket: str, query: str) -> fs.FileSystem:
     """The file system of a bucket that exists; raises OSError or ArrowException."""
-    uri = f"{scheme}://{bucket}{query}"
-    system = fs.FileSystem.from_uri(uri)[0]
-    probe = system
-    if scheme != "s3" and "retry_limit_seconds" not in query:
-        probe = fs.FileSystem.from_uri(
-            f"{uri}{'&' if query else '?'}retry_limit_seconds={_PROBE_S}"
-        )[0]
+    uri = f"{scheme}://{bucket}{query or '?'}"
+    if scheme == "s3":
+        # A small object is then one request instead of three.
+        system = probe = fs.FileSystem.from_uri(f"{uri}&allow_delayed_open=true")[0]
+    else:
+        system = fs.FileSystem.from_uri(uri)[0]
+        probe = fs.FileSystem.from_uri(f"{uri}&retry_limit_seconds={_PROBE_S}")[0]
     (info,) = probe.get_file_info([bucket.rpartition("@")[2]])
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"there is no bucket {bucket}")

@@ -77,16 +77,21 @@ class Tracker:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
-            if self._folder is not None:
-                for file in Path(self._folder.name).iterdir():
-                    write_whole(self._events / file.name, file.read_bytes())
+            self._store()
         if self._mlflow is not None:
             self._mlflow.log(values, step)
+
+    def _store(self) -> None:
+        """Copies the events to the store, if they are kept there."""
+        if self._folder is not None:
+            for file in Path(self._folder.name).iterdir():
+                write_whole(self._events / file.name, file.read_bytes())
 
     def close(self) -> None:
         """Closes the outputs."""
         if self._writer is not None:
             self._writer.close()
+            self._store()
         if self._folder is not None:
             self._folder.cleanup()
         if self._mlflow is not None:
