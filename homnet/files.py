@@ -133,6 +133,7 @@ def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
             one is unreadable from the upload of the first file to that of the last.
     """
     if isinstance(path, RemotePath):
+        require_writable(path)
         with tempfile.TemporaryDirectory() as directory:
             yield Path(directory)
             _upload(Path(directory), path, last)
@@ -161,11 +162,11 @@ def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
 
 
 def _upload(made: Path, target: RemotePath, last: str) -> None:
-    """Copies a directory to an object store, ``last`` last, and removes what it had before."""
+    """Copies a directory to an object store, ``last`` last, and removes other files beside it."""
     files = {one.relative_to(made).as_posix(): one for one in made.rglob("*") if one.is_file()}
     if last and last not in files:
         raise FileNotFoundError(f"{target / last}: nobody has written this file")
-    stale = set(files_in(target, recursive=True)) - set(files)
+    stale = set(files_in(target)) - set(files)  # no deeper: other things may be there
     write_whole(target / UNFINISHED, b"{}")
     if last:
         (target / last).unlink(missing_ok=True)
@@ -178,10 +179,20 @@ def _upload(made: Path, target: RemotePath, last: str) -> None:
     (target / UNFINISHED).unlink(missing_ok=True)
 
 
+def require_writable(location: Location) -> None:
+    """Asks a store to take an object, before work whose result it shall keep; a disk for nothing.
+
+    Raises:
+        StoreError: it refuses.
+    """
+    if isinstance(location, RemotePath):
+        write_whole(location / ".writable", b"").unlink()
+
+
 def is_published(path: Location) -> bool:
-    """Whether there is a directory that is not still being written."""
-    if isinstance(path, RemotePath) and (path / UNFINISHED).is_file():
-        return False
+    """Whether there is a directory that is not still being written; on a store, one with files."""
+    if isinstance(path, RemotePath):
+        return not (path / UNFINISHED).is_file() and bool(files_in(path))
     return path.exists()
 
 

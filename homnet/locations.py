@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from homnet.errors import ConfigError, HomNetError
+from homnet.errors import ConfigError, HomNetError, StoreError
 
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 """A scheme of two letters or more (one letter is a drive) and a slash."""
@@ -35,8 +35,9 @@ class _Size(NamedTuple):
 class RemotePath:
     """A file or folder of an object store, with the methods of :class:`pathlib.Path` that we use.
 
-    Folders exist if there is something in them. Pickles with its file system, so a worker on
-    another node asks the same endpoint, with the credentials of its own environment.
+    Folders exist if there is something in them. Methods raise StoreError if the store does not
+    answer or refuses, and else what those of a path raise. Pickles with its file system, so a
+    worker on another node asks the same endpoint, with the credentials of its own environment.
     """
 
     def __init__(self, system: fs.FileSystem, key: str, scheme: str, query: str) -> None:
@@ -98,8 +99,22 @@ class RemotePath:
 
     resolve = absolute
 
+    @contextmanager
+    def asking(self) -> Iterator[fs.FileSystem]:
+        """Yields the file system; what it raises becomes one sentence with this location."""
+        try:
+            yield self.system
+        except FileNotFoundError:
+            raise
+        except OSError as fault:
+            raise StoreError(
+                f"{self}: the store does not answer or refuses ({_first_sentence(fault)}); give "
+                "access to it, then repeat the command"
+            ) from None
+
     def _info(self) -> fs.FileInfo:
-        (info,) = self.system.get_file_info([self.key])
+        with self.asking() as system:
+            (info,) = system.get_file_info([self.key])
         return info
 
     def exists(self) -> bool:
@@ -123,18 +138,25 @@ class RemotePath:
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """The files and folders in this folder."""
-        for info in self.system.get_file_info(fs.FileSelector(self.key, allow_not_found=True)):
-            yield self.at(info.path)
+        return (self.at(info.path) for info in self.listed())
+
+    def listed(self, *, recursive: bool = False) -> list[fs.FileInfo]:
+        """What pyarrow says of the files and folders in this folder; nothing if there is none."""
+        selector = fs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
+        with self.asking() as system:
+            found: list[fs.FileInfo] = system.get_file_info(selector)
+        return found
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
         """The file, to read; ``mode`` is ``rb``."""
         if mode != "rb":
             raise ValueError(f"{self}: objects are written whole, not opened with mode {mode!r}")
-        return cast(io.BufferedReader, self.system.open_input_file(self.key))
+        with self.asking() as system:
+            return cast(io.BufferedReader, system.open_input_file(self.key))
 
     def read_bytes(self) -> bytes:
         """Content of the file."""
-        with self.system.open_input_stream(self.key) as stream:
+        with self.asking() as system, system.open_input_stream(self.key) as stream:
             content: bytes = stream.read()
         return content
 
@@ -144,14 +166,15 @@ class RemotePath:
 
     def write_bytes(self, content: bytes) -> int:
         """Writes or replaces the object; it is seen whole or not at all."""
-        with self.system.open_output_stream(self.key) as stream:
+        with self.asking() as system, system.open_output_stream(self.key) as stream:
             stream.write(content)
         return len(content)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the object."""
         try:
-            self.system.delete_file(self.key)
+            with self.asking() as system:
+                system.delete_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -260,10 +283,11 @@ def files_in(folder: Location, *, recursive: bool = False) -> list[str]:
         OSError: the folder cannot be listed.
     """
     if isinstance(folder, Path):
-        system, root = fs.LocalFileSystem(), str(folder)
+        root = str(folder)
+        selector = fs.FileSelector(root, allow_not_found=True, recursive=recursive)
+        found = fs.LocalFileSystem().get_file_info(selector)
     else:
-        system, root = folder.system, folder.key
-    found = system.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=recursive))
+        root, found = folder.key, folder.listed(recursive=recursive)
     files = [info for info in found if info.type == fs.FileType.File]
     return sorted(
         info.path[len(root) + 1 :] for info in files if not info.base_name.startswith(".")
@@ -274,7 +298,8 @@ def first_missing(files: Sequence[Location]) -> Location | None:
     """The first of some files of one folder that is not there; asks a store for all at once."""
     keys = [one.key for one in files if isinstance(one, RemotePath)]
     if files and isinstance(files[0], RemotePath):
-        kinds = [info.type == fs.FileType.File for info in files[0].system.get_file_info(keys)]
+        with files[0].asking() as system:
+            kinds = [info.type == fs.FileType.File for info in system.get_file_info(keys)]
     else:
         kinds = [one.is_file() for one in files]
     return next((one for one, there in zip(files, kinds, strict=True) if not there), None)

@@ -1,5 +1,6 @@
 """Fixtures: a small cohort that is made, not stored, and one Ray for the whole session."""
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ def s3_server() -> Iterator[str]:
     """Address of an S3 server on this machine, to which pyarrow turns in all processes."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

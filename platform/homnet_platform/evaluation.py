@@ -20,7 +20,7 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.evaluation.metrics import evaluate as measure
-from homnet.files import replacing
+from homnet.files import replacing, require_writable
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
@@ -94,6 +94,7 @@ def evaluate(config: EvaluateConfig) -> Location:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     output = to_location(config.output)
+    require_writable(output)
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)

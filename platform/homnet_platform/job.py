@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import tyro
@@ -75,6 +76,9 @@ def run_job(
     parsed.__kwdefaults__ = {}
     parsed.__defaults__ = (False,)
 
+    rules = tyro.constructors.ConstructorRegistry()
+    rules.primitive_rule(_local_path)
+
     def parse(args: Sequence[str]) -> tuple[Any, bool]:
         return tyro.cli(
             parsed,
@@ -82,6 +86,7 @@ def run_job(
             description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
+            registry=rules,
         )
 
     given = list(sys.argv[1:] if args is None else args)
@@ -107,6 +112,28 @@ def run_job(
         if not isinstance(cause, HomNetError):
             raise
         sys.exit(_fail(cause))
+
+
+def _local_path(
+    kind: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    """How tyro reads a field for a file of this machine: a URI of a store is refused."""
+
+    def local(args: list[str]) -> Path:
+        location = to_location(args[0])
+        if not isinstance(location, Path):
+            raise ConfigError(f"{location}: this must be a file or folder of this machine")
+        return location
+
+    if kind.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=local,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 def _print_help(

@@ -28,7 +28,7 @@ from homnet.bags.shards import Residency
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_BYTES
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.files import write_whole
+from homnet.files import require_writable
 from homnet.locations import Location, RemotePath
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.checkpoint import Checkpoint
@@ -265,8 +265,8 @@ def _require_writable(storage: Location) -> None:
         CheckpointError: the storage is not writable.
     """
     try:
+        require_writable(storage)
         if isinstance(storage, RemotePath):
-            write_whole(storage / ".writable", b"").unlink()
             return
         storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=storage) as file:

@@ -272,6 +272,11 @@ def test_a_directory_of_a_store_is_seen_when_its_last_file_is(
             (made / f"only-{content}").write_text(content)
     assert _files(model) == {"index": b"new", "only-new": b"new"}
     assert is_published(model)
+    assert not is_published(model.parent)  # nothing but folders
+    write_whole(model.parent / "other" / "kept", "")
+    with replacing_directory(model.parent, last="top") as made:
+        (made / "top").touch()
+    assert set(_files(model.parent)) == {"model/index", "model/only-new", "other/kept", "top"}
     with pytest.raises(FileNotFoundError), replacing_directory(model, last="index") as made:
         (made / "a").touch()
     assert _files(model) == {"index": b"new", "only-new": b"new"}

@@ -4,12 +4,13 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pyarrow import fs
 
-from homnet.errors import ConfigError, RegistryError
-from homnet.files import digest_of, write_whole
+from homnet.errors import ConfigError, RegistryError, StoreError
+from homnet.files import digest_of, is_published, require_writable, write_whole
 from homnet.locations import (
     Location,
     RemotePath,
@@ -179,6 +180,39 @@ def test_the_usual_variable_names_the_endpoint_too(
     write_whole(to_location(bucket("x/a")), "text")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     assert to_location(bucket("x/a").partition("?")[0]).read_text(encoding="utf-8") == "text"
+
+
+def test_a_store_that_refuses_is_one_sentence_whatever_is_asked(
+    bucket: Callable[[str], str],
+) -> None:
+    class Refusing:
+        def __getattr__(self, name: str) -> NoReturn:
+            raise OSError(f"When asking: AWS Error ACCESS_DENIED during {name}\nRequest 7")
+
+    open_one = to_location(bucket("x/a"))
+    assert isinstance(open_one, RemotePath)
+    closed = RemotePath(Refusing(), open_one.key, "s3://", "")
+    for ask in (
+        closed.exists,
+        closed.read_bytes,
+        closed.unlink,
+        closed.iterdir,
+        closed.open,
+        lambda: closed.write_bytes(b""),
+        lambda: files_in(closed),
+        lambda: first_missing([closed]),
+        lambda: require_writable(closed),
+    ):
+        with pytest.raises(
+            StoreError, match=r"x/a.*: the store .* refuses \(When.*give access"
+        ) as caught:
+            ask()
+        assert isinstance(caught.value, OSError)
+        assert "\n" not in str(caught.value)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    require_writable(open_one)
+    assert not is_published(open_one)
+    assert files_in(open_one.parent, recursive=True) == []
 
 
 def test_objects_are_only_written_whole(bucket: Callable[[str], str]) -> None:

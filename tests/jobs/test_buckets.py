@@ -52,7 +52,8 @@ from homnet_serve.service import Service
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
-SPLIT = SplitConfig(validation=0.25, test=0.5)
+SPLIT = SplitConfig(validation=0.25, test=0.5, seed=9)
+"""People of both classes in each part of both hospitals."""
 TRAINING = TrainingConfig(batch_size=64, max_epochs=2, bags=BagConfig(num_cells=2))
 HOSPITALS = ("hospital-1", "hospital-2")
 Bucket = Callable[[str], str]

@@ -121,6 +121,8 @@ class Stored:
     """Others."""
     maybe: LocationOption | None = None
     """Perhaps."""
+    file: Path | None = None
+    """Of this machine."""
 
 
 def test_locations_are_checked_when_the_command_line_is_read(
@@ -132,7 +134,13 @@ def test_locations_are_checked_when_the_command_line_is_read(
     assert ran == [Stored(Path("a/b"), (to_location(bucket("x")), Path("c")))]
     run_job(Stored, print, description=None, args=["--output", bucket("x"), "--dry-run"])
     assert f'"output": "{bucket("x")}"' in capsys.readouterr().out
-    for option in ("--output", "--maybe", "--more"):
+    run_job(Stored, ran.append, description=None, args=["--output", "a", "--file", "b"])
+    assert ran[-1] == Stored(Path("a"), file=Path("b"))
+    with pytest.raises(SystemExit):
+        run_job(Stored, print, description=None, args=["--output", "a", "--file", bucket("x")])
+    assert "x?endpoint_override" in (said := capsys.readouterr().err)
+    assert "must be a file or folder of this machine" in said
+    for option in ("--output", "--maybe", "--more", "--file"):
         with pytest.raises(SystemExit) as ended:
             run_job(Stored, print, description=None, args=["--output", "a", option, "ftp://host/x"])
         assert ended.value.code == 2

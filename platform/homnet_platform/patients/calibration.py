@@ -21,6 +21,7 @@ from homnet.calibration.patients import (
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.files import require_writable
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.predictor import Predictor
@@ -92,6 +93,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     output = to_location(config.output)
+    require_writable(output)
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)

@@ -107,6 +107,8 @@ def test_a_cohort_in_a_bucket_is_read_as_one_on_a_disk(
     place = bucket("cohorts/c")
     with pytest.raises(CohortError, match=r"cohorts/c\?endpoint.*: no cohort here"):
         Cohort.open(place)
+    with pytest.raises(CohortError, match="no pair to write"):
+        write_cohort(place, [], scale=SCALE, provenance={})
     tables = (table_of(name, seed=seed) for seed, name in enumerate(("h1", "h2")))
     made = write_cohort(place, tables, scale=SCALE, provenance={"made by": "test"})
     assert made.fingerprint == small_cohort.fingerprint
