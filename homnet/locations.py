@@ -232,6 +232,18 @@ def to_location(where: str | Location, *, error: type[HomNetError] = ConfigError
     return RemotePath(system, _joined(bucket, parts.path), f"{scheme}://{user}{at}", query)
 
 
+def local_path(where: str | Location) -> Path:
+    """The path of this machine that is named, for what no store can take.
+
+    Raises:
+        ConfigError: it is a URI of a store, or see :func:`to_location`.
+    """
+    location = to_location(where)
+    if isinstance(location, RemotePath):
+        raise ConfigError(f"{location}: this must be a file or folder of this machine; give a path")
+    return location
+
+
 @cache
 def _opened(scheme: str, bucket: str, query: str) -> fs.FileSystem:
     """The file system of a bucket that exists; raises OSError or ArrowException."""

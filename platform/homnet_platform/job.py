@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 import tyro
 
 from homnet.errors import ConfigError, HomNetError
-from homnet.locations import Location, to_location
+from homnet.locations import Location, local_path, to_location
 
 C = TypeVar("C")
 
@@ -118,19 +118,12 @@ def _local_path(
     kind: tyro.constructors.PrimitiveTypeInfo,
 ) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
     """How tyro reads a field for a file of this machine: a URI of a store is refused."""
-
-    def local(args: list[str]) -> Path:
-        location = to_location(args[0])
-        if not isinstance(location, Path):
-            raise ConfigError(f"{location}: this must be a file or folder of this machine")
-        return location
-
     if kind.type is not Path:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=local,
+        instance_from_str=lambda args: local_path(args[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     )

@@ -121,25 +121,25 @@ def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
             registry=registry,
         )
     )
-    winners = sweep(
-        TuneConfig(
-            cohort=cohort,
-            output=bucket("runs/tune"),
-            healthy=("healthy-1",),
-            merge_ranges=(64,),
-            pretraining_rates=(1e-3, 3e-3),
-            fine_tuning_rates=(1e-3,),
-            num_finalists=1,
-            model=FORM,
-            training=TRAINING,
-            fine_tuning=replace(TRAINING, labels="cohort", learning_rate=1e-3),
-            split=SPLIT,
-            hospital_split=SPLIT,
-            reduction_factor=2,
-            registry=registry,
-        )
+    tuning = TuneConfig(
+        cohort=cohort,
+        output=bucket("runs/tune"),
+        healthy=("healthy-1",),
+        merge_ranges=(64,),
+        pretraining_rates=(1e-3, 3e-3),
+        fine_tuning_rates=(1e-3,),
+        num_finalists=1,
+        model=FORM,
+        training=TRAINING,
+        fine_tuning=replace(TRAINING, labels="cohort", learning_rate=1e-3),
+        split=SPLIT,
+        hospital_split=SPLIT,
+        reduction_factor=2,
+        registry=registry,
     )
+    winners = sweep(tuning)
     assert winners["trials"] >= 3
+    assert sweep(tuning)["winner"] == winners["winner"]  # both searches are there, and restored
     assert Registry(registry).promoted("hospital-1")
 
     evaluated = evaluate(
