@@ -1,6 +1,6 @@
 """The registry: all models, and the model in use at each hospital.
 
-A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``)::
+A directory, or a URI of an object store (``s3://``, ``gs://``)::
 
     models/<version>/...         checkpoints, named by the digest of their content
     readers/<version>/...        readers that calibrations name, by the digest of their weights
@@ -47,7 +47,7 @@ class Registry:
                 holds models other than HomNet.
 
         Raises:
-            RegistryError: pyarrow does not support the URI.
+            RegistryError: see :func:`homnet.locations.to_location`.
         """
         self.root = str(root)
         self._form = form

@@ -86,6 +86,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Location]:
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     place = place_of(config.checkpoint)
     parent = Checkpoint.load(place)
@@ -135,8 +136,8 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Location]:
                     )
                     runs[hospital].publish(trained.checkpoint)
     for hospital, run in runs.items():
-        if config.registry:
-            version = Registry(config.registry).publish(Checkpoint.load(run.checkpoint), hospital)
+        if registry is not None:
+            version = registry.publish(Checkpoint.load(run.checkpoint), hospital)
             print(f"{hospital}: candidate {version[:12]} in {config.registry}")
     return {hospital: run.checkpoint for hospital, run in runs.items()}
 

@@ -47,6 +47,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     Raises:
         CohortError, ConfigError, DataError: see their messages.
     """
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     hospitals = config.hospitals or cohort.hospitals_with_abnormal_pairs()
     if not hospitals:
@@ -116,7 +117,8 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         checkpoints = _keep_winner(winner, shared, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
-    _promote(checkpoints, config)
+    if registry is not None:
+        _promote(checkpoints, registry)
     return figures
 
 
@@ -159,14 +161,11 @@ def _keep_winner(
     return kept
 
 
-def _promote(checkpoints: Mapping[str, Checkpoint], config: TuneConfig) -> None:
+def _promote(checkpoints: Mapping[str, Checkpoint], registry: Registry) -> None:
     """Promotes the winner, unless the registry has it from an earlier run."""
-    if not config.registry:
-        return
-    registry = Registry(config.registry)
     for hospital, checkpoint in checkpoints.items():
         if any(entry.version == checkpoint.digest for entry in registry.entries(hospital)):
-            print(f"{hospital}: the winner is already in {config.registry}; left unchanged")
+            print(f"{hospital}: the winner is already in {registry.root}; left unchanged")
         else:
             registry.promote(hospital, registry.publish(checkpoint, hospital))
 

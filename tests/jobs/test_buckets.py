@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import pickle
 import signal
@@ -24,6 +25,7 @@ from homnet.bags.draw import BagConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
 from homnet.cohorts.split import SplitConfig
+from homnet.errors import HomNetError
 from homnet.locations import files_in, in_memory, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
@@ -37,6 +39,7 @@ from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
 from homnet_platform.patients.measurement import MeasureConfig, measure
 from homnet_platform.pretraining import PretrainConfig, pretrain
+from homnet_platform.reader_training import LearnReaderConfig, learn_reader
 from homnet_platform.reporting import ReportConfig, report
 from homnet_platform.simulate import SimulateConfig, simulate
 from homnet_platform.sweep import TuneConfig
@@ -49,8 +52,6 @@ from homnet_serve.config import ServiceConfig
 from homnet_serve.keys import new_key, write_keys
 from homnet_serve.service import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
 FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
 SPLIT = SplitConfig(validation=0.25, test=0.5, seed=9)
 """People of both classes in each part of both hospitals."""
@@ -59,6 +60,58 @@ HOSPITALS = ("hospital-1", "hospital-2")
 Bucket = Callable[[str], str]
 
 
+@pytest.mark.parametrize("place", ["ftp://host/x", "s3:/bucket/x", "no bucket", "a key"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda cohort, bad: pretrain(PretrainConfig(cohort=bad)),
+        lambda cohort, bad: pretrain(PretrainConfig(cohort=cohort, output=bad)),
+        lambda cohort, bad: fine_tune(FineTuneConfig(cohort=cohort, checkpoint=bad)),
+        lambda cohort, bad: fine_tune(
+            FineTuneConfig(cohort=cohort, checkpoint="shipped", output=bad, hospitals=("h1",))
+        ),
+        lambda cohort, bad: fine_tune(FineTuneConfig(cohort=cohort, registry=bad)),
+        lambda cohort, bad: sweep(TuneConfig(cohort=cohort, output=bad, hospitals=("h1",))),
+        lambda cohort, bad: sweep(TuneConfig(cohort=cohort, registry=bad)),
+        lambda cohort, bad: evaluate(EvaluateConfig(cohort=cohort, output=bad)),
+        lambda cohort, bad: evaluate(EvaluateConfig(cohort=cohort, checkpoint=bad)),
+        lambda cohort, bad: calibrate(CalibrateConfig(cohort=cohort, output=bad)),
+        lambda cohort, bad: calibrate(CalibrateConfig(cohort=cohort, registry=bad)),
+        lambda cohort, bad: diagnose(DiagnoseConfig(cohort=cohort, output=bad)),
+        lambda cohort, bad: diagnose(DiagnoseConfig(cohort=bad)),
+        lambda cohort, bad: learn_reader(LearnReaderConfig(cohort=cohort, checkpoint=bad)),
+        lambda cohort, bad: learn_reader(
+            LearnReaderConfig(cohort=cohort, checkpoint="shipped", output=bad)
+        ),
+        lambda cohort, bad: Service(ServiceConfig(audit=bad)),
+        lambda cohort, bad: Registry(bad),
+        lambda cohort, bad: to_location(bad),
+    ],
+)
+def test_what_names_no_store_is_refused_before_work_begins(
+    start: Callable[[str, str], object],
+    place: str,
+    small_cohort: Cohort,
+    s3_server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOMNET_API_KEYS", json.dumps({"keys": []}))
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("work begins"))
+    bad = {
+        "no bucket": f"s3://nobody-made-it/x?endpoint_override={s3_server}",
+        "a key": f"s3://name:secret@bucket/x?endpoint_override={s3_server}",
+    }.get(place, place)
+    with pytest.raises(HomNetError, match=r"nothing can be stored there|a key stands") as caught:
+        start(str(small_cohort.root), bad)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("s3*")), "a folder with the name of the URI"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_images_that_were_drawn_in_a_bucket_are_measured_there(bucket: Bucket) -> None:
     cohort = simulate(
         SimulateConfig(
@@ -83,6 +136,9 @@ def test_images_that_were_drawn_in_a_bucket_are_measured_there(bucket: Bucket) -
     assert done.report == to_location(bucket("cohorts/measured-extraction.csv"))
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
     cohort = bucket("cohorts/simulated")
     simulate(

@@ -94,6 +94,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
     """
     output = to_location(config.output)
     require_writable(output)
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -132,9 +133,9 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         leave_out=config.leave_out,
     )
     found = {name: _with_scale(one, cohort.scale) for name, one in found.items()}
-    if config.registry and config.findings:
+    if registry is not None and config.findings:
         # Before the models that name it.
-        Registry(config.registry).keep_reader(above)
+        registry.keep_reader(above)
     if config.findings:
         # Beside the models, so that diagnosis finds the reader that belongs to them.
         above.save(output / "reader")
@@ -155,8 +156,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
             provenance=provenance,
         )
         published[hospital] = calibrated.save(output / hospital / "checkpoint")
-        if config.registry:
-            Registry(config.registry).publish(calibrated, hospital)
+        if registry is not None:
+            registry.publish(calibrated, hospital)
     print(_calibration_lines({h: found.get(h, found[ALL_HOSPITALS]) for h in models}))
     print(f"calibrated checkpoints: {config.output}")
     return published
