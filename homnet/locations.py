@@ -8,6 +8,7 @@ local copy (:func:`local_copy`); what writes goes through :mod:`homnet.files`.
 import io
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -24,6 +25,8 @@ _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 """A scheme of two letters or more (one letter is a drive) and a slash."""
 _STORES: Final = ("s3", "gs", "gcs")
 _ADVICE: Final = "give a path or URI such as s3://bucket/folder or gs://bucket/folder"
+_LONGEST: Final = 220
+"""Characters of what pyarrow says of a store."""
 _PROBE_S: Final = 10
 """Seconds until a store that does not answer is given up; pyarrow asks Google for 15 minutes."""
 
@@ -204,8 +207,8 @@ def to_location(where: str | Location, *, error: type[HomNetError] = ConfigError
     if uri is None:
         return Path(where)
 
-    def refused(reason: object) -> HomNetError:
-        return error(f"{where}: nothing can be stored there ({reason}); {_ADVICE}")
+    def refused(reason: object, advice: str = _ADVICE) -> HomNetError:
+        return error(f"{where}: nothing can be stored there ({reason}); {advice}")
 
     scheme, parts = uri[1].lower(), urlsplit(str(where), allow_fragments=False)
     if scheme == "file" and not parts.netloc and not parts.query:
@@ -226,7 +229,15 @@ def to_location(where: str | Location, *, error: type[HomNetError] = ConfigError
     query = f"?{parts.query}" if parts.query else ""
     try:
         system = _opened(scheme, parts.netloc, query)
-    except (pa.ArrowException, OSError, ValueError) as fault:
+    except FileNotFoundError as fault:
+        raise refused(fault, "make the bucket, or give a path or URI of one that exists") from None
+    except OSError as fault:
+        raise refused(
+            _first_sentence(fault),
+            "give access (network, credentials in the environment, AWS_ENDPOINT_URL for a server "
+            "of your own), or give a path",
+        ) from None
+    except (pa.ArrowException, ValueError) as fault:
         raise refused(_first_sentence(fault)) from None
     user, at, bucket = parts.netloc.rpartition("@")
     return RemotePath(system, _joined(bucket, parts.path), f"{scheme}://{user}{at}", query)
@@ -266,7 +277,8 @@ def _joined(key: str, path: str) -> str:
 
 def _first_sentence(fault: BaseException) -> str:
     """A message of pyarrow without its list of every attempt."""
-    return str(fault).splitlines()[0].partition(" error_info=")[0][:300].rstrip(". ")
+    said = str(fault).splitlines()[0].partition(" error_info=")[0]
+    return textwrap.shorten(said, _LONGEST, placeholder=" ...").rstrip(". ")
 
 
 @contextmanager
