@@ -52,7 +52,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 # Without dependencies: everything but torch comes from the usual index.
 	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --index-url $(TORCH_INDEX) torch)
-	$(INSTALL) --editable ".[train,serve,baselines,mlflow,dev]"
+	$(INSTALL) --editable ".[train,serve,baselines,mlflow,optuna,dev]"
 	touch $@
 
 clean:

@@ -137,7 +137,8 @@ def ray_cluster() -> Iterator[None]:
     }
     previous = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    ray.init(address="local", num_cpus=2, log_to_driver=False)
+    # Two workers, and the reader of their pairs.
+    ray.init(address="local", num_cpus=3, log_to_driver=False)
     configure_ray_data()
     yield
     ray.shutdown()

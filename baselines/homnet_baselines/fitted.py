@@ -80,17 +80,17 @@ def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> 
         spent = {"seconds": at[-1], "seconds_to_best": at[int(np.argmax(values))]}
         return dataclasses.replace(best, metrics={**best.metrics, **spent})
     train_bank, validation_bank = stage.parts(bank)
-    epochs = stage.validation_epochs(validation_bank.index)
+    validation = stage.validation_epoch(validation_bank)
+    stage.require_classes(validation.label_B)
     if stage.parent is not None:
         parent = Checkpoint.load(stage.parent, type(stage.model))
         model.load_state_dict(dict(parent.weights))
     model.fit(stage, train_bank)
     predictor = Predictor(model, {}, version="")
-    on_device = DeviceBank(validation_bank, "cpu")
-    logit_B = np.concatenate([predictor.epoch_logits(on_device, epoch) for epoch in epochs])
-    label_B = np.concatenate([epoch.label_B for epoch in epochs])
-    hospital_N = validation_bank.frame["hospital"].to_numpy()
-    hospital_B = np.concatenate([hospital_N[epoch.bags.row_BK[:, 0]] for epoch in epochs])
+    logit_B = predictor.epoch_logits(DeviceBank(validation_bank, "cpu"), validation)
+    label_B = validation.label_B
+    hospital_N = validation_bank.frame["hospital"].to_numpy(object)
+    hospital_B = hospital_N[validation.bags.row_BK[:, 0]]
     if not np.isfinite(logit_B).all():
         raise DivergedError(f"{stage.name}: scores of validation bags are not all finite")
     seconds = time.perf_counter() - started

@@ -1,1 +1,1 @@
-"""Model inputs made of pairs: bags, artificial abnormalities, epochs and shards."""
+"""Model inputs made of pairs: bags, artificial abnormalities, epochs, and the order of an epoch."""

@@ -1,11 +1,18 @@
 """Indexes and banks of pairs, and drawing bags of them; see :mod:`homnet.bags.events` for events.
 
-Shape suffixes: N pairs, B bags, K cells of a bag, G groups that bags are drawn from, P homologs,
-C chromatids, L positions.
+Bags are drawn *part* by part: a part is some consecutive patients of one file of a cohort. Each has
+random numbers of its own, so its bags do not depend on which other parts a process draws. Any
+number of processes can therefore draw an epoch together.
+
+Shape suffixes: N pairs, B bags, K cells of a bag, G groups that bags are drawn from, Q parts,
+P homologs, C chromatids, L positions.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -16,6 +23,7 @@ from numpy.typing import NDArray
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
+from homnet.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,15 @@ class BagConfig:
     rounds: int = 1
     """Number of uses of each pair per epoch; each round draws different bags."""
     over: Literal["patient", "people"] = "patient"
-    """Source of a bag's pairs: one patient, or all people of a hospital (for normal sets with one
-    or two cells per person, which allow only artificial abnormalities)."""
+    """Source of a bag's pairs: one patient, or all people of a part (for normal sets with one or
+    two cells per person, which allow only artificial abnormalities)."""
 
 
+PART_PAIRS: Final = 1024
+"""Minimum number of pairs in a part (2 MiB), except in the last one of a file."""
 _INDEXED: Final = (
+    "file",
+    "part",
     "hospital",
     "patient_id",
     "cell_id",
@@ -55,38 +67,30 @@ _LENGTHS: Final = ("length_0", "length_1")
 
 @dataclass(frozen=True, kw_only=True)
 class PairIndex:
-    """The assessable pairs of some patients, without darkness; bags are drawn from it.
-
-    It takes 1/30 of the memory of the pairs, so every process of a cluster can hold the index of a
-    whole cohort in the same order and draw the same bags.
-    """
+    """The assessable pairs of some patients, without darkness; bags are drawn from it."""
 
     frame: pd.DataFrame
-    """One row per pair: hospital, patient_id, cell_id, chromosome (index 0..23), band (index 0..3),
-    abnormal, kind, homolog, start, stop, size_mb, variant, and length_0 and length_1, the number of
-    samples of each homolog."""
+    """One row per pair: file and part (see :func:`with_parts`), hospital, patient_id, cell_id,
+    chromosome (index 0..23), band (index 0..3), abnormal, kind, homolog, start, stop, size_mb,
+    variant, and length_0 and length_1, the number of samples of each homolog."""
     not_assessed: Mapping[str, int] = field(default_factory=dict)
     """Number of chromosomes per patient excluded for lack of a homolog (mostly a male X or Y)."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    @property
-    def length_NP(self) -> NDArray[np.int64]:
-        """Samples of each homolog (N, 2): the last position that is not background, plus one."""
-        length_NP: NDArray[np.int64] = self.frame[list(_LENGTHS)].to_numpy(np.int64)
-        return length_NP
-
-    def numbered(self, *columns: str) -> NDArray[np.int64]:
-        """Index (N) of each pair's combination of values, in sorted order of combinations."""
-        return np.asarray(self.frame.groupby(list(columns), sort=True).ngroup(), np.int64)
+    @cached_property
+    def codes(self) -> "Codes":
+        """What drawing needs of the frame, as arrays."""
+        return Codes.of(self.frame)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "PairIndex":
         """Makes an index from the output of :func:`index_table`.
 
-        Pairs without a second homolog are counted and excluded. Rows are sorted by hospital,
-        patient, chromosome and cell, so the index does not depend on the order of reading.
+        Pairs without a second homolog are counted and excluded. Rows are sorted by hospital, file,
+        patient, chromosome and cell, so the index does not depend on the order of reading. A table
+        without parts counts as one file per hospital.
 
         Raises:
             DataError: no pair is left.
@@ -112,10 +116,6 @@ class PairIndex:
             DataError: there are no such pairs.
         """
         return self._where(~self.frame["abnormal"].to_numpy())
-
-    def rows(self, row_N: NDArray[np.int64]) -> "PairIndex":
-        """The given rows; ``not_assessed`` is empty."""
-        return PairIndex(frame=self.frame.iloc[row_N].reset_index(drop=True))
 
     def _where(self, keep: NDArray[np.bool_]) -> Self:
         if not keep.any():
@@ -169,15 +169,120 @@ def index_table(table: pa.Table) -> pa.Table:
     return slim
 
 
+def with_parts(table: pa.Table, file: int = 0) -> pa.Table:
+    """Adds the columns ``file`` and ``part`` to all rows of a file of a cohort.
+
+    A part is named after its first patient, as a number of 63 bits: which other files a cohort has
+    does not change it.
+
+    Args:
+        table: rows with hospital and patient_id, before any patient is left out.
+        file: number of the file in the cohort.
+    """
+    people = table.select(["hospital", "patient_id"]).to_pandas()
+    size = people.groupby(["hospital", "patient_id"]).size().rename("size").reset_index()
+    before = size.groupby("hospital")["size"].cumsum() - size["size"]
+    first = size.groupby([size["hospital"], before // PART_PAIRS])["patient_id"].transform("first")
+    size["part"] = [_part_number(*names) for names in zip(size["hospital"], first, strict=True)]
+    part = people.merge(size, how="left", on=["hospital", "patient_id"])["part"]
+    table = table.append_column("file", pa.array(np.full(table.num_rows, file, np.int64)))
+    return table.append_column("part", pa.array(part.to_numpy(np.int64)))
+
+
+def _part_number(hospital: str, patient: str) -> int:
+    name = f"{hospital}/{patient}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Columns of an index as arrays; the rows of a part are contiguous, those of a person too."""
+
+    type_N: NDArray[np.int64]
+    """Index of the chromosome type."""
+    person_N: NDArray[np.int64]
+    """Number of the person, ascending."""
+    cell_N: NDArray[np.int64]
+    """Number of the cell."""
+    part_N: NDArray[np.int64]
+    """Place of the part among those of the index, ascending."""
+    length_NP: NDArray[np.int64]
+    """Samples of each homolog: the last position that is not background, plus one."""
+    abnormal_N: NDArray[np.bool_]
+    """Whether the cohort calls the pair abnormal."""
+    kind_N: NDArray[np.object_]
+    """Kind of the abnormality; "unspecified" if the cohort does not state it."""
+    part_Q: NDArray[np.int64]
+    """Number of each part."""
+    edge_Q: NDArray[np.int64]
+    """First row of each part, and the number of rows."""
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Self:
+        """The codes of an index's frame."""
+        part_N, person_N = _runs(frame["part"]), _runs(frame["part"], frame["patient_id"])
+        cells = pd.DataFrame({"person": person_N, "cell": frame["cell_id"]})
+        edge_Q = np.searchsorted(part_N, np.arange(part_N[-1] + 2))
+        return cls(
+            type_N=frame["chromosome"].to_numpy(np.int64),
+            person_N=person_N,
+            cell_N=np.asarray(cells.groupby(["person", "cell"]).ngroup(), np.int64),
+            part_N=part_N,
+            length_NP=frame[list(_LENGTHS)].to_numpy(np.int64),
+            abnormal_N=frame["abnormal"].to_numpy(bool),
+            kind_N=frame["kind"].fillna("unspecified").to_numpy(object),
+            part_Q=frame["part"].to_numpy(np.int64)[edge_Q[:-1]],
+            edge_Q=edge_Q,
+        )
+
+    @cached_property
+    def size_PT(self) -> NDArray[np.int64]:
+        """Number of pairs of each person and type."""
+        num_types = len(CHROMOSOMES)
+        size_X = np.bincount(
+            self.person_N * num_types + self.type_N,
+            minlength=(self.person_N[-1] + 1) * num_types,
+        )
+        return size_X.reshape(-1, num_types)
+
+    @cached_property
+    def first_PT(self) -> NDArray[np.int64]:
+        """First row of each person and type; the others follow."""
+        size_X = self.size_PT.ravel()
+        return (np.cumsum(size_X) - size_X).reshape(self.size_PT.shape)
+
+    @cached_property
+    def row_XT(self) -> NDArray[np.int64]:
+        """Row of each cell (X) and type; -1 if the cell lacks the type."""
+        row_XT = np.full((self.cell_N.max() + 1, len(CHROMOSOMES)), -1)
+        row_XT[self.cell_N, self.type_N] = np.arange(len(self.type_N))
+        return row_XT
+
+    def rows(self, chosen_Q: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Rows of some parts, given by their places in the index; all by default."""
+        if chosen_Q is None:
+            return np.arange(len(self.part_N))
+        runs = [np.arange(self.edge_Q[q], self.edge_Q[q + 1]) for q in chosen_Q]
+        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+
+def _runs(*columns: "pd.Series[Any]") -> NDArray[np.int64]:
+    """Number (N) of the run of equal rows that each row is in, from 0."""
+    changed_N = np.zeros(len(columns[0]), np.bool_)
+    for column in columns:
+        changed_N[1:] |= np.asarray(column.array[1:] != column.array[:-1], bool)
+    return np.cumsum(changed_N)
+
+
 def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np.int64]]:
     """Returns the sorted assessable rows, excluded chromosomes by patient, and original rows."""
-    frame = table.to_pandas()
+    frame = (table if "part" in table.column_names else with_parts(table)).to_pandas()
     frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
     frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
     assessed_N = frame["length_1"].to_numpy() > 0
     single = frame["patient_id"][~assessed_N].value_counts()
     frame = frame[assessed_N].sort_values(
-        ["hospital", "patient_id", "chromosome", "cell_id"], kind="stable"
+        ["hospital", "file", "patient_id", "chromosome", "cell_id"], kind="stable"
     )
     if frame.empty:
         raise DataError("no pair with both homologs is left; nothing can be assessed")
@@ -185,12 +290,54 @@ def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np
     return frame.reset_index(drop=True), not_assessed, frame.index.to_numpy()
 
 
+class Draws:
+    """Random numbers of the bags or pairs of several parts, from one generator per part."""
+
+    def __init__(
+        self,
+        seed: int,
+        purpose: str,
+        epoch: int,
+        part_Q: NDArray[np.int64],
+        size_Q: NDArray[np.int64],
+    ) -> None:
+        """Starts a generator for each part.
+
+        Args:
+            seed: seed of the run.
+            purpose: what is drawn.
+            epoch: number of the epoch.
+            part_Q: number of each part.
+            size_Q: number of its bags or pairs, which follow those of the part before.
+        """
+        edges = np.cumsum([0, *size_Q]).tolist()
+        self._size = int(edges[-1])
+        self._parts = [
+            (generator(seed, purpose, epoch, int(part)), slice(*places))
+            for part, places in zip(part_Q, pairwise(edges), strict=True)
+        ]
+
+    def uniform(self, *shape: int) -> NDArray[np.float64]:
+        """Numbers in [0, 1), of this shape for each bag or pair."""
+        x: NDArray[np.float64] = np.empty((self._size, *shape))
+        for own, places in self._parts:
+            own.random(out=x[places])
+        return x
+
+    def normal(self, *shape: int) -> NDArray[np.float64]:
+        """Standard normal numbers, of this shape for each bag or pair."""
+        x: NDArray[np.float64] = np.empty((self._size, *shape))
+        for own, places in self._parts:
+            own.standard_normal(out=x[places])
+        return x
+
+
 @dataclass(frozen=True)
 class Bags:
     """Bags as rows of a bank. The first axis of every array is B."""
 
     row_BK: NDArray[np.int64]
-    """Rows of the bank; 0 without meaning where ``mask_BK`` is false."""
+    """Rows of the bank; padding repeats the bag's first row."""
     mask_BK: NDArray[np.bool_]
     """True where there is a pair, false at padding."""
     chromosome_B: NDArray[np.int64]
@@ -203,16 +350,28 @@ class Bags:
         """Selects bags by index or slice."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
 
+    def labels(self, bank: PairIndex) -> tuple[NDArray[np.bool_], NDArray[np.object_]]:
+        """Whether each bag is abnormal (B), as one of its pairs is, and its kind (B) or "normal".
+
+        Both are those of the cohort.
+        """
+        codes = bank.codes
+        abnormal_BK = codes.abnormal_N[self.row_BK] & self.mask_BK
+        abnormal_B: NDArray[np.bool_] = np.asarray(abnormal_BK.any(axis=1))
+        kind_B = np.full(len(self), "normal", object)
+        first_B = abnormal_BK[abnormal_B].argmax(axis=1)
+        kind_B[abnormal_B] = codes.kind_N[self.row_BK[abnormal_B, first_B]]
+        return abnormal_B, kind_B
+
     def describe(self, bank: PairIndex) -> pd.DataFrame:
         """One row per bag: hospital, patients, chromosome, num_pairs, band_level, and the labels.
 
-        The labels ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort. A bag is abnormal
-        if one of its pairs is; its kind is "unspecified" if the cohort does not state it.
+        The labels ``abnormal``, ``kind`` and ``size_mb`` are those of the cohort.
         """
         members = bank.frame.iloc[self.row_BK[self.mask_BK]]
         members = members.assign(bag=np.nonzero(self.mask_BK)[0])
         groups = members.groupby("bag", sort=True)
-        kind = members[members["abnormal"].to_numpy()].groupby("bag")["kind"].first()
+        abnormal_B, kind_B = self.labels(bank)
         described = pd.DataFrame(
             {
                 "hospital": groups["hospital"].first(),
@@ -222,26 +381,37 @@ class Bags:
                 "band_level": np.asarray(BAND_LEVELS)[
                     groups["band"].median().astype(int).to_numpy()
                 ],
-                "abnormal": groups["abnormal"].any(),
+                "abnormal": abnormal_B,
                 "size_mb": groups["size_mb"].max(),
+                "kind": kind_B,
             }
         )
-        described["kind"] = kind.reindex(described.index).fillna("unspecified")
-        described.loc[~described["abnormal"], "kind"] = "normal"
         return described.reset_index(drop=True)
 
 
-def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator) -> Bags:
+def draw_bags(
+    bank: PairIndex,
+    config: BagConfig,
+    *,
+    seed: int,
+    epoch: int = 0,
+    parts: NDArray[np.int64] | None = None,
+) -> Bags:
     """Draws the bags of one epoch: every pair is used ``rounds`` times.
 
-    The pairs of a group (one patient or hospital, and one chromosome type) are shuffled and split
-    into bags of K. A shorter last bag is filled with other pairs of its group. A group of fewer
-    than K pairs gives one padded bag (``mask_BK`` false at padding).
+    The pairs of a group (one chromosome type of one patient, or of the people of one part) are
+    shuffled and split into bags of K. A shorter last bag is filled with other pairs of its group. A
+    group of fewer than K pairs gives one padded bag (``mask_BK`` false at padding).
 
     Args:
         bank: N pairs.
         config: K, rounds and the definition of a group.
-        generator: random generator.
+        seed: seed of the run.
+        epoch: number of the epoch.
+        parts: places of the parts to draw, in ``bank.codes``; all by default.
+
+    Returns:
+        The bags, those of a part after those of the part before.
 
     Raises:
         DataError: K or rounds is below 1.
@@ -249,35 +419,45 @@ def draw_bags(bank: PairIndex, config: BagConfig, generator: np.random.Generator
     num_cells = config.num_cells
     if num_cells < 1 or config.rounds < 1:
         raise DataError(f"bags need num_cells and rounds of at least 1, got {config}")
-    group_N = _groups(bank, config)
-    parts = [_draw_round(group_N, num_cells, generator) for _ in range(config.rounds)]
-    row_BK = np.concatenate([row for row, _ in parts])
-    mask_BK = np.concatenate([mask for _, mask in parts])
-    order = generator.permutation(len(row_BK))
-    row_BK, mask_BK = row_BK[order], mask_BK[order]
-    chromosome_B = bank.frame["chromosome"].to_numpy()[row_BK[:, 0]]
-    return Bags(row_BK, mask_BK, chromosome_B)
+    codes = bank.codes
+    chosen_Q = np.arange(len(codes.part_Q)) if parts is None else parts
+    row_N = codes.rows(parts)
+    group_N = _groups(codes, config)[row_N]
+    draws = Draws(seed, "bags", epoch, codes.part_Q[chosen_Q], np.diff(codes.edge_Q)[chosen_Q])
+    drawn = [_draw_round(group_N, draws.uniform(), num_cells) for _ in range(config.rounds)]
+    row_BK = row_N[np.concatenate([row_BK for row_BK, _ in drawn])]
+    mask_BK = np.concatenate([mask_BK for _, mask_BK in drawn])
+    place_Q = np.empty(len(codes.part_Q), np.int64)
+    place_Q[chosen_Q] = np.arange(len(chosen_Q))
+    order_B = np.argsort(place_Q[codes.part_N[row_BK[:, 0]]], kind="stable")
+    row_BK, mask_BK = row_BK[order_B], mask_BK[order_B]
+    return Bags(row_BK, mask_BK, codes.type_N[row_BK[:, 0]])
 
 
-def count_bags(bank: PairIndex, config: BagConfig) -> int:
-    """The number of bags that :func:`draw_bags` draws."""
-    size_G = np.bincount(_groups(bank, config))
-    return config.rounds * int((-(-size_G // config.num_cells)).sum())
+def count_bags(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
+    """The number of bags (Q) that :func:`draw_bags` draws of each part."""
+    codes = bank.codes
+    group_N = _groups(codes, config)
+    _, first_G, size_G = np.unique(group_N, return_index=True, return_counts=True)
+    bags_G = config.rounds * -(-size_G // config.num_cells)
+    return np.bincount(codes.part_N[first_G], bags_G, len(codes.part_Q)).astype(np.int64)
 
 
-def _groups(bank: PairIndex, config: BagConfig) -> NDArray[np.int64]:
-    """Index (N) of each pair's group; a bag has pairs of one group."""
-    if config.over == "people":
-        return bank.numbered("hospital", "chromosome")
-    return bank.numbered("hospital", "patient_id", "chromosome")
+def _groups(codes: Codes, config: BagConfig) -> NDArray[np.int64]:
+    """Number (N) of each pair's group; a bag has pairs of one group."""
+    whose_N = codes.part_N if config.over == "people" else codes.person_N
+    return whose_N * len(CHROMOSOMES) + codes.type_N
 
 
 def _draw_round(
-    group_N: NDArray[np.int64], num_cells: int, generator: np.random.Generator
+    group_N: NDArray[np.int64], random_N: NDArray[np.float64], num_cells: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    shuffled_N = np.lexsort((generator.random(len(group_N)), group_N))
-    size_G = np.bincount(group_N)
-    first_G = np.concatenate([[0], np.cumsum(size_G)[:-1]])
+    """Pairs (B, K) and mask (B, K) of the bags of one round, given numbers in [0, 1) by pair."""
+    # A group's number and a random fraction: one sort arranges groups and shuffles each.
+    shuffled_N = np.argsort(group_N + random_N)
+    of_shuffled_N = group_N[shuffled_N]
+    first_G = np.flatnonzero(np.diff(of_shuffled_N, prepend=-1))
+    size_G = np.diff(first_G, append=len(group_N))
     bags_G = -(-size_G // num_cells)
     group_B = np.repeat(np.arange(len(size_G)), bags_G)
     number_B = np.arange(len(group_B)) - np.repeat(np.cumsum(bags_G) - bags_G, bags_G)
@@ -286,8 +466,7 @@ def _draw_round(
     begin_B = np.maximum(np.minimum(number_B * num_cells, size_B - num_cells), 0)
     place_BK = begin_B[:, None] + np.arange(num_cells)
     mask_BK = place_BK < size_B[:, None]
-    row_BK = shuffled_N[first_G[group_B][:, None] + np.where(mask_BK, place_BK, 0)]
-    return np.where(mask_BK, row_BK, 0), mask_BK
+    return shuffled_N[first_G[group_B][:, None] + np.where(mask_BK, place_BK, 0)], mask_BK
 
 
 def summary(bank: PairIndex) -> Mapping[str, int]:

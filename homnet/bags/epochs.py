@@ -1,11 +1,11 @@
-"""Epochs: bags and events, determined by seed and epoch number, the same for every worker.
+"""Epochs: bags and events, determined by seed and epoch number.
 
 Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L positions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from homnet.bags.draw import BagConfig, Bags, PairBank, PairIndex, draw_bags
 from homnet.bags.events import EventConfig, Events, EventTensors, apply_events, draw_events
 from homnet.cohorts.pairs import PAIR_SHAPE
-from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import ARTIFICIAL
-from homnet.seeding import generator
+
+_KIND_NAMES: Final = np.asarray(ARTIFICIAL, dtype=object)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The bags of one epoch, in order of use."""
+    """The bags of one epoch, or of some parts of it."""
 
     bags: Bags
     """B bags."""
@@ -38,12 +38,13 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.bags)
 
-    def renumbered(self, row_N: NDArray[np.int64]) -> Self:
-        """The same bags in a larger index, where row i becomes row ``row_N[i]``."""
-        events = self.events
-        if events is not None:
-            events = replace(events, donor_row_BK=row_N[events.donor_row_BK])
-        return replace(self, bags=replace(self.bags, row_BK=row_N[self.bags.row_BK]), events=events)
+    def take(self, index: Any) -> Self:
+        """Some of the bags, by index or slice."""
+        events = None if self.events is None else self.events.take(index)
+        bags = self.bags.take(index)
+        return replace(
+            self, bags=bags, events=events, label_B=self.label_B[index], kind_B=self.kind_B[index]
+        )
 
     def describe(self, bank: PairIndex) -> pd.DataFrame:
         """One row per bag, as in :meth:`homnet.bags.draw.Bags.describe`, with this epoch's labels.
@@ -72,9 +73,9 @@ def draw_epoch(
     *,
     seed: int,
     epoch: int,
-    window: int = 0,
+    parts: NDArray[np.int64] | None = None,
 ) -> Epoch:
-    """Draws an epoch, or one window of it.
+    """Draws an epoch, or some parts of it.
 
     Args:
         bank: pairs; all structurally normal if events are artificial.
@@ -82,21 +83,19 @@ def draw_epoch(
         event_config: artificial events; None to use the labels of the cohort.
         seed: seed of the run.
         epoch: number of the epoch.
-        window: number of the window, if ``bank`` has only some of the epoch's patients.
+        parts: see :func:`homnet.bags.draw.draw_bags`.
+
+    Returns:
+        The bags, those of a part after those of the part before.
 
     Raises:
         DataError, ConfigError: see :func:`draw_bags` and :func:`draw_events`.
     """
-    part = (epoch, "window", window) if window else (epoch,)
-    bags = draw_bags(bank, bag_config, generator(seed, "bags", *part))
+    bags = draw_bags(bank, bag_config, seed=seed, epoch=epoch, parts=parts)
     if event_config is None:
-        described = bags.describe(bank)
-        return Epoch(
-            bags, None, described["abnormal"].to_numpy(bool), described["kind"].to_numpy(object)
-        )
-    events = draw_events(bank, bags, event_config, generator(seed, "events", *part))
-    kinds = np.asarray(ARTIFICIAL, dtype=object)[events.kind_B]
-    return Epoch(bags, events, events.abnormal_B, kinds)
+        return Epoch(bags, None, *bags.labels(bank))
+    events = draw_events(bank, bags, event_config, seed=seed, epoch=epoch)
+    return Epoch(bags, events, events.abnormal_B, _KIND_NAMES[events.kind_B])
 
 
 @dataclass(frozen=True)
@@ -114,67 +113,17 @@ class Batch:
 class DeviceBank:
     """A bank on a device as uint8; batches are gathered and events applied there."""
 
-    def __init__(
-        self,
-        bank: PairBank,
-        device: torch.device | str,
-        row_N: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Moves a bank to a device.
-
-        Args:
-            bank: pairs.
-            device: target device.
-            row_N: ascending rows of the bank's pairs in a larger index, if epochs refer to rows of
-                that index. By default they refer to rows of the bank.
-        """
+    def __init__(self, bank: PairBank, device: torch.device | str) -> None:
+        """Moves a bank to a device."""
         self.device = torch.device(device)
-        self._row_N = row_N
         self.level_N = torch.tensor(bank.frame["band"].to_numpy(), device=self.device)
         self.chromosome_N = torch.tensor(bank.frame["chromosome"].to_numpy(), device=self.device)
         # Copies: the bank may be a read-only view of shared memory.
         self.pair_NPCL = torch.tensor(bank.pair_NPCL, device=self.device)
 
-    def load(self, epoch: Epoch, chosen: NDArray[np.int64] | None = None) -> "LoadedEpoch":
-        """Moves bags of an epoch to the device; batches then need no data from the host.
-
-        Args:
-            epoch: the epoch.
-            chosen: indices of the bags to load; all by default.
-
-        Raises:
-            DataError: a pair of these bags is not in this bank.
-        """
-        if chosen is not None:
-            events = None if epoch.events is None else epoch.events.take(chosen)
-            epoch = Epoch(
-                epoch.bags.take(chosen), events, epoch.label_B[chosen], epoch.kind_B[chosen]
-            )
-        if self._row_N is not None:
-            epoch = self._local(epoch, self._row_N)
+    def load(self, epoch: Epoch) -> "LoadedEpoch":
+        """Moves bags of an epoch to the device; batches then need no data from the host."""
         return LoadedEpoch(self, epoch)
-
-    @staticmethod
-    def _local(epoch: Epoch, row_N: NDArray[np.int64]) -> Epoch:
-        """The epoch with rows of the bank instead of rows of the index."""
-        local = np.full(int(row_N[-1]) + 1, -1)
-        local[row_N] = np.arange(len(row_N))
-        bags, events = epoch.bags, epoch.events
-
-        def found(row_BK: NDArray[np.int64], needed_BK: NDArray[np.bool_]) -> NDArray[np.int64]:
-            # Padding may refer to rows of any patient: replace them by a row of the bank.
-            row_BK = np.where(needed_BK, row_BK, row_N[0])
-            place_BK: NDArray[np.int64] = local[np.minimum(row_BK, len(local) - 1)]
-            if (place_BK < 0).any() or row_BK.max(initial=0) >= len(local):
-                raise DataError("bags need pairs that this part of the cohort does not hold")
-            return place_BK
-
-        if events is not None:
-            donor_row_BK = found(events.donor_row_BK, bags.mask_BK)
-            events = replace(events, donor_row_BK=donor_row_BK)
-        return replace(
-            epoch, bags=replace(bags, row_BK=found(bags.row_BK, bags.mask_BK)), events=events
-        )
 
 
 class LoadedEpoch:
@@ -187,7 +136,10 @@ class LoadedEpoch:
         self._mask_BK = torch.tensor(bags.mask_BK, device=device)
         self._chromosome_B = torch.tensor(bags.chromosome_B, device=device)
         self._label_B = torch.tensor(epoch.label_B, dtype=torch.float32, device=device)
-        self._events = None if epoch.events is None else EventTensors.of(epoch.events, device)
+        self._events = None
+        if epoch.events is not None:
+            self._events = EventTensors.of(epoch.events, device)
+            self._donor_BK2 = torch.tensor(epoch.events.donor_BK2, device=device)
 
     def __len__(self) -> int:
         return len(self._row_BK)
@@ -202,7 +154,9 @@ class LoadedEpoch:
         return Batch(
             x_BKPCL=pair_NPCL[row_BK]
             if self._events is None
-            else apply_events(pair_NPCL, row_BK, self._events.take(chosen)),
+            else apply_events(
+                pair_NPCL, row_BK, self._donor_BK2[chosen], self._events.take(chosen)
+            ),
             mask_BK=self._mask_BK[chosen],
             chromosome_B=self._chromosome_B[chosen],
             level_BK=self._bank.level_N[row_BK],

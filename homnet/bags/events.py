@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from homnet.bags.draw import Bags, PairIndex
+from homnet.bags.draw import Bags, Draws, PairIndex
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import (
     ACROCENTRICS,
@@ -31,9 +31,7 @@ from homnet.karyotype.chromosomes import (
 from homnet.karyotype.kinds import ARTIFICIAL, NORMAL, SHAM
 
 _CODE: Final = {name: code for code, name in enumerate(ARTIFICIAL)}
-_FOREIGN: Final = tuple(
-    _CODE[kind] for kind in ("addition", "replacement", "wrong_pair", "translocation")
-)
+_FOREIGN: Final = ("addition", "replacement", "wrong_pair", "translocation")
 """Kinds that need a chromosome of another type."""
 
 
@@ -63,7 +61,7 @@ class EventConfig:
 
 @dataclass(frozen=True)
 class Events:
-    """The events of B bags, the same on all workers. The first axis of every array is B."""
+    """The events of B bags. The first axis of every array is B."""
 
     kind_B: NDArray[np.int64]
     """Index into :data:`ARTIFICIAL`."""
@@ -76,20 +74,25 @@ class Events:
     """Row of the bank that foreign segments come from."""
     donor_homolog_BK: NDArray[np.int64]
     """Homolog of that row, 0 or 1."""
-    stop_BKQ: NDArray[np.int64]
+    stop_BKQ: NDArray[np.int16]
     """Output position after the end of each piece."""
-    origin_BKQ: NDArray[np.int64]
+    origin_BKQ: NDArray[np.int16]
     """Source position of each piece's first sample."""
-    step_BKQ: NDArray[np.int64]
+    step_BKQ: NDArray[np.int16]
     """+1 forwards, -1 backwards."""
     donor_BKQ: NDArray[np.bool_]
     """Whether the piece reads the donor."""
-    truth_BK2: NDArray[np.int64]
+    truth_BK2: NDArray[np.int16]
     """First abnormal output position, and the position after the last."""
 
     def take(self, index: Any) -> Self:
         """Some of the bags, by index or slice."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
+
+    @property
+    def donor_BK2(self) -> NDArray[np.int64]:
+        """Row and homolog that foreign segments come from."""
+        return np.stack([self.donor_row_BK, self.donor_homolog_BK], axis=-1)
 
     @property
     def abnormal_B(self) -> NDArray[np.bool_]:
@@ -98,7 +101,7 @@ class Events:
 
 
 def draw_events(
-    bank: PairIndex, bags: Bags, config: EventConfig, generator: np.random.Generator
+    bank: PairIndex, bags: Bags, config: EventConfig, *, seed: int, epoch: int = 0
 ) -> Events:
     """Draws one event per bag, the same in all its cells except for jitter of breakpoints.
 
@@ -107,9 +110,10 @@ def draw_events(
 
     Args:
         bank: structurally normal pairs, which include the donors.
-        bags: B bags of the bank.
+        bags: B bags of the bank, as :func:`homnet.bags.draw.draw_bags` returns them.
         config: kinds and sizes.
-        generator: random generator.
+        seed: seed of the run.
+        epoch: number of the epoch.
 
     Raises:
         ConfigError: fractions and margins leave no room, or no person has two chromosome types.
@@ -119,15 +123,23 @@ def draw_events(
             f"events of {config.min_fraction} to {config.max_fraction} of a chromosome do not fit "
             f"between margins of {config.margin}; lower max_fraction or margin"
         )
-    shape_BK = bags.row_BK.shape
-    kind_B = _draw_kinds(bags.chromosome_B, config, generator)
-    fraction_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
+    codes = bank.codes
+    part_B = codes.part_N[bags.row_BK[:, 0]]
+    first_Q = np.flatnonzero(np.diff(part_B, prepend=-1))
+    size_Q = np.diff(first_Q, append=len(bags))
+    draws = Draws(seed, "events", epoch, codes.part_Q[part_B[first_Q]], size_Q)
+    num_cells = bags.row_BK.shape[1]
+    u_BX, u_BKX, z_BKX = draws.uniform(10), draws.uniform(num_cells, 3), draws.normal(num_cells, 2)
+
+    kind_B = _draw_kinds(bags.chromosome_B, part_B, config, u_BX[:, :4])
+    reach = config.max_fraction - config.min_fraction
+    fraction_B = config.min_fraction + reach * u_BX[:, 4]
     room_B = 1 - 2 * config.margin - fraction_B
-    start_B = config.margin + generator.random(len(bags)) * room_B
-    donor_start_B = config.margin + generator.random(len(bags)) * room_B
-    homolog_BK = generator.integers(0, 2, shape_BK)
-    kind_B, donor_row_BK = _draw_donors(bank, bags, kind_B, generator)
-    donor_homolog_BK = generator.integers(0, 2, shape_BK)
+    start_B = config.margin + u_BX[:, 5] * room_B
+    donor_start_B = config.margin + u_BX[:, 6] * room_B
+    homolog_BK = (u_BKX[..., 0] < 0.5).astype(np.int64)
+    kind_B, donor_row_BK = _draw_donors(bank, bags, kind_B, u_BX[:, 7], u_BKX[..., 1])
+    donor_homolog_BK = (u_BKX[..., 2] < 0.5).astype(np.int64)
     sham_B = kind_B == _CODE[SHAM]
     next_BK = np.where(
         np.roll(bags.mask_BK, -1, axis=1), np.roll(bags.row_BK, -1, axis=1), bags.row_BK[:, :1]
@@ -136,32 +148,29 @@ def draw_events(
     donor_homolog_BK[sham_B] = homolog_BK[sham_B]
     donor_start_B[sham_B] = start_B[sham_B]
 
-    length_NP = bank.length_NP
-    length_BK = length_NP[bags.row_BK, homolog_BK]
-    donor_length_BK = length_NP[donor_row_BK, donor_homolog_BK]
-    jitter_BK = config.jitter * generator.standard_normal(shape_BK).clip(-2, 2)
-    size_jitter_BK = config.jitter * generator.standard_normal(shape_BK).clip(-2, 2)
+    length_BK = codes.length_NP[bags.row_BK, homolog_BK]
+    donor_length_BK = codes.length_NP[donor_row_BK, donor_homolog_BK]
+    jitter_BK, size_jitter_BK = np.moveaxis(config.jitter * z_BKX.clip(-2, 2), -1, 0)
     size_BK = np.rint((fraction_B[:, None] + size_jitter_BK) * length_BK).astype(np.int64)
     size_BK = size_BK.clip(1, np.maximum(length_BK - 2, 1))
     start_BK = np.rint((start_B[:, None] + jitter_BK) * length_BK).astype(np.int64)
     start_BK = start_BK.clip(1, np.maximum(length_BK - size_BK - 1, 1))
     # A foreign segment is at most as long as its donor, so no background is pasted.
-    foreign_B = np.isin(kind_B, [_CODE["addition"], _CODE["replacement"], _CODE[SHAM]])
+    foreign_B = _is(kind_B, "addition", "replacement", SHAM)
     size_BK = np.where(
         foreign_B[:, None], np.minimum(size_BK, np.maximum(donor_length_BK - 2, 1)), size_BK
     )
-    donor_start_BK = np.rint((donor_start_B[:, None] + jitter_BK) * donor_length_BK).astype(
-        np.int64
-    )
+    donor_start_BK = np.rint((donor_start_B[:, None] + jitter_BK) * donor_length_BK)
+    donor_start_BK = donor_start_BK.astype(np.int64)
     donor_start_BK = donor_start_BK.clip(1, np.maximum(donor_length_BK - size_BK - 1, 1))
 
     # The end gained in a translocation has its own size, and may be on either arm.
-    gained_B = generator.uniform(config.min_fraction, config.max_fraction, len(bags))
+    gained_B = config.min_fraction + reach * u_BX[:, 8]
     gained_BK = np.rint((gained_B[:, None] + size_jitter_BK) * donor_length_BK).astype(np.int64)
     gained_BK = gained_BK.clip(1, np.maximum(donor_length_BK - 1, 1))
-    short_arm_B = generator.random(len(bags)) < 0.5
+    short_arm_B = u_BX[:, 9] < 0.5
 
-    whole_B = np.isin(kind_B, [_CODE["robertsonian"], _CODE["wrong_pair"]])
+    whole_B = _is(kind_B, "robertsonian", "wrong_pair")
     return Events(
         kind_B=kind_B,
         fraction_B=np.where(whole_B, 1.0, np.where(kind_B == _CODE[NORMAL], 0.0, fraction_B)),
@@ -181,8 +190,50 @@ def draw_events(
     )
 
 
-def _pieces(
-    kind_B: NDArray[np.int64],
+def _is(kind_B: NDArray[np.int64], *kinds: str) -> NDArray[np.bool_]:
+    """Whether each code is of one of these kinds."""
+    of_code = np.zeros(len(ARTIFICIAL), np.bool_)
+    of_code[[_CODE[kind] for kind in kinds]] = True
+    return of_code[kind_B]
+
+
+def _pieces(kind_B: NDArray[np.int64], *places_BK: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Pieces and true extent of every bag and cell, as fields of :class:`Events`.
+
+    Args:
+        kind_B: codes of kinds.
+        places_BK: the arguments of :func:`_pieces_of` after the kind.
+    """
+    shape_BK = places_BK[0].shape
+    made: dict[str, NDArray[Any]] = {
+        "stop_BKQ": np.zeros((*shape_BK, 3), np.int16),
+        "origin_BKQ": np.zeros((*shape_BK, 3), np.int16),
+        "step_BKQ": np.ones((*shape_BK, 3), np.int16),
+        "donor_BKQ": np.zeros((*shape_BK, 3), np.bool_),
+        "truth_BK2": np.zeros((*shape_BK, 2), np.int16),
+    }
+    for kind, code in _CODE.items():
+        chosen = np.flatnonzero(kind_B == code)
+        if not len(chosen):
+            continue
+        pieces, truth = _pieces_of(kind, *(place_BK[chosen] for place_BK in places_BK))
+        for side in range(2):
+            made["truth_BK2"][chosen, :, side] = truth[side]
+        # Missing pieces repeat the last stop and so are empty.
+        for q in range(3):
+            piece = pieces[min(q, len(pieces) - 1)]
+            names = ("stop_BKQ", "origin_BKQ", "step_BKQ", "donor_BKQ")
+            for name, value in zip(names, piece, strict=True):
+                made[name][chosen, :, q] = value
+    return made
+
+
+_Piece = tuple[Any, Any, int, bool]
+"""Stop, origin, step, and whether it reads the donor."""
+
+
+def _pieces_of(
+    kind: str,
     n: NDArray[np.int64],
     m: NDArray[np.int64],
     s: NDArray[np.int64],
@@ -190,11 +241,11 @@ def _pieces(
     d: NDArray[np.int64],
     gp: NDArray[np.int64],
     gq: NDArray[np.int64],
-) -> dict[str, NDArray[Any]]:
-    """Pieces and true extent of every bag and cell, as fields of :class:`Events`.
+) -> tuple[list[_Piece], tuple[Any, Any]]:
+    """The pieces of bags of one kind, and the first and last position of their truth.
 
     Args:
-        kind_B: codes of kinds.
+        kind: one of :data:`ARTIFICIAL`.
         n: length of the homolog; (B, K), like all following arguments.
         m: length of the donor.
         s: start of the event.
@@ -203,79 +254,77 @@ def _pieces(
         gp: size of the end gained by the short arm in a translocation; 0 if on the long arm.
         gq: size of the end gained by the long arm; 0 if on the short arm.
     """
-    lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
-    zero = np.zeros_like(n)
-    pasted = [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)]
-    turned = [(s, 0, 1, False), (s + e, s + e - 1, -1, False), (n, s + e, 1, False)]
-    added = [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)]
-    exchanged = [
-        (gp, 0, 1, True),
-        (gp + n - e, lost_p, 1, False),
-        (gp + n - e + gq, m - gq, 1, True),
-    ]
-    exchanged_truth = (np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq))
-    # kind: ((stop, origin, step, reads the donor) per piece, (first, stop) of the truth)
-    table: dict[str, tuple[list[tuple[Any, Any, int, bool]], tuple[Any, Any]]] = {
-        NORMAL: ([(n, 0, 1, False)], (zero, zero)),
-        "deletion": ([(s, 0, 1, False), (n - e, s + e, 1, False)], (s - 1, s + 1)),
-        "addition": (added, (s, s + e)),
-        "duplication": ([(s + e, 0, 1, False), (n + e, s, 1, False)], (s + e, s + 2 * e)),
-        "inversion": (turned, (s, s + e)),
-        "replacement": (pasted, (s, s + e)),
-        "robertsonian": ([(n, n - 1, -1, False), (2 * n, 0, 1, False)], (zero, n)),
-        "wrong_pair": ([(m, 0, 1, True)], (zero, m)),
-        "translocation": (exchanged, exchanged_truth),
-        SHAM: (pasted, (zero, zero)),
-    }
-    shape_BKQ = (*n.shape, 3)
-    made: dict[str, NDArray[Any]] = {
-        "stop_BKQ": np.zeros(shape_BKQ, np.int64),
-        "origin_BKQ": np.zeros(shape_BKQ, np.int64),
-        "step_BKQ": np.ones(shape_BKQ, np.int64),
-        "donor_BKQ": np.zeros(shape_BKQ, np.bool_),
-        "truth_BK2": np.zeros((*n.shape, 2), np.int64),
-    }
-    for kind, (pieces, (first, last)) in table.items():
-        chosen = kind_B == _CODE[kind]
-        made["truth_BK2"][chosen] = np.stack([first, last], axis=-1)[chosen]
-        # Missing pieces repeat the last stop and so are empty.
-        for q in range(3):
-            piece = pieces[min(q, len(pieces) - 1)]
-            names = ("stop_BKQ", "origin_BKQ", "step_BKQ", "donor_BKQ")
-            for name, value in zip(names, piece, strict=True):
-                made[name][chosen, :, q] = np.broadcast_to(value, n.shape)[chosen]
-    return made
+    match kind:
+        case "deletion":
+            return [(s, 0, 1, False), (n - e, s + e, 1, False)], (s - 1, s + 1)
+        case "addition":
+            added: list[_Piece] = [(s, 0, 1, False), (s + e, d, 1, True), (n + e, s, 1, False)]
+            return added, (s, s + e)
+        case "duplication":
+            return [(s + e, 0, 1, False), (n + e, s, 1, False)], (s + e, s + 2 * e)
+        case "inversion":
+            turned: list[_Piece] = [
+                (s, 0, 1, False),
+                (s + e, s + e - 1, -1, False),
+                (n, s + e, 1, False),
+            ]
+            return turned, (s, s + e)
+        case "replacement" | "sham":
+            pasted: list[_Piece] = [(s, 0, 1, False), (s + e, d, 1, True), (n, s + e, 1, False)]
+            return pasted, ((s, s + e) if kind == "replacement" else (0, 0))
+        case "robertsonian":
+            return [(n, n - 1, -1, False), (2 * n, 0, 1, False)], (0, n)
+        case "wrong_pair":
+            return [(m, 0, 1, True)], (0, m)
+        case "translocation":
+            lost_p, lost_q = np.where(gp > 0, e, 0), np.where(gp > 0, 0, e)
+            exchanged: list[_Piece] = [
+                (gp, 0, 1, True),
+                (gp + n - e, lost_p, 1, False),
+                (gp + n - e + gq, m - gq, 1, True),
+            ]
+            first, last = np.where(gp > 0, 0, n - lost_q), np.where(gp > 0, gp, n - lost_q + gq)
+            return exchanged, (first, last)
+    return [(n, 0, 1, False)], (0, 0)
 
 
 def _draw_kinds(
-    chromosome_B: NDArray[np.int64], config: EventConfig, generator: np.random.Generator
+    chromosome_B: NDArray[np.int64],
+    part_B: NDArray[np.int64],
+    config: EventConfig,
+    u_BX: NDArray[np.float64],
 ) -> NDArray[np.int64]:
+    """Codes of kinds (B), given four random numbers (B, 4) and the part of each bag."""
     left_out = (NORMAL, SHAM) if config.translocations else (NORMAL, SHAM, "translocation")
     abnormal = [_CODE[k] for k in ARTIFICIAL if k not in left_out]
     robertsonian = _CODE["robertsonian"]
-    fits = np.isin(chromosome_B, [CHROMOSOME_INDEX[c] for c in ACROCENTRICS])
-    if config.robertsonian == "any":
-        fits = np.ones_like(fits)
-    place_B = generator.random(len(chromosome_B))
+    fits_T = np.isin(np.arange(len(CHROMOSOMES)), [CHROMOSOME_INDEX[c] for c in ACROCENTRICS])
+    fits_T |= config.robertsonian == "any"
     other = np.asarray([k for k in abnormal if k != robertsonian])
     kind_B = np.where(
-        fits,
-        np.asarray(abnormal)[(place_B * len(abnormal)).astype(np.int64)],
-        other[(place_B * len(other)).astype(np.int64)],
+        fits_T[chromosome_B],
+        np.asarray(abnormal)[(u_BX[:, 0] * len(abnormal)).astype(np.int64)],
+        other[(u_BX[:, 0] * len(other)).astype(np.int64)],
     )
-    # Shares are exact within each chromosome type, so labels are balanced.
-    normal_B = np.zeros(len(kind_B), np.bool_)
-    for chromosome in np.unique(chromosome_B):
-        bags = generator.permutation(np.nonzero(chromosome_B == chromosome)[0])
-        share = (1 - config.abnormal_share) * len(bags)
-        normal_B[bags[: int(share + generator.random())]] = True
-    sham_B = normal_B & (generator.random(len(kind_B)) < config.sham_share)
+    # Shares are exact within each chromosome type of a part, so labels are balanced.
+    group_B = part_B * len(CHROMOSOMES) + chromosome_B
+    order_B = np.argsort(group_B + u_BX[:, 1])
+    first_G = np.flatnonzero(np.diff(group_B[order_B], prepend=-1))
+    size_G = np.diff(first_G, append=len(group_B))
+    share_G = (1 - config.abnormal_share) * size_G + u_BX[order_B[first_G], 2]
+    place_B = np.arange(len(group_B)) - np.repeat(first_G, size_G)
+    normal_B = np.zeros(len(group_B), np.bool_)
+    normal_B[order_B] = place_B < np.repeat(share_G.astype(np.int64), size_G)
     kind_B = np.where(normal_B, _CODE[NORMAL], kind_B)
-    return np.where(sham_B, _CODE[SHAM], kind_B)
+    return np.where(normal_B & (u_BX[:, 3] < config.sham_share), _CODE[SHAM], kind_B)
 
 
 def _draw_donors(
-    bank: PairIndex, bags: Bags, kind_B: NDArray[np.int64], generator: np.random.Generator
+    bank: PairIndex,
+    bags: Bags,
+    kind_B: NDArray[np.int64],
+    u_B: NDArray[np.float64],
+    u_BK: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draws a donor of another chromosome type for every pair: one type per bag, in the same cell.
 
@@ -286,50 +335,42 @@ def _draw_donors(
     Returns:
         Kinds (B) and rows (B, K).
     """
-    num_types = len(CHROMOSOMES)
-    type_N = bank.frame["chromosome"].to_numpy()
-    person_N = bank.numbered("hospital", "patient_id")
-    cell_N = bank.numbered("hospital", "patient_id", "cell_id")
-    row_of = np.full((cell_N.max() + 1, num_types), -1)
-    row_of[cell_N, type_N] = np.arange(len(bank))
-    size_X = np.bincount(person_N * num_types + type_N, minlength=(person_N.max() + 1) * num_types)
-    first_X = np.cumsum(size_X) - size_X
-    by_person_N = np.argsort(person_N * num_types + type_N, kind="stable")
-
-    # Padding refers to row 0, which may be of another person.
-    row_BK = np.where(bags.mask_BK, bags.row_BK, bags.row_BK[:, :1])
-    person_BK = person_N[row_BK]
-    present_PT = size_X.reshape(-1, num_types) > 0
-    allowed_BT: NDArray[np.bool_] = np.asarray(present_PT[person_BK].all(axis=1))
+    codes = bank.codes
+    person_BK = codes.person_N[bags.row_BK]
+    size_PT = codes.size_PT
+    if (person_BK == person_BK[:, :1]).all():
+        allowed_BT: NDArray[np.bool_] = size_PT[person_BK[:, 0]] > 0
+    else:
+        allowed_BT = np.asarray((size_PT[person_BK] > 0).all(axis=1))
     np.put_along_axis(allowed_BT, bags.chromosome_B[:, None], values=False, axis=1)
-    group_T = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
-    of_group_BT = allowed_BT & (group_T[bags.chromosome_B][:, None] == group_T)
     # Without a second type of the group, any other type is allowed.
-    wrong_B = (kind_B == _CODE["wrong_pair"]) & of_group_BT.any(axis=1)
-    allowed_BT = np.where(wrong_B[:, None], of_group_BT, allowed_BT)
-    alone_B = ~allowed_BT.any(axis=1)
+    wrong_B = np.flatnonzero(kind_B == _CODE["wrong_pair"])
+    group_T = np.asarray([DENVER_GROUP_OF[c] for c in CHROMOSOMES])
+    of_group_WT = allowed_BT[wrong_B] & (group_T[bags.chromosome_B[wrong_B]][:, None] == group_T)
+    some_W = of_group_WT.any(axis=1)
+    allowed_BT[wrong_B[some_W]] = of_group_WT[some_W]
+    count_B = allowed_BT.sum(axis=1)
+    alone_B = count_B == 0
     if alone_B.all():
         raise ConfigError(
             "artificial abnormalities need at least two chromosome types of a person in the "
             "training pairs; only one is there"
         )
-    kind_B = np.where(alone_B & np.isin(kind_B, _FOREIGN), _CODE["duplication"], kind_B)
+    kind_B = np.where(alone_B & _is(kind_B, *_FOREIGN), _CODE["duplication"], kind_B)
     allowed_BT[alone_B, bags.chromosome_B[alone_B]] = True
-    donor_B = (generator.random(allowed_BT.shape) * allowed_BT).argmax(axis=1)
-    in_cell_BK = row_of[cell_N[row_BK], donor_B[:, None]]
-    of_person_BK = person_BK * num_types + donor_B[:, None]
-    place_BK = (generator.random(row_BK.shape) * size_X[of_person_BK]).astype(np.int64)
-    stand_in_BK = by_person_N[first_X[of_person_BK] + place_BK]
+    wanted_B = (u_B * np.maximum(count_B, 1)).astype(np.int64)
+    donor_B = (allowed_BT.cumsum(axis=1) > wanted_B[:, None]).argmax(axis=1)
+    in_cell_BK = codes.row_XT[codes.cell_N[bags.row_BK], donor_B[:, None]]
+    place_BK = (u_BK * size_PT[person_BK, donor_B[:, None]]).astype(np.int64)
+    stand_in_BK = codes.first_PT[person_BK, donor_B[:, None]] + place_BK
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
 
 
 @dataclass(frozen=True)
 class EventTensors:
-    """:class:`Events` as tensors on one device, ready for :func:`apply_events`."""
+    """What :func:`rearrange` needs of :class:`Events`, as tensors on one device."""
 
     homolog_BK: torch.Tensor
-    donor_row_BK: torch.Tensor
-    donor_homolog_BK: torch.Tensor
     stop_BKQ: torch.Tensor
     origin_BKQ: torch.Tensor
     step_BKQ: torch.Tensor
@@ -337,7 +378,7 @@ class EventTensors:
 
     @classmethod
     def of(cls, events: Events, device: torch.device | str) -> Self:
-        """Moves the arrays that :func:`apply_events` needs to a device."""
+        """Moves the arrays to a device."""
         return cls(
             **{
                 name: torch.as_tensor(getattr(events, name)).to(device)
@@ -351,34 +392,54 @@ class EventTensors:
 
 
 def apply_events(
-    bank_NPCL: torch.Tensor, row_BK: torch.Tensor, events: EventTensors
+    bank_NPCL: torch.Tensor,
+    row_BK: torch.Tensor,
+    donor_BK2: torch.Tensor,
+    events: EventTensors,
 ) -> torch.Tensor:
     """Gathers the pairs of bags and rearranges one homolog of each pair by its pieces.
 
     Args:
         bank_NPCL: darkness of the bank, uint8, on the model's device.
         row_BK: rows of the bags.
+        donor_BK2: row and homolog of their donors.
         events: pieces of each bag and cell.
 
     Returns:
         Darkness (B, K, 2, 2, L), uint8, truncated at position L.
     """
-    x_BKPCL = bank_NPCL[row_BK]
+    donor_BKCL = bank_NPCL[donor_BK2[..., 0], donor_BK2[..., 1]]
+    return rearrange(bank_NPCL[row_BK], donor_BKCL, events)
+
+
+def rearrange(
+    x_BKPCL: torch.Tensor, donor_BKCL: torch.Tensor, events: EventTensors
+) -> torch.Tensor:
+    """Rearranges one homolog of each pair by its pieces, in place.
+
+    Args:
+        x_BKPCL: darkness of the pairs, uint8.
+        donor_BKCL: darkness of the donor of each pair.
+        events: pieces of each bag and cell.
+
+    Returns:
+        ``x_BKPCL``, truncated at position L.
+    """
     num_bags, num_cells, _, _, length = x_BKPCL.shape
-    bag = torch.arange(num_bags, device=row_BK.device)[:, None]
-    cell = torch.arange(num_cells, device=row_BK.device)[None]
+    device = x_BKPCL.device
+    bag = torch.arange(num_bags, device=device)[:, None]
+    cell = torch.arange(num_cells, device=device)[None]
     itself_BKCL = x_BKPCL[bag, cell, events.homolog_BK]
-    donor_BKCL = bank_NPCL[events.donor_row_BK, events.donor_homolog_BK]
     # The homolog and its donor, concatenated, with one background position at the end.
     source_BKCX = torch.nn.functional.pad(torch.cat([itself_BKCL, donor_BKCL], dim=-1), (0, 1))
 
-    t_L = torch.arange(length, device=row_BK.device)
+    t_L = torch.arange(length, device=device, dtype=torch.int16)
     stop_BKQ = events.stop_BKQ
     begin_BKQ = torch.nn.functional.pad(stop_BKQ[..., :-1], (1, 0))
     offset_BKQ = events.origin_BKQ - events.step_BKQ * begin_BKQ + length * events.donor_BKQ
     q_BKL = (t_L >= stop_BKQ[..., 0:1]).long() + (t_L >= stop_BKQ[..., 1:2]).long()
     index_BKL = offset_BKQ.gather(-1, q_BKL) + events.step_BKQ.gather(-1, q_BKL) * t_L
-    index_BKL = torch.where(t_L < stop_BKQ[..., 2:3], index_BKL, 2 * length)
+    index_BKL = torch.where(t_L < stop_BKQ[..., 2:3], index_BKL, 2 * length).long()
     changed_BKCL = source_BKCX.gather(-1, index_BKL[:, :, None].expand(-1, -1, 2, -1))
     x_BKPCL[bag, cell, events.homolog_BK] = changed_BKCL
     return x_BKPCL

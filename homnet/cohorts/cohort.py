@@ -221,6 +221,22 @@ class Cohort:
             tables.append(table if columns is None else table.select(list(columns)))
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
+    def columns(self, file: CohortFile, names: Sequence[str]) -> pa.Table:
+        """Reads some columns of one file and checks nothing; for counts before the pairs are read.
+
+        Raises:
+            CohortError: the file is missing, truncated or lacks a column.
+        """
+        path = self.root / file.path
+        try:
+            with path.open("rb") as opened:
+                return pq.ParquetFile(opened).read(list(names))
+        except (pa.ArrowException, OSError) as error:
+            raise CohortError(
+                f"{path}: not a readable Parquet file ({type(error).__name__}); restore the file "
+                "or make the cohort again"
+            ) from None
+
 
 def write_cohort(
     path: str | Location,

@@ -167,7 +167,7 @@ def _of_cohort(bags: Bags, index: PairIndex) -> dict[str, Any]:
     abnormal_B: NDArray[np.bool_] = np.asarray(abnormal_BK.any(axis=1))
     homolog_N = frame["homolog"].fillna(-1).to_numpy(np.int64)
     homolog_BK = np.where(abnormal_BK, homolog_N[row_BK], -1)
-    length_BK = index.length_NP[row_BK, homolog_BK.clip(0)]
+    length_BK = index.codes.length_NP[row_BK, homolog_BK.clip(0)]
     extent_N2 = frame[["start", "stop"]].to_numpy(np.float64)
     known_BK = (homolog_BK >= 0)[..., None]
     return {
@@ -194,7 +194,7 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     name_B = np.asarray(ARTIFICIAL, object)[events.kind_B]
     abnormal_BK = events.abnormal_B[:, None] & bags.mask_BK
     homolog_BK = np.where(abnormal_BK, events.homolog_BK, -1)
-    length_BK = index.length_NP[bags.row_BK, events.homolog_BK]
+    length_BK = index.codes.length_NP[bags.row_BK, events.homolog_BK]
     first_BK, last_BK = events.truth_BK2[..., 0], events.truth_BK2[..., 1]
     # Location of the segment on the chromosome before the event.
     size_BK = last_BK - first_BK

@@ -39,7 +39,7 @@ class ArtificialPatients:
         targets = Targets.of(epoch, bank)
         kept_B = np.nonzero(targets.kind_B != UNKNOWN)[0]
         mask_BK = epoch.bags.mask_BK[kept_B]
-        batch = DeviceBank(bank, "cpu").load(epoch, kept_B).batch(slice(None))
+        batch = DeviceBank(bank, "cpu").load(epoch.take(kept_B)).batch(slice(None))
         described = epoch.describe(bank).iloc[kept_B].reset_index(drop=True)
         types = tuple(
             PatientType(str(hospital), f"bag-{b:06d}", str(chromosome))

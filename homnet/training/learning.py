@@ -1,11 +1,11 @@
 """One training run as seen by one worker: epochs, validation, early stopping, checkpoints.
 
-This module is independent of how workers are started. Every worker draws the same bags from (seed,
-epoch) and the index of all pairs, and trains on the bags of its own patients
-(:mod:`homnet.bags.shards`). The loss is scaled so that the averaged gradient is that of the global
-batch. One worker and ten therefore use the same batches and report the same validation metric.
+This module is independent of how workers are started. Every worker trains on its own share of each
+global batch (:mod:`homnet.training.supply`). The loss is scaled so that the averaged gradient is
+that of the global batch. One worker and ten therefore use the same batches and report the same
+validation metric.
 
-Shape suffixes: N pairs, B bags, T chromosome types, X values of a template.
+Shape suffixes: N pairs, B bags, Q parts, T chromosome types, X values of a template.
 """
 
 import dataclasses
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from homnet.bags.draw import PairBank, count_bags
-from homnet.bags.epochs import Batch, DeviceBank, Epoch, empty_batch
-from homnet.bags.shards import MemorySource, PairSource, Residency, Shard
+from homnet.bags.draw import PairBank
+from homnet.bags.epochs import Batch, DeviceBank, LoadedEpoch, empty_batch
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
 from homnet.files import is_published
@@ -39,6 +38,7 @@ from homnet.training.optimisation import (
     train_step,
 )
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident, Supply
 
 METRIC: Final = "validation_auc"
 """Name of the metric that early stopping and tuning maximise."""
@@ -62,9 +62,8 @@ class Learner:
     def __init__(
         self,
         stage: Stage,
-        pairs: PairBank | PairSource,
+        supply: Supply,
         *,
-        residency: Residency | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -75,9 +74,7 @@ class Learner:
 
         Args:
             stage: what to train.
-            pairs: the pairs of its training and validation patients, or their source.
-            residency: which pairs this worker holds, and for how long. By default it keeps them,
-                and patients are split over the workers unless bags mix patients.
+            supply: what this worker trains and validates on.
             device: device of this worker.
             rank: number of this worker, from 0.
             world: number of workers.
@@ -92,20 +89,9 @@ class Learner:
         self.device = torch.device(device)
         settings = stage.training
         self._precision = precision_on(self.device, settings.precision)
-        source = MemorySource(pairs) if isinstance(pairs, PairBank) else pairs
-        self._index, validation_index = stage.parts(source.index)
-        held = residency or Residency(split=settings.bags.over == "patient", resident=True)
-        self._train, self._validation = (
-            Shard(source, part, residency=held, rank=rank, world=world, device=self.device)
-            for part in (self._index, validation_index)
-        )
-        self._validation_windows = stage.validation_windows(validation_index)
-        self._validation_epochs = stage.validation_epochs(validation_index)
-        hospital_N = validation_index.frame["hospital"].to_numpy()
-        self._hospital_B = np.concatenate(
-            [hospital_N[epoch.bags.row_BK[:, 0]] for epoch in self._validation_epochs]
-        )
-        self.num_bags = count_bags(self._index, settings.bags)
+        self._supply = supply
+        self.num_bags = supply.plans.train.num_bags
+        self._validation = _Validation(stage, supply, self.device, world)
 
         torch.manual_seed(settings.seed)
         if stage.parent is None:
@@ -133,6 +119,11 @@ class Learner:
         return enough or (bool(self.history) and self.stopping.stop)
 
     @property
+    def position(self) -> tuple[int, int]:
+        """Number of the epoch and of the step that come next."""
+        return self._position.epoch, self._position.step
+
+    @property
     def done_bags(self) -> int:
         """Number of bags trained on so far, repetitions included."""
         step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
@@ -158,52 +149,29 @@ class Learner:
             DivergedError: the loss or a score is not finite.
         """
         settings, number, position = self.stage.training, len(self.history), self._position
-        parts = self.stage.train_windows(self._index, number)
-        num_bags = [count_bags(self._index.rows(part.row_N), settings.bags) for part in parts]
-        steps = [-(-count // settings.batch_size) for count in num_bags]
-        num_steps, first, trained = sum(steps), 0, 0
-        while first + steps[0] <= position.step:  # windows that are done already
-            first += steps.pop(0)
-            parts.pop(0)
+        plan = self._supply.plans.train
+        num_steps = sum(self.stage.steps(plan, self.stage.windows(plan, number)))
+        trained, waited = 0, 0.0
         # Summed on the device: reading each loss would synchronise at every step.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        started, waited = time.perf_counter(), 0.0
         self._wrapped.train()
-        banks = self._train.banks(parts)
-        for part in parts:
-            asked = time.perf_counter()
-            mine = self._own(
-                self._train, self.stage.train_epoch(self._index, number, part), next(banks)
-            )
+        started = asked = time.perf_counter()
+        for batch, size in self._supply.batches(number, position.step):
             waited += time.perf_counter() - asked
-            for step in range(position.step, first + mine.num_batches):
-                batch, size = mine.batch(step - first)
-                loss = train_step(
-                    self._wrapped,
-                    self._weights.optimizer,
-                    # A worker without bags takes the step with an empty batch of weight 0.
-                    batch or empty_batch(settings.bags.num_cells, self.device),
-                    learning_rate=learning_rate_at(
-                        number * num_steps + step, settings.max_epochs * num_steps, settings
-                    ),
-                    clip_norm=settings.clip_norm,
-                    loss_scale=self.world / size if batch else 0.0,
-                    precision=self._precision,
-                    loss_of=self.model.loss,
-                )
-                if batch:
-                    loss_sum += loss
-                self._weights.average()
-                position.step, trained = step + 1, trained + size
-                on_batch(size)
-                every = settings.checkpoint_steps
-                if every and position.step % every == 0 and position.step < num_steps:
-                    self._settle(loss_sum)
-                    save()
-            first += mine.num_batches
+            rate = learning_rate_at(
+                number * num_steps + position.step, settings.max_epochs * num_steps, settings
+            )
+            loss_sum += self.step(batch, size, rate)
+            position.step, trained = position.step + 1, trained + size
+            on_batch(size)
+            every = settings.checkpoint_steps
+            if every and position.step % every == 0 and position.step < num_steps:
+                self._settle(loss_sum)
+                save()
+            asked = time.perf_counter()
         self._settle(loss_sum)
         seconds = time.perf_counter() - started
-        line = {"epoch": number, "train_loss": position.loss / sum(num_bags)}
+        line = {"epoch": number, "train_loss": position.loss / self.num_bags}
         logit_B = self._score()
         if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
             raise DivergedError(
@@ -211,7 +179,7 @@ class Learner:
                 f"{line['train_loss']:g} and scores are not all finite; lower "
                 f"training.learning_rate (now {settings.learning_rate:g})"
             )
-        label_B = np.concatenate([epoch.label_B for epoch in self._validation_epochs])
+        label_B = self._validation.label_B
         # Every worker has the scores of all bags, so all make the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
@@ -221,9 +189,35 @@ class Learner:
                 config=self.stage.model,
                 weights=self._weights.copies(),
                 metrics={METRIC: line[METRIC]},
-                calibration=calibrations(logit_B, label_B, self._hospital_B),
+                calibration=calibrations(logit_B, label_B, self._validation.hospital_B),
             )
         return {**line, "bags_per_s": trained / seconds, "wait_share": waited / seconds}
+
+    def step(self, batch: Batch | None, size: int, learning_rate: float) -> torch.Tensor:
+        """Takes one step on this worker's share of a global batch.
+
+        Args:
+            batch: this worker's bags; None if it has none.
+            size: number of bags of the global batch.
+            learning_rate: of the step.
+
+        Returns:
+            The summed loss of this worker's bags, on its device.
+        """
+        settings = self.stage.training
+        loss = train_step(
+            self._wrapped,
+            self._weights.optimizer,
+            # A worker without bags takes the step with an empty batch of weight 0.
+            batch or empty_batch(settings.bags.num_cells, self.device),
+            learning_rate=learning_rate,
+            clip_norm=settings.clip_norm,
+            loss_scale=self.world / size if batch else 0.0,
+            precision=self._precision,
+            loss_of=self.model.loss,
+        )
+        self._weights.average()
+        return loss if batch else torch.zeros_like(loss)
 
     def checkpoint(self) -> Checkpoint:
         """The best model so far, or the current one before any validation, and resume state."""
@@ -254,22 +248,16 @@ class Learner:
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
     def _fit_template(self) -> None:
-        """Fits the model's template, if any, to the training pairs of all workers."""
+        """Fits the model's template, if any, to training pairs of all workers."""
         nothing = empty_batch(1, self.device)
         total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
         if total_TX is None:
             return
-        total_TX.zero_()
-        for bank in self._train.once(self.stage.train_windows(self._index, 0)):
-            more_TX = self.model.template_sums(bank.pair_NPCL, bank.chromosome_N)
-            total_TX = total_TX if more_TX is None else total_TX + more_TX
+        own_TX = self._supply.template_sums(self.model)
+        total_TX = total_TX.zero_() if own_TX is None else own_TX.to(self.device)
         if self.world > 1:
             torch.distributed.all_reduce(total_TX)
         self.model.take_sums(total_TX)
-
-    def _own(self, shard: Shard, epoch: Epoch, bank: DeviceBank | None) -> "_Mine":
-        mine = np.nonzero(shard.worker_of_bags(epoch) == self.rank)[0]
-        return _Mine(epoch, mine, bank, self.stage.training.batch_size)
 
     def _settle(self, loss_sum: torch.Tensor) -> None:
         """Adds the sums of all workers to the position, and resets them to 0."""
@@ -279,45 +267,50 @@ class Learner:
         loss_sum.zero_()
 
     def _score(self) -> NDArray[np.float64]:
-        """Logits (B) of all validation bags, on every worker; each computes those it owns."""
+        """Logits (B) of all validation bags, on every worker; each computes its own."""
         predictor = Predictor(self._weights.scored.eval(), {}, version="", device=self.device)
-        banks = self._validation.banks(self._validation_windows)
-        found = []
-        for epoch, bank in zip(self._validation_epochs, banks, strict=True):
-            mine = self._own(self._validation, epoch, bank)
-            logit_B = np.zeros(len(epoch))
-            if mine.bags:
-                logit_B[mine.number_B] = predictor.loaded_logits(mine.bags)
-            found.append(logit_B)
-        logit_B = np.concatenate(found)
-        if self.world > 1:
+        return self._validation.together(
+            lambda loaded: predictor.loaded_logits(loaded) if loaded else np.zeros(0)
+        )
+
+
+class _Validation:
+    """The fixed validation bags: all labels, and this worker's own bags on its device."""
+
+    def __init__(self, stage: Stage, supply: Supply, device: torch.device, world: int) -> None:
+        """Draws this worker's bags.
+
+        Raises:
+            DataError: all bags have the same class.
+        """
+        held, plan = supply.validation, supply.plans.validation
+        self._device, self._world, self._num_bags = device, world, plan.num_bags
+        _, self._number_B = held.of_window(np.arange(len(plan)))
+        self._own: LoadedEpoch | None = None
+        own_label_B = np.zeros(0)
+        if held.bank is not None:
+            # In the order of the plan, as the numbers are.
+            epoch = stage.validation_epoch(held.bank, np.argsort(held.place_Q))
+            self._own = DeviceBank(held.bank, device).load(epoch)
+            own_label_B = epoch.label_B.astype(np.float64)
+        self.label_B = self.together(lambda _: own_label_B) > 0.5
+        """Label of every validation bag, in the order of the plan."""
+        self.hospital_B = np.repeat(plan.hospital_Q, plan.bags_Q)
+        """Hospital of every validation bag."""
+        stage.require_classes(self.label_B)
+
+    def together(
+        self, of_own: Callable[[LoadedEpoch | None], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """A number for every validation bag (B), on every worker, given a function for its own."""
+        value_B = np.zeros(self._num_bags)
+        value_B[self._number_B] = of_own(self._own)
+        if self._world > 1:
             # Each bag has one owner and is zero elsewhere: the sum is exact.
-            total_B = torch.tensor(logit_B, device=self.device)
+            total_B = torch.tensor(value_B, device=self._device)
             torch.distributed.all_reduce(total_B)
-            logit_B = total_B.cpu().numpy()
-        return logit_B
-
-
-class _Mine:
-    """The bags of a window that one worker owns, split by global batch."""
-
-    def __init__(
-        self, epoch: Epoch, mine_B: NDArray[np.int64], bank: DeviceBank | None, batch_size: int
-    ) -> None:
-        self.number_B = mine_B
-        """Index of each of these bags in the window."""
-        self.bags = None if bank is None or not len(mine_B) else bank.load(epoch, mine_B)
-        """The bags on the device; None if there are none."""
-        self.num_batches = -(-len(epoch) // batch_size)
-        edges = np.minimum(np.arange(self.num_batches + 1) * batch_size, len(epoch))
-        self._sizes = np.diff(edges)
-        self._places = np.searchsorted(mine_B, edges)
-
-    def batch(self, number: int) -> tuple[Batch | None, int]:
-        """This worker's part of a global batch, or None, and the size of the global batch."""
-        begin, end = (int(place) for place in self._places[number : number + 2])
-        own = self.bags.batch(slice(begin, end)) if self.bags and begin < end else None
-        return own, int(self._sizes[number])
+            value_B = total_B.cpu().numpy()
+        return value_B
 
 
 def train(
@@ -347,7 +340,7 @@ def train(
     resumed = None
     if kept is not None and is_published(kept):
         resumed = Checkpoint.load(kept, type(stage.model))
-    learner = Learner(stage, pairs, device=device, resumed=resumed)
+    learner = Learner(stage, Resident.of(stage, pairs, device), device=device, resumed=resumed)
 
     def save() -> None:
         if kept is not None:

@@ -47,10 +47,10 @@ class TrainingConfig:
     """Whether to use ``torch.compile``, which takes a minute and pays off in long runs on GPUs."""
     checkpoint_steps: int = 0
     """Steps between checkpoints within an epoch; 0 saves only after each epoch."""
-    window_pairs: int = 1_000_000
-    """Maximum number of pairs in one window of an epoch (2 GB of darkness). A larger epoch is split
-    into windows of whole patients, so that not all pairs must be in memory. The windows do not
-    depend on the number of workers."""
+    window_pairs: int = 131_072
+    """Maximum number of pairs in one window of an epoch (256 MiB of darkness). A larger epoch is
+    split into windows of whole files, whose bags are shuffled together, so that not all pairs must
+    be in memory. The windows do not depend on the number of workers."""
     averaging: float = 0.0
     """Decay of an exponential moving average of the weights, which is validated and kept; 0 keeps
     the weights themselves. The average must forget the initial weights many times within a run:

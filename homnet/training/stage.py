@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from homnet.bags.draw import BagConfig, PairIndex
 from homnet.bags.epochs import Epoch, draw_epoch
-from homnet.bags.shards import Window, windows
+from homnet.bags.plan import Plan, Window
 from homnet.errors import DataError
 from homnet.model.contract import Form
-from homnet.seeding import generator
 from homnet.training.optimisation import TrainingConfig
 
 P = TypeVar("P", bound=PairIndex)
@@ -47,51 +47,83 @@ class Stage:
         Raises:
             DataError: either set is empty.
         """
-        if self.training.labels == "artificial":
-            pairs = pairs.normal()
+        pairs = self.usable(pairs)
         return pairs.of_patients(self.train_patients), pairs.of_patients(self.validation_patients)
 
-    def train_windows(self, index: PairIndex, epoch: int) -> list[Window]:
-        """The windows of one epoch, the same for every worker."""
-        config = self.training
-        return windows(index, config.window_pairs, generator(config.seed, "windows", epoch))
+    def usable(self, pairs: P) -> P:
+        """The pairs that suit the labels.
 
-    def train_epoch(self, index: PairIndex, epoch: int, window: Window | None = None) -> Epoch:
-        """Bags of a window (default: whole index) as rows of ``index``, equal for all workers."""
-        if window is None:
-            window = Window(0, frozenset(index.frame["patient_id"]), np.arange(len(index)))
-        return self._draw(index, window, self.training.bags, self.training.seed, epoch)
+        Raises:
+            DataError: there are none.
+        """
+        return pairs.normal() if self.training.labels == "artificial" else pairs
 
-    def validation_windows(self, index: PairIndex) -> list[Window]:
-        """The windows of the validation bags."""
-        config = self.training
-        return windows(index, config.window_pairs, generator(config.seed + 1, "windows"))
+    @property
+    def validation_bags(self) -> BagConfig:
+        """Size and composition of the validation bags."""
+        return dataclasses.replace(self.training.bags, rounds=self.training.validation_rounds)
 
-    def validation_epochs(self, index: PairIndex) -> list[Epoch]:
-        """The fixed set of validation bags, window by window.
+    def windows(self, plan: Plan, epoch: int) -> list[Window]:
+        """The windows of one epoch of training."""
+        return plan.windows(self.training.window_pairs, seed=self.training.seed, epoch=epoch)
+
+    def order(self, plan: Plan, window: Window, epoch: int) -> NDArray[np.int64]:
+        """The bags (B) of a window in their order of use, as numbers in the order of drawing."""
+        return plan.order(window, seed=self.training.seed, epoch=epoch)
+
+    def steps(self, plan: Plan, windows: list[Window]) -> list[int]:
+        """Number of global batches of each window."""
+        bags = (int(plan.bags_Q[window.part_Q].sum()) for window in windows)
+        return [-(-count // self.training.batch_size) for count in bags]
+
+    def train_epoch(
+        self, index: PairIndex, epoch: int, parts: NDArray[np.int64] | None = None
+    ) -> Epoch:
+        """Training bags of an epoch, part by part.
+
+        Args:
+            index: training pairs, from :meth:`parts`.
+            epoch: number of the epoch.
+            parts: places of the parts to draw, in ``index.codes``; all by default.
+        """
+        return self._draw(index, self.training.bags, self.training.seed, epoch, parts)
+
+    def validation_epoch(self, index: PairIndex, parts: NDArray[np.int64] | None = None) -> Epoch:
+        """The fixed set of validation bags, part by part; see :meth:`train_epoch`."""
+        return self._draw(index, self.validation_bags, self.training.seed + 1, 0, parts)
+
+    def require_classes(self, label_B: NDArray[np.bool_]) -> None:
+        """Checks the labels of all validation bags.
 
         Raises:
             DataError: all bags have the same class.
         """
-        config = self.training
-        bags = dataclasses.replace(config.bags, rounds=config.validation_rounds)
-        epochs = [
-            self._draw(index, window, bags, config.seed + 1, 0)
-            for window in self.validation_windows(index)
-        ]
-        label_B = np.concatenate([epoch.label_B for epoch in epochs])
         if label_B.all() or not label_B.any():
             raise DataError(
                 f"{self.name}: the validation bags are all of one class, so nothing can be "
                 "validated; give more validation patients or another split seed"
             )
-        return epochs
+
+    def require_validation(self, pairs: PairIndex) -> None:
+        """Checks before a training that it can be validated.
+
+        Args:
+            pairs: at least the pairs of its training and validation patients.
+
+        Raises:
+            DataError: it lacks pairs, or all validation bags have the same class.
+        """
+        _, validation = self.parts(pairs)
+        self.require_classes(self.validation_epoch(validation).label_B)
 
     def _draw(
-        self, index: PairIndex, window: Window, bags: BagConfig, seed: int, epoch: int
+        self,
+        index: PairIndex,
+        bags: BagConfig,
+        seed: int,
+        epoch: int,
+        parts: NDArray[np.int64] | None,
     ) -> Epoch:
         config = self.training
         events = config.events if config.labels == "artificial" else None
-        part = index.rows(window.row_N)
-        drawn = draw_epoch(part, bags, events, seed=seed, epoch=epoch, window=window.number)
-        return drawn.renumbered(window.row_N)
+        return draw_epoch(index, bags, events, seed=seed, epoch=epoch, parts=parts)

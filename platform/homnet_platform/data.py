@@ -2,8 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,16 +11,15 @@ import pyarrow.compute as pc
 import ray
 from ray.data import Dataset
 
-from homnet.bags.draw import PairBank, PairIndex, index_table
+from homnet.bags.draw import PairBank, with_parts
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.training.stage import Stage
 
 
-def pairs_dataset(
-    cohort: Cohort, patients: Iterable[str] | None = None, *, index_only: bool = False
-) -> Dataset:
-    """The rows of a cohort, one block per file.
+def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Dataset:
+    """The rows of a cohort with their parts, one block per file.
 
     Uses our own strict reader instead of ``read_parquet``: it names file, row and column of a bad
     value, and starts ten times faster on a small cluster.
@@ -29,7 +27,6 @@ def pairs_dataset(
     Args:
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
-        index_only: return :func:`homnet.bags.draw.index_table` of the rows.
     """
     wanted = None if patients is None else sorted(set(patients))
     chosen = set(wanted or ())
@@ -41,24 +38,14 @@ def pairs_dataset(
     dataset = ray.data.from_items(
         [{"file": number} for number in numbers], override_num_blocks=len(numbers)
     )
-    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted, index_only=index_only)
-    # Read tasks request no CPU: Train's workers may hold all of them while they wait for the data,
-    # which would be a deadlock (ray-project/ray#44687).
-    return dataset.map_batches(
-        read,
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=0,
-        concurrency=min(len(numbers), max(2, int(ray.cluster_resources().get("CPU", 0)))),
-    )
+    read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
+    return dataset.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
 
 
 @dataclass(frozen=True)
-class Participants:
-    """People and pairs of several training runs; put into the object store once."""
+class People:
+    """People of several training runs."""
 
-    bank: PairBank
-    """Pairs of all people below."""
     healthy: Mapping[str, frozenset[str]]
     """People of the pre-training, by split."""
     hospitals: Mapping[str, Mapping[str, frozenset[str]]]
@@ -71,7 +58,15 @@ class Participants:
         return {name: self.scale[name] for name in hospitals}
 
 
-def collect_shared(
+@dataclass(frozen=True)
+class Participants(People):
+    """People of several training runs, with their pairs."""
+
+    bank: PairBank
+    """Pairs of all these people."""
+
+
+def choose_people(
     cohort: Cohort,
     *,
     healthy: Sequence[str],
@@ -80,8 +75,8 @@ def collect_shared(
     hospital_split: SplitConfig,
     parts: Sequence[str],
     share_of_people: float = 1.0,
-) -> Participants:
-    """Loads the people of several training runs into memory.
+) -> tuple[People, Dataset]:
+    """Chooses the people of several training runs.
 
     Args:
         cohort: the opened cohort.
@@ -93,10 +88,13 @@ def collect_shared(
         share_of_people: share of the healthy people to train and validate on, for a small run; the
             test people stay the same.
 
+    Returns:
+        The people, and the dataset of their pairs, not read yet.
+
     Raises:
         CohortError: no such hospital.
         ConfigError: a hospital of ``healthy`` has abnormal pairs or is in ``hospitals``.
-        DataError: there is no pair with both homologs.
+        DataError: two people of different hospitals have the same id.
     """
     patients = {*cohort.of_hospitals(healthy).hospitals_with_abnormal_pairs(), *hospitals}
     if hospitals and patients & set(healthy):
@@ -120,12 +118,18 @@ def collect_shared(
     chosen = cohort.of_hospitals(names)
     # Refuses a patient id that two hospitals share: the two people would be merged here.
     split_patients(chosen.patients, SplitConfig(validation=0.0, test=0.0))
-    return Participants(
-        bank=collect_bank(pairs_dataset(chosen, wanted)),
-        healthy=of_healthy,
-        hospitals=of_hospitals,
-        scale=chosen.scale,
-    )
+    people = People(healthy=of_healthy, hospitals=of_hospitals, scale=chosen.scale)
+    return people, pairs_dataset(chosen, wanted)
+
+
+def collect_shared(cohort: Cohort, **chosen: Any) -> Participants:
+    """The people of :func:`choose_people` with their pairs, in the memory of this process.
+
+    Raises:
+        CohortError, ConfigError, DataError: see there; also if no pair has both homologs.
+    """
+    people, pairs = choose_people(cohort, **chosen)
+    return Participants(**vars(people), bank=collect_bank(pairs))
 
 
 def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[str, frozenset[str]]:
@@ -146,11 +150,12 @@ def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
     return frozenset(ordered[: max(least, round(share * len(ordered)))])
 
 
-def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None, index_only: bool) -> Any:
-    table = cohort.read(cohort.files[batch["file"][0].as_py()])
+def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
+    number = batch["file"][0].as_py()
+    table = with_parts(cohort.read(cohort.files[number]), number)
     if patients is not None:
         table = table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
-    return index_table(table) if index_only else table
+    return table
 
 
 def collect_bank(source: Dataset) -> PairBank:
@@ -162,43 +167,42 @@ def collect_bank(source: Dataset) -> PairBank:
     return PairBank.from_table(all_rows(source))
 
 
-def collect_index(cohort: Cohort, patients: Iterable[str]) -> PairIndex:
-    """Reads the pair index of some patients; workers read the files and return index rows only.
+def stored_bank(source: Dataset) -> Any:
+    """A reference to the bank of all rows of a dataset, in the object store.
+
+    A task builds it, so the pairs do not pass through this process. Getting it raises DataError if
+    no pair has both homologs.
+    """
+    return _bank_of.remote(*source.to_arrow_refs())
+
+
+@ray.remote(num_cpus=1)
+def _bank_of(*tables: pa.Table) -> PairBank:
+    return PairBank.from_table(pa.concat_tables(tables))
+
+
+@ray.remote(num_cpus=1)
+def _require_validation(bank: PairBank, stages: Sequence[Stage]) -> int:
+    for stage in stages:
+        stage.require_validation(bank)
+    return len(bank)
+
+
+def require_validation(bank: Any, stages: Sequence[Stage]) -> int:
+    """Checks before several trainings that each can be validated, in a task.
+
+    Args:
+        bank: reference from :func:`stored_bank`.
+        stages: the trainings.
+
+    Returns:
+        The number of pairs of the bank.
 
     Raises:
-        CohortError: a file is damaged.
-        DataError: there is no pair with both homologs.
+        DataError: a training lacks pairs, or all its validation bags have the same class.
     """
-    return PairIndex.from_table(all_rows(pairs_dataset(cohort, patients, index_only=True)))
-
-
-class CohortSource:
-    """Reads pairs of a cohort from disk group by group, prefetching the next group."""
-
-    def __init__(self, cohort: Cohort, index: PairIndex) -> None:
-        """Takes a cohort and the index of all patients that will be requested."""
-        self._cohort, self._index = cohort, index
-
-    @property
-    def index(self) -> PairIndex:
-        """Index of all pairs."""
-        return self._index
-
-    def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
-        """Yields the pairs of each group of patients, in order.
-
-        Raises:
-            CohortError: a file is damaged.
-        """
-        with ThreadPoolExecutor(1, thread_name_prefix="read pairs") as reader:
-            reading: list[Future[PairBank]] = []
-            for number in range(len(groups)):
-                for group in groups[number + len(reading) : number + 2]:
-                    reading.append(reader.submit(self._bank, group))
-                yield reading.pop(0).result()
-
-    def _bank(self, group: frozenset[str]) -> PairBank:
-        return collect_bank(pairs_dataset(self._cohort, group))
+    num_pairs: int = ray.get(_require_validation.remote(bank, list(stages)))
+    return num_pairs
 
 
 def all_rows(source: Dataset) -> pa.Table:

@@ -1,6 +1,11 @@
-"""Batch evaluation: scores a cohort's bags with Ray Data and the Predictor that Serve uses."""
+"""Batch evaluation: scores a cohort's bags with Ray Data and the Predictor that Serve uses.
 
+An actor reads, draws and scores one file at a time, so pairs pass through no other process.
+"""
+
+import contextlib
 import dataclasses
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import ray
 import ray.data
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank, summary
-from homnet.bags.epochs import DeviceBank, Epoch, draw_epoch
+from homnet.bags.draw import BagConfig, PairBank, summary, with_parts
+from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.evaluation.metrics import evaluate as measure
 from homnet.files import replacing, require_writable
 from homnet.locations import Location, to_location
@@ -32,7 +36,6 @@ from homnet.results import (
     read_result,
     write_json,
 )
-from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import models_of, portable, refuse_split
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -78,15 +81,6 @@ class EvaluateConfig:
             raise ConfigError("bags over people mix patients; cohort labels need over='patient'")
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The bags of one split."""
-
-    split: str
-    bank: PairBank
-    epoch: Epoch
-
-
 def evaluate(config: EvaluateConfig) -> Location:
     """Scores validation and test patients, writes the metrics and returns the output directory.
 
@@ -102,14 +96,7 @@ def evaluate(config: EvaluateConfig) -> Location:
     refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
-        bank = collect_bank(pairs_dataset(cohort, split[VALIDATION] | split[TEST]))
-        scores = _score(_parts(bank, split, config.bags, config), models, config)
-        by_cells = {
-            num_cells: _score(
-                _parts(bank, split, _of_size(config.bags, num_cells), config), models, config
-            )
-            for num_cells in config.cells
-        }
+        scores, by_cells, counts = _score(cohort, split, models, config)
     with replacing(output / "scores.parquet") as temporary:
         scores.to_parquet(temporary, index=False)
     evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
@@ -124,9 +111,7 @@ def evaluate(config: EvaluateConfig) -> Location:
         output / "provenance.json",
         {
             "cohort": cohort.fingerprint,
-            "counts": {
-                name: dict(summary(bank.of_patients(split[name]))) for name in (VALIDATION, TEST)
-            },
+            "counts": counts,
             "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
             "config": portable(config),
             "packages": package_versions(),
@@ -154,82 +139,115 @@ def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:
     return dataclasses.replace(bags, num_cells=num_cells, rounds=rounds)
 
 
-def _parts(
-    bank: PairBank, split: Mapping[str, frozenset[str]], bags: BagConfig, config: EvaluateConfig
-) -> list[_Part]:
-    """The bags of validation and test."""
-    bank = bank.normal() if config.artificial else bank
-    events = config.events if config.artificial else None
-    parts = []
-    for number, name in enumerate((VALIDATION, TEST)):
-        own = bank.of_patients(split[name])
-        epoch = draw_epoch(own, bags, events, seed=config.seed, epoch=number)
-        parts.append(_Part(name, own, epoch))
-    return parts
-
-
 def _score(
-    parts: Sequence[_Part], models: Mapping[str, Location], config: EvaluateConfig
-) -> pd.DataFrame:
-    """One row per bag; columns as in :mod:`homnet.evaluation.score_table`."""
-    frames: list[pd.DataFrame] = []
-    for part in parts:
-        frame = part.epoch.describe(part.bank).assign(split=part.split)
-        frames.append(frame.assign(place=np.arange(len(frame)), part=len(frames)))
-    scores = pd.concat(frames, ignore_index=True)
-    scores["bag"] = np.arange(len(scores))
-    # Sorted by hospital, so that almost every batch needs one model only.
-    index = scores[["bag", "part", "place", "hospital"]].sort_values(["part", "hospital", "bag"])
+    cohort: Cohort,
+    split: Mapping[str, frozenset[str]],
+    models: Mapping[str, Location],
+    config: EvaluateConfig,
+) -> tuple[pd.DataFrame, dict[int, pd.DataFrame], dict[str, dict[str, int]]]:
+    """Scores all bags.
+
+    Returns:
+        One row per bag, with the columns of :mod:`homnet.evaluation.score_table`; the same for each
+        further size of bags; and the counts of each split.
+
+    Raises:
+        DataError: there is no pair to score.
+    """
+    people = split[VALIDATION] | split[TEST]
+    files = [n for n, file in enumerate(cohort.files) if not people.isdisjoint(file.patients)]
     options: dict[str, Any] = {"num_gpus": 1} if config.use_gpu else {"num_cpus": 1}
-    with progress_bar("scoring", len(scores), " bags") as progress:
-        scored = (
-            ray.data.from_arrow(pa.Table.from_pandas(index, preserve_index=False))
+    num_pairs = sum(cohort.files[n].num_pairs for n in files)
+    with progress_bar("scoring", num_pairs, " pairs") as progress:
+        rows = (
+            ray.data.from_items([{"file": n} for n in files], override_num_blocks=len(files))
             .map_batches(
                 _Scorer,
-                batch_size=config.batch_size,
-                batch_format="pandas",
-                fn_constructor_args=(
-                    [ray.put(list(parts))],
-                    dict(models),
-                    progress,
-                    config.use_gpu,
-                ),
+                batch_size=1,
+                fn_constructor_args=(cohort, dict(split), dict(models), config, progress),
                 compute=ray.data.ActorPoolStrategy(size=config.num_workers),
                 **options,
             )
-            .to_pandas()
+            .take_all()
         )
-    scores["score"] = scored.set_index("bag")["score"].reindex(scores["bag"]).to_numpy()
-    return scores.drop(columns=["part", "place"])
+    found: list[_OfFile] = [
+        pickle.loads(row["content"]) for row in sorted(rows, key=lambda row: int(row["file"]))
+    ]
+    counts = {}
+    for name in (VALIDATION, TEST):
+        of_split = pd.DataFrame([one.counts[name] for one in found if name in one.counts])
+        counts[name] = {str(key): int(value) for key, value in of_split.sum().items()}
+    tables = []
+    for size in range(1 + len(config.cells)):
+        frames = [
+            part[size] for name in (VALIDATION, TEST) for one in found for part in one.of(name)
+        ]
+        if not frames:
+            raise DataError(f"{cohort.root}: no pair with both homologs is left to score")
+        table = pd.concat(frames, ignore_index=True)
+        tables.append(table.assign(bag=np.arange(len(table))))
+    return tables[0], dict(zip(config.cells, tables[1:], strict=True)), counts
+
+
+@dataclass(frozen=True)
+class _OfFile:
+    """What an actor found in one file."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    """Counts of its pairs by split."""
+    scores: Mapping[str, Sequence[pd.DataFrame]]
+    """A table for each size of bags, by split."""
+
+    def of(self, split: str) -> list[Sequence[pd.DataFrame]]:
+        """The tables of a split; none if the file has nobody of it."""
+        return [self.scores[split]] if split in self.scores else []
 
 
 class _Scorer:
-    """Ray Data actor with all models, and the banks from the object store."""
+    """Ray Data actor with all models."""
 
     def __init__(
         self,
-        parts: Sequence[Any],
+        cohort: Cohort,
+        split: Mapping[str, frozenset[str]],
         models: Mapping[str, Location],
+        config: EvaluateConfig,
         progress: Progress,
-        use_gpu: bool,
     ) -> None:
-        device = torch.device("cuda" if use_gpu else "cpu")
-        content: list[_Part] = ray.get(parts[0])
-        self.bags = [DeviceBank(part.bank, device).load(part.epoch) for part in content]
-        loaded = {path: Predictor.load(path, device) for path in set(models.values())}
-        self.models = {hospital: loaded[path] for hospital, path in models.items()}
-        self.progress = progress
+        self._device = torch.device("cuda" if config.use_gpu else "cpu")
+        loaded = {path: Predictor.load(path, self._device) for path in set(models.values())}
+        self._models = {hospital: loaded[path] for hospital, path in models.items()}
+        self._cohort, self._split, self._config = cohort, split, config
+        self._progress = progress
 
-    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        score = pd.Series(np.nan, index=batch.index)
-        for part, loaded in enumerate(self.bags):
-            for hospital, predictor in self.models.items():
-                rows = batch[(batch["part"] == part) & (batch["hospital"] == hospital)]
-                if not rows.empty:
-                    logit_B = predictor.logits(loaded.batch(rows["place"].to_numpy()))
-                    score[rows.index] = predictor.probabilities(logit_B, hospital)
-        self.progress.advance(len(batch))
-        return pd.DataFrame({"bag": batch["bag"], "score": score})
+    def __call__(self, batch: Any) -> dict[str, list[Any]]:
+        number, config = int(batch["file"][0]), self._config
+        file = self._cohort.files[number]
+        table = with_parts(self._cohort.read(file), number)
+        sizes = [config.bags, *(_of_size(config.bags, num_cells) for num_cells in config.cells)]
+        counts, scores = {}, {}
+        for epoch, name in enumerate((VALIDATION, TEST)):
+            with contextlib.suppress(DataError):  # a file need not have pairs of both
+                bank = PairBank.from_table(table).of_patients(self._split[name])
+                counts[name] = dict(summary(bank))
+                bank = bank.normal() if config.artificial else bank
+                on_device = DeviceBank(bank, self._device)
+                scores[name] = [
+                    self._scored(bank, on_device, bags, epoch, file.hospital).assign(split=name)
+                    for bags in sizes
+                ]
+        self._progress.advance(file.num_pairs)
+        content = pickle.dumps(_OfFile(counts, scores))
+        return {"file": [number], "content": [content]}
+
+    def _scored(
+        self, bank: PairBank, on_device: DeviceBank, bags: BagConfig, number: int, hospital: str
+    ) -> pd.DataFrame:
+        config, predictor = self._config, self._models[hospital]
+        events = config.events if config.artificial else None
+        epoch = draw_epoch(bank, bags, events, seed=config.seed, epoch=number)
+        logit_B = predictor.epoch_logits(on_device, epoch, config.batch_size)
+        return epoch.describe(bank).assign(score=predictor.probabilities(logit_B, hospital))
 
 
 RECIPES: Mapping[str, EvaluateConfig] = {

@@ -26,7 +26,7 @@ from homnet.model.shipped import place_of
 from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import collect_bank, pairs_dataset
+from homnet_platform.data import pairs_dataset, require_validation, stored_bank
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -185,14 +185,12 @@ def _side_by_side(
     gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
     require_workers(1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus)
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
-    bank = collect_bank(pairs_dataset(cohort, people))
+    shared = stored_bank(pairs_dataset(cohort, people))
     # A hospital that cannot be validated fails here, before any training.
-    for stage in stages.values():
-        stage.validation_epochs(stage.parts(bank.index)[1])
+    require_validation(shared, list(stages.values()))
     task = ray.remote(
         num_cpus=scaling.cpus_per_worker, num_gpus=gpus, max_retries=scaling.max_failures
     )(_train_hospital)
-    shared = ray.put(bank)
     num_epochs = len(stages) * config.training.max_epochs
     with progress_bar("fine-tuning", num_epochs, " epochs") as progress:
         waiting = {

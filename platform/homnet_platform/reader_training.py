@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import ray
 import torch
@@ -24,7 +24,7 @@ from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
 from homnet.reader.truth import with_segments
-from homnet_platform.data import all_rows, pairs_dataset
+from homnet_platform.data import pairs_dataset, require_validation, stored_bank
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import Run, provenance, refuse_known
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -116,23 +116,26 @@ def learn_reader(config: LearnReaderConfig) -> Location:
         gpus = float(config.use_gpu)
         require_workers(1, "the reader's training", cpus=config.cpus, gpus=gpus)
         wanted = split[TRAIN] | split[VALIDATION]
-        bank = PairBank.from_table(with_segments(all_rows(pairs_dataset(cohort, wanted))))
+        bank = stored_bank(
+            pairs_dataset(cohort, wanted).map_batches(
+                cast(Any, with_segments), batch_size=None, batch_format="pyarrow"
+            )
+        )
+        num_pairs = require_validation(bank, [])
         settings = config.training.optimiser
         bags = settings.bags
-        num_bags = len(bank) * settings.max_epochs * bags.rounds // bags.num_cells
+        num_bags = num_pairs * settings.max_epochs * bags.rounds // bags.num_cells
         task = ray.remote(num_cpus=config.cpus, num_gpus=gpus, max_retries=config.max_failures)(
             _learn
         )
         with progress_bar("findings", num_bags, " bags") as progress:
-            checkpoint = ray.get(
-                task.remote(stage, ray.put(bank), run.output / "last", config, progress)
-            )
+            checkpoint = ray.get(task.remote(stage, bank, run.output / "last", config, progress))
     history = checkpoint.metrics["history"]
     run.record(
         "training of a reader, since its last start",
         {
             "seconds": round(time.perf_counter() - started, 1),
-            "pairs": len(bank),
+            "pairs": num_pairs,
             "epochs": len(history),
             "last": history[-1],
         },

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -10,6 +10,7 @@ import grpc
 import ray
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
+from ray._private.utils import get_num_cpus
 from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]  # made at run time
     GetClusterIdRequest,
 )
@@ -48,7 +49,7 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
     Raises:
         ConfigError: Ray cannot be joined or started.
     """
-    configure_ray_data()
+    configure_ray_data(quiet="RAY_ADDRESS" not in os.environ)
     if ray.is_initialized():
         yield
         return
@@ -75,7 +76,7 @@ def _join(address: str) -> None:
                 NodeInfoGcsServiceStub(channel).GetClusterId(
                     GetClusterIdRequest(), timeout=_JOIN_TIMEOUT_S, wait_for_ready=True
                 )
-        ray.init(log_to_driver=False)
+        ray.init()
     except Exception as error:
         reason = _reason(error)
         if isinstance(error, grpc.RpcError):
@@ -105,7 +106,9 @@ def _start(num_cpus: int | None) -> None:
         # address="local": never join a cluster that happens to run on this machine.
         ray.init(
             address="local",
-            num_cpus=num_cpus,
+            # One more than there are: a reader of pairs needs one beside the workers, and mostly
+            # waits for them.
+            num_cpus=(num_cpus or int(get_num_cpus())) + 1,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
@@ -121,14 +124,26 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: float = 0.0) -> int:
-    """Raises if workers would wait forever for CPUs or GPUs.
+def require_workers(
+    num_workers: int,
+    what: str,
+    *,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    reader_cpus: float = 0.0,
+) -> int:
+    """Raises if workers, or the readers of their data, would wait forever for CPUs or GPUs.
 
     Args:
         num_workers: processes that must run at the same time.
         what: name of the work in the error.
         cpus: of each worker.
         gpus: of each worker.
+        resources: further resources of each worker.
+        labels: labels of the nodes that the workers may run on.
+        reader_cpus: CPUs of one node to leave free for a task that reads for them.
 
     Returns:
         The number of such workers that fit.
@@ -136,28 +151,51 @@ def require_workers(num_workers: int, what: str, *, cpus: float = 1.0, gpus: flo
     Raises:
         ConfigError: fewer workers fit on the nodes of the cluster.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fitting = sum(
-        int(min(node.get(name, 0.0) / need for name, need in wanted.items()))
-        for wanted in [{name: n for name, n in (("CPU", cpus), ("GPU", gpus)) if n > 0}]
-        for node in nodes
-    )
-    if num_workers > fitting:
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in alive]
+    chosen = [(labels or {}).items() <= node.get("Labels", {}).items() for node in alive]
+    needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
+    wanted = {name: need for name, need in needs.items() if need > 0}
+
+    def fitting(reader: int) -> int:
+        """Workers that fit if the reader runs on one of the nodes."""
+        free = [dict(node) for node in nodes]
+        free[reader]["CPU"] = free[reader].get("CPU", 0.0) - reader_cpus
+        if free[reader]["CPU"] < 0:
+            return 0
+        return sum(
+            int(min(node.get(name, 0.0) / need for name, need in wanted.items()))
+            for node, fits in zip(free, chosen, strict=True)
+            if fits
+        )
+
+    most = max(map(fitting, range(len(nodes))), default=0)
+    if num_workers > most:
         each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        each += "".join(f", {need:g} {name}" for name, need in (resources or {}).items())
+        each += "".join(
+            f", on a node with {name}={value}" for name, value in (labels or {}).items()
+        )
         there = ", ".join(
             f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
         )
+        beside = f" beside {reader_cpus:g} CPU for the reading of their data" if reader_cpus else ""
         raise ConfigError(
-            f"{what} needs {num_workers} workers of {each}, and {fitting} fit on the nodes of the "
-            f"Ray cluster ({there}); ask for fewer or smaller workers, or add nodes"
+            f"{what} needs {num_workers} workers of {each}, and {most} fit on the nodes of the "
+            f"Ray cluster ({there}){beside}; ask for fewer or smaller workers, or add nodes"
         )
-    return fitting
+    return most
 
 
-def configure_ray_data() -> None:
-    """Silences Ray Data's own progress output, and stops it from wrapping our errors."""
+def configure_ray_data(*, quiet: bool = True) -> None:
+    """Stops Ray Data from wrapping our errors.
+
+    Args:
+        quiet: whether to silence its progress and its log, which operators of a cluster want.
+    """
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True
-    context.enable_progress_bars = False
     context.use_datasource_v2 = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if quiet:
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Any, Final, Literal
 
 from homnet.bags.draw import BagConfig
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig
@@ -12,12 +13,12 @@ from homnet.model.network import HomNetConfig, best_form
 from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.data import Participants
+from homnet_platform.data import People
 
 PRETRAINING: Final = "pre-training"
 FINE_TUNING: Final = "fine-tuning"
 PRETRAINED: Final = "pretrained"
-"""Field of a point with the path of its pre-trained checkpoint."""
+"""Parameter that names the pre-trained model of a fine-tuning, see :func:`name_of`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class TuneConfig:
     """Learning rates of the fine-tuning."""
     num_finalists: int = 4
     """Number of pre-trained models to fine-tune."""
+    searcher: Literal["grid", "optuna"] = "grid"
+    """Whether to try every combination of the values above, or to let Optuna choose the merge range
+    and the finalist among them, and rates between the lowest and the highest."""
+    num_samples: int = 20
+    """Trials of each search with Optuna."""
     model: HomNetConfig = best_form()
     """Form of the model. Its merge range and the rates of ``training`` and ``fine_tuning`` are the
     default that the winner is compared with; the default is never stopped early."""
@@ -85,6 +91,10 @@ class TuneConfig:
             raise ConfigError(
                 "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
             )
+        if self.num_samples < 2:
+            raise ConfigError(f"num_samples must be at least 2, got {self.num_samples}")
+        if self.searcher == "optuna" and find_spec("optuna") is None:
+            raise ConfigError("Optuna is not installed; pip install 'homnet[optuna]', or use grid")
         if self.reduction_factor < 2:
             raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
         if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):
@@ -102,16 +112,21 @@ def default_point(config: TuneConfig, search: str) -> dict[str, Any]:
     return point
 
 
+def name_of(point: Mapping[str, Any]) -> str:
+    """The name of a pre-trained model, from the merge range and the rate of its point."""
+    return f"{point['merge_range']} at {point['pretraining_rate']:g}"
+
+
 def pretraining_stage(
-    shared: Participants, merge_range: int, learning_rate: float, config: TuneConfig
+    people: People, merge_range: int, learning_rate: float, config: TuneConfig
 ) -> Stage:
     """The stage of one point of the first search."""
     return Stage(
         name=PRETRAINING,
         model=dataclasses.replace(config.model, merge_range=merge_range),
         training=dataclasses.replace(config.training, learning_rate=learning_rate),
-        train_patients=shared.healthy[TRAIN],
-        validation_patients=shared.healthy[VALIDATION],
+        train_patients=people.healthy[TRAIN],
+        validation_patients=people.healthy[VALIDATION],
     )
 
 

@@ -5,40 +5,40 @@ and keeps their checkpoints.
 """
 
 import errno
+import functools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-import ray
 import ray.train
 from ray.train import (
     CheckpointConfig,
+    CheckpointUploadMode,
     FailureConfig,
     RunConfig,
     ScalingConfig,
 )
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from homnet.bags.draw import count_bags
-from homnet.bags.shards import Residency
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_BYTES
-from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.errors import CheckpointError, ConfigError, DataError, HomNetError
 from homnet.files import require_writable
 from homnet.locations import Location, RemotePath
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner, finished
 from homnet.training.stage import Stage
-from homnet_platform.data import CohortSource, collect_index
+from homnet.training.supply import Plans
+from homnet_platform.bag_stream import READER_CPUS, ToWorkers, plans_of, supply
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import ray_storage
-from homnet_platform.runtime import configure_ray_data, require_workers
+from homnet_platform.runtime import require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
 
 _START_TIMEOUT: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -59,15 +59,31 @@ class ScalingOptions:
     """Whether each worker gets a GPU."""
     max_failures: int = 2
     """Maximum number of restarts from the last checkpoint after a worker died."""
+    accelerator_type: str = ""
+    """Type of the workers' GPUs as Ray names it, for example A100; any by default."""
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that workers may run on, for example "ray.io/market-type on-demand"."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Further resources of each worker, for example a custom resource of a group of nodes."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How Ray places workers: on few nodes, or on many; the strict forms wait rather than give
+    way."""
     pairs_gib: float = 4.0
-    """Memory per worker for pairs, GiB (GPU memory if it has a GPU). If its pairs need more, they
-    are streamed in windows of ``training.window_pairs``."""
+    """Memory per worker for pairs, GiB (GPU memory if it has a GPU). If its share needs more, the
+    training bags are streamed to it; the validation pairs always stay."""
 
     def __post_init__(self) -> None:
         if self.num_workers < 1 or self.cpus_per_worker <= 0 or self.pairs_gib <= 0:
             raise ConfigError(
                 "training needs num_workers of at least 1, and cpus_per_worker and pairs_gib above "
                 f"0, got {self.num_workers}, {self.cpus_per_worker} and {self.pairs_gib}"
+            )
+        reserved = {"CPU": "cpus_per_worker", "GPU": "use_gpu"}
+        for name in reserved.keys() & self.resources:
+            raise ConfigError(f"resources names {name}; set {reserved[name]} instead")
+        if self.accelerator_type and not self.use_gpu:
+            raise ConfigError(
+                f"accelerator_type is {self.accelerator_type}, and workers get no GPU; set use_gpu"
             )
         if not 0 <= self.min_workers <= self.num_workers:
             raise ConfigError(
@@ -115,44 +131,32 @@ def run_stage(
         f"training {stage.name}",
         cpus=scaling.cpus_per_worker,
         gpus=float(scaling.use_gpu),
+        resources=scaling.resources,
+        labels=scaling.label_selector,
+        reader_cpus=READER_CPUS,
     )
     _require_writable(storage)
-    index = collect_index(cohort, stage.train_patients | stage.validation_patients)
-    train_index, validation_index = stage.parts(index)
-    # A stage that cannot be validated fails here, not in a worker.
-    stage.validation_epochs(validation_index)
-    num_pairs = len(train_index) + len(validation_index)
-    residency = _residency(num_pairs, fewest, stage, scaling)
-    print(
-        f"{stage.name}: "
-        + residency.describe(num_pairs, stage.training.window_pairs, scaling.num_workers),
-        flush=True,
-    )
+    plans = plans_of(cohort, stage)
+    resident = _stay(plans, stage, scaling)
+    dealt = ToWorkers(cohort, stage, plans, resident=resident)
+    num_bags = plans.train.num_bags * stage.training.max_epochs
     if scaling.min_workers:
         # Ray counts a lost node for a while: do not wait a minute for workers on it.
         os.environ.setdefault(_START_TIMEOUT, "20")
-    num_bags = count_bags(train_index, stage.training.bags) * stage.training.max_epochs
-    num_workers: Any = scaling.num_workers
-    if scaling.min_workers:
-        num_workers = (scaling.min_workers, scaling.num_workers)
     with progress_bar(stage.name, num_bags, " bags") as progress:
         trainer = TorchTrainer(
             _train_worker,
             train_loop_config={
-                "cohort": cohort,
-                "index": [ray.put(index)],
-                "residency": residency,
+                "plans": plans,
+                "resident": resident,
                 "stage": stage,
                 "progress": progress,
                 "storage": storage.resolve(),
                 "tracking": tracking,
             },
-            scaling_config=ScalingConfig(
-                num_workers=num_workers,
-                use_gpu=scaling.use_gpu,
-                resources_per_worker={"CPU": scaling.cpus_per_worker}
-                | ({"GPU": 1} if scaling.use_gpu else {}),
-            ),
+            datasets=dealt.datasets(functools.partial(_position, storage.resolve(), stage.name)),
+            dataset_config=dealt,
+            scaling_config=_scaling_config(scaling),
             run_config=RunConfig(
                 name=stage.name,
                 **ray_storage(storage.resolve()),
@@ -162,7 +166,7 @@ def run_stage(
                 callbacks=list(callbacks),
             ),
         )
-        with _storage_errors(storage):
+        with _causes(storage):
             result = trainer.fit()
     if result.checkpoint is None:
         raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
@@ -174,25 +178,57 @@ def run_stage(
         )
 
 
-def _residency(
-    num_pairs: int, num_workers: int, stage: Stage, scaling: ScalingOptions
-) -> Residency:
-    """Where to hold the pairs, given the smallest possible number of workers."""
-    training = stage.training
-    residency = Residency.of(
-        num_pairs, training.bags, num_workers=num_workers, memory_gib=scaling.pairs_gib
-    )
-    # One window in use and the next one being read.
-    window = min(training.window_pairs, num_pairs)
-    share = 2 * window * PAIR_BYTES / 2**30 / (num_workers if residency.split else 1)
-    if not residency.resident and share > scaling.pairs_gib:
-        most = max(1, int(window * scaling.pairs_gib / share))
+def _scaling_config(scaling: ScalingOptions) -> ScalingConfig:
+    """The settings as Ray Train takes them."""
+    options: dict[str, Any] = {
+        "num_workers": scaling.num_workers,
+        "use_gpu": scaling.use_gpu,
+        "resources_per_worker": {
+            "CPU": scaling.cpus_per_worker,
+            **({"GPU": 1} if scaling.use_gpu else {}),
+            **scaling.resources,
+        },
+        "accelerator_type": scaling.accelerator_type or None,
+        "label_selector": dict(scaling.label_selector) or None,
+        "placement_strategy": scaling.placement,
+    }
+    if scaling.min_workers:
+        options["num_workers"] = (scaling.min_workers, scaling.num_workers)
+    return ScalingConfig(**options)
+
+
+def _stay(plans: Plans, stage: Stage, scaling: ScalingOptions) -> bool:
+    """Whether the training pairs stay on the workers, of which there may be the fewest.
+
+    Raises:
+        ConfigError: not even the validation pairs fit.
+    """
+    gib = PAIR_BYTES / 2**30 / (scaling.min_workers or scaling.num_workers)
+    whole, validation = plans.num_pairs * gib, plans.validation.num_pairs * gib
+    if validation > scaling.pairs_gib:
         raise ConfigError(
-            f"{stage.name}: two windows of {window:,} pairs need {share:.2g} GiB on each of "
-            f"{num_workers} workers, and scaling.pairs_gib allows {scaling.pairs_gib:g}; "
-            f"set training.window_pairs to {most:,} or less, or take more workers or memory"
+            f"{stage.name}: the validation pairs need {validation:.2g} GiB on each worker, and "
+            f"scaling.pairs_gib allows {scaling.pairs_gib:g}; lower split.validation, or take more "
+            "workers or memory"
         )
-    return residency
+    resident = whole <= scaling.pairs_gib
+    how = (
+        "keeps its share"
+        if resident
+        else (f"gets bags from Ray Data, in windows of {stage.training.window_pairs:,} pairs")
+    )
+    size = f"{plans.num_pairs:,} pairs ({plans.num_pairs * PAIR_BYTES / 2**30:.2f} GiB)"
+    print(f"{stage.name}: {size}: each of {scaling.num_workers} workers {how}", flush=True)
+    return resident
+
+
+def _position(storage: Location, name: str) -> tuple[int, int]:
+    """Epoch and step of the last checkpoint of a run; the start if it has none."""
+    try:
+        last = ray.train.Result.from_path(*ray_storage(storage / name).values()).metrics
+    except (OSError, RuntimeError, ValueError):
+        last = None
+    return (int(last["at_epoch"]), int(last["at_step"])) if last else (0, 0)
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -201,12 +237,16 @@ def _train_worker(config: dict[str, Any]) -> None:
     progress: Progress = config["progress"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    configure_ray_data()
     keep_freed_memory()  # a step takes 5 to 8 % longer without (LAB.md)
     learner = Learner(
         stage,
-        CohortSource(config["cohort"], ray.get(config["index"][0])),
-        residency=config["residency"],
+        supply(
+            stage,
+            config["plans"],
+            rank=rank,
+            device=get_device(),
+            resident=config["resident"],
+        ),
         device=get_device(),
         rank=rank,
         world=context.get_world_size(),
@@ -221,13 +261,20 @@ def _train_worker(config: dict[str, Any]) -> None:
             progress.reach(learner.done_bags, epoch=len(learner.history) + 1, **shown)
 
     def report(line: dict[str, float]) -> None:
+        epoch, step = learner.position
+        line = {**line, "at_epoch": epoch, "at_step": step}
         if rank != 0:
-            ray.train.report(line)
+            ray.train.report(line, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
             return
-        with tempfile.TemporaryDirectory() as directory:
-            learner.checkpoint().save(Path(directory) / "checkpoint")
-            kept = ray.train.Checkpoint.from_directory(Path(directory) / "checkpoint")
-            ray.train.report(line, checkpoint=kept)
+        # Ray removes the folder when it has uploaded it, while the training goes on.
+        path = Path(tempfile.mkdtemp()) / "checkpoint"
+        learner.checkpoint().save(path)
+        ray.train.report(
+            line,
+            checkpoint=ray.train.Checkpoint.from_directory(path),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
 
     tracker = None
     if rank == 0 and config["tracking"] is not None:
@@ -278,12 +325,14 @@ def _require_writable(storage: Location) -> None:
 
 
 @contextmanager
-def _storage_errors(storage: Location) -> Iterator[None]:
-    """Turns Ray's wrapped storage errors into a CheckpointError; the last checkpoint stays."""
+def _causes(storage: Location) -> Iterator[None]:
+    """Raises the error that Ray wrapped: ours, or a CheckpointError for one of the storage."""
     try:
         yield
     except Exception as error:
         cause = root_cause(error)
+        if isinstance(cause, HomNetError):
+            raise cause from error
         # What pyarrow says of a store has no number.
         if isinstance(cause, OSError) and cause.errno in (
             None if isinstance(storage, RemotePath) else errno.ENOSPC,

@@ -7,6 +7,7 @@ A pre-training on several workers runs Ray Train inside a trial that itself need
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator
 
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
@@ -25,6 +27,7 @@ from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import provenance, ray_storage
@@ -33,37 +36,62 @@ from homnet_platform.sweep import (
     PRETRAINED,
     PRETRAINING,
     TuneConfig,
-    default_point,
     fine_tuning_stage,
+    name_of,
     pretraining_stage,
 )
 from homnet_platform.training import ScalingOptions, run_stage
 
 
-def search(
-    name: str,
-    trial: Callable[..., None],
-    points: Sequence[Mapping[str, Any]],
-    data: Any,
-    config: TuneConfig,
-    at_once: int,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Search:
+    """One search of a sweep: what to try."""
+
+    name: str
+    """Name of the search, and of its folder."""
+    trial: Callable[..., None]
+    """The trial."""
+    points: Sequence[Mapping[str, Any]]
+    """The parameters of each trial of a grid."""
+    space: Mapping[str, Any]
+    """The domain of each parameter, for a searcher."""
+    standard: Mapping[str, Any]
+    """The parameters of the default settings; they are tried and never stopped early."""
+    parents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Point and ``checkpoint`` of each pre-trained model, by name."""
+
+    def whole(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The point of some parameters, which may name a model instead of the model's point."""
+        parent = self.parents.get(parameters.get(PRETRAINED, ""), {})
+        whole = {**parent, **parameters}
+        return {
+            name: value for name, value in whole.items() if name not in (PRETRAINED, "checkpoint")
+        }
+
+
+def search(wanted: Search, data: Sequence[Any], config: TuneConfig, at_once: int) -> pd.DataFrame:
     """Runs one search; returns a row per trial with its point, metrics and checkpoint."""
     storage = to_location(config.output) / "ray"
+    name = wanted.name
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
     if name == PRETRAINING and config.workers_per_pretraining > 1:
         # The workers hold the resources, but a trial must request something. The usual 0.01 CPU
         # would leave too few CPUs for the last worker, so it requests memory.
         resources = {"memory": float(2**20)}
-    with progress_bar(name, len(points) * settings.max_epochs, " epochs") as progress:
+    num_trials = len(wanted.points) if config.searcher == "grid" else config.num_samples
+    with progress_bar(name, num_trials * settings.max_epochs, " epochs") as progress:
+        trainable = tune.with_parameters(
+            wanted.trial,
+            data=list(data),
+            parents=dict(wanted.parents),
+            config=config,
+            progress=progress,
+        )
         results = _trials(
-            name,
-            tune.with_resources(
-                tune.with_parameters(trial, data=[data], config=config, progress=progress),
-                resources,
-            ),
-            points,
+            wanted,
+            tune.with_resources(trainable, resources),
+            num_trials,
             settings.max_epochs,
             storage,
             config,
@@ -80,33 +108,33 @@ def search(
             path = str(storage.at(path))
         lines.append(
             {
-                **{k: v for k, v in metrics["config"]["point"].items() if k != PRETRAINED},
+                **wanted.whole(metrics["config"]),
                 "epochs": int(metrics["epochs"]),
                 **{k: float(v) for k, v in metrics.items() if k.startswith(METRIC)},
                 "diverged": bool(metrics["diverged"]),
                 "checkpoint": path,
             }
         )
-    # In the order of the grid: a resumed search returns trials in another order.
-    order = {tuple(point[k] for k in point if k != PRETRAINED): i for i, point in enumerate(points)}
-    lines.sort(key=lambda line: order[tuple(line[k] for k in points[0] if k != PRETRAINED)])
+    # In the order of the parameters: a resumed search returns trials in another order.
+    parameters = list(wanted.whole(wanted.points[0]))
     # A diverged trial has no metrics per hospital.
-    return pd.DataFrame(lines).fillna(0.0)
+    return pd.DataFrame(lines).fillna(0.0).sort_values(parameters, ignore_index=True)
 
 
 def _trials(
-    name: str,
+    wanted: Search,
     trainable: Any,
-    points: Sequence[Mapping[str, Any]],
+    num_trials: int,
     max_epochs: int,
     storage: Location,
     config: TuneConfig,
     at_once: int,
 ) -> tune.ResultGrid:
     """Runs the trials of a search, or the remaining ones of an interrupted search."""
-    space = {"point": tune.grid_search([dict(point) for point in points])}
-    place = ray_storage(storage / name)
+    place = ray_storage(storage / wanted.name)
     path, system = place["storage_path"], place.get("storage_filesystem")
+    # Parameters of their own, not a point within one: dashboards show them as columns.
+    space = dict(wanted.space)
     if tune.Tuner.can_restore(path, storage_filesystem=system):
         tuner = tune.Tuner.restore(
             path,
@@ -118,7 +146,7 @@ def _trials(
         )
     else:
         scheduler = _Halving(
-            default_point(config, name),
+            wanted.standard,
             max_t=max_epochs,
             grace_period=min(config.grace_epochs, max_epochs),
             reduction_factor=config.reduction_factor,
@@ -130,12 +158,14 @@ def _trials(
                 metric=METRIC,
                 mode="max",
                 scheduler=scheduler,
+                search_alg=_searcher(wanted, config),
+                num_samples=num_trials,
                 max_concurrent_trials=config.max_concurrent or at_once,
                 # A new process would import torch and Ray again for each trial.
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name=name,
+                name=wanted.name,
                 **ray_storage(storage),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
@@ -145,8 +175,17 @@ def _trials(
     results = tuner.fit()
     if results.errors:
         cause = str(root_cause(results.errors[0])).splitlines()[0]
-        raise DataError(f"{name}: {len(results.errors)} trials failed, the first: {cause}")
+        raise DataError(f"{wanted.name}: {len(results.errors)} trials failed, the first: {cause}")
     return results
+
+
+def _searcher(wanted: Search, config: TuneConfig) -> Any:
+    """What chooses the parameters of the next trial."""
+    if config.searcher == "grid":
+        return BasicVariantGenerator(points_to_evaluate=[dict(point) for point in wanted.points])
+    from ray.tune.search.optuna import OptunaSearch
+
+    return OptunaSearch(points_to_evaluate=[dict(wanted.standard)], seed=config.training.seed)
 
 
 class _Halving(AsyncHyperBandScheduler):
@@ -158,22 +197,25 @@ class _Halving(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        point = trial.config["point"]
-        kept = all(point[name] == value for name, value in self._standard.items())
+        kept = all(trial.config.get(name) == value for name, value in self._standard.items())
         return TrialScheduler.CONTINUE if kept else decision
 
 
 def pretraining_trial(
-    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
+    point: dict[str, Any],
+    data: Sequence[Any],
+    parents: Mapping[str, Any],
+    config: TuneConfig,
+    progress: Progress,
 ) -> None:
-    """Trains one model on artificial abnormalities; Tune calls it with a grid point."""
-    fingerprint, shared = ray.get(data[0])
-    merge_range, rate = point["point"]["merge_range"], point["point"]["pretraining_rate"]
-    stage = pretraining_stage(shared, merge_range, rate, config)
-    origin = provenance(fingerprint, shared.scale_of(config.healthy), config, shared.healthy)
+    """Trains one model on artificial abnormalities; Tune calls it with a point."""
+    fingerprint, people = ray.get(data[0])
+    merge_range, rate = point["merge_range"], point["pretraining_rate"]
+    stage = pretraining_stage(people, merge_range, rate, config)
+    origin = provenance(fingerprint, people.scale_of(config.healthy), config, people.healthy)
     stage = dataclasses.replace(stage, provenance=origin)
     if config.workers_per_pretraining == 1:
-        _train({PRETRAINING: stage}, shared.bank, config, progress)
+        _train({PRETRAINING: stage}, ray.get(data[1]), config, progress)
     else:
         _train_across_workers(stage, config, progress)
 
@@ -228,19 +270,24 @@ class _ToTune(TuneReportCallback):
 
 
 def fine_tuning_trial(
-    point: dict[str, Any], data: Sequence[Any], config: TuneConfig, progress: Progress
+    point: dict[str, Any],
+    data: Sequence[Any],
+    parents: Mapping[str, Any],
+    config: TuneConfig,
+    progress: Progress,
 ) -> None:
     """Fine-tunes a pre-trained model for each hospital, epoch by epoch in parallel."""
-    fingerprint, shared = ray.get(data[0])
-    rate = point["point"]["fine_tuning_rate"]
-    place = _stage_path(point["point"][PRETRAINED], PRETRAINING)
+    fingerprint, people = ray.get(data[0])
+    rate = point["fine_tuning_rate"]
+    of_parent = parents[point.get(PRETRAINED) or name_of(point)]
+    place = _stage_path(of_parent["checkpoint"], PRETRAINING)
     parent = Checkpoint.load(place)
     stages = {}
-    for hospital, split in shared.hospitals.items():
+    for hospital, split in people.hospitals.items():
         stage = fine_tuning_stage(hospital, split, place, rate, config)
-        origin = provenance(fingerprint, shared.scale_of([hospital]), config, split, parent)
+        origin = provenance(fingerprint, people.scale_of([hospital]), config, split, parent)
         stages[hospital] = dataclasses.replace(stage, model=parent.config, provenance=origin)
-    _train(stages, shared.bank, config, progress)
+    _train(stages, ray.get(data[1]), config, progress)
 
 
 def _stage_path(checkpoint: str, stage: str) -> str:
@@ -268,7 +315,9 @@ def _train(
                 for name, stage in stages.items()
             }
     learners = {
-        name: Learner(stage, bank, device=device, resumed=last.get(name))
+        name: Learner(
+            stage, Resident.of(stage, bank, device), device=device, resumed=last.get(name)
+        )
         for name, stage in stages.items()
     }
     while not all(learner.finished for learner in learners.values()):

@@ -10,12 +10,13 @@ import itertools
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import ray
 from matplotlib.figure import Figure
+from ray import tune
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION
@@ -26,7 +27,9 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.results import write_json
 from homnet.training.learning import METRIC, finished
-from homnet_platform.data import Participants, collect_shared
+from homnet.training.stage import Stage
+from homnet_platform.bag_stream import READER_CPUS
+from homnet_platform.data import People, choose_people, require_validation, stored_bank
 from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.sweep import (
@@ -36,9 +39,14 @@ from homnet_platform.sweep import (
     TuneConfig,
     default_point,
     fine_tuning_stage,
+    name_of,
     pretraining_stage,
 )
-from homnet_platform.trials import fine_tuning_trial, pretraining_trial, search
+from homnet_platform.trials import Search, fine_tuning_trial, pretraining_trial, search
+
+_MOST_COLUMNS: Final = 8
+"""Rates that a table of a sweep has room for."""
+_OF_PARENT: Final = ("merge_range", "pretraining_rate", "checkpoint")
 
 
 def sweep(config: TuneConfig) -> dict[str, Any]:
@@ -64,10 +72,11 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             "the sweep",
             cpus=config.cpus_per_trial,
             gpus=config.gpus_per_trial,
+            reader_cpus=READER_CPUS,
         )
         # Limits concurrency: trials that each hold only some of their workers would deadlock.
         at_once = fitting // config.workers_per_pretraining
-        shared = collect_shared(
+        people, pairs = choose_people(
             cohort,
             healthy=config.healthy,
             hospitals=hospitals,
@@ -75,46 +84,12 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             hospital_split=config.hospital_split,
             parts=(TRAIN, VALIDATION),
         )
-        _refuse_unusable(shared, config)
-        data = ray.put((cohort.fingerprint, shared))
-        grid = itertools.product(config.merge_ranges, config.pretraining_rates)
-        points: list[dict[str, Any]] = [
-            {"merge_range": merge, "pretraining_rate": rate} for merge, rate in grid
-        ]
-        standard = default_point(config, PRETRAINING)
-        pretrained = search(
-            PRETRAINING,
-            pretraining_trial,
-            points + [point for point in [standard] if point not in points],
-            data,
-            config,
-            at_once,
-        )
-        ranked = _finished(pretrained)
-        finalists = ranked.head(config.num_finalists)
-        points = [
-            {
-                "merge_range": one["merge_range"],
-                "pretraining_rate": one["pretraining_rate"],
-                "fine_tuning_rate": rate,
-            }
-            for one in finalists.to_dict("records")
-            for rate in config.fine_tuning_rates
-        ]
-        standard = default_point(config, FINE_TUNING)
-        known = _of(ranked, standard)
-        if known and standard not in points:
-            points.append(standard)
-        tuned = search(
-            FINE_TUNING,
-            fine_tuning_trial,
-            [{**point, PRETRAINED: _of(ranked, point)[0]["checkpoint"]} for point in points],
-            data,
-            config,
-            at_once,
-        )
+        data = ray.put((cohort.fingerprint, people)), stored_bank(pairs)
+        require_validation(data[1], _stages(people, config))
+        pretrained = search(_pretraining(config), data, config, at_once)
+        tuned = search(_fine_tuning(_finished(pretrained), config), data, config, at_once)
         winner = _finished(tuned).iloc[0]
-        checkpoints = _keep_winner(winner, shared, output)
+        checkpoints = _keep_winner(winner, people, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
     if registry is not None:
@@ -122,16 +97,76 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     return figures
 
 
-def _refuse_unusable(shared: Participants, config: TuneConfig) -> None:
-    """Raises before the first trial if a stage cannot be validated."""
-    for stage in (
-        pretraining_stage(shared, config.merge_ranges[0], config.pretraining_rates[0], config),
+def _stages(people: People, config: TuneConfig) -> list[Stage]:
+    """A stage of each kind."""
+    return [
+        pretraining_stage(people, config.merge_ranges[0], config.pretraining_rates[0], config),
         *(
             fine_tuning_stage(hospital, split, None, config.fine_tuning_rates[0], config)
-            for hospital, split in shared.hospitals.items()
+            for hospital, split in people.hospitals.items()
         ),
-    ):
-        stage.validation_epochs(stage.parts(shared.bank.index)[1])
+    ]
+
+
+def _pretraining(config: TuneConfig) -> Search:
+    """The first search: merge ranges and rates."""
+    standard = default_point(config, PRETRAINING)
+    points: list[dict[str, Any]] = [
+        {"merge_range": merge, "pretraining_rate": rate}
+        for merge, rate in itertools.product(config.merge_ranges, config.pretraining_rates)
+    ]
+    merges = sorted({*config.merge_ranges, standard["merge_range"]})
+    return Search(
+        PRETRAINING,
+        pretraining_trial,
+        points + [point for point in [standard] if point not in points],
+        {
+            "merge_range": tune.choice(merges),
+            "pretraining_rate": _between(*config.pretraining_rates, standard["pretraining_rate"]),
+        },
+        standard,
+    )
+
+
+def _fine_tuning(ranked: pd.DataFrame, config: TuneConfig) -> Search:
+    """The second search: the best pre-trained models and rates, on all hospitals.
+
+    Args:
+        ranked: the trials of the first search, best first.
+        config: the sweep.
+    """
+    standard = default_point(config, FINE_TUNING)
+    finalists = ranked.head(config.num_finalists).to_dict("records")
+    known = _of(ranked, standard)
+    models = finalists + [one for one in known[:1] if one not in finalists]
+    parents = {name_of(one): {key: one[key] for key in _OF_PARENT} for one in models}
+    points = [
+        {
+            "merge_range": one["merge_range"],
+            "pretraining_rate": one["pretraining_rate"],
+            "fine_tuning_rate": rate,
+        }
+        for one in finalists
+        for rate in config.fine_tuning_rates
+    ]
+    if known and standard not in points:
+        points.append(standard)
+    rates = (*config.fine_tuning_rates, standard["fine_tuning_rate"])
+    first = standard if known else points[0]
+    if config.searcher == "optuna":
+        # One parameter for the model: not every merge range was pre-trained with every rate.
+        first = {PRETRAINED: name_of(first), "fine_tuning_rate": first["fine_tuning_rate"]}
+        space = {PRETRAINED: tune.choice(list(parents)), "fine_tuning_rate": _between(*rates)}
+    else:
+        space = {name: tune.choice(sorted({one[name] for one in points})) for name in points[0]}
+    return Search(FINE_TUNING, fine_tuning_trial, points, space, first, parents)
+
+
+def _between(*rates: float) -> Any:
+    """The domain of a rate: on a logarithmic scale, where there are several."""
+    if len(set(rates)) == 1:
+        return tune.choice(rates[:1])
+    return tune.loguniform(min(rates), max(rates))
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
@@ -151,11 +186,11 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
 
 
 def _keep_winner(
-    winner: "pd.Series[Any]", shared: Participants, output: Location
+    winner: "pd.Series[Any]", people: People, output: Location
 ) -> dict[str, Checkpoint]:
     """Calibrates the winner's models, writes them to the output and returns them by hospital."""
     kept = {}
-    for hospital in shared.hospitals:
+    for hospital in people.hospitals:
         kept[hospital] = finished(Checkpoint.load(to_location(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept
@@ -217,6 +252,15 @@ def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     searches = ((PRETRAINING, pretrained), (f"{FINE_TUNING}, mean over hospitals", tuned))
     for axes, (title, trials) in zip(figure.subplots(1, 2), searches, strict=True):
+        axes.set(xlabel="rate of the pre-training", ylabel="merge range", title=title)
+        if trials["pretraining_rate"].nunique() > _MOST_COLUMNS:  # as a searcher chose them
+            shown = axes.scatter(
+                trials["pretraining_rate"], trials["merge_range"], c=trials[METRIC], cmap="viridis"
+            )
+            axes.set_xscale("log")
+            axes.set_yticks(sorted(trials["merge_range"].unique()))
+            figure.colorbar(shown, ax=axes, label="validation AUC")
+            continue
         table = trials.pivot_table(
             METRIC, index="merge_range", columns="pretraining_rate", aggfunc="max"
         )
@@ -228,5 +272,4 @@ def _draw(pretrained: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
                 middle = float(np.nanmean(image.get_clim()))
                 colour = "black" if value > middle else "white"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
-        axes.set(xlabel="rate of the pre-training", ylabel="merge range", title=title)
     return figure

@@ -27,6 +27,7 @@ DRY = {
     "records/benchmark.py": [],
     "records/drill.py": ["endpoint"],
     "records/evaluate_findings.py": [],
+    "records/feed.py": [],
     "records/fuzz.py": [],
     "records/load_test.py": [],
     "records/oracle.py": [],

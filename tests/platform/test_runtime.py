@@ -14,19 +14,51 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 def test_workers_that_no_node_can_hold_are_refused() -> None:
-    """On two CPUs one worker of three never starts, nor does one that wants a GPU."""
-    require_workers(4, "scoring", cpus=0.5)
-    with pytest.raises(ConfigError, match="needs 1 workers of 3 CPUs, and 0 fit"):
-        require_workers(1, "scoring", cpus=3)
+    """On three CPUs one worker of four never starts, nor does one that wants a GPU."""
+    assert require_workers(4, "scoring", cpus=0.5) == 6
+    with pytest.raises(ConfigError, match="needs 1 workers of 4 CPUs, and 0 fit"):
+        require_workers(1, "scoring", cpus=4)
     with pytest.raises(ConfigError, match="of 1 CPUs and 1 GPUs, and 0 fit"):
         require_workers(1, "scoring", gpus=1)
+
+
+def test_a_reader_needs_a_cpu_beside_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nodes(*cpus: float) -> None:
+        alive = [{"Alive": True, "Resources": {"CPU": count}} for count in cpus]
+        monkeypatch.setattr(ray, "nodes", lambda: alive)
+
+    assert require_workers(2, "training", reader_cpus=1) == 2
+    with pytest.raises(ConfigError, match=r"needs 3 workers .* 2 fit .* beside 1 CPU for the rea"):
+        require_workers(3, "training", reader_cpus=1)
+    nodes(0, 4, 1)
+    assert require_workers(4, "training", reader_cpus=1) == 4, "the reader runs on the last node"
+    nodes(0, 4)
+    assert require_workers(3, "training", reader_cpus=1) == 3
+    nodes(0)
+    with pytest.raises(ConfigError, match="and 0 fit"):
+        require_workers(1, "training", cpus=0, reader_cpus=1)
+
+
+def test_labels_and_resources_of_workers_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4, "rack": 1}, "Labels": {"zone": "a"}},
+        {"Alive": True, "Resources": {"CPU": 2}, "Labels": {"zone": "b"}},
+        {"Alive": False, "Resources": {"CPU": 8}, "Labels": {"zone": "b"}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert require_workers(1, "training") == 6
+    assert require_workers(1, "training", labels={"zone": "b"}) == 2
+    assert require_workers(2, "training", labels={"zone": "b"}, reader_cpus=1) == 2
+    assert require_workers(1, "training", resources={"rack": 0.5}) == 2
+    with pytest.raises(ConfigError, match=r"1 CPUs, 1 rack, on a node with zone=b, and 0 fit"):
+        require_workers(1, "training", resources={"rack": 1}, labels={"zone": "b"})
 
 
 def test_a_ray_that_runs_is_joined_and_left_running() -> None:
     before = ray.get_runtime_context().get_node_id()
     with local_or_cluster(num_cpus=1):
         assert ray.get_runtime_context().get_node_id() == before
-        assert ray.cluster_resources()["CPU"] == 2
+        assert ray.cluster_resources()["CPU"] == 3
     assert ray.is_initialized()
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import ray
 import torch
 from ray.train import WorkerGroupError
+from ray.util.state import list_actors
 
-from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
@@ -26,8 +29,10 @@ from homnet.training import learning
 from homnet.training.learning import METRIC, Learner, train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident
+from homnet_platform import training
 from homnet_platform.records.drill import train_workers
-from homnet_platform.training import ScalingOptions, _storage_errors, run_stage
+from homnet_platform.training import ScalingOptions, _causes, run_stage
 
 TableOf = Callable[..., pa.Table]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -41,7 +46,10 @@ FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_len
 
 @pytest.fixture
 def cohort(tmp_path: Path, table_of: TableOf) -> Cohort:
-    tables = [table_of("h1", num_patients=6, abnormal="3")]
+    table = table_of("h1", num_patients=6, abnormal="3")
+    # Three files of two patients.
+    people = [pa.array([f"h1-p{n}", f"h1-p{n + 1}"]) for n in (0, 2, 4)]
+    tables = [table.filter(pc.is_in(table["patient_id"], two)) for two in people]
     return write_cohort(tmp_path / "cohort", tables, scale={"h1": 3.0}, provenance={})
 
 
@@ -58,9 +66,20 @@ def _stage(name: str, **changes: object) -> Stage:
     )
 
 
-def _run(cohort: Cohort, tmp_path: Path, stage: Stage, num_workers: int) -> Checkpoint:
-    scaling = ScalingOptions(num_workers)
+STREAMED = 4e-4
+"""GiB that hold the validation pairs of the cohort on one worker, and not the training pairs."""
+
+
+def _run(
+    cohort: Cohort, tmp_path: Path, stage: Stage, num_workers: int, pairs_gib: float = 1.0
+) -> Checkpoint:
+    scaling = ScalingOptions(num_workers, pairs_gib=pairs_gib)
     return run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling).checkpoint
+
+
+def _bank(cohort: Cohort) -> PairBank:
+    tables = [with_parts(cohort.read(file), number) for number, file in enumerate(cohort.files)]
+    return PairBank.from_table(pa.concat_tables(tables))
 
 
 def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
@@ -68,7 +87,7 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(stage, PairBank.from_table(cohort.read()))
+        return train(stage, _bank(cohort))
     finally:
         torch.set_num_threads(threads)
 
@@ -77,13 +96,14 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
     ("num_workers", "pairs_gib"),
     [
         pytest.param(2, 1.0, id="2 workers"),
-        pytest.param(3, 2e-4, id="3 workers, streaming", marks=pytest.mark.slow),
+        pytest.param(2, STREAMED, id="2 workers, streaming"),
+        pytest.param(4, STREAMED / 2, id="4 workers, streaming", marks=pytest.mark.slow),
     ],
 )
 def test_any_number_of_workers_trains_the_same_model(
     cohort: Cohort, tmp_path: Path, num_workers: int, pairs_gib: float
 ) -> None:
-    training = replace(TRAINING, window_pairs=90, checkpoint_steps=2)
+    training = replace(TRAINING, window_pairs=180, checkpoint_steps=2)
     stage = _stage("several", training=training)
     one = _alone(cohort, stage)
     scaling = ScalingOptions(num_workers, cpus_per_worker=0.5, pairs_gib=pairs_gib)
@@ -111,12 +131,14 @@ def test_a_fixed_model_has_one_validation_auc_on_any_workers(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pairs_gib", [pytest.param(1.0, id="resident"), STREAMED])
 def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
-    cohort: Cohort, tmp_path: Path
+    cohort: Cohort, tmp_path: Path, pairs_gib: float
 ) -> None:
     """SIGKILL inside an epoch: the run goes on by itself and ends with the bits of a run without
     Ray, which is how ablations and sweeps train."""
-    stage = _stage("killed", training=replace(TRAINING, max_epochs=6, checkpoint_steps=1))
+    training = replace(TRAINING, max_epochs=6, checkpoint_steps=1, window_pairs=180)
+    stage = _stage("killed", training=training)
     killed = []
 
     def kill_once() -> None:
@@ -129,7 +151,7 @@ def test_a_killed_worker_costs_at_most_what_follows_the_last_checkpoint(
 
     killer = threading.Thread(target=kill_once)
     killer.start()
-    survived = _run(cohort, tmp_path, stage, 1)
+    survived = _run(cohort, tmp_path, stage, 1, pairs_gib)
     killer.join()
     assert killed
     straight = _alone(cohort, stage)
@@ -146,7 +168,7 @@ def test_storage_that_cannot_be_written_is_one_sentence(cohort: Cohort, tmp_path
 
 def test_a_full_disk_is_one_sentence_and_names_the_way_on(tmp_path: Path) -> None:
     def fill() -> None:
-        with _storage_errors(tmp_path):
+        with _causes(tmp_path):
             full = OSError(errno.ENOSPC, "No space left on device")
             raise WorkerGroupError("workers failed", {0: full})
 
@@ -154,11 +176,9 @@ def test_a_full_disk_is_one_sentence_and_names_the_way_on(tmp_path: Path) -> Non
         fill()
 
 
-def test_windows_that_do_not_fit_are_refused_with_a_size_that_does(
-    cohort: Cohort, tmp_path: Path
-) -> None:
+def test_validation_pairs_that_do_not_fit_are_refused(cohort: Cohort, tmp_path: Path) -> None:
     scaling = ScalingOptions(num_workers=1, pairs_gib=1e-4)
-    with pytest.raises(ConfigError, match=r"two windows of 516 pairs .* to 26 or less"):
+    with pytest.raises(ConfigError, match=r"validation pairs need 0.0003\d* GiB .* split.valid"):
         run_stage(cohort, _stage("large"), storage=tmp_path / "runs", scaling=scaling)
 
 
@@ -189,6 +209,27 @@ def test_early_stopping_ends_the_run_and_the_best_is_kept(cohort: Cohort) -> Non
     assert len(history) == 3
     assert checkpoint.metrics[METRIC] == max(line[METRIC] for line in history)
     assert checkpoint.state == {}
+
+
+@pytest.mark.slow
+def test_an_early_stop_in_mid_stream_leaves_nothing_running(cohort: Cohort, tmp_path: Path) -> None:
+    training = replace(
+        TRAINING, max_epochs=200, patience=1, learning_rate=1e-12, averaging=0.0, window_pairs=90
+    )
+    for num_workers in (1, 2):
+        stage = _stage(f"stops {num_workers}", training=training)
+        checkpoint = _run(cohort, tmp_path, stage, num_workers, STREAMED / num_workers)
+        assert len(checkpoint.metrics["history"]) == 2
+        deadline = time.monotonic() + 60
+        while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+            assert time.monotonic() < deadline, "a task holds a CPU"
+            time.sleep(0.2)
+        running = [
+            actor.class_name
+            for actor in list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+            if actor.class_name in ("RayTrainWorker", "SplitCoordinator", "DatasetManager")
+        ]
+        assert not running
 
 
 def test_fine_tuning_learns_the_cohorts_labels_and_keeps_frozen_parts(
@@ -226,15 +267,54 @@ def test_more_workers_than_cpus_are_refused_instead_of_waiting(
 ) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"needs 3 workers of 1 CPUs, and 2 fit on the nodes .*\(2 CPUs and 0 GPUs\)",
+        match=r"needs 3 workers of 1 CPUs, and 2 fit on the nodes .*\(3 CPUs and 0 GPUs\) beside 1",
     ):
         _run(cohort, tmp_path, _stage("too many"), 3)
+
+
+def test_impossible_workers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="resources names GPU; set use_gpu instead"):
+        ScalingOptions(resources={"GPU": 1})
+    with pytest.raises(ConfigError, match="workers get no GPU"):
+        ScalingOptions(accelerator_type="A100")
+
+
+def test_workers_get_what_they_are_asked_for(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as Ray's own settings: this machine has one node, no label and no GPU."""
+    seen: list[Any] = []
+
+    class Trainer:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            seen.append(options["scaling_config"])
+
+        def fit(self) -> Any:
+            raise DataError("enough")
+
+    monkeypatch.setattr(training, "TorchTrainer", Trainer)
+    monkeypatch.setattr(training, "require_workers", lambda *_, **options: seen.append(options))
+    scaling = ScalingOptions(
+        use_gpu=True,
+        accelerator_type="A100",
+        label_selector={"zone": "a"},
+        resources={"rack": 0.5},
+        placement="STRICT_SPREAD",
+    )
+    with pytest.raises(DataError, match="enough"):
+        run_stage(cohort, _stage("asked"), storage=tmp_path / "runs", scaling=scaling)
+    required, asked = seen
+    assert (required["labels"], required["resources"]) == ({"zone": "a"}, {"rack": 0.5})
+    assert asked.accelerator_type == "A100"
+    assert asked.label_selector == {"zone": "a"}
+    assert asked.placement_strategy == "STRICT_SPREAD"
+    assert asked.resources_per_worker == {"CPU": 1.0, "GPU": 1, "rack": 0.5}
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:
     wild = replace(TRAINING, learning_rate=1e30, averaging=0.0)
     with pytest.raises(DataError, match=r"not all finite; lower training.learning_rate"):
-        train(_stage("wild", training=wild), PairBank.from_table(cohort.read()))
+        train(_stage("wild", training=wild), _bank(cohort))
 
 
 def test_validation_stays_on_the_device_of_the_training(
@@ -249,6 +329,7 @@ def test_validation_stays_on_the_device_of_the_training(
             super().__init__(*arguments, **options)
 
     monkeypatch.setattr(learning, "Predictor", Spy)
-    learner = Learner(_stage("device"), PairBank.from_table(cohort.read()), device="cpu:0")
+    stage = _stage("device")
+    learner = Learner(stage, Resident.of(stage, _bank(cohort), "cpu:0"), device="cpu:0")
     learner.epoch()
     assert seen == [torch.device("cpu:0")]

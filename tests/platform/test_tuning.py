@@ -41,6 +41,13 @@ def test_a_sweep(sweep_config: TuneConfig, tmp_path: Path) -> None:
     trials = pd.read_csv(tmp_path / "tune" / "trials.csv")
     assert len(trials) == tuned
     assert (tmp_path / "tune" / "sweep.png").stat().st_size > 5000
+    # Dashboards read the parameters of a trial from there.
+    for search, names in (
+        ("pre-training", {"merge_range", "pretraining_rate"}),
+        ("fine-tuning", {"merge_range", "pretraining_rate", "fine_tuning_rate"}),
+    ):
+        for params in (tmp_path / "tune" / "ray" / search).rglob("params.json"):
+            assert set(json.loads(params.read_text())) == names
 
     registry = Registry(sweep_config.registry)
     for hospital in ("h1", "h2"):
@@ -73,6 +80,31 @@ def test_a_sweep(sweep_config: TuneConfig, tmp_path: Path) -> None:
     assert registry.promoted("h1") is None
     with pytest.raises(ConfigError, match="other settings"):
         sweep(replace(sweep_config, merge_ranges=(64,)))
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_points_are_searched_for(sweep_config: TuneConfig, tmp_path: Path) -> None:
+    searched = replace(
+        sweep_config,
+        searcher="optuna",
+        num_samples=3,
+        pretraining_rates=(1e-4, 1e-2),
+        fine_tuning_rates=(1e-4, 1e-2),
+        registry="",
+    )
+    figures = sweep(searched)
+    assert [len(figures[name]) for name in ("pretraining", "fine_tuning")] == [3, 3]
+    for one in figures["pretraining"]:
+        assert one["merge_range"] in (64, 128)
+        assert 1e-4 <= one["pretraining_rate"] <= 1e-2
+    assert (64, 3e-3) in {(p["merge_range"], p["pretraining_rate"]) for p in figures["pretraining"]}
+    found = {(p["merge_range"], p["pretraining_rate"]) for p in figures["pretraining"]}
+    for one in figures["fine_tuning"]:
+        assert (one["merge_range"], one["pretraining_rate"]) in found
+        assert 1e-4 <= one["fine_tuning_rate"] <= 1e-2
+    assert figures["default"] is not None
+    for params in (tmp_path / "tune" / "ray" / "fine-tuning").rglob("params.json"):
+        assert set(json.loads(params.read_text())) == {"pretrained", "fine_tuning_rate"}
 
 
 def test_patients_are_no_healthy_people(sweep_config: TuneConfig) -> None:

@@ -29,6 +29,8 @@ from homnet.results import Record, read_json, write_json
 from homnet.seeding import generator
 
 _STAGE: Final = "pre-training"
+_LABEL: Final = "for-workers"
+"""Label of the nodes of workers."""
 _NUM_WORKERS: Final = 2
 _REPEATED: Final = re.compile(r"goes on from ([\d,]+)(?:; ([\d,]+) are repeated)?")
 
@@ -59,6 +61,8 @@ class DrillConfig:
     """Steps between checkpoints."""
     window_pairs: int = 2000
     """Pairs per window; small, so that some kills fall into later windows."""
+    pairs_gib: float = 4.0
+    """Memory per worker for pairs; if less than they need, the bags are streamed."""
     seed: int = 0
     """Seed of the trainings and of the times of the kills."""
     record: Record = Record()
@@ -126,11 +130,11 @@ def _undisturbed(config: DrillConfig) -> tuple[list[Any], int]:
 
 
 class _Nodes:
-    """A head with the driver, and two nodes with one CPU each."""
+    """A head with the driver and the reader of pairs, and two nodes for a worker each."""
 
     def __init__(self) -> None:
         head = {
-            "num_cpus": 0,
+            "num_cpus": 1,
             # Ray Train frees the resources of a killed worker through the dashboard's API.
             "include_dashboard": True,
             "dashboard_port": _free_port(),
@@ -145,7 +149,9 @@ class _Nodes:
         return address
 
     def _add(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
+        return self._cluster.add_node(
+            num_cpus=1, object_store_memory=200_000_000, labels={_LABEL: "yes"}
+        )
 
     def kill_one(self, number: int) -> None:
         """Sends SIGKILL to all processes of a node; a new node replaces it, as in Kubernetes."""
@@ -179,6 +185,10 @@ def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen
         f"--training.window-pairs={config.window_pairs}",
         f"--training.seed={config.seed}",
         f"--scaling.num-workers={_NUM_WORKERS}",
+        f"--scaling.pairs-gib={config.pairs_gib}",
+        "--scaling.label-selector",
+        _LABEL,
+        "yes",
         "--scaling.max-failures=5",
     ]
     environment = {

@@ -152,7 +152,7 @@ class BagsInMemory:
     def of(cls, bank: PairBank, epoch: Epoch) -> "BagsInMemory":
         """The full bags of an epoch, with its artificial events."""
         full = np.flatnonzero(epoch.bags.mask_BK.all(axis=1))
-        batch = DeviceBank(bank, "cpu").load(epoch, full).batch(slice(None))
+        batch = DeviceBank(bank, "cpu").load(epoch.take(full)).batch(slice(None))
         return cls(
             batch.x_BKPCL.numpy(),
             batch.chromosome_B.numpy(),

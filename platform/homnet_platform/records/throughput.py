@@ -278,7 +278,7 @@ def _bags_of_one(bank: PairBank, config: ThroughputConfig) -> dict[str, float]:
         drawn = draw_bags(
             bank.of_patients(frozenset(patients)),
             BagConfig(num_cells=config.num_cells),
-            np.random.default_rng(config.seed),
+            seed=config.seed,
         )
         found[name] = len(drawn) / len(patients)
     return found

@@ -16,14 +16,15 @@ import torch.distributed
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from homnet.bags.shards import PairSource, Residency, Shard
 from homnet.cohorts.cohort import Cohort
 from homnet.training.learning import Learner
 from homnet.training.stage import Stage
-from homnet_platform.data import CohortSource, collect_index
+from homnet.training.supply import Resident, Supply
+from homnet_platform.bag_stream import ToWorkers, plans_of, supply
 
 _LATENCY_BYTES: Final = 4
 _REPEATS: Final = 30
+_STILL_STEPS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Measured:
     step_s: list[float]
     """Seconds of each step after the warm-up."""
     input_s: float
-    """Seconds per step for drawing, assembling and corrupting bags; a step waits for all of it."""
+    """Seconds per step that the worker waits for its bags, which are drawn and gathered then, or
+    streamed."""
+    still_s: float
+    """Median seconds of a step with one batch that is in memory."""
     all_reduce_s: Mapping[int, float]
     """Median seconds by payload in bytes (the gradient and a tiny one); empty with one worker."""
     gradient_bytes: int
@@ -48,6 +52,7 @@ def timed_training(
     use_gpu: bool,
     storage: Path,
     warm_up: int,
+    resident: bool = True,
 ) -> Measured:
     """Trains a stage as :func:`homnet_platform.training.run_stage` does, and times its steps.
 
@@ -60,16 +65,20 @@ def timed_training(
         use_gpu: whether each worker also gets a GPU.
         storage: directory (on a cluster: shared by all nodes) for Ray's own files.
         warm_up: number of untimed steps at the start.
+        resident: whether the workers keep the pairs; else bags are streamed to them.
     """
-    index = collect_index(cohort, stage.train_patients | stage.validation_patients)
+    plans = plans_of(cohort, stage)
+    dealt = ToWorkers(cohort, stage, plans, resident=resident)
     trainer = TorchTrainer(
         cast(Callable[[dict[str, Any]], None], _worker),
         train_loop_config={
-            "cohort": cohort,
-            "index": [ray.put(index)],
+            "plans": plans,
+            "resident": resident,
             "stage": stage,
             "warm_up": warm_up,
         },
+        datasets=dealt.datasets(lambda: (0, 0)),
+        dataset_config=dealt,
         scaling_config=ScalingConfig(
             num_workers=num_workers,
             use_gpu=use_gpu,
@@ -91,7 +100,13 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     stage: Stage = config["stage"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    source = CohortSource(config["cohort"], ray.get(config["index"][0]))
+    source = supply(
+        stage,
+        config["plans"],
+        rank=rank,
+        device=get_device(),
+        resident=config["resident"],
+    )
     learner = Learner(
         stage,
         source,
@@ -105,13 +120,14 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     clock = _StepClock(learner.device, stage.training.batch_size)
     while not learner.finished:
         clock.begin_epoch()
-        learner.epoch(clock)
+        line = learner.epoch(clock)
     gradient_bytes = sum(
         p.numel() * p.element_size() for p in learner.model.parameters() if p.requires_grad
     )
     measured = Measured(
         step_s=clock.seconds[config["warm_up"] :],
-        input_s=_input_s(stage, source, learner.device, rank, world),
+        input_s=line["wait_share"] / line["bags_per_s"] * stage.training.batch_size,
+        still_s=_still_s(learner, source),
         all_reduce_s={
             size: _all_reduce_s(size, learner.device)
             for size in ((_LATENCY_BYTES, gradient_bytes) if world > 1 else ())
@@ -142,31 +158,20 @@ class _StepClock:
         self._last = now
 
 
-def _input_s(
-    stage: Stage, source: PairSource, device: torch.device, rank: int, world: int
-) -> float:
-    """Seconds per step that this worker spends on preparing its bags."""
-    size = stage.training.batch_size
-    index, _ = stage.parts(source.index)
-    residency = Residency(split=stage.training.bags.over == "patient", resident=True)
-    shard = Shard(source, index, residency=residency, rank=rank, world=world, device=device)
-    window = stage.train_windows(index, 1)[0]
-    (held,) = shard.banks([window])
-    started = time.perf_counter()
-    epoch = stage.train_epoch(index, 1, window)
-    mine = np.nonzero(shard.worker_of_bags(epoch) == rank)[0]
-    if held is None or not len(mine):
+def _still_s(learner: Learner, source: Supply) -> float:
+    """Median seconds of a step with one batch; 0 if the bags are streamed and gone."""
+    if not isinstance(source, Resident):
         return 0.0
-    loaded = held.load(epoch, mine)
-    drawing = (time.perf_counter() - started) * size / len(epoch)
-    seconds, share = [], len(mine) * size // len(epoch)
-    for start in range(0, len(mine) - share + 1, share):
-        _wait(device)
+    batch, size = next(source.batches(0, 0))
+    seconds = []
+    for repeat in range(_STILL_STEPS + 2):
+        _wait(learner.device)
         started = time.perf_counter()
-        loaded.batch(slice(start, start + share))
-        _wait(device)
-        seconds.append(time.perf_counter() - started)
-    return drawing + float(np.median(seconds))
+        learner.step(batch, size, learner.stage.training.learning_rate)
+        _wait(learner.device)
+        if repeat >= 2:
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
 
 
 def _all_reduce_s(num_bytes: int, device: torch.device) -> float:

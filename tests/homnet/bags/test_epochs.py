@@ -10,7 +10,6 @@ import torch
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import DeviceBank, Epoch, draw_epoch, empty_batch
 from homnet.bags.events import EventConfig
-from homnet.errors import DataError
 
 BAGS = BagConfig(num_cells=3)
 
@@ -21,14 +20,14 @@ def bank(table_of: Callable[..., pa.Table]) -> PairBank:
     return PairBank.from_table(table)
 
 
-def _artificial(bank: PairBank, seed: int = 0, number: int = 0, window: int = 0) -> Epoch:
-    return draw_epoch(bank, BAGS, EventConfig(), seed=seed, epoch=number, window=window)
+def _artificial(bank: PairBank, seed: int = 0, number: int = 0) -> Epoch:
+    return draw_epoch(bank, BAGS, EventConfig(), seed=seed, epoch=number)
 
 
-def test_seed_epoch_and_window_decide(bank: PairBank) -> None:
+def test_seed_and_epoch_decide(bank: PairBank) -> None:
     rows = _artificial(bank).bags.row_BK
     np.testing.assert_array_equal(_artificial(bank).bags.row_BK, rows)
-    for change in ({"seed": 1}, {"number": 1}, {"window": 1}):
+    for change in ({"seed": 1}, {"number": 1}):
         assert not np.array_equal(_artificial(bank, **change).bags.row_BK, rows), change
 
 
@@ -49,7 +48,7 @@ def test_artificial_events_are_described_in_megabases(bank: PairBank) -> None:
     sized = described["abnormal"] & ~whole
     assert described.loc[~sized, ["event_fraction", "size_mb"]].isna().all(axis=None)
     length_mb = (described["size_mb"] / described["event_fraction"])[sized]
-    assert length_mb.groupby(described["chromosome"]).nunique().max() == 1
+    assert length_mb.round(6).groupby(described["chromosome"]).nunique().max() == 1
     assert 200 < length_mb[described["chromosome"] == "1"].iloc[0] < 270
 
 
@@ -64,24 +63,6 @@ def test_a_batch_holds_the_pairs_of_its_bags(bank: PairBank) -> None:
     np.testing.assert_array_equal(batch.x_BKPCL.numpy(), bank.pair_NPCL[rows])
     np.testing.assert_array_equal(batch.level_BK.numpy(), bank.frame["band"].to_numpy()[rows])
     np.testing.assert_array_equal(batch.label_B.numpy(), epoch.label_B[7:14])
-
-
-def test_a_part_of_the_bank_gives_the_same_batch(bank: PairBank) -> None:
-    """A worker that holds one patient numbers the pairs of the whole index."""
-    bank = bank.normal()
-    epoch = _artificial(bank)
-    patient_N = bank.frame["patient_id"].to_numpy()
-    row_N = np.flatnonzero(patient_N == "h1-p2")
-    chosen = np.flatnonzero(patient_N[epoch.bags.row_BK[:, 0]] == "h1-p2")
-    part = DeviceBank(bank.of_patients(["h1-p2"]), "cpu", row_N)
-    mine = part.load(epoch, chosen).batch(slice(None))
-    whole = DeviceBank(bank, "cpu").load(epoch).batch(chosen)
-    mask = whole.mask_BK
-    assert torch.equal(mine.mask_BK, mask)
-    assert torch.equal(mine.x_BKPCL[mask], whole.x_BKPCL[mask])
-    assert torch.equal(mine.level_BK[mask], whole.level_BK[mask])
-    with pytest.raises(DataError, match="does not hold"):
-        part.load(epoch)
 
 
 def test_an_empty_batch_has_a_bag_without_a_pair() -> None:

@@ -20,7 +20,6 @@ from homnet.bags.events import (
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES, DENVER_GROUP_OF
 from homnet.karyotype.kinds import ARTIFICIAL
-from homnet.seeding import generator
 
 TableOf = Callable[..., pa.Table]
 Drawn = tuple[PairBank, Bags, Events]
@@ -30,16 +29,17 @@ EVERY_KIND = EventConfig(sham_share=0.5, translocations=True)
 @pytest.fixture(scope="module")
 def drawn(table_of: TableOf) -> Drawn:
     bank = PairBank.from_table(table_of(num_patients=6, num_cells=4))
-    bags = draw_bags(bank, BagConfig(num_cells=3, rounds=8), generator(1))
-    return bank, bags, draw_events(bank, bags, EVERY_KIND, generator(2))
+    bags = draw_bags(bank, BagConfig(num_cells=3, rounds=8), seed=1)
+    return bank, bags, draw_events(bank, bags, EVERY_KIND, seed=2)
+
+
+def _apply(bank: PairBank, bags: Bags, events: Events) -> torch.Tensor:
+    pairs, donors = torch.tensor(bank.pair_NPCL), torch.tensor(events.donor_BK2)
+    return apply_events(pairs, torch.tensor(bags.row_BK), donors, EventTensors.of(events, "cpu"))
 
 
 def _applied(drawn: Drawn) -> NDArray[np.uint8]:
-    bank, bags, events = drawn
-    x = apply_events(
-        torch.tensor(bank.pair_NPCL), torch.tensor(bags.row_BK), EventTensors.of(events, "cpu")
-    )
-    return x.numpy()  # type: ignore[no-any-return]
+    return _apply(*drawn).numpy()  # type: ignore[no-any-return]
 
 
 def _reference(
@@ -96,8 +96,8 @@ def test_each_kind_equals_the_reference(kind: str, drawn: Drawn) -> None:
             row, homolog = bags.row_BK[b, k], events.homolog_BK[b, k]
             start, size, donor_start = _parameters(kind, events, b, k)
             donor_row, donor_homolog = events.donor_row_BK[b, k], events.donor_homolog_BK[b, k]
-            n = bank.length_NP[row, homolog]
-            m = bank.length_NP[donor_row, donor_homolog]
+            n = bank.codes.length_NP[row, homolog]
+            m = bank.codes.length_NP[donor_row, donor_homolog]
             for chromatid in range(2):
                 own = bank.pair_NPCL[row, homolog, chromatid, :n].tolist()
                 donor = bank.pair_NPCL[donor_row, donor_homolog, chromatid, :m].tolist()
@@ -112,7 +112,7 @@ def test_each_kind_equals_the_reference(kind: str, drawn: Drawn) -> None:
 
 def test_lengths_change_as_each_kind_says(drawn: Drawn) -> None:
     bank, bags, events = drawn
-    before = bank.length_NP[bags.row_BK, events.homolog_BK]
+    before = bank.codes.length_NP[bags.row_BK, events.homolog_BK]
     after = events.stop_BKQ[..., 2]
     ratio = dict.fromkeys(ARTIFICIAL, np.empty(0)) | {
         kind: (after / before)[events.kind_B == code] for code, kind in enumerate(ARTIFICIAL)
@@ -128,7 +128,7 @@ def test_lengths_change_as_each_kind_says(drawn: Drawn) -> None:
 def test_sizes_are_as_configured_and_close_between_cells(drawn: Drawn) -> None:
     bank, bags, events = drawn
     inverted = events.kind_B == ARTIFICIAL.index("inversion")
-    length = bank.length_NP[bags.row_BK, events.homolog_BK][inverted]
+    length = bank.codes.length_NP[bags.row_BK, events.homolog_BK][inverted]
     size = np.diff(events.truth_BK2[inverted], axis=-1)[..., 0]
     share = size / length
     assert ((share > 0.10 - 0.03) & (share < 0.35 + 0.03)).all()
@@ -145,7 +145,9 @@ def test_the_truth_is_where_the_homolog_differs(drawn: Drawn) -> None:
         chosen = events.kind_B == ARTIFICIAL.index(kind)
         if kind == "translocation":  # an end of the long arm: nothing before it moves
             chosen &= (events.stop_BKQ[..., 0] == 0).all(axis=1)
-            mask[chosen] |= _behind(events, bank.length_NP[bags.row_BK, events.homolog_BK])[chosen]
+            mask[chosen] |= _behind(events, bank.codes.length_NP[bags.row_BK, events.homolog_BK])[
+                chosen
+            ]
         changed = (x_BKPCL[chosen] != bank.pair_NPCL[bags.row_BK[chosen]]).any(axis=3)
         assert not (changed & ~mask[chosen]).any()
         assert changed.sum() > 0.8 * mask[chosen].sum()
@@ -169,7 +171,7 @@ def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
 def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -> None:
     bank, bags, events = drawn
     chosen = events.kind_B == ARTIFICIAL.index("translocation")
-    before = bank.length_NP[bags.row_BK, events.homolog_BK][chosen]
+    before = bank.codes.length_NP[bags.row_BK, events.homolog_BK][chosen]
     truth = events.truth_BK2[chosen]
     short_arm = truth[..., 0] == 0
     assert (short_arm == short_arm[:, :1]).all(), "one arm in all cells of a bag"
@@ -185,15 +187,15 @@ def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -
 
 def test_only_the_papers_kinds_unless_asked_otherwise(drawn: Drawn) -> None:
     bank, bags, _ = drawn
-    papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), generator(2))
+    papers = draw_events(bank, bags, replace(EVERY_KIND, translocations=False), seed=2)
     assert ARTIFICIAL.index("translocation") not in papers.kind_B
 
 
 def test_the_slot_tells_nothing(table_of: TableOf) -> None:
     """The homolog that is changed is a fair coin in every cell, whatever the label or kind."""
     bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
-    bags = draw_bags(bank, BagConfig(rounds=20), generator(3))
-    events = draw_events(bank, bags, EventConfig(translocations=True), generator(4))
+    bags = draw_bags(bank, BagConfig(rounds=20), seed=3)
+    events = draw_events(bank, bags, EventConfig(translocations=True), seed=4)
     for code, kind in enumerate(ARTIFICIAL[:-1]):
         slots = events.homolog_BK[events.kind_B == code]
         assert slots.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(slots.size)), kind
@@ -203,8 +205,8 @@ def test_the_slot_tells_nothing(table_of: TableOf) -> None:
 
 def test_the_type_tells_nothing(table_of: TableOf) -> None:
     bank = PairBank.from_table(table_of(num_patients=10, num_cells=6))
-    bags = draw_bags(bank, BagConfig(rounds=10), generator(3))
-    events = draw_events(bank, bags, EventConfig(), generator(4))
+    bags = draw_bags(bank, BagConfig(rounds=10), seed=3)
+    events = draw_events(bank, bags, EventConfig(), seed=4)
     for chromosome in range(22):
         labels = events.abnormal_B[bags.chromosome_B == chromosome]
         assert labels.mean() == pytest.approx(0.5, abs=0.02)
@@ -233,25 +235,23 @@ def test_robertsonian_is_for_acrocentrics_unless_asked_otherwise(drawn: Drawn) -
         return {CHROMOSOMES[c] for c in bags.chromosome_B[of.kind_B == code]}
 
     assert types(events) == set(ACROCENTRICS)
-    anywhere = draw_events(bank, bags, replace(EVERY_KIND, robertsonian="any"), generator(2))
+    anywhere = draw_events(bank, bags, replace(EVERY_KIND, robertsonian="any"), seed=2)
     assert len(types(anywhere)) > 15
 
 
 def test_what_does_not_fit_is_cut_at_the_end(table_of: TableOf) -> None:
     bank = PairBank.from_table(table_of(num_patients=2))
-    bags = draw_bags(bank, BagConfig(), generator(0))
-    events = draw_events(bank, bags, EventConfig(robertsonian="any"), generator(0))
+    bags = draw_bags(bank, BagConfig(), seed=0)
+    events = draw_events(bank, bags, EventConfig(robertsonian="any"), seed=0)
     long = Bags(bags.row_BK[:1], bags.mask_BK[:1], bags.chromosome_B[:1])
     changed = replace(
         events.take(slice(0, 1)),
-        stop_BKQ=np.full((1, 5, 3), 700),
-        origin_BKQ=np.zeros((1, 5, 3), np.int64),
-        step_BKQ=np.zeros((1, 5, 3), np.int64),
+        stop_BKQ=np.full((1, 5, 3), 700, np.int16),
+        origin_BKQ=np.zeros((1, 5, 3), np.int16),
+        step_BKQ=np.zeros((1, 5, 3), np.int16),
         donor_BKQ=np.zeros((1, 5, 3), bool),
     )
-    x = apply_events(
-        torch.tensor(bank.pair_NPCL), torch.tensor(long.row_BK), EventTensors.of(changed, "cpu")
-    )
+    x = _apply(bank, long, changed)
     assert x.shape == (1, 5, 2, 2, 512)
     first = torch.tensor(bank.pair_NPCL)[long.row_BK[0], changed.homolog_BK[0], :, 0]
     assert (x[0, torch.arange(5), changed.homolog_BK[0], :, 511] == first).all()
@@ -260,18 +260,19 @@ def test_what_does_not_fit_is_cut_at_the_end(table_of: TableOf) -> None:
 def test_the_bank_is_not_changed(drawn: Drawn) -> None:
     bank, bags, events = drawn
     pairs = torch.tensor(bank.pair_NPCL)
-    apply_events(pairs, torch.tensor(bags.row_BK), EventTensors.of(events, "cpu"))
+    rows, donors = torch.tensor(bags.row_BK), torch.tensor(events.donor_BK2)
+    apply_events(pairs, rows, donors, EventTensors.of(events, "cpu"))
     assert torch.equal(pairs, torch.tensor(bank.pair_NPCL))
 
 
 def test_events_that_do_not_fit_are_refused(drawn: Drawn) -> None:
     bank, bags, _ = drawn
     with pytest.raises(ConfigError, match="do not fit between margins"):
-        draw_events(bank, bags, EventConfig(max_fraction=0.99), generator(0))
+        draw_events(bank, bags, EventConfig(max_fraction=0.99), seed=0)
 
 
 def test_one_type_alone_has_no_donors(table_of: TableOf) -> None:
     bank = PairBank.from_table(table_of(chromosomes=("7",)))
-    bags = draw_bags(bank, BagConfig(), generator(0))
+    bags = draw_bags(bank, BagConfig(), seed=0)
     with pytest.raises(ConfigError, match="at least two chromosome types"):
-        draw_events(bank, bags, EventConfig(), generator(0))
+        draw_events(bank, bags, EventConfig(), seed=0)

@@ -173,11 +173,8 @@ def test_targets_of_artificial_events_follow_their_pieces(
     table_of: Callable[..., pa.Table],
 ) -> None:
     bank = PairBank.from_table(table_of(num_patients=4, num_cells=5))
-    generator = np.random.default_rng(0)
-    bags = draw_bags(bank, BagConfig(num_cells=4), generator)
-    events = draw_events(
-        bank, bags, EventConfig(abnormal_share=0.9, translocations=True), generator
-    )
+    bags = draw_bags(bank, BagConfig(num_cells=4), seed=0)
+    events = draw_events(bank, bags, EventConfig(abnormal_share=0.9, translocations=True), seed=0)
     kinds = np.asarray(ARTIFICIAL, object)[events.kind_B]
     targets = Targets.of(Epoch(bags, events, events.abnormal_B, kinds), bank)
     seen = set()
@@ -194,7 +191,7 @@ def test_targets_of_artificial_events_follow_their_pieces(
         starts, stops = [], []
         for k in np.nonzero(bags.mask_BK[b])[0]:
             homolog = int(events.homolog_BK[b, k])
-            length = int(bank.length_NP[bags.row_BK[b, k], homolog])
+            length = int(bank.codes.length_NP[bags.row_BK[b, k], homolog])
             sources = _sources(events, b, int(k), length)
             own = [at for donor, at in sources if not donor]
             if kind == "deletion":

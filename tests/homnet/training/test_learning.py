@@ -1,21 +1,22 @@
 """A run from one worker's side: windows, checkpoints inside an epoch, going on to the same bits."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank
-from homnet.bags.shards import MemorySource, Residency
+from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig, best_form
 from homnet.training.learning import METRIC, Learner, finished, train
 from homnet.training.optimisation import TrainingConfig, precision_on
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident
 
 TableOf = Callable[..., pa.Table]
 FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
@@ -27,12 +28,18 @@ TRAINING = TrainingConfig(
     averaging=0.5,
     schedule="cosine",
 )
-WINDOWS = replace(TRAINING, window_pairs=150)
 
 
 @pytest.fixture(scope="module")
 def bank(table_of: TableOf) -> PairBank:
-    return PairBank.from_table(table_of("h1", num_patients=6, chromosomes=("1", "7", "8", "13")))
+    """Six patients of 16 pairs, each in a file of its own."""
+    table = table_of("h1", num_patients=6, chromosomes=("1", "7", "8", "13"))
+    files = [table.filter(pc.equal(table["patient_id"], f"h1-p{n}")) for n in range(6)]
+    return PairBank.from_table(pa.concat_tables(map(with_parts, files, range(6))))
+
+
+def _learner(stage: Stage, bank: PairBank, device: str = "cpu") -> Learner:
+    return Learner(stage, Resident.of(stage, bank, device), device=device)
 
 
 def _stage(training: TrainingConfig, form: HomNetConfig = FORM) -> Stage:
@@ -62,37 +69,6 @@ def _run_until_killed(learner: Learner, save: Callable[[], None]) -> None:
         learner.epoch(save=save)
 
 
-class _Counting(MemorySource):
-    """Counts how often patients are read."""
-
-    def __init__(self, bank: PairBank) -> None:
-        super().__init__(bank)
-        self.read: list[frozenset[str]] = []
-
-    def banks(self, groups: Sequence[frozenset[str]]) -> Iterator[PairBank]:
-        self.read += groups
-        return super().banks(groups)
-
-
-def _streamed(stage: Stage, source: MemorySource) -> Checkpoint:
-    learner = Learner(stage, source, residency=Residency(split=True, resident=False))
-    while not learner.finished:
-        learner.epoch()
-    return finished(learner.checkpoint())
-
-
-def test_streaming_trains_the_same_model_as_holding_everything(bank: PairBank) -> None:
-    stage = _stage(replace(WINDOWS, window_pairs=20))
-    source = _Counting(bank)
-    streamed, held = _streamed(stage, source), train(stage, bank)
-    assert streamed.version == held.version
-    assert streamed.metrics == held.metrics
-    assert streamed.calibration == held.calibration
-    assert all(len(group) == 1 for group in source.read), "one patient has 16 pairs"
-    # Templates once, then every window of training and validation in each of two epochs.
-    assert len(source.read) == 4 + 2 * (4 + 2)
-
-
 def test_windows_change_the_bags(bank: PairBank) -> None:
     whole = train(_stage(TRAINING), bank)
     assert whole.version != train(_stage(replace(TRAINING, window_pairs=20)), bank).version
@@ -114,7 +90,7 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
         if len(saved) == killed_at:
             raise _KilledError
 
-    learner = Learner(stage, bank)
+    learner = _learner(stage, bank)
     with pytest.raises(_KilledError):
         _run_until_killed(learner, save_and_die)
     kept = Checkpoint.load(tmp_path / "last")
@@ -128,7 +104,7 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
 def test_the_checkpoint_of_a_run_holds_the_best_model_so_far(bank: PairBank) -> None:
     # Steps too small to change a ranking: the first epoch stays the best.
     still = replace(TRAINING, learning_rate=1e-8, averaging=0.0, schedule="constant")
-    learner = Learner(_stage(still), bank)
+    learner = _learner(_stage(still), bank)
     before = learner.checkpoint()
     assert METRIC not in before.metrics
     learner.epoch()
@@ -142,7 +118,7 @@ def test_the_checkpoint_of_a_run_holds_the_best_model_so_far(bank: PairBank) -> 
 
 
 def test_time_spent_waiting_is_a_share(bank: PairBank) -> None:
-    line = Learner(_stage(TRAINING), bank).epoch()
+    line = _learner(_stage(TRAINING), bank).epoch()
     assert 0 < line["wait_share"] < 1
     assert line["bags_per_s"] > 0
 
@@ -153,8 +129,8 @@ def test_a_compiled_run_trains_the_same_model(
 ) -> None:
     # The graph is captured as always; generating code for it would take a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    compiled = Learner(_stage(replace(TRAINING, compile=True, max_epochs=1)), bank)
-    plain = Learner(_stage(replace(TRAINING, max_epochs=1)), bank)
+    compiled = _learner(_stage(replace(TRAINING, compile=True, max_epochs=1)), bank)
+    plain = _learner(_stage(replace(TRAINING, max_epochs=1)), bank)
     assert compiled.epoch()["train_loss"] == pytest.approx(plain.epoch()["train_loss"], rel=1e-4)
     assert compiled.checkpoint().weights.keys() == plain.checkpoint().weights.keys()
 

@@ -43,31 +43,18 @@ def test_artificial_abnormalities_are_made_of_normal_pairs(bank: PairBank) -> No
         assert [bool(part.frame["abnormal"].any()) for part in parts] == abnormal
 
 
-def test_windows_number_the_pairs_of_the_whole_index(bank: PairBank) -> None:
-    stage = _stage(window_pairs=12)
-    index, _ = stage.parts(bank.index)
-    parts = stage.train_windows(index, epoch=1)
-    assert len(parts) > 1
-    assert sorted(np.concatenate([part.row_N for part in parts])) == list(range(len(index)))
-    for part in parts:
-        epoch = stage.train_epoch(index, 1, part)
-        used = epoch.bags.row_BK[epoch.bags.mask_BK]
-        assert set(used) == set(part.row_N)
-        again = stage.train_epoch(index, 1, part)
-        np.testing.assert_array_equal(epoch.bags.row_BK, again.bags.row_BK)
-
-
 def test_validation_bags_never_change_and_are_not_those_of_training(bank: PairBank) -> None:
     stage = _stage(validation_rounds=2)
     _, index = stage.parts(bank.index)
-    (one,), (again,) = stage.validation_epochs(index), stage.validation_epochs(index)
+    one, again = stage.validation_epoch(index), stage.validation_epoch(index)
     np.testing.assert_array_equal(one.bags.row_BK, again.bags.row_BK)
     np.testing.assert_array_equal(one.label_B, again.label_B)
-    assert len(one) == 2 * len(stage.train_epoch(index, 0))
+    training = stage.train_epoch(index, 0)
+    assert len(one) == 2 * len(training)
+    assert not np.array_equal(one.bags.row_BK[: len(training)], training.bags.row_BK)
 
 
 def test_validation_needs_both_classes(bank: PairBank) -> None:
     stage = replace(_stage(labels="cohort"), validation_patients=frozenset({"h1-p5"}))
-    _, index = stage.parts(bank.index)
     with pytest.raises(DataError, match="all of one class"):
-        stage.validation_epochs(index)
+        stage.require_validation(bank)
