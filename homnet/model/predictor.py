@@ -5,7 +5,6 @@ Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L p
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from homnet.bags.assessment import FlatBags
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.calibration.bags import UNCALIBRATED, Calibration
 from homnet.errors import CheckpointError
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNet, HomNetConfig
@@ -86,7 +86,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Location,
         device: torch.device | str = "cpu",
         form: Callable[..., Form] = HomNetConfig,
     ) -> Self:

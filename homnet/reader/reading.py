@@ -9,7 +9,6 @@ G places of a segment, X kinds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy.special import expit, softmax
 from homnet.bags.assessment import Assessment, PatientType
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.karyotype.kinds import SHOWN
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
@@ -116,7 +116,7 @@ class CalibratedReader:
         self._version = version
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+    def load(cls, path: str | Location, device: torch.device | str = "cpu") -> Self:
         """Loads the checkpoint of a reader.
 
         Raises:
