@@ -69,6 +69,7 @@ class Bank:
                 "pair": pair_NPCL,
                 "level": level_N,
                 "row": row_BK,
+                "donor": rng.integers(0, (_NUM_PAIRS, 2), (*shape_BK, 2)),
                 "chromosome": type_B,
                 "label": rng.integers(0, 2, len(row_BK)).astype(np.float32),
             }.items()
@@ -82,7 +83,9 @@ class Bank:
         """Bags with events, made on the device."""
         sent, row_BK = self._sent, self._sent["row"][bags]
         return Batch(
-            x_BKPCL=apply_events(sent["pair"], row_BK, self._events.take(bags)),
+            x_BKPCL=apply_events(
+                sent["pair"], row_BK, sent["donor"][bags], self._events.take(bags)
+            ),
             mask_BK=torch.ones_like(row_BK, dtype=torch.bool),
             chromosome_B=sent["chromosome"][bags],
             level_BK=sent["level"][row_BK],
@@ -99,13 +102,13 @@ def _events(
     donor_BK = rng.random(length_BK.shape) < 0.5
     made = {
         "homolog_BK": rng.integers(0, 2, length_BK.shape),
-        "donor_row_BK": rng.integers(0, _NUM_PAIRS, length_BK.shape),
-        "donor_homolog_BK": rng.integers(0, 2, length_BK.shape),
         "stop_BKQ": np.stack([start_BK, stop_BK, length_BK], axis=-1),
         "origin_BKQ": np.stack([zero_BK, np.where(donor_BK, 0, stop_BK - 1), stop_BK], axis=-1),
         "step_BKQ": np.stack([forwards_BK, np.where(donor_BK, 1, -1), forwards_BK], axis=-1),
         "donor_BKQ": np.stack([zero_BK > 0, donor_BK, zero_BK > 0], axis=-1),
     }
+    places = ("stop_BKQ", "origin_BKQ", "step_BKQ")  # in 16 bits, as they are drawn
+    made |= {name: made[name].astype(np.int16) for name in places}
     return EventTensors(**{name: torch.from_numpy(x).to(device) for name, x in made.items()})
 
 
