@@ -35,3 +35,7 @@ class DivergedError(DataError):
 
 class RegistryError(HomNetError):
     """The registry has no such model or does not allow the request."""
+
+
+class StoreError(HomNetError, OSError):
+    """An object store does not answer or gives no access; caught wherever a disk's error is."""

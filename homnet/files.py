@@ -1,9 +1,15 @@
-"""Atomic writes of files and directories, strict reading of JSON, and files at URIs.
+"""Atomic writes of files and directories, and strict reading of JSON.
 
-A reader sees the old content or the new, also after a crash: new content is written beside its
-final path, synced to disk, and renamed, and the renaming is synced too. (A directory that replaces
-another one takes two renames: a crash between them leaves both beside the path.) :class:`Staging`
-does this for a directory of many files whose writing takes long and can be interrupted and resumed.
+A reader sees the old content or the new, also after a crash. On a local disk new content is written
+beside its final path, synced to disk, and renamed, and the renaming is synced too. (A directory
+that replaces another one takes two renames: a crash between them leaves both beside the path.)
+:class:`Staging` does this for a directory of many files whose writing takes long and can be
+interrupted and resumed.
+
+An object store has no renaming, but shows an object whole or not at all. A directory there is
+written under its final name, first the mark :data:`UNFINISHED`, last the file that its readers ask
+for (an index, a list of digests); then the mark is removed. :func:`is_published` says whether a
+directory is whole.
 """
 
 import hashlib
@@ -17,18 +23,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow as pa
-from pyarrow import fs
+from typing import Any, Final, TypeVar
 
 from homnet.errors import DataError, HomNetError
+from homnet.locations import Location, RemotePath, files_in, to_location
 
+P = TypeVar("P", bound=Location)
+UNFINISHED: Final = ".unfinished.json"
+"""File in a directory on an object store that is being written: what is written there."""
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape in JSON that can stand for half a character."""
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: Location) -> str:
     """SHA-256 of a file's content, in hexadecimal.
 
     Raises:
@@ -76,16 +83,22 @@ def parse_json(
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Yields a temporary path, which replaces ``path`` if the body succeeds.
+def replacing(path: Location, *, mode: int = 0o644) -> Iterator[Path]:
+    """Yields a temporary local path, whose file replaces ``path`` if the body succeeds.
 
     Args:
         path: the file; its parent directory is created.
-        mode: permissions of the file. Only its owner can read the temporary file.
+        mode: permissions of a local file. Only its owner can read the temporary file.
 
     Raises:
         OSError: the disk is full or the directory not writable; an existing file is kept.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory() as directory:
+            temporary = Path(directory) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
+        return
     make_folder(path.parent)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary = folder / path.name
@@ -96,20 +109,35 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> Path:
+def write_whole(path: P, content: str | bytes, *, mode: int = 0o644) -> P:
     """Writes or replaces a file atomically and returns its path; see :func:`replacing`."""
+    content = content.encode() if isinstance(content, str) else content
+    if isinstance(path, RemotePath):
+        path.write_bytes(content)
+        return path
     with replacing(path, mode=mode) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content)
     return path
 
 
 @contextmanager
-def replacing_directory(path: Path) -> Iterator[Path]:
-    """Yields an empty temporary directory, which replaces ``path`` if the body succeeds.
+def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
+    """Yields an empty temporary local directory, which replaces ``path`` if the body succeeds.
+
+    Args:
+        path: the directory; its parents are created.
+        last: the file of it without which no reader believes the others; empty if there is none.
 
     Raises:
-        OSError: as :func:`replacing`; an existing directory is kept.
+        OSError: as :func:`replacing`; an existing directory is kept. On an object store an existing
+            one is unreadable from the upload of the first file to that of the last.
     """
+    if isinstance(path, RemotePath):
+        require_writable(path)
+        with tempfile.TemporaryDirectory() as directory:
+            yield Path(directory)
+            _upload(Path(directory), path, last)
+        return
     make_folder(path.parent)
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -133,69 +161,76 @@ def replacing_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def _upload(made: Path, target: RemotePath, last: str) -> None:
+    """Copies a directory to an object store, ``last`` last, and removes other files beside it."""
+    files = {one.relative_to(made).as_posix(): one for one in made.rglob("*") if one.is_file()}
+    if last and last not in files:
+        raise FileNotFoundError(f"{target / last}: nobody has written this file")
+    stale = set(files_in(target)) - set(files)  # no deeper: other things may be there
+    write_whole(target / UNFINISHED, b"{}")
+    if last:
+        (target / last).unlink(missing_ok=True)
+    for relative in sorted(set(files) - {last}):
+        write_whole(target / relative, files[relative].read_bytes())
+    for relative in stale:
+        (target / relative).unlink(missing_ok=True)
+    if last:
+        write_whole(target / last, files[last].read_bytes())
+    (target / UNFINISHED).unlink(missing_ok=True)
+
+
+def require_writable(location: Location) -> None:
+    """Asks a store to take an object, before work whose result it shall keep; a disk for nothing.
+
+    Raises:
+        StoreError: it refuses.
+    """
+    if isinstance(location, RemotePath):
+        write_whole(location / ".writable", b"").unlink()
+
+
+def is_published(path: Location) -> bool:
+    """Whether there is a directory that is not still being written; on a store, one with files."""
+    if isinstance(path, RemotePath):
+        return not (path / UNFINISHED).is_file() and bool(files_in(path))
+    return path.exists()
+
+
 class Storage:
-    """A folder on a local disk or at a URI that pyarrow knows; its files are written atomically.
+    """A folder on a local disk or an object store; its files are written atomically.
 
     Paths in it are relative and have forward slashes. Names that begin with a dot are being
     written, or were left by a process that was killed. All methods raise OSError.
     """
 
-    def __init__(self, place: str | Path, *, error: type[HomNetError] = DataError) -> None:
+    def __init__(self, place: str | Location, *, error: type[HomNetError] = DataError) -> None:
         """Opens the place and creates nothing.
 
         Raises:
-            HomNetError: ``error``: pyarrow does not know the URI.
+            HomNetError: ``error``: see :func:`homnet.locations.to_location`.
         """
-        try:
-            if "://" in str(place):
-                self._system, self._base = fs.FileSystem.from_uri(str(place))
-            else:
-                self._system, self._base = fs.LocalFileSystem(), str(Path(place).resolve())
-        except (pa.ArrowException, OSError) as fault:
-            raise error(
-                f"{place}: nothing can be stored there ({fault}); give a path or URI that pyarrow "
-                "knows"
-            ) from None
+        self._root = to_location(place, error=error).resolve()
 
     @property
     def local(self) -> Path | None:
         """The folder on a local disk; None elsewhere."""
-        return Path(self._base) if isinstance(self._system, fs.LocalFileSystem) else None
+        return self._root if isinstance(self._root, Path) else None
 
     def read(self, path: str) -> bytes:
         """Content of a file."""
-        with self._system.open_input_stream(f"{self._base}/{path}") as stream:
-            content: bytes = stream.read()
-        return content
+        return (self._root / path).read_bytes()
 
     def write(self, path: str, content: bytes) -> None:
-        """Writes or replaces a file atomically: by renaming, or by the upload of one object."""
-        if self.local is not None:
-            write_whole(self.local / path, content)
-            return
-        target = f"{self._base}/{path}"
-        parent, _, name = target.rpartition("/")
-        # Staged all the same, for file systems such as HDFS that show a file while it is written.
-        staged = f"{parent}/.{os.urandom(8).hex()}-{name}"
-        self._system.create_dir(parent, recursive=True)
-        with self._system.open_output_stream(staged) as stream:
-            stream.write(content)
-        self._system.move(staged, target)
+        """Writes or replaces a file atomically."""
+        write_whole(self._root / path, content)
 
     def names(self, folder: str = "", *, recursive: bool = False) -> list[str]:
         """Paths of the files in a folder, relative to it and sorted; none if it does not exist."""
-        root = f"{self._base}/{folder}".rstrip("/")
-        selector = fs.FileSelector(root, allow_not_found=True, recursive=recursive)
-        found = self._system.get_file_info(selector)
-        files = [info for info in found if info.type == fs.FileType.File]
-        return sorted(
-            info.path[len(root) + 1 :] for info in files if not info.base_name.startswith(".")
-        )
+        return files_in(self._root / folder, recursive=recursive)
 
     def is_file(self, path: str) -> bool:
         """Whether there is such a file."""
-        (info,) = self._system.get_file_info([f"{self._base}/{path}"])
-        return bool(info.type == fs.FileType.File)
+        return (self._root / path).is_file()
 
 
 @dataclass(frozen=True)
@@ -204,25 +239,29 @@ class Staging:
 
     Unfinished work is in ``.<name>.partial`` beside the output: ``claim.json`` holds the settings,
     ``content`` the finished files under their final names, and ``scratch`` the files being written.
-    Publishing renames ``content``.
+    Publishing renames ``content``. On an object store the files are written under their final
+    paths, the mark :data:`UNFINISHED` holds the settings, and publishing removes it: write last the
+    file that readers ask for first.
 
     Many processes may write at once, even of two runs with the same settings: every writer has its
     own name in ``scratch``, and a file written twice has the same bytes. The run that publishes
     second gets an error.
     """
 
-    output: Path
-    """Final path, absolute because writers may have other working directories."""
+    output: Location
+    """Final place, absolute because writers may have other working directories."""
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """Directory of the unfinished work."""
+        if isinstance(self.output, RemotePath):
+            return self.output
         return self.output.with_name(f".{self.output.name}.partial")
 
     @property
-    def content(self) -> Path:
+    def content(self) -> Location:
         """Directory that becomes :attr:`output`."""
-        return self.root / "content"
+        return self.root if isinstance(self.output, RemotePath) else self.root / "content"
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Starts the work, or resumes work with the same settings.
@@ -234,29 +273,17 @@ class Staging:
             DataError: the output exists, unfinished work has other settings, or the folder is not
                 writable.
         """
-        if self.output.exists():
+        if is_published(self.output):
             raise _exists(self.output)
         text = json.dumps(settings, indent=1, sort_keys=True)
         with _reported(self.output):
-            make_folder(self.output.parent)
-            fresh = Path(tempfile.mkdtemp(prefix=f"{self.root.name}-", dir=self.output.parent))
-            try:
-                fresh.chmod(0o755)
-                (fresh / "content").mkdir()
-                (fresh / "scratch").mkdir()
-                (fresh / "claim.json").write_text(text, encoding="utf-8")
-                _sync_tree(fresh)
-                if not self.root.exists():
-                    # rename() never replaces a non-empty directory: if two runs start together,
-                    # one wins and the other compares its settings.
-                    os.rename(fresh, self.root)  # noqa: PTH104
-                    sync(self.output.parent)
-            except OSError:
-                if not self.root.exists():
-                    raise
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
-            claim = self.root / "claim.json"
+            if isinstance(self.root, RemotePath):
+                claim: Location = self.root / UNFINISHED
+                if not claim.is_file():
+                    write_whole(claim, text)
+            else:
+                claim = self.root / "claim.json"
+                self._begin(self.root, text)
             found = claim.read_bytes() if claim.is_file() else None
         if found != text.encode():
             raise DataError(
@@ -264,16 +291,41 @@ class Staging:
                 "finish that, remove the folder, or choose another output"
             )
 
+    def _begin(self, root: Path, text: str) -> None:
+        """Makes the local directory of the unfinished work, unless another run did."""
+        make_folder(root.parent)
+        fresh = Path(tempfile.mkdtemp(prefix=f"{root.name}-", dir=root.parent))
+        try:
+            fresh.chmod(0o755)
+            (fresh / "content").mkdir()
+            (fresh / "scratch").mkdir()
+            (fresh / "claim.json").write_text(text, encoding="utf-8")
+            _sync_tree(fresh)
+            if not root.exists():
+                # rename() never replaces a non-empty directory: if two runs start together, one
+                # wins and the other compares its settings.
+                os.rename(fresh, root)  # noqa: PTH104
+                sync(root.parent)
+        except OSError:
+            if not root.exists():
+                raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
     @contextmanager
     def writing(self, relative: str) -> Iterator[Path]:
-        """Yields a temporary path, which is moved into :attr:`content` if the body succeeds.
+        """Yields a temporary local path; its file gets into :attr:`content` if the body succeeds.
 
         Raises:
             DataError: the disk is full, or the folder is not writable.
         """
         target = self.content / relative
         with _reported(target):
-            folder = Path(tempfile.mkdtemp(dir=self.root / "scratch"))
+            if isinstance(target, RemotePath):
+                with replacing(target) as temporary:
+                    yield temporary
+                return
+            folder = Path(tempfile.mkdtemp(dir=str(self.root / "scratch")))
             temporary = folder / target.name
             try:
                 yield temporary
@@ -283,22 +335,27 @@ class Staging:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self) -> None:
-        """Renames the content to its final name and removes the rest.
+        """Renames the content to its final name and removes the rest, or the mark.
 
         Raises:
             DataError: the output exists because another run was faster.
         """
-        if self.output.exists():
+        if is_published(self.output):
             raise _exists(self.output)
-        _sync_tree(self.content)
+        root = self.root
+        if isinstance(root, RemotePath):
+            (root / UNFINISHED).unlink(missing_ok=True)
+            return
+        content = root / "content"
+        _sync_tree(content)
         try:
-            os.replace(self.content, self.output)  # noqa: PTH105  (Path.rename differs by system)
+            os.replace(content, str(self.output))  # noqa: PTH105  (Path.rename differs by system)
         except OSError:
             if self.output.exists():
                 raise _exists(self.output) from None
             raise
-        sync(self.output.parent)
-        shutil.rmtree(self.root, ignore_errors=True)
+        sync(root.parent)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _place(temporary: Path, path: Path, mode: int) -> None:
@@ -349,12 +406,12 @@ def _whole(text: str) -> int:
     return number
 
 
-def _exists(output: Path) -> DataError:
+def _exists(output: Location) -> DataError:
     return DataError(f"{output}: exists already; remove it or choose another output")
 
 
 @contextmanager
-def _reported(where: Path) -> Iterator[None]:
+def _reported(where: Location) -> Iterator[None]:
     """Turns an OSError into a DataError that says what to do."""
     try:
         yield

@@ -19,6 +19,7 @@ import torch
 
 from homnet.errors import ConfigError, DataError
 from homnet.files import parse_json, write_whole
+from homnet.locations import Location, to_location
 
 _PACKAGES: Final = (
     "homnet",
@@ -54,7 +55,7 @@ class Record:
 
 
 def write_result(
-    path: str | Path,
+    path: str | Location,
     *,
     claim: str,
     figures: Mapping[str, Any],
@@ -79,7 +80,7 @@ def write_result(
     Raises:
         DataError: the claim is empty or a figure cannot be stored as JSON.
     """
-    path = Path(path)
+    path = to_location(path)
     if not claim.strip():
         raise DataError(f"{path}: a result needs a claim; say in one sentence what was measured.")
     result = {
@@ -96,7 +97,7 @@ def write_result(
     return result
 
 
-def read_result(path: str | Path) -> dict[str, Any]:
+def read_result(path: str | Location) -> dict[str, Any]:
     """Reads a result of record.
 
     Raises:
@@ -109,13 +110,13 @@ def read_result(path: str | Path) -> dict[str, Any]:
     return result
 
 
-def write_json(path: str | Path, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
+def write_json(path: str | Location, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
     """Writes a JSON object atomically; see :func:`homnet.files.write_whole`.
 
     Raises:
         DataError: a value cannot be stored as JSON, for example NaN or infinity.
     """
-    path = Path(path)
+    path = to_location(path)
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if "\\ud" in text:  # an escape, maybe of half a character, which nobody could read
@@ -127,7 +128,7 @@ def write_json(path: str | Path, content: Mapping[str, Any], *, mode: int = 0o64
     write_whole(path, text, mode=mode)
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
+def read_json(path: str | Location) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
@@ -135,11 +136,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
             :func:`homnet.files.parse_json`.
     """
     try:
-        content = Path(path).read_bytes()
+        content = to_location(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; run the job that writes it.") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give access to it.") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); give access to it."
+        ) from None
     return parse_json(content, path)
 
 

@@ -9,30 +9,30 @@ both chromatids along it: what to look at before jobs/ingest.py reads thousands 
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.summary import counts_table, summarise_cohort
 from homnet.errors import ConfigError
-from homnet.files import write_whole
+from homnet.files import replacing, write_whole
 from homnet.imaging.contact_sheet import sheet_of_manifest
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import read_manifest
+from homnet.locations import Location
 from homnet.report.contents_page import render_contents
-from homnet_platform.job import run_job
+from homnet_platform.job import LocationOption, run_job
 
 
 @dataclass(frozen=True)
 class DescribeConfig:
     """What is described, and where its description goes."""
 
-    cohort: Path | None = None
-    """Directory of a cohort."""
-    images: Path | None = None
+    cohort: LocationOption | None = None
+    """Directory or URI of a cohort."""
+    images: LocationOption | None = None
     """Manifest of images, as jobs/ingest.py reads it."""
-    output: Path | None = None
+    output: LocationOption | None = None
     """Folder for counts.json and cohort.html, or images.png; by default ``<name>-description``
     beside the cohort or the manifest's folder."""
     num_images: int = 60
@@ -58,7 +58,8 @@ def main(config: DescribeConfig) -> None:
         folder = config.images.resolve().parent
         figure = sheet_of_manifest(drawn, folder, config.extraction)
         output = _folder(config.output, folder)
-        figure.savefig(output / "images.png", dpi=80, metadata={"Software": None})
+        with replacing(output / "images.png") as temporary:
+            figure.savefig(temporary, dpi=80, metadata={"Software": None})
         print(f"images drawn: {len(drawn)} of {len(rows)}, {output / 'images.png'}")
     if config.cohort is not None:
         cohort = Cohort.open(config.cohort)
@@ -71,10 +72,8 @@ def main(config: DescribeConfig) -> None:
         print(f"description: {output / 'counts.json'}, {page}")
 
 
-def _folder(output: Path | None, described: Path) -> Path:
-    output = output or described.with_name(f"{described.name}-description")
-    output.mkdir(parents=True, exist_ok=True)
-    return output
+def _folder(output: Location | None, described: Location) -> Location:
+    return output or described.with_name(f"{described.name}-description")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Manages the API keys of an endpoint, and checks that nobody changed its audit log.
 
 python jobs/endpoint.py new-key --file keys.json --id lab-1 --hospitals hospital-1 hospital-2
-python jobs/endpoint.py new-key --file keys.json --id prometheus --operator
 python jobs/endpoint.py list-keys --file keys.json
 python jobs/endpoint.py revoke-key --file keys.json --id lab-1
 python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor /other/anchor
@@ -43,8 +42,6 @@ class NewKey(ListKeys):
     """Name of the key in logs."""
     hospitals: tuple[str, ...] = ()
     """Hospitals that the key may ask for."""
-    operator: bool = False
-    """Whether the key may read the metrics."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +62,13 @@ def main(config: ListKeys | VerifyAudit) -> None:
         _verify(config)
         return
     if isinstance(config, NewKey):
-        secret = add_key(config.file, config.id, config.hospitals, operator=config.operator)
+        secret = add_key(config.file, config.id, config.hospitals)
         print(f"key: {secret}")
     elif isinstance(config, RevokeKey):
         revoke_key(config.file, config.id)
     for key in read_keys(config.file):
-        role = "operator" if key.operator else ", ".join(key.hospitals) or "no hospital"
-        print(f"{key.id}  {role}{'  revoked' if key.revoked else ''}")
+        hospitals = ", ".join(key.hospitals) or "no hospital"
+        print(f"{key.id}  {hospitals}{'  revoked' if key.revoked else ''}")
 
 
 def _verify(config: VerifyAudit) -> None:

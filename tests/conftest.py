@@ -1,9 +1,11 @@
 """Fixtures: a small cohort that is made, not stored, jobs, and one Ray for the whole session."""
 
+import logging
 import multiprocessing
 import os
 import runpy
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pyarrow import fs
 
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import pair_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
 ROOT = Path(__file__).resolve().parents[1]
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""Access to the S3 server of the tests, which accepts every key."""
 PACKAGES = os.pathsep.join(str(ROOT / part) for part in (".", "platform", "baselines", "serve"))
 
 
@@ -153,6 +162,31 @@ def _job(cwd: Path, job: str, arguments: tuple[str, ...], stdout: Path, stderr: 
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server on this machine, to which pyarrow turns in all processes."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> Callable[[str], str]:
+    """Names of URIs in a bucket of the test's own, ``bucket("folder")``."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    store = fs.S3FileSystem(endpoint_override=s3_server, allow_bucket_creation=True)
+    store.create_dir(name)
+    return lambda folder: f"s3://{name}/{folder}?endpoint_override={s3_server}"
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray for all tests of this process that need one.
 
@@ -166,6 +200,7 @@ def ray_cluster() -> Iterator[None]:
 
     environment = {
         **LAPTOP_ENVIRONMENT,
+        **S3_ENVIRONMENT,
         "RAY_AUTH_MODE": "disabled",
         "RAY_idle_worker_killing_time_threshold_ms": "60000",
         # Beside another test process, workers of the usual low priority starve.

@@ -1,8 +1,8 @@
 """Checks of pairs, both in cohorts and in requests to the endpoint."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,14 @@ import pyarrow.parquet as pq
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, PAIR_SHAPE, SCHEMA, pairs_of
 from homnet.errors import CohortError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
+from homnet.locations import Location
 
 
-def read_pairs(path: Path) -> pa.Table:
-    """Reads and checks one Parquet file of a cohort.
+def read_pairs(path: Location) -> tuple[pa.Table, str]:
+    """Reads and checks one Parquet file of a cohort, whose bytes are read once.
+
+    Returns:
+        Its rows, and the SHA-256 digest of the file in hexadecimal.
 
     Raises:
         CohortError: the file is truncated, lacks a column, or holds a bad value; the message names
@@ -24,7 +28,8 @@ def read_pairs(path: Path) -> pa.Table:
     """
     try:
         # The partition directory must not become a column.
-        table = pq.ParquetFile(path).read()
+        content = path.read_bytes()
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
     except FileNotFoundError:
         raise CohortError(
             f"{path}: the file is missing; restore it or make the cohort again"
@@ -35,7 +40,7 @@ def read_pairs(path: Path) -> pa.Table:
             "restore it or make the cohort again"
         ) from None
     check_table(table, str(path))
-    return table
+    return table, hashlib.sha256(content).hexdigest()
 
 
 def check_table(table: pa.Table, where: str) -> None:

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from homnet.cohorts.checks import check_table, read_pairs
 from homnet.cohorts.pairs import SCHEMA
 from homnet.errors import CohortError
-from homnet.files import digest_of, parse_json, replacing_directory, write_whole
+from homnet.files import is_published, parse_json, replacing_directory, write_whole
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.locations import Location, first_missing, to_location
 
 SCHEMA_VERSION: Final = 3
 _WITHOUT_DIGEST: Final = 2
@@ -55,8 +56,8 @@ class Cohort:
     Open one with :meth:`open`; create one with :func:`write_cohort`.
     """
 
-    root: Path
-    """Absolute path of the directory."""
+    root: Location
+    """Absolute path of the directory, or its URI."""
     files: tuple[CohortFile, ...]
     """Its Parquet files, in order."""
     scale: Mapping[str, float]
@@ -65,15 +66,15 @@ class Cohort:
     """Origin of the cohort: job, settings, seed, package version."""
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Opens a cohort directory.
+    def open(cls, path: str | Location) -> Self:
+        """Opens a cohort directory, a local one or one at a URI.
 
         Raises:
-            CohortError: there is no cohort, its index is damaged, changed or of another version, or
-                a file is missing or outside the directory.
+            CohortError: the URI names no store, there is no cohort, its index is damaged, changed
+                or of another version, or a file is missing or outside the directory.
         """
         # Absolute: tasks on other nodes have other working directories.
-        root = Path(path).absolute()
+        root = to_location(path, error=CohortError).absolute()
         index = root / INDEX
         if not index.is_file():
             raise CohortError(
@@ -84,7 +85,9 @@ class Cohort:
         try:
             content = parse_json(index.read_bytes(), index, error=CohortError, advice=again)
         except OSError as error:
-            raise CohortError(f"{index}: cannot be read ({error.strerror}); give access") from None
+            raise CohortError(
+                f"{index}: cannot be read ({error.strerror or error}); give access"
+            ) from None
         version = content.get("schema_version")
         if version not in (_WITHOUT_DIGEST, SCHEMA_VERSION):
             raise CohortError(
@@ -107,11 +110,12 @@ class Cohort:
         places = {entry.path: root / entry.path for entry in files}
         if len(places) < len(files):
             raise CohortError(f"{index}: a file is listed twice; {again}")
+        missing = first_missing(list(places.values()))
+        if missing is not None:
+            raise CohortError(f"{missing}: the file is listed in cohort.json but missing")
         inside = root.resolve()
         for place in places.values():
-            if not place.is_file():
-                raise CohortError(f"{place}: the file is listed in cohort.json but missing")
-            if not place.resolve().is_relative_to(inside):
+            if inside not in place.resolve().parents:
                 raise CohortError(
                     f"{place}: a link to outside the cohort; copy the file into the cohort"
                 )
@@ -189,29 +193,30 @@ class Cohort:
         """
         tables = []
         for entry in self.files if file is None else (file,):
+            place = self.root / entry.path
             try:
-                table = read_pairs(self.root / entry.path)
+                table, digest = read_pairs(place)
             except (ValueError, pa.ArrowException) as error:
                 raise CohortError(
-                    f"{self.root / entry.path}: damaged ({type(error).__name__}); restore the file "
-                    "or make the cohort again"
+                    f"{place}: damaged ({type(error).__name__}); restore the file or make the "
+                    "cohort again"
                 ) from None
             if table.num_rows != entry.num_pairs:
                 raise CohortError(
-                    f"{self.root / entry.path}: row {min(table.num_rows, entry.num_pairs)}: the "
-                    f"file has {table.num_rows} rows, cohort.json says {entry.num_pairs}; "
-                    "make the cohort again"
+                    f"{place}: row {min(table.num_rows, entry.num_pairs)}: the file has "
+                    f"{table.num_rows} rows, cohort.json says {entry.num_pairs}; make the cohort "
+                    "again"
                 )
-            # After the checks, which name the bad row. The digest adds 10 % to the reading time.
-            if digest_of(self.root / entry.path) != entry.sha256:
+            # After the checks, which name the bad row.
+            if digest != entry.sha256:
                 raise CohortError(
-                    f"{self.root / entry.path}: changed since the cohort was made (its digest is "
-                    "not that of cohort.json); restore the file or make the cohort again"
+                    f"{place}: changed since the cohort was made (its digest is not that of "
+                    "cohort.json); restore the file or make the cohort again"
                 )
             if entry.num_abnormal not in (None, _num_abnormal(table)):
                 raise CohortError(
-                    f"{self.root / entry.path}: the file has {_num_abnormal(table)} abnormal pairs,"
-                    f" cohort.json says {entry.num_abnormal}; make the cohort again"
+                    f"{place}: the file has {_num_abnormal(table)} abnormal pairs, cohort.json "
+                    f"says {entry.num_abnormal}; make the cohort again"
                 )
             tables.append(table if columns is None else table.select(list(columns)))
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
@@ -224,7 +229,8 @@ class Cohort:
         """
         path = self.root / file.path
         try:
-            return pq.ParquetFile(path).read(list(names))
+            with path.open("rb") as opened:
+                return pq.ParquetFile(opened).read(list(names))
         except (pa.ArrowException, OSError) as error:
             raise CohortError(
                 f"{path}: not a readable Parquet file ({type(error).__name__}); restore the file "
@@ -233,7 +239,7 @@ class Cohort:
 
 
 def write_cohort(
-    path: str | Path,
+    path: str | Location,
     tables: Iterable[pa.Table],
     *,
     scale: Mapping[str, float],
@@ -242,7 +248,7 @@ def write_cohort(
     """Writes a cohort atomically.
 
     Args:
-        path: directory to create; it must not exist.
+        path: directory or URI to create; it must not exist.
         tables: one per file, each with all rows of some patients of one hospital. Rows are sorted
             by patient, chromosome and cell.
         scale: samples per image pixel of each hospital.
@@ -252,10 +258,10 @@ def write_cohort(
         CohortError: the directory exists, a table is malformed, or a patient is in two tables or
             hospitals.
     """
-    root = Path(path)
-    if root.exists():
+    root = to_location(path, error=CohortError)
+    if is_published(root):
         raise CohortError(f"{root}: exists already; remove it or choose another --output")
-    with replacing_directory(root) as made:
+    with replacing_directory(root, last=INDEX) as made:
         files: list[CohortFile] = []
         for table in tables:
             if table.num_rows == 0:
@@ -263,7 +269,7 @@ def write_cohort(
             relative = file_path(table["hospital"][0].as_py(), len(files))
             (made / relative).parent.mkdir(exist_ok=True)
             write_file(made / relative, table, relative)
-            files.append(describe_file(made, relative))
+            files.append(describe_file(made / relative, relative))
         if not files:
             raise CohortError(f"{root}: there is no pair to write")
         write_index(made / INDEX, files, scale=scale, provenance=provenance)
@@ -301,15 +307,17 @@ def write_file(target: Path, table: pa.Table, relative: str) -> None:
     pq.write_table(table, target, compression="zstd", row_group_size=2048)
 
 
-def describe_file(root: Path, relative: str) -> CohortFile:
-    """The index entry of a file written by :func:`write_file`.
+def describe_file(path: Location, relative: str) -> CohortFile:
+    """The index entry of a file written by :func:`write_file`, whose path will be ``relative``.
 
     Raises:
         CohortError: the file is missing, truncated or not a Parquet file.
     """
-    path = root / relative
     try:
-        names = pq.ParquetFile(path).read(["hospital", "patient_id", "abnormal"])
+        content = path.read_bytes()
+        names = pq.ParquetFile(pa.BufferReader(content)).read(
+            ["hospital", "patient_id", "abnormal"]
+        )
     except (pa.ArrowException, OSError) as error:
         raise CohortError(f"{path}: not a readable Parquet file ({type(error).__name__})") from None
     return CohortFile(
@@ -317,7 +325,7 @@ def describe_file(root: Path, relative: str) -> CohortFile:
         hospital=names["hospital"][0].as_py(),
         num_pairs=names.num_rows,
         patients=tuple(pc.unique(names["patient_id"]).to_pylist()),
-        sha256=digest_of(path),
+        sha256=hashlib.sha256(content).hexdigest(),
         num_abnormal=_num_abnormal(names),
     )
 
@@ -383,7 +391,7 @@ def _entry(content: Any) -> CohortFile:
     return entry
 
 
-def _checked_scale(index: Path, scale: Any, hospitals: Sequence[str]) -> dict[str, float]:
+def _checked_scale(index: Location, scale: Any, hospitals: Sequence[str]) -> dict[str, float]:
     """The scale of each hospital.
 
     Raises:

@@ -18,7 +18,6 @@ split           string               ``"validation"`` or ``"test"``
 =============== ==================== ==========================================================
 """
 
-from pathlib import Path
 from typing import Final
 
 import pandas as pd
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 from homnet.errors import DataError
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import NORMAL, SHAM
+from homnet.locations import Location, in_memory, to_location
 
 SCORE_COLUMNS: Final = (
     "bag",
@@ -48,14 +48,14 @@ _SIZES: Final = ("event_fraction", "size_mb")
 SPLITS: Final = ("validation", "test")
 
 
-def read_scores(path: str | Path) -> pd.DataFrame:
+def read_scores(path: str | Location) -> pd.DataFrame:
     """Reads and checks a Parquet file of scores.
 
     Raises:
         DataError: the file is missing or damaged, or see :func:`check_scores`.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(in_memory(to_location(path))).read()
     except FileNotFoundError:
         raise DataError(f"{path}: there are no scores here; run jobs/evaluate.py first.") from None
     except (pa.ArrowInvalid, OSError) as error:

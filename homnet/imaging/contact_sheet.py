@@ -1,7 +1,6 @@
 """A page of extractions for inspection: each image with its axis, next to its sequences."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
 from homnet.imaging.reading import read_grey
+from homnet.locations import Location
 
 LEFT_COLOUR = "#0072b2"
 RIGHT_COLOUR = "#d55e00"
 
 
-def sheet_of_manifest(rows: pd.DataFrame, folder: Path, config: ExtractionConfig) -> Figure:
+def sheet_of_manifest(rows: pd.DataFrame, folder: Location, config: ExtractionConfig) -> Figure:
     """A :func:`contact_sheet` of the images of a manifest; unreadable images are left empty.
 
     Args:

@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from homnet.errors import ManifestError, ManifestTooLargeError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
+from homnet.locations import Location
 
 REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
@@ -31,7 +32,7 @@ _TRUTH: Final = {
 
 
 def read_manifest(
-    path: Path,
+    path: Location,
     *,
     hospital: str,
     band_level: int,
@@ -67,7 +68,7 @@ def read_manifest(
         except FileNotFoundError:
             raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
         except OSError as error:
-            raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+            raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
     frame = _read_csv(path, content, max_rows)
     for name, default in (("hospital", hospital), ("band_level", str(band_level))):
         frame[name] = frame[name].mask(frame[name] == "", nfc(default))
@@ -129,7 +130,7 @@ def read_manifest(
     return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
 
 
-def find_image(folder: Path, path: str) -> Path:
+def find_image(folder: Location, path: str) -> Location:
     """Path of an image of a manifest, whichever Unicode form its name has on the disk.
 
     Args:
@@ -139,6 +140,9 @@ def find_image(folder: Path, path: str) -> Path:
     Returns:
         The path; if nothing is there, that of the manifest.
     """
+    place = folder / path
+    if place.exists():
+        return place
     place = folder
     for part in PurePosixPath(path).parts:
         if not (place / part).exists() and place.is_dir():
@@ -158,7 +162,7 @@ def normal_path(text: str) -> str:
     return str(PurePosixPath(nfc(text).replace("\\", "/"))) if text else text
 
 
-def _read_csv(path: Path, content: bytes, max_rows: int) -> pd.DataFrame:
+def _read_csv(path: Location, content: bytes, max_rows: int) -> pd.DataFrame:
     """All rows that are not blank, as text, with the row numbers and every known column."""
     rows = _rows(path, _checked(path, content, max_rows))
     header = next(rows, [])
@@ -182,7 +186,7 @@ def _read_csv(path: Path, content: bytes, max_rows: int) -> pd.DataFrame:
     return pd.DataFrame({"row": numbers, **known})
 
 
-def _checked(path: Path, content: bytes, max_rows: int) -> str:
+def _checked(path: Location, content: bytes, max_rows: int) -> str:
     """The text of a manifest, whose size is checked before it is split into rows."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ManifestError(f"{path}: the file is UTF-16; save it as 'CSV UTF-8'")
@@ -209,7 +213,7 @@ def _checked(path: Path, content: bytes, max_rows: int) -> str:
         ) from None
 
 
-def _rows(path: Path, text: str) -> Iterator[list[str]]:
+def _rows(path: Location, text: str) -> Iterator[list[str]]:
     number = 0
     try:
         for row in csv.reader(io.StringIO(text, newline=""), strict=True):
@@ -222,7 +226,7 @@ def _rows(path: Path, text: str) -> Iterator[list[str]]:
         ) from None
 
 
-def _check_header(path: Path, names: list[str]) -> None:
+def _check_header(path: Location, names: list[str]) -> None:
     """Refuses a header that is not one, with the commonest reasons by name."""
     if len(names) > _MAX_COLUMNS:
         raise ManifestError(f"{path}: row 1: {len(names)} columns, at most {_MAX_COLUMNS}")

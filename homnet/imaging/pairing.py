@@ -6,7 +6,6 @@ form a pair. Shape suffixes: I images, N pairs, P homologs, C chromatids, L posi
 
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import numpy as np
@@ -29,11 +28,14 @@ from homnet.imaging.manifest import CHROMOSOME_KEY
 from homnet.imaging.orientation import Orientation, turn
 from homnet.imaging.reading import read_grey
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
+from homnet.locations import Location
 
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
-def measure_image(source: Path | IO[bytes], homolog: int, config: ExtractionConfig) -> Extraction:
+def measure_image(
+    source: Location | IO[bytes], homolog: int, config: ExtractionConfig
+) -> Extraction:
     """Extracts the sequence of one chromosome image, or the reason why it has none.
 
     Args:
@@ -52,7 +54,7 @@ def measure_image(source: Path | IO[bytes], homolog: int, config: ExtractionConf
 
 def measure_rows(
     rows: pd.DataFrame,
-    open_image: Callable[[Mapping[str, Any]], Path | IO[bytes]],
+    open_image: Callable[[Mapping[str, Any]], Location | IO[bytes]],
     config: ExtractionConfig,
 ) -> pd.DataFrame:
     """Adds measurements to the rows of a manifest.

@@ -5,7 +5,6 @@ Shape suffixes: H rows, W columns, 3 and 4 colour channels without and with opac
 
 import io
 from contextlib import nullcontext
-from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from homnet.errors import DataError
+from homnet.locations import Location
 
 FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP")
 """Formats that are read, by Pillow's names."""
@@ -27,7 +27,7 @@ _OTHER_DEPTHS: Final = {"1": "1 bit", "F": "floating-point levels", "CMYK": "pri
 """What a mode of Pillow means; those that begin with I have 16 or 32 bits."""
 
 
-def read_grey(source: Path | IO[bytes], *, max_side_px: int) -> NDArray[np.uint8]:
+def read_grey(source: Location | IO[bytes], *, max_side_px: int) -> NDArray[np.uint8]:
     """Reads an 8-bit grey image (H, W), which may be stored as colour.
 
     A stored orientation is applied, and transparent pixels are white. Nothing is decoded before
@@ -38,7 +38,7 @@ def read_grey(source: Path | IO[bytes], *, max_side_px: int) -> NDArray[np.uint8
             or not 8-bit grey.
     """
     try:
-        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        with source.open("rb") if isinstance(source, Location) else nullcontext(source) as file:
             file.seek(0)
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:

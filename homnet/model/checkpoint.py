@@ -30,6 +30,7 @@ from homnet.calibration.patients import FORMAT as PATIENTS_FORMAT
 from homnet.calibration.patients import PatientCalibration
 from homnet.errors import CheckpointError, ConfigError
 from homnet.files import digest_of, parse_json, replacing_directory
+from homnet.locations import Location, files_in, local_copy, to_location
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNetConfig
 
@@ -128,8 +129,8 @@ class Checkpoint:
             {name: one.to_json() for name, one in self.patients.items()},
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Writes the checkpoint atomically and replaces an older one.
+    def save(self, path: str | Location) -> Location:
+        """Writes the checkpoint to a directory or URI atomically and replaces an older one.
 
         Returns:
             The path.
@@ -138,7 +139,7 @@ class Checkpoint:
             CheckpointError: the path cannot be written, or a value is not finite; the previous
                 content is kept.
         """
-        root = Path(path)
+        root = to_location(path, error=CheckpointError)
         try:
             files = {
                 "config.json": _json({"format": FORMAT, **dataclasses.asdict(self.config)}),
@@ -152,7 +153,7 @@ class Checkpoint:
                 files["patients.json"] = _json(
                     {name: one.to_json() for name, one in self.patients.items()}
                 )
-            with replacing_directory(root) as made:
+            with replacing_directory(root, last=HASHES) as made:
                 for name, content in files.items():
                     (made / name).write_bytes(content)
                 _save_tensors(self.weights, made / "model.safetensors")
@@ -174,7 +175,7 @@ class Checkpoint:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Location,
         form: Callable[..., Form] = HomNetConfig,
         *,
         digest: str | None = None,
@@ -182,7 +183,7 @@ class Checkpoint:
         """Reads a checkpoint.
 
         Args:
-            path: the directory.
+            path: the directory or URI.
             form: builds the model's form from the fields in ``config.json``.
             digest: the :attr:`digest` that the stored content must have, if it is known.
 
@@ -190,7 +191,7 @@ class Checkpoint:
             CheckpointError: the checkpoint is missing, incomplete, altered, of another format, of
                 another digest, or of a form that ``form`` does not build.
         """
-        root = Path(path)
+        root = to_location(path, error=CheckpointError)
         if not (root / HASHES).is_file():
             raise CheckpointError(f"{root}: no checkpoint here ({HASHES} is missing)")
         try:
@@ -210,22 +211,34 @@ class Checkpoint:
             ) from None
 
     @classmethod
-    def _load(cls, root: Path, form: Callable[..., Form], digest: str | None) -> Self:
-        present = {path.name for path in root.iterdir() if path.is_file()}
-        hashes = check_listed(root, (root / HASHES).read_bytes(), present)
+    def _load(cls, root: Location, form: Callable[..., Form], digest: str | None) -> Self:
+        hashes = check_listed(root, (root / HASHES).read_bytes(), files_in(root))
+        with local_copy(root, hashes) as folder:
+            return cls._parse(root, folder, hashes, form, digest)
+
+    @classmethod
+    def _parse(
+        cls,
+        root: Location,
+        folder: Path,
+        hashes: Mapping[str, Any],
+        form: Callable[..., Form],
+        digest: str | None,
+    ) -> Self:
+        """Reads the listed files in a local folder; messages name ``root``."""
         for name, expected in hashes.items():
-            if digest_of(root / name) != expected:
+            if digest_of(folder / name) != expected:
                 raise CheckpointError(
                     f"{root / name}: the file was altered or damaged since it was written; "
                     f"{_ADVICE}"
                 )
 
         def read(name: str) -> dict[str, Any]:
-            place = root / name
-            return parse_json(place.read_bytes(), place, error=CheckpointError, advice=_ADVICE)
+            content = (folder / name).read_bytes()
+            return parse_json(content, root / name, error=CheckpointError, advice=_ADVICE)
 
         def tensors(name: str) -> dict[str, torch.Tensor]:
-            return load_file(root / name) if name in hashes else {}
+            return load_file(folder / name) if name in hashes else {}
 
         config, metrics, provenance = (
             read(f"{n}.json") for n in ("config", "metrics", "provenance")
@@ -304,7 +317,7 @@ def patient_digests(patients: Iterable[str]) -> list[str]:
     return sorted(hashlib.blake2b(p.encode(), digest_size=8).hexdigest() for p in patients)
 
 
-def _drop_deviations(root: Path, config: dict[str, Any]) -> None:
+def _drop_deviations(root: Location, config: dict[str, Any]) -> None:
     """Converts a form of format 1 to format 2; a reader's form contains that of its HomNet."""
     nested = config.get("model")
     for form in (config, nested) if isinstance(nested, dict) else (config,):

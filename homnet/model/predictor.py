@@ -5,7 +5,6 @@ Shape suffixes: N pairs, B bags, K cells of a bag, P homologs, C chromatids, L p
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -17,12 +16,12 @@ from homnet.bags.assessment import FlatBags
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
 from homnet.calibration.bags import UNCALIBRATED, Calibration
 from homnet.errors import CheckpointError
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel, Form
 from homnet.model.network import HomNet, HomNetConfig
+from homnet.model.scoring import Precision, autocast, score_pairs
 
-_PAIRS_AT_ONCE: Final = 256
-"""Pairs per forward pass: efficient, with activations that stay in the cache."""
 _BAGS_AT_ONCE: Final = 64
 """Bags per forward pass of a model that cannot score single pairs."""
 
@@ -66,11 +65,13 @@ class Predictor:
         *,
         version: str,
         device: torch.device | str = "cpu",
+        precision: Precision = "float32",
     ) -> None:
         self.model = model.to(device).eval()
         self.calibration = calibration
         self.version = version
         self.device = torch.device(device)
+        self.precision = precision
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Self:
@@ -86,12 +87,22 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Location,
         device: torch.device | str = "cpu",
         form: Callable[..., Form] = HomNetConfig,
     ) -> Self:
         """Loads a checkpoint; for the form and the errors raised see :meth:`Checkpoint.load`."""
         return cls.of_checkpoint(Checkpoint.load(path, form), device)
+
+    def at(self, precision: Precision) -> "Predictor":
+        """The same model with matrix products in another precision; weights stay in float32."""
+        return Predictor(
+            self.model,
+            self.calibration,
+            version=self.version,
+            device=self.device,
+            precision=precision,
+        )
 
     def homnet(self) -> HomNet:
         """The model, if it is HomNet, which gives the contribution of each pair to a logit.
@@ -108,7 +119,8 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> NDArray[np.float64]:
         """Uncalibrated logits (B) of bags on the device."""
-        logit_B = self.model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
+        with autocast(self.device, self.precision):
+            logit_B = self.model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
         values_B: NDArray[np.float64] = logit_B.double().cpu().numpy()
         return values_B
 
@@ -166,45 +178,28 @@ class Predictor:
 def score_bags(
     predictors: Sequence[Predictor], bags: FlatBags, predictor_B: NDArray[np.int64]
 ) -> Evidence:
-    """Scores bags of any size, each with its own model.
+    """Scores bags of any size, each with its own model, in one pass: the device is read once.
 
     Every pair is scored alone, and the logit of a bag is a sum over its pairs (Eq. 10). Bags
     therefore need no padding and do not affect each other.
 
     Args:
-        predictors: predictors with HomNet models.
+        predictors: predictors with HomNet models on one device.
         bags: B bags.
         predictor_B: index of the predictor of each bag.
 
     Raises:
         CheckpointError: a model is not HomNet.
     """
-    predictor_N = np.repeat(predictor_B, bags.size_B)
-    weight_N, added_N = np.zeros(len(predictor_N)), np.zeros(len(predictor_N))
-    for number, predictor in enumerate(predictors):
-        row_X = np.flatnonzero(predictor_N == number)
-        for at in range(0, len(row_X), _PAIRS_AT_ONCE):
-            rows = row_X[at : at + _PAIRS_AT_ONCE]
-            weight_N[rows], added_N[rows] = _pair_evidence(predictor, bags, rows)
-    bias_B = np.array([p.homnet().bag.bag.bias.item() for p in predictors])[predictor_B]
+    weight_N, added_N, bias_P = score_pairs(
+        [(predictor.homnet(), predictor.precision) for predictor in predictors],
+        np.repeat(predictor_B, bags.size_B),
+        bags.pair_NPCL,
+        bags.chromosome_N,
+        bags.level_N,
+        predictors[0].device,
+    )
+    bias_B = bias_P[predictor_B]
     start_B = np.cumsum(bags.size_B) - bags.size_B
     logit_B = np.add.reduceat(added_N, start_B) + bias_B if len(bags) else np.zeros(0)
     return Evidence(logit_B, weight_N, added_N, bias_B)
-
-
-@torch.inference_mode()
-def _pair_evidence(
-    predictor: Predictor, bags: FlatBags, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of the given pairs, and their contributions."""
-    model, device = predictor.homnet(), predictor.device
-    # Each pair is a bag of size one here: (N, 1, ...).
-    pair_NKE = model.pairs(
-        torch.from_numpy(bags.pair_NPCL[rows]).to(device)[:, None],
-        torch.from_numpy(bags.chromosome_N[rows]).to(device),
-        torch.from_numpy(bags.level_N[rows]).to(device)[:, None],
-    )
-    # One column, or one for each homolog in the form that scores homologs alone.
-    weight_NK, added_NK = model.bag.evidence(pair_NKE)
-    weight_N, added_N = weight_NK.amax(dim=1), added_NK.double().sum(dim=1)
-    return weight_N.double().cpu().numpy(), added_N.cpu().numpy()

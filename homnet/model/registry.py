@@ -1,6 +1,6 @@
 """The registry: all models, and the model in use at each hospital.
 
-A directory, local or at any URI that pyarrow supports (``s3://``, ``gs://``, ``hdfs://``)::
+A directory, or a URI of an object store (``s3://``, ``gs://``)::
 
     models/<version>/...         checkpoints, named by the digest of their content
     readers/<version>/...        readers that calibrations name, by the digest of their weights
@@ -28,6 +28,7 @@ import pyarrow as pa
 from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import CheckpointError, RegistryError
 from homnet.files import Storage
+from homnet.locations import Location
 from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
 from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
@@ -37,7 +38,7 @@ from homnet.model.network import HomNetConfig
 class Registry:
     """Models and decisions under one root directory."""
 
-    def __init__(self, root: str | Path, form: Callable[..., Form] = HomNetConfig) -> None:
+    def __init__(self, root: str | Location, form: Callable[..., Form] = HomNetConfig) -> None:
         """Opens a registry; the first publication creates it.
 
         Args:
@@ -46,7 +47,7 @@ class Registry:
                 holds models other than HomNet.
 
         Raises:
-            RegistryError: pyarrow does not support the URI.
+            RegistryError: see :func:`homnet.locations.to_location`.
         """
         self.root = str(root)
         self._form = form
@@ -287,7 +288,8 @@ class Registry:
         if self._is_intact(target):
             return
         with tempfile.TemporaryDirectory() as directory:
-            saved = checkpoint.save(Path(directory) / "checkpoint")
+            saved = Path(directory) / "checkpoint"
+            checkpoint.save(saved)
             names = sorted(path.name for path in saved.iterdir())
             for name in sorted(names, key=lambda name: name == HASHES):
                 self._write(f"{target}/{name}", (saved / name).read_bytes())

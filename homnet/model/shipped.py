@@ -9,6 +9,7 @@ four simulated hospitals and of all hospitals together), ``reader`` (its reader)
 from pathlib import Path
 from typing import Final
 
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import HASHES
 
 SHIPPED: Final = "shipped"
@@ -21,14 +22,14 @@ _CHECKPOINT: Final = "checkpoint"
 _READER: Final = "reader"
 
 
-def place_of(checkpoint: str | Path) -> Path:
-    """Absolute path of a checkpoint, or of a folder of checkpoints; knows :data:`SHIPPED`."""
+def place_of(checkpoint: str | Location) -> Location:
+    """Absolute location of a checkpoint, or of a folder of them; knows :data:`SHIPPED`."""
     if str(checkpoint) == SHIPPED:
         return FOLDER / _CHECKPOINT
-    return Path(checkpoint).absolute()
+    return to_location(checkpoint).absolute()
 
 
-def reader_beside(checkpoint: str | Path) -> Path | None:
+def reader_beside(checkpoint: str | Location) -> Location | None:
     """The reader that was stored with a calibrated checkpoint, or with a folder of them, if any."""
     root = place_of(checkpoint)
     places = (root / _READER, root.parent / _READER, root.parents[1] / _READER)

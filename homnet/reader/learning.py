@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
@@ -12,6 +11,8 @@ import torch
 from homnet.bags.draw import PairBank
 from homnet.bags.epochs import DeviceBank
 from homnet.errors import ConfigError, DataError, DivergedError
+from homnet.files import is_published
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.reader.lessons import Lessons, ReaderTraining, batches, draw_lessons
 from homnet.reader.loss import Part, calibrate, loss_of, means
@@ -198,7 +199,7 @@ class ReaderLearner:
 
 
 def require_start(
-    path: str | Path, start: Checkpoint, form: ReaderConfig, parent: Checkpoint
+    path: str | Location, start: Checkpoint, form: ReaderConfig, parent: Checkpoint
 ) -> None:
     """Checks that training can start from a reader.
 
@@ -223,7 +224,7 @@ def learn(
     bank: PairBank,
     *,
     device: torch.device | str = "cpu",
-    kept: Path | None = None,
+    kept: Location | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
     advance: Callable[[int], None] = lambda bags: None,
 ) -> Checkpoint:
@@ -233,8 +234,8 @@ def learn(
         stage: what to train.
         bank: pairs of its patients.
         device: device to train on.
-        kept: directory for the last checkpoint of the run, from which the same call resumes after
-            an interruption; by default nothing is kept.
+        kept: location for the last checkpoint of the run, from which the same call resumes after an
+            interruption; by default nothing is kept.
         report: called with the metrics of every epoch.
         advance: called with the number of bags of every batch.
 
@@ -242,7 +243,7 @@ def learn(
         ConfigError, DataError, CheckpointError: see :class:`ReaderLearner`.
     """
     resumed = None
-    if kept is not None and kept.is_dir():
+    if kept is not None and is_published(kept):
         resumed = Checkpoint.load(kept, ReaderConfig.of_json)
     learner = ReaderLearner(stage, bank, device=device, resumed=resumed)
     while not learner.finished:

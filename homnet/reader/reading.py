@@ -9,7 +9,6 @@ G places of a segment, X kinds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy.special import expit, softmax
 from homnet.bags.assessment import Assessment, PatientType
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.karyotype.kinds import SHOWN
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.reader.network import Reader, ReaderConfig, Reading
@@ -116,7 +116,7 @@ class CalibratedReader:
         self._version = version
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+    def load(cls, path: str | Location, device: torch.device | str = "cpu") -> Self:
         """Loads the checkpoint of a reader.
 
         Raises:
@@ -170,7 +170,7 @@ class CalibratedReader:
 
     @torch.inference_mode()
     def _read(self, assessment: Assessment, rows: Sequence[NDArray[np.int64]]) -> Reading:
-        """Reads one bag per type, made of all its cells."""
+        """Reads one bag per type, made of all its cells; the outputs are on the host."""
         num_cells = max(map(len, rows))
         row_BK = np.zeros((len(rows), num_cells), np.int64)
         mask_BK = np.zeros((len(rows), num_cells), np.bool_)
@@ -178,12 +178,14 @@ class CalibratedReader:
             row_BK[b, : len(row)], row_BK[b, len(row) :] = row, row[0]
             mask_BK[b, : len(row)] = True
         bags, device = assessment.bags, self.device
-        return self.reader.read(
+        reading = self.reader.read(
             torch.as_tensor(bags.pair_NPCL[row_BK]).to(device),
             torch.as_tensor(mask_BK).to(device),
             torch.as_tensor(bags.chromosome_N[row_BK[:, 0]]).to(device),
             torch.as_tensor(bags.level_N[row_BK]).to(device),
         )
+        # Not type by type: each copy waits for the device.
+        return Reading(**{name: value.cpu() for name, value in vars(reading).items()})
 
     def _finding(
         self,
@@ -271,4 +273,4 @@ def _softmax(logit_NX: Floats, temperature: float) -> Floats:
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    return tensor.double().cpu().numpy()
+    return tensor.double().numpy()

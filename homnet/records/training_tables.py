@@ -193,7 +193,7 @@ def benchmark_markdown(figures: Mapping[str, Any]) -> str:
     """Seconds of training steps and milliseconds of single patients, in Markdown.
 
     Args:
-        figures: result of :func:`homnet.records.benchmark.benchmark`.
+        figures: result of :func:`homnet.records.benchmark.run.benchmark`.
     """
     training, patient = figures["training"], figures["patient"]
     faster = training["times_as_fast_as_looped"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from homnet.errors import DataError
 from homnet.evaluation.score_table import check_scores
 from homnet.files import write_whole
+from homnet.locations import Location, to_location
 from homnet.report import figures, tables
 from homnet.report.cohort_page import verdicts_by_hospital
 from homnet.report.examples import Example
@@ -50,7 +50,7 @@ class Report:
     """What is linked beside them: text, and address relative to the page."""
 
 
-def write_report(output: str | Path, report: Report) -> Path:
+def write_report(output: str | Location, report: Report) -> Location:
     """Writes ``index.html``, a self-contained page, and returns its path.
 
     Args:
@@ -60,7 +60,7 @@ def write_report(output: str | Path, report: Report) -> Path:
     Raises:
         DataError: the evaluation lacks a part, or the scores do not match the evaluation.
     """
-    return write_whole(Path(output) / "index.html", render(report))
+    return write_whole(to_location(output) / "index.html", render(report))
 
 
 def render(report: Report) -> str:

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import ConfigError, DataError
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.locations import Location
 from homnet.results import read_json, write_json
 from homnet.simulator.atlas import BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
@@ -27,7 +27,7 @@ class FittedLaboratory:
     They must not be used to evaluate it."""
 
 
-def write_laboratory(path: str | Path, fitted: FittedLaboratory) -> None:
+def write_laboratory(path: str | Location, fitted: FittedLaboratory) -> None:
     """Writes a laboratory file atomically, replacing an earlier one.
 
     Raises:
@@ -36,7 +36,7 @@ def write_laboratory(path: str | Path, fitted: FittedLaboratory) -> None:
     write_json(path, dataclasses.asdict(fitted))
 
 
-def read_laboratory(path: str | Path) -> FittedLaboratory:
+def read_laboratory(path: str | Location) -> FittedLaboratory:
     """Reads a laboratory file.
 
     Raises:
@@ -75,7 +75,7 @@ def _band_pattern() -> BandAppearance:
     return BandAppearance(rows, rows)
 
 
-def _read(path: str | Path, where: str, value: Any, pattern: Any) -> Any:
+def _read(path: str | Location, where: str, value: Any, pattern: Any) -> Any:
     """Returns a value checked against a pattern: number, None, tuple or dataclass."""
     if pattern is None and value is None:
         return None
@@ -100,7 +100,7 @@ def _read(path: str | Path, where: str, value: Any, pattern: Any) -> Any:
     return float(value)
 
 
-def _require_fields(path: str | Path, where: str, content: Any, form: type) -> None:
+def _require_fields(path: str | Location, where: str, content: Any, form: type) -> None:
     names = [field.name for field in dataclasses.fields(form)]
     if not isinstance(content, dict):
         raise _error(path, where.rstrip("."), content, "an object")
@@ -112,7 +112,7 @@ def _require_fields(path: str | Path, where: str, content: Any, form: type) -> N
         raise ConfigError(f"{path}: unknown field '{where}{unknown[0]}'; {_ADVICE}")
 
 
-def _error(path: str | Path, where: str, value: Any, expected: str) -> ConfigError:
+def _error(path: str | Location, where: str, value: Any, expected: str) -> ConfigError:
     text = repr(value)
     shown = text if len(text) <= 60 else f"{text[:57]}..."
     return ConfigError(f"{path}: field '{where}' is {shown}, expected {expected}; {_ADVICE}")

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
@@ -27,6 +26,8 @@ from homnet.bags.draw import PairBank
 from homnet.bags.epochs import Batch, DeviceBank, LoadedEpoch, empty_batch
 from homnet.calibration.bags import Calibration, calibrate
 from homnet.errors import CheckpointError, DivergedError
+from homnet.files import is_published
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.training.optimisation import (
@@ -317,7 +318,7 @@ def train(
     pairs: PairBank,
     *,
     device: torch.device | str = "cpu",
-    kept: Path | None = None,
+    kept: Location | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> Checkpoint:
     """Trains one stage in this process.
@@ -337,7 +338,7 @@ def train(
         DataError, CheckpointError, DivergedError: see :class:`Learner`.
     """
     resumed = None
-    if kept is not None and kept.is_dir():
+    if kept is not None and is_published(kept):
         resumed = Checkpoint.load(kept, type(stage.model))
     learner = Learner(stage, Resident.of(stage, pairs, device), device=device, resumed=resumed)
 

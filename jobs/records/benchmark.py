@@ -2,11 +2,12 @@
 
 python jobs/records/benchmark.py --output runs/benchmark
 
-On a machine that has torch, numpy, pandas, pyarrow, scipy and scikit-learn but not the rest, run
-``python -m homnet.records.benchmark runs/benchmark`` instead.
+``python -m homnet.records.benchmark --device cuda`` measures a device alone, in at most six
+minutes, on a machine with torch, numpy, pandas and pyarrow.
 """
 
-from homnet.records.benchmark import BenchmarkConfig, benchmark, draw_scaling
+from homnet.records.benchmark.figures import draw_scaling
+from homnet.records.benchmark.run import BenchmarkConfig, benchmark
 from homnet_platform.job import run_job
 
 

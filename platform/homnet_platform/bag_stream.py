@@ -42,6 +42,8 @@ from homnet.training.supply import Held, Plans, Resident
 
 READER_CPUS: Final = 1.0
 """CPUs of a task that reads; one must be free beside the workers."""
+_FEW_PAIRS: Final = 200_000
+"""Pairs that are counted in this process: a second of work, and starting a task takes several."""
 PAIRS: Final = "pairs"
 """Name of the dataset of pairs that stay on the workers."""
 BAGS: Final = "bags"
@@ -52,17 +54,21 @@ Task = Callable[..., Any]
 
 
 def plans_of(cohort: Cohort, stage: Stage) -> Plans:
-    """The plans of a run, made by tasks that read the columns without pairs.
+    """The plans of a run, from the columns without pairs; tasks read those of a large cohort.
 
     Raises:
         CohortError: a file is damaged.
         DataError: there is nothing to train on, or all validation bags have the same class.
     """
     files = _files(cohort, stage.train_patients | stage.validation_patients)
-    rows = _map(_items([{"file": n} for n in files]), _count, cohort=cohort, stage=stage)
+    if sum(cohort.files[n].num_pairs for n in files) <= _FEW_PAIRS:
+        rows = [_count(n, cohort=cohort, stage=stage) for n in files]
+    else:
+        items = [{"file": n} for n in files]
+        rows = _map(_items(items), _count_of, cohort=cohort, stage=stage).take_all()
     found: dict[str, list[Plan]] = {"training": [], "validation": []}
     num_abnormal = 0
-    for row in rows.take_all():
+    for row in rows:
         num_abnormal += row["abnormal"]
         for name, plan in pickle.loads(row["plans"]).items():
             found[name].append(plan)
@@ -78,7 +84,12 @@ def plans_of(cohort: Cohort, stage: Stage) -> Plans:
     return plans
 
 
-def _count(batch: Any, *, cohort: Cohort, stage: Stage) -> dict[str, list[Any]]:
+def _count_of(batch: Any, *, cohort: Cohort, stage: Stage) -> dict[str, list[Any]]:
+    row = _count(batch["file"][0].as_py(), cohort=cohort, stage=stage)
+    return {name: [value] for name, value in row.items()}
+
+
+def _count(number: int, *, cohort: Cohort, stage: Stage) -> dict[str, Any]:
     """The plans of one file, and the number of its abnormal validation bags."""
     plans, num_abnormal = {}, 0
     for name, patients, bags in (
@@ -86,12 +97,12 @@ def _count(batch: Any, *, cohort: Cohort, stage: Stage) -> dict[str, list[Any]]:
         ("validation", stage.validation_patients, stage.validation_bags),
     ):
         with contextlib.suppress(DataError):  # a file need not have such pairs
-            index = stage.usable(_index(cohort, batch["file"][0].as_py()))
+            index = stage.usable(_index(cohort, number))
             own = index.of_patients(patients)
             plans[name] = Plan.of(own, bags)
             if name == "validation":
                 num_abnormal = int(stage.validation_epoch(own).label_B.sum())
-    return {"plans": [pickle.dumps(plans)], "abnormal": [num_abnormal]}
+    return {"plans": pickle.dumps(plans), "abnormal": num_abnormal}
 
 
 def _index(cohort: Cohort, number: int) -> PairIndex:

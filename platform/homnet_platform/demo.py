@@ -152,7 +152,7 @@ def demonstrate(config: DemoConfig) -> Path:
                 num_bootstrap=200,
             ),
         )
-    return _stage(
+    _stage(
         "7/7 report",
         report,
         ReportConfig(
@@ -164,6 +164,7 @@ def demonstrate(config: DemoConfig) -> Path:
             title="HomNet demonstration on simulated people",
         ),
     )
+    return config.output / "index.html"
 
 
 def _stage(title: str, run: Callable[[C], R], config: C) -> R:

@@ -3,9 +3,7 @@
 import io
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -14,12 +12,13 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
 from homnet.files import Staging
 from homnet.imaging.manifest import OPTIONAL, REQUIRED
+from homnet.locations import Location, files_in
 from homnet.seeding import generator
 from homnet.simulator.images import cell_look, draw_pair, image_rows
 from homnet_platform.blocks import process_blocks
 
 
-def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
+def draw_images(cohort: Cohort, output: Location, *, seed: int) -> Location:
     """Draws an 8-bit grey PNG of every chromosome and writes a manifest for ingest.
 
     The directory is published as a whole. An interrupted run resumes at the image it was drawing.
@@ -50,7 +49,8 @@ def draw_images(cohort: Cohort, output: Path, *, seed: int) -> Path:
     manifest = pd.concat(
         [pd.read_csv(io.StringIO(part), dtype=str, keep_default_na=False) for part in parts]
     )
-    unseen = next((path for path in manifest["path"] if not (staging.content / path).exists()), "")
+    there = set(files_in(staging.content, recursive=True))
+    unseen = next((path for path in manifest["path"] if path not in there), "")
     if unseen:
         raise DataError(
             f"{staging.content / unseen}: a worker wrote this image, but it is not visible here; "
@@ -70,8 +70,9 @@ def _draw_block(number: int, *, cohort: Cohort, staging: Staging, seed: int) -> 
     pair_NPCL = pairs_of(table)
     straightness_N = [quality["straightness"] for quality in table["quality"].to_pylist()]
     look = cache(partial(cell_look, seed, entry.hospital))
-    there = [(staging.content / path).exists() for path in rows["path"]]
-    for _, images in rows[np.logical_not(there)].groupby("pair"):
+    folders = {path.rpartition("/")[0] for path in rows["path"]}
+    there = {f"{one}/{name}" for one in folders for name in files_in(staging.content / one)}
+    for _, images in rows[~rows["path"].isin(there)].groupby("pair"):
         of = images.iloc[0]
         pair = int(of["pair"])
         drawn = draw_pair(

@@ -9,7 +9,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,8 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
 from homnet.evaluation.metrics import evaluate as measure
+from homnet.files import replacing, require_writable
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.report.tables import tables_markdown
@@ -80,12 +81,14 @@ class EvaluateConfig:
             raise ConfigError("bags over people mix patients; cohort labels need over='patient'")
 
 
-def evaluate(config: EvaluateConfig) -> Path:
+def evaluate(config: EvaluateConfig) -> Location:
     """Scores validation and test patients, writes the metrics and returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    output = to_location(config.output)
+    require_writable(output)
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -94,9 +97,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
         scores, by_cells, counts = _score(cohort, split, models, config)
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(output / "scores.parquet", index=False)
+    with replacing(output / "scores.parquet") as temporary:
+        scores.to_parquet(temporary, index=False)
     evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
     evaluation["by_cells"] = {
         str(num_cells): measure(part, seed=config.seed, num_bootstrap=config.num_bootstrap)[
@@ -140,7 +142,7 @@ def _of_size(bags: BagConfig, num_cells: int) -> BagConfig:
 def _score(
     cohort: Cohort,
     split: Mapping[str, frozenset[str]],
-    models: Mapping[str, Path],
+    models: Mapping[str, Location],
     config: EvaluateConfig,
 ) -> tuple[pd.DataFrame, dict[int, pd.DataFrame], dict[str, dict[str, int]]]:
     """Scores all bags.
@@ -208,7 +210,7 @@ class _Scorer:
         self,
         cohort: Cohort,
         split: Mapping[str, frozenset[str]],
-        models: Mapping[str, Path],
+        models: Mapping[str, Location],
         config: EvaluateConfig,
         progress: Progress,
     ) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 import torch
@@ -19,6 +18,8 @@ from homnet.bags.draw import BagConfig, PairBank
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, in_split_order, split_patients
 from homnet.errors import ConfigError, DataError
+from homnet.files import is_published
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.model.shipped import place_of
@@ -77,14 +78,15 @@ class FineTuneConfig:
             raise ConfigError("leave_one_out takes no max_abnormal: it uses no own labels")
 
 
-def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
-    """Trains one model per hospital; returns the checkpoint paths by hospital.
+def fine_tune(config: FineTuneConfig) -> dict[str, Location]:
+    """Trains one model per hospital; returns the checkpoint locations by hospital.
 
     The same command resumes an interrupted job.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     place = place_of(config.checkpoint)
     parent = Checkpoint.load(place)
@@ -97,7 +99,7 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
     for hospital in hospitals:
         own = cohort.of_hospitals(teachers[hospital])
         run = runs[hospital] = Run.of(
-            Path(config.output) / hospital,
+            to_location(config.output) / hospital,
             dataclasses.replace(config, hospitals=(hospital,)),
             cohort=own.fingerprint,
             parent=parent.version,
@@ -134,8 +136,8 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Path]:
                     )
                     runs[hospital].publish(trained.checkpoint)
     for hospital, run in runs.items():
-        if config.registry:
-            version = Registry(config.registry).publish(Checkpoint.load(run.checkpoint), hospital)
+        if registry is not None:
+            version = registry.publish(Checkpoint.load(run.checkpoint), hospital)
             print(f"{hospital}: candidate {version[:12]} in {config.registry}")
     return {hospital: run.checkpoint for hospital, run in runs.items()}
 
@@ -208,11 +210,11 @@ def _side_by_side(
 
 
 def _train_hospital(
-    stage: Stage, bank: PairBank, config: FineTuneConfig, output: Path, progress: Progress
+    stage: Stage, bank: PairBank, config: FineTuneConfig, output: Location, progress: Progress
 ) -> Checkpoint:
     torch.set_num_threads(max(1, math.floor(config.scaling.cpus_per_worker)))
     kept = output / "last"
-    first = len(Checkpoint.load(kept).metrics["history"]) if kept.is_dir() else 0
+    first = len(Checkpoint.load(kept).metrics["history"]) if is_published(kept) else 0
     tracker = Tracker(
         config.tracking, output, stage.name, settings=stage.training, first_epoch=first
     )

@@ -26,11 +26,14 @@ from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
 from homnet.cohorts.pairs import SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
+from homnet.files import is_published, replacing
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
 from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up, set_upright
 from homnet.karyotype.chromosomes import BAND_LEVELS
+from homnet.locations import Location
 from homnet.secret_key import read_secret_key
+from homnet_platform.job import LocationOption
 from homnet_platform.progress import driver_bar
 from homnet_platform.runtime import local_or_cluster
 
@@ -55,10 +58,10 @@ _REPORTED: Final = [
 class IngestConfig:
     """A manifest of images and the cohort to make from it."""
 
-    manifest: Path
+    manifest: LocationOption
     """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog."""
-    output: Path
-    """Directory of the cohort; it must not exist. The report is ``<output>-extraction.csv``."""
+    output: LocationOption
+    """Directory or URI of the cohort; it must not exist. Report: ``<output>-extraction.csv``."""
     hospital: str = "hospital"
     """Hospital of rows without one."""
     band_level: int = 550
@@ -82,12 +85,12 @@ class IngestConfig:
             raise ConfigError(f"images_per_file is {self.images_per_file}; give at least 1")
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Location:
         """Path of the CSV of unusable, unused and flagged images."""
         return report_of(self.output)
 
 
-def report_of(cohort: Path) -> Path:
+def report_of(cohort: Location) -> Location:
     """Path of the CSV of unusable, unused and flagged images beside a cohort."""
     return cohort.with_name(f"{cohort.name}-extraction.csv")
 
@@ -98,7 +101,7 @@ class IngestSummary:
 
     cohort: Cohort
     """The cohort."""
-    report: Path
+    report: Location
     """CSV of every image that is unusable, unused or flagged."""
     num_images: int
     """Number of rows in the manifest."""
@@ -127,7 +130,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
             key, or no image was usable; in the last case the report is still written.
     """
     key = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE)
-    if config.output.exists():
+    if is_published(config.output):
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
@@ -163,7 +166,8 @@ def ingest(config: IngestConfig) -> IngestSummary:
     finally:
         if outcome.noted:
             noted = pd.concat(outcome.noted)[reported].sort_values("row")
-            noted.to_csv(config.report, index=False, float_format="%.3f")
+            with replacing(config.report) as temporary:
+                noted.to_csv(temporary, index=False, float_format="%.3f")
     return IngestSummary(
         cohort=cohort,
         report=config.report,
@@ -205,7 +209,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
         yield part
 
 
-def _measure_block(table: pa.Table, *, folder: Path, config: ExtractionConfig) -> pa.Table:
+def _measure_block(table: pa.Table, *, folder: Location, config: ExtractionConfig) -> pa.Table:
     """Manifest rows with the measurements of each image."""
     rows = measure_rows(table.to_pandas(), lambda row: find_image(folder, row["path"]), config)
     return pa.Table.from_pandas(rows, preserve_index=False)
@@ -225,7 +229,7 @@ class _Outcome:
     noted: list[pd.DataFrame] = field(default_factory=list)
     seen: dict[bytes, str] = field(default_factory=dict)
 
-    def why_nothing(self, report: Path) -> str:
+    def why_nothing(self, report: Location) -> str:
         """The commonest reason, if no image was usable; of equal ones that with larger numbers."""
         rows = pd.concat(self.noted) if self.noted else pd.DataFrame({"reason": []})
         if rows.empty or (rows["reason"] == "").any():

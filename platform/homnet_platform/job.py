@@ -7,13 +7,27 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import tyro
 
 from homnet.errors import ConfigError, HomNetError
+from homnet.locations import Location, local_path, to_location
 
 C = TypeVar("C")
+
+LocationOption: TypeAlias = Annotated[
+    Location,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URI",
+        instance_from_str=lambda args: to_location(args[0]),
+        is_instance=lambda value: isinstance(value, Location),
+        str_from_instance=lambda place: [str(place)],
+    ),
+]
+"""Field of a config for a path or URI, which is checked when the command line is parsed."""
 
 _GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
 """An option group in tyro's help: name, first line of its text, options."""
@@ -62,6 +76,9 @@ def run_job(
     parsed.__kwdefaults__ = {}
     parsed.__defaults__ = (False,)
 
+    rules = tyro.constructors.ConstructorRegistry()
+    rules.primitive_rule(_local_path)
+
     def parse(args: Sequence[str]) -> tuple[Any, bool]:
         return tyro.cli(
             parsed,
@@ -69,6 +86,7 @@ def run_job(
             description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs),
+            registry=rules,
         )
 
     given = list(sys.argv[1:] if args is None else args)
@@ -94,6 +112,21 @@ def run_job(
         if not isinstance(cause, HomNetError):
             raise
         sys.exit(_fail(cause))
+
+
+def _local_path(
+    kind: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    """How tyro reads a field for a file of this machine: a URI of a store is refused."""
+    if kind.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda args: local_path(args[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 def _print_help(

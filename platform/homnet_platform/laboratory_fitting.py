@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from homnet.errors import ConfigError
 from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
+from homnet_platform.job import LocationOption
 from homnet_platform.runtime import local_or_cluster
 
 
@@ -22,11 +22,11 @@ from homnet_platform.runtime import local_or_cluster
 class FitLaboratoryConfig:
     """The people to fit a laboratory to."""
 
-    cohort: Path
+    cohort: LocationOption
     """Directory of a cohort that jobs/ingest.py made."""
     hospital: str
     """Hospital of the cohort whose laboratory is fitted."""
-    output: Path
+    output: LocationOption
     """File of the laboratory. It holds aggregates of these people's chromosomes: get consent before
     sharing it."""
     share: float = 0.5

@@ -7,7 +7,6 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from homnet.bags.draw import BagConfig
@@ -15,6 +14,7 @@ from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.locations import Location
 from homnet.model.network import (
     HomNet,
     HomNetConfig,
@@ -140,8 +140,8 @@ def facts(config: PretrainConfig) -> Mapping[str, Any]:
     }
 
 
-def pretrain(config: PretrainConfig) -> Path:
-    """Trains a model and returns the directory of the published checkpoint.
+def pretrain(config: PretrainConfig) -> Location:
+    """Trains a model and returns the location of the published checkpoint.
 
     The same command resumes an interrupted run.
 

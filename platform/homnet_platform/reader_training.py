@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -17,6 +16,7 @@ from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
 from homnet.model.shipped import place_of
@@ -71,8 +71,8 @@ def facts(config: LearnReaderConfig) -> Mapping[str, object]:
     return {"trainable parameters": f"{sum(t.numel() for t in reader.learnt().values()):,}"}
 
 
-def learn_reader(config: LearnReaderConfig) -> Path:
-    """Trains a reader and returns the directory of its checkpoint.
+def learn_reader(config: LearnReaderConfig) -> Location:
+    """Trains a reader and returns the location of its checkpoint.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
@@ -86,7 +86,7 @@ def learn_reader(config: LearnReaderConfig) -> Path:
     split = split_patients(cohort.patients, config.split)
     origin = provenance(cohort.fingerprint, cohort.scale, config, split, parent)
     if config.start is not None:
-        path = Path(config.start)
+        path = to_location(config.start)
         start = Checkpoint.load(path, ReaderConfig.of_json)
         require_start(path, start, form, parent)
         start.require_scale(cohort.scale, str(path))
@@ -108,7 +108,7 @@ def learn_reader(config: LearnReaderConfig) -> Path:
         training=config.training,
         train_patients=split[TRAIN],
         validation_patients=split[VALIDATION],
-        start=None if config.start is None else str(Path(config.start).resolve()),
+        start=None if config.start is None else str(to_location(config.start).resolve()),
         provenance=origin,
     )
     started = time.perf_counter()
@@ -148,7 +148,7 @@ def learn_reader(config: LearnReaderConfig) -> Path:
 def _learn(
     stage: ReaderStage,
     bank: PairBank,
-    kept: Path,
+    kept: Location,
     config: LearnReaderConfig,
     progress: Progress,
 ) -> Checkpoint:

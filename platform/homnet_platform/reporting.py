@@ -1,9 +1,8 @@
 """Writes the report on an evaluation, a self-contained HTML page."""
 
-import os
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,29 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.summary import summarise_cohort
 from homnet.evaluation.score_table import read_scores
 from homnet.files import write_whole
+from homnet.locations import Location, in_memory
 from homnet.report.examples import draw_examples
 from homnet.report.page import Report, write_report
 from homnet.report.tables import tables_markdown
 from homnet.results import read_json
+from homnet_platform.job import LocationOption
 
 
 @dataclass(frozen=True)
 class ReportConfig:
     """The evaluation to report on, and the contents of the page."""
 
-    evaluation: Path
+    evaluation: LocationOption
     """Directory that jobs/evaluate.py wrote: evaluation.json, scores.parquet, provenance.json."""
-    output: Path | None = None
+    output: LocationOption | None = None
     """Folder of index.html; by default ``report`` inside the evaluation directory."""
-    cohort: Path | None = None
+    cohort: LocationOption | None = None
     """The evaluated cohort, to show its counts and some of its pairs."""
-    checkpoints: tuple[Path, ...] = ()
+    checkpoints: tuple[LocationOption, ...] = ()
     """Checkpoints whose training curves are shown, in this order, labelled by folder."""
     title: str = "HomNet: structural chromosome abnormalities from homologous pairs"
     """Heading of the page."""
-    diagnosis: Path | None = None
+    diagnosis: LocationOption | None = None
     """Verdicts on the same hospitals' patients (jobs/diagnose.py), measured: the report then opens
     with patients, and links the pages of one who was found and one who was missed."""
     num_examples: int = 8
@@ -42,8 +43,8 @@ class ReportConfig:
     """Seed of the choice of those pairs."""
 
 
-def report(config: ReportConfig) -> Path:
-    """Prints the tables of an evaluation, writes its page and returns the path."""
+def report(config: ReportConfig) -> Location:
+    """Prints the tables of an evaluation, writes its page and returns the location."""
     evaluation = read_json(config.evaluation / "evaluation.json")
     provenance = read_json(config.evaluation / "provenance.json")
     summary, examples = None, []
@@ -74,13 +75,13 @@ def report(config: ReportConfig) -> Path:
     return page
 
 
-def _patient_pages(diagnosis: Path, output: Path) -> list[tuple[str, str]]:
+def _patient_pages(diagnosis: Location, output: Location) -> list[tuple[str, str]]:
     """Copies the page of the clearest patient who was found, and of the nearest who was missed.
 
     Returns:
         Text and relative address of each link.
     """
-    joined = pd.read_parquet(diagnosis / "measured" / "patients.parquet")
+    joined = pd.read_parquet(in_memory(diagnosis / "measured" / "patients.parquet"))
     carriers = joined[joined["true_abnormal"] & joined["score"].notna()]
     missed = carriers[carriers["decision"] == "no_abnormality_found"]
     chosen = (
@@ -90,21 +91,22 @@ def _patient_pages(diagnosis: Path, output: Path) -> list[tuple[str, str]]:
     links = []
     for text, rows in chosen:
         for row in rows.to_dict("records"):
-            place = Path("patients") / row["hospital"] / f"{row['patient_id']}.html"
+            place = f"patients/{row['hospital']}/{row['patient_id']}.html"
             if (diagnosis / place).is_file():
                 write_whole(output / place, (diagnosis / place).read_text(encoding="utf-8"))
                 truth = row["true_iscn"] or row["true_kind"]
-                links.append((f"{text}; in truth {truth}", place.as_posix()))
+                links.append((f"{text}; in truth {truth}", place))
     return links
 
 
-def _histories(checkpoints: Sequence[Path]) -> dict[str, Any]:
+def _histories(checkpoints: Sequence[Location]) -> dict[str, Any]:
     """Training history of each checkpoint, by the part of its path that is unique."""
     runs = [path.resolve() for path in checkpoints]
     runs = [path.parent if path.name == "checkpoint" else path for path in runs]
-    shared = os.path.commonpath([path.parent for path in runs]) if runs else ""
+    above = zip(*(run.parts[:-1] for run in runs), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, above))
     return {
-        str(run.relative_to(shared)): read_json(path / "metrics.json").get("history", [])
+        "/".join(run.parts[shared:]): read_json(path / "metrics.json").get("history", [])
         for run, path in zip(runs, checkpoints, strict=True)
     }
 

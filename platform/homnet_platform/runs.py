@@ -9,12 +9,13 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 from homnet import __version__
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import CheckpointError, ConfigError
+from homnet.files import is_published
+from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
 from homnet.model.shipped import place_of
 from homnet.results import read_json, write_json, write_result
@@ -40,14 +41,19 @@ def portable(config: Any) -> dict[str, Any]:
 class Run:
     """The directory of one run, which the run can resume."""
 
-    output: Path
-    """The directory, absolute because tasks have other working directories."""
+    output: Location
+    """The directory, absolute because tasks have other working directories, or its URI."""
     claimed: Mapping[str, Any]
     """Everything the run depends on, JSON-serialisable."""
 
     @classmethod
     def of(
-        cls, output: str | Path, config: Any, *, ignored: Iterable[str] = (), **content: str | None
+        cls,
+        output: str | Location,
+        config: Any,
+        *,
+        ignored: Iterable[str] = (),
+        **content: str | None,
     ) -> Self:
         """Makes a run from a config.
 
@@ -61,19 +67,19 @@ class Run:
         return cls.claiming(output, {"settings": settings, **content})
 
     @classmethod
-    def claiming(cls, output: str | Path, claimed: Mapping[str, Any]) -> Self:
+    def claiming(cls, output: str | Location, claimed: Mapping[str, Any]) -> Self:
         """Makes a run from JSON-serialisable values that it depends on."""
-        return cls(Path(output).absolute(), json.loads(json.dumps(claimed)))
+        return cls(to_location(output).absolute(), json.loads(json.dumps(claimed)))
 
     @property
-    def checkpoint(self) -> Path:
-        """Path of the final checkpoint."""
+    def checkpoint(self) -> Location:
+        """Location of the final checkpoint."""
         return self.output / "checkpoint"
 
     @property
     def finished(self) -> bool:
         """Whether this run, with these settings, is finished."""
-        return self.checkpoint.exists() and self._kept() == self.claimed
+        return is_published(self.checkpoint) and self._kept() == self.claimed
 
     def claim(self) -> None:
         """Creates the directory, or resumes this run in it.
@@ -81,7 +87,7 @@ class Run:
         Raises:
             ConfigError: the run is finished, or the directory belongs to another run.
         """
-        if self.checkpoint.exists():
+        if is_published(self.checkpoint):
             raise ConfigError(
                 f"{self.output}: this run is finished; choose another --output, or remove it"
             )
@@ -92,7 +98,7 @@ class Run:
             )
         write_json(self.output / "config.json", self.claimed)
 
-    def publish(self, checkpoint: Checkpoint) -> Path:
+    def publish(self, checkpoint: Checkpoint) -> Location:
         """Writes the final checkpoint and its history, and returns the checkpoint's path."""
         path = checkpoint.save(self.checkpoint)
         write_json(self.output / "history.json", {"history": checkpoint.metrics["history"]})
@@ -108,6 +114,13 @@ class Run:
     def _kept(self) -> dict[str, Any] | None:
         file = self.output / "config.json"
         return read_json(file) if file.is_file() else None
+
+
+def ray_storage(location: Location) -> dict[str, Any]:
+    """Arguments of Ray's ``RunConfig`` for a location: its path and, at a URI, its file system."""
+    if isinstance(location, RemotePath):
+        return {"storage_path": location.key, "storage_filesystem": location.system}
+    return {"storage_path": str(location)}
 
 
 def provenance(
@@ -177,7 +190,7 @@ def refuse_known(
 
 
 def refuse_split(
-    split: Mapping[str, frozenset[str]], origins: Mapping[Path, Mapping[str, Any]]
+    split: Mapping[str, frozenset[str]], origins: Mapping[Location, Mapping[str, Any]]
 ) -> None:
     """Refuses scoring of training patients, and testing on validation patients.
 
@@ -194,9 +207,9 @@ def refuse_split(
 
 
 def models_of(
-    root: str | Path, scale: Mapping[str, float], required: Sequence[str] = ()
-) -> dict[str, Path]:
-    """Absolute path of the checkpoint that scores each hospital of a cohort.
+    root: str | Location, scale: Mapping[str, float], required: Sequence[str] = ()
+) -> dict[str, Location]:
+    """Absolute location of the checkpoint that scores each hospital of a cohort.
 
     Args:
         root: see :func:`paths_of_models`.
@@ -215,9 +228,9 @@ def models_of(
 
 
 def paths_of_models(
-    root: str | Path, hospitals: Sequence[str], required: Sequence[str] = ()
-) -> dict[str, Path]:
-    """Absolute path of the checkpoint of each hospital.
+    root: str | Location, hospitals: Sequence[str], required: Sequence[str] = ()
+) -> dict[str, Location]:
+    """Absolute location of the checkpoint of each hospital.
 
     Args:
         root: a checkpoint, a directory with ``<hospital>/checkpoint`` for each hospital, or the

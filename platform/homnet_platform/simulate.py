@@ -3,7 +3,7 @@
 Workers write the files, so pairs never pass through the driver. The same command resumes an
 interrupted run and keeps finished files. The result is the same to the byte, regardless of
 interruptions and the number of machines. On a cluster the output needs storage that all nodes
-share.
+share, for example a bucket.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,13 +29,15 @@ from homnet.cohorts.cohort import (
     write_index,
 )
 from homnet.errors import CohortError, ConfigError
-from homnet.files import Staging
+from homnet.files import Staging, is_published
+from homnet.locations import Location, first_missing
 from homnet.results import Record
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig, healthy, hospitals
 from homnet.simulator.laboratory_file import read_laboratory
 from homnet_platform.blocks import process_blocks
 from homnet_platform.drawn_images import draw_images
+from homnet_platform.job import LocationOption
 from homnet_platform.runtime import local_or_cluster
 
 _MAX_PAIRS_PER_FILE: Final = 30_000
@@ -49,10 +50,10 @@ _PAIRS_PER_CELL: Final = 23.0
 class SimulateConfig:
     """A cohort of healthy people and the patients of four hospitals."""
 
-    output: Path
-    """Directory of the cohort; it must not exist. Unfinished work is kept beside it."""
-    images: Path | None = None
-    """Directory for an image of every chromosome and a manifest; None writes no images."""
+    output: LocationOption
+    """Directory or URI of the cohort; it must not exist. Unfinished work is kept beside it."""
+    images: LocationOption | None = None
+    """Directory or URI for an image of every chromosome and a manifest; None writes no images."""
     seed: int = 0
     """Seed of the simulation; it gives the same bytes on any number of machines."""
     num_healthy: int = 1581
@@ -67,7 +68,7 @@ class SimulateConfig:
     """Share of patients with one structural abnormality; the others have none."""
     scale: float = 1.0
     """Factor on the numbers of people; below 1 for a demonstration."""
-    laboratory: Path | None = None
+    laboratory: LocationOption | None = None
     """File from jobs/fit_laboratory.py. Chromosomes of all hospitals are then rendered as in this
     laboratory instead of the five built-in ones; the people stay the same."""
     rearranged_types: bool = False
@@ -178,9 +179,9 @@ def simulate(config: SimulateConfig) -> Cohort:
         raise ConfigError("there is nobody to simulate; give num_healthy or num_patients")
     provenance = _provenance(config)
     finished = config.images is not None and _is_cohort_of(config.output, provenance)
-    if config.output.exists() and not finished:
+    if is_published(config.output) and not finished:
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
-    if config.images is not None and config.images.exists():
+    if config.images is not None and is_published(config.images):
         raise CohortError(f"{config.images}: exists already; remove it or choose another --images")
     with local_or_cluster():
         cohort = Cohort.open(config.output) if finished else _make_cohort(config, provenance)
@@ -208,9 +209,9 @@ def _provenance(config: SimulateConfig) -> dict[str, Any]:
     }
 
 
-def _is_cohort_of(path: Path, provenance: dict[str, Any]) -> bool:
+def _is_cohort_of(path: Location, provenance: dict[str, Any]) -> bool:
     """Whether there is a finished cohort with these settings."""
-    if not (path / INDEX).is_file():
+    if not is_published(path) or not (path / INDEX).is_file():
         return False
     # JSON turns tuples into lists.
     return bool(Cohort.open(path).provenance == json.loads(json.dumps(provenance)))
@@ -237,11 +238,12 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
     for text in entries:
         entry = json.loads(text)
         files.append(CohortFile(**{**entry, "patients": tuple(entry["patients"])}))
-        if not (staging.content / files[-1].path).is_file():
-            raise CohortError(
-                f"{staging.content / files[-1].path}: a worker wrote this file, but it is not "
-                "visible here; choose an --output on storage that all nodes share"
-            )
+    unseen = first_missing([staging.content / one.path for one in files])
+    if unseen is not None:
+        raise CohortError(
+            f"{unseen}: a worker wrote this file, but it is not visible here; choose an --output "
+            "on storage that all nodes share"
+        )
     scale = {group.hospital.name: group.hospital.laboratory.samples_per_px for group in every}
     with staging.writing(INDEX) as temporary:
         write_index(temporary, files, scale=scale, provenance=provenance)
@@ -257,7 +259,7 @@ def _make_file(
     group = every[block["group"]]
     relative = file_path(group.hospital.name, number)
     try:
-        entry = describe_file(staging.content, relative)
+        entry = describe_file(staging.content / relative, relative)
     except CohortError:  # missing, or truncated by a crash
         table = pa.concat_tables(
             simulate_person(
@@ -271,5 +273,5 @@ def _make_file(
         )
         with staging.writing(relative) as temporary:
             write_file(temporary, table, relative)
-        entry = describe_file(staging.content, relative)
+            entry = describe_file(temporary, relative)
     return entry.num_pairs, json.dumps(entry.__dict__)

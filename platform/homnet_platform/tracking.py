@@ -1,6 +1,7 @@
 """Metrics during training: TensorBoard events, and optionally MLflow."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from tensorboardX import SummaryWriter
 
 from homnet.errors import ConfigError
 from homnet.files import write_whole
+from homnet.locations import Location, RemotePath
 
 _RUN_ID: Final = "mlflow-run"
 
@@ -32,7 +34,7 @@ class Tracker:
     def __init__(
         self,
         options: TrackingOptions,
-        directory: Path,
+        directory: Location,
         name: str,
         *,
         settings: Any,
@@ -50,10 +52,15 @@ class Tracker:
         Raises:
             ConfigError: MLflow is configured but not installed, or does not answer.
         """
+        self._events = directory / "tensorboard" / name
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        """What the writer writes locally; a store cannot append, and gets it again each epoch."""
+        if isinstance(self._events, RemotePath) and options.tensorboard:
+            self._folder = tempfile.TemporaryDirectory()
         self._writer = (
             # File names have a resolution of one second; the suffix makes a quick restart unique.
             SummaryWriter(
-                str(directory / "tensorboard" / name),
+                str(self._events) if self._folder is None else self._folder.name,
                 purge_step=first_epoch,
                 filename_suffix=f".from-{first_epoch}",
             )
@@ -70,13 +77,23 @@ class Tracker:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
+            self._store()
         if self._mlflow is not None:
             self._mlflow.log(values, step)
+
+    def _store(self) -> None:
+        """Copies the events to the store, if they are kept there."""
+        if self._folder is not None:
+            for file in Path(self._folder.name).iterdir():
+                write_whole(self._events / file.name, file.read_bytes())
 
     def close(self) -> None:
         """Closes the outputs."""
         if self._writer is not None:
             self._writer.close()
+            self._store()
+        if self._folder is not None:
+            self._folder.cleanup()
         if self._mlflow is not None:
             self._mlflow.close()
 
@@ -84,7 +101,9 @@ class Tracker:
 class _Mlflow:
     """One MLflow run, resumed by the id in the run's directory."""
 
-    def __init__(self, options: TrackingOptions, directory: Path, name: str, settings: Any) -> None:
+    def __init__(
+        self, options: TrackingOptions, directory: Location, name: str, settings: Any
+    ) -> None:
         try:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException

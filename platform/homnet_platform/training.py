@@ -7,7 +7,9 @@ and keeps their checkpoints.
 import errno
 import functools
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_BYTES
 from homnet.errors import CheckpointError, ConfigError, DataError, HomNetError
+from homnet.files import require_writable
+from homnet.locations import Location, RemotePath
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner, finished
@@ -35,6 +39,7 @@ from homnet.training.supply import Plans
 from homnet_platform.bag_stream import READER_CPUS, ToWorkers, plans_of, supply
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
+from homnet_platform.runs import ray_storage
 from homnet_platform.runtime import require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
 
@@ -104,7 +109,7 @@ def run_stage(
     cohort: Cohort,
     stage: Stage,
     *,
-    storage: Path,
+    storage: Location,
     scaling: ScalingOptions,
     tracking: TrackingOptions | None = None,
     callbacks: Sequence[Any] = (),
@@ -114,7 +119,7 @@ def run_stage(
     Args:
         cohort: source of the pairs.
         stage: what to train.
-        storage: directory for Train's checkpoints, shared by all nodes of a cluster.
+        storage: location for Train's checkpoints, shared by all nodes of a cluster.
         scaling: workers.
         tracking: outputs for the metrics of every epoch; none by default.
         callbacks: ``ray.train.UserCallback`` called on every report, in Train's controller.
@@ -159,14 +164,14 @@ def run_stage(
             scaling_config=_scaling_config(scaling),
             run_config=RunConfig(
                 name=stage.name,
-                storage_path=str(storage.resolve()),
+                **ray_storage(storage.resolve()),
                 failure_config=FailureConfig(max_failures=scaling.max_failures),
                 # Each checkpoint holds the best model so far, so the last one is enough.
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 callbacks=list(callbacks),
             ),
         )
-        with _causes(storage):
+        with _causes(storage), _interrupts_kept():
             result = trainer.fit()
     if result.checkpoint is None:
         raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
@@ -222,10 +227,10 @@ def _stay(plans: Plans, stage: Stage, scaling: ScalingOptions) -> bool:
     return resident
 
 
-def _position(storage: Path, name: str) -> tuple[int, int]:
+def _position(storage: Location, name: str) -> tuple[int, int]:
     """Epoch and step of the last checkpoint of a run; the start if it has none."""
     try:
-        last = ray.train.Result.from_path(str(storage / name)).metrics
+        last = ray.train.Result.from_path(*ray_storage(storage / name).values()).metrics
     except (OSError, RuntimeError, ValueError):
         last = None
     return (int(last["at_epoch"]), int(last["at_step"])) if last else (0, 0)
@@ -267,7 +272,8 @@ def _train_worker(config: dict[str, Any]) -> None:
             ray.train.report(line, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
             return
         # Ray removes the folder when it has uploaded it, while the training goes on.
-        path = learner.checkpoint().save(Path(tempfile.mkdtemp()) / "checkpoint")
+        path = Path(tempfile.mkdtemp()) / "checkpoint"
+        learner.checkpoint().save(path)
         ray.train.report(
             line,
             checkpoint=ray.train.Checkpoint.from_directory(path),
@@ -304,13 +310,16 @@ def _resumed(stage: Stage) -> Checkpoint | None:
         return Checkpoint.load(directory, type(stage.model))
 
 
-def _require_writable(storage: Path) -> None:
+def _require_writable(storage: Location) -> None:
     """Checks before training that checkpoints can be written.
 
     Raises:
         CheckpointError: the storage is not writable.
     """
     try:
+        require_writable(storage)
+        if isinstance(storage, RemotePath):
+            return
         storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=storage) as file:
             file.write(b"0" * 4096)
@@ -321,7 +330,23 @@ def _require_writable(storage: Path) -> None:
 
 
 @contextmanager
-def _causes(storage: Path) -> Iterator[None]:
+def _interrupts_kept() -> Iterator[None]:
+    """Puts the handler of SIGINT back, in which Ray Train leaves its controller.
+
+    The controller, and the actors that read for it, would live as long as this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has handlers
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _causes(storage: Location) -> Iterator[None]:
     """Raises the error that Ray wrapped: ours, or a CheckpointError for one of the storage."""
     try:
         yield
@@ -329,7 +354,9 @@ def _causes(storage: Path) -> Iterator[None]:
         cause = root_cause(error)
         if isinstance(cause, HomNetError):
             raise cause from error
+        # What pyarrow says of a store has no number.
         if isinstance(cause, OSError) and cause.errno in (
+            None if isinstance(storage, RemotePath) else errno.ENOSPC,
             errno.ENOSPC,
             errno.EDQUOT,
             errno.EROFS,
@@ -340,7 +367,7 @@ def _causes(storage: Path) -> Iterator[None]:
         raise
 
 
-def _unwritable(storage: Path, error: OSError) -> CheckpointError:
+def _unwritable(storage: Location, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"{storage}: checkpoints cannot be written ({error.strerror or error}); free space or give "
         "access, then repeat the command: it resumes from the last good checkpoint there"

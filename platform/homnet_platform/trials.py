@@ -23,13 +23,14 @@ from ray.tune.search import BasicVariantGenerator
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import DataError, DivergedError
+from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
 from homnet.training.supply import Resident
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
-from homnet_platform.runs import provenance
+from homnet_platform.runs import provenance, ray_storage
 from homnet_platform.runtime import configure_ray_data
 from homnet_platform.sweep import (
     PRETRAINED,
@@ -70,6 +71,7 @@ class Search:
 
 def search(wanted: Search, data: Sequence[Any], config: TuneConfig, at_once: int) -> pd.DataFrame:
     """Runs one search; returns a row per trial with its point, metrics and checkpoint."""
+    storage = to_location(config.output) / "ray"
     name = wanted.name
     settings = config.training if name == PRETRAINING else config.fine_tuning
     resources = {"CPU": float(config.cpus_per_trial), "GPU": config.gpus_per_trial}
@@ -91,6 +93,7 @@ def search(wanted: Search, data: Sequence[Any], config: TuneConfig, at_once: int
             tune.with_resources(trainable, resources),
             num_trials,
             settings.max_epochs,
+            storage,
             config,
             at_once,
         )
@@ -101,6 +104,8 @@ def search(wanted: Search, data: Sequence[Any], config: TuneConfig, at_once: int
             raise DataError(f"{name}: a trial ended before its first epoch; run the sweep again")
         # If a Train trial is stopped early, its checkpoint is in Train's own storage.
         path = metrics.get(CHECKPOINT_PATH_KEY, "") if checkpoint is None else checkpoint.path
+        if path and isinstance(storage, RemotePath):
+            path = str(storage.at(path))
         lines.append(
             {
                 **wanted.whole(metrics["config"]),
@@ -128,17 +133,19 @@ def _trials(
     trainable: Any,
     num_trials: int,
     max_epochs: int,
+    storage: Location,
     config: TuneConfig,
     at_once: int,
 ) -> tune.ResultGrid:
     """Runs the trials of a search, or the remaining ones of an interrupted search."""
-    storage = Path(config.output) / "ray"
-    path = str(storage / wanted.name)
+    place = ray_storage(storage / wanted.name)
+    path, system = place["storage_path"], place.get("storage_filesystem")
     # Parameters of their own, not a point within one: dashboards show them as columns.
     space = dict(wanted.space)
-    if tune.Tuner.can_restore(path):
+    if tune.Tuner.can_restore(path, storage_filesystem=system):
         tuner = tune.Tuner.restore(
             path,
+            storage_filesystem=system,
             trainable=trainable,
             param_space=space,
             resume_unfinished=True,
@@ -166,7 +173,7 @@ def _trials(
             ),
             run_config=tune.RunConfig(
                 name=wanted.name,
-                storage_path=str(storage),
+                **ray_storage(storage),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 failure_config=tune.FailureConfig(max_failures=2),
@@ -230,7 +237,7 @@ def _train_across_workers(stage: Stage, config: TuneConfig, progress: Progress) 
         checkpoint = run_stage(
             Cohort.open(config.cohort).of_hospitals(config.healthy),
             stage,
-            storage=Path(config.output) / "ray" / "train" / str(trial),
+            storage=to_location(config.output) / "ray" / "train" / str(trial),
             scaling=ScalingOptions(
                 num_workers=config.workers_per_pretraining,
                 cpus_per_worker=config.cpus_per_trial,
@@ -294,7 +301,7 @@ def fine_tuning_trial(
 
 def _stage_path(checkpoint: str, stage: str) -> str:
     """Path of a stage's model in a trial's checkpoint; Train's own checkpoint is the model."""
-    inside = Path(checkpoint) / stage
+    inside = to_location(checkpoint) / stage
     return str(inside) if inside.is_dir() else checkpoint
 
 

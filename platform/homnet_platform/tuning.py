@@ -10,7 +10,6 @@ import itertools
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,8 @@ from ray import tune
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.errors import DataError
+from homnet.files import replacing
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
 from homnet.results import write_json
@@ -54,6 +55,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     Raises:
         CohortError, ConfigError, DataError: see their messages.
     """
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     hospitals = config.hospitals or cohort.hospitals_with_abnormal_pairs()
     if not hospitals:
@@ -90,7 +92,8 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         checkpoints = _keep_winner(winner, people, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
     _write(figures, pretrained, tuned, config, output)
-    _promote(checkpoints, config)
+    if registry is not None:
+        _promote(checkpoints, registry)
     return figures
 
 
@@ -182,23 +185,22 @@ def _of(trials: pd.DataFrame, point: Mapping[str, Any]) -> list[dict[Any, Any]]:
     return trials[fits].to_dict("records")
 
 
-def _keep_winner(winner: "pd.Series[Any]", people: People, output: Path) -> dict[str, Checkpoint]:
+def _keep_winner(
+    winner: "pd.Series[Any]", people: People, output: Location
+) -> dict[str, Checkpoint]:
     """Calibrates the winner's models, writes them to the output and returns them by hospital."""
     kept = {}
     for hospital in people.hospitals:
-        kept[hospital] = finished(Checkpoint.load(Path(winner["checkpoint"]) / hospital))
+        kept[hospital] = finished(Checkpoint.load(to_location(winner["checkpoint"]) / hospital))
         kept[hospital].save(output / "winner" / hospital / "checkpoint")
     return kept
 
 
-def _promote(checkpoints: Mapping[str, Checkpoint], config: TuneConfig) -> None:
+def _promote(checkpoints: Mapping[str, Checkpoint], registry: Registry) -> None:
     """Promotes the winner, unless the registry has it from an earlier run."""
-    if not config.registry:
-        return
-    registry = Registry(config.registry)
     for hospital, checkpoint in checkpoints.items():
         if any(entry.version == checkpoint.digest for entry in registry.entries(hospital)):
-            print(f"{hospital}: the winner is already in {config.registry}; left unchanged")
+            print(f"{hospital}: the winner is already in {registry.root}; left unchanged")
         else:
             registry.promote(hospital, registry.publish(checkpoint, hospital))
 
@@ -229,11 +231,13 @@ def _write(
     pretrained: pd.DataFrame,
     tuned: pd.DataFrame,
     config: TuneConfig,
-    output: Path,
+    output: Location,
 ) -> None:
     write_json(output / "sweep.json", figures)
-    tuned.drop(columns="checkpoint").to_csv(output / "trials.csv", index=False)
-    _draw(pretrained, tuned).savefig(output / "sweep.png", dpi=150, metadata={"Software": None})
+    with replacing(output / "trials.csv") as temporary:
+        tuned.drop(columns="checkpoint").to_csv(temporary, index=False)
+    with replacing(output / "sweep.png") as temporary:
+        _draw(pretrained, tuned).savefig(temporary, dpi=150, metadata={"Software": None})
     config.record.write({"sweep": dict(figures)}, recipe="sweep", seed=config.training.seed)
     print(tuned.drop(columns="checkpoint").sort_values(METRIC, ascending=False).to_string())
     print(

@@ -4,8 +4,7 @@
 ASGI server can run it; :mod:`homnet_serve.deployment` runs it in a Ray Serve replica.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -24,7 +23,6 @@ from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.docs_page import POLICY, documentation
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import Key, check_key
-from homnet_serve.metrics import exposition_of_replicas
 from homnet_serve.middleware import Around
 from homnet_serve.page import page
 from homnet_serve.schemas import (
@@ -102,20 +100,8 @@ _Scale = Annotated[
 ]
 
 
-Expositions = Callable[[], Awaitable[Sequence[tuple[str, str]]]]
-"""Returns the name and the metrics of every replica, in Prometheus' text format."""
-
-
-def create_app(service: Service, expositions: Expositions | None = None) -> FastAPI:
-    """Returns the application; its lifespan starts and closes the service.
-
-    Args:
-        service: handles the requests.
-        expositions: collects the metrics of all replicas; by default those of this process only.
-    """
-
-    async def own() -> Sequence[tuple[str, str]]:
-        return [("only", service.metrics.exposition())]
+def create_app(service: Service) -> FastAPI:
+    """Returns the application around a service; its lifespan starts and closes the service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -141,7 +127,7 @@ def create_app(service: Service, expositions: Expositions | None = None) -> Fast
     app.add_middleware(Around, metrics=service.metrics)
     _answer_errors(app, service)
     _add_open_routes(app, service)
-    _add_routes(app, service, expositions or own)
+    _add_routes(app, service)
     return app
 
 
@@ -171,7 +157,7 @@ def _health(good: bool) -> Response:
     return JSONResponse({"status": "ok" if good else "starting"}, 200 if good else 503)
 
 
-def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> None:
+def _add_routes(app: FastAPI, service: Service) -> None:
     bearer = HTTPBearer(auto_error=False, description="An API key of this endpoint.")
 
     async def key_of(request: Request, _: Annotated[Any, Depends(bearer)]) -> Key:
@@ -246,14 +232,6 @@ def _add_routes(app: FastAPI, service: Service, expositions: Expositions) -> Non
         """The models that serve the hospitals of the key."""
         return ModelsResponse(models=await service.models(key))
 
-    @app.get("/metrics", responses={401: _ERRORS[401], 403: _ERRORS[403]})
-    async def metrics(key: own_key) -> Response:
-        """Metrics of all replicas for Prometheus; requires an operator's key."""
-        if not key.operator:
-            raise RequestError(403, "forbidden", "this key is not an operator's")
-        content = await asyncio.to_thread(exposition_of_replicas, await expositions())
-        return Response(content, media_type="text/plain; version=0.0.4")
-
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(key: own_key) -> JSONResponse:
         return JSONResponse(schema_of(app))
@@ -272,7 +250,7 @@ def schema_of(app: FastAPI) -> dict[str, Any]:
 def _answer_errors(app: FastAPI, service: Service) -> None:
     def answer(request: Request, error: RequestError) -> JSONResponse:
         request.state.log["code"] = error.code
-        service.metrics.refused.labels(error.code).inc()
+        service.metrics.refused.inc(tags={"code": error.code})
         headers = {}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)

@@ -1,8 +1,12 @@
 """Batches the work of waiting requests into passes of a model or a reader.
 
-Ray's ``@serve.batch`` always waits for its timeout, moves requests that do not fit behind later
-ones, refuses requests larger than a batch, and computes cancelled requests. This queue does none of
-that, and can be tested without Ray.
+Ray's ``@serve.batch`` could do this too: with ``batch_size_fn`` it counts bags, it does not compute
+what was cancelled, and with ``batch_wait_timeout_s=0`` a lone request does not wait. But it takes
+the next batch out of its queue while the one before is computed, so requests that arrive meanwhile
+hardly share passes; with a timeout a lone request waits for it. With 32 clients this queue answered
+1.5 times as many patients as Ray's without a timeout, and 1.4 times as many as with 10 ms, for .85
+and .77 of the computing time (results/load-queues.json). Ray's also refuses requests larger than a
+batch, which must be cut, puts what does not fit behind later requests, and gives keys no turns.
 
 A request passes two queues that share one thread: bags to score in the first, types to read in the
 second.
@@ -165,9 +169,7 @@ class BatchQueue(Generic[W, R]):
             seconds_per_item: first estimate of the time of an item.
         """
         self._process, self._join = process, join
-        self._batch_items = metrics.batch_items.labels(step)
-        self._batch_seconds = metrics.batch_seconds.labels(step)
-        self._waiting_items = metrics.waiting_items.labels(step)
+        self._metrics, self._tags = metrics, {"step": step}
         self._max_items = max_items
         self._waiting = waiting
         self._wait_s = wait_s
@@ -211,7 +213,7 @@ class BatchQueue(Generic[W, R]):
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         request = _Waiting[W, R](key, work, answer)
         self._waiting.take(key, len(work), retry_after_s=self._seconds_until_empty())
-        self._waiting_items.set(self._waiting.total)
+        self._tell_waiting()
         self._queues.setdefault(key, deque()).append(request)
         self._changed.set()
         try:
@@ -240,8 +242,8 @@ class BatchQueue(Generic[W, R]):
                 continue
             seconds = time.perf_counter() - begin_s
             num_items = sum(map(len, works))
-            self._batch_items.observe(num_items)
-            self._batch_seconds.observe(seconds)
+            self._metrics.batch_items.observe(num_items, tags=self._tags)
+            self._metrics.batch_seconds.observe(seconds, tags=self._tags)
             self._seconds_per_item += 0.1 * (seconds / num_items - self._seconds_per_item)
             for part, result in zip(batch, results, strict=True):
                 self._deliver(part, result)
@@ -281,7 +283,10 @@ class BatchQueue(Generic[W, R]):
         """Takes items of a request out of those that wait."""
         request.taken += number
         self._waiting.give_back(request.key, number)
-        self._waiting_items.set(self._waiting.total)
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        self._metrics.waiting_items.set(self._waiting.total, tags=self._tags)
 
     def _seconds_until_empty(self) -> int:
         seconds = math.ceil(self._waiting.total * self._seconds_per_item)

@@ -9,6 +9,7 @@ from homnet.errors import ConfigError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.contract import Form
 from homnet.model.network import HomNetConfig
+from homnet.model.scoring import Precision
 from homnet.patients.verdict import VerdictConfig
 
 C = TypeVar("C")
@@ -67,6 +68,10 @@ class ServiceConfig:
     """Whether an answer waits until its audit line is on the local disk."""
     device: str = "cpu"
     """Device of the models, for example ``cuda``."""
+    precision: str = "float32"
+    """Precision of the models' matrix products: ``float32``, or ``bfloat16``, which a model gets
+    only if it gives its reference bags logits within .02 of the stored ones. Its probabilities then
+    differ by up to .005 from those of the batch job; the reader stays in float32."""
     num_threads: int = 1
     """CPU threads of one forward pass; at most the cores reserved for a replica."""
     max_bags: int = 184
@@ -126,6 +131,10 @@ class ServiceConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(
+                f"precision is {self.precision!r}, expected {' or '.join(get_args(Precision))}"
+            )
         for name in ("deadline_s", "body_timeout_s", "refresh_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")

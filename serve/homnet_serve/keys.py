@@ -35,8 +35,6 @@ class Key:
     """SHA-256 of the secret, hexadecimal."""
     hospitals: tuple[str, ...] = ()
     """Hospitals that the key permits."""
-    operator: bool = False
-    """Whether the key permits reading the metrics."""
     revoked: bool = False
     """Whether the key is refused."""
 
@@ -65,11 +63,11 @@ def check_key(keys: Iterable[Key], authorization: str | None) -> Key:
     return found
 
 
-def new_key(id: str, hospitals: Iterable[str], *, operator: bool = False) -> tuple[str, Key]:
+def new_key(id: str, hospitals: Iterable[str]) -> tuple[str, Key]:
     """Creates a key and returns the secret, which is not stored, and the stored key."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    return secret, Key(id, digest, tuple(hospitals), operator)
+    return secret, Key(id, digest, tuple(hospitals))
 
 
 class KeyFile:
@@ -149,7 +147,7 @@ def write_keys(path: Path, keys: Iterable[Key]) -> None:
         raise ConfigError(f"{path}: the key file cannot be written ({error})") from None
 
 
-def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = False) -> str:
+def add_key(path: Path, id: str, hospitals: Iterable[str]) -> str:
     """Adds a new key to a key file and returns the secret. Creates the file if it is missing.
 
     Raises:
@@ -158,7 +156,7 @@ def add_key(path: Path, id: str, hospitals: Iterable[str], *, operator: bool = F
     keys = read_keys(path) if path.exists() else ()
     if id in [key.id for key in keys]:
         raise ConfigError(f"{path}: has a key {id!r} already; choose another id")
-    secret, key = new_key(id, hospitals, operator=operator)
+    secret, key = new_key(id, hospitals)
     write_keys(path, [*keys, key])
     return secret
 
@@ -191,13 +189,15 @@ def _parse(content: bytes, where: str) -> tuple[Key, ...]:
 
 def _key(item: Mapping[str, Any]) -> Key:
     hospitals = item.get("hospitals", [])
-    key = Key(**{**item, "hospitals": tuple(hospitals)})
+    # Files of before may say who could read /metrics, a route that is no more.
+    kept = {name: value for name, value in item.items() if name != "operator"}
+    key = Key(**{**kept, "hospitals": tuple(hospitals)})
     if (
         len(bytes.fromhex(key.sha256)) != 32
         or not isinstance(hospitals, list)
         or not all(type(one) is str for one in (key.id, *hospitals))
     ):
         raise ValueError("a digest, an id or a hospital is wrong")
-    if type(key.operator) is not bool or type(key.revoked) is not bool or not key.id:
-        raise ValueError("operator or revoked is not a boolean, or the id is empty")
+    if type(key.revoked) is not bool or not key.id:
+        raise ValueError("revoked is not a boolean, or the id is empty")
     return key

@@ -1,36 +1,32 @@
-"""Counters and histograms for the operator, in Prometheus' format.
+"""Counters, gauges and histograms for the operator, through Ray's exporter.
 
-Each process has its own counters. Every replica returns the metrics of all replicas, labelled with
-``replica``. A sum would drop when a replica ends, and Prometheus would take that for a counter
-reset. Query ``sum by (route) (rate(homnet_requests_total[5m]))``.
+Ray adds ``deployment``, ``replica`` and ``application`` to the tags here, the prefix ``ray_`` to
+the names, and ``_total`` to those of counters. Every node exports what its replicas record
+(docs/endpoint.md says where). No metric describes a single patient.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
+from ray.serve.metrics import Counter, Gauge, Histogram
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_ITEMS = (1, 8, 23, 46, 92, 184, 368, 736)
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ITEMS: Final = (1, 8, 23, 46, 92, 184, 368, 736, 1472)
 
 
 class Metrics:
-    """The metrics of one process, in a separate registry; none describes a single patient."""
+    """The metrics of one process. Without a running Ray they go nowhere."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        # Ray's hints say a tuple of one tag.
+        def histogram(name: str, text: str, buckets: Sequence[float], *tags: str) -> Histogram:
+            return Histogram(name, text, list(buckets), tags)  # type: ignore[arg-type]
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=self.registry)
+        def counter(name: str, text: str, *tags: str) -> Counter:
+            return Counter(name, text, tags)  # type: ignore[arg-type]
 
-        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=self.registry)
+        def gauge(name: str, text: str, *tags: str) -> Gauge:
+            return Gauge(name, text, tags)  # type: ignore[arg-type]
 
         self.requests = counter("homnet_requests", "Requests", "route", "status")
         self.request_seconds = histogram(
@@ -48,7 +44,9 @@ class Metrics:
         self.waiting_items = gauge(
             "homnet_waiting_items", "Bags or types that wait for a pass", "step"
         )
-        self.models = gauge("homnet_model_info", "1: this model answers", "hospital", "version")
+        self.models = gauge(
+            "homnet_model_info", "1: this model answers; 0: no longer", "hospital", "version"
+        )
         self.swaps = counter("homnet_model_swaps", "Times a model began to answer for a hospital")
         self.rejected = counter(
             "homnet_models_rejected", "Models that failed their checks", "hospital"
@@ -76,36 +74,3 @@ class Metrics:
         self.shadow_skipped = counter(
             "homnet_shadow_skipped", "Requests that no shadow model scored, to save time"
         )
-
-    def exposition(self) -> str:
-        """The metrics of this process in text format."""
-        return generate_latest(self.registry).decode()
-
-
-def exposition_of_replicas(expositions: Iterable[tuple[str, str]]) -> bytes:
-    """Merges the metrics of all replicas into the text that Prometheus scrapes.
-
-    Args:
-        expositions: name and text of :meth:`Metrics.exposition` of each replica.
-    """
-    families: dict[str, Metric] = {}
-    for replica, text in expositions:
-        for family in text_string_to_metric_families(text):
-            merged = families.setdefault(
-                family.name, Metric(family.name, family.documentation, family.type)
-            )
-            for sample in family.samples:
-                merged.samples.append(sample._replace(labels={**sample.labels, "replica": replica}))
-    registry = CollectorRegistry()
-    registry.register(_Families(tuple(families.values())))
-    return generate_latest(registry)
-
-
-@dataclass(frozen=True, eq=False)
-class _Families(Collector):
-    """Metrics collected by other replicas. Compared by identity, as a registry requires."""
-
-    families: tuple[Metric, ...]
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self.families

@@ -87,8 +87,8 @@ class Around:
             seconds = time.perf_counter() - begin_s
             # Use the path of the route: the number of request paths is unbounded.
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.requests.labels(route, str(status)).inc()
-            self.metrics.request_seconds.labels(route).observe(seconds)
+            self.metrics.requests.inc(tags={"route": route, "status": str(status)})
+            self.metrics.request_seconds.observe(seconds, tags={"route": route})
             _LOG.info(
                 "request",
                 extra={

@@ -9,15 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, cast
 
 import pyarrow.compute as pc
 import torch
 
 from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
+from homnet.errors import HomNetError
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
+from homnet.model.scoring import Precision
 from homnet.patients.finding import Finding, FindingReader
 from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
@@ -36,6 +38,7 @@ from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital
 from homnet_serve.shadow import ShadowComparison
 from homnet_serve.shares import SharedThreads, Shares, Stopped
 from homnet_serve.store import ModelStore, Served
+from homnet_serve.warm_up import warm_up
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -79,8 +82,14 @@ class Answer:
 class Service:
     """An endpoint without its HTTP part: models, keys, queue and audit log."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(
+        self, config: ServiceConfig, queue: type[BatchQueue[Any, Any]] = BatchQueue
+    ) -> None:
         """Opens keys, audit log and registry; :meth:`start` loads the models.
+
+        Args:
+            config: settings.
+            queue: class of both queues.
 
         Raises:
             ConfigError, CheckpointError, DataError: a setting is wrong, or a file cannot be used.
@@ -98,6 +107,7 @@ class Service:
             Registry(config.registry, find_read_form(config.forms)),
             self.metrics,
             device=config.device,
+            precision=cast(Precision, config.precision),
             max_hospitals=config.max_hospitals,
             require_reference_bags=config.require_reference_bags,
             shadow_candidates=config.shadow_candidates,
@@ -108,7 +118,7 @@ class Service:
         )
         # Both queues share a thread: on a device, passes at the same time only slow each other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="homnet-pass")
-        self.queue: BatchQueue[ScoreWork, Evidence] = BatchQueue(
+        self.queue: BatchQueue[ScoreWork, Evidence] = queue(
             self.metrics,
             score,
             Evidence.concatenate,
@@ -118,7 +128,7 @@ class Service:
             waiting=Shares("patients", config.max_waiting_bags, config.max_share),
             wait_s=config.batch_wait_s,
         )
-        self._reading: BatchQueue[ReadWork, list[Finding]] = BatchQueue(
+        self._reading: BatchQueue[ReadWork, list[Finding]] = queue(
             self.metrics,
             read,
             chained,
@@ -143,17 +153,31 @@ class Service:
         self._shadow = ShadowComparison(self.store, self.metrics)
 
     async def start(self) -> None:
-        """Loads the models of the registry and starts the background tasks."""
+        """Loads the models of the registry, warms up, and starts the background tasks."""
         keep_freed_memory()
         # What the imports made stays: without it a full collection stops all threads for less time.
         gc.freeze()
         torch.set_num_threads(self.config.num_threads)
         await self._refresh()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._warm_up)
         self._tasks = [
             asyncio.create_task(self.queue.run()),
             asyncio.create_task(self._reading.run()),
             asyncio.create_task(self._watch()),
         ]
+
+    def _warm_up(self) -> None:
+        try:
+            reference = self.store.reference_bags()
+        except HomNetError:  # lost since the models were loaded, which can answer
+            reference = None
+        if reference is None:
+            _LOG.info("no_warm_up")
+            return
+        config = self.config
+        warm_up(
+            self.store.loaded(), reference, num_bags=config.max_bags, num_types=config.max_types
+        )
 
     async def close(self) -> None:
         """Stops all threads and tasks."""
@@ -306,8 +330,10 @@ class Service:
 
         content, verdicts, audit = await self._readers.run(asked.key.id, write)
         for verdict in verdicts:
-            self.metrics.patients.labels(verdict.hospital, verdict.decision).inc()
-            self.metrics.flagged.labels(verdict.hospital).inc(len(verdict.flagged))
+            hospital = {"hospital": verdict.hospital}
+            self.metrics.patients.inc(tags={**hospital, "decision": verdict.decision})
+            if verdict.flagged:
+                self.metrics.flagged.inc(len(verdict.flagged), tags=hospital)
         self._shadow.compare(assessment, evidence, served)
         return Answer(content, len(verdicts), len(assessment.bags), audit)
 

@@ -71,9 +71,11 @@ class ShadowComparison:
                 answering, other = served[hospital].predictor, shadows[hospital].predictor
                 probability, abnormal = _judged(answering, hospital, float(logit))
                 shadow, other_verdict = _judged(other, hospital, float(shadow_logit))
-                self._metrics.shadow_types.labels(hospital).inc()
-                self._metrics.shadow_difference.labels(hospital).observe(abs(probability - shadow))
-                self._metrics.shadow_changed.labels(hospital).inc(abnormal != other_verdict)
+                tags = {"hospital": hospital}
+                self._metrics.shadow_types.inc(tags=tags)
+                self._metrics.shadow_difference.observe(abs(probability - shadow), tags=tags)
+                if abnormal != other_verdict:
+                    self._metrics.shadow_changed.inc(tags=tags)
 
 
 def _scored(

@@ -14,15 +14,17 @@ from functools import partial
 from threading import Lock
 from typing import Any, Final, TypeVar
 
+import pyarrow as pa
 import torch
 
 from homnet.calibration.patients import NO_READER_USED
-from homnet.errors import HomNetError, RegistryError
+from homnet.errors import CheckpointError, HomNetError, RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.decisions import Promotion, Standing
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import check_reference_bags
 from homnet.model.registry import Registry
+from homnet.model.scoring import Precision
 from homnet.patients.diagnostician import Diagnostician, calibration_digest
 from homnet.patients.verdict import VerdictConfig
 from homnet.reader.network import ReaderConfig
@@ -74,6 +76,7 @@ class ModelStore:
         metrics: Metrics,
         *,
         device: str = "cpu",
+        precision: Precision = "float32",
         max_hospitals: int = 64,
         require_reference_bags: bool = False,
         shadow_candidates: bool = False,
@@ -86,6 +89,7 @@ class ModelStore:
             registry: registry of models and decisions.
             metrics: metrics to update.
             device: device of the models.
+            precision: of the models whose reference bags allow it; others compute in float32.
             max_hospitals: maximum number of hospitals with loaded models (LRU).
             require_reference_bags: whether to refuse models without reference bags.
             shadow_candidates: whether to load the newest candidate of each loaded hospital too.
@@ -94,7 +98,7 @@ class ModelStore:
         """
         self._registry = registry
         self._metrics = metrics
-        self._device = torch.device(device)
+        self._device, self._precision = torch.device(device), precision
         self._max_hospitals = max_hospitals
         self._require_reference_bags = require_reference_bags
         self._shadow_candidates = shadow_candidates
@@ -135,6 +139,16 @@ class ModelStore:
                 self._put(served)
             return served
 
+    def loaded(self) -> list[Served]:
+        """The loaded models, one for each hospital."""
+        with self._lock:
+            return list(self._current.values())
+
+    def reference_bags(self) -> pa.Table | None:
+        """Reference bags of one of the loaded models; None if none has any."""
+        found = (self._registry.reference_bags(served.version) for served in self.loaded())
+        return next((table for table in found if table is not None), None)
+
     def shadow(self, hospital: str) -> Shadow | None:
         """The candidate that is compared with the serving model; None if there is none."""
         return self._shadows.get(hospital)
@@ -154,10 +168,10 @@ class ModelStore:
                 self._rejected = {pair for pair in self._rejected if pair[0] != hospital}
             self._lines = lines
             # The first refresh loads what fits; later ones renew loaded models that are outdated.
-            loaded = [served.hospital for served in self._loaded_now()]
+            loaded = [served.hospital for served in self.loaded()]
             for hospital in loaded if self.ready else list(lines)[: self._max_hospitals]:
                 self._renew(hospital)
-            loaded = [served.hospital for served in self._loaded_now()]
+            loaded = [served.hospital for served in self.loaded()]
             candidates = {
                 entry.hospital: entry.version
                 for entry in standing.entries
@@ -184,9 +198,9 @@ class ModelStore:
                     f"decision {min(gone)}: has vanished; restore it, or promote a model again"
                 )
         for hospital in set(self._damage) - set(damage):
-            self._metrics.registry_damage.remove(hospital)
+            self._metrics.registry_damage.set(0, tags={"hospital": hospital})
         for hospital, reason in damage.items():
-            self._metrics.registry_damage.labels(hospital).set(1)
+            self._metrics.registry_damage.set(1, tags={"hospital": hospital})
             if self._damage.get(hospital) != reason:
                 _LOG.error("decision_damaged", extra={"hospital": hospital, "reason": reason})
         if damage:
@@ -227,7 +241,7 @@ class ModelStore:
         checkpoint = self._registry.checkpoint(version)
         predictor = self._same(version) or Predictor.of_checkpoint(checkpoint, self._device)
         predictor.homnet()
-        self._check_reference_bags(version, predictor)
+        predictor = self._checked_by_reference_bags(version, predictor)
         named = {one.reader for one in checkpoint.patients.values()} - {NO_READER_USED}
         reader = self._reader_of(named.pop()) if named else self._reader
         judge = Diagnostician(
@@ -257,8 +271,7 @@ class ModelStore:
         predictor = self._same(version) or Predictor.of_checkpoint(
             self._registry.checkpoint(version), self._device
         )
-        self._check_reference_bags(version, predictor)
-        return Shadow(hospital, version, predictor)
+        return Shadow(hospital, version, self._checked_by_reference_bags(version, predictor))
 
     def _checked(self, hospital: str, version: str, load: Callable[[], M]) -> M | None:
         """Loads one model; logs a line and returns None if it is unusable."""
@@ -276,19 +289,35 @@ class ModelStore:
 
     def _reject(self, hospital: str, version: str, fault: Mapping[str, Any]) -> None:
         self._rejected.add((hospital, version))
-        self._metrics.rejected.labels(hospital).inc()
+        self._metrics.rejected.inc(tags={"hospital": hospital})
         _LOG.error("model_rejected", extra={"hospital": hospital, "version": version, **fault})
 
-    def _check_reference_bags(self, version: str, predictor: Predictor) -> None:
+    def _checked_by_reference_bags(self, version: str, predictor: Predictor) -> Predictor:
+        """The model in the precision that its reference bags allow.
+
+        Raises:
+            CheckpointError, HomNetError: it fails them in float32, or has none and needs them.
+        """
         reference = self._registry.reference_bags(version)
         if reference is not None:
             check_reference_bags(predictor, reference)
         elif self._require_reference_bags:
             raise HomNetError("it has no reference bags, and this endpoint requires them")
+        if predictor.precision == self._precision:
+            return predictor
+        lower = predictor.at(self._precision)
+        try:
+            if reference is None:
+                raise CheckpointError("it has no reference bags to be checked with")
+            check_reference_bags(lower, reference)
+        except (CheckpointError, RuntimeError) as error:  # the latter: a device without bfloat16
+            _LOG.warning("precision_refused", extra={"version": version, "reason": str(error)})
+            return predictor
+        return lower
 
     def _same(self, version: str) -> Predictor | None:
         """The model of another hospital with the same version, if it is loaded."""
-        loaded: list[Served | Shadow] = [*self._loaded_now(), *self._shadows.values()]
+        loaded: list[Served | Shadow] = [*self.loaded(), *self._shadows.values()]
         return next((one.predictor for one in loaded if one.version == version), None)
 
     def _put(self, served: Served) -> None:
@@ -297,10 +326,10 @@ class ModelStore:
             self._current[served.hospital] = served
             surplus = list(self._current)[: -self._max_hospitals]
         if old is not None:
-            self._metrics.models.remove(old.hospital, old.version)
+            self._tell_answers(old, 0)
         for hospital in surplus:
             self._drop(hospital)
-        self._metrics.models.labels(served.hospital, served.version).set(1)
+        self._tell_answers(served, 1)
         self._metrics.swaps.inc()
         _LOG.info("model_answers", extra={"hospital": served.hospital, "version": served.version})
 
@@ -308,11 +337,11 @@ class ModelStore:
         with self._lock:
             old = self._current.pop(hospital, None)
         if old is not None:
-            self._metrics.models.remove(hospital, old.version)
+            self._tell_answers(old, 0)
 
-    def _loaded_now(self) -> list[Served]:
-        with self._lock:
-            return list(self._current.values())
+    def _tell_answers(self, served: Served, value: int) -> None:
+        tags = {"hospital": served.hospital, "version": served.version}
+        self._metrics.models.set(value, tags=tags)
 
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)

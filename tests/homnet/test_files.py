@@ -3,21 +3,23 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 from homnet.errors import ConfigError, DataError
 from homnet.files import (
     Staging,
     Storage,
     digest_of,
+    is_published,
     parse_json,
     replacing,
     replacing_directory,
     write_whole,
 )
+from homnet.locations import Location, RemotePath, files_in, to_location
 
 SETTINGS = {"seed": 1, "size": [2, 3]}
 
@@ -233,14 +235,11 @@ def test_json_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("place", ["path", "uri", "object store"])
 def test_a_storage_lists_and_reads_what_it_wrote(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: str, bucket: Callable[[str], str]
 ) -> None:
-    storage = Storage(tmp_path.as_uri() if place == "uri" else tmp_path)
-    if place == "object store":
-        system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-        monkeypatch.setattr(storage, "_system", system)
-        monkeypatch.setattr(storage, "_base", "bucket")
-        assert storage.local is None
+    places = {"path": tmp_path, "uri": tmp_path.as_uri(), "object store": bucket("deep/er")}
+    storage = Storage(places[place])
+    assert (storage.local is None) == (place == "object store")
     assert storage.names() == []
     assert storage.names("deep") == []
     assert not storage.is_file("deep/a")
@@ -258,9 +257,74 @@ def test_a_storage_lists_and_reads_what_it_wrote(
         storage.read("missing")
 
 
-def test_a_place_that_pyarrow_does_not_know_is_one_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"//host/x: nothing can be stored there.* give a path"):
-        Storage("ftp://host/x", error=ConfigError)
+def _files(location: Location) -> dict[str, bytes]:
+    return {name: (location / name).read_bytes() for name in files_in(location, recursive=True)}
+
+
+def test_a_directory_of_a_store_is_seen_when_its_last_file_is(
+    bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = to_location(bucket("model"))
+    assert isinstance(model, RemotePath)
+    for content in ("old", "new"):
+        with replacing_directory(model, last="index") as made:
+            (made / "index").write_text(content)
+            (made / f"only-{content}").write_text(content)
+    assert _files(model) == {"index": b"new", "only-new": b"new"}
+    assert is_published(model)
+    assert not is_published(model.parent)  # nothing but folders
+    write_whole(model.parent / "other" / "kept", "")
+    with replacing_directory(model.parent, last="top") as made:
+        (made / "top").touch()
+    assert set(_files(model.parent)) == {"model/index", "model/only-new", "other/kept", "top"}
+    with pytest.raises(FileNotFoundError), replacing_directory(model, last="index") as made:
+        (made / "a").touch()
+    assert _files(model) == {"index": b"new", "only-new": b"new"}
+
+    write = RemotePath.write_bytes
+
+    def killed_at_b(self: RemotePath, content: bytes) -> int:
+        if self.name == "b":
+            raise KeyboardInterrupt
+        return write(self, content)
+
+    monkeypatch.setattr(RemotePath, "write_bytes", killed_at_b)
+
+    def interrupted() -> None:
+        with replacing_directory(model, last="index") as made:
+            for name in ("a", "b", "index"):
+                (made / name).touch()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert model.exists()
+    assert not is_published(model)
+    assert not (model / "index").exists()
+    monkeypatch.undo()
+    with replacing_directory(model, last="index") as made:
+        (made / "index").touch()
+    assert _files(model) == {"index": b""}
+
+
+def test_work_on_a_store_resumes_with_its_settings_and_ends_once(
+    bucket: Callable[[str], str],
+) -> None:
+    output = to_location(bucket("out"))
+    staging = Staging(output)
+    staging.claim(SETTINGS)
+    write(staging, "deep/one.txt", "1")
+    assert not is_published(output)
+    with pytest.raises(DataError, match="other settings"):
+        Staging(output).claim({"seed": 2})
+    again = Staging(output)
+    again.claim(SETTINGS)
+    assert (again.content / "deep/one.txt").read_text() == "1"
+    write(again, "index", "deep/one.txt")
+    again.publish()
+    assert _files(output) == {"deep/one.txt": b"1", "index": b"deep/one.txt"}
+    for act in (staging.publish, lambda: staging.claim(SETTINGS)):
+        with pytest.raises(DataError, match="exists already"):
+            act()
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

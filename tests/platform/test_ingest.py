@@ -14,9 +14,11 @@ from PIL import Image
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import CohortError, ConfigError, ManifestError
+from homnet.files import write_whole
 from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.manifest import read_manifest
 from homnet.imaging.reading import read_grey
+from homnet.locations import files_in, to_location
 from homnet.simulator.drawing import centre_line, draw_chromosome
 from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest
 
@@ -274,6 +276,23 @@ def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, 
         ingest(replace(config, manifest=tmp_path / "none.csv", output=tmp_path / "out"))
     with pytest.raises(ConfigError, match="band_level is 500"):
         replace(config, band_level=500)
+
+
+def test_images_in_a_bucket_give_the_same_cohort(summary, folder, config, bucket):
+    images = to_location(bucket("images"))
+    for name in files_in(folder, recursive=True):
+        write_whole(images / name, (folder / name).read_bytes())
+    stored = replace(
+        config, manifest=images / "manifest.csv", output=to_location(bucket("cohorts/c"))
+    )
+    found = ingest(stored)
+    assert found.cohort.fingerprint == summary.cohort.fingerprint
+    assert found.report.read_bytes() == summary.report.read_bytes()
+    with pytest.raises(CohortError, match="exists already"):
+        ingest(stored)
+    elsewhere = replace(stored, manifest=images / "missing.csv", output=images / "c")
+    with pytest.raises(ManifestError, match=r"missing\.csv\?.*: there is no such file"):
+        ingest(elsewhere)
 
 
 def test_a_manifest_without_any_usable_image_leaves_a_report_and_no_cohort(tmp_path):

@@ -1,15 +1,17 @@
 """How a job starts and ends: recipes, a dry run, and errors as one sentence."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
 from homnet.errors import ConfigError, DataError
-from homnet_platform.job import root_cause, run_job
+from homnet.locations import to_location
+from homnet_platform.job import LocationOption, root_cause, run_job
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,42 @@ def test_the_cause_is_found_in_rays_wrappers() -> None:
     assert root_cause(cause) is cause
     empty = WorkerGroupError("failed", {})
     assert root_cause(empty) is empty
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What has a location."""
+
+    output: LocationOption
+    """Where."""
+    more: tuple[LocationOption, ...] = ()
+    """Others."""
+    maybe: LocationOption | None = None
+    """Perhaps."""
+    file: Path | None = None
+    """Of this machine."""
+
+
+def test_locations_are_checked_when_the_command_line_is_read(
+    bucket: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[Stored] = []
+    given = ["--output", "a/b", "--more", bucket("x"), "c", "--maybe", "None"]
+    run_job(Stored, ran.append, description=None, args=given)
+    assert ran == [Stored(Path("a/b"), (to_location(bucket("x")), Path("c")))]
+    run_job(Stored, print, description=None, args=["--output", bucket("x"), "--dry-run"])
+    assert f'"output": "{bucket("x")}"' in capsys.readouterr().out
+    run_job(Stored, ran.append, description=None, args=["--output", "a", "--file", "b"])
+    assert ran[-1] == Stored(Path("a"), file=Path("b"))
+    with pytest.raises(SystemExit):
+        run_job(Stored, print, description=None, args=["--output", "a", "--file", bucket("x")])
+    assert "x?endpoint_override" in (said := capsys.readouterr().err)
+    assert "must be a file or folder of this machine" in said
+    for option in ("--output", "--maybe", "--more", "--file"):
+        with pytest.raises(SystemExit) as ended:
+            run_job(Stored, print, description=None, args=["--output", "a", option, "ftp://host/x"])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            "error: ftp://host/x: nothing can be stored there (no store is known by ftp:); give a "
+            "path or URI such as s3://bucket/folder or gs://bucket/folder\n"
+        )

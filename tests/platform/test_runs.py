@@ -1,15 +1,27 @@
 """A run's directory: claimed, continued, refused; whom a checkpoint knows is refused too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from homnet.errors import CheckpointError, ConfigError
+from homnet.files import UNFINISHED, write_whole
+from homnet.locations import to_location
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import HomNetConfig
 from homnet.results import read_json, read_result
-from homnet_platform.runs import Run, models_of, portable, provenance, refuse_known, refuse_split
+from homnet_platform.runs import (
+    Run,
+    models_of,
+    paths_of_models,
+    portable,
+    provenance,
+    ray_storage,
+    refuse_known,
+    refuse_split,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,43 @@ def test_a_finished_run_is_known_and_not_claimed_again(tmp_path: Path) -> None:
     assert not Run.of(run.output, Config(), cohort="d").finished
     with pytest.raises(ConfigError, match="this run is finished"):
         run.claim()
+
+
+def test_a_run_in_a_bucket_is_claimed_and_finished_as_on_a_disk(
+    bucket: Callable[[str], str], tmp_path: Path
+) -> None:
+    output = bucket("runs/a")
+    run = Run.of(output, Config(), cohort="c")
+    run.claim()
+    Run.of(output, Config(), cohort="c").claim()
+    with pytest.raises(ConfigError, match=r"s3://.*runs/a\?.*other settings or another cohort"):
+        Run.of(output, Config(), cohort="d").claim()
+    half = write_whole(run.checkpoint / UNFINISHED, "")
+    write_whole(run.checkpoint / "model.safetensors", "half")
+    assert not run.finished
+    run.claim()
+    half.unlink()
+    run.publish(checkpoint())
+    run.record("claim", {"a": 1}, recipe="r", seed=0)
+    assert run.finished
+    assert read_result(run.output / "run.json")["figures"] == {"a": 1}
+    with pytest.raises(ConfigError, match="this run is finished"):
+        run.claim()
+    assert paths_of_models(bucket("runs/a/checkpoint"), ["h1"]) == {"h1": run.checkpoint}
+    checkpoint().save(bucket("runs/tuned/h2/checkpoint"))
+    assert paths_of_models(bucket("runs/tuned"), ["h1", "h2"]) == {
+        "h2": to_location(bucket("runs/tuned/h2/checkpoint"))
+    }
+    for place in ("ftp://host/run", "s3:/bucket/run"):
+        with pytest.raises(ConfigError, match="nothing can be stored there"):
+            Run.of(place, Config())
+
+
+def test_ray_gets_the_file_system_of_a_bucket(bucket: Callable[[str], str], tmp_path: Path) -> None:
+    assert ray_storage(tmp_path) == {"storage_path": str(tmp_path)}
+    storage = ray_storage(to_location(bucket("a")) / "ray")
+    assert storage["storage_path"].endswith("/a/ray")
+    assert storage["storage_filesystem"].type_name == "s3"
 
 
 def test_the_directory_is_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from homnet.cohorts.cohort import Cohort, CohortFile
 from homnet.errors import CohortError, ConfigError, DataError
 from homnet.files import Staging
+from homnet.locations import files_in, to_location
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
@@ -169,10 +170,42 @@ def test_same_seed_gives_the_same_bytes(ray_cluster, tmp_path):
 
 def _content(cohort: Cohort) -> dict[str, bytes]:
     return {
-        str(path.relative_to(cohort.root)): path.read_bytes()
-        for path in cohort.root.rglob("*")
-        if path.is_file()
+        name: (cohort.root / name).read_bytes() for name in files_in(cohort.root, recursive=True)
     }
+
+
+@pytest.mark.ray
+def test_a_bucket_gets_the_bytes_of_a_disk_and_is_resumed(
+    ray_cluster, tmp_path, bucket, monkeypatch
+):
+    local = simulate(replace(SMALL, output=tmp_path / "local"))
+    config = replace(SMALL, output=to_location(bucket("cohorts/stored")))
+    write = Staging.writing
+
+    def killed_at_the_index(staging, relative):
+        if relative == "cohort.json":
+            raise KeyboardInterrupt
+        return write(staging, relative)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "writing", killed_at_the_index)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(config)
+    with pytest.raises(CohortError, match="no cohort here"):
+        Cohort.open(config.output)
+    with pytest.raises(DataError, match="unfinished work with other settings"):
+        simulate(replace(config, seed=8))
+    before = (config.output / local.files[0].path).system.get_file_info(
+        [(config.output / entry.path).key for entry in local.files]
+    )
+    stored = simulate(config)
+    after = stored.root.system.get_file_info(
+        [(stored.root / entry.path).key for entry in local.files]
+    )
+    assert [one.mtime_ns for one in before] == [one.mtime_ns for one in after]
+    assert _content(stored) == _content(local)
+    with pytest.raises(CohortError, match="exists already"):
+        simulate(config)
 
 
 @pytest.mark.slow

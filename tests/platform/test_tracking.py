@@ -1,21 +1,23 @@
 """What a run tells people: TensorBoard events and MLflow metrics, over interruptions."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from homnet.errors import ConfigError
+from homnet.locations import Location, files_in, to_location
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.tracking import Tracker, TrackingOptions
 
 
-def _events(directory: Path) -> list[tuple[str, int, float]]:
+def _events(directory: Location) -> list[tuple[str, int, float]]:
     """Scalars of all event files below a directory: tag, step, value."""
     found = []
-    for path in sorted(directory.rglob("events.*")):
-        content = path.read_bytes()
+    for name in files_in(directory, recursive=True):
+        content = (directory / name).read_bytes()
         while content:
             (size,) = struct.unpack("<Q", content[:8])
             event = Event.FromString(content[12 : 12 + size])
@@ -24,16 +26,20 @@ def _events(directory: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def test_metrics_of_every_epoch_are_events(tmp_path: Path) -> None:
-    for first in (0, 1):
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_metrics_of_every_epoch_are_events(
+    tmp_path: Path, place: str, bucket: Callable[[str], str]
+) -> None:
+    folder = tmp_path if place == "disk" else to_location(bucket("run"))
+    for first in (0, 2):
         tracker = Tracker(
-            TrackingOptions(), tmp_path, "run", settings=TrainingConfig(), first_epoch=first
+            TrackingOptions(), folder, "run", settings=TrainingConfig(), first_epoch=first
         )
-        tracker.log({"epoch": first, "train_loss": 0.5 + first})
+        for epoch in (first, first + 1):
+            tracker.log({"epoch": epoch, "train_loss": 0.5 + epoch})
         tracker.close()
-    assert _events(tmp_path / "tensorboard" / "run") == [
-        ("train_loss", 0, 0.5),
-        ("train_loss", 1, 1.5),
+    assert _events(folder / "tensorboard" / "run") == [
+        ("train_loss", epoch, 0.5 + epoch) for epoch in range(4)
     ]
 
 

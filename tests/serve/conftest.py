@@ -20,6 +20,7 @@ import pytest
 import torch
 import uvicorn
 from PIL import Image
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 from homnet.calibration.bags import Calibration
 from homnet.calibration.likelihood_ratios import Scale
@@ -196,7 +197,7 @@ class Endpoint:
     checkpoints: dict[str, Checkpoint]
     """The promoted model of each hospital."""
     keys: dict[str, str]
-    """Secrets: ``h1``, ``h2``, ``both``, ``revoked``, ``operator``."""
+    """Secrets: ``h1``, ``h2``, ``both``, ``revoked``, ``none``."""
     work: Path
     """Where its files are."""
     run: Callable[[Coroutine[Any, Any, Any]], Any]
@@ -239,7 +240,7 @@ def start_endpoint(
                 "h2": new_key("two", ["h2"]),
                 "both": new_key("both", ["h1", "h2", "h-none", *checkpoints]),
                 "revoked": new_key("old", ["h1", "h2"]),
-                "operator": new_key("operator", [], operator=True),
+                "none": new_key("none", []),
             }
             secrets = {name: secret for name, (secret, _) in made.items()}
             kept = [replace(key, revoked=name == "revoked") for name, (_, key) in made.items()]
@@ -305,3 +306,28 @@ def address(
     yield f"http://127.0.0.1:{port}", endpoint.keys
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
+    """What metrics have recorded since the test began: sums, of gauges the last value."""
+    values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+
+    def spy(kind: type, method: str, combine: Callable[[float, float], float]) -> None:
+        original = getattr(kind, method)
+
+        def record(self: Any, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
+            original(self, value, tags)
+            name = self.info["name"], frozenset((tags or {}).items())
+            values[name] = combine(values.get(name, 0.0), value)
+
+        monkeypatch.setattr(kind, method, record)
+
+    spy(Counter, "inc", lambda before, value: before + value)
+    spy(Histogram, "observe", lambda before, value: before + value)
+    spy(Gauge, "set", lambda _, value: value)
+
+    def value(name: str, **tags: str) -> float | None:
+        return values.get((name, frozenset(tags.items())))
+
+    return value

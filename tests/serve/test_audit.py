@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import fs
 
 from homnet.errors import DataError
+from homnet.files import write_whole
+from homnet.locations import files_in, to_location
 from homnet_serve.audit import AuditFile, AuditLog, verify_audit
 
 
@@ -244,34 +246,31 @@ def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(
 
 
 def test_an_object_store_has_an_object_for_each_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Callable[[str], str]
 ) -> None:
-    """A file system that pyarrow cannot append to stands for one."""
-
-    class Stores:
-        @staticmethod
-        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
-            return fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), uri[8:]
-
-    monkeypatch.setattr("homnet.files.fs.FileSystem", Stores)
-    options: dict[str, Any] = {"key": KEY, "anchor": "store://anchor"}
-    first = _write("store://audit", **options)
-    log = AuditLog("store://audit", **options)
+    audit = bucket("audit")
+    options: dict[str, Any] = {"key": KEY, "anchor": bucket("anchor")}
+    first = _write(audit, **options)
+    log = AuditLog(audit, **options)
     with monkeypatch.context() as patch:
         patch.setattr("homnet_serve.audit.Storage.write", _failing)
         with pytest.raises(OSError, match="Input/output"):
             log.append({"event": "answered"})
     log.append({"event": "answered"})
     log.close()
-    found = verify_audit("store://audit", **options)
+    found = verify_audit(audit, **options)
     assert found == {first: AuditFile(4, 0, False), log.name: AuditFile(2, 1, False)}
-    objects = sorted((tmp_path / "audit" / first).iterdir())
-    assert [path.name for path in objects] == [f"{number:09d}" for number in range(4)]
+    names = files_in(to_location(audit) / first)
+    assert names == [f"{number:09d}" for number in range(4)]
     # The same logs, copied to a local disk.
+    for folder in ("audit", "anchor"):
+        for name in files_in(to_location(bucket(folder)), recursive=True):
+            write_whole(tmp_path / folder / name, (to_location(bucket(folder)) / name).read_bytes())
     assert verify_audit(tmp_path / "audit", key=KEY, anchor=tmp_path / "anchor") == found
+    objects = [to_location(audit) / first / name for name in names]
     objects[3].unlink()
     with pytest.raises(DataError, match=rf"{first}: was shortened to 3 lines"):
-        verify_audit("store://audit", **options)
+        verify_audit(audit, **options)
     objects[1].unlink()
     with pytest.raises(DataError, match="line 2 does not continue the chain"):
-        verify_audit("store://audit", **options)
+        verify_audit(audit, **options)

@@ -74,7 +74,6 @@ def test_hostile_bodies_get_a_sentence(
         ("POST", "/v1/diagnose"),
         ("POST", "/v1/diagnose/images"),
         ("GET", "/v1/models"),
-        ("GET", "/metrics"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
     ],

@@ -25,7 +25,7 @@ from homnet_serve.keys import (
 
 def test_a_key_is_found_by_its_secret_only(tmp_path: Path) -> None:
     secret, key = new_key("lab", ["h1"])
-    other, second = new_key("lab-2", ["h2"], operator=True)
+    other, second = new_key("lab-2", ["h2"])
     write_keys(tmp_path / "keys.json", [key, second])
     assert secret not in (tmp_path / "keys.json").read_text()
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
@@ -77,7 +77,6 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": 1e999}]}',
         '{"keys": [{"id": "a", "sha256": "xyz"}]}',
         '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "hospitals": [1]}]}',
-        '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "operator": "yes"}]}',
         '{"keys": [{"id": "a", "sha256": "' + "0" * 64 + '", "admin": true}]}',
     ],
 )
@@ -87,6 +86,13 @@ def test_what_is_no_key_file_is_refused(tmp_path: Path, content: str) -> None:
         read_keys(tmp_path / "keys.json")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_keys(tmp_path / "none.json")
+
+
+def test_files_of_before_can_be_read(tmp_path: Path) -> None:
+    _, key = new_key("lab", ["h1"])
+    content = json.dumps({"keys": [{**vars(key), "operator": True}]})
+    (tmp_path / "keys.json").write_text(content)
+    assert read_keys(tmp_path / "keys.json") == (key,)
 
 
 def test_ids_are_unique(tmp_path: Path) -> None:
@@ -99,7 +105,7 @@ def test_ids_are_unique(tmp_path: Path) -> None:
 def test_keys_are_added_and_revoked(tmp_path: Path) -> None:
     file = tmp_path / "new" / "keys.json"
     secret = add_key(file, "lab", ["h1"])
-    add_key(file, "watch", [], operator=True)
+    add_key(file, "watch", [])
     with pytest.raises(ConfigError, match="has a key 'lab' already"):
         add_key(file, "lab", [])
     with pytest.raises(ConfigError, match="has no key 'lob', but lab, watch"):

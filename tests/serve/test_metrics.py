@@ -1,38 +1,43 @@
-"""What Prometheus gets: every replica's own counts, none of them twice."""
+"""Every metric has the tags that it is given, and none is recorded without them."""
 
-from prometheus_client.parser import text_string_to_metric_families
+import re
+from pathlib import Path
 
-from homnet_serve.metrics import Metrics, exposition_of_replicas
+import pytest
+from ray.serve.metrics import Counter, Gauge, Histogram
+
+from homnet_serve.metrics import Metrics
+
+METRICS = vars(Metrics())
 
 
-def _samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    found = [sample for one in text_string_to_metric_families(text) for sample in one.samples]
-    samples = {(s.name, frozenset(s.labels.items())): s.value for s in found}
-    assert len(samples) == len(found), "a series is there twice"
-    return samples
+@pytest.mark.parametrize("name", METRICS)
+def test_names_and_tags_are_those_of_this_package(name: str) -> None:
+    info = METRICS[name].info
+    assert info["name"].startswith("homnet_")
+    assert not info["name"].endswith("_total"), "Ray appends it"
+    # No tag can name a patient.
+    assert set(info["tag_keys"]) <= {
+        "route",
+        "status",
+        "code",
+        "hospital",
+        "decision",
+        "step",
+        "version",
+    }
+    record = {Counter: "inc", Gauge: "set", Histogram: "observe"}[type(METRICS[name])]
+    getattr(METRICS[name], record)(1.0, tags=dict.fromkeys(info["tag_keys"], "x"))
+    if set(info["tag_keys"]) - {"route"}:  # Ray adds the route
+        with pytest.raises(ValueError, match="Missing value for tag"):
+            getattr(METRICS[name], record)(1.0, tags={})
 
 
-def test_samples_of_all_replicas_keep_apart() -> None:
-    replicas = {"a": Metrics(), "b": Metrics()}
-    for number, metrics in enumerate(replicas.values(), 1):
-        metrics.requests.labels("/v1/diagnose", "200").inc(number)
-        metrics.request_seconds.labels("/v1/diagnose").observe(0.02)
-        metrics.waiting_items.labels("score").set(10 * number)
-    replicas["b"].models.labels("h1", "v").set(1)
-    content = exposition_of_replicas(
-        [(name, metrics.exposition()) for name, metrics in replicas.items()]
-    ).decode()
-    samples = _samples(content)
-    for number, name in enumerate(replicas, 1):
-        own = {
-            (series, labels - {("replica", name)}): value
-            for (series, labels), value in samples.items()
-            if ("replica", name) in labels
-        }
-        assert own == _samples(replicas[name].exposition())
-        route = frozenset({"route": "/v1/diagnose", "status": "200"}.items())
-        assert own["homnet_requests_total", route] == number
-        assert own["homnet_waiting_items", frozenset({("step", "score")})] == 10 * number
-    # Prometheus wants one block for each metric.
-    types = [line.split()[2] for line in content.splitlines() if line.startswith("# TYPE")]
-    assert len(types) == len(set(types))
+def test_the_page_lists_them_as_ray_exports_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "endpoint.md").read_text()
+    listed = dict(re.findall(r"^\| `ray_(homnet_\w+)` \| ([\w, ]*)\|", page, flags=re.M))
+    expected = {
+        one.info["name"] + "_total" * isinstance(one, Counter): ", ".join(one.info["tag_keys"])
+        for one in METRICS.values()
+    }
+    assert {name: tags.strip() for name, tags in listed.items()} == expected

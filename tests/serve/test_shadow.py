@@ -43,20 +43,20 @@ def test_a_shadow_is_compared_and_never_returned(
     table_of: TableOf,
     stream_of: StreamOf,
     family: Callable[..., list[Checkpoint]],
+    recorded: Any,
 ) -> None:
     endpoint = start_endpoint(tmp_path, shadow_candidates=True)
     shadow = endpoint.registry.publish(family(3)[2], "h1")
     table = table_of("h1", num_patients=1, num_cells=1).select(MEASURED.names)
     _until(endpoint, lambda: endpoint.service.store.shadow("h1"))
     response = endpoint.arrow(stream_of(table), key="h1")
-    value = endpoint.service.metrics.registry.get_sample_value
-    _until(endpoint, lambda: value("homnet_shadow_types_total", {"hospital": "h1"}) == 22)
-    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) > 0
+    _until(endpoint, lambda: recorded("homnet_shadow_types", hospital="h1") == 22)
+    assert recorded("homnet_shadow_probability_difference", hospital="h1") > 0
     assert shadow not in response.text
 
 
 def test_a_comparator_is_a_shadow_and_never_answers(
-    start_endpoint: Any, tmp_path: Path, table_of: TableOf, stream_of: StreamOf
+    start_endpoint: Any, tmp_path: Path, table_of: TableOf, stream_of: StreamOf, recorded: Any
 ) -> None:
     endpoint = start_endpoint(
         tmp_path, shadow_candidates=True, forms="homnet_baselines.methods:read_form"
@@ -69,10 +69,10 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     table = table_of("h1", num_patients=2, num_cells=3).select(MEASURED.names)
     version = endpoint.registry.publish(shadow, "h1")
     endpoint.registry.keep_reference_bags(version, reference_bags(predictor, table))
-    store, value = endpoint.service.store, endpoint.service.metrics.registry.get_sample_value
+    store = endpoint.service.store
     _until(endpoint, lambda: store.shadow("h1"))
     response = endpoint.arrow(stream_of(table), key="h1")
-    _until(endpoint, lambda: value("homnet_shadow_types_total", {"hospital": "h1"}) == 44)
+    _until(endpoint, lambda: recorded("homnet_shadow_types", hospital="h1") == 44)
     # The same bags through batch evaluation.
     bank = PairBank.from_table(table_of("h1", num_patients=2, num_cells=3))
     epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
@@ -89,7 +89,7 @@ def test_a_comparator_is_a_shadow_and_never_answers(
         for patient in response.json()["patients"]
         for of_type in patient["evidence"]
     ]
-    assert value("homnet_shadow_probability_difference_sum", {"hospital": "h1"}) == pytest.approx(
+    assert recorded("homnet_shadow_probability_difference", hospital="h1") == pytest.approx(
         sum(differences), abs=1e-4
     )
     with pytest.raises(RegistryError, match="only HomNet can answer"):

@@ -19,6 +19,7 @@ from homnet_serve.store import ModelStore
 
 Family = Callable[..., list[Checkpoint]]
 TableOf = Callable[..., pa.Table]
+Recorded = Callable[..., float | None]
 
 
 @pytest.fixture
@@ -39,14 +40,11 @@ def _keep_reference_bags(
     registry.keep_reference_bags(version, bags)
 
 
-def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(name, labels)
-
-
-def test_a_promotion_reaches_a_store(registry: Registry, family: Family) -> None:
+def test_a_promotion_reaches_a_store(
+    registry: Registry, family: Family, recorded: Recorded
+) -> None:
     first, second = family(2)
-    metrics = Metrics()
-    store = ModelStore(registry, metrics)
+    store = ModelStore(registry, Metrics())
     store.refresh()
     assert store.ready
     assert store.load("h1") is None
@@ -69,7 +67,7 @@ def test_a_promotion_reaches_a_store(registry: Registry, family: Family) -> None
     store.refresh()
     assert store.cached("h1") is None
     assert store.load("h1") is None
-    assert _value(metrics, "homnet_model_swaps_total") == 3
+    assert recorded("homnet_model_swaps") == 3
 
 
 def test_hospitals_with_one_version_share_a_model(registry: Registry, family: Family) -> None:
@@ -87,12 +85,11 @@ def test_hospitals_with_one_version_share_a_model(registry: Registry, family: Fa
 
 
 def test_a_model_that_fails_its_reference_bags_does_not_answer(
-    registry: Registry, family: Family, table_of: TableOf
+    registry: Registry, family: Family, table_of: TableOf, recorded: Recorded
 ) -> None:
     first, second = family(2)
     old = _promote(registry, first)
-    metrics = Metrics()
-    store = ModelStore(registry, metrics)
+    store = ModelStore(registry, Metrics())
     store.refresh()
     new = registry.publish(second, "h1")
     # Those of another model stand for a machine that computes something else.
@@ -101,7 +98,7 @@ def test_a_model_that_fails_its_reference_bags_does_not_answer(
     for _ in range(2):
         store.refresh()
         assert store.cached("h1").version == old  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_models_rejected_total", hospital="h1") == 1
+    assert recorded("homnet_models_rejected", hospital="h1") == 1
     # One that starts now comes to the same.
     other = ModelStore(registry, Metrics())
     other.refresh()
@@ -133,8 +130,7 @@ def test_the_cache_is_bounded(registry: Registry, family: Family) -> None:
     names = [f"h{n}" for n in range(5)]
     for name, checkpoint in zip(names, family(5), strict=True):
         _promote(registry, checkpoint, name)
-    metrics = Metrics()
-    store = ModelStore(registry, metrics, max_hospitals=2)
+    store = ModelStore(registry, Metrics(), max_hospitals=2)
     store.refresh()
     assert sum(store.cached(name) is not None for name in names) == 2
     for name in names:
@@ -147,11 +143,10 @@ def test_the_cache_is_bounded(registry: Registry, family: Family) -> None:
 
 
 def test_a_registry_out_of_reach_changes_nothing(
-    registry: Registry, family: Family, tmp_path: Path
+    registry: Registry, family: Family, tmp_path: Path, recorded: Recorded
 ) -> None:
     version = _promote(registry, family(1)[0])
-    metrics = Metrics()
-    store = ModelStore(registry, metrics)
+    store = ModelStore(registry, Metrics())
     store.refresh()
     events = tmp_path / "registry" / "events"
     events.rename(tmp_path / "away")
@@ -160,22 +155,21 @@ def test_a_registry_out_of_reach_changes_nothing(
     events.unlink()
     store.refresh()  # a disk that is no longer mounted looks like an empty folder
     assert store.cached("h1").version == version  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
+    assert recorded("homnet_registry_damage", hospital="h1") == 1
     (tmp_path / "away").rename(events)
     store.refresh()
-    assert _value(metrics, "homnet_registry_damage", hospital="h1") is None
+    assert recorded("homnet_registry_damage", hospital="h1") == 0
 
 
 @pytest.mark.parametrize("what", ["emptied", "removed"])
 def test_damaged_decisions_leave_the_last_good_model_and_the_other_hospital(
-    registry: Registry, family: Family, tmp_path: Path, what: str
+    registry: Registry, family: Family, tmp_path: Path, what: str, recorded: Recorded
 ) -> None:
     first, second, third = family(3)
     for hospital in ("h1", "h2"):
         _promote(registry, first, hospital)
         version = _promote(registry, second, hospital)
-    metrics = Metrics()
-    store = ModelStore(registry, metrics, shadow_candidates=True)
+    store = ModelStore(registry, Metrics(), shadow_candidates=True)
     store.refresh()
     events = tmp_path / "registry" / "events"
     for event in events.glob("*-h1-*"):
@@ -183,59 +177,57 @@ def test_damaged_decisions_leave_the_last_good_model_and_the_other_hospital(
         event.unlink() if what == "removed" else event.write_bytes(b"")
         store.refresh()
         assert store.cached("h1").version == version  # type: ignore[union-attr]
-        assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
-        assert _value(metrics, "homnet_registry_damage", hospital="h2") is None
+        assert recorded("homnet_registry_damage", hospital="h1") == 1
+        assert recorded("homnet_registry_damage", hospital="h2") is None
         event.write_bytes(whole)
-    errors = _value(metrics, "homnet_registry_errors_total")
+    errors = recorded("homnet_registry_errors")
     event.unlink()
     later = _promote(registry, third, "h2")
     store.refresh()
     assert store.cached("h1").version == version  # type: ignore[union-attr]
     assert store.cached("h2").version == later  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_registry_errors_total") == errors + 1  # type: ignore[operator]
+    assert recorded("homnet_registry_errors") == errors + 1  # type: ignore[operator]
     # A new promotion settles it.
     assert _promote(registry, third) == later
     store.refresh()
     assert store.cached("h1").version == later  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_registry_damage", hospital="h1") is None
+    assert recorded("homnet_registry_damage", hospital="h1") == 0
 
 
 def test_an_endpoint_that_starts_serves_no_hospital_with_a_damaged_decision(
-    registry: Registry, family: Family, tmp_path: Path
+    registry: Registry, family: Family, tmp_path: Path, recorded: Recorded
 ) -> None:
     (checkpoint,) = family(1)
     version = _promote(registry, checkpoint, "h2")
     _promote(registry, checkpoint, "h1")
     next((tmp_path / "registry" / "events").glob("*-h1-*")).write_bytes(b"\xff")
     (tmp_path / "registry" / "events" / "000000099-x.json").write_text("{")  # of nobody knows whom
-    metrics = Metrics()
-    store = ModelStore(registry, metrics)
+    store = ModelStore(registry, Metrics())
     store.refresh()
     assert store.ready
     assert store.load("h1") is None
     assert store.hospitals == {"h2"}
     assert store.load("h2").version == version  # type: ignore[union-attr]
-    assert _value(metrics, "homnet_registry_damage", hospital="") == 1
-    assert _value(metrics, "homnet_registry_damage", hospital="h1") == 1
+    assert recorded("homnet_registry_damage", hospital="") == 1
+    assert recorded("homnet_registry_damage", hospital="h1") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10_000, b'{"a": 1}'])
 def test_one_bad_file_takes_down_one_hospital(
-    registry: Registry, family: Family, tmp_path: Path, content: bytes
+    registry: Registry, family: Family, tmp_path: Path, content: bytes, recorded: Recorded
 ) -> None:
     first, second = family(2)
     one, other = _promote(registry, first, "h1"), _promote(registry, second, "h2")
-    for name in ("sha256.json", "config.json", "patients.json"):
+    for number, name in enumerate(("sha256.json", "config.json", "patients.json"), 1):
         path = tmp_path / "registry" / "models" / one / name
         whole = path.read_bytes()
         path.write_bytes(content)
-        metrics = Metrics()
-        store = ModelStore(registry, metrics)
+        store = ModelStore(registry, Metrics())
         store.refresh()
         assert store.ready
         assert store.load("h1") is None
         assert store.load("h2").version == other  # type: ignore[union-attr]
-        assert _value(metrics, "homnet_models_rejected_total", hospital="h1") == 1
+        assert recorded("homnet_models_rejected", hospital="h1") == number
         path.write_bytes(whole)
 
 
@@ -309,7 +301,9 @@ def test_the_newest_candidate_is_the_shadow(registry: Registry, family: Family) 
     assert ModelStore(registry, Metrics()).shadow("h1") is None
 
 
-def test_a_calibration_brings_its_reader_along(registry: Registry, family: Family) -> None:
+def test_a_calibration_brings_its_reader_along(
+    registry: Registry, family: Family, recorded: Recorded
+) -> None:
     form = ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16)
     metrics = {"calibration": {"kind": 1.0, "segment": 1.0, "cell": 1.0}}
     reader = Checkpoint(form, form.build().state_dict(), metrics=metrics)
@@ -317,12 +311,11 @@ def test_a_calibration_brings_its_reader_along(registry: Registry, family: Famil
     old = _promote(registry, first)
     patients = {name: replace(one, reader=reader.version) for name, one in second.patients.items()}
     new = _promote(registry, replace(second, patients=patients))
-    metrics_of_store = Metrics()
-    store = ModelStore(registry, metrics_of_store)
+    store = ModelStore(registry, Metrics())
     store.refresh()
     # Without its reader it cannot judge: the model before it answers.
     assert store.cached("h1").version == old  # type: ignore[union-attr]
-    assert _value(metrics_of_store, "homnet_registry_errors_total") == 1
+    assert recorded("homnet_registry_errors") == 1
     registry.keep_reader(reader)
     store.refresh()
     served = store.cached("h1")
@@ -330,3 +323,39 @@ def test_a_calibration_brings_its_reader_along(registry: Registry, family: Famil
     assert served.version == new
     assert served.reader is not None
     assert served.reader.version == served.description.reader == reader.version
+
+
+@pytest.mark.parametrize(("factor", "precision"), [(1, "bfloat16"), (1000, "float32")])
+def test_bfloat16_answers_only_where_the_reference_bags_allow_it(
+    registry: Registry,
+    family: Family,
+    table_of: TableOf,
+    caplog: pytest.LogCaptureFixture,
+    factor: float,
+    precision: str,
+) -> None:
+    (checkpoint,) = family(1)
+    # A thousandfold logit has a thousandfold error.
+    larger = {"bag.bag.weight": factor * checkpoint.weights["bag.bag.weight"]}
+    checkpoint = replace(checkpoint, weights={**checkpoint.weights, **larger})
+    version = _promote(registry, checkpoint)
+    _keep_reference_bags(registry, version, checkpoint, table_of())
+    for hospital in ("h1", "h2"):
+        registry.promote(hospital, registry.publish(checkpoint, hospital))
+    store = ModelStore(registry, Metrics(), precision="bfloat16")
+    store.refresh()
+    assert [one.predictor.precision for one in store.loaded()] == [precision, precision]
+    refused = [record for record in caplog.records if record.msg == "precision_refused"]
+    assert bool(refused) == (precision == "float32")
+    for record in refused:
+        assert "needs float32" in record.reason  # type: ignore[attr-defined]
+
+
+def test_bfloat16_needs_reference_bags(
+    registry: Registry, family: Family, caplog: pytest.LogCaptureFixture
+) -> None:
+    _promote(registry, family(1)[0])
+    store = ModelStore(registry, Metrics(), precision="bfloat16")
+    store.refresh()
+    assert [one.predictor.precision for one in store.loaded()] == ["float32"]
+    assert "precision_refused" in caplog.messages

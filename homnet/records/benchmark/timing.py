@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-_SIZE: Final = 2048
-"""Side of the square matrices in the timed product."""
+_SIZE: Final = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices in the timed product, by type of device."""
 _LONGEST_S: Final = 1.0
 """Maximum expected seconds of one product."""
-_BYTES: Final = 2**28
+_BYTES: Final = {"cpu": 2**28, "cuda": 2**30}
 """Size in bytes of the timed copy: far above any cache."""
 
 
@@ -41,10 +41,10 @@ def in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(warm_up + repeats):
         for name, task in tasks.items():
-            _wait(device)
+            wait(device)
             started = time.perf_counter()
             task()
-            _wait(device)
+            wait(device)
             if number >= warm_up:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
@@ -63,23 +63,23 @@ def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
 
 def limits(device: torch.device) -> dict[str, float]:
     """Speed of the device on a large matrix product and on a copy: the roofline."""
-    found = {}
+    found, largest, num_bytes = {}, _SIZE[device.type], _BYTES[device.type]
     for dtype in (torch.float32, torch.bfloat16):
         # Processors without bfloat16 emulate it a hundred times slower; a small product is enough.
-        for size in (_SIZE // 8, _SIZE):
+        for size in (largest // 8, largest):
             factors = [torch.randn(size, size, device=device).to(dtype) for _ in range(2)]
             product = partial(torch.mm, *factors)
             seconds = in_turns({"": product}, repeats=3, device=device, warm_up=1)[""]
             if 8**3 * float(np.median(seconds)) > _LONGEST_S:
                 break
-        if size == _SIZE:
+        if size == largest:
             seconds += in_turns({"": product}, repeats=6, device=device, warm_up=0)[""]
         name = str(dtype).removeprefix("torch.")
         found[f"{name}_gflop_per_s"] = 2 * size**3 / float(np.median(seconds)) / 1e9
-    source = torch.zeros(_BYTES, dtype=torch.uint8, device=device)
+    source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = in_turns({"": lambda: target.copy_(source)}, repeats=9, device=device)[""]
-    found["copy_gib_per_s"] = 2 * _BYTES / float(np.median(seconds)) / 2**30
+    found["copy_gib_per_s"] = 2 * num_bytes / float(np.median(seconds)) / 2**30
     return found
 
 
@@ -92,10 +92,16 @@ def peak_memory_gib(task: Callable[..., object], *args: Any) -> float:
 
 def _peak(task: Callable[..., object], args: tuple[Any, ...]) -> float:
     task(*args)
+    return peak_of_process_gib()
+
+
+def peak_of_process_gib() -> float:
+    """Peak resident memory of this process in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak) / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Waits until a device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

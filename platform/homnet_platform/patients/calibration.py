@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +21,8 @@ from homnet.calibration.patients import (
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.files import require_writable
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
@@ -85,12 +86,15 @@ class CalibrateConfig:
             raise ConfigError(f"min_cells is {self.min_cells}; give at least 1")
 
 
-def calibrate(config: CalibrateConfig) -> dict[str, Path]:
-    """Calibrates for whole patients; returns the new checkpoint paths by hospital.
+def calibrate(config: CalibrateConfig) -> dict[str, Location]:
+    """Calibrates for whole patients; returns the new checkpoint locations by hospital.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    output = to_location(config.output)
+    require_writable(output)
+    registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -99,7 +103,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
     reader = NO_READER_USED
     if config.findings:
         above = Checkpoint.load(config.findings, ReaderConfig.of_json)
-        origins[Path(config.findings)], reader = above.provenance, above.version
+        origins[to_location(config.findings)], reader = above.provenance, above.version
     for path, origin in origins.items():
         refuse_known(path, origin, split[VALIDATION], "learnt_from")
     blocks = patient_blocks(cohort, split[VALIDATION])
@@ -111,7 +115,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
                 cohort=cohort,
                 blocks=blocks,
                 models=models,
-                findings=str(Path(config.findings).absolute()) if config.findings else "",
+                findings=str(to_location(config.findings).absolute()) if config.findings else "",
             ),
             title="calibrate",
             total=len(split[VALIDATION]),
@@ -129,12 +133,12 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
         leave_out=config.leave_out,
     )
     found = {name: _with_scale(one, cohort.scale) for name, one in found.items()}
-    if config.registry and config.findings:
+    if registry is not None and config.findings:
         # Before the models that name it.
-        Registry(config.registry).keep_reader(above)
+        registry.keep_reader(above)
     if config.findings:
         # Beside the models, so that diagnosis finds the reader that belongs to them.
-        above.save(Path(config.output) / "reader")
+        above.save(output / "reader")
     published = {}
     for hospital, path in models.items():
         checkpoint = Checkpoint.load(path)
@@ -151,9 +155,9 @@ def calibrate(config: CalibrateConfig) -> dict[str, Path]:
             },
             provenance=provenance,
         )
-        published[hospital] = calibrated.save(Path(config.output) / hospital / "checkpoint")
-        if config.registry:
-            Registry(config.registry).publish(calibrated, hospital)
+        published[hospital] = calibrated.save(output / hospital / "checkpoint")
+        if registry is not None:
+            registry.publish(calibrated, hospital)
     print(_calibration_lines({h: found.get(h, found[ALL_HOSPITALS]) for h in models}))
     print(f"calibrated checkpoints: {config.output}")
     return published
@@ -170,7 +174,7 @@ def _score_block(
     *,
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
-    models: Mapping[str, Path],
+    models: Mapping[str, Location],
     findings: str,
 ) -> tuple[int, str]:
     """Scores and truth of a block's patients, as JSON."""
@@ -186,7 +190,7 @@ def _score_block(
 
 
 @cache
-def _predictor(path: Path) -> Predictor:
+def _predictor(path: Location) -> Predictor:
     """A model, loaded once per process."""
     return Predictor.load(path)
 

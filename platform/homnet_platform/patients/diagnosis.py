@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -21,11 +20,12 @@ from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
-from homnet.files import Staging, write_whole
+from homnet.files import Staging, is_published, write_whole
 from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import find_image, read_manifest
 from homnet.imaging.pairing import files_of_pairs
 from homnet.imaging.reading import read_grey
+from homnet.locations import Location, files_in, in_memory, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
@@ -40,6 +40,7 @@ from homnet.report.worklist import render_worklist
 from homnet.results import write_json
 from homnet_platform.blocks import process_blocks
 from homnet_platform.ingest import IngestConfig, ingest, report_of
+from homnet_platform.job import LocationOption
 from homnet_platform.patients.blocks import (
     PatientBlock,
     patient_blocks,
@@ -58,7 +59,7 @@ class DiagnoseConfig:
 
     cohort: str = "cohorts/simulated"
     """Cohort directory; any truth in it is ignored."""
-    manifest: Path | None = None
+    manifest: LocationOption | None = None
     """Manifest (CSV) of a folder of chromosome images, instead of a cohort. The measurements are
     kept as the cohort ``<output>-cohort``."""
     hospital: str = "hospital"
@@ -88,13 +89,13 @@ class DiagnoseConfig:
     """Patients to write pages for: all, those with an abnormal or unassessed result, or none."""
 
 
-def diagnose(config: DiagnoseConfig) -> Path:
+def diagnose(config: DiagnoseConfig) -> Location:
     """Diagnoses all selected patients and returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
-    output = Path(config.output).absolute()
+    output = to_location(config.output).absolute()
     cohort = _cohort(config)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -145,7 +146,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
                 staging=staging,
                 config=dataclasses.replace(
                     config,
-                    findings=str(Path(findings).absolute()) if findings else "",
+                    findings=str(to_location(findings).absolute()) if findings else "",
                     manifest=None if config.manifest is None else config.manifest.absolute(),
                 ),
             ),
@@ -155,13 +156,16 @@ def diagnose(config: DiagnoseConfig) -> Path:
         )
     names = [f"blocks/{number:05d}" for number in range(len(blocks))]
     for table in ("patients", "types"):
-        parts = [pq.read_table(staging.content / f"{name}-{table}.parquet") for name in names]
+        parts = [
+            pq.read_table(in_memory(staging.content / f"{name}-{table}.parquet")) for name in names
+        ]
         with staging.writing(f"{table}.parquet") as temporary:
             pq.write_table(pa.concat_tables(parts), temporary)
-    everyone = pq.read_table(staging.content / "patients.parquet")
+    everyone = pq.read_table(in_memory(staging.content / "patients.parquet"))
     pages = {
-        path.relative_to(staging.content).as_posix()
-        for path in staging.content.glob("patients/*/*.html")
+        f"patients/{path}"
+        for path in files_in(staging.content / "patients", recursive=True)
+        if path.endswith(".html")
     }
     with staging.writing("index.html") as temporary:
         write_whole(temporary, render_worklist(everyone, pages))
@@ -185,7 +189,7 @@ def diagnose(config: DiagnoseConfig) -> Path:
     for one in counts.to_pylist():
         print(f"{one['counts']:6d} {one['values'].replace('_', ' ')}")
     print(f"verdicts: {config.output}")
-    return Path(config.output)
+    return to_location(config.output)
 
 
 def facts(config: Any) -> Mapping[str, object]:
@@ -217,10 +221,10 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
     """The cohort to diagnose; measures images first unless an earlier run did."""
     if config.manifest is None:
         return Cohort.open(config.cohort)
-    output = Path(config.output)
+    output = to_location(config.output)
     measured = output.with_name(f"{output.name}-cohort")
     scale = _scale(config, config.manifest)
-    if not measured.exists():
+    if not is_published(measured):
         ingest(
             IngestConfig(
                 manifest=config.manifest,
@@ -243,7 +247,7 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
     return cohort
 
 
-def _scale(config: DiagnoseConfig, manifest: Path) -> float:
+def _scale(config: DiagnoseConfig, manifest: Location) -> float:
     """Samples per image pixel at which a manifest's images are measured.
 
     Raises:
@@ -275,7 +279,7 @@ def _diagnose_block(
     *,
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
-    models: Mapping[str, Path],
+    models: Mapping[str, Location],
     staging: Staging,
     config: DiagnoseConfig,
 ) -> tuple[int, str]:
@@ -323,12 +327,12 @@ def _images(verdict: PatientVerdict, config: DiagnoseConfig, cohort: Cohort) -> 
 
 @cache
 def _files(
-    manifest: Path, hospital: str, band_level: int, report: Path
-) -> dict[tuple[str, str, str, str], list[Path]]:
+    manifest: Location, hospital: str, band_level: int, report: Location
+) -> dict[tuple[str, str, str, str], list[Location]]:
     """Images of the pairs of a measured manifest, read once per process."""
     rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
     if report.exists():
-        noted = pd.read_csv(report, keep_default_na=False)
+        noted = pd.read_csv(in_memory(report), keep_default_na=False)
         rows = rows[~rows["row"].isin(noted.loc[noted["reason"] != "", "row"])]
     return {
         key: [find_image(manifest.parent, path) for path in paths]
@@ -342,7 +346,7 @@ def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
 
 @cache
 def _loaded(
-    path: Path, verdict: VerdictConfig, findings: str
+    path: Location, verdict: VerdictConfig, findings: str
 ) -> tuple[Diagnostician, Predictor, CalibratedReader | None]:
     """Model and reader, loaded once per process."""
     reader = CalibratedReader.load(findings) if findings else None
@@ -355,7 +359,7 @@ def _loaded(
 
 
 def _diagnostician(
-    path: Path, checkpoint: Checkpoint, verdict: VerdictConfig, reader: CalibratedReader | None
+    path: Location, checkpoint: Checkpoint, verdict: VerdictConfig, reader: CalibratedReader | None
 ) -> Diagnostician:
     version = NO_READER_USED if reader is None else reader.version
     try:

@@ -14,6 +14,7 @@ from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import ConfigError, DataError
 from homnet.files import replacing, write_whole
+from homnet.locations import Location, in_memory
 from homnet.patients.finding import Finding
 from homnet.patients.metrics import join_truth, measure_patients
 from homnet.patients.tables import truth_of_types
@@ -22,6 +23,7 @@ from homnet.reader.measures import measure as measure_findings
 from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
 from homnet.results import Record, read_json, write_json
+from homnet_platform.job import LocationOption
 from homnet_platform.runs import refuse_known
 
 
@@ -29,11 +31,11 @@ from homnet_platform.runs import refuse_known
 class MeasureConfig:
     """Evaluates a finished diagnosis of held-out patients."""
 
-    diagnosis: Path = Path("runs/diagnose")
+    diagnosis: LocationOption = Path("runs/diagnose")
     """Output of ``patients``."""
     cohort: str = "cohorts/simulated"
     """The cohort that was diagnosed, with its truth."""
-    output: Path | None = None
+    output: LocationOption | None = None
     """Directory for evaluation.json and index.html; by default ``measured`` in the diagnosis."""
     num_gallery: int = 4
     """Number of missed patients, and of false alarms, to draw."""
@@ -106,10 +108,10 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     return figures
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Location) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; run jobs/diagnose.py patients first")
-    return pd.read_parquet(path)
+    return pd.read_parquet(in_memory(path))
 
 
 def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
@@ -119,7 +121,7 @@ def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
 
 
 def _cases_of_findings(
-    diagnosis: Path, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
+    diagnosis: Location, cohort: Cohort, patients: pd.DataFrame, truth: pd.DataFrame
 ) -> pd.DataFrame:
     """Findings on the abnormal types, with the truth of their pairs.
 
@@ -151,7 +153,7 @@ def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
     return pairs
 
 
-def _findings(diagnosis: Path, hospital: str, patient_id: str) -> dict[str, Finding]:
+def _findings(diagnosis: Location, hospital: str, patient_id: str) -> dict[str, Finding]:
     """Findings on each assessed type of a patient."""
     verdict = read_json(diagnosis / "patients" / hospital / f"{patient_id}.json")
     return {
@@ -180,7 +182,7 @@ def _gallery(config: MeasureConfig, cohort: Cohort, joined: pd.DataFrame) -> lis
 
 
 def _cases(
-    diagnosis: Path,
+    diagnosis: Location,
     cohort: Cohort,
     row: Mapping[str, Any],
     title: str,

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
+from homnet.locations import to_location
 from homnet.processes import command_of, descendants
 from homnet.results import Record, read_json, write_json
 from homnet.seeding import generator
@@ -174,7 +175,7 @@ def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen
         sys.executable,
         str(job),
         "best",
-        f"--cohort={Path(config.cohort).resolve()}",
+        f"--cohort={to_location(config.cohort).resolve()}",
         "--hospitals",
         *config.hospitals,
         f"--output={output.resolve()}",

@@ -12,6 +12,7 @@ from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig
 from homnet.errors import ConfigError, DataError
+from homnet.locations import local_path
 from homnet.results import Record
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import Participants, collect_shared
@@ -121,6 +122,7 @@ class ReproduceConfig:
     def __post_init__(self) -> None:
         if self.num_batches < 1:
             raise ConfigError(f"num_batches must be at least 1, got {self.num_batches}")
+        local_path(self.output)
 
 
 _IMAGES: Final = Comparison(

@@ -4,7 +4,6 @@ For known abnormalities see :mod:`homnet_platform.patients.measurement`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.files import replacing
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.reader.measures import cases_of, findings_tables, measure
@@ -56,12 +57,13 @@ class EvaluateFindingsConfig:
     """The result of record."""
 
 
-def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
+def evaluate_findings(config: EvaluateFindingsConfig) -> Location:
     """Evaluates artificial abnormalities of the test people; returns the output directory.
 
     Raises:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
+    output = to_location(config.output)
     cohort = Cohort.open(config.cohort)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
@@ -75,7 +77,7 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
         )
     for path, one in ((config.checkpoint, below), (config.reader, above)):
         for use in ("learnt_from", "validated_on"):
-            refuse_known(Path(path), one.provenance, test, use)
+            refuse_known(path, one.provenance, test, use)
     predictor, reader = Predictor.load(config.checkpoint), CalibratedReader.load(config.reader)
     with local_or_cluster():
         bank = collect_bank(pairs_dataset(cohort, test)).normal()
@@ -95,11 +97,10 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Path:
         for who in cases[list(PatientType._fields)].itertuples(index=False, name=None)
     ]
     figures = measure(cases, seed=config.seed, num_bootstrap=config.num_bootstrap)
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    cases.to_parquet(output / "cases.parquet", index=False)
+    with replacing(output / "cases.parquet") as temporary:
+        cases.to_parquet(temporary, index=False)
     write_json(output / "findings.json", figures)
-    runs = {"HomNet": Path(config.checkpoint), "reader": Path(config.reader)}
+    runs = {"HomNet": to_location(config.checkpoint), "reader": to_location(config.reader)}
     took = {name: path.parent / "run.json" for name, path in runs.items()}
     config.record.write(
         {

@@ -129,7 +129,7 @@ class Material:
         for hospital, checkpoint in self.checkpoints.items():
             registry.promote(hospital, registry.publish(checkpoint, hospital))
         secret, key = new_key("load", self.checkpoints)
-        write_keys(work / "keys.json", [replace(key, operator=True)])
+        write_keys(work / "keys.json", [key])
         names = {"registry": "registry", "audit": "audit", "keys": "keys.json"}
         return secret, {name: str((work / place).resolve()) for name, place in names.items()}
 

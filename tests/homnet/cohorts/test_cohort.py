@@ -16,6 +16,7 @@ from homnet.cohorts.checks import read_pairs
 from homnet.cohorts.cohort import Cohort, write_cohort, write_index
 from homnet.cohorts.pairs import PAIR_BYTES, SCHEMA, pairs_of
 from homnet.errors import CohortError
+from homnet.files import write_whole
 
 TableOf = Callable[..., pa.Table]
 SCALE = {"h1": 3.0, "h2": 3.0, "h3": 3.0}
@@ -98,6 +99,54 @@ def test_a_cohort_appears_whole_or_not_at_all(tmp_path: Path, table_of: TableOf)
     with pytest.raises(RuntimeError, match="broke"):
         write_cohort(tmp_path / "new", tables(), scale={"h1": 3.0}, provenance={})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cohort_in_a_bucket_is_read_as_one_on_a_disk(
+    small_cohort: Cohort, bucket: Callable[[str], str], table_of: TableOf
+) -> None:
+    place = bucket("cohorts/c")
+    with pytest.raises(CohortError, match=r"cohorts/c\?endpoint.*: no cohort here"):
+        Cohort.open(place)
+    with pytest.raises(CohortError, match="no pair to write"):
+        write_cohort(place, [], scale=SCALE, provenance={})
+    tables = (table_of(name, seed=seed) for seed, name in enumerate(("h1", "h2")))
+    made = write_cohort(place, tables, scale=SCALE, provenance={"made by": "test"})
+    assert made.fingerprint == small_cohort.fingerprint
+    assert made.read().equals(small_cohort.read())
+    with pytest.raises(CohortError, match="exists already"):
+        write_cohort(place, [table_of()], scale=SCALE, provenance={})
+    file = made.root / made.files[0].path
+    content = file.read_bytes()
+    write_whole(file, content[:-100])
+    with pytest.raises(CohortError, match=r"s3://.*pairs-00000.parquet.*truncated"):
+        made.read()
+    file.unlink()
+    with pytest.raises(CohortError, match=r"pairs-00000.*listed in cohort.json but missing"):
+        Cohort.open(place)
+    write_whole(file, content)
+    (made.root / "cohort.json").unlink()
+    with pytest.raises(CohortError, match="no cohort here"):
+        Cohort.open(place)
+
+
+def test_each_byte_of_a_file_is_read_once(
+    small_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: counted.append(self.name) or read(self))
+    small_cohort.read()
+    assert counted == ["pairs-00000.parquet", "pairs-00001.parquet"]
+
+
+@pytest.mark.parametrize("place", ["s3:/bucket/c", "ftp://host/c"])
+def test_a_uri_that_names_no_store_is_refused(place: str, table_of: TableOf) -> None:
+    for act in (
+        lambda: Cohort.open(place),
+        lambda: write_cohort(place, [table_of()], scale=SCALE, provenance={}),
+    ):
+        with pytest.raises(CohortError, match="nothing can be stored there"):
+            act()
 
 
 def test_an_existing_directory_is_kept(small_cohort: Cohort, table_of: TableOf) -> None:

@@ -12,6 +12,8 @@ import torch
 
 from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError
+from homnet.files import write_whole
+from homnet.locations import files_in
 from homnet.model.checkpoint import FORMAT, Checkpoint, patient_digests
 from homnet.model.network import HomNet, best_form
 from homnet.reader.network import ReaderConfig
@@ -42,6 +44,29 @@ def test_what_is_saved_is_loaded(checkpoint: Checkpoint, tmp_path: Path) -> None
     assert loaded.version == checkpoint.version
     for name, value in loaded.build().state_dict().items():
         assert torch.equal(value, checkpoint.weights[name])
+
+
+def test_a_checkpoint_in_a_bucket_is_whole_or_none(
+    checkpoint: Checkpoint, tmp_path: Path, bucket: Callable[[str], str]
+) -> None:
+    saved = checkpoint.save(bucket("runs/c"))
+    assert Checkpoint.load(saved).digest == checkpoint.digest
+    local = checkpoint.save(tmp_path / "c")
+    assert files_in(saved) == files_in(local)
+    for name in files_in(local):
+        assert (saved / name).read_bytes() == (local / name).read_bytes()
+    write_whole(saved / "model.safetensors", b"other")
+    with pytest.raises(CheckpointError, match=r"s3://.*/c/model.safetensors\?.*altered or damaged"):
+        Checkpoint.load(saved)
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"s3://.*/c\?.*model.safetensors is missing"):
+        Checkpoint.load(saved)
+    checkpoint.save(saved)
+    (saved / "sha256.json").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        Checkpoint.load(saved)
+    with pytest.raises(CheckpointError, match="nothing can be stored there"):
+        checkpoint.save("ftp://host/c")
 
 
 def test_same_content_same_bytes(checkpoint: Checkpoint, tmp_path: Path) -> None:

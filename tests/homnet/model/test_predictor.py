@@ -16,6 +16,7 @@ from homnet.bags.events import EventConfig
 from homnet.calibration.bags import Calibration
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import CheckpointError
+from homnet.model import scoring
 from homnet.model.contract import BagModel
 from homnet.model.network import HomNet, HomNetConfig, best_form, paper_form
 from homnet.model.predictor import Predictor, score_bags
@@ -164,3 +165,65 @@ def test_what_pairs_add_makes_the_logit(table_of: TableOf) -> None:
     assert got.weight_N.min() >= 0
     assert got.weight_N.max() <= 1
     assert len(set(got.weight_N.round(6))) > 1
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 5, 10_000])
+@pytest.mark.parametrize("form", FORMS)
+def test_sub_batches_change_no_score_and_no_order(
+    table_of: TableOf, form: str, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, assessment = _mixed(table_of)
+    predictors, bags = _models(FORMS[form], 3), assessment.bags
+    predictor_B = np.random.default_rng(1).integers(0, len(predictors), len(bags))
+    monkeypatch.setattr(scoring, "pairs_at_once", lambda _: pairs_at_once)
+    got = score_bags(predictors, bags, predictor_B)
+    at = 0
+    for b, size in enumerate(bags.size_B):
+        rows = slice(at, at + size)
+        model = predictors[predictor_B[b]].homnet()
+        with torch.inference_mode():
+            pair_BKE = model.pairs(
+                torch.tensor(bags.pair_NPCL[None, rows]),
+                torch.tensor(bags.chromosome_N[at : at + 1]),
+                torch.tensor(bags.level_N[None, rows]),
+            )
+            weight_BK, added_BK = model.bag.evidence(pair_BKE)
+        # The form that scores homologs alone has two columns for each pair.
+        weight_N = weight_BK.view(size, -1).amax(dim=1).double().numpy()
+        added_N = added_BK.view(size, -1).double().sum(dim=1).numpy()
+        np.testing.assert_allclose(got.weight_N[rows], weight_N, atol=1e-6)
+        np.testing.assert_allclose(got.added_N[rows], added_N, atol=1e-6)
+        assert got.bias_B[b] == model.bag.bag.bias.item()
+        assert got.logit_B[b] == pytest.approx(added_N.sum() + got.bias_B[b], abs=2e-6)
+        at += size
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_pass_reads_the_device_once(
+    table_of: TableOf, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be read from the device "meta": whoever tries to raises an error."""
+    _, assessment = _mixed(table_of)
+    bags, read = assessment.bags, []
+    predictors = [
+        Predictor(one.model, {}, version="", device="meta") for one in _models(FORMS[form], 2)
+    ]
+
+    def read_back(values: torch.Tensor) -> NDArray[np.float64]:
+        read.append(tuple(values.shape))
+        return np.zeros(values.shape)
+
+    monkeypatch.setattr(scoring, "read_back", read_back)
+    monkeypatch.setattr(scoring, "pairs_at_once", lambda _: 4)
+    score_bags(predictors, bags, np.arange(len(bags)) % 2)
+    assert read == [(2, int(bags.size_B.sum()) + len(predictors))]
+
+
+def test_bfloat16_is_near_and_shares_the_weights(table_of: TableOf) -> None:
+    bags = _mixed(table_of)[1].bags
+    (predictor,) = _models(FORMS["best"], 1)
+    lower = predictor.at("bfloat16")
+    assert lower.model is predictor.model
+    logit_B = predictor.flat_logits(bags)
+    assert 1e-6 < np.abs(lower.flat_logits(bags) - logit_B).max() < 0.1
+    np.testing.assert_array_equal(lower.at("float32").flat_logits(bags), logit_B)

@@ -34,10 +34,13 @@ def _checkpoint(number: int = 0) -> Checkpoint:
     )
 
 
-@pytest.fixture(params=["path", "uri"])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+@pytest.fixture(params=["path", "uri", "bucket"])
+def registry(
+    request: pytest.FixtureRequest, tmp_path: Path, bucket: Callable[[str], str]
+) -> Registry:
     place = tmp_path / "registry"
-    return Registry(place if request.param == "path" else place.as_uri())
+    places = {"path": place, "uri": place.as_uri(), "bucket": bucket("registry")}
+    return Registry(places[request.param])
 
 
 def _status(registry: Registry, hospital: str = "h1") -> list[str]:

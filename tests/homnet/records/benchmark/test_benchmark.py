@@ -10,8 +10,9 @@ import torch
 
 from homnet.errors import ConfigError
 from homnet.model.network import HomNet, HomNetConfig, best_form, paper_form
-from homnet.records.benchmark import BenchmarkConfig, benchmark, draw_scaling
+from homnet.records.benchmark.figures import draw_scaling
 from homnet.records.benchmark.looped import LoopedHomNet
+from homnet.records.benchmark.run import BenchmarkConfig, benchmark
 from homnet.records.benchmark.timing import in_turns, quantiles, ratio
 
 SMALL = HomNetConfig(merge_range=73, width=6, pair_width=10, num_heads=3)
@@ -83,7 +84,8 @@ def test_a_small_benchmark(tmp_path: Path) -> None:
 
 def test_it_imports_no_ray() -> None:
     code = (
-        "import sys, homnet.records.benchmark, homnet_platform.job; sys.exit('ray' in sys.modules)"
+        "import sys, homnet.records.benchmark.run, homnet_platform.job; "
+        "sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,0 +1,107 @@
+"""One pass of HomNet models over pairs on a device. Imports torch and numpy only.
+
+Shape suffixes: N pairs, K cells (1 here), P homologs, C chromatids, L positions, E width of a pair,
+R models, X pairs and models.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from homnet.model.network import HomNet
+
+Precision = Literal["float32", "bfloat16"]
+"""Of matrix products; weights, and sums over the pairs of a bag, are always float32."""
+_PAIRS_ON_CPU: Final = 256
+"""Pairs of a sub-batch on a CPU, whose activations stay in the cache: measured, 192 to 512 are
+equally fast, 32 a quarter slower (LAB.md)."""
+_PAIRS_ON_GPU: Final = 16_384
+"""Largest sub-batch on a GPU: enough to fill it, while the host prepares the next one."""
+_BYTES_OF_PAIR: Final = 2**19
+"""Bound on the activations of a pair: twice those at merge range 8, which has most regions."""
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Context in which a model computes in a precision."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@torch.inference_mode()
+def score_pairs(
+    models: Sequence[tuple[HomNet, Precision]],
+    model_N: NDArray[np.int64],
+    pair_NPCL: NDArray[np.uint8],
+    chromosome_N: NDArray[np.int64],
+    level_N: NDArray[np.int64],
+    device: torch.device,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Scores pairs alone, each with its own model. The host waits for the device once, at the end.
+
+    Args:
+        models: R models on the device, each with its precision.
+        model_N: index of the model of each pair.
+        pair_NPCL: darkness of the pairs.
+        chromosome_N: indices of their chromosome types.
+        level_N: indices of their band levels.
+        device: where the models are.
+
+    Returns:
+        The weight of each pair (Eq. 9), its contribution to the logit of its bag (Eq. 10), and the
+        bias of each model (R), which makes up the rest of a logit.
+    """
+    rows_R = [np.flatnonzero(model_N == number) for number in range(len(models))]
+    size = pairs_at_once(device)
+    found = []
+    for (model, precision), rows in zip(models, rows_R, strict=True):
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            x_NPCL, types_N, levels_N = (
+                _sent(values_N, part, device) for values_N in (pair_NPCL, chromosome_N, level_N)
+            )
+            # Each pair is a bag of size one here: (N, 1, ...).
+            with autocast(device, precision):
+                pair_NKE = model.pairs(x_NPCL[:, None], types_N, levels_N[:, None])
+            # One column, or one for each homolog in the form that scores homologs alone.
+            weight_NK, added_NK = model.bag.evidence(pair_NKE.float())
+            weight_N, added_N = weight_NK.amax(dim=1), added_NK.double().sum(dim=1)
+            found.append(torch.stack([weight_N.double(), added_N]))
+    # The biases travel along: asking a device for a number waits for all that it does.
+    bias_R = torch.cat([model.bag.bag.bias for model, _ in models]).double()
+    values_2X = read_back(torch.cat([*found, bias_R.expand(2, -1)], dim=1))
+    row_N = np.concatenate(rows_R)
+    in_order_2N = np.empty((2, len(row_N)))
+    in_order_2N[:, row_N] = values_2X[:, : len(row_N)]
+    return in_order_2N[0], in_order_2N[1], values_2X[0, len(row_N) :]
+
+
+def pairs_at_once(device: torch.device) -> int:
+    """Number of pairs of a sub-batch: what a CPU's cache holds, or what fills a GPU."""
+    if device.type != "cuda":
+        return _PAIRS_ON_CPU
+    memory = torch.cuda.get_device_properties(device).total_memory
+    # A sixteenth: replicas share a GPU, and the models and readers need room.
+    return max(_PAIRS_ON_CPU, min(_PAIRS_ON_GPU, memory // 16 // _BYTES_OF_PAIR))
+
+
+def read_back(values: torch.Tensor) -> NDArray[np.float64]:
+    """Copies results to the host, for which it waits until the device has computed them."""
+    return np.asarray(values.cpu().numpy())
+
+
+def _sent(values_N: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """The chosen rows on the device.
+
+    To a GPU they go from pinned memory, so that the host can prepare the next sub-batch meanwhile.
+    """
+    pinned = device.type == "cuda"
+    dtype = torch.from_numpy(np.empty(0, values_N.dtype)).dtype
+    staged = torch.empty((len(rows), *values_N.shape[1:]), dtype=dtype, pin_memory=pinned)
+    # With another mode NumPy would go through a buffer of its own.
+    np.take(values_N, rows, axis=0, out=staged.numpy(), mode="clip")
+    return staged.to(device, non_blocking=pinned)
