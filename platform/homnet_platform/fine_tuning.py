@@ -183,7 +183,9 @@ def _side_by_side(
     """Trains every hospital as a task; finished ones are kept if another fails."""
     scaling = config.scaling
     gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
-    require_workers(1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus)
+    require_workers(
+        1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus, wait_s=scaling.wait_s
+    )
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
     shared = stored_bank(pairs_dataset(cohort, people))
     # A hospital that cannot be validated fails here, before any training.

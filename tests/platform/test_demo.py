@@ -30,7 +30,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 
 def test_its_stages_hand_on_what_they_made(tmp_path: Path, stages: list[Any]) -> None:
     page = demonstrate(DemoConfig(work=tmp_path / "demo", output=tmp_path / "report"))
-    assert page == Path("stage-7")
+    assert page == tmp_path / "report" / "index.html"
     assert stages[1].cohort == stages[2].cohort == str(tmp_path / "demo" / "cohort")
     calibrated, diagnosed, evaluated, reported = stages[3:]
     assert calibrated.checkpoint == evaluated.checkpoint == str(tmp_path / "demo" / "fine_tune")

@@ -246,7 +246,7 @@ def _people(comparison: Comparison, shared: Participants) -> dict[str, Any]:
             **{part: len(shared.healthy[part]) for part in (TRAIN, VALIDATION)},
             TEST: sum(len(split[TEST]) for split in judged),
         },
-        "bags_per_epoch": count_bags(learnt, comparison.training.bags),
+        "bags_per_epoch": int(count_bags(learnt, comparison.training.bags).sum()),
     }
 
 

@@ -16,6 +16,7 @@ from homnet.model.contract import BagModel
 from homnet.training.learning import METRIC, Learner, train
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
+from homnet.training.supply import Resident
 
 TableOf = Callable[..., pa.Table]
 
@@ -108,7 +109,7 @@ def test_another_model_resumes(table_of: TableOf, tmp_path: Path) -> None:
         train_patients=frozenset(patients[:3]),
         validation_patients=frozenset(patients[3:]),
     )
-    learner = Learner(stage, bank)
+    learner = Learner(stage, Resident.of(stage, bank))
     learner.epoch()
     learner.checkpoint().save(tmp_path / "kept")
     resumed = train(stage, bank, kept=tmp_path / "kept")
