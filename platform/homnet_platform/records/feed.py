@@ -1,5 +1,6 @@
 """Rates of drawing, of assembling and of training on streamed and on resident bags."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -79,7 +80,8 @@ def feed(config: FeedConfig) -> dict[str, Any]:
             reader_cpus=READER_CPUS,
         )
         plans = plans_of(cohort, stage)
-        assembled = _assembling(cohort, stage, plans, config.repeats)
+        everybody = _stage(cohort, replace(config, max_steps=sys.maxsize))
+        assembled = _assembling(cohort, everybody, plans_of(cohort, everybody), config.repeats)
         for repeat in range(config.repeats):
             for workers in config.workers:
                 for kind in ("resident", "streamed"):
@@ -153,17 +155,17 @@ def _rates(runs: Mapping[str, list[Measured]], batch_size: int) -> dict[str, flo
     return found
 
 
-def _shares(runs: Mapping[str, list[Measured]], workers: tuple[int, ...]) -> dict[str, list[float]]:
-    """Streamed rate as a share of the resident one, for each round."""
-    return {
-        f"{num} workers": [
+def _shares(runs: Mapping[str, list[Measured]], workers: tuple[int, ...]) -> dict[str, Any]:
+    """Streamed rate as a share of the resident one: the median, and of each round."""
+    found = {}
+    for num in workers:
+        kinds = (runs[f"{kind}, {num} workers"] for kind in ("resident", "streamed"))
+        rounds = [
             float(np.median(resident.step_s) / np.median(streamed.step_s))
-            for resident, streamed in zip(
-                runs[f"resident, {num} workers"], runs[f"streamed, {num} workers"], strict=True
-            )
+            for resident, streamed in zip(*kinds, strict=True)
         ]
-        for num in workers
-    }
+        found[f"{num} workers"] = {"median": float(np.median(rounds)), "rounds": rounds}
+    return found
 
 
 def _drawing(
@@ -185,9 +187,10 @@ def _drawing(
 
 def _assembling(cohort: Cohort, stage: Stage, plans: Plans, repeats: int) -> dict[str, float]:
     """Bags that one core reads, draws and gathers in a second, and the share of the reading."""
-    item = window_items(stage, plans, lambda: (0, 0))[0]
+    # Not the first: it also makes the template, once in a run.
+    item = window_items(stage, plans, lambda: (0, 0))[:2][-1]
     batch = pa.table({name: [value] for name, value in item.items()})
-    window = stage.windows(plans.train, 0)[0]
+    window = stage.windows(plans.train, 0)[item["window"]]
     num_bags = int(plans.train.bags_Q[window.part_Q].sum())
 
     def run() -> Iterator[Any]:
