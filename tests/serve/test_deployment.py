@@ -191,7 +191,6 @@ def test_rays_exporter_has_the_metrics_of_every_replica(
     names = {"registry": "registry", "audit": "audit", "keys": "keys.json"}
     settings = {name: str(work / place) for name, place in names.items()}
     two = endpoint(settings, num_replicas=2, ray_actor_options={"num_cpus": 0.5})
-    before = _exported("ray_homnet_patients_total")
     serve.run(two, name="homnet", route_prefix="/")
     body = stream_of(table_of("h1", num_patients=1, num_cells=1).select(MEASURED.names))
 
@@ -205,11 +204,14 @@ def test_rays_exporter_has_the_metrics_of_every_replica(
     while sum(one["value"] for one in answered) < 18:
         assert time.monotonic() < deadline, answered
         time.sleep(1)
-        # The replicas before these are exported for a while, and so are services that other tests
-        # ran without a replica.
-        old = {one.get("replica") for one in before} | {None}
-        found = _exported("ray_homnet_patients_total")
-        answered = [one for one in found if one.get("replica") not in old]
+        # Replicas that are gone are exported for a while, and so are services that other tests ran
+        # without a replica.
+        here = tuple(actor.name for actor in _replicas())
+        answered = [
+            one
+            for one in _exported("ray_homnet_patients_total")
+            if one.get("replica") and any(name.endswith(one["replica"]) for name in here)
+        ]
     assert sum(one["value"] for one in answered) == 18
     assert len({one["replica"] for one in answered}) == 2
     for one in answered:
@@ -238,15 +240,20 @@ def _exported(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _replica_pid() -> int:
+def _replicas() -> list[Any]:
+    """The replicas that are alive."""
     import ray
     from ray.util.state import list_actors
 
     # By its address: another Ray may run on this machine.
     address = ray.get_runtime_context().gcs_address
-    (replica,) = [
+    return [
         actor
         for actor in list_actors(address, filters=[("state", "=", "ALIVE")])
         if actor.class_name and actor.class_name.startswith("ServeReplica")
     ]
+
+
+def _replica_pid() -> int:
+    (replica,) = _replicas()
     return int(replica.pid)
