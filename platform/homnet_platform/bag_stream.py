@@ -168,7 +168,10 @@ class ToWorkers(DataConfig):
         Args:
             position: returns the epoch and step at which the run continues.
         """
-        made: dict[str, Any] = {PAIRS: functools.partial(_pairs, self._cohort, self._stage)}
+        kept = self._stage.validation_patients
+        if self._resident:
+            kept |= self._stage.train_patients
+        made: dict[str, Any] = {PAIRS: functools.partial(_pairs, self._cohort, kept)}
         if not self._resident:
             made[BAGS] = functools.partial(_windows, self._stage, self._plans, position)
         return made
@@ -197,10 +200,9 @@ class ToWorkers(DataConfig):
         return [{name: dataset.iterator() for name, dataset in ready.items()}]
 
 
-def _pairs(cohort: Cohort, stage: Stage) -> Dataset:
-    """The files whose pairs stay on the workers."""
-    files = _files(cohort, stage.train_patients | stage.validation_patients)
-    return _items([{"file": n} for n in files])
+def _pairs(cohort: Cohort, kept: frozenset[str]) -> Dataset:
+    """The files of the patients whose pairs stay on the workers."""
+    return _items([{"file": n} for n in _files(cohort, kept)])
 
 
 def _windows(stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]) -> Dataset:

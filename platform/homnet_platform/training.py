@@ -272,7 +272,7 @@ def _train_worker(config: dict[str, Any]) -> None:
             ray.train.report(line, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
             return
         # Ray removes the folder when it has uploaded it, while the training goes on.
-        path = Path(tempfile.mkdtemp()) / "checkpoint"
+        path = Path(tempfile.mkdtemp())
         learner.checkpoint().save(path)
         ray.train.report(
             line,

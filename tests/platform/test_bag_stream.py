@@ -181,6 +181,19 @@ def test_an_epoch_reads_every_file_once(cohort: Cohort, monkeypatch: pytest.Monk
     assert sorted(read) == sorted(3 * of_training)
 
 
+@pytest.mark.parametrize(("resident", "files"), [(True, [0, 1, 2, 3]), (False, [2, 3])])
+def test_only_files_with_pairs_that_stay_are_read_for_them(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, resident: bool, files: list[int]
+) -> None:
+    monkeypatch.setattr(bag_stream, "_items", lambda items: items)
+    stage = _stage()
+    plans = Plans.of(stage, _bank(cohort))
+    dealt = bag_stream.ToWorkers(cohort, stage, plans, resident=resident)
+    made = dealt.datasets(lambda: (0, 0))
+    assert [item["file"] for item in made[bag_stream.PAIRS]()] == files
+    assert (bag_stream.BAGS in made) == (not resident)
+
+
 def test_the_template_comes_with_the_first_batch(cohort: Cohort) -> None:
     stage = _stage()
     model = stage.model.build()
