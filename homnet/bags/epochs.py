@@ -109,6 +109,11 @@ class Batch:
     label_B: torch.Tensor
     """Float; 1 is abnormal."""
 
+    def split(self, num_bags: int) -> "list[Batch]":
+        """Cuts the batch into parts of at most this many bags; an empty one is its only part."""
+        cut = [value.split(num_bags) for value in vars(self).values()]
+        return [Batch(*part) for part in zip(*cut, strict=True)]
+
 
 class DeviceBank:
     """A bank on a device as uint8; batches are gathered and events applied there."""

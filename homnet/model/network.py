@@ -362,6 +362,8 @@ class BagBlock(nn.Module):
 class HomNet(BagModel):
     """HomNet: maps bags of homologous pairs to logits of abnormality."""
 
+    cpu_pairs = 256
+
     def __init__(self, config: HomNetConfig) -> None:
         super().__init__()
         self.config = config

@@ -16,9 +16,6 @@ from homnet.model.network import HomNet
 
 Precision = Literal["float32", "bfloat16"]
 """Of matrix products; weights, and sums over the pairs of a bag, are always float32."""
-_PAIRS_ON_CPU: Final = 256
-"""Pairs of a sub-batch on a CPU, whose activations stay in the cache: measured, 192 to 512 are
-equally fast, 32 a quarter slower (LAB.md)."""
 _PAIRS_ON_GPU: Final = 16_384
 """Largest sub-batch on a GPU: enough to fill it, while the host prepares the next one."""
 _BYTES_OF_PAIR: Final = 2**19
@@ -83,10 +80,10 @@ def score_pairs(
 def pairs_at_once(device: torch.device) -> int:
     """Number of pairs of a sub-batch: what a CPU's cache holds, or what fills a GPU."""
     if device.type != "cuda":
-        return _PAIRS_ON_CPU
+        return HomNet.cpu_pairs
     memory = torch.cuda.get_device_properties(device).total_memory
     # A sixteenth: replicas share a GPU, and the models and readers need room.
-    return max(_PAIRS_ON_CPU, min(_PAIRS_ON_GPU, memory // 16 // _BYTES_OF_PAIR))
+    return max(HomNet.cpu_pairs, min(_PAIRS_ON_GPU, memory // 16 // _BYTES_OF_PAIR))
 
 
 def read_back(values: torch.Tensor) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ class ReaderLearner:
             descend(
                 reader,
                 self._weights.optimizer,
-                means(parts)["loss"],
+                [means(parts)["loss"]],
                 learning_rate=learning_rate_at(
                     number * num_steps + step, settings.max_epochs * num_steps, settings
                 ),

@@ -215,6 +215,7 @@ class Learner:
             loss_scale=self.world / size if batch else 0.0,
             precision=self._precision,
             loss_of=self.model.loss,
+            pairs_at_once=self.model.cpu_pairs if self.device.type == "cpu" else None,
         )
         self._weights.average()
         return loss if batch else torch.zeros_like(loss)

@@ -4,7 +4,8 @@ Pre-training, fine-tuning and reader training use them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -128,6 +129,7 @@ def train_step(
     loss_scale: float,
     precision: Literal["float32", "bfloat16"] = "float32",
     loss_of: Loss = cross_entropy,
+    pairs_at_once: int | None = None,
 ) -> torch.Tensor:
     """Takes one optimizer step on one worker's part of a global batch.
 
@@ -141,31 +143,52 @@ def train_step(
             workers, so this gives the mean over the global batch for any split.
         precision: of the matrix products.
         loss_of: the loss, summed over bags (Eq. 11 by default).
+        pairs_at_once: size of the parts that the batch is cut into; see
+            :attr:`homnet.model.contract.BagModel.cpu_pairs`. None: one part.
 
     Returns:
         The summed loss of this worker's bags, on its device.
     """
+    num_bags, num_cells = batch.mask_BK.shape
+    parts = batch.split(max(1, (pairs_at_once or num_bags * num_cells) // num_cells))
+    # Workers exchange their gradients once, with the last part.
+    alone: Callable[[], AbstractContextManager[None]] = getattr(model, "no_sync", nullcontext)
+    loss = batch.label_B.new_zeros(())
+
+    def losses() -> Iterator[torch.Tensor]:
+        for part in parts:
+            with nullcontext() if part is parts[-1] else alone():
+                loss_of_part = _loss(model, part, precision, loss_of)
+                loss.add_(loss_of_part.detach())
+                yield loss_of_part * loss_scale
+
+    descend(model, optimizer, losses(), learning_rate=learning_rate, clip_norm=clip_norm)
+    return loss
+
+
+def _loss(
+    model: nn.Module, batch: Batch, precision: Literal["float32", "bfloat16"], loss_of: Loss
+) -> torch.Tensor:
     device = batch.x_BKPCL.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logit_B = model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
-    loss = loss_of(logit_B.float(), batch.label_B)
-    descend(model, optimizer, loss * loss_scale, learning_rate=learning_rate, clip_norm=clip_norm)
-    return loss.detach()
+    return loss_of(logit_B.float(), batch.label_B)
 
 
 def descend(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: torch.Tensor,
+    losses: Iterable[torch.Tensor],
     *,
     learning_rate: float,
     clip_norm: float,
 ) -> None:
-    """Takes one optimizer step on a loss (a scalar)."""
+    """Takes one optimizer step on the sum of losses (scalars), each made when it is its turn."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    for loss in losses:
+        loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
 

@@ -122,8 +122,10 @@ class _Step:
         bags: LoadedEpoch,
         config: BenchmarkConfig,
         precision: Literal["float32", "bfloat16"] = "float32",
+        pairs_at_once: int | None = None,
     ) -> None:
         self.model = model
+        self.pairs_at_once = pairs_at_once
         self.bags = bags
         self.size = config.batch_size
         self.start = 0
@@ -145,6 +147,7 @@ class _Step:
             clip_norm=1.0,
             loss_scale=1 / self.size,
             precision=self.precision,
+            pairs_at_once=self.pairs_at_once,
         )
 
 
@@ -175,12 +178,14 @@ def _training(
 ) -> dict[str, Any]:
     """Steps of the batched, compiled and looped models, and the added time of the input."""
     model = HomNet(config.model).to(device)
-    step = _Step(model, bags, config)
+    at_once = model.cpu_pairs if device.type == "cpu" else None
+    step = _Step(model, bags, config, pairs_at_once=at_once)
     looped = _Step(LoopedHomNet(HomNet(config.model).to(device)), bags, config)
     ready = bags.batch(slice(0, config.batch_size))
     tasks: dict[str, Callable[[], object]] = {
         "looped": looped,
         "batched": step,
+        "batched, whole": _Step(HomNet(config.model).to(device), bags, config),
         "batched, batch in memory": lambda: step.on(ready),
         "assembly and synthesis": lambda: bags.batch(slice(0, config.batch_size)),
     }
@@ -191,7 +196,8 @@ def _training(
     for name, form in (("batched", config.model), ("best form, batched", best_form())):
         lower = _Step(HomNet(form).to(device), bags, config, "bfloat16")
         tasks[f"{name}, bfloat16"] = lower
-    tasks["best form, batched"] = _Step(HomNet(best_form()).to(device), bags, config)
+    best = HomNet(best_form()).to(device)
+    tasks["best form, batched"] = _Step(best, bags, config, pairs_at_once=at_once)
     seconds = in_turns(tasks, repeats=config.repeats, device=device)
     started = time.perf_counter()
     drawn = _epoch(bank, config, config.num_cells)

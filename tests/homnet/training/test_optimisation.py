@@ -1,11 +1,13 @@
 """The parts of a training loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import torch
+from torch import nn
 
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import DeviceBank, LoadedEpoch, draw_epoch
@@ -76,6 +78,48 @@ def test_the_loss_scale_makes_parts_add_up_to_the_global_batch(
         gradients[name] = total
     for one, two in zip(gradients["one"], gradients["two"], strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+class _Synchronised(nn.Module):
+    """Counts the backward passes that workers would synchronise, as DDP decides."""
+
+    def __init__(self, model: HomNet) -> None:
+        super().__init__()
+        self.model, self.alone, self.exchanges = model, False, 0
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.alone = True
+        yield
+        self.alone = False
+
+    def forward(self, *bags: torch.Tensor) -> torch.Tensor:
+        logit_B = self.model(*bags)
+        logit_B.register_hook(self._count)
+        return logit_B
+
+    def _count(self, gradient: torch.Tensor) -> None:
+        self.exchanges += not self.alone
+
+
+def test_parts_that_fit_a_cache_add_up_to_the_batch(drawn: LoadedEpoch) -> None:
+    found = {}
+    for pairs_at_once in (None, 1, 30, 63, 10_000):
+        model = _Synchronised(_model())
+        loss = train_step(
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.0),
+            drawn.batch(slice(0, 64)),
+            learning_rate=0.0,
+            clip_norm=1e9,
+            loss_scale=1 / 64,
+            pairs_at_once=pairs_at_once,
+        )
+        assert model.exchanges == 1
+        found[pairs_at_once] = [loss, *(p.grad for p in model.parameters())]
+    whole = found.pop(None)
+    for parts in found.values():
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
