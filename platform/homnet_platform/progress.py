@@ -4,12 +4,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
+
+
+_Step = Literal["advance", "reach", "begin"]
 
 
 class Progress:
@@ -20,13 +23,17 @@ class Progress:
 
     def advance(self, amount: int, **state: Any) -> None:
         """Reports ``amount`` more units as done; ``state`` is shown beside the bar."""
-        self._put((amount, False, state))
+        self._put(("advance", amount, state))
 
     def reach(self, total: int, **state: Any) -> None:
-        """Sets the number of units done; it may be lower than before if work was lost."""
-        self._put((total, True, state))
+        """Sets the number of units done."""
+        self._put(("reach", total, state))
 
-    def _put(self, message: tuple[int, bool, Mapping[str, Any]]) -> None:
+    def begin(self, total: int, **state: Any) -> None:
+        """Says that work begins, or goes on, with so many units done; fewer if work was lost."""
+        self._put(("begin", total, state))
+
+    def _put(self, message: tuple[_Step, int, Mapping[str, Any]]) -> None:
         # The result is not awaited: work must neither wait for the bar nor fail with it.
         actor: Any = self._queue.actor
         actor.put_nowait.remote(message)
@@ -66,24 +73,21 @@ def progress_bar(title: str, total: int, unit: str) -> Iterator[Progress]:
 
 def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
     state: dict[str, Any] = {}
-    begins = True
     while True:
         try:
-            amount, absolute, news = queue.get(timeout=0.2)
+            step, amount, news = queue.get(timeout=0.2)
         except Empty:
             if done.is_set():
                 return
             continue
         state |= news
         bar.set_postfix_str(_describe(state), refresh=False)
-        if absolute:
-            if amount < bar.n:
-                bar.write(f"{bar.desc}: goes on from {amount:,}; {bar.n - amount:,} are repeated")
-                bar.n = amount
-            elif begins and amount > 0:
-                bar.write(f"{bar.desc}: goes on from {amount:,}")
-            begins, amount = False, amount - bar.n
-        bar.update(amount)
+        if step == "begin" and bar.n:
+            repeated = max(0, bar.n - amount)
+            bar.write(f"{bar.desc}: goes on from {amount:,}; {repeated:,} are repeated")
+        elif step == "begin" and amount:
+            bar.write(f"{bar.desc}: goes on from {amount:,}")
+        bar.update(amount if step == "advance" else amount - bar.n)
 
 
 def _describe(state: Mapping[str, Any]) -> str:

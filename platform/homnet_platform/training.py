@@ -290,7 +290,8 @@ def _train_worker(config: dict[str, Any]) -> None:
             settings=stage.training,
             first_epoch=len(learner.history),
         )
-    advance()
+    if rank == 0:
+        progress.begin(learner.done_bags, epoch=len(learner.history) + 1)
     while not learner.finished:
         line = learner.epoch(advance, save=lambda: report({"epoch": len(learner.history)}))
         advance(loss=line["train_loss"], AUC=line[METRIC], best=learner.stopping.best)

@@ -30,6 +30,8 @@ from homnet.locations import files_in, in_memory, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
 from homnet.model.registry import Registry
+from homnet.reader.lessons import ReaderTraining
+from homnet.reader.network import ReaderConfig
 from homnet.results import read_json
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.evaluation import EvaluateConfig, evaluate
@@ -134,6 +136,15 @@ def test_images_that_were_drawn_in_a_bucket_are_measured_there(bucket: Bucket) -
     assert done.num_left_out < done.num_images / 20
     assert Cohort.open(bucket("cohorts/measured")).patients.keys() == cohort.patients.keys()
     assert done.report == to_location(bucket("cohorts/measured-extraction.csv"))
+    diagnosed = diagnose(
+        DiagnoseConfig(
+            manifest=to_location(bucket("images/manifest.csv")), output=bucket("runs/diagnose")
+        )
+    )
+    patients = pd.read_parquet(in_memory(diagnosed / "patients.parquet"))
+    assert len(patients) == sum(len(of_hospital) for of_hospital in cohort.patients.values()) == 3
+    assert len(files_in(diagnosed / "patients")) == 2 * len(patients)  # a JSON file and a page
+    assert Cohort.open(bucket("runs/diagnose-cohort")).num_pairs
 
 
 @pytest.mark.slow
@@ -229,6 +240,7 @@ def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
         )
     )
     measure(MeasureConfig(diagnosis=diagnosed, cohort=cohort, num_bootstrap=20))
+    _read_findings(bucket, str(pretrained))
     page = report(
         ReportConfig(
             evaluation=evaluated,
@@ -245,6 +257,58 @@ def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
     for hospital, place in calibrated.items():
         Registry(registry).promote(hospital, Checkpoint.load(place).digest)
     _compare_with_the_endpoint(bucket, tmp_path, diagnosed)
+
+
+def _read_findings(bucket: Bucket, pretrained: str) -> None:
+    """Trains a reader on other people, and lets it count in the verdicts."""
+    simulate(
+        SimulateConfig(
+            output=to_location(bucket("cohorts/rearranged")),
+            seed=2,
+            num_healthy=1,
+            num_patients=(30, 0, 0, 0),
+            patient_cells=3.0,
+            rearranged_types=True,
+            num_files=2,
+        )
+    )
+    reader = learn_reader(
+        LearnReaderConfig(
+            cohort=bucket("cohorts/rearranged"),
+            checkpoint=pretrained,
+            output=bucket("runs/findings"),
+            width=8,
+            training=ReaderTraining(replace(TRAINING, max_epochs=1, labels="cohort")),
+            split=SplitConfig(validation=0.3, test=0.0),
+            cpus=1.0,
+        )
+    )
+    calibrated = calibrate(
+        CalibrateConfig(
+            cohort=bucket("cohorts/simulated"),
+            checkpoint=pretrained,
+            findings=str(reader),
+            output=bucket("runs/calibrate-with-reader"),
+            hospitals=HOSPITALS,
+            split=SPLIT,
+            min_cells=1,
+            min_patients=1,
+        )
+    )
+    diagnosed = diagnose(
+        DiagnoseConfig(
+            cohort=bucket("cohorts/simulated"),
+            checkpoint=bucket("runs/calibrate-with-reader"),
+            output=bucket("runs/diagnose-with-reader"),
+            hospitals=HOSPITALS,
+            split=SPLIT,
+            patients="test",
+            pages="none",
+        )
+    )
+    assert set(calibrated) == set(HOSPITALS)
+    version = Checkpoint.load(reader, ReaderConfig.of_json).version
+    assert read_json(diagnosed / "provenance.json")["findings"] == version
 
 
 def _kill_when_it_has_a_checkpoint(config: PretrainConfig, tmp_path: Path) -> None:

@@ -28,11 +28,18 @@ def test_a_run_that_goes_on_says_from_where_and_what_is_repeated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with progress_bar("training", 9, " bags") as progress:
-        for total in (4, 7, 5):
-            progress.reach(total)
+        for tell, total in (
+            (progress.begin, 4),
+            (progress.reach, 7),
+            (progress.begin, 5),
+            (progress.reach, 5),
+            (progress.begin, 5),
+        ):
+            tell(total)
             # Messages that are sent at once may overtake each other; a run sends one per epoch.
             time.sleep(0.5)
     told = "".join(capsys.readouterr())
-    assert "training: goes on from 4" in told
+    assert "training: goes on from 4\n" in told
     assert "training: goes on from 5; 2 are repeated" in told
+    assert "training: goes on from 5; 0 are repeated" in told
     assert "5/9" in told
