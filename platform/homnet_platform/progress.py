@@ -11,7 +11,6 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
-
 _Step = Literal["advance", "reach", "begin"]
 
 
