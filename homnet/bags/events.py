@@ -2,8 +2,13 @@
 
 Every artificial abnormality of the paper's appendix A.1, including wrong pairs, is a list of at
 most three pieces. A piece reads a run of positions of the homolog itself or of a donor, forwards or
-backwards. One gather on the model's device applies the events of a batch, and the pieces also give
-the true extent.
+backwards. One gather per piece on the model's device applies the events of a batch, and the pieces
+also give the true extent.
+
+A microscope blurs a joined chromosome as a whole, so pieces do not meet in a sharp cut. Each is
+read on past its ends, and its share of a position is the point spread's integral over the piece
+(:attr:`EventConfig.seam_px`): far from a cut one piece has all of it, at a cut two have half, and
+where the middle piece is shorter than the point spread all three mix. Shams are joined alike.
 
 Donors come from the same cell (same staining and condensation), like a translocation partner. If
 the cell lacks the type, they come from another cell of the same person. A patient's bags therefore
@@ -13,6 +18,7 @@ Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions,
 T chromosome types, X a flattened axis.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self
 
@@ -31,6 +37,11 @@ from homnet.karyotype.chromosomes import (
 from homnet.karyotype.kinds import ARTIFICIAL, NORMAL, SHAM
 
 _CODE: Final = {name: code for code, name in enumerate(ARTIFICIAL)}
+_WEIGHT_STEPS: Final = 4096
+"""Weights of pieces are multiples of 1 / 4096: sums of weighted bytes are then exact in 32 bits, so
+a pair does not depend on the device or on what else is in its batch."""
+_FAR: Final = 30_000
+"""A position beyond all others, in 16 bits."""
 _FOREIGN: Final = ("addition", "replacement", "wrong_pair", "translocation")
 """Kinds that need a chromosome of another type."""
 
@@ -57,6 +68,15 @@ class EventConfig:
     """Share of the normal bags that are cut and pasted without structural change."""
     translocations: bool = False
     """Whether to exchange ends between chromosomes, in addition to the paper's kinds."""
+    seam_px: float = 1.0
+    """Standard deviation of the point spread with which pieces are joined, image pixels: about one
+    on real images. 0 cuts sharply, as do pairs of unknown scale (in memory, of no cohort)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seam_px < math.inf:
+            raise ConfigError(
+                f"events.seam_px is {self.seam_px}; give a width in pixels, 0 for sharp cuts"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,10 @@ class Events:
     """+1 forwards, -1 backwards."""
     donor_BKQ: NDArray[np.bool_]
     """Whether the piece reads the donor."""
+    length_BK2: NDArray[np.int16]
+    """Samples of the homolog before the event, and of its donor."""
+    seam_B: NDArray[np.float32]
+    """Standard deviation of the point spread, samples; 0 is a sharp cut."""
     truth_BK2: NDArray[np.int16]
     """First abnormal output position, and the position after the last."""
 
@@ -171,12 +195,16 @@ def draw_events(
     short_arm_B = u_BX[:, 9] < 0.5
 
     whole_B = _is(kind_B, "robertsonian", "wrong_pair")
+    # A bag's pairs are of one file, hence of one laboratory.
+    seam_B = config.seam_px * np.nan_to_num(codes.scale_N[bags.row_BK[:, 0]])
     return Events(
         kind_B=kind_B,
         fraction_B=np.where(whole_B, 1.0, np.where(kind_B == _CODE[NORMAL], 0.0, fraction_B)),
         homolog_BK=homolog_BK,
         donor_row_BK=donor_row_BK,
         donor_homolog_BK=donor_homolog_BK,
+        length_BK2=np.stack([length_BK, donor_length_BK], axis=-1).astype(np.int16),
+        seam_B=seam_B.astype(np.float32),
         **_pieces(
             kind_B,
             length_BK,
@@ -375,6 +403,8 @@ class EventTensors:
     origin_BKQ: torch.Tensor
     step_BKQ: torch.Tensor
     donor_BKQ: torch.Tensor
+    length_BK2: torch.Tensor
+    seam_B: torch.Tensor
 
     @classmethod
     def of(cls, events: Events, device: torch.device | str) -> Self:
@@ -430,16 +460,56 @@ def rearrange(
     bag = torch.arange(num_bags, device=device)[:, None]
     cell = torch.arange(num_cells, device=device)[None]
     itself_BKCL = x_BKPCL[bag, cell, events.homolog_BK]
-    # The homolog and its donor, concatenated, with one background position at the end.
-    source_BKCX = torch.nn.functional.pad(torch.cat([itself_BKCL, donor_BKCL], dim=-1), (0, 1))
-
+    source_BKCX = torch.cat([itself_BKCL, donor_BKCL], dim=-1)
     t_L = torch.arange(length, device=device, dtype=torch.int16)
-    stop_BKQ = events.stop_BKQ
-    begin_BKQ = torch.nn.functional.pad(stop_BKQ[..., :-1], (1, 0))
-    offset_BKQ = events.origin_BKQ - events.step_BKQ * begin_BKQ + length * events.donor_BKQ
-    q_BKL = (t_L >= stop_BKQ[..., 0:1]).long() + (t_L >= stop_BKQ[..., 1:2]).long()
-    index_BKL = offset_BKQ.gather(-1, q_BKL) + events.step_BKQ.gather(-1, q_BKL) * t_L
-    index_BKL = torch.where(t_L < stop_BKQ[..., 2:3], index_BKL, 2 * length).long()
-    changed_BKCL = source_BKCX.gather(-1, index_BKL[:, :, None].expand(-1, -1, 2, -1))
-    x_BKPCL[bag, cell, events.homolog_BK] = changed_BKCL
+    index_BKQL = _positions(events, t_L)
+    weight_BKQL = _weights(events, t_L)
+    changed_BKCL = torch.zeros_like(itself_BKCL, dtype=torch.float32)
+    for q in range(3):
+        index_BKCL = index_BKQL[:, :, q, None].long().expand(-1, -1, 2, -1)
+        changed_BKCL += weight_BKQL[:, :, q, None] * source_BKCX.gather(-1, index_BKCL)
+    x_BKPCL[bag, cell, events.homolog_BK] = changed_BKCL.round_().to(torch.uint8)
     return x_BKPCL
+
+
+def _positions(events: EventTensors, t_L: torch.Tensor) -> torch.Tensor:
+    """Where each piece, read on past both its ends, is read at positions t (B, K, Q, L).
+
+    Past a tip of the source its last sample is repeated. The darkness at a tip has already fallen
+    to the chromosome's edge because background follows, but at a junction chromosome follows:
+    background would be seen as a gap, and could make a position inside a chromosome 0.
+
+    Args:
+        events: pieces of each bag and cell.
+        t_L: positions 0..L-1.
+
+    Returns:
+        Positions in the homolog, or L and more in the donor behind it, 16 bits.
+    """
+    begin_BKQ = torch.nn.functional.pad(events.stop_BKQ[..., :-1], (1, 0))
+    offset_BKQ = events.origin_BKQ - events.step_BKQ * begin_BKQ
+    tip_BKQ = (events.length_BK2 - 1).gather(-1, events.donor_BKQ.long())
+    index_BKQL = offset_BKQ[..., None] + events.step_BKQ[..., None] * t_L
+    index_BKQL = index_BKQL.minimum(tip_BKQ[..., None]).clamp_(min=0)
+    return index_BKQL + (len(t_L) * events.donor_BKQ[..., None]).to(torch.int16)
+
+
+def _weights(events: EventTensors, t_L: torch.Tensor) -> torch.Tensor:
+    """Share of each piece at positions t (B, K, Q, L): 1 in all, 0 beyond the chromosome.
+
+    Samples t - 1 and t lie on either side of a cut at t, half a sample from it. A share is the
+    point spread's integral over the piece; without a spread it is 0 or 1.
+
+    Args:
+        events: pieces of each bag and cell.
+        t_L: positions 0..L-1.
+    """
+    cut_BK2, end_BK1 = events.stop_BKQ[..., :-1], events.stop_BKQ[..., -1:]
+    # Where one of two pieces is empty there is a tip of the chromosome, which is no junction.
+    cut_BK2 = torch.where(cut_BK2 > 0, cut_BK2, -_FAR)
+    cut_BK2 = torch.where(cut_BK2 < end_BK1, cut_BK2, _FAR)
+    ahead_BK2L = (cut_BK2[..., None] - 0.5 - t_L) / events.seam_B[:, None, None, None]
+    before_BK2L = (torch.special.ndtr(ahead_BK2L) * _WEIGHT_STEPS).round_() / _WEIGHT_STEPS
+    first_BKL, later_BKL = before_BK2L.unbind(dim=2)
+    weight_BKQL = torch.stack([first_BKL, later_BKL - first_BKL, 1 - later_BKL], dim=2)
+    return weight_BKQL * (t_L < end_BK1)[:, :, None]
