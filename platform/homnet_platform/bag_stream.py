@@ -29,7 +29,7 @@ from ray.train import DataConfig
 
 from homnet.bags.draw import PairBank, PairIndex, index_table, rows_of_file, with_parts
 from homnet.bags.epochs import Batch, Epoch
-from homnet.bags.events import EventTensors, rearrange
+from homnet.bags.events import EventTensors, rearrange, spread_of
 from homnet.bags.plan import Plan
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG
@@ -408,7 +408,8 @@ class _Share:
                 step_BKQ=at["direction"],
                 donor_BKQ=at["from_donor"],
                 length_BK2=at["length"],
-                seam_B=at["seam"],
+                # Made on the host, which then need not wait for the device to know its width.
+                spread_BW=torch.from_numpy(spread_of(self.arrays["seam"].numpy())).to(device),
             )
             x_BKPCL = rearrange(x_BKPCL, at["donor"], events)
         return Batch(
