@@ -26,7 +26,6 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from homnet.bags.draw import Bags, Draws, PairIndex
 from homnet.errors import ConfigError
@@ -416,7 +415,8 @@ def spread_of(seam_B: NDArray[np.float32]) -> NDArray[np.int16]:
     reach = min(max(math.ceil(_REACH * seam_B.max(initial=0)), 1), SEQUENCE_LENGTH)
     with np.errstate(divide="ignore"):
         deviation_BW = -(np.arange(-reach, reach) + 0.5) / seam_B[:, None].astype(np.float64)
-    return np.rint(_WHOLE * ndtr(deviation_BW)).astype(np.int16)
+    share_BW = torch.special.ndtr(torch.from_numpy(deviation_BW)).numpy()
+    return np.rint(_WHOLE * share_BW).astype(np.int16)
 
 
 @dataclass(frozen=True)
