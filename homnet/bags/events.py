@@ -415,7 +415,7 @@ def spread_of(seam_B: NDArray[np.float32]) -> NDArray[np.int16]:
     reach = min(max(math.ceil(_REACH * seam_B.max(initial=0)), 1), SEQUENCE_LENGTH)
     with np.errstate(divide="ignore"):
         deviation_BW = -(np.arange(-reach, reach) + 0.5) / seam_B[:, None].astype(np.float64)
-    share_BW = torch.special.ndtr(torch.from_numpy(deviation_BW)).numpy()
+    share_BW: NDArray[np.float64] = torch.special.ndtr(torch.from_numpy(deviation_BW)).numpy()
     return np.rint(_WHOLE * share_BW).astype(np.int16)
 
 
