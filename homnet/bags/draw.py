@@ -9,6 +9,7 @@ P homologs, C chromatids, L positions.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
@@ -59,9 +61,10 @@ _INDEXED: Final = (
     "shown_kind",
     "segment_start_mb",
     "segment_stop_mb",
+    "samples_per_px",
 )
-"""Cohort columns used to draw bags and events; :func:`homnet.reader.truth.with_segments` adds the
-last three."""
+"""Columns used to draw bags and events, of a cohort, of :func:`homnet.reader.truth.with_segments`
+(shown_kind to segment_stop_mb) and of :func:`with_parts`."""
 _LENGTHS: Final = ("length_0", "length_1")
 
 
@@ -70,9 +73,10 @@ class PairIndex:
     """The assessable pairs of some patients, without darkness; bags are drawn from it."""
 
     frame: pd.DataFrame
-    """One row per pair: file and part (see :func:`with_parts`), hospital, patient_id, cell_id,
-    chromosome (index 0..23), band (index 0..3), abnormal, kind, homolog, start, stop, size_mb,
-    variant, and length_0 and length_1, the number of samples of each homolog."""
+    """One row per pair: file, part and samples_per_px (see :func:`with_parts`), hospital,
+    patient_id, cell_id, chromosome (index 0..23), band (index 0..3), abnormal, kind, homolog,
+    start, stop, size_mb, variant, and length_0 and length_1, the number of samples of each
+    homolog."""
     not_assessed: Mapping[str, int] = field(default_factory=dict)
     """Number of chromosomes per patient excluded for lack of a homolog (mostly a male X or Y)."""
 
@@ -169,8 +173,18 @@ def index_table(table: pa.Table) -> pa.Table:
     return slim
 
 
-def with_parts(table: pa.Table, file: int = 0) -> pa.Table:
-    """Adds the columns ``file`` and ``part`` to all rows of a file of a cohort.
+def rows_of_file(cohort: Cohort, number: int) -> pa.Table:
+    """All rows of a file of a cohort, with the columns of :func:`with_parts`.
+
+    Raises:
+        CohortError: the file is damaged.
+    """
+    entry = cohort.files[number]
+    return with_parts(cohort.read(entry), number, cohort.scale[entry.hospital])
+
+
+def with_parts(table: pa.Table, file: int = 0, samples_per_px: float = math.nan) -> pa.Table:
+    """Adds the columns ``file``, ``part`` and ``samples_per_px`` to all rows of a file of a cohort.
 
     A part is named after its first patient, as a number of 63 bits: which other files a cohort has
     does not change it.
@@ -178,6 +192,7 @@ def with_parts(table: pa.Table, file: int = 0) -> pa.Table:
     Args:
         table: rows with hospital and patient_id, before any patient is left out.
         file: number of the file in the cohort.
+        samples_per_px: scale of its hospital; NaN if it is unknown.
     """
     people = table.select(["hospital", "patient_id"]).to_pandas()
     size = people.groupby(["hospital", "patient_id"]).size().rename("size").reset_index()
@@ -185,7 +200,8 @@ def with_parts(table: pa.Table, file: int = 0) -> pa.Table:
     first = size.groupby([size["hospital"], before // PART_PAIRS])["patient_id"].transform("first")
     size["part"] = [_part_number(*names) for names in zip(size["hospital"], first, strict=True)]
     part = people.merge(size, how="left", on=["hospital", "patient_id"])["part"]
-    table = table.append_column("file", pa.array(np.full(table.num_rows, file, np.int64)))
+    for name, value in (("file", file), ("samples_per_px", float(samples_per_px))):
+        table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
     return table.append_column("part", pa.array(part.to_numpy(np.int64)))
 
 
@@ -212,6 +228,8 @@ class Codes:
     """Whether the cohort calls the pair abnormal."""
     kind_N: NDArray[np.object_]
     """Kind of the abnormality; "unspecified" if the cohort does not state it."""
+    scale_N: NDArray[np.float64]
+    """Samples per image pixel; NaN if unknown."""
     part_Q: NDArray[np.int64]
     """Number of each part."""
     edge_Q: NDArray[np.int64]
@@ -231,6 +249,7 @@ class Codes:
             length_NP=frame[list(_LENGTHS)].to_numpy(np.int64),
             abnormal_N=frame["abnormal"].to_numpy(bool),
             kind_N=frame["kind"].fillna("unspecified").to_numpy(object),
+            scale_N=frame["samples_per_px"].to_numpy(np.float64),
             part_Q=frame["part"].to_numpy(np.int64)[edge_Q[:-1]],
             edge_Q=edge_Q,
         )

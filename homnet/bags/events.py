@@ -5,14 +5,21 @@ most three pieces. A piece reads a run of positions of the homolog itself or of 
 backwards. One gather on the model's device applies the events of a batch, and the pieces also give
 the true extent.
 
+A microscope blurs a joined chromosome as a whole, so pieces do not meet in a sharp cut. Each is
+read on past its ends, and its share of a position is the point spread's integral over the piece
+(:attr:`EventConfig.seam_px`): far from a cut one piece has all of it, at a cut two have half, and
+where the middle piece is shorter than the point spread all three mix. Shams are joined alike. A
+second gather, of the positions near cuts, mixes all pieces there.
+
 Donors come from the same cell (same staining and condensation), like a translocation partner. If
 the cell lacks the type, they come from another cell of the same person. A patient's bags therefore
 need only the patient's own pairs, on any worker.
 
 Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, Q pieces (3),
-T chromosome types, X a flattened axis.
+T chromosome types, J cuts (2), W positions around a cut, X a flattened axis.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self
 
@@ -27,10 +34,18 @@ from homnet.karyotype.chromosomes import (
     CHROMOSOME_INDEX,
     CHROMOSOMES,
     DENVER_GROUP_OF,
+    SEQUENCE_LENGTH,
 )
 from homnet.karyotype.kinds import ARTIFICIAL, NORMAL, SHAM
 
 _CODE: Final = {name: code for code, name in enumerate(ARTIFICIAL)}
+_WHOLE: Final = 4096
+"""A share of 1. Shares are integers, so that a mixture does not depend on the device or on what
+else is in its batch."""
+_REACH: Final = 4.0
+"""Standard deviations of the point spread beyond which it takes no light."""
+_FAR: Final = 30_000
+"""A position beyond all others, in 16 bits."""
 _FOREIGN: Final = ("addition", "replacement", "wrong_pair", "translocation")
 """Kinds that need a chromosome of another type."""
 
@@ -57,6 +72,15 @@ class EventConfig:
     """Share of the normal bags that are cut and pasted without structural change."""
     translocations: bool = False
     """Whether to exchange ends between chromosomes, in addition to the paper's kinds."""
+    seam_px: float = 1.0
+    """Standard deviation of the point spread with which pieces are joined, image pixels: about one
+    on real images. 0 cuts sharply, as do pairs of unknown scale (in memory, of no cohort)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seam_px < math.inf:
+            raise ConfigError(
+                f"events.seam_px is {self.seam_px}; give a width in pixels, 0 for sharp cuts"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,12 +106,21 @@ class Events:
     """+1 forwards, -1 backwards."""
     donor_BKQ: NDArray[np.bool_]
     """Whether the piece reads the donor."""
+    length_BK2: NDArray[np.int16]
+    """Samples of the homolog before the event, and of its donor."""
+    seam_B: NDArray[np.float32]
+    """Standard deviation of the point spread, samples; 0 is a sharp cut."""
     truth_BK2: NDArray[np.int16]
     """First abnormal output position, and the position after the last."""
 
     def take(self, index: Any) -> Self:
         """Some of the bags, by index or slice."""
         return replace(self, **{name: value[index] for name, value in vars(self).items()})
+
+    @property
+    def spread_BW(self) -> NDArray[np.int16]:
+        """See :func:`spread_of`."""
+        return spread_of(self.seam_B)
 
     @property
     def donor_BK2(self) -> NDArray[np.int64]:
@@ -171,12 +204,16 @@ def draw_events(
     short_arm_B = u_BX[:, 9] < 0.5
 
     whole_B = _is(kind_B, "robertsonian", "wrong_pair")
+    # A bag's pairs are of one file, hence of one laboratory.
+    seam_B = config.seam_px * np.nan_to_num(codes.scale_N[bags.row_BK[:, 0]])
     return Events(
         kind_B=kind_B,
         fraction_B=np.where(whole_B, 1.0, np.where(kind_B == _CODE[NORMAL], 0.0, fraction_B)),
         homolog_BK=homolog_BK,
         donor_row_BK=donor_row_BK,
         donor_homolog_BK=donor_homolog_BK,
+        length_BK2=np.stack([length_BK, donor_length_BK], axis=-1).astype(np.int16),
+        seam_B=seam_B.astype(np.float32),
         **_pieces(
             kind_B,
             length_BK,
@@ -366,6 +403,22 @@ def _draw_donors(
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
 
 
+def spread_of(seam_B: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Share of the piece before a cut at the W / 2 samples before and after the cut, in 4096ths.
+
+    Samples t - 1 and t lie on either side of a cut at t, half a sample from it. Without a point
+    spread the share is thus 4096 before the cut and 0 after it, as it is beyond these samples.
+
+    Args:
+        seam_B: standard deviation of the point spread, samples.
+    """
+    reach = min(max(math.ceil(_REACH * seam_B.max(initial=0)), 1), SEQUENCE_LENGTH)
+    with np.errstate(divide="ignore"):
+        deviation_BW = -(np.arange(-reach, reach) + 0.5) / seam_B[:, None].astype(np.float64)
+    share_BW: NDArray[np.float64] = torch.special.ndtr(torch.from_numpy(deviation_BW)).numpy()
+    return np.rint(_WHOLE * share_BW).astype(np.int16)
+
+
 @dataclass(frozen=True)
 class EventTensors:
     """What :func:`rearrange` needs of :class:`Events`, as tensors on one device."""
@@ -375,6 +428,8 @@ class EventTensors:
     origin_BKQ: torch.Tensor
     step_BKQ: torch.Tensor
     donor_BKQ: torch.Tensor
+    length_BK2: torch.Tensor
+    spread_BW: torch.Tensor
 
     @classmethod
     def of(cls, events: Events, device: torch.device | str) -> Self:
@@ -430,16 +485,54 @@ def rearrange(
     bag = torch.arange(num_bags, device=device)[:, None]
     cell = torch.arange(num_cells, device=device)[None]
     itself_BKCL = x_BKPCL[bag, cell, events.homolog_BK]
-    # The homolog and its donor, concatenated, with one background position at the end.
-    source_BKCX = torch.nn.functional.pad(torch.cat([itself_BKCL, donor_BKCL], dim=-1), (0, 1))
+    source_BKCX = torch.cat([itself_BKCL, donor_BKCL], dim=-1)
 
     t_L = torch.arange(length, device=device, dtype=torch.int16)
     stop_BKQ = events.stop_BKQ
     begin_BKQ = torch.nn.functional.pad(stop_BKQ[..., :-1], (1, 0))
-    offset_BKQ = events.origin_BKQ - events.step_BKQ * begin_BKQ + length * events.donor_BKQ
+    behind_BKQ = (length * events.donor_BKQ).to(torch.int16)
+    offset_BKQ = events.origin_BKQ - events.step_BKQ * begin_BKQ
     q_BKL = (t_L >= stop_BKQ[..., 0:1]).long() + (t_L >= stop_BKQ[..., 1:2]).long()
-    index_BKL = offset_BKQ.gather(-1, q_BKL) + events.step_BKQ.gather(-1, q_BKL) * t_L
-    index_BKL = torch.where(t_L < stop_BKQ[..., 2:3], index_BKL, 2 * length).long()
+    index_BKL = (offset_BKQ + behind_BKQ).gather(-1, q_BKL)
+    index_BKL += events.step_BKQ.gather(-1, q_BKL) * t_L
+    inside_BKL = t_L < stop_BKQ[..., 2:3]
+    index_BKL = torch.where(inside_BKL, index_BKL, 0).long()
     changed_BKCL = source_BKCX.gather(-1, index_BKL[:, :, None].expand(-1, -1, 2, -1))
+    changed_BKCL *= inside_BKL[:, :, None]
+
+    t_BKX, share_BKQX = _seams(events, length)
+    # Past a tip of a source its last sample is repeated. The darkness at a tip has already fallen
+    # to the chromosome's edge because background follows, but at a junction chromosome follows:
+    # background would be seen as a gap, and could make a position inside a chromosome 0.
+    tip_BKQ = (events.length_BK2 - 1).gather(-1, events.donor_BKQ.long())
+    index_BKQX = offset_BKQ[..., None] + events.step_BKQ[..., None] * t_BKX[:, :, None]
+    index_BKQX = index_BKQX.minimum(tip_BKQ[..., None]).clamp_(min=0) + behind_BKQ[..., None]
+    index_BKCX = index_BKQX.flatten(2)[:, :, None].long().expand(-1, -1, 2, -1)
+    value_BKCQX = source_BKCX.gather(-1, index_BKCX).unflatten(-1, (3, -1))
+    mixed_BKCX = (share_BKQX[:, :, None] * value_BKCQX).sum(dim=3, dtype=torch.int32)
+    mixed_BKCX = (mixed_BKCX + _WHOLE // 2) // _WHOLE
+    t_BKCX = t_BKX[:, :, None].long().expand(-1, -1, 2, -1)
+    changed_BKCL.scatter_(-1, t_BKCX, mixed_BKCX.to(torch.uint8))
     x_BKPCL[bag, cell, events.homolog_BK] = changed_BKCL
     return x_BKPCL
+
+
+def _seams(events: EventTensors, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positions (B, K, X) near cuts, some more than once, and each piece's share of them.
+
+    Shares (B, K, Q, X) are in 4096ths: together 4096, or 0 beyond the chromosome. They count every
+    cut, so those of a position near two cuts are the same in both runs of positions.
+    """
+    cut_BKJ, end_BK1 = events.stop_BKQ[..., :-1], events.stop_BKQ[..., -1:]
+    # Where one of two pieces is empty there is a tip of the chromosome, which is no junction.
+    cut_BKJ = torch.where(cut_BKJ > 0, cut_BKJ, -_FAR)
+    cut_BKJ = torch.where(cut_BKJ < end_BK1, cut_BKJ, _FAR)
+    num_cells, width = cut_BKJ.shape[1], events.spread_BW.shape[1]
+    around_W = torch.arange(width, device=cut_BKJ.device, dtype=torch.int16) - width // 2
+    t_BKX = (cut_BKJ[..., None] + around_W).flatten(2).clamp_(0, length - 1)
+    place_BKJX = t_BKX[:, :, None] - cut_BKJ[..., None] + width // 2
+    spread_BKJW = events.spread_BW[:, None, None].expand(-1, num_cells, 2, -1)
+    before_BKJX = spread_BKJW.gather(-1, place_BKJX.clamp_(0, width - 1).long()).int()
+    first_BKX, later_BKX = before_BKJX.unbind(dim=2)
+    share_BKQX = torch.stack([first_BKX, later_BKX - first_BKX, _WHOLE - later_BKX], dim=2)
+    return t_BKX, share_BKQX * (t_BKX < end_BK1)[:, :, None]

@@ -27,9 +27,9 @@ from ray.data import DataIterator, Dataset, ExecutionOptions
 from ray.data.collate_fn import ArrowBatchCollateFn
 from ray.train import DataConfig
 
-from homnet.bags.draw import PairBank, PairIndex, index_table, with_parts
+from homnet.bags.draw import PairBank, PairIndex, index_table, rows_of_file, with_parts
 from homnet.bags.epochs import Batch, Epoch
-from homnet.bags.events import EventTensors, rearrange
+from homnet.bags.events import EventTensors, rearrange, spread_of
 from homnet.bags.plan import Plan
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG
@@ -115,7 +115,7 @@ def _index(cohort: Cohort, number: int) -> PairIndex:
     entry = cohort.files[number]
     table = cohort.columns(entry, [name for name in SCHEMA.names if name != "pair"])
     if table["quality"].null_count:
-        return PairIndex.from_table(index_table(with_parts(cohort.read(entry), number)))
+        return PairIndex.from_table(index_table(rows_of_file(cohort, number)))
     single = has_flag(pc.struct_field(table["quality"], "flags"), SINGLE_HOMOLOG)
     both = pa.array(np.where(single.to_numpy(zero_copy_only=False), 0, 1))
     table = table.append_column("length_0", pa.array(np.ones(table.num_rows, np.int64)))
@@ -231,8 +231,7 @@ def window_items(
 
 def _table(cohort: Cohort, number: int, stage: Stage) -> pa.Table:
     """The rows of a file that suit the labels, with the columns of a bank."""
-    table = with_parts(cohort.read(cohort.files[number]), number)
-    table = table.drop_columns(["quality", "iscn", "breakpoints"])
+    table = rows_of_file(cohort, number).drop_columns(["quality", "iscn", "breakpoints"])
     return (
         table.filter(pc.invert(table["abnormal"]))
         if stage.training.labels == "artificial"
@@ -350,6 +349,8 @@ _OF_EVENTS: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
     "origin": (np.int16, (-1, 3)),
     "direction": (np.int16, (-1, 3)),
     "from_donor": (np.bool_, (-1, 3)),
+    "length": (np.int16, (-1, 2)),
+    "seam": (np.float32, ()),
 }
 """The same for the arrays of artificial events."""
 
@@ -372,6 +373,8 @@ def _content(bank: PairBank, share: Epoch) -> dict[str, NDArray[Any]]:
             "origin": events.origin_BKQ,
             "direction": events.step_BKQ,
             "from_donor": events.donor_BKQ,
+            "length": events.length_BK2,
+            "seam": events.seam_B,
         }
     kinds = {**_CONTENT, **_OF_EVENTS}
     return {name: array.astype(kinds[name][0], copy=False) for name, array in found.items()}
@@ -404,6 +407,9 @@ class _Share:
                 origin_BKQ=at["origin"],
                 step_BKQ=at["direction"],
                 donor_BKQ=at["from_donor"],
+                length_BK2=at["length"],
+                # Made on the host, which then need not wait for the device to know its width.
+                spread_BW=torch.from_numpy(spread_of(self.arrays["seam"].numpy())).to(device),
             )
             x_BKPCL = rearrange(x_BKPCL, at["donor"], events)
         return Batch(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import ray
 from ray.data import Dataset
 
-from homnet.bags.draw import PairBank, with_parts
+from homnet.bags.draw import PairBank, rows_of_file
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
@@ -152,7 +152,7 @@ def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
 
 def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
     number = batch["file"][0].as_py()
-    table = with_parts(cohort.read(cohort.files[number]), number)
+    table = rows_of_file(cohort, number)
     if patients is not None:
         table = table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
     return table

@@ -17,7 +17,7 @@ import ray
 import ray.data
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank, summary, with_parts
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file, summary
 from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
@@ -223,7 +223,7 @@ class _Scorer:
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         number, config = int(batch["file"][0]), self._config
         file = self._cohort.files[number]
-        table = with_parts(self._cohort.read(file), number)
+        table = rows_of_file(self._cohort, number)
         sizes = [config.bags, *(_of_size(config.bags, num_cells) for num_cells in config.cells)]
         counts, scores = {}, {}
         for epoch, name in enumerate((VALIDATION, TEST)):

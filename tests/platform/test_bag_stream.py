@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank, with_parts
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file
 from homnet.bags.plan import Plan
 from homnet.cohorts.cohort import Cohort, CohortFile, write_cohort
 from homnet.cohorts.pairs import SCHEMA, SINGLE_HOMOLOG, pairs_of
@@ -58,7 +58,7 @@ def cohort(request: pytest.FixtureRequest, tmp_path: Path, table_of: TableOf) ->
 
 
 def _bank(cohort: Cohort) -> PairBank:
-    tables = [with_parts(cohort.read(file), number) for number, file in enumerate(cohort.files)]
+    tables = [rows_of_file(cohort, number) for number in range(len(cohort.files))]
     return PairBank.from_table(pa.concat_tables(tables))
 
 

@@ -19,7 +19,7 @@ import torch
 from ray.train import WorkerGroupError
 from ray.util.state import list_actors
 
-from homnet.bags.draw import BagConfig, PairBank, with_parts
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
@@ -78,7 +78,7 @@ def _run(
 
 
 def _bank(cohort: Cohort) -> PairBank:
-    tables = [with_parts(cohort.read(file), number) for number, file in enumerate(cohort.files)]
+    tables = [rows_of_file(cohort, number) for number in range(len(cohort.files))]
     return PairBank.from_table(pa.concat_tables(tables))
 
 

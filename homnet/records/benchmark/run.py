@@ -15,7 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch, draw_epoch
 from homnet.errors import ConfigError
 from homnet.model.network import HomNet, HomNetConfig, best_form, flops_per_bag, paper_form
@@ -158,7 +158,8 @@ def _bank(config: BenchmarkConfig) -> PairBank:
         simulate_person(config.seed, hospital, number, _CELLS_PER_PERSON)
         for number in range(num_people)
     )
-    return PairBank.from_table(pa.concat_tables(tables))
+    scale = hospital.laboratory.samples_per_px
+    return PairBank.from_table(with_parts(pa.concat_tables(tables), samples_per_px=scale))
 
 
 def _epoch(bank: PairBank, config: BenchmarkConfig, num_cells: int) -> Epoch:

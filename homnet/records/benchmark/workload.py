@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from homnet.bags.epochs import Batch
-from homnet.bags.events import EventTensors, apply_events
+from homnet.bags.events import EventTensors, apply_events, spread_of
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES
 from homnet.model.network import NUM_LEVELS, HomNet
@@ -106,8 +106,10 @@ def _events(
         "origin_BKQ": np.stack([zero_BK, np.where(donor_BK, 0, stop_BK - 1), stop_BK], axis=-1),
         "step_BKQ": np.stack([forwards_BK, np.where(donor_BK, 1, -1), forwards_BK], axis=-1),
         "donor_BKQ": np.stack([zero_BK > 0, donor_BK, zero_BK > 0], axis=-1),
+        "length_BK2": np.stack([length_BK, length_BK], axis=-1),
+        "spread_BW": spread_of(np.full(len(length_BK), 3.0, np.float32)),
     }
-    places = ("stop_BKQ", "origin_BKQ", "step_BKQ")  # in 16 bits, as they are drawn
+    places = ("stop_BKQ", "origin_BKQ", "step_BKQ", "length_BK2")  # in 16 bits, as drawn
     made |= {name: made[name].astype(np.int16) for name in places}
     return EventTensors(**{name: torch.from_numpy(x).to(device) for name, x in made.items()})
 

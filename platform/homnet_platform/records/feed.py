@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
@@ -174,8 +174,8 @@ def _drawing(
     """Bags that one core draws in a second, of the pairs of one window."""
     stage = replace(stage, training=replace(stage.training, labels=labels))
     tables = []
-    for file in cohort.files:
-        tables.append(cohort.read(file))
+    for number in range(len(cohort.files)):
+        tables.append(rows_of_file(cohort, number))
         if sum(table.num_rows for table in tables) >= stage.training.window_pairs:
             break
     bank = stage.usable(PairBank.from_table(pa.concat_tables(tables)))

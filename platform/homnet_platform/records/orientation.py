@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from homnet.bags.assessment import Assessment, assess
-from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
@@ -103,7 +103,8 @@ def measure(config: OrientationConfig) -> dict[str, Any]:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     cohort = Cohort.open(config.cohort)
-    bank = PairBank.from_table(cohort.read()).normal()
+    tables = (rows_of_file(cohort, number) for number in range(len(cohort.files)))
+    bank = PairBank.from_table(pa.concat_tables(tables)).normal()
     test = split_patients(cohort.patients, SplitConfig())[TEST]
     checkpoint = Checkpoint.load(config.checkpoint)
     refuse_known(config.checkpoint, checkpoint.provenance, test, "learnt_from", "validated_on")

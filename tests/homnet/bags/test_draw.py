@@ -1,6 +1,7 @@
 """Bags: every pair is used, nobody is mixed who should not be, and short groups are masked."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,10 @@ from homnet.bags.draw import (
     count_bags,
     draw_bags,
     index_table,
+    rows_of_file,
     summary,
 )
+from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
 
@@ -98,6 +101,18 @@ def test_lengths_are_the_last_position_of_either_chromatid(table_of: TableOf) ->
     index = PairIndex.from_table(index_table(changed))
     assert index.frame.equals(bank.frame)
     assert index.not_assessed == bank.not_assessed
+
+
+def test_rows_of_a_file_have_the_scale_of_their_hospital(tmp_path: Path, table_of: TableOf) -> None:
+    tables = [table_of(hospital, num_patients=2, chromosomes=("1", "2")) for hospital in "ab"]
+    scale = {"a": 3.0, "b": 2.5}
+    cohort = write_cohort(tmp_path / "cohort", tables, scale=scale, provenance={})
+    rows = pa.concat_tables(rows_of_file(cohort, number) for number in (1, 0))
+    for index in (PairBank.from_table(rows), PairIndex.from_table(index_table(rows))):
+        scale_N = index.frame["hospital"].map(scale)
+        np.testing.assert_array_equal(index.codes.scale_N, scale_N)
+        np.testing.assert_array_equal(index.frame["file"], index.frame["hospital"] == "b")
+    assert np.isnan(PairBank.from_table(tables[0]).codes.scale_N).all()
 
 
 def test_bags_are_counted_without_drawing_them(bank: PairBank) -> None:

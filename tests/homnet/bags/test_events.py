@@ -1,5 +1,6 @@
-"""Artificial abnormalities against a reference that copies one position at a time."""
+"""Artificial abnormalities against references that copy or mix one position at a time."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from homnet.bags.draw import BagConfig, Bags, PairBank, draw_bags
+from homnet.bags.draw import BagConfig, Bags, PairBank, draw_bags, with_parts
 from homnet.bags.events import (
     EventConfig,
     Events,
@@ -31,6 +33,22 @@ def drawn(table_of: TableOf) -> Drawn:
     bank = PairBank.from_table(table_of(num_patients=6, num_cells=4))
     bags = draw_bags(bank, BagConfig(num_cells=3, rounds=8), seed=1)
     return bank, bags, draw_events(bank, bags, EVERY_KIND, seed=2)
+
+
+@pytest.fixture(scope="module", params=["sizes as usual", "short pieces"])
+def optical(request: pytest.FixtureRequest, table_of: TableOf) -> Drawn:
+    """Events of long chromosomes, with ends beyond position 512, at 3 and 2 samples per pixel."""
+    tables = [table_of(h, num_patients=4, num_cells=3, seed=n) for n, h in enumerate("ab")]
+    rows = [with_parts(t, n, s) for t, n, s in zip(tables, (0, 1), (3.0, 2.0), strict=True)]
+    bank = PairBank.from_table(pa.concat_tables(rows))
+    pair_NPCL = bank.pair_NPCL.repeat(2, axis=-1)[..., :512]
+    lengths = {name: 2 * bank.frame[name] for name in ("length_0", "length_1")}
+    bank = replace(bank, frame=bank.frame.assign(**lengths), pair_NPCL=pair_NPCL)
+    few = {"min_fraction": 0.003, "max_fraction": 0.02, "margin": 0.0}
+    sizes = few if request.param == "short pieces" else {}
+    bags = draw_bags(bank, BagConfig(num_cells=2, rounds=6), seed=1)
+    config = replace(EVERY_KIND, robertsonian="any", seam_px=1.2, **sizes)
+    return bank, bags, draw_events(bank, bags, config, seed=2)
 
 
 def _apply(bank: PairBank, bags: Bags, events: Events) -> torch.Tensor:
@@ -166,6 +184,136 @@ def _behind(events: Events, length_BK: NDArray[np.int64]) -> NDArray[np.bool_]:
     t_L = np.arange(512)
     behind_BKL = (t_L >= events.truth_BK2[..., 1:]) & (t_L < length_BK[..., None])
     return behind_BKL[:, :, None] & (events.homolog_BK[..., None] == np.arange(2))[..., None]
+
+
+def _share_before(cut: int, position: int, sigma: float) -> float:
+    """Light of a position that comes from before a cut, which is half a sample before the cut's."""
+    return (1 + math.erf((cut - 0.5 - position) / (sigma * math.sqrt(2)))) / 2
+
+
+def _joined(
+    events: Events, b: int, k: int, own: list[int], donor: list[int], sigma: float
+) -> list[float]:
+    """The pieces of a pair that are not empty, read on past their ends and mixed, untruncated."""
+    pieces, begin = [], 0
+    for q, stop in enumerate(events.stop_BKQ[b, k].tolist()):
+        if stop > begin:
+            source = donor if events.donor_BKQ[b, k, q] else own
+            origin, step = int(events.origin_BKQ[b, k, q]), int(events.step_BKQ[b, k, q])
+            pieces.append((begin, stop, origin, step, source))
+            begin = stop
+    mixed = []
+    for t in range(begin):
+        value = 0.0
+        for number, (start, stop, origin, step, source) in enumerate(pieces):
+            until_start = 0.0 if number == 0 else _share_before(start, t, sigma)
+            until_stop = 1.0 if number == len(pieces) - 1 else _share_before(stop, t, sigma)
+            place = min(max(origin + step * (t - start), 0), len(source) - 1)
+            value += (until_stop - until_start) * source[place]
+        mixed.append(value)
+    return mixed
+
+
+@pytest.mark.parametrize("kind", ARTIFICIAL)
+def test_pieces_are_mixed_as_by_the_reference(kind: str, optical: Drawn) -> None:
+    bank, bags, events = optical
+    x_BKPCL = _applied(optical)
+    chosen = np.nonzero(events.kind_B == ARTIFICIAL.index(kind))[0]
+    assert len(chosen) > 5, "the draw must hold every kind"
+    for b in chosen[:: -(-len(chosen) // 12)]:
+        for k in range(2):
+            row, homolog = bags.row_BK[b, k], events.homolog_BK[b, k]
+            donor_row, donor_homolog = events.donor_row_BK[b, k], events.donor_homolog_BK[b, k]
+            n = bank.codes.length_NP[row, homolog]
+            m = bank.codes.length_NP[donor_row, donor_homolog]
+            sigma = 1.2 * (3.0 if bank.frame["hospital"][row] == "a" else 2.0)
+            for chromatid in range(2):
+                own = bank.pair_NPCL[row, homolog, chromatid, :n].tolist()
+                donor = bank.pair_NPCL[donor_row, donor_homolog, chromatid, :m].tolist()
+                expected = _joined(events, b, k, own, donor, sigma)[:512]
+                got = x_BKPCL[b, k, homolog, chromatid]
+                # Half a grey level of rounding, and a little of rounded weights.
+                np.testing.assert_allclose(got[: len(expected)], expected, atol=0.6)
+                assert not got[len(expected) :].any()
+            np.testing.assert_array_equal(
+                x_BKPCL[b, k, 1 - homolog], bank.pair_NPCL[row, 1 - homolog]
+            )
+
+
+def test_seams_change_nothing_far_from_junctions(optical: Drawn) -> None:
+    """Nor the outer tips, the extent, the other homolog or the truth."""
+    bank, bags, events = optical
+    sharp = _apply(bank, bags, replace(events, seam_B=0 * events.seam_B)).numpy()
+    changed_BKPCL = _applied(optical) != sharp
+    assert ((_applied(optical) > 0) == (sharp > 0)).all()
+    cut_BK2, end_BK1 = events.stop_BKQ[..., :2], events.stop_BKQ[..., 2:]
+    junction_BK2 = (cut_BK2 > 0) & (cut_BK2 < end_BK1)
+    distance_BK2L = abs(cut_BK2[..., None] - 0.5 - np.arange(512))
+    near_BK2L = distance_BK2L < 4 * events.seam_B[:, None, None, None]
+    near_BKL = (near_BK2L & junction_BK2[..., None]).any(axis=2)
+    assert not (changed_BKPCL.any(axis=(2, 3)) & ~near_BKL).any()
+    for code, kind in enumerate(ARTIFICIAL):
+        share = changed_BKPCL[events.kind_B == code].any(axis=(2, 3, 4)).mean()
+        assert share == 0 if kind in ("normal", "wrong_pair") else share > 0.8, kind
+
+
+@pytest.mark.parametrize("size", [1, 4, 60])
+@pytest.mark.parametrize("start", [2, 90])
+def test_even_pieces_are_joined_as_if_blurred_together(
+    table_of: TableOf, size: int, start: int
+) -> None:
+    """Also where the middle piece is shorter than the point spread, and beside a tip."""
+    bank = PairBank.from_table(table_of(num_patients=1, chromosomes=("1", "2")))
+    bank.pair_NPCL[bank.pair_NPCL > 0] = 50
+    of_second = (bank.frame["chromosome"] == 1).to_numpy()
+    bank.pair_NPCL[of_second] *= 4
+    bags = draw_bags(bank, BagConfig(num_cells=2), seed=0)
+    bags = bags.take(np.flatnonzero(bags.chromosome_B == 0)[:1])
+    events = draw_events(bank, bags, EventConfig(), seed=0)
+    events = replace(
+        events,
+        donor_row_BK=np.full((1, 2), np.flatnonzero(of_second)[0]),
+        stop_BKQ=np.tile(np.int16([start, start + size, 180]), (1, 2, 1)),
+        origin_BKQ=np.tile(np.int16([0, 30, start + size]), (1, 2, 1)),
+        step_BKQ=np.ones((1, 2, 3), np.int16),
+        donor_BKQ=np.tile([False, True, False], (1, 2, 1)),
+        seam_B=np.float32([3.5]),
+    )
+    sharp = np.full(180, 50.0)
+    sharp[start : start + size] = 200
+    expected = gaussian_filter1d(sharp, 3.5, mode="nearest", truncate=8)
+    for k in range(2):
+        got = _apply(bank, bags, events)[0, k, events.homolog_BK[0, k], 0, :180]
+        np.testing.assert_allclose(got.numpy(), expected, atol=1.0)
+
+
+def test_a_seam_does_not_depend_on_the_batch(optical: Drawn) -> None:
+    bank, bags, events = optical
+    whole = _apply(bank, bags, events)
+    for b in range(0, len(bags), 40):
+        one = slice(b, b + 1)
+        assert torch.equal(_apply(bank, bags.take(one), events.take(one)), whole[one])
+
+
+def test_the_width_of_seams_is_that_of_each_laboratory(table_of: TableOf) -> None:
+    tables = [table_of(hospital, num_patients=2) for hospital in "abc"]
+    rows = [with_parts(tables[0], 0, 3.0), with_parts(tables[1], 1, 2.5), with_parts(tables[2], 2)]
+    bank = PairBank.from_table(pa.concat_tables(rows))
+    bags = draw_bags(bank, BagConfig(), seed=0)
+    events = draw_events(bank, bags, EventConfig(seam_px=0.8), seed=0)
+    hospital_B = bank.frame["hospital"].to_numpy()[bags.row_BK[:, 0]]
+    for hospital, samples in (("a", 2.4), ("b", 2.0), ("c", 0.0)):
+        np.testing.assert_allclose(events.seam_B[hospital_B == hospital], samples, rtol=1e-6)
+    sharp = draw_events(bank, bags, EventConfig(seam_px=0), seed=0)
+    for name in Events.__dataclass_fields__:
+        same = np.array_equal(getattr(sharp, name), getattr(events, name))
+        assert same == (name != "seam_B"), name
+
+
+@pytest.mark.parametrize("seam_px", [-0.1, math.inf, math.nan])
+def test_impossible_seams_are_refused(seam_px: float) -> None:
+    with pytest.raises(ConfigError, match=r"events\.seam_px is .*; give a width in pixels"):
+        EventConfig(seam_px=seam_px)
 
 
 def test_ends_are_exchanged_on_both_arms_with_sizes_of_their_own(drawn: Drawn) -> None:
