@@ -31,7 +31,7 @@ class BagModel(nn.Module):
     """A model that scores bags. Higher logits mean more abnormal."""
 
     cpu_pairs: ClassVar[int | None] = None
-    """Pairs that a CPU trains on at once, so that activations stay in its cache; the gradients of
+    """Pairs that a CPU computes at once, so that activations stay in its cache; the gradients of
     the parts of a batch are added. None if bags of a batch depend on each other, as with batch
     normalisation."""
 

@@ -362,6 +362,7 @@ class BagBlock(nn.Module):
 class HomNet(BagModel):
     """HomNet: maps bags of homologous pairs to logits of abnormality."""
 
+    # Measured with the best form: 192 to 512 are equally fast, 32 a quarter slower (LAB.md).
     cpu_pairs = 256
 
     def __init__(self, config: HomNetConfig) -> None:

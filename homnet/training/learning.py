@@ -215,7 +215,7 @@ class Learner:
             loss_scale=self.world / size if batch else 0.0,
             precision=self._precision,
             loss_of=self.model.loss,
-            pairs_at_once=self.model.cpu_pairs if self.device.type == "cpu" else None,
+            cpu_pairs=self.model.cpu_pairs,
         )
         self._weights.average()
         return loss if batch else torch.zeros_like(loss)

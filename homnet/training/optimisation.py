@@ -129,7 +129,7 @@ def train_step(
     loss_scale: float,
     precision: Literal["float32", "bfloat16"] = "float32",
     loss_of: Loss = cross_entropy,
-    pairs_at_once: int | None = None,
+    cpu_pairs: int | None = None,
 ) -> torch.Tensor:
     """Takes one optimizer step on one worker's part of a global batch.
 
@@ -143,14 +143,15 @@ def train_step(
             workers, so this gives the mean over the global batch for any split.
         precision: of the matrix products.
         loss_of: the loss, summed over bags (Eq. 11 by default).
-        pairs_at_once: size of the parts that the batch is cut into; see
+        cpu_pairs: pairs of each part that the batch is cut into on a CPU; see
             :attr:`homnet.model.contract.BagModel.cpu_pairs`. None: one part.
 
     Returns:
         The summed loss of this worker's bags, on its device.
     """
     num_bags, num_cells = batch.mask_BK.shape
-    parts = batch.split(max(1, (pairs_at_once or num_bags * num_cells) // num_cells))
+    on_cpu = batch.x_BKPCL.device.type == "cpu"
+    parts = batch.split(max(1, cpu_pairs // num_cells if cpu_pairs and on_cpu else num_bags))
     # Workers exchange their gradients once, with the last part.
     alone: Callable[[], AbstractContextManager[None]] = getattr(model, "no_sync", nullcontext)
     loss = batch.label_B.new_zeros(())

@@ -82,6 +82,7 @@ def _draw(queue: Queue, bar: "tqdm[Any]", done: threading.Event) -> None:
         state |= news
         bar.set_postfix_str(_describe(state), refresh=False)
         if step == "begin" and bar.n:
+            # The last message of a worker that died may be missing.
             repeated = max(0, bar.n - amount)
             bar.write(f"{bar.desc}: goes on from {amount:,}; {repeated:,} are repeated")
         elif step == "begin" and amount:

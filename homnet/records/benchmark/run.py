@@ -122,10 +122,10 @@ class _Step:
         bags: LoadedEpoch,
         config: BenchmarkConfig,
         precision: Literal["float32", "bfloat16"] = "float32",
-        pairs_at_once: int | None = None,
+        cpu_pairs: int | None = HomNet.cpu_pairs,
     ) -> None:
         self.model = model
-        self.pairs_at_once = pairs_at_once
+        self.cpu_pairs = cpu_pairs
         self.bags = bags
         self.size = config.batch_size
         self.start = 0
@@ -147,7 +147,7 @@ class _Step:
             clip_norm=1.0,
             loss_scale=1 / self.size,
             precision=self.precision,
-            pairs_at_once=self.pairs_at_once,
+            cpu_pairs=self.cpu_pairs,
         )
 
 
@@ -179,14 +179,13 @@ def _training(
 ) -> dict[str, Any]:
     """Steps of the batched, compiled and looped models, and the added time of the input."""
     model = HomNet(config.model).to(device)
-    at_once = model.cpu_pairs if device.type == "cpu" else None
-    step = _Step(model, bags, config, pairs_at_once=at_once)
-    looped = _Step(LoopedHomNet(HomNet(config.model).to(device)), bags, config)
+    step = _Step(model, bags, config)
+    looped = _Step(LoopedHomNet(HomNet(config.model).to(device)), bags, config, cpu_pairs=None)
     ready = bags.batch(slice(0, config.batch_size))
     tasks: dict[str, Callable[[], object]] = {
         "looped": looped,
         "batched": step,
-        "batched, whole": _Step(HomNet(config.model).to(device), bags, config),
+        "batched, whole": _Step(HomNet(config.model).to(device), bags, config, cpu_pairs=None),
         "batched, batch in memory": lambda: step.on(ready),
         "assembly and synthesis": lambda: bags.batch(slice(0, config.batch_size)),
     }
@@ -197,8 +196,7 @@ def _training(
     for name, form in (("batched", config.model), ("best form, batched", best_form())):
         lower = _Step(HomNet(form).to(device), bags, config, "bfloat16")
         tasks[f"{name}, bfloat16"] = lower
-    best = HomNet(best_form()).to(device)
-    tasks["best form, batched"] = _Step(best, bags, config, pairs_at_once=at_once)
+    tasks["best form, batched"] = _Step(HomNet(best_form()).to(device), bags, config)
     seconds = in_turns(tasks, repeats=config.repeats, device=device)
     started = time.perf_counter()
     drawn = _epoch(bank, config, config.num_cells)

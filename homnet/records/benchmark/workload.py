@@ -134,7 +134,7 @@ class Training:
                 clip_norm=1.0,
                 loss_scale=1 / len(batch.label_B),
                 precision=self._precision,
-                pairs_at_once=HomNet.cpu_pairs if self._bank.device.type == "cpu" else None,
+                cpu_pairs=HomNet.cpu_pairs,
             )
 
 

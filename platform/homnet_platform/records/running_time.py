@@ -118,7 +118,7 @@ def time_method(
                 clip_norm=stage.training.clip_norm,
                 loss_scale=1 / TIMED_BATCH,
                 loss_of=model.loss,
-                pairs_at_once=model.cpu_pairs,
+                cpu_pairs=model.cpu_pairs,
             )
 
         found["train_100"] = _timed(step, num_batches)

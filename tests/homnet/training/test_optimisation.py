@@ -104,7 +104,7 @@ class _Synchronised(nn.Module):
 
 def test_parts_that_fit_a_cache_add_up_to_the_batch(drawn: LoadedEpoch) -> None:
     found = {}
-    for pairs_at_once in (None, 1, 30, 63, 10_000):
+    for cpu_pairs in (None, 1, 30, 63, 10_000):
         model = _Synchronised(_model())
         loss = train_step(
             model,
@@ -113,10 +113,10 @@ def test_parts_that_fit_a_cache_add_up_to_the_batch(drawn: LoadedEpoch) -> None:
             learning_rate=0.0,
             clip_norm=1e9,
             loss_scale=1 / 64,
-            pairs_at_once=pairs_at_once,
+            cpu_pairs=cpu_pairs,
         )
         assert model.exchanges == 1
-        found[pairs_at_once] = [loss, *(p.grad for p in model.parameters())]
+        found[cpu_pairs] = [loss, *(p.grad for p in model.parameters())]
     whole = found.pop(None)
     for parts in found.values():
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
