@@ -171,7 +171,7 @@ def run_stage(
                 callbacks=list(callbacks),
             ),
         )
-        with _causes(storage), _interrupts_kept():
+        with _causes(storage), interrupts_kept():
             result = trainer.fit()
     if result.checkpoint is None:
         raise DataError(f"{stage.name}: the run ended before its first checkpoint; see its log")
@@ -331,7 +331,7 @@ def _require_writable(storage: Location) -> None:
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
+def interrupts_kept() -> Iterator[None]:
     """Puts the handler of SIGINT back, in which Ray Train leaves its controller.
 
     The controller, and the actors that read for it, would live as long as this process.

@@ -21,6 +21,7 @@ from homnet.training.learning import Learner
 from homnet.training.stage import Stage
 from homnet.training.supply import Resident, Supply
 from homnet_platform.bag_stream import ToWorkers, plans_of, supply
+from homnet_platform.training import interrupts_kept
 
 _LATENCY_BYTES: Final = 4
 _REPEATS: Final = 30
@@ -93,7 +94,9 @@ def timed_training(
         ),
     )
     # The return value of the first worker, as there is no checkpoint to read it from.
-    return Measured(**cast(Any, trainer.fit()).return_value)
+    with interrupts_kept():
+        result = trainer.fit()
+    return Measured(**cast(Any, result).return_value)
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A step is timed, and two workers are predicted from one: figures by hand, and one real run."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -142,6 +143,7 @@ def test_two_real_workers_are_timed(tmp_path: Path, table_of: Callable[..., pa.T
         train_patients=frozenset(f"h1-p{i}" for i in range(4)),
         validation_patients=frozenset({"h1-p4", "h1-p5"}),
     )
+    handler = signal.getsignal(signal.SIGINT)
     one = timed_training(
         cohort, stage, num_workers=2, use_gpu=False, storage=tmp_path / "ray", warm_up=3
     )
@@ -153,3 +155,5 @@ def test_two_real_workers_are_timed(tmp_path: Path, table_of: Callable[..., pa.T
     assert set(one.all_reduce_s) == {4, one.gradient_bytes}
     assert min(one.all_reduce_s.values()) > 0
     assert 1000 < parameters < 100_000
+    # A handler of Ray Train's would keep the run's actors alive.
+    assert signal.getsignal(signal.SIGINT) is handler
