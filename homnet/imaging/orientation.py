@@ -114,10 +114,10 @@ def turn(sequence_NCL: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.take_along_axis(sequence_NCL[:, ::-1], at_NL[:, None], axis=2)
 
 
-def profiles(sequence_NCL: NDArray[np.uint8]) -> Floats:
-    """Mean darkness of both chromatids at U points along each chromosome (N, U)."""
+def profiles(sequence_NCL: NDArray[np.uint8], num_points: int = _NUM_POINTS) -> Floats:
+    """Mean darkness of both chromatids at ``num_points`` along each chromosome (N, U)."""
     length_N1 = _lengths(sequence_NCL)[:, None]
-    at_NU = (np.arange(_NUM_POINTS) + 0.5) / _NUM_POINTS * length_N1 - 0.5
+    at_NU = (np.arange(num_points) + 0.5) / num_points * length_N1 - 0.5
     at_NU = np.clip(at_NU, 0, length_N1 - 1)
     low_NU = np.minimum(at_NU.astype(np.int64), sequence_NCL.shape[-1] - 2)
     mean_NL = sequence_NCL.mean(axis=1, dtype=np.float32)

@@ -1,10 +1,11 @@
-"""Reads image files of single chromosomes as grey levels, as a viewer shows them on white.
+"""Reads image files as grey levels, as a viewer shows them on white.
 
 Shape suffixes: H rows, W columns, 3 and 4 colour channels without and with opacity.
 """
 
 import io
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import IO, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ _MAX_SCANS: Final = 100
 """Scans of a JPEG: each costs time, and needs few bytes."""
 _TILE_TAGS: Final = (322, 323)
 """Width and length of a TIFF's tiles, which are decoded whole."""
+_ROWS: Final = 256
+"""Rows of an image that are converted at a time."""
 _MAX_COLOUR: Final = 8
 """Difference of colour channels in a grey image: JPEG rounds its colours."""
 _OTHER_DEPTHS: Final = {"1": "1 bit", "F": "floating-point levels", "CMYK": "printing colours"}
@@ -37,18 +40,42 @@ def read_grey(source: Location | IO[bytes], *, max_side_px: int) -> NDArray[np.u
         DataError: the file is missing, damaged, too large, of another format, of several frames,
             or not 8-bit grey.
     """
+    page = read_page(source, max_side_px=max_side_px, max_bytes=_MAX_BYTES)
+    if page.coloured_HW.any():
+        raise DataError("a colour image, not a grey one")
+    return page.grey_HW
+
+
+@dataclass(frozen=True)
+class Page:
+    """A picture with grey content and perhaps coloured annotations."""
+
+    grey_HW: NDArray[np.uint8]
+    """Grey levels; of a coloured pixel its darkest channel."""
+    coloured_HW: NDArray[np.bool_]
+    """Pixels that are not grey."""
+
+
+def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int) -> Page:
+    """Reads an 8-bit image that may hold coloured annotations; see :func:`read_grey`.
+
+    Raises:
+        DataError: as :func:`read_grey`, but for colours.
+    """
     try:
         with source.open("rb") if isinstance(source, Location) else nullcontext(source) as file:
             file.seek(0)
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise DataError(f"the image file has more than {_MAX_BYTES} bytes")
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise DataError(f"the image file has more than {max_bytes} bytes")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check(image, content, max_side_px)
+            del content
             upright = ImageOps.exif_transpose(image)
         if upright.mode == "L" and "transparency" not in upright.info:
-            return np.asarray(upright)
-        rgba_HW4 = np.asarray(upright.convert("RGBA")).astype(np.uint16)
+            grey_HW = np.asarray(upright)
+            return Page(grey_HW, np.zeros(grey_HW.shape, bool))
+        return _grey_and_colour(upright)
     except DataError:
         raise
     except FileNotFoundError:
@@ -61,11 +88,21 @@ def read_grey(source: Location | IO[bytes], *, max_side_px: int) -> NDArray[np.u
         ) from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"the image file is damaged ({type(error).__name__})") from None
-    opaque_HW1 = rgba_HW4[..., 3:]
-    shown_HW3 = (rgba_HW4[..., :3] * opaque_HW1 + 255 * (255 - opaque_HW1) + 127) // 255
-    if np.ptp(shown_HW3, axis=-1).max(initial=0) > _MAX_COLOUR:
-        raise DataError("a colour image, not a grey one")
-    return shown_HW3[..., 0].astype(np.uint8)
+
+
+def _grey_and_colour(image: Image.Image) -> Page:
+    """Separates grey and coloured pixels, some rows at a time: a page has many."""
+    width, height = image.size
+    grey_HW, coloured_HW = np.empty((height, width), np.uint8), np.empty((height, width), bool)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, min(top + _ROWS, height))
+        rgba = image.crop((0, rows.start, width, rows.stop)).convert("RGBA")
+        rgba_HW4 = np.asarray(rgba).astype(np.uint16)
+        opaque_HW1 = rgba_HW4[..., 3:]
+        shown_HW3 = (rgba_HW4[..., :3] * opaque_HW1 + 255 * (255 - opaque_HW1) + 127) // 255
+        coloured_HW[rows] = np.ptp(shown_HW3, axis=-1) > _MAX_COLOUR
+        grey_HW[rows] = np.where(coloured_HW[rows], shown_HW3.min(axis=-1), shown_HW3[..., 0])
+    return Page(grey_HW, coloured_HW)
 
 
 def _check(image: Image.Image, content: bytes, max_side_px: int) -> None:

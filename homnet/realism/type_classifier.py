@@ -11,20 +11,15 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from homnet.errors import DataError
+from homnet.imaging.type_classifier import TypeClassifier, features
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.intervals import mean
-from homnet.realism.measures import Floats, Pairs, standardised
+from homnet.realism.measures import Floats, Pairs
 from homnet.seeding import generator
 
 CHANCE: Final = 1 / len(CHROMOSOMES)
-
-_SHRINKAGE: Final = 0.02
-"""Shrinkage of the covariance to a multiple of the identity: neighbouring points are correlated."""
-_LENGTH_WEIGHT: Final = 3.0
-"""Factor on the log length, which shrinkage would otherwise suppress beside a hundred points."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,10 @@ class Chromosomes:
         total = np.bincount(cell, length_NP.sum(axis=1))
         mean_N = (total / np.bincount(cell, present_NP.sum(axis=1)))[cell]
         relative = np.broadcast_to(mean_N[:, None], length_NP.shape)[present_NP]
-        profile_NU = standardised(pairs.stretched_NPCU().mean(axis=2)[present_NP])
-        log_length_N1 = _LENGTH_WEIGHT * np.log(length_NP[present_NP] / relative)[:, None]
+        profile_NU = pairs.stretched_NPCU().mean(axis=2)[present_NP]
         row_N = np.nonzero(present_NP)[0]
         return cls(
-            np.concatenate([profile_NU, log_length_N1], axis=1).astype(np.float32),
+            features(profile_NU, length_NP[present_NP] / relative).astype(np.float32),
             pairs.frame["chromosome"].to_numpy()[row_N],
             pairs.frame["patient_id"].to_numpy(str)[row_N],
         )
@@ -79,9 +73,8 @@ def classify(
         raise DataError(f"patient {both[0]} would be learnt from and judged; give disjoint sets")
     if len(np.unique(taught.type_N)) < 2:
         raise DataError("there is only one type of chromosome to learn from; give whole cells")
-    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE)
-    classifier.fit(taught.features_NF, taught.type_N)
-    right_N = classifier.predict(judged.features_NF) == judged.type_N
+    classifier = TypeClassifier.fit(taught.features_NF, taught.type_N)
+    right_N = classifier.logits(judged.features_NF).argmax(axis=1) == judged.type_N
     rng = generator(seed, "type classifier")
     recall = {
         name: float(right_N[judged.type_N == number].mean())

@@ -1,0 +1,499 @@
+"""Reads a picture of one cell's karyogram: chromosomes with type, homolog and outline.
+
+The page is divided into blobs and printed words (:mod:`homnet.imaging.page_parts`). Blobs of
+chromosomes that touch are separated where a light seam runs between them. Each chromosome is
+measured as an image of its own, and the type classifier judges its bands. Places, printed numbers
+and bands together give the probability of its type (:mod:`homnet.imaging.places`). A chromosome
+whose type is not certain is left out and listed with the reason.
+
+Shape suffixes: H rows, W columns, N chromosomes in reading order, T types, K points of an outline.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.measure import approximate_polygon, find_contours
+
+from homnet.errors import DataError
+from homnet.imaging import separation
+from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.layouts import Layout
+from homnet.imaging.page_parts import Box, Parts, between, find_parts, middle, zoomed
+from homnet.imaging.places import Blob, Places, Reading, find_places
+from homnet.imaging.printed_numbers import log_likelihoods
+from homnet.imaging.reading import Page, read_page
+from homnet.imaging.type_classifier import shipped_classifier
+from homnet.karyotype.chromosomes import CHROMOSOMES, DENVER_GROUP_OF
+from homnet.locations import Location
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MAX_SIDE_PX: Final = 8000
+"""Largest side of a page."""
+MAX_BYTES: Final = 128 * 2**20
+"""Largest file of a page."""
+CERTAIN: Final = 0.98
+"""Probability of a type from which a chromosome is used."""
+SEPARATED: Final = "separated"
+"""Flag of a chromosome that touched another."""
+UNLIKE_ITS_TYPE: Final = "unlike_its_type"
+"""Flag of a chromosome whose bands the classifier gives to another Denver group."""
+_HALF_WIDTH_PX: Final = 7.8
+"""Half width of chromosomes in the images that the classifier is used on."""
+_MIN_BLOBS: Final = 15
+_MAX_BLOBS: Final = 120
+_WIDTH_SD: Final = 0.2
+"""Standard deviation of the log width between the chromosomes of a page."""
+_MOST_WIDTH: Final = 6.0
+"""Largest loss of log likelihood by an unusual width."""
+_CROSSED: Final = 0.05
+"""Prior weight of two chromosomes that cannot be separated, for a wide blob."""
+_LIGHTEST: Final = 0.2
+"""Darkness of the seam that rules a crossing out as far as any does."""
+_INSEPARABLE: Final = "it touches or crosses another chromosome and cannot be separated for certain"
+_MIN_CELL: Final = 20
+"""Fewest chromosomes of certain type in a karyogram."""
+_MOST_UNLIKE: Final = 0.5
+"""Share of the chromosomes whose Denver group the classifier may doubt."""
+_ROW_MARGIN: Final = 0.2
+"""Share of a blob's height at its ends that may reach into another row."""
+_SLOPE: Final = 2.5
+"""Log odds of a gap between places per half width beyond the usual gap within one."""
+_MOST_ODDS: Final = 3.0
+_LABEL_REACH: Final = 6.0
+"""Distance of a number from its row in half widths, at most."""
+_LABEL_ASIDE: Final = 3.0
+"""Horizontal distance of a number from a chromosome's middle in half widths, at most."""
+_ASTRAY: Final = 0.03
+"""Probability that the nearest number is not that of the chromosome."""
+_FLAT: Final = 1.0 / len(CHROMOSOMES)
+"""Probability of a type without evidence."""
+_BELOW: Final = 1
+_ABOVE: Final = 2
+
+
+@dataclass(frozen=True)
+class FoundChromosome:
+    """A chromosome on a page, used or left out."""
+
+    box: Box
+    """Top, left, bottom and right on the page, in its pixels."""
+    outline_K2: NDArray[np.float64]
+    """Its outline: rows and columns on the page; the last point is the first."""
+    chromosome: str
+    """Type; empty if none is certain."""
+    homolog: int
+    """Number within the pair from the left, 0 or 1; 2 and more for further copies."""
+    probability: float
+    """Probability of the most probable type."""
+    flags: tuple[str, ...]
+    """Any of ``separated`` and ``unlike_its_type``."""
+    reason: str
+    """Why it is left out; empty if it is used."""
+    image_HW: NDArray[np.uint8]
+    """The chromosome alone, on the page's background."""
+
+
+@dataclass(frozen=True)
+class Karyogram:
+    """The chromosomes of one cell."""
+
+    chromosomes: tuple[FoundChromosome, ...]
+    """In reading order."""
+    layout: Layout
+    """How they are arranged."""
+
+    @property
+    def used(self) -> tuple[FoundChromosome, ...]:
+        """Chromosomes of certain type."""
+        return tuple(one for one in self.chromosomes if not one.reason)
+
+    @property
+    def left_out(self) -> tuple[FoundChromosome, ...]:
+        """Chromosomes without a certain type."""
+        return tuple(one for one in self.chromosomes if one.reason)
+
+
+@dataclass
+class _Piece:
+    """One chromosome on the small page, or half of a blob that cannot be divided."""
+
+    mask_HW: Mask
+    """Its pixels in its box."""
+    box: Box
+    fault: str = ""
+    """Why it cannot be used."""
+    image_HW: NDArray[np.uint8] | None = None
+    sequence_CL: NDArray[np.uint8] | None = None
+    width: float = np.nan
+    """Its width over that of a typical chromosome."""
+    log_T: Floats | None = None
+    """Log probabilities of the types by its bands; None if they cannot be judged."""
+
+    @property
+    def length_px(self) -> float:
+        """Length at the scale of the classifier; 0 if unknown."""
+        return 0.0 if self.sequence_CL is None else float(np.count_nonzero(self.sequence_CL[0]))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to read a blob: as one chromosome or as several."""
+
+    weight: float
+    pieces: tuple[_Piece, ...]
+
+
+@dataclass(frozen=True)
+class _Blob:
+    """A blob on the small page."""
+
+    box: Box
+    row: int
+    ways: tuple[_Way, ...]
+    """The first one reads it as one chromosome."""
+
+
+def read_karyogram(source: Location | IO[bytes], layout: Layout | None = None) -> Karyogram:
+    """Reads the picture of a karyogram.
+
+    Args:
+        source: image file, dark on white.
+        layout: how the laboratory arranges its karyograms; None tries the common layouts.
+
+    Raises:
+        DataError: the file cannot be read, or does not show a human karyogram.
+    """
+    return find_chromosomes(read_page(source, max_side_px=MAX_SIDE_PX, max_bytes=MAX_BYTES), layout)
+
+
+def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
+    """Finds the chromosomes of a page; see :func:`read_karyogram`.
+
+    Raises:
+        DataError: the page does not show a human karyogram.
+    """
+    parts = find_parts(page)
+    if not _MIN_BLOBS <= len(parts.boxes) <= _MAX_BLOBS:
+        raise DataError(
+            f"not a karyogram: {len(parts.boxes)} objects on the page look like chromosomes"
+        )
+    blobs = _blobs(parts)
+    for blob in blobs:
+        for way in blob.ways:
+            for piece in way.pieces:
+                _measure(piece, page, parts)
+    _judge(blobs)
+    places = _best_places(blobs, parts, layout)
+    found = _result(blobs, places, parts)
+    _refuse_others(found)
+    return Karyogram(found, places.layout)
+
+
+def _blobs(parts: Parts) -> list[_Blob]:
+    """Blobs in reading order, with all ways to read them."""
+    blobs = []
+    for number, (box, row) in enumerate(zip(parts.boxes, _rows(parts.boxes), strict=True), start=1):
+        place = slice(box[0], box[2]), slice(box[1], box[3])
+        piece = _Piece(parts.blob_HW[place] == number, box)
+        blobs.append(_Blob(box, row, _ways(piece, parts)))
+    return sorted(blobs, key=lambda blob: (blob.row, middle(blob.box)[1]))
+
+
+def _rows(boxes: Sequence[Box]) -> list[int]:
+    """Row of each box: rows are where the middle parts of boxes overlap."""
+    spans = []
+    for number, (top, _, bottom, _) in enumerate(boxes):
+        margin = _ROW_MARGIN * (bottom - top)
+        spans.append((top + margin, bottom - margin, number))
+    row, end = -1, -np.inf
+    found = [0] * len(boxes)
+    for top, bottom, number in sorted(spans):
+        if top > end:
+            row, end = row + 1, bottom
+        found[number], end = row, max(end, bottom)
+    return found
+
+
+def _ways(piece: _Piece, parts: Parts, depth: int = 0) -> tuple[_Way, ...]:
+    """All ways to read a blob."""
+    top, left, bottom, right = piece.box
+    whole = _Way(1.0, (piece,))
+    if right - left < separation.WIDE * parts.half_width_px:
+        return (whole,)
+    seam = separation.find_seam(piece.mask_HW, parts.darkness_HW[top:bottom, left:right])
+    crossed = _Way(
+        _CROSSED * (1.0 if seam is None else max(seam.darkness, _LIGHTEST) ** 2),
+        tuple(_Piece(piece.mask_HW, piece.box, fault=_INSEPARABLE) for _ in range(2)),
+    )
+    if seam is None:
+        return (whole, crossed) if depth == 0 else (whole,)
+    sides = []
+    for mask_HW in (seam.left_HW, seam.right_HW):
+        rows, columns = np.nonzero(mask_HW)
+        box = int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+        inside_HW = mask_HW[box[0] : box[2], box[1] : box[3]]
+        side = _Piece(inside_HW, (top + box[0], left + box[1], top + box[2], left + box[3]))
+        # More than four chromosomes in one blob are not looked for.
+        sides.append(_ways(side, parts, depth + 1) if depth == 0 else (_Way(1.0, (side,)),))
+    divided = [
+        _Way(seam.weight * one.weight * other.weight, one.pieces + other.pieces)
+        for one in sides[0]
+        for other in sides[1]
+    ]
+    return whole, *divided, *([crossed] if depth == 0 else [])
+
+
+def _measure(piece: _Piece, page: Page, parts: Parts) -> None:
+    """Cuts the piece out of the page and measures it, at the scale of the classifier."""
+    if piece.image_HW is not None:  # several ways may share a piece
+        return
+    piece.image_HW = _cut_out(piece, page, parts)
+    if piece.fault:
+        return
+    factor = _HALF_WIDTH_PX / (parts.half_width_px * parts.page_px)
+    done = extract(resized(piece.image_HW, factor), ExtractionConfig(samples_per_px=2.0))
+    if done.sequence_CL is None:
+        piece.fault = done.reason or "it cannot be measured"
+        return
+    piece.sequence_CL = done.sequence_CL
+    piece.width = done.width_px / (2 * _HALF_WIDTH_PX)
+
+
+def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
+    """The piece on the page's background, at the page's resolution, with its soft edge."""
+    around = max(2, round(0.5 * parts.half_width_px))
+    top, left, bottom, right = piece.box
+    height, width = parts.blob_HW.shape
+    box = (
+        max(top - around, 0),
+        max(left - around, 0),
+        min(bottom + around, height),
+        min(right + around, width),
+    )
+    place = slice(box[0], box[2]), slice(box[1], box[3])
+    own_HW = np.zeros((box[2] - box[0], box[3] - box[1]), bool)
+    own_HW[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = piece.mask_HW
+    others_HW = (parts.darkness_HW[place] > 0.25) & ~own_HW
+    # Its soft edge ends halfway to whatever stands beside it.
+    to_own_HW = ndimage.distance_transform_edt(~own_HW)
+    to_others_HW = (
+        ndimage.distance_transform_edt(~others_HW)
+        if others_HW.any()
+        else np.full(own_HW.shape, np.inf)
+    )
+    soft_HW = own_HW | ((to_own_HW <= around) & (to_own_HW < to_others_HW))
+    page_box = zoomed(box, parts.page_px)
+    grey_HW = page.grey_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]].copy()
+    coloured_HW = page.coloured_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]]
+    own = Image.fromarray(soft_HW.view(np.uint8)).resize(grey_HW.shape[::-1], Image.Resampling.NEAREST)
+    grey_HW[(np.asarray(own) == 0) | coloured_HW] = round(parts.background)
+    return grey_HW
+
+
+def resized(image_HW: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """An image made larger or smaller by a factor."""
+    height, width = image_HW.shape
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    kind = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(image_HW).resize(size, kind))
+
+
+def _judge(blobs: Sequence[_Blob]) -> None:
+    """Lets the type classifier judge all pieces; lengths are relative to those of the page."""
+    lengths = [blob.ways[0].pieces[0].length_px for blob in blobs if len(blob.ways) == 1]
+    every = [piece for blob in blobs for way in blob.ways for piece in way.pieces]
+    judged = {id(piece): piece for piece in every if piece.sequence_CL is not None}
+    known = [length for length in lengths if length] or [one.length_px for one in judged.values()]
+    if not judged:
+        return
+    log_NT = shipped_classifier().log_probabilities(
+        np.stack([cast(NDArray[np.uint8], piece.sequence_CL) for piece in judged.values()]),
+        np.array([piece.length_px for piece in judged.values()]) / np.mean(known),
+    )
+    for piece, log_T in zip(judged.values(), log_NT, strict=True):
+        piece.log_T = log_T
+
+
+def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) -> Places:
+    """Places of the chromosomes, with numbers below, above, or none: whichever explains most."""
+    new_row = [at == 0 or one.row != blobs[at - 1].row for at, one in enumerate(blobs)]
+    gaps = _gap_odds(blobs, new_row, parts.half_width_px)
+    log_words_NT = log_likelihoods(parts.words)
+    flat_T = np.zeros(len(CHROMOSOMES))
+    found = []
+    for side in (_BELOW, _ABOVE, None):
+        lines = _lines(blobs, parts, log_words_NT, side)
+        evidence = [
+            Blob(
+                new_row[at],
+                gaps[at],
+                tuple(
+                    Reading(
+                        float(np.log(way.weight)) + sum(map(_log_width, way.pieces)),
+                        np.stack([
+                            (flat_T if piece.log_T is None else piece.log_T - np.log(_FLAT))
+                            + _number(piece, lines[blob.row], parts.half_width_px)
+                            for piece in way.pieces
+                        ]),
+                    )
+                    for way in blob.ways
+                ),
+            )
+            for at, blob in enumerate(blobs)
+        ]
+        found.append(find_places(evidence, layout))
+    return max(found, key=lambda places: places.log_evidence)
+
+
+def _log_width(piece: _Piece) -> float:
+    """Log likelihood of a piece's width if it is one chromosome: two side by side are too wide."""
+    if piece.fault or np.isnan(piece.width):
+        return 0.0
+    return float(-min(0.5 * (np.log(piece.width) / _WIDTH_SD) ** 2, _MOST_WIDTH))
+
+
+def _gap_odds(
+    blobs: Sequence[_Blob], new_row: Sequence[bool], half_width_px: float
+) -> list[float]:
+    """Log odds of another place for each gap between neighbours; two kinds of gap are expected."""
+    gap_N = np.array([
+        0.0 if at == 0 else between(blobs[at - 1].box, blob.box) / half_width_px
+        for at, blob in enumerate(blobs)
+    ])
+    inside = np.clip(gap_N[~np.array(new_row)], -1.0, 8.0)
+    if len(inside) < 4 or np.ptp(inside) < 0.3:
+        return [0.0] * len(blobs)
+    split = float(threshold_otsu(inside))
+    apart = float(inside[inside > split].mean() - inside[inside <= split].mean())
+    most = _MOST_ODDS * min(1.0, apart / 1.5)
+    return [float(odds) for odds in np.clip(_SLOPE * (gap_N - split), -most, most)]
+
+
+_Line = list[tuple[float, Floats]]
+"""Middle column and log likelihoods (T) of each printed number of a row."""
+
+
+def _lines(
+    blobs: Sequence[_Blob], parts: Parts, log_words_NT: Floats, side: int | None
+) -> list[_Line]:
+    """The numbers below or above each row."""
+    lines: list[_Line] = []
+    reach = _LABEL_REACH * parts.half_width_px
+    for row in range(blobs[-1].row + 1):
+        top = min(blob.box[0] for blob in blobs if blob.row == row)
+        bottom = max(blob.box[2] for blob in blobs if blob.row == row)
+        line: _Line = []
+        for word, log_T in zip(parts.words, log_words_NT, strict=True):
+            height, column = middle(word.box)
+            away = height - bottom if side == _BELOW else top - height
+            if side and -0.5 * parts.half_width_px < away < reach and log_T.max() > 0:
+                line.append((column, log_T))
+        lines.append(line)
+    return lines
+
+
+def _number(piece: _Piece, line: _Line, half_width_px: float) -> Floats:
+    """Log likelihood ratio (T) of the types from the nearest number of the row."""
+    _, column = middle(piece.box)
+    away, log_T = min(
+        ((abs(at - column), log_T) for at, log_T in line),
+        key=lambda one: one[0],
+        default=(np.inf, np.zeros(len(CHROMOSOMES))),
+    )
+    if away > _LABEL_ASIDE * half_width_px:
+        return np.zeros(len(CHROMOSOMES))
+    # Of a word that names no type nothing follows.
+    probability_T = np.exp(log_T - np.logaddexp(0.0, np.logaddexp.reduce(log_T)))
+    other = 1.0 - float(probability_T.sum()) * (1.0 - _ASTRAY)
+    return np.log(other + (1.0 - _ASTRAY) * probability_T / _FLAT)
+
+
+def _result(
+    blobs: Sequence[_Blob], places: Places, parts: Parts
+) -> tuple[FoundChromosome, ...]:
+    """The chromosomes with their types, or the reasons why they have none."""
+    copies: dict[str, int] = {}
+    found: list[FoundChromosome] = []
+    for at, blob in enumerate(blobs):
+        chosen = int(np.argmax(places.reading[at]))
+        pieces = blob.ways[chosen].pieces
+        if places.reading[at][chosen] < CERTAIN:
+            # Nothing certain is known of its parts: it is listed as a whole.
+            pieces, chosen = blob.ways[0].pieces, 0
+            pieces[0].fault = pieces[0].fault or _INSEPARABLE
+        for piece, probability_T in zip(pieces, places.probability[at][chosen], strict=True):
+            found.append(_chromosome(piece, probability_T, len(pieces), copies, parts))
+    return tuple(found)
+
+
+def _chromosome(
+    piece: _Piece,
+    probability_T: Floats,
+    num_pieces: int,
+    copies: dict[str, int],
+    parts: Parts,
+) -> FoundChromosome:
+    """What is said of one chromosome; ``copies`` counts those of each type so far."""
+    number = int(probability_T.argmax())
+    name, reason = CHROMOSOMES[number], piece.fault
+    certain = bool(probability_T[number] >= CERTAIN)
+    flags = [SEPARATED] * (num_pieces > 1 and not piece.fault)
+    homolog = 0
+    if certain:
+        homolog = copies.get(name, 0)
+        copies[name] = homolog + 1
+        likely = number if piece.log_T is None else int(piece.log_T.argmax())
+        if DENVER_GROUP_OF[CHROMOSOMES[likely]] != DENVER_GROUP_OF[name]:
+            flags.append(UNLIKE_ITS_TYPE)
+    elif not reason:
+        likely = [
+            CHROMOSOMES[other]
+            for other in np.argsort(-probability_T)[:2]
+            if probability_T[other] > 0.01
+        ]
+        reason = f"its type is not certain: {' or '.join(likely) or 'it fits no place'}"
+    return FoundChromosome(
+        zoomed(piece.box, parts.page_px),
+        _outline(piece, parts.page_px),
+        name if certain else "",
+        homolog,
+        float(probability_T[number]),
+        tuple(flags),
+        reason,
+        cast(NDArray[np.uint8], piece.image_HW),
+    )
+
+
+def _outline(piece: _Piece, page_px: float) -> NDArray[np.float64]:
+    """The longest contour of a piece, with few points, on the page."""
+    contours = find_contours(np.pad(piece.mask_HW, 1).astype(float), 0.5)
+    longest = approximate_polygon(max(contours, key=len), 0.7)
+    shift = np.array([piece.box[0] - 0.5, piece.box[1] - 0.5])
+    return np.asarray((longest + shift) * page_px, np.float64)
+
+
+def _refuse_others(found: Sequence[FoundChromosome]) -> None:
+    """Refuses pages that hold something else than a human cell's chromosomes in order.
+
+    Raises:
+        DataError: few chromosomes have a place, or their bands are not those of their types.
+    """
+    used = [one for one in found if not one.reason]
+    if len(used) < _MIN_CELL:
+        raise DataError(
+            f"not a karyogram of a known layout: {len(used)} of {len(found)} chromosomes have a "
+            "certain place; give the laboratory's layout, or send chromosomes one by one"
+        )
+    unlike = sum(UNLIKE_ITS_TYPE in one.flags for one in used)
+    if unlike > _MOST_UNLIKE * len(used):
+        raise DataError(
+            "not a human karyogram: the bands of most chromosomes are not those of their places"
+        )

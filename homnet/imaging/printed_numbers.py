@@ -1,0 +1,99 @@
+"""Reads the numbers that are printed under the chromosomes of a karyogram.
+
+A word is compared with all 24 names of types, set in the fonts that come with matplotlib and
+Pillow. Whole words are compared, because the letters of small prints touch.
+
+Shape suffixes: H rows, W columns of a word stretched to a fixed size, K printed names (types times
+fonts), T types, D pixels of a stretched word.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.special import log_softmax
+
+from homnet.imaging.page_parts import Word
+from homnet.karyotype.chromosomes import CHROMOSOMES
+
+Floats = NDArray[np.float64]
+
+_FONTS: Final = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSansMono",
+    "DejaVuSerif",
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "cmss10",
+)
+"""Font files of matplotlib; the others are like one of them."""
+_FONT_PX: Final = (11, 40)
+"""Sizes in which the names are set: small letters are rounder."""
+_SHAPE: Final = (20, 20)
+"""Height and width of a stretched word."""
+_ASPECT_WEIGHT: Final = 0.35
+"""Decrease of the likeness per unit of log ratio of width over height."""
+_SHARPNESS: Final = 25.0
+"""Logits per unit of likeness."""
+_NO_NAME: Final = 0.72
+"""Likeness of words that are no name of a type."""
+
+
+def log_likelihoods(words: Sequence[Word]) -> Floats:
+    """Log likelihood of each type (N, 24), relative to that of a word that names no type.
+
+    Args:
+        words: N words.
+    """
+    if not words:
+        return np.zeros((0, len(CHROMOSOMES)))
+    looks_ND = np.stack([_look(word.darkness_HW) for word in words])
+    aspect_N = np.array([_aspect(word.darkness_HW) for word in words])
+    names_KD, aspect_K, type_K = _names()
+    likeness_NK = looks_ND @ names_KD.T
+    likeness_NK -= _ASPECT_WEIGHT * np.abs(aspect_N[:, None] - aspect_K)
+    likeness_NT = np.stack(
+        [likeness_NK[:, type_K == number].max(axis=1) for number in range(len(CHROMOSOMES))],
+        axis=1,
+    )
+    none_N1 = np.full((len(words), 1), _NO_NAME)
+    log_NT = log_softmax(_SHARPNESS * np.concatenate([likeness_NT, none_N1], axis=1), axis=1)
+    return np.asarray(log_NT[:, :-1] - log_NT[:, -1:], np.float64)
+
+
+@cache
+def _names() -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Looks, aspects and types of all printed names."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    looks, aspects, types = [], [], []
+    for size in _FONT_PX:
+        fonts: list[Any] = [ImageFont.truetype(folder / f"{name}.ttf", size) for name in _FONTS]
+        for font in (*fonts, ImageFont.load_default(size)):
+            for number, name in enumerate(CHROMOSOMES):
+                image = Image.new("L", (4 * size, 3 * size), 0)
+                ImageDraw.Draw(image).text((size, size), name, 255, font)
+                ink_HW = np.asarray(image.crop(image.getbbox()), np.float32) / 255
+                looks.append(_look(ink_HW))
+                aspects.append(_aspect(ink_HW))
+                types.append(number)
+    return np.stack(looks), np.array(aspects), np.array(types)
+
+
+def _look(darkness_HW: NDArray[np.float32]) -> Floats:
+    """A word stretched to a fixed size, of mean 0 and length 1."""
+    image = Image.fromarray(np.ascontiguousarray(darkness_HW, np.float32))
+    stretched = image.resize(_SHAPE[::-1], Image.Resampling.BILINEAR)
+    flat_D = np.asarray(stretched, np.float64).ravel()
+    flat_D = flat_D - flat_D.mean()
+    return flat_D / max(float(np.linalg.norm(flat_D)), 1e-9)
+
+
+def _aspect(darkness_HW: NDArray[np.float32]) -> float:
+    height, width = darkness_HW.shape
+    return float(np.log(width / height))

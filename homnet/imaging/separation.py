@@ -1,0 +1,91 @@
+"""Separates chromosomes that touch, where a light seam runs between them.
+
+Where two chromosomes touch, their pale edges lie together, so a line from the notch above to the
+notch below crosses little darkness. Where they lie across each other there is no such line.
+
+Shape suffixes: H rows, W columns.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.graph import MCP_Geometric
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+WIDE: Final = 3.0
+"""Width in half widths of a chromosome from which a blob may be several."""
+_LEAST_SHARE: Final = 0.25
+"""Smallest share of the area on either side of a seam."""
+_FREE: Final = 0.004
+"""Cost of a pixel outside the blob; a line may wind a little to find its notch."""
+_WEIGHTS: Final = (0.02, 0.6)
+"""Smallest and largest prior weight of a seam, beside 1 for a single chromosome."""
+_DARKEST: Final = 1.1
+"""Lightness of a seam from which its weight is the smallest."""
+
+
+@dataclass(frozen=True)
+class Seam:
+    """The best line that divides a blob in two."""
+
+    left_HW: Mask
+    """Pixels of the left part."""
+    right_HW: Mask
+    """Pixels of the right part."""
+    contact_px: int
+    """Length of the line inside the blob."""
+    darkness: float
+    """Mean darkness along the contact over the median darkness of the blob."""
+
+    @property
+    def weight(self) -> float:
+        """Prior weight of two chromosomes against one."""
+        return float(np.clip(_DARKEST - self.darkness, *_WEIGHTS))
+
+
+def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
+    """Finds the lightest line from top to bottom through a blob.
+
+    Args:
+        blob_HW: pixels of the blob in its box.
+        darkness_HW: darkness in that box.
+
+    Returns:
+        The seam, None if there is no such line.
+    """
+    blob_HW = np.pad(blob_HW, 2)
+    darkness_HW = np.pad(darkness_HW, 2)
+    share_W = np.cumsum(blob_HW.sum(axis=0)) / blob_HW.sum()
+    columns = np.flatnonzero((share_W > _LEAST_SHARE) & (share_W < 1 - _LEAST_SHARE))
+    if len(columns) < 2:
+        return None
+    inside = slice(columns[0], columns[-1] + 1)
+    cost_HW = np.where(blob_HW, np.square(darkness_HW) + 0.02, _FREE)[:, inside]
+    width = cost_HW.shape[1]
+    search = MCP_Geometric(cost_HW)
+    last = len(cost_HW) - 1
+    total_HW, _ = search.find_costs([(0, column) for column in range(width)])
+    path = search.traceback((last, int(total_HW[-1].argmin())))
+    line_HW = np.zeros(blob_HW.shape, bool)
+    rows, columns = np.array(path).T
+    line_HW[rows, columns + inside.start] = True
+    # 4-connected areas cannot cross an 8-connected line.
+    number_HW, _ = ndimage.label(~line_HW)
+    left_HW = blob_HW & (number_HW == number_HW[-1, 0])
+    right_HW = blob_HW & ~left_HW & ~line_HW
+    contact_HW = line_HW & blob_HW
+    if not left_HW.any() or not right_HW.any():
+        return None
+    typical = max(float(np.median(darkness_HW[blob_HW])), 1e-3)
+    contact = darkness_HW[contact_HW]
+    return Seam(
+        left_HW[2:-2, 2:-2],
+        right_HW[2:-2, 2:-2],
+        int(contact_HW.sum()),
+        float(contact.mean()) / typical if len(contact) else 0.0,
+    )
