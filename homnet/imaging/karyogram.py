@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.measure import approximate_polygon, find_contours
+from skimage.measure import find_contours
 
 from homnet.errors import DataError
 from homnet.imaging import separation
@@ -39,7 +39,7 @@ MAX_SIDE_PX: Final = 8000
 """Largest side of a page."""
 MAX_BYTES: Final = 128 * 2**20
 """Largest file of a page."""
-CERTAIN: Final = 0.98
+CERTAIN: Final = 0.95
 """Probability of a type from which a chromosome is used."""
 SEPARATED: Final = "separated"
 """Flag of a chromosome that touched another."""
@@ -49,14 +49,19 @@ _HALF_WIDTH_PX: Final = 7.8
 """Half width of chromosomes in the images that the classifier is used on."""
 _MIN_BLOBS: Final = 15
 _MAX_BLOBS: Final = 120
-_WIDTH_SD: Final = 0.2
-"""Standard deviation of the log width between the chromosomes of a page."""
-_MOST_WIDTH: Final = 6.0
+_WIDTHS: Final = ((1.0, 0.16), (1.65, 0.25))
+"""Width of one chromosome, and of several, over the usual one, and standard deviation of its log.
+"""
+_PART_WIDTH: Final = (0.83, 0.22)
+"""The same of the parts that touch."""
+_MOST_WIDTH: Final = 5.0
 """Largest loss of log likelihood by an unusual width."""
-_CROSSED: Final = 0.05
-"""Prior weight of two chromosomes that cannot be separated, for a wide blob."""
-_LIGHTEST: Final = 0.2
-"""Darkness of the seam that rules a crossing out as far as any does."""
+_TOUCHING: Final = -1.0
+"""Log prior weight of two chromosomes that touch, beside one."""
+_CROSSED: Final = -4.0
+"""Log prior weight of two chromosomes that cannot be separated, for a wide blob."""
+_SPOILT: Final = 0.15
+"""Share of chromosomes that touch another of which the bands say nothing."""
 _INSEPARABLE: Final = "it touches or crosses another chromosome and cannot be separated for certain"
 _MIN_CELL: Final = 20
 """Fewest chromosomes of certain type in a karyogram."""
@@ -132,8 +137,8 @@ class _Piece:
     """Why it cannot be used."""
     image_HW: NDArray[np.uint8] | None = None
     sequence_CL: NDArray[np.uint8] | None = None
-    width: float = np.nan
-    """Its width over that of a typical chromosome."""
+    width_px: float = np.nan
+    """Its mean width at the scale of the classifier."""
     log_T: Floats | None = None
     """Log probabilities of the types by its bands; None if they cannot be judged."""
 
@@ -147,7 +152,7 @@ class _Piece:
 class _Way:
     """A way to read a blob: as one chromosome or as several."""
 
-    weight: float
+    log_weight: float
     pieces: tuple[_Piece, ...]
 
 
@@ -225,12 +230,12 @@ def _rows(boxes: Sequence[Box]) -> list[int]:
 def _ways(piece: _Piece, parts: Parts, depth: int = 0) -> tuple[_Way, ...]:
     """All ways to read a blob."""
     top, left, bottom, right = piece.box
-    whole = _Way(1.0, (piece,))
+    whole = _Way(0.0, (piece,))
     if right - left < separation.WIDE * parts.half_width_px:
         return (whole,)
     seam = separation.find_seam(piece.mask_HW, parts.darkness_HW[top:bottom, left:right])
     crossed = _Way(
-        _CROSSED * (1.0 if seam is None else max(seam.darkness, _LIGHTEST) ** 2),
+        _CROSSED if seam is None else _CROSSED + seam.log_crossed,
         tuple(_Piece(piece.mask_HW, piece.box, fault=_INSEPARABLE) for _ in range(2)),
     )
     if seam is None:
@@ -242,9 +247,9 @@ def _ways(piece: _Piece, parts: Parts, depth: int = 0) -> tuple[_Way, ...]:
         inside_HW = mask_HW[box[0] : box[2], box[1] : box[3]]
         side = _Piece(inside_HW, (top + box[0], left + box[1], top + box[2], left + box[3]))
         # More than four chromosomes in one blob are not looked for.
-        sides.append(_ways(side, parts, depth + 1) if depth == 0 else (_Way(1.0, (side,)),))
+        sides.append(_ways(side, parts, depth + 1) if depth == 0 else (_Way(0.0, (side,)),))
     divided = [
-        _Way(seam.weight * one.weight * other.weight, one.pieces + other.pieces)
+        _Way(_TOUCHING + seam.log_odds + one.log_weight + other.log_weight, one.pieces + other.pieces)
         for one in sides[0]
         for other in sides[1]
     ]
@@ -264,7 +269,7 @@ def _measure(piece: _Piece, page: Page, parts: Parts) -> None:
         piece.fault = done.reason or "it cannot be measured"
         return
     piece.sequence_CL = done.sequence_CL
-    piece.width = done.width_px / (2 * _HALF_WIDTH_PX)
+    piece.width_px = done.width_px
 
 
 def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
@@ -320,6 +325,13 @@ def _judge(blobs: Sequence[_Blob]) -> None:
     )
     for piece, log_T in zip(judged.values(), log_NT, strict=True):
         piece.log_T = log_T
+    for blob in blobs:
+        for way in blob.ways[1:]:
+            for piece in way.pieces:
+                if piece.log_T is not None:  # the one that it touches has changed its bands
+                    piece.log_T = np.logaddexp(
+                        piece.log_T + np.log(1 - _SPOILT), np.log(_SPOILT * _FLAT)
+                    )
 
 
 def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) -> Places:
@@ -328,6 +340,8 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
     gaps = _gap_odds(blobs, new_row, parts.half_width_px)
     log_words_NT = log_likelihoods(parts.words)
     flat_T = np.zeros(len(CHROMOSOMES))
+    single = [blob.ways[0].pieces[0].width_px for blob in blobs if len(blob.ways) == 1]
+    usual_px = float(np.nanmedian([*single, 2 * _HALF_WIDTH_PX]))
     found = []
     for side in (_BELOW, _ABOVE, None):
         lines = _lines(blobs, parts, log_words_NT, side)
@@ -337,7 +351,7 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
                 gaps[at],
                 tuple(
                     Reading(
-                        float(np.log(way.weight)) + sum(map(_log_width, way.pieces)),
+                        way.log_weight + _log_width(blob, way, usual_px),
                         np.stack([
                             (flat_T if piece.log_T is None else piece.log_T - np.log(_FLAT))
                             + _number(piece, lines[blob.row], parts.half_width_px)
@@ -353,11 +367,19 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
     return max(found, key=lambda places: places.log_evidence)
 
 
-def _log_width(piece: _Piece) -> float:
-    """Log likelihood of a piece's width if it is one chromosome: two side by side are too wide."""
-    if piece.fault or np.isnan(piece.width):
-        return 0.0
-    return float(-min(0.5 * (np.log(piece.width) / _WIDTH_SD) ** 2, _MOST_WIDTH))
+def _log_width(blob: _Blob, way: _Way, usual_px: float) -> float:
+    """Log likelihood of the width of a blob, measured as one, and of its parts: the chromatids of
+    one chromosome are only half as wide as homologs."""
+    whole, spread = _WIDTHS[min(len(way.pieces), 2) - 1]
+    pairs = [(blob.ways[0].pieces[0].width_px / usual_px, whole, spread)]
+    if len(way.pieces) > 1:
+        parts = np.mean([piece.width_px for piece in way.pieces]) / usual_px
+        pairs.append((float(parts), *_PART_WIDTH))
+    return sum(
+        -min(0.5 * (np.log(width / usual) / spread) ** 2, _MOST_WIDTH)
+        for width, usual, spread in pairs
+        if not np.isnan(width)
+    )
 
 
 def _gap_odds(
@@ -462,7 +484,7 @@ def _chromosome(
         reason = f"its type is not certain: {' or '.join(likely) or 'it fits no place'}"
     return FoundChromosome(
         zoomed(piece.box, parts.page_px),
-        _outline(piece, parts.page_px),
+        _outline(piece, parts),
         name if certain else "",
         homolog,
         float(probability_T[number]),
@@ -472,12 +494,14 @@ def _chromosome(
     )
 
 
-def _outline(piece: _Piece, page_px: float) -> NDArray[np.float64]:
-    """The longest contour of a piece, with few points, on the page."""
+def _outline(piece: _Piece, parts: Parts) -> NDArray[np.float64]:
+    """The longest contour of a piece on the page, with a few points for each half width."""
     contours = find_contours(np.pad(piece.mask_HW, 1).astype(float), 0.5)
-    longest = approximate_polygon(max(contours, key=len), 0.7)
+    step = max(1, round(0.3 * parts.half_width_px))
+    longest = max(contours, key=len)
+    outline_K2 = np.concatenate([longest[:-1:step], longest[-1:]])
     shift = np.array([piece.box[0] - 0.5, piece.box[1] - 0.5])
-    return np.asarray((longest + shift) * page_px, np.float64)
+    return np.asarray((outline_K2 + shift) * parts.page_px, np.float64)
 
 
 def _refuse_others(found: Sequence[FoundChromosome]) -> None:

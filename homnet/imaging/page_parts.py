@@ -9,7 +9,7 @@ Shape suffixes: H rows, W columns, B blobs.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 """Top, left, bottom and right, the latter two exclusive."""
 
-_MAX_WIDTH_PX: Final = 1600
-"""A wider page is made smaller before it is divided."""
+_MAX_SIDE_PX: Final = 1200
+"""A larger page is made smaller before it is divided."""
 _EDGE: Final = 0.25
 """Darkness of a chromosome's edge, as a fraction of the contrast, as in the extraction."""
 _MIN_CONTRAST: Final = 30.0
@@ -35,8 +35,7 @@ _MIN_GROUND: Final = 0.5
 _MAX_SHARE: Final = 0.05
 """Largest share of the page that a pair of chromosomes covers."""
 _FLAT: Final = 0.06
-"""Standard deviation of grey levels in ink, as a fraction of the contrast; of chromosomes, .1 and
-more."""
+"""Largest difference of the darkest and the usual level in ink, as a fraction of the contrast."""
 # Lengths in half widths of a chromosome.
 _CLOSED: Final = 0.2
 """Half of the widest gap within a chromosome."""
@@ -46,11 +45,11 @@ _THIN: Final = 0.3
 """Half width of the thinnest part that is not a line."""
 _GROWN: Final = 0.5
 """How far a thin end of a chromosome reaches beyond its thick part."""
-_THICK: Final = 0.55
+_THICK: Final = 0.42
 """Half width of the thinnest chromosome."""
-_SMALLEST: Final = 2.5
+_SMALLEST: Final = 1.2
 """Area of the smallest chromosome, in half widths squared."""
-_SHORTEST: Final = 1.6
+_SHORTEST: Final = 1.2
 """Longer side of the smallest chromosome."""
 _GLYPH: Final = (0.4, 5.0)
 """Smallest and largest height of a letter."""
@@ -104,12 +103,13 @@ def find_parts(page: Page) -> Parts:
     ink_HW = darkness_HW > edge
     darkness_HW[coloured_HW] = 0
     dark_HW = ink_HW & ~coloured_HW
-    half_width_px = _half_width(dark_HW, darkness_HW)
-    closed_HW = _closed(dark_HW, half_width_px)
+    areas = _Areas.of(dark_HW)
+    half_width_px = _half_width(areas, darkness_HW)
+    closed_HW = _closed(areas, half_width_px)
     thick_HW = ndimage.distance_transform_edt(closed_HW)
     from_thick_HW = ndimage.distance_transform_edt(thick_HW <= _THIN * half_width_px)
     grown_HW = closed_HW & (from_thick_HW <= (_THIN + _GROWN) * half_width_px)
-    blob_HW, boxes = _blobs(grown_HW, thick_HW, darkness_HW, half_width_px)
+    blob_HW, boxes = _blobs(_Areas.of(grown_HW, thick_HW), darkness_HW, half_width_px)
     near_HW = ndimage.binary_dilation(blob_HW > 0, _EIGHT)
     words = _words(ink_HW & ~near_HW, background, grey_HW, half_width_px)
     return Parts(
@@ -118,9 +118,9 @@ def find_parts(page: Page) -> Parts:
 
 
 def _small(page: Page) -> tuple[NDArray[np.uint8], Mask, float]:
-    """The page, no wider than ``_MAX_WIDTH_PX``, and by how much it was made smaller."""
+    """The page, no larger than ``_MAX_SIDE_PX``, and by how much it was made smaller."""
     height, width = page.grey_HW.shape
-    page_px = max(1.0, max(width, height) / _MAX_WIDTH_PX)
+    page_px = max(1.0, max(width, height) / _MAX_SIDE_PX)
     if page_px == 1.0:
         return page.grey_HW, page.coloured_HW, page_px
     size = max(1, round(width / page_px)), max(1, round(height / page_px))
@@ -159,74 +159,93 @@ def _levels(grey_HW: NDArray[np.uint8], coloured_HW: Mask) -> tuple[float, float
     return background, contrast, max(_EDGE, 4 * noise / contrast)
 
 
-def _half_width(dark_HW: Mask, darkness_HW: Floats) -> float:
+@dataclass(frozen=True)
+class _Areas:
+    """Connected areas of a mask, numbered from 1; arrays (B) begin with area 1."""
+
+    number_HW: NDArray[np.int32]
+    thick_HW: NDArray[Any]
+    """Distance of each pixel from the edge of its area."""
+    area_B: NDArray[np.int64]
+    """Number of pixels."""
+    most_B: Floats
+    """Largest distance from the edge."""
+
+    @classmethod
+    def of(cls, mask_HW: Mask, thick_HW: NDArray[Any] | None = None) -> Self:
+        """Areas of a mask; distances are those of the mask unless given."""
+        number_HW, num = ndimage.label(mask_HW, _EIGHT)
+        if thick_HW is None:
+            thick_HW = ndimage.distance_transform_edt(mask_HW)
+        at = np.flatnonzero(mask_HW)
+        number = number_HW.ravel()[at]
+        most_B = np.zeros(num + 1, np.float32)
+        np.maximum.at(most_B, number, thick_HW.ravel()[at].astype(np.float32))
+        area_B = np.bincount(number, minlength=num + 1)
+        return cls(number_HW, thick_HW, area_B[1:], most_B[1:])
+
+    def are_banded(self, of_B: Mask, darkness_HW: Floats, inside_px: float) -> Mask:
+        """Which of some areas (B) are banded: ink has one level away from its edge.
+
+        Args:
+            of_B: areas to look at; the others are not banded.
+            darkness_HW: darkness of the page.
+            inside_px: distance from the edge.
+        """
+        found = ndimage.find_objects(self.number_HW)
+        banded_B = np.zeros(len(of_B), bool)
+        for number in np.flatnonzero(of_B):
+            place = found[number]
+            inside_HW = (self.number_HW[place] == number + 1) & (self.thick_HW[place] > inside_px)
+            if inside_HW.any():
+                usual, most = np.percentile(darkness_HW[place][inside_HW], (50, 95))
+                banded_B[number] = most - usual > _FLAT
+        return banded_B
+
+
+def _half_width(areas: _Areas, darkness_HW: Floats) -> float:
     """Half width of a typical chromosome in pixels.
 
     Raises:
         DataError: nothing on the page is thick and banded.
     """
-    thick_HW = ndimage.distance_transform_edt(dark_HW)
-    number_HW, num = ndimage.label(dark_HW, _EIGHT)
-    if num == 0:
-        raise DataError("the page is blank")
-    index_B = np.arange(1, num + 1)
-    area_B = np.bincount(number_HW.ravel(), minlength=num + 1)[1:]
-    most_B = np.asarray(ndimage.maximum(thick_HW, number_HW, index_B))
-    spread_B = _spread(darkness_HW, np.where(thick_HW > 1.5, number_HW, 0), num)
-    usable_B = (most_B >= 2) & (spread_B > _FLAT) & (area_B < _MAX_SHARE * dark_HW.size)
+    usable_B = (areas.most_B >= 2) & (areas.area_B < _MAX_SHARE * darkness_HW.size)
+    usable_B = areas.are_banded(usable_B, darkness_HW, 1.5)
     if not usable_B.any():
         raise DataError("nothing on the page looks like a chromosome")
-    order = np.argsort(most_B[usable_B])
-    total = np.cumsum(area_B[usable_B][order])
-    return float(most_B[usable_B][order][np.searchsorted(total, total[-1] / 2)])
+    order = np.argsort(areas.most_B[usable_B])
+    total = np.cumsum(areas.area_B[usable_B][order])
+    return float(areas.most_B[usable_B][order][np.searchsorted(total, total[-1] / 2)])
 
 
-def _closed(dark_HW: Mask, half_width_px: float) -> Mask:
+def _closed(areas: _Areas, half_width_px: float) -> Mask:
     """Thick areas and specks beside them, gaps closed: lines and letters stay apart."""
-    thick_HW = ndimage.distance_transform_edt(dark_HW)
-    number_HW, num = ndimage.label(dark_HW, _EIGHT)
-    most_B = np.asarray(ndimage.maximum(thick_HW, number_HW, np.arange(num + 1)))
-    speck_B = np.bincount(number_HW.ravel(), minlength=num + 1) < _SPECK * half_width_px**2
-    joined_B = (most_B > _THIN * half_width_px) | speck_B
-    joined_B[0] = False
+    joined_B = (areas.most_B > _THIN * half_width_px) | (
+        areas.area_B < _SPECK * half_width_px**2
+    )
     num_steps = max(1, round(_CLOSED * half_width_px))
-    padded_HW = np.pad(joined_B[number_HW], num_steps)
+    padded_HW = np.pad(np.append(False, joined_B)[areas.number_HW], num_steps)
     closed_HW = ndimage.binary_closing(padded_HW, _EIGHT, iterations=num_steps)
     return np.asarray(closed_HW[num_steps:-num_steps, num_steps:-num_steps])
 
 
 def _blobs(
-    grown_HW: Mask, thick_HW: NDArray[Any], darkness_HW: Floats, half_width_px: float
+    areas: _Areas, darkness_HW: Floats, half_width_px: float
 ) -> tuple[NDArray[np.int32], tuple[Box, ...]]:
-    """Numbers the blobs that may be chromosomes."""
-    number_HW, num = ndimage.label(grown_HW, _EIGHT)
-    index_B = np.arange(1, num + 1)
-    area_B = np.bincount(number_HW.ravel(), minlength=num + 1)[1:]
-    most_B = np.asarray(ndimage.maximum(thick_HW, number_HW, index_B))
-    inside_HW = np.where(thick_HW > max(1.5, _THIN * half_width_px), number_HW, 0)
-    spread_B = _spread(darkness_HW, inside_HW, num)
-    found = ndimage.find_objects(number_HW)
+    """Numbers the areas that may be chromosomes."""
+    found = ndimage.find_objects(areas.number_HW)
     sides_B = np.array([max(_size(_box(place))) for place in found])
     kept_B = (
-        (most_B >= _THICK * half_width_px)
-        & (area_B >= _SMALLEST * half_width_px**2)
-        & (area_B < _MAX_SHARE * grown_HW.size)
+        (areas.most_B >= _THICK * half_width_px)
+        & (areas.area_B >= _SMALLEST * half_width_px**2)
+        & (areas.area_B < _MAX_SHARE * darkness_HW.size)
         & (sides_B >= _SHORTEST * half_width_px)
-        & (spread_B > _FLAT)
     )
-    renumbered = np.zeros(num + 1, np.int32)
+    kept_B = areas.are_banded(kept_B, darkness_HW, max(1.5, _THIN * half_width_px))
+    renumbered = np.zeros(len(kept_B) + 1, np.int32)
     renumbered[1:][kept_B] = np.arange(1, kept_B.sum() + 1)
     boxes = tuple(_box(place) for place, kept in zip(found, kept_B, strict=True) if kept)
-    return renumbered[number_HW], boxes
-
-
-def _spread(darkness_HW: Floats, number_HW: NDArray[np.int32], num: int) -> NDArray[np.float64]:
-    """Standard deviation of the darkness in the areas of numbers 1 to ``num``; 0 if empty."""
-    number, darkness = number_HW.ravel(), darkness_HW.ravel()
-    count = np.maximum(np.bincount(number, minlength=num + 1), 1)
-    mean = np.bincount(number, darkness, num + 1) / count
-    square = np.bincount(number, np.square(darkness), num + 1) / count
-    return np.asarray(np.sqrt(np.maximum(square - np.square(mean), 0))[1:])
+    return renumbered[areas.number_HW], boxes
 
 
 def _words(

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 _MAX_COUNT: Final = 4
 """Most chromosomes of one place."""
-_COUNTS: Final = (0.03, 0.06, 0.89, 0.015, 0.005)
+_COUNTS: Final = (0.006, 0.06, 0.914, 0.015, 0.005)
 """Probabilities that an autosome's place holds 0, 1, 2, ... chromosomes."""
 _SEX_COUNTS: Final = (0.3, 0.4, 0.28, 0.015, 0.005)
 """The same for X and Y."""
@@ -202,14 +202,16 @@ class _Step:
 
     placed_SS: Floats
     """To a state at which it stands."""
-    stray_SS: Floats
-    """Past it, because it is a stray."""
+    whole_SS: Floats
+    """The same, or past it because it is a stray."""
 
     def forward(self, ahead_S: Floats) -> Floats:
-        return np.asarray(ahead_S @ self.placed_SS + ahead_S @ self.stray_SS)
+        """Probabilities of the states behind it from those before it."""
+        return np.asarray(ahead_S @ self.whole_SS)
 
     def backward(self, behind_S: Floats) -> Floats:
-        return np.asarray(self.placed_SS @ behind_S + self.stray_SS @ behind_S)
+        """Likelihood of all that follows from each state before it."""
+        return np.asarray(self.whole_SS @ behind_S)
 
 
 @dataclass(frozen=True)
@@ -229,20 +231,19 @@ class _Moves:
         """Moves to a chromosome with these log likelihood ratios of the states."""
         size = len(self.end_S)
         emit_S = np.append(np.exp(np.clip(log_S, -_MOST, _MOST)), 0.0)
-        zero_SS, stray_SS = np.zeros((size, size)), _STRAY * np.eye(size)
-        row_SS = self.row_SS * emit_S
+        placed_SS, stray_SS = np.zeros((2 * size, 2 * size)), np.zeros((2 * size, 2 * size))
+        first, second = slice(0, size), slice(size, None)
+        placed_SS[second, first] = row_SS = self.row_SS * emit_S
         if new_row:
-            return _Step(
-                np.block([[row_SS, zero_SS], [row_SS, zero_SS]]),
-                np.block([[zero_SS, stray_SS], [zero_SS, stray_SS]]),
-            )
-        # Log odds of another place, half on either side.
-        odds = float(np.exp(log_gap / 2))
-        move_SS = (self.same_SS / odds + self.next_SS * odds) * emit_S
-        return _Step(
-            np.block([[move_SS, zero_SS], [row_SS, zero_SS]]),
-            np.block([[stray_SS, zero_SS], [zero_SS, stray_SS]]),
-        )
+            placed_SS[first, first] = row_SS
+            stray_SS[first, second] = _STRAY * np.eye(size)
+        else:
+            # Log odds of another place, half on either side.
+            odds = float(np.exp(log_gap / 2))
+            placed_SS[first, first] = (self.same_SS / odds + self.next_SS * odds) * emit_S
+            stray_SS[first, first] = _STRAY * np.eye(size)
+        stray_SS[second, second] = _STRAY * np.eye(size)
+        return _Step(placed_SS, placed_SS + stray_SS)
 
     @classmethod
     def of(cls, order: Sequence[str], row_ends: set[int], fixed: bool) -> Self:
