@@ -2,6 +2,7 @@
 
 python jobs/diagnose.py calibrate --cohort cohorts/simulated --checkpoint runs/fine_tune
 python jobs/diagnose.py patients --cohort cohorts/new --checkpoint runs/calibrate
+python jobs/diagnose.py patients --karyograms karyograms --checkpoint runs/calibrate
 python jobs/diagnose.py patients --manifest images/manifest.csv --checkpoint runs/calibrate
 python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/simulated
 

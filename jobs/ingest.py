@@ -1,4 +1,8 @@
-"""Makes a cohort of images of single chromosomes that are listed in a manifest (CSV)."""
+"""Makes a cohort from karyograms, or from images of single chromosomes listed in a manifest (CSV).
+
+python jobs/ingest.py --karyograms karyograms --output cohorts/mine
+python jobs/ingest.py --manifest images/manifest.csv --output cohorts/mine
+"""
 
 from collections.abc import Mapping
 
@@ -6,10 +10,19 @@ from homnet.imaging.manifest import read_manifest
 from homnet.secret_key import read_secret_key
 from homnet_platform.ingest import KEY_VARIABLE, IngestConfig, ingest
 from homnet_platform.job import run_job
+from homnet_platform.karyograms import pages_of
 
 
 def facts(config: IngestConfig) -> Mapping[str, object]:
-    """What the manifest holds."""
+    """What the manifest or the folder holds."""
+    if config.karyograms is not None:
+        pages = pages_of(config.karyograms, config.karyogram)
+        return {
+            "karyograms": len(pages),
+            "people": len({(page["hospital"], page["patient_id"]) for page in pages}),
+            "report": config.report,
+        }
+    assert config.manifest is not None
     manifest = read_manifest(
         config.manifest, hospital=config.hospital, band_level=config.band_level
     )

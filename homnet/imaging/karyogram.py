@@ -29,6 +29,7 @@ from homnet.imaging.places import Blob, Places, Reading, find_places
 from homnet.imaging.printed_numbers import log_likelihoods
 from homnet.imaging.reading import Page, read_page
 from homnet.imaging.type_classifier import shipped_classifier
+from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES, DENVER_GROUP_OF
 from homnet.locations import Location
 
@@ -47,6 +48,8 @@ UNLIKE_ITS_TYPE: Final = "unlike_its_type"
 """Flag of a chromosome whose bands the classifier gives to another Denver group."""
 _HALF_WIDTH_PX: Final = 7.8
 """Half width of chromosomes in the images that the classifier is used on."""
+_EXTRACTION: Final = ExtractionConfig(samples_per_px=2.0)
+"""How chromosomes are measured for the classifier: even the longest fits."""
 _MIN_BLOBS: Final = 15
 _MAX_BLOBS: Final = 120
 _WIDTHS: Final = ((1.0, 0.16), (1.65, 0.25))
@@ -65,6 +68,8 @@ _SPOILT: Final = 0.15
 _INSEPARABLE: Final = "it touches or crosses another chromosome and cannot be separated for certain"
 _MIN_CELL: Final = 20
 """Fewest chromosomes of certain type in a karyogram."""
+_MIN_PLACED: Final = 0.6
+"""Share of the chromosomes on a page whose type must be certain."""
 _MOST_UNLIKE: Final = 0.5
 """Share of the chromosomes whose Denver group the classifier may doubt."""
 _ROW_MARGIN: Final = 0.2
@@ -102,6 +107,8 @@ class FoundChromosome:
     """Any of ``separated`` and ``unlike_its_type``."""
     reason: str
     """Why it is left out; empty if it is used."""
+    length_px: float
+    """Length of its axis in pixels of the page; 0 if it could not be measured."""
     image_HW: NDArray[np.uint8]
     """The chromosome alone, on the page's background."""
 
@@ -119,6 +126,20 @@ class Karyogram:
     def used(self) -> tuple[FoundChromosome, ...]:
         """Chromosomes of certain type."""
         return tuple(one for one in self.chromosomes if not one.reason)
+
+    @property
+    def px_per_iscn(self) -> float:
+        """Pixels of the page per ISCN unit, estimated from the lengths of the chromosomes."""
+        tables = band_table(FINEST_LEVEL)
+        return float(
+            np.median(
+                [
+                    one.length_px / tables[one.chromosome].length_iscn
+                    for one in self.used
+                    if one.length_px > 0
+                ]
+            )
+        )
 
     @property
     def left_out(self) -> tuple[FoundChromosome, ...]:
@@ -145,7 +166,9 @@ class _Piece:
     @property
     def length_px(self) -> float:
         """Length at the scale of the classifier; 0 if unknown."""
-        return 0.0 if self.sequence_CL is None else float(np.count_nonzero(self.sequence_CL[0]))
+        if self.sequence_CL is None:
+            return 0.0
+        return float(np.count_nonzero(self.sequence_CL[0])) / _EXTRACTION.samples_per_px
 
 
 @dataclass(frozen=True)
@@ -176,7 +199,16 @@ def read_karyogram(source: Location | IO[bytes], layout: Layout | None = None) -
     Raises:
         DataError: the file cannot be read, or does not show a human karyogram.
     """
-    return find_chromosomes(read_page(source, max_side_px=MAX_SIDE_PX, max_bytes=MAX_BYTES), layout)
+    return find_chromosomes(read_picture(source), layout)
+
+
+def read_picture(source: Location | IO[bytes]) -> Page:
+    """Reads the file of a karyogram.
+
+    Raises:
+        DataError: it cannot be read, or is too large.
+    """
+    return read_page(source, max_side_px=MAX_SIDE_PX, max_bytes=MAX_BYTES)
 
 
 def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
@@ -218,12 +250,13 @@ def _rows(boxes: Sequence[Box]) -> list[int]:
     for number, (top, _, bottom, _) in enumerate(boxes):
         margin = _ROW_MARGIN * (bottom - top)
         spans.append((top + margin, bottom - margin, number))
-    row, end = -1, -np.inf
+    row, end = -1, float("-inf")
     found = [0] * len(boxes)
     for top, bottom, number in sorted(spans):
         if top > end:
             row, end = row + 1, bottom
-        found[number], end = row, max(end, bottom)
+        found[number] = row
+        end = max(end, bottom)
     return found
 
 
@@ -249,7 +282,9 @@ def _ways(piece: _Piece, parts: Parts, depth: int = 0) -> tuple[_Way, ...]:
         # More than four chromosomes in one blob are not looked for.
         sides.append(_ways(side, parts, depth + 1) if depth == 0 else (_Way(0.0, (side,)),))
     divided = [
-        _Way(_TOUCHING + seam.log_odds + one.log_weight + other.log_weight, one.pieces + other.pieces)
+        _Way(
+            _TOUCHING + seam.log_odds + one.log_weight + other.log_weight, one.pieces + other.pieces
+        )
         for one in sides[0]
         for other in sides[1]
     ]
@@ -264,7 +299,7 @@ def _measure(piece: _Piece, page: Page, parts: Parts) -> None:
     if piece.fault:
         return
     factor = _HALF_WIDTH_PX / (parts.half_width_px * parts.page_px)
-    done = extract(resized(piece.image_HW, factor), ExtractionConfig(samples_per_px=2.0))
+    done = extract(resized(piece.image_HW, factor), _EXTRACTION)
     if done.sequence_CL is None:
         piece.fault = done.reason or "it cannot be measured"
         return
@@ -298,7 +333,9 @@ def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
     page_box = zoomed(box, parts.page_px)
     grey_HW = page.grey_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]].copy()
     coloured_HW = page.coloured_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]]
-    own = Image.fromarray(soft_HW.view(np.uint8)).resize(grey_HW.shape[::-1], Image.Resampling.NEAREST)
+    own = Image.fromarray(soft_HW.view(np.uint8)).resize(
+        grey_HW.shape[::-1], Image.Resampling.NEAREST
+    )
     grey_HW[(np.asarray(own) == 0) | coloured_HW] = round(parts.background)
     return grey_HW
 
@@ -313,11 +350,11 @@ def resized(image_HW: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 
 def _judge(blobs: Sequence[_Blob]) -> None:
     """Lets the type classifier judge all pieces; lengths are relative to those of the page."""
-    lengths = [blob.ways[0].pieces[0].length_px for blob in blobs if len(blob.ways) == 1]
+    likely = [max(blob.ways, key=lambda way: way.log_weight) for blob in blobs]
+    known = [piece.length_px for way in likely for piece in way.pieces if piece.length_px]
     every = [piece for blob in blobs for way in blob.ways for piece in way.pieces]
     judged = {id(piece): piece for piece in every if piece.sequence_CL is not None}
-    known = [length for length in lengths if length] or [one.length_px for one in judged.values()]
-    if not judged:
+    if not known:
         return
     log_NT = shipped_classifier().log_probabilities(
         np.stack([cast(NDArray[np.uint8], piece.sequence_CL) for piece in judged.values()]),
@@ -352,11 +389,13 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
                 tuple(
                     Reading(
                         way.log_weight + _log_width(blob, way, usual_px),
-                        np.stack([
-                            (flat_T if piece.log_T is None else piece.log_T - np.log(_FLAT))
-                            + _number(piece, lines[blob.row], parts.half_width_px)
-                            for piece in way.pieces
-                        ]),
+                        np.stack(
+                            [
+                                (flat_T if piece.log_T is None else piece.log_T - np.log(_FLAT))
+                                + _number(piece, lines[blob.row], parts.half_width_px)
+                                for piece in way.pieces
+                            ]
+                        ),
                     )
                     for way in blob.ways
                 ),
@@ -368,28 +407,30 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
 
 
 def _log_width(blob: _Blob, way: _Way, usual_px: float) -> float:
-    """Log likelihood of the width of a blob, measured as one, and of its parts: the chromatids of
-    one chromosome are only half as wide as homologs."""
+    """Log likelihood of the width of a blob, measured as one, and of the widths of its parts.
+
+    The chromatids of one chromosome are only half as wide as homologs.
+    """
     whole, spread = _WIDTHS[min(len(way.pieces), 2) - 1]
     pairs = [(blob.ways[0].pieces[0].width_px / usual_px, whole, spread)]
     if len(way.pieces) > 1:
         parts = np.mean([piece.width_px for piece in way.pieces]) / usual_px
         pairs.append((float(parts), *_PART_WIDTH))
     return sum(
-        -min(0.5 * (np.log(width / usual) / spread) ** 2, _MOST_WIDTH)
+        -min(0.5 * float(np.log(width / usual) / spread) ** 2, _MOST_WIDTH)
         for width, usual, spread in pairs
         if not np.isnan(width)
     )
 
 
-def _gap_odds(
-    blobs: Sequence[_Blob], new_row: Sequence[bool], half_width_px: float
-) -> list[float]:
+def _gap_odds(blobs: Sequence[_Blob], new_row: Sequence[bool], half_width_px: float) -> list[float]:
     """Log odds of another place for each gap between neighbours; two kinds of gap are expected."""
-    gap_N = np.array([
-        0.0 if at == 0 else between(blobs[at - 1].box, blob.box) / half_width_px
-        for at, blob in enumerate(blobs)
-    ])
+    gap_N = np.array(
+        [
+            0.0 if at == 0 else between(blobs[at - 1].box, blob.box) / half_width_px
+            for at, blob in enumerate(blobs)
+        ]
+    )
     inside = np.clip(gap_N[~np.array(new_row)], -1.0, 8.0)
     if len(inside) < 4 or np.ptp(inside) < 0.3:
         return [0.0] * len(blobs)
@@ -435,12 +476,10 @@ def _number(piece: _Piece, line: _Line, half_width_px: float) -> Floats:
     # Of a word that names no type nothing follows.
     probability_T = np.exp(log_T - np.logaddexp(0.0, np.logaddexp.reduce(log_T)))
     other = 1.0 - float(probability_T.sum()) * (1.0 - _ASTRAY)
-    return np.log(other + (1.0 - _ASTRAY) * probability_T / _FLAT)
+    return np.asarray(np.log(other + (1.0 - _ASTRAY) * probability_T / _FLAT))
 
 
-def _result(
-    blobs: Sequence[_Blob], places: Places, parts: Parts
-) -> tuple[FoundChromosome, ...]:
+def _result(blobs: Sequence[_Blob], places: Places, parts: Parts) -> tuple[FoundChromosome, ...]:
     """The chromosomes with their types, or the reasons why they have none."""
     copies: dict[str, int] = {}
     found: list[FoundChromosome] = []
@@ -476,12 +515,12 @@ def _chromosome(
         if DENVER_GROUP_OF[CHROMOSOMES[likely]] != DENVER_GROUP_OF[name]:
             flags.append(UNLIKE_ITS_TYPE)
     elif not reason:
-        likely = [
+        names = [
             CHROMOSOMES[other]
             for other in np.argsort(-probability_T)[:2]
             if probability_T[other] > 0.01
         ]
-        reason = f"its type is not certain: {' or '.join(likely) or 'it fits no place'}"
+        reason = f"its type is not certain: {' or '.join(names) or 'it fits no place'}"
     return FoundChromosome(
         zoomed(piece.box, parts.page_px),
         _outline(piece, parts),
@@ -490,6 +529,7 @@ def _chromosome(
         float(probability_T[number]),
         tuple(flags),
         reason,
+        piece.length_px * parts.half_width_px * parts.page_px / _HALF_WIDTH_PX,
         cast(NDArray[np.uint8], piece.image_HW),
     )
 
@@ -511,7 +551,7 @@ def _refuse_others(found: Sequence[FoundChromosome]) -> None:
         DataError: few chromosomes have a place, or their bands are not those of their types.
     """
     used = [one for one in found if not one.reason]
-    if len(used) < _MIN_CELL:
+    if len(used) < max(_MIN_CELL, _MIN_PLACED * len(found)):
         raise DataError(
             f"not a karyogram of a known layout: {len(used)} of {len(found)} chromosomes have a "
             "certain place; give the laboratory's layout, or send chromosomes one by one"

@@ -112,9 +112,7 @@ def find_parts(page: Page) -> Parts:
     blob_HW, boxes = _blobs(_Areas.of(grown_HW, thick_HW), darkness_HW, half_width_px)
     near_HW = ndimage.binary_dilation(blob_HW > 0, _EIGHT)
     words = _words(ink_HW & ~near_HW, background, grey_HW, half_width_px)
-    return Parts(
-        blob_HW, boxes, darkness_HW, half_width_px, words, background, page_px
-    )
+    return Parts(blob_HW, boxes, darkness_HW, half_width_px, words, background, page_px)
 
 
 def _small(page: Page) -> tuple[NDArray[np.uint8], Mask, float]:
@@ -182,7 +180,7 @@ class _Areas:
         most_B = np.zeros(num + 1, np.float32)
         np.maximum.at(most_B, number, thick_HW.ravel()[at].astype(np.float32))
         area_B = np.bincount(number, minlength=num + 1)
-        return cls(number_HW, thick_HW, area_B[1:], most_B[1:])
+        return cls(number_HW.astype(np.int32, copy=False), thick_HW, area_B[1:], most_B[1:])
 
     def are_banded(self, of_B: Mask, darkness_HW: Floats, inside_px: float) -> Mask:
         """Which of some areas (B) are banded: ink has one level away from its edge.
@@ -220,9 +218,7 @@ def _half_width(areas: _Areas, darkness_HW: Floats) -> float:
 
 def _closed(areas: _Areas, half_width_px: float) -> Mask:
     """Thick areas and specks beside them, gaps closed: lines and letters stay apart."""
-    joined_B = (areas.most_B > _THIN * half_width_px) | (
-        areas.area_B < _SPECK * half_width_px**2
-    )
+    joined_B = (areas.most_B > _THIN * half_width_px) | (areas.area_B < _SPECK * half_width_px**2)
     num_steps = max(1, round(_CLOSED * half_width_px))
     padded_HW = np.pad(np.append(False, joined_B)[areas.number_HW], num_steps)
     closed_HW = ndimage.binary_closing(padded_HW, _EIGHT, iterations=num_steps)
@@ -252,7 +248,7 @@ def _words(
     ink_HW: Mask, background: float, grey_HW: NDArray[np.uint8], half_width_px: float
 ) -> tuple[Word, ...]:
     """Joins letters that stand side by side."""
-    number_HW, num = ndimage.label(ink_HW, _EIGHT)
+    number_HW, _num = ndimage.label(ink_HW, _EIGHT)
     low, high = (limit * half_width_px for limit in _GLYPH)
     letters: list[tuple[Box, list[int]]] = []
     for number, place in enumerate(ndimage.find_objects(number_HW), start=1):
@@ -285,9 +281,8 @@ def _continues(word: Box, letter: Box) -> bool:
     """Whether a letter stands behind a word, on its line and of its height."""
     tall, other = word[2] - word[0], letter[2] - letter[0]
     shared = min(word[2], letter[2]) - max(word[0], letter[0])
-    return (
-        shared > 0.6 * max(tall, other)
-        and letter[1] - word[3] <= max(2.0, _LETTER_GAP * max(tall, other))
+    return shared > 0.6 * max(tall, other) and letter[1] - word[3] <= max(
+        2.0, _LETTER_GAP * max(tall, other)
     )
 
 

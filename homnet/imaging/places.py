@@ -142,13 +142,11 @@ def _forward_backward(
     ]
     weights = [[float(np.exp(one.log_weight)) for one in blob.readings] for blob in blobs]
     size = len(moves.end_S)
-    ahead_S = np.zeros(2 * size)
-    ahead_S[size - 1] = 1.0
-    ahead, log_total = [ahead_S], 0.0
+    start_S = np.zeros(2 * size)
+    start_S[size - 1] = 1.0
+    ahead, log_total = [start_S], 0.0
     for ways, weight in zip(steps, weights, strict=True):
-        ahead_S = sum(
-            part * _through(ahead[-1], way) for part, way in zip(weight, ways, strict=True)
-        )
+        ahead_S = np.array(weight) @ np.stack([_through(ahead[-1], way) for way in ways])
         total = float(ahead_S.sum())
         if total == 0:
             empty = [[np.zeros(one.log_type_NT.shape) for one in blob.readings] for blob in blobs]
@@ -156,17 +154,19 @@ def _forward_backward(
         ahead.append(ahead_S / total)
         log_total += float(np.log(total))
     behind_S = np.tile(moves.end_S, 2)
-    log_total += float(np.log(max(ahead[-1] @ behind_S, 1e-300)))
+    log_total += float(np.log(max(float(ahead[-1] @ behind_S), 1e-300)))
     probability: list[list[Floats]] = []
     reading: list[list[float]] = []
     for ways, weight, before_S in zip(steps[::-1], weights[::-1], ahead[-2::-1], strict=True):
         backed = [_back(behind_S, way) for way in ways]
-        all_S = sum(part * one[0] for part, one in zip(weight, backed, strict=True))
+        all_S = np.array(weight) @ np.stack([one[0] for one in backed])
         whole = max(float(before_S @ all_S), 1e-300)
-        reading.append([
-            part * float(before_S @ one[0]) / whole
-            for part, one in zip(weight, backed, strict=True)
-        ])
+        reading.append(
+            [
+                part * float(before_S @ one[0]) / whole
+                for part, one in zip(weight, backed, strict=True)
+            ]
+        )
         found = []
         for part, way, one in zip(weight, ways, backed, strict=True):
             rows, at_S = [], before_S

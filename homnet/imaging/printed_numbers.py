@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax
 
 from homnet.imaging.page_parts import Word
@@ -37,6 +38,8 @@ _FONT_PX: Final = (11, 40)
 """Sizes in which the names are set: small letters are rounder."""
 _SHAPE: Final = (20, 20)
 """Height and width of a stretched word."""
+_BLUR: Final = 1.0
+"""Blur of a stretched word in pixels: fonts differ in the thickness of their strokes."""
 _ASPECT_WEIGHT: Final = 0.35
 """Decrease of the likeness per unit of log ratio of width over height."""
 _SHARPNESS: Final = 25.0
@@ -78,7 +81,7 @@ def _names() -> tuple[Floats, Floats, NDArray[np.int64]]:
             for number, name in enumerate(CHROMOSOMES):
                 image = Image.new("L", (4 * size, 3 * size), 0)
                 ImageDraw.Draw(image).text((size, size), name, 255, font)
-                ink_HW = np.asarray(image.crop(image.getbbox()), np.float32) / 255
+                ink_HW = np.asarray(image.crop(image.getbbox()), np.float32) / np.float32(255)
                 looks.append(_look(ink_HW))
                 aspects.append(_aspect(ink_HW))
                 types.append(number)
@@ -89,9 +92,9 @@ def _look(darkness_HW: NDArray[np.float32]) -> Floats:
     """A word stretched to a fixed size, of mean 0 and length 1."""
     image = Image.fromarray(np.ascontiguousarray(darkness_HW, np.float32))
     stretched = image.resize(_SHAPE[::-1], Image.Resampling.BILINEAR)
-    flat_D = np.asarray(stretched, np.float64).ravel()
+    flat_D = gaussian_filter(np.asarray(stretched, np.float64), _BLUR).ravel()
     flat_D = flat_D - flat_D.mean()
-    return flat_D / max(float(np.linalg.norm(flat_D)), 1e-9)
+    return np.asarray(flat_D / max(float(np.linalg.norm(flat_D)), 1e-9), np.float64)
 
 
 def _aspect(darkness_HW: NDArray[np.float32]) -> float:

@@ -90,6 +90,11 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         raise DataError(f"the image file is damaged ({type(error).__name__})") from None
 
 
+def page_of(image: NDArray[np.uint8]) -> Page:
+    """The page of grey levels (H, W) or colours (H, W, 3)."""
+    return _grey_and_colour(Image.fromarray(image))
+
+
 def _grey_and_colour(image: Image.Image) -> Page:
     """Separates grey and coloured pixels, some rows at a time: a page has many."""
     width, height = image.size

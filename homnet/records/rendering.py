@@ -24,6 +24,7 @@ from homnet.records.beside_paper import (
     running_time_markdown,
 )
 from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_drill_markdown
+from homnet.records.karyogram_reading import karyogram_reading_markdown
 from homnet.records.oracle import oracle_markdown
 from homnet.records.training_tables import (
     ablation_markdown,
@@ -188,6 +189,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "findings": lambda figures: tables_text(findings_tables(figures)),
     "oracle": oracle_markdown,
     "treated_images": treated_images_markdown,
+    "karyogram_reading": karyogram_reading_markdown,
     "benchmark": benchmark_markdown,
     "bytes_on_disk": _simulation,
     "scorecard": realism_summary,

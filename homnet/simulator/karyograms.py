@@ -1,4 +1,4 @@
-"""Pictures of karyograms with their truth: the chromosomes of a cell in rows, as systems print them.
+"""Pictures of karyograms with their truth: chromosomes in rows, as systems print them.
 
 The chromosomes are given as images, drawn or real. Around them stands what such pictures hold:
 numbers, lines, frames, text about the patient, a scale bar, a logo, arrows. Positions are planned
@@ -247,7 +247,7 @@ def _clear_px(before: _Placed, one: _Placed, align: str) -> float:
     for side, of in ((1, before), (0, one)):
         over = int((tall - of.dark_HW.shape[0]) * share)
         at = np.full(tall, np.nan)
-        rows = of.dark_HW.any(axis=1)
+        rows = np.asarray(of.dark_HW.any(axis=1))
         columns = of.dark_HW[:, ::-1].argmax(axis=1) if side else of.dark_HW.argmax(axis=1)
         where = of.left + (of.dark_HW.shape[1] - columns if side else columns)
         at[over : over + len(rows)] = np.where(rows, where, np.nan)
@@ -308,8 +308,8 @@ def _annotate(
             at = (line - 3) * zoom
             pen.line(((left - 4) * zoom, at, (right + 4) * zoom, at), ink, line_px)
         if "groups" in style.clutter and style.labels == "below" and name in _GROUP_LETTERS:
-            at = (left - 12) * zoom, line * zoom
-            pen.text(at, _GROUP_LETTERS[name], paint, small, anchor="mt")
+            corner = (left - 12) * zoom, line * zoom
+            pen.text(corner, _GROUP_LETTERS[name], paint, small, anchor="mt")
     if "frame" in style.clutter:
         pen.rectangle((edge, edge, width - edge, height - edge), outline=ink, width=line_px)
     if "text" in style.clutter:
@@ -323,7 +323,8 @@ def _annotate(
         right_px = width - 3 * edge
         pen.rectangle((right_px - long_px, at, right_px, at + 2 * line_px), ink)
         middle = right_px - long_px / 2
-        pen.text((middle, at - 3 * zoom), f"{_BAR_UM:g} µm", ink, small, anchor="mb")
+        unit = "µm" if style.font else "um"  # Pillow's own font has no µ
+        pen.text((middle, at - 3 * zoom), f"{_BAR_UM:g} {unit}", ink, small, anchor="mb")
     if "arrow" in style.clutter:
         one = truth[int(draw.integers(len(truth)))]
         tip = one["left"] - 3 * zoom, (one["top"] + one["bottom"]) / 2

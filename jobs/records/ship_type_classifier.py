@@ -1,7 +1,8 @@
 r"""Makes the type classifier that comes with the package, from simulated cells.
 
-python jobs/simulate.py --output cohorts/normal --seed 113 --num-healthy 800 --num-patients 0 0 0 0
-python jobs/records/ship_type_classifier.py --cohort cohorts/normal
+python jobs/simulate.py --output cohorts/patients --seed 110 --num-healthy 0 \
+    --num-patients 600 600 600 600 --abnormal-fraction 0.2
+python jobs/records/ship_type_classifier.py --cohort cohorts/patients --max-files 12
 """
 
 from dataclasses import dataclass
@@ -36,9 +37,7 @@ def main(config: ShipConfig) -> None:
     step = max(1, len(cohort.files) // config.max_files)
     parts = [
         Chromosomes.of_pairs(
-            Pairs.from_table(
-                cohort.read(entry), cohort.scale[entry.hospital], with_single=True
-            )
+            Pairs.from_table(cohort.read(entry), cohort.scale[entry.hospital], with_single=True)
         )
         for entry in cohort.files[::step]
     ]

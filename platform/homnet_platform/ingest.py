@@ -1,4 +1,4 @@
-"""Ingest: makes a cohort from chromosome images listed in a manifest.
+"""Ingest: makes a cohort from images of chromosomes, or from karyograms.
 
 Ray Data reads and measures the images in blocks. The driver pairs the homologs as blocks arrive and
 writes the cohort files. The report beside the cohort has a row for every unusable, unused or
@@ -34,6 +34,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location
 from homnet.secret_key import read_secret_key
 from homnet_platform.job import LocationOption
+from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
 from homnet_platform.progress import driver_bar
 from homnet_platform.runtime import local_or_cluster
 
@@ -56,12 +57,18 @@ _REPORTED: Final = [
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """A manifest of images and the cohort to make from it."""
+    """Images and the cohort to make from them."""
 
-    manifest: LocationOption
-    """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog."""
     output: LocationOption
     """Directory or URI of the cohort; it must not exist. Report: ``<output>-extraction.csv``."""
+    manifest: LocationOption | None = None
+    """CSV with path (relative to its folder), patient_id, cell_id, chromosome and homolog, of
+    images of single chromosomes."""
+    karyograms: LocationOption | None = None
+    """Folder or URI of karyograms, instead of a manifest; what is cut out of them is kept in
+    ``<output>-chromosomes``."""
+    karyogram: KaryogramConfig = field(default_factory=KaryogramConfig)
+    """Names, layout and scale of karyograms."""
     hospital: str = "hospital"
     """Hospital of rows without one."""
     band_level: int = 550
@@ -79,6 +86,8 @@ class IngestConfig:
     can hold the key instead. It is never stored. Without a key, names are kept."""
 
     def __post_init__(self) -> None:
+        if (self.manifest is None) == (self.karyograms is None):
+            raise ConfigError("give either --manifest or --karyograms")
         if self.band_level not in BAND_LEVELS:
             raise ConfigError(f"band_level is {self.band_level}; give one of {BAND_LEVELS}")
         if self.images_per_file < 1:
@@ -121,10 +130,11 @@ class IngestSummary:
 
 
 def ingest(config: IngestConfig) -> IngestSummary:
-    """Measures all images of a manifest and writes the cohort and the report.
+    """Measures all images and writes the cohort and the report; karyograms are cut first.
 
     Raises:
-        ManifestError: the manifest is invalid.
+        ManifestError: the manifest is invalid, or karyograms cannot be assigned to cells.
+        DataError: no karyogram could be read.
         ConfigError: the pseudonym key is unreadable or too short.
         CohortError: the output exists, two hospitals share a patient id and there is no pseudonym
             key, or no image was usable; in the last case the report is still written.
@@ -132,15 +142,26 @@ def ingest(config: IngestConfig) -> IngestSummary:
     key = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE)
     if is_published(config.output):
         raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
-    manifest = read_manifest(
-        config.manifest, hospital=config.hospital, band_level=config.band_level
-    )
+    if config.manifest is not None:
+        return _ingest(config, config.manifest, key)
+    assert config.karyograms is not None
+    chromosomes = config.output.with_name(f"{config.output.name}-chromosomes")
+    with local_or_cluster():
+        return _ingest(
+            config, cut_karyograms(config.karyograms, config.karyogram, chromosomes), key
+        )
+
+
+def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> IngestSummary:
+    """Measures the images of a manifest; ``key`` is that of the pseudonyms."""
+    manifest = read_manifest(listed, hospital=config.hospital, band_level=config.band_level)
     settings = dataclasses.asdict(config)
-    del settings["pseudonym_key_file"], settings["output"], settings["manifest"]
+    for name in ("pseudonym_key_file", "output", "manifest", "karyograms", "karyogram"):
+        del settings[name]
     reported = _REPORTED
     if key is None:  # pseudonyms differ between hospitals
         refuse_shared_patients(zip(manifest["patient_id"], manifest["hospital"], strict=True))
-        settings["manifest"] = config.manifest.name
+        settings["manifest"] = listed.name
     else:
         manifest = _with_pseudonyms(manifest, key)
         # Names of files often hold those of patients; the row leads back to the manifest.
@@ -150,7 +171,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
         with local_or_cluster():
             cohort = write_cohort(
                 config.output,
-                (outcome.pairs(part) for part in _measured(manifest, config)),
+                (outcome.pairs(part) for part in _measured(manifest, listed, config)),
                 scale=dict.fromkeys(
                     sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
                 ),
@@ -158,7 +179,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
                     "job": "ingest",
                     "version": __version__,
                     "settings": settings,
-                    "manifest_sha256": hashlib.sha256(config.manifest.read_bytes()).hexdigest(),
+                    "manifest_sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
                 },
             )
     except CohortError as error:
@@ -179,7 +200,9 @@ def ingest(config: IngestConfig) -> IngestSummary:
     )
 
 
-def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataFrame]:
+def _measured(
+    manifest: pd.DataFrame, listed: Location, config: IngestConfig
+) -> Iterator[pd.DataFrame]:
     """The manifest with its measurements, in parts of whole patients of one hospital."""
     size = min(_IMAGES_PER_BLOCK, config.images_per_file)
     tables = [
@@ -187,7 +210,7 @@ def _measured(manifest: pd.DataFrame, config: IngestConfig) -> Iterator[pd.DataF
         for at in range(0, len(manifest), size)
     ]
     data = ray.data.from_arrow(tables).map_batches(
-        partial(_measure_block, folder=config.manifest.absolute().parent, config=config.extraction),
+        partial(_measure_block, folder=listed.absolute().parent, config=config.extraction),
         batch_size=None,
         batch_format="pyarrow",
     )

@@ -90,7 +90,7 @@ def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> IngestConf
     output = tmp_path_factory.mktemp("out") / "cohort"
     # The drawings have no bands that tell their ends apart.
     return IngestConfig(
-        folder / "manifest.csv", output, band_level=400, images_per_file=10, turn=False
+        output, manifest=folder / "manifest.csv", band_level=400, images_per_file=10, turn=False
     )
 
 
@@ -261,7 +261,7 @@ def test_one_patient_id_in_two_hospitals_is_refused_before_images_are_measured(f
     manifest = folder / "shared.csv"
     rows = pd.DataFrame(rows_of(1, 1, "north") + rows_of(1, 1, "south")).assign(patient_id="p")
     rows.to_csv(manifest, index=False)
-    config = IngestConfig(manifest, tmp_path / "cohort")
+    config = IngestConfig(tmp_path / "cohort", manifest=manifest)
     with pytest.raises(CohortError, match=r"patient p is in hospital 'north' and in .*'south'"):
         ingest(config)
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +298,7 @@ def test_images_in_a_bucket_give_the_same_cohort(summary, folder, config, bucket
 def test_a_manifest_without_any_usable_image_leaves_a_report_and_no_cohort(tmp_path):
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("path,patient_id,cell_id,chromosome,homolog\nnone.png,p,c,1,0\n")
-    config = IngestConfig(manifest, tmp_path / "cohort")
+    config = IngestConfig(tmp_path / "cohort", manifest=manifest)
     with pytest.raises(
         CohortError, match=r"no pair to write; 1 of 1 images: the image file is missing; all .*csv"
     ):

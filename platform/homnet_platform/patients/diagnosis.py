@@ -41,6 +41,7 @@ from homnet.results import write_json
 from homnet_platform.blocks import process_blocks
 from homnet_platform.ingest import IngestConfig, ingest, report_of
 from homnet_platform.job import LocationOption
+from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
 from homnet_platform.patients.blocks import (
     PatientBlock,
     patient_blocks,
@@ -62,8 +63,13 @@ class DiagnoseConfig:
     manifest: LocationOption | None = None
     """Manifest (CSV) of a folder of chromosome images, instead of a cohort. The measurements are
     kept as the cohort ``<output>-cohort``."""
+    karyograms: LocationOption | None = None
+    """Folder or URI of karyograms, instead of a cohort. What is cut out of them is kept in
+    ``<output>-chromosomes``, the measurements in ``<output>-cohort``."""
+    karyogram: KaryogramConfig = field(default_factory=KaryogramConfig)
+    """Names, layout and scale of karyograms."""
     hospital: str = "hospital"
-    """Hospital of manifest rows without one."""
+    """Hospital of images and karyograms that name none."""
     band_level: int = 550
     """Band level of manifest rows without one."""
     samples_per_px: float | None = None
@@ -96,6 +102,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
         CohortError, CheckpointError, ConfigError, DataError: see their messages.
     """
     output = to_location(config.output).absolute()
+    config = _with_manifest(config)
     cohort = _cohort(config)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
@@ -215,6 +222,23 @@ def _require_file_names(patients: Iterable[str]) -> None:
                 f"patient_id {patient!r} is not a valid page name; use letters, digits, '.', '_' "
                 "and '-' only, or let ingest make pseudonyms"
             )
+
+
+def _with_manifest(config: DiagnoseConfig) -> DiagnoseConfig:
+    """Cuts karyograms, if there are any, and gives the manifest of what was cut out instead.
+
+    Raises:
+        ConfigError: a manifest is given as well.
+    """
+    if config.karyograms is None:
+        return config
+    if config.manifest is not None:
+        raise ConfigError("give either --manifest or --karyograms")
+    output = to_location(config.output)
+    chromosomes = output.with_name(f"{output.name}-chromosomes")
+    with local_or_cluster():
+        manifest = cut_karyograms(config.karyograms, config.karyogram, chromosomes)
+    return dataclasses.replace(config, manifest=manifest, karyograms=None)
 
 
 def _cohort(config: DiagnoseConfig) -> Cohort:

@@ -1,0 +1,196 @@
+"""Folders of karyograms become cohorts and verdicts; files without a cell are named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from homnet.cohorts.pairs import pairs_of
+from homnet.errors import ConfigError, DataError, ManifestError
+from homnet.simulator.cohort import simulate_person
+from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
+from homnet.simulator.laboratory import HospitalConfig, Laboratory
+from homnet_platform.ingest import IngestConfig, ingest
+from homnet_platform.karyograms import KaryogramConfig, cut_karyograms, pages_of
+
+
+@pytest.fixture(scope="module")
+def person():
+    """Pairs of a person, no chromosome very bent."""
+    laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
+    return simulate_person(11, HospitalConfig("h", laboratory, abnormal_fraction=0.0), 0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(person, tmp_path_factory) -> Path:
+    """Three karyograms of two people, a page that is none, and a text."""
+    folder = tmp_path_factory.mktemp("lab") / "karyograms"
+    (folder / "old").mkdir(parents=True)
+    cells = person["cell_id"].unique().to_pylist()
+    for number, name in enumerate(("p1_c1", "p1_c2", "old/p2_c1")):
+        images = images_of_cell(person, cells[number], samples_per_px=3.0, seed=1)
+        style = KaryogramStyle(width_px=1000 + 200 * number)
+        drawn = draw_karyogram(images, style, np.random.default_rng(number))
+        Image.fromarray(drawn.image).save(folder / f"{name}.png")
+    Image.new("L", (400, 300), 255).save(folder / "p2_blank.png")
+    (folder / "notes.txt").write_text("nothing")
+    return folder
+
+
+def names(folder: Path) -> KaryogramConfig:
+    cells = folder.parent / "cells.csv"
+    cells.write_text(
+        "path,patient_id,cell_id,band_level\np1_c1.png,p1,c1,400\np1_c2.png,p1,c2,\n"
+        "old/p2_c1.png,p2,c1,550\np2_blank.png,p2,c2,550\n"
+    )
+    return KaryogramConfig(cells=cells)
+
+
+@pytest.mark.ray
+def test_a_folder_becomes_a_cohort(folder, person, ray_cluster, tmp_path, capsys):
+    config = IngestConfig(
+        karyograms=folder, karyogram=names(folder), output=tmp_path / "mine", hospital="mine"
+    )
+    summary = ingest(config)
+    table = summary.cohort.read()
+    cells = set(zip(*(table[name].to_pylist() for name in ("patient_id", "cell_id")), strict=True))
+    assert cells == {("p1", "c1"), ("p1", "c2"), ("p2", "c1")}
+    levels = dict(zip(table["cell_id"].to_pylist(), table["band_level"].to_pylist(), strict=True))
+    assert levels["c2"] == 550
+    assert set(table["hospital"].to_pylist()) == {"mine"}
+    said = capsys.readouterr().out
+    assert "karyograms: 4, of which 1 could not be read" in said
+    assert "the page is blank" in said
+
+    # The pairs are those of the person, up to a common scale and what drawing changes.
+    first = person["cell_id"][0].as_py()
+    truth = {
+        name: pair
+        for name, cell, pair in zip(
+            person["chromosome"].to_pylist(),
+            person["cell_id"].to_pylist(),
+            pairs_of(person),
+            strict=True,
+        )
+        if cell == first
+    }
+    correlations = []
+    for name, patient, cell, pair_PCL in zip(
+        *(table[column].to_pylist() for column in ("chromosome", "patient_id", "cell_id")),
+        pairs_of(table),
+        strict=True,
+    ):
+        if (patient, cell) == ("p1", "c1"):
+            one, other = (stretched(pairs.mean(axis=1)[0]) for pairs in (pair_PCL, truth[name]))
+            correlations.append(np.corrcoef(one, other)[0, 1])
+    assert len(correlations) >= 22
+    assert np.median(correlations) > 0.95
+
+    chromosomes = tmp_path / "mine-chromosomes"
+    found = pd.read_csv(chromosomes / "found.csv", dtype=str, keep_default_na=False)
+    manifest = pd.read_csv(chromosomes / "manifest.csv", dtype=str, keep_default_na=False)
+    assert list(manifest["path"]) == list(found["path"][found["reason"] == ""])
+    assert all((chromosomes / path).exists() for path in manifest["path"])
+    assert sorted(path.name for path in (chromosomes / "pages").glob("*.png")) == [
+        "00000.png",
+        "00001.png",
+        "00002.png",
+    ]
+    (blank,) = found[found["number"] == ""].to_dict("records")
+    assert (blank["page"], blank["reason"]) == ("p2_blank.png", "the page is blank")
+
+
+def stretched(profile_L):
+    length = np.count_nonzero(profile_L)
+    return np.interp(np.linspace(0, length - 1, 80), np.arange(length), profile_L[:length])
+
+
+@pytest.mark.ray
+def test_cutting_resumes_and_keeps_what_is_finished(folder, ray_cluster, tmp_path):
+    output = tmp_path / "cut"
+    manifest = cut_karyograms(folder, names(folder), output)
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
+    assert cut_karyograms(folder, names(folder), output) == manifest
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.png")} == before
+    with pytest.raises(DataError, match="exists already"):
+        cut_karyograms(folder, replace(names(folder), px_per_um=20.0), output)
+
+
+@pytest.mark.ray
+def test_a_stated_scale_is_used(folder, ray_cluster, tmp_path):
+    heights = []
+    for px_per_um in (10.0, 20.0):
+        config = replace(names(folder), px_per_um=px_per_um)
+        manifest = cut_karyograms(folder, config, tmp_path / f"at-{px_per_um:g}")
+        rows = pd.read_csv(manifest, dtype=str)
+        path = rows["path"][(rows["chromosome"] == "1") & (rows["homolog"] == "0")].iloc[0]
+        heights.append(Image.open(manifest.parent / path).height)
+    assert heights[0] == pytest.approx(2 * heights[1], abs=2)
+
+
+@pytest.mark.ray
+def test_pages_of_which_nothing_can_be_used(folder, ray_cluster, tmp_path):
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    Image.new("L", (400, 300), 255).save(pages / "p_1.png")
+    with pytest.raises(DataError, match="no chromosome could be used; the page is blank"):
+        cut_karyograms(pages, KaryogramConfig(), tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+
+
+def test_cells_from_file_names(tmp_path):
+    (tmp_path / "anna").mkdir()
+    for name in ("anna/cell 1.png", "anna/cell 2.PNG", "anna/.hidden.png", "anna/list.csv"):
+        (tmp_path / name).touch()
+    config = KaryogramConfig(names="{patient_id}/cell {cell_id}")
+    assert [(page["patient_id"], page["cell_id"]) for page in pages_of(tmp_path, config)] == [
+        ("anna", "1"),
+        ("anna", "2"),
+    ]
+    with pytest.raises(ManifestError, match=r"'anna/cell 1.png' is not .*--karyogram.names"):
+        pages_of(tmp_path, KaryogramConfig())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("path,patient_id\na.png,p\n", "row 2: 'cell_id' is missing"),
+        ("path,patient_id,cell_id\nb.png,p,c\n", "row 2: 'b.png' is not in the folder"),
+        ("path,patient_id,cell_id\n", "it lists no karyogram"),
+    ],
+)
+def test_lists_of_cells_that_are_wrong(tmp_path, rows, message):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "cells.csv").write_text(rows)
+    with pytest.raises(ManifestError, match=message):
+        pages_of(tmp_path, KaryogramConfig(cells=tmp_path / "cells.csv"))
+
+
+def test_two_pictures_of_one_cell_and_empty_folders(tmp_path):
+    with pytest.raises(ManifestError, match="there is no picture"):
+        pages_of(tmp_path, KaryogramConfig())
+    for name in ("p_c.png", "p_c.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(ManifestError, match="not the only karyogram of patient 'p', cell 'c'"):
+        pages_of(tmp_path, KaryogramConfig())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"names": "{patient_id}"}, "it needs {cell_id} once"),
+        ({"px_per_um": 0.0}, "give a number from 0.5 to 500"),
+    ],
+)
+def test_settings_that_are_wrong(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        KaryogramConfig(**settings)
+
+
+@pytest.mark.parametrize("given", [{}, {"manifest": Path("m.csv"), "karyograms": Path("k")}])
+def test_ingest_wants_one_kind_of_pictures(given):
+    with pytest.raises(ConfigError, match="either --manifest or --karyograms"):
+        IngestConfig(output=Path("o"), **given)
