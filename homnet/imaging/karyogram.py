@@ -65,6 +65,8 @@ _CROSSED: Final = -4.0
 """Log prior weight of two chromosomes that cannot be separated, for a wide blob."""
 _SPOILT: Final = 0.15
 """Share of chromosomes that touch another of which the bands say nothing."""
+_SOFT: Final = 0.15
+"""Blur of the edge along which a chromosome is cut out, in half widths."""
 _INSEPARABLE: Final = "it touches or crosses another chromosome and cannot be separated for certain"
 _MIN_CELL: Final = 20
 """Fewest chromosomes of certain type in a karyogram."""
@@ -252,11 +254,10 @@ def _rows(boxes: Sequence[Box]) -> list[int]:
         spans.append((top + margin, bottom - margin, number))
     row, end = -1, float("-inf")
     found = [0] * len(boxes)
-    for top, bottom, number in sorted(spans):
-        if top > end:
-            row, end = row + 1, bottom
+    for start, stop, number in sorted(spans):
+        row += start > end
         found[number] = row
-        end = max(end, bottom)
+        end = max(end, stop)
     return found
 
 
@@ -330,14 +331,16 @@ def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
         else np.full(own_HW.shape, np.inf)
     )
     soft_HW = own_HW | ((to_own_HW <= around) & (to_own_HW < to_others_HW))
+    # A sharp cut would look like the edge of a picture, and is not how a chromosome ends.
+    share_HW = ndimage.gaussian_filter(soft_HW.astype(np.float32), _SOFT * parts.half_width_px)
     page_box = zoomed(box, parts.page_px)
-    grey_HW = page.grey_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]].copy()
-    coloured_HW = page.coloured_HW[page_box[0] : page_box[2], page_box[1] : page_box[3]]
-    own = Image.fromarray(soft_HW.view(np.uint8)).resize(
-        grey_HW.shape[::-1], Image.Resampling.NEAREST
-    )
-    grey_HW[(np.asarray(own) == 0) | coloured_HW] = round(parts.background)
-    return grey_HW
+    place = slice(page_box[0], page_box[2]), slice(page_box[1], page_box[3])
+    grey_HW, coloured_HW = page.grey_HW[place], page.coloured_HW[place]
+    share = Image.fromarray(share_HW).resize(grey_HW.shape[::-1], Image.Resampling.BILINEAR)
+    ground = round(parts.background)
+    image_HW = ground + (grey_HW.astype(np.float32) - ground) * np.asarray(share)
+    image_HW[coloured_HW] = ground
+    return np.rint(np.clip(image_HW, 0, 255)).astype(np.uint8)
 
 
 def resized(image_HW: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:

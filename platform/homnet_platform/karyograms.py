@@ -1,8 +1,8 @@
 """Cuts karyograms into images of single chromosomes, with a manifest that ingest reads.
 
-Every page is read in a process of its own. What was found on it is kept beside the images: a drawing
-of the page with all outlines, the chromosomes that were left out with their reasons, and the pages
-that could not be read.
+Every page is read in a process of its own. What was found on it is kept beside the images: a
+drawing of the page with all outlines, the chromosomes that were left out with their reasons, and
+the pages that could not be read.
 """
 
 import csv

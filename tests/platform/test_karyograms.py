@@ -21,7 +21,7 @@ from homnet_platform.karyograms import KaryogramConfig, cut_karyograms, pages_of
 def person():
     """Pairs of a person, no chromosome very bent."""
     laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
-    return simulate_person(11, HospitalConfig("h", laboratory, abnormal_fraction=0.0), 0, 1.0)
+    return simulate_person(11, HospitalConfig("h", laboratory, abnormal_fraction=0.0), 0, 6.0)
 
 
 @pytest.fixture(scope="module")
