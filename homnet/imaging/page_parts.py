@@ -125,8 +125,8 @@ def _small(page: Page) -> tuple[NDArray[np.uint8], Mask, float]:
     grey = Image.fromarray(page.grey_HW).resize(size, Image.Resampling.BOX)
     if not page.coloured_HW.any():
         return np.asarray(grey), np.zeros(size[::-1], bool), page_px
-    coloured = Image.fromarray(page.coloured_HW.view(np.uint8) * np.uint8(255))
-    coloured_HW = np.asarray(coloured.resize(size, Image.Resampling.BOX)) > 50
+    coloured = Image.fromarray(page.coloured_HW.view(np.uint8))
+    coloured_HW = np.asarray(coloured.resize(size, Image.Resampling.BOX)) > 0
     return np.asarray(grey), coloured_HW, page_px
 
 

@@ -71,11 +71,12 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check(image, content, max_side_px)
             del content
-            upright = ImageOps.exif_transpose(image)
-        if upright.mode == "L" and "transparency" not in upright.info:
-            grey_HW = np.asarray(upright)
-            return Page(grey_HW, np.zeros(grey_HW.shape, bool))
-        return _grey_and_colour(upright)
+            # A page is large: it is turned in place, and rows are converted one part at a time.
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode == "L" and "transparency" not in image.info:
+                grey_HW = np.array(image)
+                return Page(grey_HW, np.zeros(grey_HW.shape, bool))
+            return _grey_and_colour(image)
     except DataError:
         raise
     except FileNotFoundError:
@@ -101,13 +102,22 @@ def _grey_and_colour(image: Image.Image) -> Page:
     grey_HW, coloured_HW = np.empty((height, width), np.uint8), np.empty((height, width), bool)
     for top in range(0, height, _ROWS):
         rows = slice(top, min(top + _ROWS, height))
-        rgba = image.crop((0, rows.start, width, rows.stop)).convert("RGBA")
-        rgba_HW4 = np.asarray(rgba).astype(np.uint16)
-        opaque_HW1 = rgba_HW4[..., 3:]
-        shown_HW3 = (rgba_HW4[..., :3] * opaque_HW1 + 255 * (255 - opaque_HW1) + 127) // 255
-        coloured_HW[rows] = np.ptp(shown_HW3, axis=-1) > _MAX_COLOUR
-        grey_HW[rows] = np.where(coloured_HW[rows], shown_HW3.min(axis=-1), shown_HW3[..., 0])
+        first, second, third = _shown(image.crop((0, rows.start, width, rows.stop)))
+        darkest_HW = np.minimum(np.minimum(first, second), third)
+        lightest_HW = np.maximum(np.maximum(first, second), third)
+        coloured_HW[rows] = lightest_HW - darkest_HW > _MAX_COLOUR
+        grey_HW[rows] = np.where(coloured_HW[rows], darkest_HW, first)
     return Page(grey_HW, coloured_HW)
+
+
+def _shown(image: Image.Image) -> list[NDArray[np.uint8]]:
+    """Red, green and blue of an image as a viewer shows it on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return [np.asarray(channel) for channel in image.split()]
+    rgba_HW4 = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    opaque_HW1 = rgba_HW4[..., 3:]
+    shown_HW3 = (rgba_HW4[..., :3] * opaque_HW1 + 255 * (255 - opaque_HW1) + 127) // 255
+    return [shown_HW3[..., channel].astype(np.uint8) for channel in range(3)]
 
 
 def _check(image: Image.Image, content: bytes, max_side_px: int) -> None:
