@@ -53,7 +53,7 @@ class KaryogramReadingConfig:
     num_karyograms: int = 120
     """Number of karyograms."""
     held_out: float = 0.44
-    """Share of the people whose cells are used; the limits were chosen on the others."""
+    """Share of the people whose cells are used."""
     touching: float = 0.2
     """Share of the pairs whose homologs touch."""
     seed: int = 0
