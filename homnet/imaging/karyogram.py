@@ -102,7 +102,8 @@ class FoundChromosome:
     chromosome: str
     """Type; empty if none is certain."""
     homolog: int
-    """Number within the pair from the left, 0 or 1; 2 and more for further copies."""
+    """Number from the left among those of its type that are used: 0, 1, or more for further
+    copies."""
     probability: float
     """Probability of the most probable type."""
     flags: tuple[str, ...]
@@ -365,13 +366,11 @@ def _judge(blobs: Sequence[_Blob]) -> None:
     )
     for piece, log_T in zip(judged.values(), log_NT, strict=True):
         piece.log_T = log_T
-    for blob in blobs:
-        for way in blob.ways[1:]:
-            for piece in way.pieces:
-                if piece.log_T is not None:  # the one that it touches has changed its bands
-                    piece.log_T = np.logaddexp(
-                        piece.log_T + np.log(1 - _SPOILT), np.log(_SPOILT * _FLAT)
-                    )
+    # Several ways may share a piece.
+    touching = {id(one): one for blob in blobs for way in blob.ways[1:] for one in way.pieces}
+    for piece in touching.values():
+        if piece.log_T is not None:  # what it touches has changed its bands
+            piece.log_T = np.logaddexp(piece.log_T + np.log(1 - _SPOILT), np.log(_SPOILT * _FLAT))
 
 
 def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) -> Places:
@@ -505,15 +504,16 @@ def _chromosome(
     copies: dict[str, int],
     parts: Parts,
 ) -> FoundChromosome:
-    """What is said of one chromosome; ``copies`` counts those of each type so far."""
+    """What is said of one chromosome; ``copies`` counts those of each type that are used."""
     number = int(probability_T.argmax())
     name, reason = CHROMOSOMES[number], piece.fault
     certain = bool(probability_T[number] >= CERTAIN)
     flags = [SEPARATED] * (num_pieces > 1 and not piece.fault)
     homolog = 0
     if certain:
-        homolog = copies.get(name, 0)
-        copies[name] = homolog + 1
+        if not reason:
+            homolog = copies.get(name, 0)
+            copies[name] = homolog + 1
         likely = number if piece.log_T is None else int(piece.log_T.argmax())
         if DENVER_GROUP_OF[CHROMOSOMES[likely]] != DENVER_GROUP_OF[name]:
             flags.append(UNLIKE_ITS_TYPE)

@@ -240,7 +240,7 @@ def _cut_page(
                     "path": path,
                     "number": at,
                     "chromosome": one.chromosome,
-                    "homolog": one.homolog if one.chromosome else "",
+                    "homolog": "" if one.reason else one.homolog,
                     "probability": f"{one.probability:.4f}",
                     **{"top": top, "left": left, "bottom": bottom, "right": right},
                     "px_per_iscn": f"{karyogram.px_per_iscn:.6g}",

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from homnet.errors import DataError
+from homnet.imaging.extraction import extract
 from homnet.imaging.karyogram import SEPARATED, read_karyogram, resized
 from homnet.imaging.layouts import LAYOUTS, Layout
 from homnet.karyotype.chromosomes import CHROMOSOMES
@@ -216,3 +217,23 @@ def test_what_is_no_karyogram_is_refused_in_a_sentence(cell):
     ):
         with pytest.raises(DataError, match=message):
             read(page)
+
+
+def test_homologs_are_numbered_among_those_that_are_used(cell, monkeypatch):
+    picture = drawn(cell, width_px=900)
+    left_out = []
+
+    def extract_but_one(image, config):
+        done = extract(image, config)
+        if len(left_out) < 3:  # the first chromosomes on the page, of types 1 and 2
+            left_out.append(done)
+            return done.unusable("cannot be measured")
+        return done
+
+    monkeypatch.setattr("homnet.imaging.karyogram.extract", extract_but_one)
+    karyogram = read(picture.image)
+    assert [one.reason for one in karyogram.left_out] == ["cannot be measured"] * 3
+    used = [(one.chromosome, one.homolog) for one in karyogram.used]
+    assert ("1", 0) not in used
+    assert [number for name, number in used if name == "2"] == [0]
+    assert [number for name, number in used if name == "3"] == [0, 1]
