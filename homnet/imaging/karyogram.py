@@ -341,7 +341,7 @@ def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
     ground = round(parts.background)
     image_HW = ground + (grey_HW.astype(np.float32) - ground) * np.asarray(share)
     image_HW[coloured_HW] = ground
-    return np.rint(np.clip(image_HW, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(image_HW, 0, 255)), np.uint8)
 
 
 def resized(image_HW: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
