@@ -15,20 +15,16 @@ from typing import IO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import find_contours
 
 from homnet.errors import DataError
-from homnet.imaging import separation
-from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.blobs import FLAT, HALF_WIDTH_PX, INSEPARABLE, Blob, Piece, Way, find_blobs
 from homnet.imaging.layouts import Layout
 from homnet.imaging.page_parts import Box, Parts, between, find_parts, middle, zoomed
-from homnet.imaging.places import Blob, Places, Reading, find_places
+from homnet.imaging.places import BlobEvidence, Places, Reading, find_places
 from homnet.imaging.printed_numbers import log_likelihoods
 from homnet.imaging.reading import Page, read_page
-from homnet.imaging.type_classifier import shipped_classifier
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES, DENVER_GROUP_OF
 from homnet.locations import Location
@@ -40,16 +36,17 @@ MAX_SIDE_PX: Final = 8000
 """Largest side of a page."""
 MAX_BYTES: Final = 128 * 2**20
 """Largest file of a page."""
+PX_PER_ISCN: Final = 0.0078
+"""Pixels per ISCN unit of images of single chromosomes at the common scale: that of the simulated
+laboratories, on which the model that comes with the package was trained."""
+UM_PER_PX: Final = 0.0645
+"""Micrometres per pixel at that scale: a camera of 6.45 µm at a magnification of 100."""
 CERTAIN: Final = 0.95
 """Probability of a type from which a chromosome is used."""
 SEPARATED: Final = "separated"
 """Flag of a chromosome that touched another."""
 UNLIKE_ITS_TYPE: Final = "unlike_its_type"
 """Flag of a chromosome whose bands the classifier gives to another Denver group."""
-_HALF_WIDTH_PX: Final = 7.8
-"""Half width of chromosomes in the images that the classifier is used on."""
-_EXTRACTION: Final = ExtractionConfig(samples_per_px=2.0)
-"""How chromosomes are measured for the classifier: even the longest fits."""
 _MIN_BLOBS: Final = 15
 _MAX_BLOBS: Final = 120
 _WIDTHS: Final = ((1.0, 0.16), (1.65, 0.25))
@@ -59,23 +56,12 @@ _PART_WIDTH: Final = (0.83, 0.22)
 """The same of the parts that touch."""
 _MOST_WIDTH: Final = 5.0
 """Largest loss of log likelihood by an unusual width."""
-_TOUCHING: Final = -1.0
-"""Log prior weight of two chromosomes that touch, beside one."""
-_CROSSED: Final = -4.0
-"""Log prior weight of two chromosomes that cannot be separated, for a wide blob."""
-_SPOILT: Final = 0.15
-"""Share of chromosomes that touch another of which the bands say nothing."""
-_SOFT: Final = 0.15
-"""Blur of the edge along which a chromosome is cut out, in half widths."""
-_INSEPARABLE: Final = "it touches or crosses another chromosome and cannot be separated for certain"
 _MIN_CELL: Final = 20
 """Fewest chromosomes of certain type in a karyogram."""
 _MIN_PLACED: Final = 0.6
 """Share of the chromosomes on a page whose type must be certain."""
 _MOST_UNLIKE: Final = 0.5
 """Share of the chromosomes whose Denver group the classifier may doubt."""
-_ROW_MARGIN: Final = 0.2
-"""Share of a blob's height at its ends that may reach into another row."""
 _SLOPE: Final = 2.5
 """Log odds of a gap between places per half width beyond the usual gap within one."""
 _MOST_ODDS: Final = 3.0
@@ -85,8 +71,6 @@ _LABEL_ASIDE: Final = 3.0
 """Horizontal distance of a number from a chromosome's middle in half widths, at most."""
 _ASTRAY: Final = 0.03
 """Probability that the nearest number is not that of the chromosome."""
-_FLAT: Final = 1.0 / len(CHROMOSOMES)
-"""Probability of a type without evidence."""
 _BELOW: Final = 1
 _ABOVE: Final = 2
 
@@ -150,48 +134,6 @@ class Karyogram:
         return tuple(one for one in self.chromosomes if one.reason)
 
 
-@dataclass
-class _Piece:
-    """One chromosome on the small page, or half of a blob that cannot be divided."""
-
-    mask_HW: Mask
-    """Its pixels in its box."""
-    box: Box
-    fault: str = ""
-    """Why it cannot be used."""
-    image_HW: NDArray[np.uint8] | None = None
-    sequence_CL: NDArray[np.uint8] | None = None
-    width_px: float = np.nan
-    """Its mean width at the scale of the classifier."""
-    log_T: Floats | None = None
-    """Log probabilities of the types by its bands; None if they cannot be judged."""
-
-    @property
-    def length_px(self) -> float:
-        """Length at the scale of the classifier; 0 if unknown."""
-        if self.sequence_CL is None:
-            return 0.0
-        return float(np.count_nonzero(self.sequence_CL[0])) / _EXTRACTION.samples_per_px
-
-
-@dataclass(frozen=True)
-class _Way:
-    """A way to read a blob: as one chromosome or as several."""
-
-    log_weight: float
-    pieces: tuple[_Piece, ...]
-
-
-@dataclass(frozen=True)
-class _Blob:
-    """A blob on the small page."""
-
-    box: Box
-    row: int
-    ways: tuple[_Way, ...]
-    """The first one reads it as one chromosome."""
-
-
 def read_karyogram(source: Location | IO[bytes], layout: Layout | None = None) -> Karyogram:
     """Reads the picture of a karyogram.
 
@@ -225,167 +167,26 @@ def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
         raise DataError(
             f"not a karyogram: {len(parts.boxes)} objects on the page look like chromosomes"
         )
-    blobs = _blobs(parts)
-    for blob in blobs:
-        for way in blob.ways:
-            for piece in way.pieces:
-                _measure(piece, page, parts)
-    _judge(blobs)
+    blobs = find_blobs(page, parts)
     places = _best_places(blobs, parts, layout)
     found = _result(blobs, places, parts)
     _refuse_others(found)
     return Karyogram(found, places.layout)
 
 
-def _blobs(parts: Parts) -> list[_Blob]:
-    """Blobs in reading order, with all ways to read them."""
-    blobs = []
-    for number, (box, row) in enumerate(zip(parts.boxes, _rows(parts.boxes), strict=True), start=1):
-        place = slice(box[0], box[2]), slice(box[1], box[3])
-        piece = _Piece(parts.blob_HW[place] == number, box)
-        blobs.append(_Blob(box, row, _ways(piece, parts)))
-    return sorted(blobs, key=lambda blob: (blob.row, middle(blob.box)[1]))
-
-
-def _rows(boxes: Sequence[Box]) -> list[int]:
-    """Row of each box: rows are where the middle parts of boxes overlap."""
-    spans = []
-    for number, (top, _, bottom, _) in enumerate(boxes):
-        margin = _ROW_MARGIN * (bottom - top)
-        spans.append((top + margin, bottom - margin, number))
-    row, end = -1, float("-inf")
-    found = [0] * len(boxes)
-    for start, stop, number in sorted(spans):
-        row += start > end
-        found[number] = row
-        end = max(end, stop)
-    return found
-
-
-def _ways(piece: _Piece, parts: Parts, depth: int = 0) -> tuple[_Way, ...]:
-    """All ways to read a blob."""
-    top, left, bottom, right = piece.box
-    whole = _Way(0.0, (piece,))
-    if right - left < separation.WIDE * parts.half_width_px:
-        return (whole,)
-    seam = separation.find_seam(piece.mask_HW, parts.darkness_HW[top:bottom, left:right])
-    crossed = _Way(
-        _CROSSED if seam is None else _CROSSED + seam.log_crossed,
-        tuple(_Piece(piece.mask_HW, piece.box, fault=_INSEPARABLE) for _ in range(2)),
-    )
-    if seam is None:
-        return (whole, crossed) if depth == 0 else (whole,)
-    sides = []
-    for mask_HW in (seam.left_HW, seam.right_HW):
-        rows, columns = np.nonzero(mask_HW)
-        box = int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
-        inside_HW = mask_HW[box[0] : box[2], box[1] : box[3]]
-        side = _Piece(inside_HW, (top + box[0], left + box[1], top + box[2], left + box[3]))
-        # More than four chromosomes in one blob are not looked for.
-        sides.append(_ways(side, parts, depth + 1) if depth == 0 else (_Way(0.0, (side,)),))
-    divided = [
-        _Way(
-            _TOUCHING + seam.log_odds + one.log_weight + other.log_weight, one.pieces + other.pieces
-        )
-        for one in sides[0]
-        for other in sides[1]
-    ]
-    return whole, *divided, *([crossed] if depth == 0 else [])
-
-
-def _measure(piece: _Piece, page: Page, parts: Parts) -> None:
-    """Cuts the piece out of the page and measures it, at the scale of the classifier."""
-    if piece.image_HW is not None:  # several ways may share a piece
-        return
-    piece.image_HW = _cut_out(piece, page, parts)
-    if piece.fault:
-        return
-    factor = _HALF_WIDTH_PX / (parts.half_width_px * parts.page_px)
-    done = extract(resized(piece.image_HW, factor), _EXTRACTION)
-    if done.sequence_CL is None:
-        piece.fault = done.reason or "it cannot be measured"
-        return
-    piece.sequence_CL = done.sequence_CL
-    piece.width_px = done.width_px
-
-
-def _cut_out(piece: _Piece, page: Page, parts: Parts) -> NDArray[np.uint8]:
-    """The piece on the page's background, at the page's resolution, with its soft edge."""
-    around = max(2, round(0.5 * parts.half_width_px))
-    top, left, bottom, right = piece.box
-    height, width = parts.blob_HW.shape
-    box = (
-        max(top - around, 0),
-        max(left - around, 0),
-        min(bottom + around, height),
-        min(right + around, width),
-    )
-    place = slice(box[0], box[2]), slice(box[1], box[3])
-    own_HW = np.zeros((box[2] - box[0], box[3] - box[1]), bool)
-    own_HW[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = piece.mask_HW
-    others_HW = (parts.darkness_HW[place] > 0.25) & ~own_HW
-    # Its soft edge ends halfway to whatever stands beside it.
-    to_own_HW = ndimage.distance_transform_edt(~own_HW)
-    to_others_HW = (
-        ndimage.distance_transform_edt(~others_HW)
-        if others_HW.any()
-        else np.full(own_HW.shape, np.inf)
-    )
-    soft_HW = own_HW | ((to_own_HW <= around) & (to_own_HW < to_others_HW))
-    # A sharp cut would look like the edge of a picture, and is not how a chromosome ends.
-    share_HW = ndimage.gaussian_filter(soft_HW.astype(np.float32), _SOFT * parts.half_width_px)
-    page_box = zoomed(box, parts.page_px)
-    place = slice(page_box[0], page_box[2]), slice(page_box[1], page_box[3])
-    grey_HW, coloured_HW = page.grey_HW[place], page.coloured_HW[place]
-    share = Image.fromarray(share_HW).resize(grey_HW.shape[::-1], Image.Resampling.BILINEAR)
-    ground = round(parts.background)
-    image_HW = ground + (grey_HW.astype(np.float32) - ground) * np.asarray(share)
-    image_HW[coloured_HW] = ground
-    return np.asarray(np.rint(np.clip(image_HW, 0, 255)), np.uint8)
-
-
-def resized(image_HW: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """An image made larger or smaller by a factor."""
-    height, width = image_HW.shape
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    kind = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(image_HW).resize(size, kind))
-
-
-def _judge(blobs: Sequence[_Blob]) -> None:
-    """Lets the type classifier judge all pieces; lengths are relative to those of the page."""
-    likely = [max(blob.ways, key=lambda way: way.log_weight) for blob in blobs]
-    known = [piece.length_px for way in likely for piece in way.pieces if piece.length_px]
-    every = [piece for blob in blobs for way in blob.ways for piece in way.pieces]
-    judged = {id(piece): piece for piece in every if piece.sequence_CL is not None}
-    if not known:
-        return
-    log_NT = shipped_classifier().log_probabilities(
-        np.stack([cast(NDArray[np.uint8], piece.sequence_CL) for piece in judged.values()]),
-        np.array([piece.length_px for piece in judged.values()]) / np.mean(known),
-    )
-    for piece, log_T in zip(judged.values(), log_NT, strict=True):
-        piece.log_T = log_T
-    # Several ways may share a piece.
-    touching = {id(one): one for blob in blobs for way in blob.ways[1:] for one in way.pieces}
-    for piece in touching.values():
-        if piece.log_T is not None:  # what it touches has changed its bands
-            piece.log_T = np.logaddexp(piece.log_T + np.log(1 - _SPOILT), np.log(_SPOILT * _FLAT))
-
-
-def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) -> Places:
+def _best_places(blobs: Sequence[Blob], parts: Parts, layout: Layout | None) -> Places:
     """Places of the chromosomes, with numbers below, above, or none: whichever explains most."""
     new_row = [at == 0 or one.row != blobs[at - 1].row for at, one in enumerate(blobs)]
     gaps = _gap_odds(blobs, new_row, parts.half_width_px)
     log_words_NT = log_likelihoods(parts.words)
     flat_T = np.zeros(len(CHROMOSOMES))
     single = [blob.ways[0].pieces[0].width_px for blob in blobs if len(blob.ways) == 1]
-    usual_px = float(np.nanmedian([*single, 2 * _HALF_WIDTH_PX]))
+    usual_px = float(np.nanmedian([*single, 2 * HALF_WIDTH_PX]))
     found = []
     for side in (_BELOW, _ABOVE, None):
         lines = _lines(blobs, parts, log_words_NT, side)
         evidence = [
-            Blob(
+            BlobEvidence(
                 new_row[at],
                 gaps[at],
                 tuple(
@@ -393,7 +194,7 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
                         way.log_weight + _log_width(blob, way, usual_px),
                         np.stack(
                             [
-                                (flat_T if piece.log_T is None else piece.log_T - np.log(_FLAT))
+                                (flat_T if piece.log_T is None else piece.log_T - np.log(FLAT))
                                 + _number(piece, lines[blob.row], parts.half_width_px)
                                 for piece in way.pieces
                             ]
@@ -408,7 +209,7 @@ def _best_places(blobs: Sequence[_Blob], parts: Parts, layout: Layout | None) ->
     return max(found, key=lambda places: places.log_evidence)
 
 
-def _log_width(blob: _Blob, way: _Way, usual_px: float) -> float:
+def _log_width(blob: Blob, way: Way, usual_px: float) -> float:
     """Log likelihood of the width of a blob, measured as one, and of the widths of its parts.
 
     The chromatids of one chromosome are only half as wide as homologs.
@@ -425,7 +226,7 @@ def _log_width(blob: _Blob, way: _Way, usual_px: float) -> float:
     )
 
 
-def _gap_odds(blobs: Sequence[_Blob], new_row: Sequence[bool], half_width_px: float) -> list[float]:
+def _gap_odds(blobs: Sequence[Blob], new_row: Sequence[bool], half_width_px: float) -> list[float]:
     """Log odds of another place for each gap between neighbours; two kinds of gap are expected."""
     gap_N = np.array(
         [
@@ -447,7 +248,7 @@ _Line = list[tuple[float, Floats]]
 
 
 def _lines(
-    blobs: Sequence[_Blob], parts: Parts, log_words_NT: Floats, side: int | None
+    blobs: Sequence[Blob], parts: Parts, log_words_NT: Floats, side: int | None
 ) -> list[_Line]:
     """The numbers below or above each row."""
     lines: list[_Line] = []
@@ -465,7 +266,7 @@ def _lines(
     return lines
 
 
-def _number(piece: _Piece, line: _Line, half_width_px: float) -> Floats:
+def _number(piece: Piece, line: _Line, half_width_px: float) -> Floats:
     """Log likelihood ratio (T) of the types from the nearest number of the row."""
     _, column = middle(piece.box)
     away, log_T = min(
@@ -478,10 +279,10 @@ def _number(piece: _Piece, line: _Line, half_width_px: float) -> Floats:
     # Of a word that names no type nothing follows.
     probability_T = np.exp(log_T - np.logaddexp(0.0, np.logaddexp.reduce(log_T)))
     other = 1.0 - float(probability_T.sum()) * (1.0 - _ASTRAY)
-    return np.asarray(np.log(other + (1.0 - _ASTRAY) * probability_T / _FLAT))
+    return np.asarray(np.log(other + (1.0 - _ASTRAY) * probability_T / FLAT))
 
 
-def _result(blobs: Sequence[_Blob], places: Places, parts: Parts) -> tuple[FoundChromosome, ...]:
+def _result(blobs: Sequence[Blob], places: Places, parts: Parts) -> tuple[FoundChromosome, ...]:
     """The chromosomes with their types, or the reasons why they have none."""
     copies: dict[str, int] = {}
     found: list[FoundChromosome] = []
@@ -491,14 +292,14 @@ def _result(blobs: Sequence[_Blob], places: Places, parts: Parts) -> tuple[Found
         if places.reading[at][chosen] < CERTAIN:
             # Nothing certain is known of its parts: it is listed as a whole.
             pieces, chosen = blob.ways[0].pieces, 0
-            pieces[0].fault = pieces[0].fault or _INSEPARABLE
+            pieces[0].fault = pieces[0].fault or INSEPARABLE
         for piece, probability_T in zip(pieces, places.probability[at][chosen], strict=True):
             found.append(_chromosome(piece, probability_T, len(pieces), copies, parts))
     return tuple(found)
 
 
 def _chromosome(
-    piece: _Piece,
+    piece: Piece,
     probability_T: Floats,
     num_pieces: int,
     copies: dict[str, int],
@@ -532,12 +333,12 @@ def _chromosome(
         float(probability_T[number]),
         tuple(flags),
         reason,
-        piece.length_px * parts.half_width_px * parts.page_px / _HALF_WIDTH_PX,
+        piece.length_px * parts.half_width_px * parts.page_px / HALF_WIDTH_PX,
         cast(NDArray[np.uint8], piece.image_HW),
     )
 
 
-def _outline(piece: _Piece, parts: Parts) -> NDArray[np.float64]:
+def _outline(piece: Piece, parts: Parts) -> NDArray[np.float64]:
     """The longest contour of a piece on the page, with a few points for each half width."""
     contours = find_contours(np.pad(piece.mask_HW, 1).astype(float), 0.5)
     step = max(1, round(0.3 * parts.half_width_px))

@@ -50,7 +50,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Blob:
+class BlobEvidence:
     """What is known of a blob on the page."""
 
     new_row: bool
@@ -77,7 +77,7 @@ class Places:
     """The most probable layout."""
 
 
-def find_places(blobs: Sequence[Blob], layout: Layout | None = None) -> Places:
+def find_places(blobs: Sequence[BlobEvidence], layout: Layout | None = None) -> Places:
     """Finds the types of chromosomes from evidence of all kinds.
 
     Args:
@@ -116,7 +116,7 @@ def find_places(blobs: Sequence[Blob], layout: Layout | None = None) -> Places:
 
 
 def _forward_backward(
-    blobs: Sequence[Blob], order: Sequence[str], row_ends: set[int], *, fixed: bool
+    blobs: Sequence[BlobEvidence], order: Sequence[str], row_ends: set[int], *, fixed: bool
 ) -> tuple[list[list[Floats]], list[list[float]], float]:
     """Probabilities under one order, as of :class:`Places`, and the log likelihood of the page.
 

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from homnet.errors import ConfigError, DataError
+from homnet.imaging.blobs import resized
 from homnet.imaging.extraction import ExtractionConfig, extract
-from homnet.imaging.karyogram import FoundChromosome, Karyogram, find_chromosomes, resized
+from homnet.imaging.karyogram import UM_PER_PX, FoundChromosome, Karyogram, find_chromosomes
 from homnet.imaging.layouts import LAYOUTS
 from homnet.imaging.orientation import profiles
 from homnet.imaging.page_parts import Box
@@ -30,7 +31,6 @@ from homnet.results import Record
 from homnet.seeding import generator
 from homnet.simulator.karyograms import (
     CLUTTER,
-    UM_PER_PX,
     ChromosomeImage,
     KaryogramStyle,
     draw_karyogram,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from homnet.cohorts.pairs import pairs_of
+from homnet.imaging.karyogram import UM_PER_PX
 from homnet.imaging.layouts import LAYOUTS, Layout
 from homnet.karyotype.chromosomes import DENVER_GROUPS
 from homnet.seeding import generator
@@ -25,8 +26,6 @@ from homnet.simulator.images import cell_look, draw_pair
 
 Grey = NDArray[np.uint8]
 
-UM_PER_PX: Final = 0.0645
-"""Micrometres per pixel of the given images: a camera of 6.45 µm at a magnification of 100."""
 CLUTTER: Final = ("frame", "lines", "text", "bar", "logo", "arrow", "groups")
 """What may stand around the chromosomes: a frame around all of it, a line under each pair, lines
 about the patient, a scale bar, a logo, an arrow beside a chromosome, and letters of the groups."""

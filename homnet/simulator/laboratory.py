@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from homnet.errors import ConfigError
+from homnet.imaging.karyogram import PX_PER_ISCN
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.karyotype.kinds import SIMULATED
 from homnet.simulator.atlas import BandAppearance
@@ -22,7 +23,7 @@ class Laboratory:
 
     samples_per_px: float = 3.0
     """Samples of a sequence per image pixel."""
-    px_per_iscn: float = 0.0078
+    px_per_iscn: float = PX_PER_ISCN
     """Image pixels per ISCN unit in the median cell."""
     halo_px: float = 1.5
     """Length that blur adds to each end of a chromosome, pixels."""

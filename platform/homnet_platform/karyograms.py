@@ -19,7 +19,14 @@ from PIL import Image
 from homnet import __version__
 from homnet.errors import ConfigError, DataError, ManifestError
 from homnet.files import Staging, is_published
-from homnet.imaging.karyogram import Karyogram, find_chromosomes, read_picture, resized
+from homnet.imaging.blobs import resized
+from homnet.imaging.karyogram import (
+    PX_PER_ISCN,
+    UM_PER_PX,
+    Karyogram,
+    find_chromosomes,
+    read_picture,
+)
 from homnet.imaging.layouts import Layout, read_layout
 from homnet.imaging.manifest import nfc
 from homnet.imaging.outlines import draw_outlines
@@ -36,11 +43,6 @@ _SETTINGS: Final = "settings.json"
 _SUFFIXES: Final = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _CELL: Final = ("path", "patient_id", "cell_id")
 _OPTIONAL: Final = ("hospital", "band_level")
-_PX_PER_ISCN: Final = 0.0078
-"""Pixels per ISCN unit of the images that are cut out: the scale of the simulated laboratories, on
-which the model that comes with the package was trained."""
-_UM_PER_PX: Final = 0.0645
-"""Micrometres per pixel at that scale: a camera of 6.45 µm at a magnification of 100."""
 _MAX_ZOOM: Final = 4.0
 """Largest enlargement; a page that needs more has too few pixels."""
 
@@ -160,7 +162,7 @@ def pages_of(folder: Location, config: KaryogramConfig) -> list[dict[str, str]]:
         pages = _listed(config.cells, {nfc(path): path for path in there})
     else:
         pattern = re.escape(config.names)
-        for field, form in (("patient_id", ".+?"), ("cell_id", "[^/]+")):
+        for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
             pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
         pages = []
         for path in there:
@@ -276,9 +278,9 @@ def _zoom(karyogram: Karyogram, px_per_um: float | None) -> float:
         DataError: the page has far too few pixels.
     """
     if px_per_um is None:
-        zoom = _PX_PER_ISCN / karyogram.px_per_iscn
+        zoom = PX_PER_ISCN / karyogram.px_per_iscn
     else:
-        zoom = 1.0 / (_UM_PER_PX * px_per_um)
+        zoom = 1.0 / (UM_PER_PX * px_per_um)
     if zoom > _MAX_ZOOM:
         raise DataError(
             f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "

@@ -150,6 +150,7 @@ def test_cells_from_file_names(tmp_path):
         ("anna", "1"),
         ("anna", "2"),
     ]
+    # A name does not reach into a folder.
     with pytest.raises(ManifestError, match=r"'anna/cell 1.png' is not .*--karyogram.names"):
         pages_of(tmp_path, KaryogramConfig())
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from homnet.errors import DataError
 from homnet.imaging.extraction import extract
-from homnet.imaging.karyogram import SEPARATED, read_karyogram, resized
+from homnet.imaging.karyogram import SEPARATED, read_karyogram
 from homnet.imaging.layouts import LAYOUTS, Layout
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.cohort import simulate_person
@@ -167,12 +167,6 @@ def test_the_scale_is_estimated_from_the_lengths(cell):
     assert large.px_per_iscn / small.px_per_iscn == pytest.approx(2.5, rel=0.03)
 
 
-def test_resized_keeps_the_levels():
-    image = np.full((40, 20), 200, np.uint8)
-    assert resized(image, 0.5).shape == (20, 10)
-    assert (resized(image, 1.7) == 200).all()
-
-
 def scattered(cell, seed=1):
     """A metaphase: the chromosomes in any direction and any place."""
     draw = np.random.default_rng(seed)
@@ -230,7 +224,7 @@ def test_homologs_are_numbered_among_those_that_are_used(cell, monkeypatch):
             return done.unusable("cannot be measured")
         return done
 
-    monkeypatch.setattr("homnet.imaging.karyogram.extract", extract_but_one)
+    monkeypatch.setattr("homnet.imaging.blobs.extract", extract_but_one)
     karyogram = read(picture.image)
     assert [one.reason for one in karyogram.left_out] == ["cannot be measured"] * 3
     used = [(one.chromosome, one.homolog) for one in karyogram.used]

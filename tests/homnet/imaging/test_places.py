@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from homnet.imaging.layouts import LAYOUTS, Layout
-from homnet.imaging.places import Blob, Reading, find_places
+from homnet.imaging.places import BlobEvidence, Reading, find_places
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
 NUM = len(CHROMOSOMES)
@@ -22,7 +22,7 @@ def evidence(name, strength=2.0):
 def page(rows, strength=2.0):
     """Blobs of rows of (type, number of chromosomes)."""
     return [
-        Blob(
+        BlobEvidence(
             new_row=at == 0 and copy == 0,
             log_gap=3.0 if copy == 0 else -3.0,
             readings=(Reading(0.0, evidence(name, strength)[None]),),
@@ -85,7 +85,7 @@ def test_clutter_at_the_beginning_of_a_row_is_no_chromosome():
     rows = [[(name, 2) for name in row] for row in LAYOUTS[0].rows]
     rows[3][4:] = [("X", 2)]
     blobs = page(rows)
-    clutter = Blob(True, 0.0, (Reading(0.0, np.full((1, NUM), -8.0)),))
+    clutter = BlobEvidence(True, 0.0, (Reading(0.0, np.full((1, NUM), -8.0)),))
     first = next(at for at, blob in enumerate(blobs) if at and blob.new_row)
     with_it = [*blobs[:first], clutter, replace(blobs[first], new_row=False), *blobs[first + 1 :]]
     found = find_places(with_it)
@@ -98,14 +98,14 @@ def test_a_blob_is_read_as_two_where_two_are_missing():
     rows[3][4:] = [("X", 2)]
     blobs = page(rows)
     both = Reading(0.0, np.stack([evidence("7")] * 2))
-    joined = Blob(False, 3.0, (Reading(0.0, np.zeros((1, NUM))), both))
+    joined = BlobEvidence(False, 3.0, (Reading(0.0, np.zeros((1, NUM))), both))
     at = 12
     found = find_places([*blobs[:at], joined, *blobs[at + 2 :]])
     assert found.reading[at][1] > 0.95
     assert found.probability[at][1][:, CHROMOSOMES.index("7")].min() > 0.95
     # Beside its partner it is one: three of a type are rarer than a seam is deceptive.
     unlikely = replace(both, log_weight=-2.0)
-    single = Blob(False, 3.0, (Reading(0.0, evidence("7")[None]), unlikely))
+    single = BlobEvidence(False, 3.0, (Reading(0.0, evidence("7")[None]), unlikely))
     found = find_places([*blobs[:at], single, *blobs[at + 1 :]])
     assert found.reading[at][0] > 0.9
 

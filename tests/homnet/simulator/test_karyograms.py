@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from homnet.imaging.karyogram import UM_PER_PX
 from homnet.imaging.layouts import LAYOUTS
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.karyograms import (
     CLUTTER,
-    UM_PER_PX,
     ChromosomeImage,
     KaryogramStyle,
     draw_karyogram,
