@@ -49,6 +49,12 @@ def names(folder: Path) -> KaryogramConfig:
     return KaryogramConfig(cells=cells)
 
 
+def one_page(folder: Path) -> KaryogramConfig:
+    cells = folder.parent / "one.csv"
+    cells.write_text("path,patient_id,cell_id\np1_c1.png,p1,c1\n")
+    return KaryogramConfig(cells=cells)
+
+
 @pytest.mark.ray
 def test_a_folder_becomes_a_cohort(folder, person, ray_cluster, tmp_path, capsys):
     config = IngestConfig(
@@ -111,19 +117,19 @@ def stretched(profile_L):
 @pytest.mark.ray
 def test_cutting_resumes_and_keeps_what_is_finished(folder, ray_cluster, tmp_path):
     output = tmp_path / "cut"
-    manifest = cut_karyograms(folder, names(folder), output)
+    manifest = cut_karyograms(folder, one_page(folder), output)
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
-    assert cut_karyograms(folder, names(folder), output) == manifest
+    assert cut_karyograms(folder, one_page(folder), output) == manifest
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.png")} == before
     with pytest.raises(DataError, match="exists already"):
-        cut_karyograms(folder, replace(names(folder), px_per_um=20.0), output)
+        cut_karyograms(folder, replace(one_page(folder), px_per_um=20.0), output)
 
 
 @pytest.mark.ray
 def test_a_stated_scale_is_used(folder, ray_cluster, tmp_path):
     heights = []
     for px_per_um in (10.0, 20.0):
-        config = replace(names(folder), px_per_um=px_per_um)
+        config = replace(one_page(folder), px_per_um=px_per_um)
         manifest = cut_karyograms(folder, config, tmp_path / f"at-{px_per_um:g}")
         rows = pd.read_csv(manifest, dtype=str)
         path = rows["path"][(rows["chromosome"] == "1") & (rows["homolog"] == "0")].iloc[0]

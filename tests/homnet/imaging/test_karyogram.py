@@ -80,7 +80,7 @@ def test_every_layout_is_read_with_and_without_numbers(cell, layout, labels):
     ]
 
 
-@pytest.mark.parametrize("width_px", [640, 2600, 6000])
+@pytest.mark.parametrize("width_px", [640, 2600, pytest.param(6000, marks=pytest.mark.slow)])
 def test_any_resolution_and_clutter(cell, width_px):
     clutter = ("frame", "lines", "text", "bar", "logo", "arrow", "groups")
     picture = drawn(cell, width_px=width_px, clutter=clutter, colour=True, ground=240)
