@@ -33,7 +33,7 @@ def test_blobs_come_in_reading_order():
 
 
 def test_what_is_wide_is_read_as_one_and_as_several():
-    picture = page([(40, 54, 200)])
+    picture = page([(40, 55, 200)])  # a pixel of light between the first two
     wide, narrow = find_blobs(picture, find_parts(picture))
     assert len(narrow.ways) == 1
     assert [len(way.pieces) for way in wide.ways] == [1, 2, 2]
