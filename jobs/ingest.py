@@ -44,6 +44,11 @@ def main(config: IngestConfig) -> None:
     print(f"flags on the {done.num_images - done.num_left_out} images used:")
     for flag, count in done.flags.items():
         print(f"  {count:6d} {flag}")
+    levels = ", ".join(f"{count} at {level}" for level, count in done.estimated.items())
+    if levels:
+        print(f"band levels of cells, estimated from their chromosomes: {levels}")
+    if done.num_doubted:
+        print(f"cells with other bands than their stated level has: {done.num_doubted}")
     print(f"every one of them: {done.report}")
     print(
         f"cohort: {config.output} ({done.num_pairs} pairs of homologs and {done.num_single} single "

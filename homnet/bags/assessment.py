@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from homnet.cohorts.pairs import SAME_PIXELS, THIRD_COPY, TURNED, pairs_of
+from homnet.cohorts.pairs import (
+    LEVEL_DOUBTED,
+    LEVEL_ESTIMATED,
+    SAME_PIXELS,
+    THIRD_COPY,
+    TURNED,
+    pairs_of,
+)
 from homnet.cohorts.summary import has_flag
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 
@@ -50,7 +57,7 @@ class NotAssessed:
     """Key of :data:`REASONS`."""
 
 
-SAID: Final = (THIRD_COPY, TURNED, SAME_PIXELS)
+SAID: Final = (THIRD_COPY, TURNED, SAME_PIXELS, LEVEL_ESTIMATED, LEVEL_DOUBTED)
 """Quality flags that verdicts mention."""
 NOTHING_SENT: Final = tuple(NotAssessed(name, (), "no_pair") for name in CHROMOSOMES)
 """Value for a patient without any pair."""
@@ -113,9 +120,10 @@ class Assessment:
     """Pairs and types not assessed, by hospital and patient, for every patient of the table."""
     levels: Mapping[tuple[str, str], Mapping[str, int]]
     """Band level of each cell, by hospital and patient, in order of the cells' names."""
-    flags: Mapping[str, Mapping[tuple[str, str], Mapping[str, int]]] = field(default_factory=dict)
-    """Number of cells with a quality flag of :data:`SAID`, by flag, by hospital and patient, and by
-    type."""
+    flags: Mapping[str, Mapping[tuple[str, str], frozenset[tuple[str, str]]]] = field(
+        default_factory=dict
+    )
+    """Types and cells with a quality flag of :data:`SAID`, by flag, and by hospital and patient."""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -158,8 +166,13 @@ class Assessment:
         )
 
     def flagged(self, flag: str, patient: tuple[str, str]) -> Mapping[str, int]:
-        """Number of a patient's cells with a flag of :data:`SAID`, by type."""
-        return self.flags.get(flag, {}).get(patient, {})
+        """Number of a patient's cells with a flag of :data:`SAID`, by type in karyogram order."""
+        count = Counter(name for name, _ in self.flags.get(flag, {}).get(patient, ()))
+        return {name: count[name] for name in CHROMOSOMES if name in count}
+
+    def cells_flagged(self, flag: str, patient: tuple[str, str]) -> tuple[str, ...]:
+        """A patient's cells with a flag of :data:`SAID`, by name."""
+        return tuple(sorted({cell for _, cell in self.flags.get(flag, {}).get(patient, ())}))
 
     @property
     def type_N(self) -> NDArray[np.int64]:
@@ -231,18 +244,18 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     )
 
 
-def _flagged(table: pa.Table, flag: str) -> dict[tuple[str, str], Counter[str]]:
-    """Number of cells with a quality flag for each type of each patient."""
-    found: dict[tuple[str, str], Counter[str]] = {}
+def _flagged(table: pa.Table, flag: str) -> dict[tuple[str, str], frozenset[tuple[str, str]]]:
+    """Types and cells with a quality flag, for each patient."""
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
     if "quality" not in table.schema.names:
-        return found
+        return {}
     rows = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), flag))
-    columns = ("hospital", "patient_id", "chromosome")
-    for hospital, patient, name in zip(
+    columns = ("hospital", "patient_id", "chromosome", "cell_id")
+    for hospital, patient, name, cell in zip(
         *(rows[column].to_pylist() for column in columns), strict=True
     ):
-        found.setdefault((hospital, patient), Counter())[name] += 1
-    return found
+        found.setdefault((hospital, patient), set()).add((name, cell))
+    return {patient: frozenset(seen) for patient, seen in found.items()}
 
 
 def _levels(table: pa.Table) -> dict[tuple[str, str], dict[str, int]]:

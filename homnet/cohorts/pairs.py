@@ -28,6 +28,10 @@ TURNED: Final = "turned"
 """Quality flag of a row with a chromosome that lay upside down in its image and was turned."""
 ENDS_UNCERTAIN: Final = "ends_uncertain"
 """Quality flag of a row with a chromosome that may lie upside down; it was left as it was."""
+LEVEL_ESTIMATED: Final = "band_level_estimated"
+"""Quality flag of a row whose cell had no stated band level."""
+LEVEL_DOUBTED: Final = "band_level_doubted"
+"""Quality flag of a row whose cell shows other bands than its stated level has."""
 
 QUALITY: Final = pa.struct(
     [

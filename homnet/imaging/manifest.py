@@ -19,6 +19,8 @@ REQUIRED: Final = ("path", "patient_id", "cell_id", "chromosome", "homolog")
 OPTIONAL: Final = ("hospital", "band_level", "abnormal", "kind")
 CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
 """Columns that identify a pair."""
+UNKNOWN_LEVEL: Final = 0
+"""Band level of a cell for which none is stated."""
 MAX_ROWS: Final = 5_000_000
 """Default limit of the number of rows: a hundred thousand cells."""
 _MAX_LINE_BYTES: Final = 16_384
@@ -35,7 +37,7 @@ def read_manifest(
     path: Location,
     *,
     hospital: str,
-    band_level: int,
+    band_level: int | None,
     content: bytes | None = None,
     max_rows: int = MAX_ROWS,
 ) -> pd.DataFrame:
@@ -49,14 +51,14 @@ def read_manifest(
             ``path`` is relative to the manifest's folder, with slashes or backslashes; ``homolog``
             is 0 or 1, and 2 to 9 for surplus copies, which do not fit into a pair.
         hospital: default for rows without a hospital.
-        band_level: default for rows without a band level.
+        band_level: default for cells without a band level; None leaves them 0, to be estimated.
         content: the CSV content; ``path`` is then only its name in messages.
         max_rows: maximum number of rows; checked with the size of lines before they are read.
 
     Returns:
         All rows, sorted by :data:`CHROMOSOME_KEY` and homolog, with the columns ``row`` and those
-        of :data:`REQUIRED` and :data:`OPTIONAL`: ``homolog`` and ``band_level`` int64,
-        ``abnormal`` bool, the others str; ``kind`` is empty if unknown.
+        of :data:`REQUIRED` and :data:`OPTIONAL`: ``homolog`` and ``band_level`` int64 (0 if
+        unknown), ``abnormal`` bool, the others str; ``kind`` is empty if unknown.
 
     Raises:
         ManifestTooLargeError: there are more than ``max_rows``.
@@ -70,12 +72,20 @@ def read_manifest(
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
     frame = _read_csv(path, content, max_rows)
-    for name, default in (("hospital", hospital), ("band_level", str(band_level))):
-        frame[name] = frame[name].mask(frame[name] == "", nfc(default))
+    frame["hospital"] = frame["hospital"].mask(frame["hospital"] == "", nfc(hospital))
+    default = "" if band_level is None else str(band_level)
+    stated = frame["band_level"].mask(frame["band_level"] == "", default)
+    # A level that one row of a cell states holds for all.
+    cells = (
+        frame["band_level"]
+        .where(frame["band_level"] != "")
+        .groupby([frame[name] for name in CHROMOSOME_KEY[:3]])
+    )
+    of_cell = cells.transform("first").fillna(default)
+    unlike = (frame["band_level"] != "") & (frame["band_level"] != of_cell)
 
     levels = [str(level) for level in BAND_LEVELS]
     truth = frame["abnormal"].str.lower().map(_TRUTH)
-    cells = frame.groupby(CHROMOSOME_KEY[:3])["band_level"]
     outside = frame["path"].map(_leads_outside)
     frame["path"] = frame["path"].map(normal_path)
     numbered = frame["homolog"].str.fullmatch("[0-9]")
@@ -89,7 +99,11 @@ def read_manifest(
         ),
         ("chromosome", ~frame["chromosome"].isin(CHROMOSOMES), "expected 1..22, X or Y"),
         ("homolog", ~numbered, "expected 0 or 1, or 2 to 9 for a further copy"),
-        ("band_level", ~frame["band_level"].isin(levels), f"expected {', '.join(levels)}"),
+        (
+            "band_level",
+            ~(stated.isin(levels) | (stated == "")),
+            f"expected {', '.join(levels)}",
+        ),
         ("abnormal", truth.isna(), "expected 0 or 1"),
         (
             "kind",
@@ -114,7 +128,7 @@ def read_manifest(
         ),
         (
             "band_level",
-            frame["band_level"] != cells.transform("first"),
+            unlike,
             "an earlier row of this cell states another; a cell has one band level",
         ),
     ):
@@ -124,7 +138,7 @@ def read_manifest(
             raise ManifestError(f"{path}: row {first['row']}: '{name}' is {value!r}; {hint}")
     frame = frame.assign(
         homolog=frame["homolog"].astype("int64"),
-        band_level=frame["band_level"].astype("int64"),
+        band_level=of_cell.replace("", str(UNKNOWN_LEVEL)).astype("int64"),
         abnormal=truth.astype(bool),
     )
     return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)

@@ -17,7 +17,7 @@ chromosome stretched to unit length, F frequencies, V positions of the middle.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 _NUM_POINTS: Final = 64
 _NUM_FREQUENCIES: Final = 28
@@ -124,6 +125,12 @@ def profiles(sequence_NCL: NDArray[np.uint8], num_points: int = _NUM_POINTS) -> 
     share_NU = at_NU - low_NU
     low, high = (np.take_along_axis(mean_NL, at, axis=1) for at in (low_NU, low_NU + 1))
     return np.asarray(low * (1 - share_NU) + high * share_NU, np.float64)
+
+
+def standardised(profile_NU: NDArray[FloatT]) -> NDArray[FloatT]:
+    """Profiles scaled to mean 0 and standard deviation 1 along the last axis."""
+    centred_NU = profile_NU - profile_NU.mean(axis=-1, keepdims=True)
+    return np.asarray(centred_NU / np.maximum(centred_NU.std(axis=-1, keepdims=True), 1e-6))
 
 
 def _lengths(sequence_NCL: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from homnet.cohorts.pairs import (
     ENDS_UNCERTAIN,
+    LEVEL_DOUBTED,
+    LEVEL_ESTIMATED,
     PAIR_SHAPE,
     SAME_PIXELS,
     SCHEMA,
@@ -23,8 +25,9 @@ from homnet.cohorts.pairs import (
     pair_table,
 )
 from homnet.errors import DataError
+from homnet.imaging.band_level import FAR_APART, levels_apart, shipped_estimator
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
-from homnet.imaging.manifest import CHROMOSOME_KEY
+from homnet.imaging.manifest import CHROMOSOME_KEY, UNKNOWN_LEVEL
 from homnet.imaging.orientation import Orientation, turn
 from homnet.imaging.reading import read_grey
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
@@ -66,8 +69,8 @@ def measure_rows(
 
     Returns:
         The rows with ``sequence`` (bytes of the darkness (2, 512), empty if unusable),
-        ``straightness``, ``width_variation``, ``flags`` (separated by spaces) and ``reason`` (why
-        there is no sequence; empty if there is one).
+        ``straightness``, ``width_variation``, ``flags`` (separated by spaces), ``reason`` (why
+        there is no sequence; empty if there is one), and empty ``note`` and ``cell_flags``.
     """
     measured = [
         measure_image(open_image(row), row["homolog"], config)
@@ -81,6 +84,8 @@ def measure_rows(
         width_variation=[one.width_variation for one in measured],
         flags=[" ".join(one.flags) for one in measured],
         reason=[one.reason or "" for one in measured],
+        note="",
+        cell_flags="",
     )
 
 
@@ -95,8 +100,8 @@ def note_same_pixels(
         seen: names of the first images by digest of their sequence; new ones are added.
 
     Returns:
-        The images with the column ``note``, which names both images, empty if there is nothing to
-        note; noted ones have the flag :data:`SAME_PIXELS`.
+        The images; the ``note`` of those that are alike names both, and they have the flag
+        :data:`SAME_PIXELS`.
     """
     notes = []
     for name, sequence in zip(names, images["sequence"], strict=True):
@@ -157,11 +162,44 @@ def set_upright(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(sequence=sequences, flags=flags)
 
 
+def set_band_levels(images: pd.DataFrame) -> pd.DataFrame:
+    """Estimates the band levels that are not stated, and notes stated ones that cannot be.
+
+    Args:
+        images: output of :func:`set_upright`: all images of each cell.
+
+    Returns:
+        The same rows. The ``cell_flags`` of usable ones are :data:`LEVEL_ESTIMATED` if the band
+        level of the cell was estimated, and :data:`LEVEL_DOUBTED` if its bands are two or more
+        levels from the stated one; then the first of the cell has a note.
+    """
+    rows = images[images["reason"] == ""]
+    if rows.empty:
+        return images
+    images = images.copy()
+    cells = rows.groupby(CHROMOSOME_KEY[:3], sort=False)
+    level_G = shipped_estimator().estimate(
+        np.frombuffer(b"".join(rows["sequence"]), np.uint8).reshape(-1, *PAIR_SHAPE[1:]),
+        np.array([CHROMOSOME_INDEX[name] for name in rows["chromosome"]], np.int64),
+        np.asarray(cells.ngroup(), np.int64),
+    )
+    for (_, own), estimated in zip(cells, level_G.tolist(), strict=True):
+        first, stated = own.index[0], int(own["band_level"].iloc[0])
+        if stated == UNKNOWN_LEVEL:
+            images.loc[own.index, ["band_level", "cell_flags"]] = estimated, LEVEL_ESTIMATED
+        elif levels_apart(stated, estimated) >= FAR_APART:
+            note = f"its cell is stated to have {stated} bands and looks like {estimated}"
+            before = images.loc[first, "note"]
+            images.loc[first, "note"] = f"{before}; {note}" if before else note
+            images.loc[own.index, "cell_flags"] = LEVEL_DOUBTED
+    return images
+
+
 def pair_up(images: pd.DataFrame) -> pa.Table:
     """Combines the homologs of each type in each cell into a pair.
 
     Args:
-        images: output of :func:`set_upright`, homologs in order. The first usable homolog gets
+        images: output of :func:`set_band_levels`, homologs in order. The first usable homolog gets
             index 0; a pair with one image is flagged ``single_homolog``.
 
     Returns:
@@ -179,13 +217,16 @@ def pair_up(images: pd.DataFrame) -> pa.Table:
         straightness=("straightness", "min"),
         width_variation=("width_variation", "max"),
         flags=("flags", _flags_of_pair),
+        cell_flags=("cell_flags", "first"),
     )
     # Labels are taken from all images, including unusable ones.
     truth = images.groupby(CHROMOSOME_KEY).agg(abnormal=("abnormal", "any"), kind=("kind", "max"))
     rows = rows.join(truth).join(more).reset_index()
     rows["flags"] = [
-        [*flags, THIRD_COPY] if count > 0 else flags
-        for flags, count in zip(rows["flags"], rows["more"], strict=True)
+        [*flags, *[THIRD_COPY] * (more > 0), *cell_flags.split()]
+        for flags, more, cell_flags in zip(
+            rows["flags"], rows["more"], rows["cell_flags"], strict=True
+        )
     ]
     pair_NPCL = np.zeros((len(rows), *PAIR_SHAPE), np.uint8)
     pair_NPCL[pair_I, homolog_I] = np.frombuffer(b"".join(usable["sequence"]), np.uint8).reshape(

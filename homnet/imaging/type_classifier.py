@@ -1,7 +1,7 @@
 """Names the types of single chromosomes from their bands and lengths.
 
 A linear discriminant classifier. The one that comes with the package learnt from simulated cells
-(``jobs/records/ship_type_classifier.py``), so its probabilities for real chromosomes are too sharp;
+(``jobs/records/ship_classifiers.py``), so its probabilities for real chromosomes are too sharp;
 they are softened by a factor found on real ones.
 
 Shape suffixes: N chromosomes, U points along a chromosome stretched to unit length, F features, T
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from homnet.imaging.orientation import profiles, turn
+from homnet.imaging.orientation import profiles, standardised, turn
 from homnet.karyotype.chromosomes import CHROMOSOMES
 
 Floats = NDArray[np.float64]
@@ -48,8 +48,7 @@ def features(profile_NU: NDArray[Any], relative_length_N: NDArray[Any]) -> Float
         profile_NU: darkness of each chromosome stretched to ``NUM_POINTS`` points.
         relative_length_N: length over the mean length of the chromosomes of its cell.
     """
-    centred_NU = profile_NU - profile_NU.mean(axis=1, keepdims=True)
-    standard_NU = centred_NU / np.maximum(centred_NU.std(axis=1, keepdims=True), 1e-6)
+    standard_NU = standardised(profile_NU)
     log_length_N1 = _LENGTH_WEIGHT * np.log(relative_length_N)[:, None]
     return np.concatenate([standard_NU, log_length_N1], axis=1).astype(np.float64)
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment, NotAssessed
-from homnet.cohorts.pairs import SAME_PIXELS, THIRD_COPY, TURNED
-from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
+from homnet.cohorts.pairs import LEVEL_DOUBTED, SAME_PIXELS, THIRD_COPY, TURNED
+from homnet.karyotype.chromosomes import ACROCENTRICS
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.patients.finding import Finding
 from homnet.patients.naming import EXCHANGED, draft_name, rob_name
@@ -152,7 +152,7 @@ def quality_notes(
     assessment: Assessment, patient: tuple[str, str], num_cells: int
 ) -> tuple[str, ...]:
     """Report sentences on what was noticed in a patient's images, whatever the verdict."""
-    copies = _in_order(assessment.flagged(THIRD_COPY, patient))
+    copies = assessment.flagged(THIRD_COPY, patient)
     found = [
         f"Chromosome {chromosome} has three copies in {count} of {num_cells} cells: numbers of "
         "chromosomes are not judged here."
@@ -161,14 +161,17 @@ def quality_notes(
     for flag, text in _SAID_OF_IMAGES.items():
         named = ", ".join(
             f"{chromosome} in {count} {'cell' if count == 1 else 'cells'}"
-            for chromosome, count in _in_order(assessment.flagged(flag, patient)).items()
+            for chromosome, count in assessment.flagged(flag, patient).items()
         )
         found += [f"{text}: {named}."] if named else []
+    doubted = assessment.cells_flagged(LEVEL_DOUBTED, patient)
+    if doubted:
+        found.append(
+            f"The bands of cells {', '.join(doubted)} are not those of the stated band level."
+            if len(doubted) > 1
+            else f"The bands of cell {doubted[0]} are not those of the stated band level."
+        )
     return tuple(found)
-
-
-def _in_order(of_type: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(of_type.items(), key=lambda one: CHROMOSOME_INDEX[one[0]]))
 
 
 def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:

@@ -24,7 +24,7 @@ from homnet.calibration.patients import (
     PatientCalibration,
     combine,
 )
-from homnet.cohorts.pairs import TURNED
+from homnet.cohorts.pairs import LEVEL_ESTIMATED, TURNED
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Evidence, Predictor
@@ -231,6 +231,7 @@ class Diagnostician:
             ),
             versions=self._versions(calibration),
             turned=assessment.flagged(TURNED, patient),
+            num_levels_estimated=len(assessment.cells_flagged(LEVEL_ESTIMATED, patient)),
         )
 
     def _uncalibrated(
@@ -273,6 +274,7 @@ class Diagnostician:
             notes=quality_notes(assessment, patient, len(cells)),
             versions=self._versions(None),
             turned=assessment.flagged(TURNED, patient),
+            num_levels_estimated=len(assessment.cells_flagged(LEVEL_ESTIMATED, patient)),
         )
 
     def _versions(self, calibration: PatientCalibration | None) -> dict[str, str]:

@@ -138,6 +138,8 @@ class PatientVerdict:
     turned: Mapping[str, int] = field(default_factory=dict)
     """Number of cells with a chromosome that lay upside down in its image and was turned, by
     type."""
+    num_levels_estimated: int = 0
+    """Number of cells whose band level was estimated from their chromosomes."""
 
     @property
     def flagged(self) -> tuple[TypeVerdict, ...]:
@@ -167,6 +169,7 @@ class PatientVerdict:
         return {
             "num_cells": len(self.cells),
             "band_levels": {str(level): count for level, count in self.band_levels.items()},
+            "num_levels_estimated": self.num_levels_estimated,
             "num_types_assessed": sum(one.evidence is not None for one in self.types),
             "turned": dict(self.turned),
         }

@@ -17,6 +17,7 @@ from scipy.signal import get_window
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
+from homnet.imaging.orientation import standardised
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUP_OF
 
 Floats = NDArray[np.float32]
@@ -104,13 +105,6 @@ class Pairs:
         lower = np.take_along_axis(self.pair_NPCL, last_NP[..., None, None], axis=-1)[..., 0]
         both: Floats = np.stack([self.pair_NPCL[..., inwards], lower], axis=-1).astype(np.float32)
         return both
-
-
-def standardised(profile_U: Floats) -> Floats:
-    """Standardises to mean 0 and standard deviation 1 along the last axis."""
-    centred = profile_U - profile_U.mean(axis=-1, keepdims=True)
-    scaled: Floats = centred / np.maximum(centred.std(axis=-1, keepdims=True), 1e-6)
-    return scaled
 
 
 def correlation(first_NU: Floats, second_NU: Floats) -> Floats:

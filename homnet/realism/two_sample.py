@@ -17,9 +17,10 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import StratifiedGroupKFold
 
 from homnet.errors import DataError
+from homnet.imaging.orientation import standardised
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.realism.intervals import auc
-from homnet.realism.measures import NUM_POINTS, Pairs, standardised
+from homnet.realism.measures import NUM_POINTS, Pairs
 from homnet.seeding import generator
 
 PROFILE: Final = "profile"

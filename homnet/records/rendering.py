@@ -25,6 +25,7 @@ from homnet.records.beside_paper import (
 )
 from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_drill_markdown
 from homnet.records.karyogram_reading import karyogram_reading_markdown
+from homnet.records.level_estimation import levels_markdown
 from homnet.records.oracle import oracle_markdown
 from homnet.records.training_tables import (
     ablation_markdown,
@@ -190,6 +191,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "oracle": oracle_markdown,
     "treated_images": treated_images_markdown,
     "karyogram_reading": karyogram_reading_markdown,
+    "band_levels": levels_markdown,
     "benchmark": benchmark_markdown,
     "bytes_on_disk": _simulation,
     "scorecard": realism_summary,

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import erf, ndtr
 
+from homnet.imaging.orientation import standardised
 from homnet.karyotype.bands import band_table
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs, standardised
+from homnet.realism.measures import INTERIOR, NUM_POINTS, Pairs
 from homnet.simulator.atlas import APPEARANCE_LEVEL, BandAppearance, band_lengths
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.staining import CUT_PX

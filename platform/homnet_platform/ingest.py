@@ -23,13 +23,19 @@ import ray
 
 from homnet import __version__
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
-from homnet.cohorts.pairs import SINGLE_HOMOLOG
+from homnet.cohorts.pairs import LEVEL_DOUBTED, LEVEL_ESTIMATED, SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.files import is_published, replacing
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
-from homnet.imaging.pairing import measure_rows, note_same_pixels, pair_up, set_upright
+from homnet.imaging.pairing import (
+    measure_rows,
+    note_same_pixels,
+    pair_up,
+    set_band_levels,
+    set_upright,
+)
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location
 from homnet.secret_key import read_secret_key
@@ -71,8 +77,9 @@ class IngestConfig:
     """Names, layout and scale of karyograms."""
     hospital: str = "hospital"
     """Hospital of rows without one."""
-    band_level: int = 550
-    """Band level of rows without one: 300, 400, 550 or 700."""
+    band_level: int | None = None
+    """Band level of cells for which none is stated: 300, 400, 550 or 700. By default it is
+    estimated from their chromosomes."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
     turn: bool = True
@@ -88,7 +95,7 @@ class IngestConfig:
     def __post_init__(self) -> None:
         if (self.manifest is None) == (self.karyograms is None):
             raise ConfigError("give either --manifest or --karyograms")
-        if self.band_level not in BAND_LEVELS:
+        if self.band_level not in (None, *BAND_LEVELS):
             raise ConfigError(f"band_level is {self.band_level}; give one of {BAND_LEVELS}")
         if self.images_per_file < 1:
             raise ConfigError(f"images_per_file is {self.images_per_file}; give at least 1")
@@ -122,6 +129,10 @@ class IngestSummary:
     """Number of images without a sequence in the cohort, by reason."""
     flags: dict[str, int]
     """Number of images with a sequence, by flag."""
+    estimated: dict[int, int]
+    """Number of cells whose band level was estimated, by level, ascending."""
+    num_doubted: int
+    """Number of cells whose bands are not those of the stated level."""
 
     @property
     def num_left_out(self) -> int:
@@ -197,6 +208,8 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
         num_single=outcome.num_single,
         reasons=dict(outcome.reasons.most_common()),
         flags=dict(outcome.flags.most_common()),
+        estimated=dict(sorted(outcome.estimated.items())),
+        num_doubted=outcome.num_doubted,
     )
 
 
@@ -247,6 +260,8 @@ class _Outcome:
     turn: bool
     """Whether chromosomes that lie upside down are turned."""
     num_single: int = 0
+    num_doubted: int = 0
+    estimated: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     noted: list[pd.DataFrame] = field(default_factory=list)
@@ -266,13 +281,16 @@ class _Outcome:
         """The table of a part's pairs, all of one hospital."""
         names = "row " + part["row"].astype(str) if self.by_row else part["path"]
         part = note_same_pixels(part, names, self.seen)
-        part = set_upright(part) if self.turn else part
+        part = set_band_levels(set_upright(part) if self.turn else part)
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
         self.reasons.update(kinds.str.strip())
         self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
-        unusual = part[(part["reason"] != "") | (part["flags"] != "")]
+        cells = usable.drop_duplicates(CHROMOSOME_KEY[:3])
+        self.estimated.update(cells["band_level"][cells["cell_flags"] == LEVEL_ESTIMATED].tolist())
+        self.num_doubted += int((cells["cell_flags"] == LEVEL_DOUBTED).sum())
+        unusual = part[(part[["reason", "flags", "note"]] != "").any(axis=1)]
         self.noted.append(unusual[_REPORTED])
         table = pair_up(part)
         flags = pc.struct_field(table["quality"], "flags")

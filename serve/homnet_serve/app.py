@@ -83,10 +83,11 @@ _Hospital = Annotated[
     str, Query(max_length=128, description="Hospital of rows of the manifest that name none.")
 ]
 _BandLevel = Annotated[
-    str,
+    str | None,
     Query(
         pattern=f"^({'|'.join(map(str, BAND_LEVELS))})$",
-        description="Band level of rows of the manifest that state none.",
+        description="Band level of cells for which the manifest states none; by default it is "
+        "estimated from their chromosomes.",
     ),
 ]
 _Scale = Annotated[
@@ -207,7 +208,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         sequences: _Sequences = "none",
         pages: _Pages = "none",
         hospital: _Hospital = "",
-        band_level: _BandLevel = "550",
+        band_level: _BandLevel = None,
         samples_per_px: _Scale = None,
     ) -> Response:
         """Gives a verdict on each patient from images of the chromosomes."""
@@ -224,7 +225,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 pages=pages,
                 samples_per_px=samples_per_px,
             )
-            work = service.diagnose_images(asked, hospital=hospital, band_level=int(band_level))
+            work = service.diagnose_images(
+                asked, hospital=hospital, band_level=None if band_level is None else int(band_level)
+            )
             return await answered(request, service, work)
 
     @app.get("/v1/models", responses={401: _ERRORS[401]})

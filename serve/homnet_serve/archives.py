@@ -22,6 +22,7 @@ from homnet.imaging.pairing import (
     measure_rows,
     note_same_pixels,
     pair_up,
+    set_band_levels,
     set_upright,
 )
 from homnet.imaging.reading import read_grey
@@ -106,14 +107,14 @@ class ImagesOfBody:
 
 
 def read_manifest_of_body(
-    body: bytes, *, hospital: str, band_level: int, limits: Limits
+    body: bytes, *, hospital: str, band_level: int | None, limits: Limits
 ) -> tuple[Archive, pd.DataFrame]:
     """Opens a zip and reads its manifest, but no images.
 
     Args:
         body: the zip.
         hospital: default hospital of rows without one.
-        band_level: default band level of rows without one.
+        band_level: default band level of cells without one; None: it is estimated.
         limits: bounds on the request.
 
     Raises:
@@ -169,7 +170,7 @@ def measure_images(
         ],
         ignore_index=True,
     )
-    images = set_upright(note_same_pixels(images, images["path"], {}))
+    images = set_band_levels(set_upright(note_same_pixels(images, images["path"], {})))
     unusable = images["reason"] != ""
     refused = _by_patient(images[unusable], RefusedImage)
     noted = _by_patient(images[~unusable & (images["note"] != "")], NotedImage)

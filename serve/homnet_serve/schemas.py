@@ -207,6 +207,9 @@ class Quality(BaseModel):
 
     num_cells: int
     band_levels: dict[str, int] = Field(description="Number of cells by band level.")
+    num_levels_estimated: int = Field(
+        description="Cells whose band level was not stated and was estimated from their bands."
+    )
     num_types_assessed: int = Field(description="Types, of 23, with enough cells.")
     turned: dict[str, int] = Field(
         description="Cells in which a chromosome of a type lay upside down and was turned, by type."

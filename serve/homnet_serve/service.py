@@ -224,13 +224,15 @@ class Service:
             assessment = await self._readers.run(key.id, lambda _: assess(table))
         return await self._answer(asked, ImagesOfBody(table), assessment, served)
 
-    async def diagnose_images(self, asked: Asked, *, hospital: str, band_level: int) -> Answer:
+    async def diagnose_images(
+        self, asked: Asked, *, hospital: str, band_level: int | None
+    ) -> Answer:
         """Answers a zip of images.
 
         Args:
             asked: the request.
             hospital: default hospital of manifest rows without one.
-            band_level: default band level of manifest rows without one.
+            band_level: default band level of cells without one; None: it is estimated.
 
         Raises:
             RequestError: as :meth:`diagnose`.

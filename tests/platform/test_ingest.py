@@ -132,13 +132,13 @@ def test_report_lists_each_image_left_out_or_flagged_with_its_row(summary, confi
     report = pd.read_csv(summary.report, keep_default_na=False)
     manifest = pd.read_csv(config.manifest)
     assert (report["reason"] != "").sum() == summary.num_left_out
-    assert ((report["reason"] != "") | (report["flags"] != "")).all()
+    assert (report[["reason", "flags", "note"]] != "").any(axis=1).all()
     for line in report.itertuples():
         assert manifest["path"][line.row - 2] == line.path
     long = report[report["path"] == "north1/1-2-0.png"].iloc[0]
     assert long["reason"].startswith("too long: 5")
     assert long["flags"] == "too_long"
-    (copied,) = report.loc[report["note"] != "", "note"]
+    (copied,) = (note for note in report["note"] if "same pixels" in note)
     assert copied == "south1/0-2-0.png has the same pixels as south0/0-2-0.png"
     assert summary.flags["same_pixels"] == 1
 
@@ -227,7 +227,7 @@ def test_pseudonyms_hide_names_everywhere_and_depend_on_the_key(
     assert "path" not in report
     named = pd.read_csv(summary.report, keep_default_na=False)
     # Which of two equal images comes first depends on the order of the names.
-    (note,) = report.loc[report["note"] != "", "note"]
+    (note,) = (one for one in report["note"] if "same pixels" in one)
     assert re.fullmatch(r"row \d+ has the same pixels as row \d+", note)
     report, named = (one[one["flags"] != "same_pixels"] for one in (report, named))
     assert report["row"].tolist() == named["row"].tolist()

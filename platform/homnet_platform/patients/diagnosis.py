@@ -70,8 +70,9 @@ class DiagnoseConfig:
     """Names, layout and scale of karyograms."""
     hospital: str = "hospital"
     """Hospital of images and karyograms that name none."""
-    band_level: int = 550
-    """Band level of manifest rows without one."""
+    band_level: int | None = None
+    """Band level of cells for which the manifest states none; by default estimated from their
+    chromosomes."""
     samples_per_px: float | None = None
     """Scale at which the images of the manifest are measured; None takes that of the model."""
     checkpoint: str = SHIPPED
@@ -351,7 +352,7 @@ def _images(verdict: PatientVerdict, config: DiagnoseConfig, cohort: Cohort) -> 
 
 @cache
 def _files(
-    manifest: Location, hospital: str, band_level: int, report: Location
+    manifest: Location, hospital: str, band_level: int | None, report: Location
 ) -> dict[tuple[str, str, str, str], list[Location]]:
     """Images of the pairs of a measured manifest, read once per process."""
     rows = read_manifest(manifest, hospital=hospital, band_level=band_level)

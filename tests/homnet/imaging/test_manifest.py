@@ -48,6 +48,15 @@ def test_optional_columns_are_read_and_others_ignored(tmp_path):
     assert "remark" not in frame
 
 
+def test_a_band_level_stated_once_holds_for_the_cell_and_none_is_made_up(tmp_path):
+    rows = [f"{ROWS[0]},", f"{ROWS[1]},700", f"{ROWS[2]},"]
+    path = write(tmp_path, *rows, header=f"{HEADER},band_level")
+    levels = read(path).set_index("cell_id")["band_level"]
+    assert levels.to_dict() == {"c1": 700, "c2": 400}
+    levels = read_manifest(path, hospital="here", band_level=None).set_index("cell_id")
+    assert levels["band_level"].to_dict() == {"c1": 700, "c2": 0}
+
+
 def test_blank_lines_change_no_row_number(tmp_path):
     frame = read(write(tmp_path, ROWS[0], "", ROWS[1], ",,,,", "", header=HEADER))
     assert frame["row"].tolist() == [2, 4]
@@ -108,6 +117,8 @@ def test_a_bad_row_is_named(tmp_path, row, message):
     ("column", "values", "message"),
     [
         ("band_level", ("500", "500"), "row 2: 'band_level' is '500'; expected 300, 400, 550, 700"),
+        ("band_level", ("", "500"), "row 3: 'band_level' is '500'; expected 300, 400, 550, 700"),
+        ("band_level", ("0", "0"), "row 2: 'band_level' is '0'; expected 300, 400, 550, 700"),
         ("band_level", ("550", "400"), "row 3: 'band_level' is '400'; an earlier row"),
         ("abnormal", ("0", "perhaps"), "row 3: 'abnormal' is 'perhaps'"),
         ("kind", ("deletion", ""), "row 2: 'kind' is 'deletion'; only an abnormal"),

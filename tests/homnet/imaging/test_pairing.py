@@ -17,9 +17,11 @@ from homnet.imaging.pairing import (
     measure_rows,
     note_same_pixels,
     pair_up,
+    set_band_levels,
     set_upright,
 )
 from homnet.karyotype.bands import band_table
+from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
 CONFIG = ExtractionConfig()
@@ -128,6 +130,46 @@ def test_an_abnormal_chromosome_stays_abnormal_when_its_image_is_unusable() -> N
 
 def test_no_usable_image_gives_no_pair() -> None:
     assert pair_up(set_upright(images(("1", -1)))).equals(SCHEMA.empty_table())
+
+
+def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
+    """Three cells with the bands of one level; what is said of them differs."""
+    frame = pd.DataFrame(
+        [
+            {
+                **{"row": row, "hospital": "h", "patient_id": "p", "cell_id": cell},
+                **{"chromosome": name, "homolog": 0, "band_level": stated},
+                **{"abnormal": False, "kind": "", "shown": shown},
+            }
+            for cell, stated, shown in (("a", 0, 700), ("b", 300, 700), ("c", 550, 700))
+            for row, name in enumerate(CHROMOSOMES)
+        ]
+    )
+
+    def open_image(row: Mapping[str, object]) -> io.BytesIO:
+        bands = band_table(int(str(row["shown"])))[str(row["chromosome"])]
+        num = round(bands.length_iscn * 0.0236)
+        place_L = (np.arange(num) + 0.5) / num * bands.length_iscn
+        profile_CL = np.array([[60 + 120 * bands.at(place).darkness for place in place_L]] * 2)
+        line, rng = centre_line(np.zeros(num), 1 / 3), np.random.default_rng(0)
+        return png(
+            draw_chromosome(profile_CL, line, 6.0, samples_per_px=3.0, generator=rng).image_HW
+        )
+
+    found = set_band_levels(measure_rows(frame, open_image, CONFIG))
+    levels = found[found["reason"] == ""].groupby("cell_id")["band_level"].unique()
+    assert levels.map(list).to_dict() == {"a": [700], "b": [300], "c": [550]}
+    notes = found["note"][found["note"] != ""]
+    assert notes.tolist() == ["its cell is stated to have 300 bands and looks like 700"]
+    flags = pd.DataFrame(pair_up(found).to_pylist()).set_index("cell_id")["quality"]
+    said = {cell: {flag for one in flags[cell] for flag in one["flags"]} for cell in "abc"}
+    assert said["a"] - said["c"] == {"band_level_estimated"}
+    assert said["b"] - said["c"] == {"band_level_doubted"}
+
+
+def test_a_cell_without_a_usable_image_has_no_level_to_set() -> None:
+    measured = images(("1", -1), band_level=[0])
+    pd.testing.assert_frame_equal(set_band_levels(measured), measured)
 
 
 @pytest.mark.parametrize("turned", [(0, 1), (3, 0)])
