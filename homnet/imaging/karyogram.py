@@ -10,7 +10,7 @@ Shape suffixes: H rows, W columns, N chromosomes in reading order, T types, K po
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Final, cast
 
 import numpy as np
@@ -19,14 +19,16 @@ from skimage.filters import threshold_otsu
 from skimage.measure import find_contours
 
 from homnet.errors import DataError
+from homnet.imaging.band_level import shipped_estimator
 from homnet.imaging.blobs import FLAT, HALF_WIDTH_PX, INSEPARABLE, Blob, Piece, Way, find_blobs
 from homnet.imaging.layouts import Layout
-from homnet.imaging.page_parts import Box, Parts, between, find_parts, middle, zoomed
+from homnet.imaging.page_parts import Bar, Box, Parts, between, find_parts, middle, zoomed
+from homnet.imaging.page_scale import Scale, find_scale
 from homnet.imaging.places import BlobEvidence, Places, Reading, find_places
 from homnet.imaging.printed_numbers import log_likelihoods
 from homnet.imaging.reading import Page, read_page
-from homnet.karyotype.bands import FINEST_LEVEL, band_table
-from homnet.karyotype.chromosomes import CHROMOSOMES, DENVER_GROUP_OF
+from homnet.karyotype.bands import FINEST_LEVEL, LENGTH_PER_LEVEL, band_table
+from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_GROUP_OF
 from homnet.locations import Location
 
 Floats = NDArray[np.float64]
@@ -41,6 +43,9 @@ PX_PER_ISCN: Final = 0.0078
 laboratories, on which the model that comes with the package was trained."""
 UM_PER_PX: Final = 0.0645
 """Micrometres per pixel at that scale: a camera of 6.45 µm at a magnification of 100."""
+_USUAL_LEVEL: Final = 494
+"""Band level of a cell of those laboratories whose chromosomes have that length: the mean of the
+logarithm."""
 CERTAIN: Final = 0.95
 """Probability of a type from which a chromosome is used."""
 SEPARATED: Final = "separated"
@@ -96,6 +101,8 @@ class FoundChromosome:
     """Why it is left out; empty if it is used."""
     length_px: float
     """Length of its axis in pixels of the page; 0 if it could not be measured."""
+    sequence_CL: NDArray[np.uint8] | None
+    """Its darkness as the type classifier saw it; None if it could not be measured."""
     image_HW: NDArray[np.uint8]
     """The chromosome alone, on the page's background."""
 
@@ -108,6 +115,8 @@ class Karyogram:
     """In reading order."""
     layout: Layout
     """How they are arranged."""
+    scale: Scale
+    """Pixels of the page per micrometre."""
 
     @property
     def used(self) -> tuple[FoundChromosome, ...]:
@@ -115,18 +124,9 @@ class Karyogram:
         return tuple(one for one in self.chromosomes if not one.reason)
 
     @property
-    def px_per_iscn(self) -> float:
-        """Pixels of the page per ISCN unit, estimated from the lengths of the chromosomes."""
-        tables = band_table(FINEST_LEVEL)
-        return float(
-            np.median(
-                [
-                    one.length_px / tables[one.chromosome].length_iscn
-                    for one in self.used
-                    if one.length_px > 0
-                ]
-            )
-        )
+    def band_level(self) -> int:
+        """Band level of the cell, estimated from its chromosomes."""
+        return _band_level(self.used)
 
     @property
     def left_out(self) -> tuple[FoundChromosome, ...]:
@@ -171,7 +171,35 @@ def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
     places = _best_places(blobs, parts, layout)
     found = _result(blobs, places, parts)
     _refuse_others(found)
-    return Karyogram(found, places.layout)
+    scale = find_scale(_px_per_um(found), _on_page(parts), parts.words, page.px_per_um)
+    return Karyogram(found, places.layout, scale)
+
+
+def _on_page(parts: Parts) -> list[Bar]:
+    """The bars with lengths in pixels of the page."""
+    return [replace(bar, length_px=bar.length_px * parts.page_px) for bar in parts.bars]
+
+
+def _band_level(used: Sequence[FoundChromosome]) -> int:
+    """Band level by all chromosomes that were measured; at least one was."""
+    measured = [one for one in used if one.sequence_CL is not None]
+    (level,) = shipped_estimator().estimate(
+        np.stack([cast(NDArray[np.uint8], one.sequence_CL) for one in measured]),
+        np.array([CHROMOSOME_INDEX[one.chromosome] for one in measured], np.int64),
+        np.zeros(len(measured), np.int64),
+    )
+    return int(level)
+
+
+def _px_per_um(found: Sequence[FoundChromosome]) -> float:
+    """Pixels of the page per micrometre, estimated from the lengths of the chromosomes."""
+    tables = band_table(FINEST_LEVEL)
+    used = [one for one in found if not one.reason]
+    px_per_iscn = np.median(
+        [one.length_px / tables[one.chromosome].length_iscn for one in used if one.length_px > 0]
+    )
+    longer = (_band_level(used) / _USUAL_LEVEL) ** LENGTH_PER_LEVEL
+    return float(px_per_iscn / (PX_PER_ISCN * longer * UM_PER_PX))
 
 
 def _best_places(blobs: Sequence[Blob], parts: Parts, layout: Layout | None) -> Places:
@@ -334,6 +362,7 @@ def _chromosome(
         tuple(flags),
         reason,
         piece.length_px * parts.half_width_px * parts.page_px / HALF_WIDTH_PX,
+        piece.sequence_CL,
         cast(NDArray[np.uint8], piece.image_HW),
     )
 

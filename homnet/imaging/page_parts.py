@@ -8,6 +8,7 @@ Shape suffixes: H rows, W columns, B blobs.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -54,6 +55,10 @@ _SHORTEST: Final = 1.2
 _GLYPH: Final = (0.4, 5.0)
 """Smallest and largest height of a letter."""
 _MAX_GLYPHS: Final = 1000
+_BAR: Final = (3.0, 1.6)
+"""Shortest length and largest height of a scale bar."""
+_UNBROKEN: Final = 0.95
+"""Share of a bar's length that is ink."""
 _LETTER_GAP: Final = 0.45
 """Widest space between letters of a word, as a share of their height."""
 _EIGHT: Final = np.ones((3, 3), bool)
@@ -67,6 +72,16 @@ class Word:
     """Where it is."""
     darkness_HW: Floats
     """Its darkness in that box, 0 to 1; other ink is removed."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A horizontal stroke, which may be a scale bar."""
+
+    box: Box
+    """Where it is."""
+    length_px: float
+    """Its length."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,8 @@ class Parts:
     """Half width of a typical chromosome."""
     words: tuple[Word, ...]
     """Everything that may be a word."""
+    bars: tuple[Bar, ...]
+    """Everything that may be a scale bar."""
     background: float
     """Grey level of the background."""
     page_px: float
@@ -111,8 +128,10 @@ def find_parts(page: Page) -> Parts:
     grown_HW = closed_HW & (from_thick_HW <= (_THIN + _GROWN) * half_width_px)
     blob_HW, boxes = _blobs(_Areas.of(grown_HW, thick_HW), darkness_HW, half_width_px)
     near_HW = ndimage.binary_dilation(blob_HW > 0, _EIGHT)
-    words = _words(ink_HW & ~near_HW, background, grey_HW, half_width_px)
-    return Parts(blob_HW, boxes, darkness_HW, half_width_px, words, background, page_px)
+    number_HW, places = _inks(ink_HW & ~near_HW)
+    words = _words(number_HW, places, background, grey_HW, half_width_px)
+    bars = _bars(number_HW, places, background, grey_HW, half_width_px)
+    return Parts(blob_HW, boxes, darkness_HW, half_width_px, words, bars, background, page_px)
 
 
 def _small(page: Page) -> tuple[NDArray[np.uint8], Mask, float]:
@@ -244,15 +263,49 @@ def _blobs(
     return renumbered[areas.number_HW], boxes
 
 
+def _inks(ink_HW: Mask) -> tuple[NDArray[np.int32], list[Box]]:
+    """Numbers connected areas of ink from 1, with their boxes."""
+    number_HW, _ = ndimage.label(ink_HW, _EIGHT)
+    return number_HW.astype(np.int32, copy=False), [
+        _box(place) for place in ndimage.find_objects(number_HW)
+    ]
+
+
+def _bars(
+    number_HW: NDArray[np.int32],
+    boxes: Sequence[Box],
+    background: float,
+    grey_HW: NDArray[np.uint8],
+    half_width_px: float,
+) -> tuple[Bar, ...]:
+    """Horizontal strokes, with or without ticks at their ends."""
+    found = []
+    for number, box in enumerate(boxes, start=1):
+        height, width = _size(box)
+        if width < _BAR[0] * half_width_px or height > _BAR[1] * half_width_px:
+            continue
+        place = slice(box[0], box[2]), slice(box[1], box[3])
+        own_HW = number_HW[place] == number
+        row = int(own_HW.sum(axis=1).argmax())
+        if own_HW[row].mean() < _UNBROKEN:
+            continue
+        # The soft ends of a stroke count by their darkness.
+        dark_W = (background - grey_HW[box[0] + row, place[1]].astype(np.float32)).clip(0)
+        found.append(Bar(box, float(dark_W.sum() / np.median(dark_W))))
+    return tuple(found)
+
+
 def _words(
-    ink_HW: Mask, background: float, grey_HW: NDArray[np.uint8], half_width_px: float
+    number_HW: NDArray[np.int32],
+    boxes: Sequence[Box],
+    background: float,
+    grey_HW: NDArray[np.uint8],
+    half_width_px: float,
 ) -> tuple[Word, ...]:
     """Joins letters that stand side by side."""
-    number_HW, _num = ndimage.label(ink_HW, _EIGHT)
     low, high = (limit * half_width_px for limit in _GLYPH)
     letters: list[tuple[Box, list[int]]] = []
-    for number, place in enumerate(ndimage.find_objects(number_HW), start=1):
-        box = _box(place)
+    for number, box in enumerate(boxes, start=1):
         height, width = _size(box)
         if low <= height <= high and 1 <= width <= high and width <= 4 * height:
             letters.append((box, [number]))
@@ -263,7 +316,7 @@ def _words(
     for box, numbers in letters:
         for at in range(len(words) - 1, -1, -1):
             if _continues(words[at][0], box):
-                words[at] = _around(words[at][0], box), words[at][1] + numbers
+                words[at] = around(words[at][0], box), words[at][1] + numbers
                 break
         else:
             words.append((box, numbers))
@@ -286,7 +339,8 @@ def _continues(word: Box, letter: Box) -> bool:
     )
 
 
-def _around(one: Box, other: Box) -> Box:
+def around(one: Box, other: Box) -> Box:
+    """The smallest box around two."""
     return (
         min(one[0], other[0]),
         min(one[1], other[1]),

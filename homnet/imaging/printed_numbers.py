@@ -1,10 +1,11 @@
-"""Reads the numbers that are printed under the chromosomes of a karyogram.
+"""Reads the numbers that are printed under the chromosomes of a karyogram, and other known words.
 
-A word is compared with all 24 names of types, set in the fonts that come with matplotlib and
-Pillow. Whole words are compared, because the letters of small prints touch.
+A word is compared with all names that it may be, such as those of the 24 types, set in the fonts
+that come with matplotlib and Pillow. Whole words are compared, because the letters of small prints
+touch.
 
-Shape suffixes: H rows, W columns of a word stretched to a fixed size, K printed names (types times
-fonts), T types, D pixels of a stretched word.
+Shape suffixes: H rows, W columns of a word stretched to a fixed size, K printed names (names times
+fonts), T names, D pixels of a stretched word.
 """
 
 from collections.abc import Sequence
@@ -48,21 +49,22 @@ _NO_NAME: Final = 0.72
 """Likeness of words that are no name of a type."""
 
 
-def log_likelihoods(words: Sequence[Word]) -> Floats:
-    """Log likelihood of each type (N, 24), relative to that of a word that names no type.
+def log_likelihoods(words: Sequence[Word], names: tuple[str, ...] = CHROMOSOMES) -> Floats:
+    """Log likelihood of each name (N, T), relative to that of a word that is none of them.
 
     Args:
         words: N words.
+        names: T names; by default those of the types.
     """
     if not words:
-        return np.zeros((0, len(CHROMOSOMES)))
+        return np.zeros((0, len(names)))
     looks_ND = np.stack([_look(word.darkness_HW) for word in words])
     aspect_N = np.array([_aspect(word.darkness_HW) for word in words])
-    names_KD, aspect_K, type_K = _names()
+    names_KD, aspect_K, name_K = _printed(names)
     likeness_NK = looks_ND @ names_KD.T
     likeness_NK -= _ASPECT_WEIGHT * np.abs(aspect_N[:, None] - aspect_K)
     likeness_NT = np.stack(
-        [likeness_NK[:, type_K == number].max(axis=1) for number in range(len(CHROMOSOMES))],
+        [likeness_NK[:, name_K == number].max(axis=1) for number in range(len(names))],
         axis=1,
     )
     none_N1 = np.full((len(words), 1), _NO_NAME)
@@ -71,21 +73,21 @@ def log_likelihoods(words: Sequence[Word]) -> Floats:
 
 
 @cache
-def _names() -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Looks, aspects and types of all printed names."""
+def _printed(names: tuple[str, ...]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Looks, aspects and numbers of all names in all fonts."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    looks, aspects, types = [], [], []
+    looks, aspects, numbers = [], [], []
     for size in _FONT_PX:
         fonts: list[Any] = [ImageFont.truetype(folder / f"{name}.ttf", size) for name in _FONTS]
         for font in (*fonts, ImageFont.load_default(size)):
-            for number, name in enumerate(CHROMOSOMES):
-                image = Image.new("L", (4 * size, 3 * size), 0)
+            for number, name in enumerate(names):
+                image = Image.new("L", (len(name) * size + 2 * size, 3 * size), 0)
                 ImageDraw.Draw(image).text((size, size), name, 255, font)
                 ink_HW = np.asarray(image.crop(image.getbbox()), np.float32) / np.float32(255)
                 looks.append(_look(ink_HW))
                 aspects.append(_aspect(ink_HW))
-                types.append(number)
-    return np.stack(looks), np.array(aspects), np.array(types)
+                numbers.append(number)
+    return np.stack(looks), np.array(aspects), np.array(numbers)
 
 
 def _look(darkness_HW: NDArray[np.float32]) -> Floats:

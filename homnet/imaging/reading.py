@@ -4,8 +4,9 @@ Shape suffixes: H rows, W columns, 3 and 4 colour channels without and with opac
 """
 
 import io
+import re
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Final
 
 import numpy as np
@@ -22,6 +23,15 @@ _MAX_SCANS: Final = 100
 """Scans of a JPEG: each costs time, and needs few bytes."""
 _TILE_TAGS: Final = (322, 323)
 """Width and length of a TIFF's tiles, which are decoded whole."""
+_DESCRIPTION: Final = 270
+"""Tag of a TIFF's description."""
+_RESOLUTION: Final = 282
+"""Tag of a TIFF's pixels per unit across."""
+_UNITS_UM: Final = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),
+    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "inch": 25_400.0},
+}
+"""Micrometres per unit; both letters that look like a µ are in use, and ImageJ writes an escape."""
 _ROWS: Final = 256
 """Rows of an image that are converted at a time."""
 _MAX_COLOUR: Final = 8
@@ -54,6 +64,8 @@ class Page:
     """Grey levels; of a coloured pixel its darkest channel."""
     coloured_HW: NDArray[np.bool_]
     """Pixels that are not grey."""
+    px_per_um: float | None = None
+    """Pixels per micrometre by the resolution that the file states."""
 
 
 def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int) -> Page:
@@ -71,12 +83,13 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check(image, content, max_side_px)
             del content
+            px_per_um = _stated_scale(image)
             # A page is large: it is turned in place, and rows are converted one part at a time.
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "L" and "transparency" not in image.info:
                 grey_HW = np.array(image)
-                return Page(grey_HW, np.zeros(grey_HW.shape, bool))
-            return _grey_and_colour(image)
+                return Page(grey_HW, np.zeros(grey_HW.shape, bool), px_per_um)
+            return replace(_grey_and_colour(image), px_per_um=px_per_um)
     except DataError:
         raise
     except FileNotFoundError:
@@ -89,6 +102,23 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         ) from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"the image file is damaged ({type(error).__name__})") from None
+
+
+def _stated_scale(image: Image.Image) -> float | None:
+    """Pixels per micrometre by the file: of OME and ImageJ, or the resolution per inch."""
+    tags = getattr(image, "tag_v2", {})
+    described = str(tags.get(_DESCRIPTION, ""))
+    try:
+        if found := re.search(r'\bPhysicalSizeX="([^"]+)"', described):
+            unit = re.search(r'\bPhysicalSizeXUnit="([^"]+)"', described)
+            um_per_px = float(found[1]) * _UNITS_UM[unit[1] if unit else "µm"]
+            return 1 / um_per_px
+        if described.startswith("ImageJ="):
+            unit = re.search(r"^unit=(.+)$", described, re.MULTILINE)
+            return float(tags[_RESOLUTION]) / _UNITS_UM[unit[1].strip()] if unit else None
+        return float(image.info["dpi"][0]) / _UNITS_UM["inch"] or None
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
+        return None  # it states none, or one that nobody can read
 
 
 def page_of(image: NDArray[np.uint8]) -> Page:

@@ -25,6 +25,10 @@ from homnet.karyotype.chromosomes import ACROCENTRICS, BAND_LEVELS, CHROMOSOMES
 FINEST_LEVEL: Final = 850
 """Band level of the table on which genomic events are placed."""
 
+LENGTH_PER_LEVEL: Final = 0.3
+"""Exponent of a chromosome's visible length as a function of the band level: longer chromosomes
+show more bands."""
+
 _STAIN_DARKNESS: Final = {"gneg": 0.15, "acen": 0.35, "gvar": 0.6, "stalk": 0.0}
 _GPOS_DARKNESS: Final = {25: 0.35, 50: 0.55, 75: 0.75, 100: 0.95}
 _DARK_CENTROMERES: Final = frozenset({"5", "9", "15", "17", "19", "20", "22"})

@@ -15,14 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from homnet.karyotype.bands import LENGTH_PER_LEVEL
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.simulator.atlas import BIN_ISCN, Atlas, BandAppearance, atlas_of
 from homnet.simulator.genome import Homolog
 from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.staining import Floats, Integers, normal, stain
 
-_LENGTH_PER_LEVEL: Final = 0.3
-"""Exponent of the length as a function of the band level: longer chromosomes show more bands."""
 _BEND_ISCN: Final = 10000.0
 """Length for which the laboratory's bending angle is given, ISCN units."""
 _LARGEST_BEND: Final = 4.2
@@ -170,7 +169,7 @@ def _positions(
     num_cells, num_pairs = len(batch.level_G), len(row_NP)
     level = np.log(BAND_LEVELS)
     typical = float(np.dot(laboratory.band_levels, level))
-    cell_G = _LENGTH_PER_LEVEL * (level[batch.level_G] - typical)
+    cell_G = LENGTH_PER_LEVEL * (level[batch.level_G] - typical)
     cell_G = cell_G + normal(generator, num_cells, laboratory.condensation_sd)
     log_NP = (
         cell_G[batch.cell_N][:, None]

@@ -21,7 +21,6 @@ from homnet.errors import ConfigError, DataError, ManifestError
 from homnet.files import Staging, is_published
 from homnet.imaging.blobs import resized
 from homnet.imaging.karyogram import (
-    PX_PER_ISCN,
     UM_PER_PX,
     Karyogram,
     find_chromosomes,
@@ -60,8 +59,8 @@ class KaryogramConfig:
     """CSV of the laboratory's layout: a line per row of the karyogram, with its types from left to
     right. By default the common layouts are tried."""
     px_per_um: float | None = None
-    """Pixels of a page per micrometre; by default estimated from the lengths of the
-    chromosomes."""
+    """Pixels of a page per micrometre; by default those of its scale bar or of its file, if they
+    agree with the lengths of the chromosomes, and otherwise what these lengths say."""
 
     def __post_init__(self) -> None:
         if self.px_per_um is not None and not 0.5 < self.px_per_um < 500:
@@ -231,7 +230,7 @@ def _cut_page(
             {**page, "page": page["path"], "path": "", "reason": str(error)}
         ]
     else:
-        rows = []
+        rows, level = [], karyogram.band_level
         for at, one in enumerate(karyogram.chromosomes):
             path = "" if one.reason else f"pages/{number:05d}/{one.chromosome}_{one.homolog}.png"
             top, left, bottom, right = one.box
@@ -245,7 +244,9 @@ def _cut_page(
                     "homolog": "" if one.reason else one.homolog,
                     "probability": f"{one.probability:.4f}",
                     **{"top": top, "left": left, "bottom": bottom, "right": right},
-                    "px_per_iscn": f"{karyogram.px_per_iscn:.6g}",
+                    "px_per_um": f"{px_per_um or karyogram.scale.px_per_um:.6g}",
+                    "scale": "given" if px_per_um else karyogram.scale.source,
+                    "estimated_level": level,
                     "layout": karyogram.layout.name,
                     "flags": " ".join(one.flags),
                     "reason": one.reason,
@@ -267,7 +268,7 @@ _COLUMNS: Final = [
     *("hospital", "patient_id", "cell_id", "band_level"),
     *("number", "chromosome", "homolog", "probability"),
     *("top", "left", "bottom", "right"),
-    *("px_per_iscn", "layout", "flags", "reason", "path"),
+    *("px_per_um", "scale", "estimated_level", "layout", "flags", "reason", "path"),
 ]
 
 
@@ -277,10 +278,7 @@ def _zoom(karyogram: Karyogram, px_per_um: float | None) -> float:
     Raises:
         DataError: the page has far too few pixels.
     """
-    if px_per_um is None:
-        zoom = PX_PER_ISCN / karyogram.px_per_iscn
-    else:
-        zoom = 1.0 / (UM_PER_PX * px_per_um)
+    zoom = 1.0 / (UM_PER_PX * (px_per_um or karyogram.scale.px_per_um))
     if zoom > _MAX_ZOOM:
         raise DataError(
             f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "
@@ -301,6 +299,9 @@ def _say(found: pd.DataFrame, num_pages: int) -> None:
     for reason, count in unread["reason"].value_counts().items():
         print(f"  {count:6d} {reason}")
     print(f"chromosomes on them: {len(found) - len(unread)}, of which {len(left_out)} left out")
+    pages = found[found["number"] != ""].drop_duplicates("page")
+    for source, count in pages["scale"].value_counts().items():
+        print(f"scale by {source}: {count} karyograms")
     kinds = left_out["reason"].str.split(":", n=1).str[0]
     for kind, count in kinds.value_counts().items():
         print(f"  {count:6d} {kind}")

@@ -164,7 +164,29 @@ def test_images_and_outlines_lie_on_the_chromosome(cell):
 
 def test_the_scale_is_estimated_from_the_lengths(cell):
     small, large = (read(drawn(cell, width_px=width).image) for width in (1000, 2500))
-    assert large.px_per_iscn / small.px_per_iscn == pytest.approx(2.5, rel=0.03)
+    assert large.scale.source == "chromosomes"
+    ratio = large.scale.px_per_um / small.scale.px_per_um
+    assert ratio == pytest.approx(2.5, rel=0.03)
+    assert {large.band_level, small.band_level} == {550}
+
+
+@pytest.mark.parametrize(
+    ("clutter", "dots_per_inch", "source"),
+    [
+        (("bar", "lines", "text"), 0, "scale bar"),
+        ((), 25_400, "file"),
+        ((), 300, "chromosomes"),
+    ],
+)
+def test_the_scale_is_that_of_a_bar_or_of_the_file(cell, clutter, dots_per_inch, source):
+    picture = drawn(cell, width_px=1000, clutter=clutter)
+    file = BytesIO()
+    dots = dots_per_inch * picture.px_per_um if dots_per_inch > 300 else dots_per_inch
+    Image.fromarray(picture.image).save(file, format="PNG", dpi=(dots, dots) if dots else None)
+    found = read_karyogram(file)
+    assert found.scale.source == source
+    exact = 0.25 if source == "chromosomes" else 0.01
+    assert found.scale.px_per_um == pytest.approx(picture.px_per_um, rel=exact)
 
 
 def scattered(cell, seed=1):

@@ -5,6 +5,7 @@ import numpy as np
 from homnet.imaging.karyogram import FoundChromosome, Karyogram
 from homnet.imaging.layouts import LAYOUTS
 from homnet.imaging.outlines import draw_outlines
+from homnet.imaging.page_scale import Scale
 from homnet.imaging.reading import page_of
 
 
@@ -19,13 +20,18 @@ def found(left, reason):
         flags=(),
         reason=reason,
         length_px=160.0,
+        sequence_CL=None,
         image_HW=np.full((160, 40), 90, np.uint8),
     )
 
 
 def test_colours_say_what_is_used():
     page = page_of(np.full((300, 3200), 250, np.uint8))
-    karyogram = Karyogram((found(400, ""), found(2000, "it crosses another")), LAYOUTS[0])
+    karyogram = Karyogram(
+        (found(400, ""), found(2000, "it crosses another")),
+        LAYOUTS[0],
+        Scale(16.0, "chromosomes"),
+    )
     drawing = np.asarray(draw_outlines(page, karyogram)).astype(int)
     assert drawing.shape == (150, 1600, 3)
     green = (drawing[..., 1] - drawing[..., 0] > 60).nonzero()[1]

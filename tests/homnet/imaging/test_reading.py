@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from homnet.errors import DataError
-from homnet.imaging.reading import FORMATS, read_grey
+from homnet.imaging.reading import FORMATS, read_grey, read_page
 
 GREY = np.random.default_rng(0).integers(0, 256, (7, 5), np.uint8)
 BLOCKS = np.kron(GREY[:3, :2], np.ones((8, 8))).astype(np.uint8)
@@ -131,3 +131,38 @@ def test_damaged_files_raise_nothing_else() -> None:
         except DataError:
             refused += 1
     assert refused > 300
+
+
+IMAGEJ = "ImageJ=1.54f\nimages=1\nunit={}\nspacing=1.0\n"
+OME = '<OME><Pixels PhysicalSizeX="0.05" {}SizeX="8"/></OME>'
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "px_per_um"),
+    [
+        ("PNG", {}, None),
+        ("PNG", {"dpi": (508_000.0, 508_000.0)}, 20.0),
+        ("JPEG", {"dpi": (300, 300)}, 300 / 25_400),
+        (
+            "TIFF",
+            {"x_resolution": 200_000.0, "y_resolution": 200_000.0, "resolution_unit": 3},
+            20.0,
+        ),
+        ("TIFF", {"description": IMAGEJ.format("micron"), "x_resolution": 12.5}, 12.5),
+        ("TIFF", {"description": IMAGEJ.format("mm"), "x_resolution": 12_500.0}, 12.5),
+        ("TIFF", {"description": IMAGEJ.format("pixel"), "x_resolution": 12.5}, None),
+        ("TIFF", {"description": IMAGEJ.format("micron")}, None),
+        ("TIFF", {"description": OME.format("")}, 20.0),
+        ("TIFF", {"description": OME.format('PhysicalSizeXUnit="nm" ')}, 20_000.0),
+        ("TIFF", {"description": OME.format('PhysicalSizeXUnit="parsec" ')}, None),
+        ("TIFF", {"description": '<Pixels PhysicalSizeX="0"/>'}, None),
+        ("TIFF", {"description": '<Pixels PhysicalSizeX="wide"/>'}, None),
+    ],
+)
+def test_the_resolution_that_a_file_states(
+    form: str, options: dict[str, object], px_per_um: float | None
+) -> None:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), 255).save(file, form, **options)
+    page = read_page(file, max_side_px=100, max_bytes=10_000)
+    assert page.px_per_um == (None if px_per_um is None else pytest.approx(px_per_um, rel=1e-3))
