@@ -24,6 +24,7 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX
 from homnet.locations import Location
 from homnet.realism.intervals import mean
 from homnet.report.markdown import markdown_table
+from homnet.report.tables import cell
 from homnet.seeding import generator
 
 
@@ -156,10 +157,7 @@ def levels_markdown(figures: Mapping[str, Any]) -> str:
         for at, count in enumerate(one["cells"]):
             exact = f"{count[at] / sum(count):.2f}" if sum(count) else "n/a"
             rows.append([f"{hospital}, {BAND_LEVELS[at]} bands", *count, exact])
-        exact, within = (
-            f"{one[key]['value']:.3f} ({one[key]['low']:.3f} to {one[key]['high']:.3f})"
-            for key in ("exact", "within_one")
-        )
+        exact, within = (cell(one[key], 3) for key in ("exact", "within_one"))
         rows.append([f"{hospital}, all; within one level {within}", *[""] * 4, exact])
     text = ""
     if "real" in figures:
