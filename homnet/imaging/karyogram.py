@@ -10,7 +10,7 @@ Shape suffixes: H rows, W columns, N chromosomes in reading order, T types, K po
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Final, cast
 
 import numpy as np
@@ -95,7 +95,8 @@ class FoundChromosome:
     reason: str
     """Why it is left out; empty if it is used."""
     length_px: float
-    """Length of its axis in pixels of the page; 0 if it could not be measured."""
+    """Length of its axis in pixels of the page; 0 if it could not be measured, or is not one
+    chromosome alone."""
     image_HW: NDArray[np.uint8]
     """The chromosome alone, on the page's background."""
 
@@ -162,6 +163,15 @@ def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
     Raises:
         DataError: the page does not show a human karyogram.
     """
+    try:
+        return _find(page, layout)
+    except DataError:
+        raise
+    except Exception as error:  # one page that no step expects must not stop the others
+        raise DataError(f"the page cannot be read ({type(error).__name__})") from None
+
+
+def _find(page: Page, layout: Layout | None) -> Karyogram:
     parts = find_parts(page)
     if not _MIN_BLOBS <= len(parts.boxes) <= _MAX_BLOBS:
         raise DataError(
@@ -284,7 +294,6 @@ def _number(piece: Piece, line: _Line, half_width_px: float) -> Floats:
 
 def _result(blobs: Sequence[Blob], places: Places, parts: Parts) -> tuple[FoundChromosome, ...]:
     """The chromosomes with their types, or the reasons why they have none."""
-    copies: dict[str, int] = {}
     found: list[FoundChromosome] = []
     for at, blob in enumerate(blobs):
         chosen = int(np.argmax(places.reading[at]))
@@ -294,7 +303,20 @@ def _result(blobs: Sequence[Blob], places: Places, parts: Parts) -> tuple[FoundC
             pieces, chosen = blob.ways[0].pieces, 0
             pieces[0].fault = pieces[0].fault or INSEPARABLE
         for piece, probability_T in zip(pieces, places.probability[at][chosen], strict=True):
-            found.append(_chromosome(piece, probability_T, len(pieces), copies, parts))
+            found.append(_chromosome(piece, probability_T, len(pieces), parts))
+    return numbered(found)
+
+
+def numbered(chromosomes: Sequence[FoundChromosome]) -> tuple[FoundChromosome, ...]:
+    """The chromosomes, the homologs that are used numbered from the left, the others 0."""
+    copies: dict[str, int] = {}
+    found = []
+    for one in chromosomes:
+        homolog = 0
+        if not one.reason:
+            homolog = copies.get(one.chromosome, 0)
+            copies[one.chromosome] = homolog + 1
+        found.append(replace(one, homolog=homolog))
     return tuple(found)
 
 
@@ -302,19 +324,14 @@ def _chromosome(
     piece: Piece,
     probability_T: Floats,
     num_pieces: int,
-    copies: dict[str, int],
     parts: Parts,
 ) -> FoundChromosome:
-    """What is said of one chromosome; ``copies`` counts those of each type that are used."""
+    """What is said of one chromosome, before homologs are numbered."""
     number = int(probability_T.argmax())
     name, reason = CHROMOSOMES[number], piece.fault
     certain = bool(probability_T[number] >= CERTAIN)
     flags = [SEPARATED] * (num_pieces > 1 and not piece.fault)
-    homolog = 0
     if certain:
-        if not reason:
-            homolog = copies.get(name, 0)
-            copies[name] = homolog + 1
         likely = number if piece.log_T is None else int(piece.log_T.argmax())
         if DENVER_GROUP_OF[CHROMOSOMES[likely]] != DENVER_GROUP_OF[name]:
             flags.append(UNLIKE_ITS_TYPE)
@@ -329,7 +346,7 @@ def _chromosome(
         zoomed(piece.box, parts.page_px),
         _outline(piece, parts),
         name if certain else "",
-        homolog,
+        0,
         float(probability_T[number]),
         tuple(flags),
         reason,
