@@ -56,7 +56,8 @@ def corrected(karyogram: Karyogram, types: Mapping[int, str]) -> Karyogram:
         types: type by number from 1 in reading order; empty leaves a chromosome out.
 
     Raises:
-        DataError: there is no chromosome of a number, or one that gets a type cannot be measured.
+        DataError: there is no chromosome of a number, or one that gets a type is not one
+            chromosome alone or cannot be measured.
     """
     found = list(karyogram.chromosomes)
     for number, name in types.items():
@@ -65,7 +66,7 @@ def corrected(karyogram: Karyogram, types: Mapping[int, str]) -> Karyogram:
         one = found[number - 1]
         if not name:
             found[number - 1] = replace(one, chromosome="", reason=LEFT_OUT)
-        elif one.length_px == 0:
+        elif not one.is_one:
             raise DataError(f"number {number} can have no type: {one.reason}")
         else:
             flags = tuple(flag for flag in one.flags if flag == SEPARATED)

@@ -95,10 +95,14 @@ class FoundChromosome:
     reason: str
     """Why it is left out; empty if it is used."""
     length_px: float
-    """Length of its axis in pixels of the page; 0 if it could not be measured, or is not one
-    chromosome alone."""
+    """Length of its axis in pixels of the page; 0 if it could not be measured."""
     image_HW: NDArray[np.uint8]
     """The chromosome alone, on the page's background."""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one chromosome and was measured: only such can be given a type."""
+        return self.length_px > 0 and self.reason != INSEPARABLE
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _described(number: int, one: FoundChromosome) -> ChromosomeOnPicture:
         outline=[(round(float(column), 1), round(float(row), 1)) for row, column in one.outline_K2],
         flags=list(one.flags),
         reason=one.reason,
-        correctable=one.length_px > 0,
+        correctable=one.is_one,
     )
 
 

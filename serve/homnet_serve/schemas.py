@@ -464,7 +464,7 @@ class ChromosomeOnPicture(BaseModel):
     )
     reason: str = Field(description="Why it is left out; empty if it is used.")
     correctable: bool = Field(
-        description="Whether a correction can give it a type: it is one shape that was measured."
+        description="Whether a correction can give it a type: it is one chromosome and measured."
     )
 
 

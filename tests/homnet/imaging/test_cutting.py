@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from homnet.errors import DataError
+from homnet.imaging.blobs import INSEPARABLE
 from homnet.imaging.cutting import LEFT_OUT, corrected, cut_out
 from homnet.imaging.karyogram import (
     PX_PER_ISCN,
@@ -67,6 +68,12 @@ def test_what_a_person_says_is_certain(karyogram):
     assert (second.chromosome, second.reason) == ("", LEFT_OUT)
     assert (last.chromosome, last.homolog, last.reason) == ("2", 2, "")
     assert [one.reason for one in fixed.left_out] == [LEFT_OUT, "it crosses"]
+
+
+def test_two_that_touch_get_no_type(karyogram):
+    both = found("", reason=INSEPARABLE)
+    with pytest.raises(DataError, match="number 1 can have no type: it touches or crosses"):
+        corrected(Karyogram((both,), LAYOUTS[0]), {1: "3"})
 
 
 @pytest.mark.parametrize(
