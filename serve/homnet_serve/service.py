@@ -337,7 +337,7 @@ class Service:
     async def _page_by_page(
         self, key: Key, pictures: Pictures, work: Callable[[str], R]
     ) -> list[R]:
-        """Works on one picture of a request at a time: a large one takes 500 MB and seconds.
+        """Works on one picture of a request at a time: a large one takes 400 MiB and seconds.
 
         Each is work of its own, so that keys take turns, and what is given up stops.
         """
