@@ -371,13 +371,24 @@ def test_random_changes_of_good_bodies_never_break_it(
     stream_of: Callable[..., bytes],
     json_of: Callable[..., Any],
     images_zip: Callable[..., bytes],
+    png: Callable[..., bytes],
+    zip_of: Callable[..., bytes],
 ) -> None:
     table = table_of(num_patients=1, num_cells=1, chromosomes=("1", "2")).select(MEASURED.names)
+    karyograms = zip_of(
+        {
+            "cells.csv": b"path,patient_id,cell_id,hospital\np_1.png,p,1,h1\n",
+            "layout.csv": b"1,2,3\n",
+            "corrections.json": b'[{"picture": "p_1.png", "number": 1, "chromosome": "X"}]',
+            "p_1.png": png(),
+        }
+    )
     good = [
         ("/v1/diagnose", JSON_TYPE, json.dumps(json_of(table)).encode()),
         ("/v1/diagnose", ARROW_TYPE, stream_of(table)),
         ("/v1/diagnose", ARROW_TYPE, stream_of(table, "lz4")),
         (IMAGES, ZIP_TYPE, images_zip(("1",), num_cells=1)),
+        *((route, ZIP_TYPE, karyograms) for route in KARYOGRAMS),
     ]
     draw = random.Random(0)
     statuses = []

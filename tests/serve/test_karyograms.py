@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from PIL import Image
 
 from homnet.cohorts.pairs import PAIR_SHAPE, pairs_of
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.karyogram import read_karyogram
+from homnet.imaging.karyogram import Karyogram, find_chromosomes, read_karyogram
+from homnet.imaging.layouts import Layout
+from homnet.imaging.reading import Page
 from homnet_platform.ingest import IngestConfig, ingest
 from homnet_platform.karyograms import KaryogramConfig
 from homnet_serve.archives import ZIP_TYPE
@@ -27,6 +29,22 @@ Maker = Callable[..., bytes]
 READ = "/v1/karyograms"
 DIAGNOSE = "/v1/diagnose/karyograms"
 FIRST = "p1_c1.png"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once() -> Iterator[None]:
+    """Remembers what was found on a page: reading is deterministic, and takes a second."""
+    known: dict[tuple[bytes, Layout | None], Karyogram] = {}
+
+    def find(page: Page, layout: Layout | None = None) -> Karyogram:
+        key = page.grey_HW.tobytes(), layout
+        if key not in known:
+            known[key] = find_chromosomes(page, layout)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("homnet_serve.karyograms.find_chromosomes", find)
+        yield
 
 
 def blank() -> bytes:
