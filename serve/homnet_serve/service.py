@@ -272,13 +272,15 @@ class Service:
                 key, pictures, lambda name: describe_picture(pictures, name, preview=preview)
             )
 
-        def write(_: Stopped) -> tuple[bytes, str]:
+        def write(stopped: Stopped) -> tuple[bytes, str]:
             response = KaryogramsResponse(
                 request_id=asked.request_id,
                 caller_request_id=asked.caller_request_id,
                 pictures=read,
             )
             content = response.model_dump_json().encode()
+            if stopped():
+                raise given_up()
             return content, self._record(asked, content, {"num_pictures": len(read)})
 
         content, audit = await self._readers.run(key.id, write)
@@ -337,7 +339,7 @@ class Service:
     async def _page_by_page(
         self, key: Key, pictures: Pictures, work: Callable[[str], R]
     ) -> list[R]:
-        """Works on one picture of a request at a time: a large one takes 400 MiB and seconds.
+        """Works on one picture of a request at a time: a large one takes seconds and 400 MiB.
 
         Each is work of its own, so that keys take turns, and what is given up stops.
         """
