@@ -106,6 +106,11 @@ class FoundChromosome:
     image_HW: NDArray[np.uint8]
     """The chromosome alone, on the page's background."""
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one chromosome and was measured: only such can be given a type."""
+        return self.length_px > 0 and self.reason != INSEPARABLE
+
 
 @dataclass(frozen=True)
 class Karyogram:
@@ -162,6 +167,15 @@ def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
     Raises:
         DataError: the page does not show a human karyogram.
     """
+    try:
+        return _find(page, layout)
+    except DataError:
+        raise
+    except Exception as error:  # one page that no step expects must not stop the others
+        raise DataError(f"the page cannot be read ({type(error).__name__})") from None
+
+
+def _find(page: Page, layout: Layout | None) -> Karyogram:
     parts = find_parts(page)
     if not _MIN_BLOBS <= len(parts.boxes) <= _MAX_BLOBS:
         raise DataError(
@@ -312,7 +326,6 @@ def _number(piece: Piece, line: _Line, half_width_px: float) -> Floats:
 
 def _result(blobs: Sequence[Blob], places: Places, parts: Parts) -> tuple[FoundChromosome, ...]:
     """The chromosomes with their types, or the reasons why they have none."""
-    copies: dict[str, int] = {}
     found: list[FoundChromosome] = []
     for at, blob in enumerate(blobs):
         chosen = int(np.argmax(places.reading[at]))
@@ -322,7 +335,20 @@ def _result(blobs: Sequence[Blob], places: Places, parts: Parts) -> tuple[FoundC
             pieces, chosen = blob.ways[0].pieces, 0
             pieces[0].fault = pieces[0].fault or INSEPARABLE
         for piece, probability_T in zip(pieces, places.probability[at][chosen], strict=True):
-            found.append(_chromosome(piece, probability_T, len(pieces), copies, parts))
+            found.append(_chromosome(piece, probability_T, len(pieces), parts))
+    return numbered(found)
+
+
+def numbered(chromosomes: Sequence[FoundChromosome]) -> tuple[FoundChromosome, ...]:
+    """The chromosomes, the homologs that are used numbered from the left, the others 0."""
+    copies: dict[str, int] = {}
+    found = []
+    for one in chromosomes:
+        homolog = 0
+        if not one.reason:
+            homolog = copies.get(one.chromosome, 0)
+            copies[one.chromosome] = homolog + 1
+        found.append(replace(one, homolog=homolog))
     return tuple(found)
 
 
@@ -330,19 +356,14 @@ def _chromosome(
     piece: Piece,
     probability_T: Floats,
     num_pieces: int,
-    copies: dict[str, int],
     parts: Parts,
 ) -> FoundChromosome:
-    """What is said of one chromosome; ``copies`` counts those of each type that are used."""
+    """What is said of one chromosome, before homologs are numbered."""
     number = int(probability_T.argmax())
     name, reason = CHROMOSOMES[number], piece.fault
     certain = bool(probability_T[number] >= CERTAIN)
     flags = [SEPARATED] * (num_pieces > 1 and not piece.fault)
-    homolog = 0
     if certain:
-        if not reason:
-            homolog = copies.get(name, 0)
-            copies[name] = homolog + 1
         likely = number if piece.log_T is None else int(piece.log_T.argmax())
         if DENVER_GROUP_OF[CHROMOSOMES[likely]] != DENVER_GROUP_OF[name]:
             flags.append(UNLIKE_ITS_TYPE)
@@ -357,7 +378,7 @@ def _chromosome(
         zoomed(piece.box, parts.page_px),
         _outline(piece, parts),
         name if certain else "",
-        homolog,
+        0,
         float(probability_T[number]),
         tuple(flags),
         reason,

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final
 
@@ -71,7 +71,7 @@ def read_manifest(
             raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
-    frame = _read_csv(path, content, max_rows)
+    frame = read_rows(path, content, max_rows, REQUIRED, OPTIONAL)
     frame["hospital"] = frame["hospital"].mask(frame["hospital"] == "", nfc(hospital))
     default = "" if band_level is None else str(band_level)
     stated = frame["band_level"].mask(frame["band_level"] == "", default)
@@ -176,12 +176,33 @@ def normal_path(text: str) -> str:
     return str(PurePosixPath(nfc(text).replace("\\", "/"))) if text else text
 
 
-def _read_csv(path: Location, content: bytes, max_rows: int) -> pd.DataFrame:
-    """All rows that are not blank, as text, with the row numbers and every known column."""
+def read_rows(
+    path: Location,
+    content: bytes,
+    max_rows: int,
+    required: Sequence[str],
+    optional: Sequence[str],
+) -> pd.DataFrame:
+    """Reads a CSV file with a header as text in NFC.
+
+    Args:
+        path: its name in messages.
+        content: its content.
+        max_rows: maximum number of rows; checked with the size of lines before they are read.
+        required: columns that must be there.
+        optional: columns that are empty if they are missing.
+
+    Returns:
+        All rows that are not blank: ``row``, numbered as in a spreadsheet, and those columns.
+
+    Raises:
+        ManifestTooLargeError: there are more than ``max_rows``.
+        ManifestError: names the first fault.
+    """
     rows = _rows(path, _checked(path, content, max_rows))
     header = next(rows, [])
     names = [name.strip() for name in header]
-    _check_header(path, names)
+    _check_header(path, names, required)
     values, numbers = [], []
     for number, row in enumerate(rows, start=2):
         if len(row) > len(names) and any(row[len(names) :]):
@@ -196,7 +217,7 @@ def _read_csv(path: Location, content: bytes, max_rows: int) -> pd.DataFrame:
     if not values:
         raise ManifestError(f"{path}: row 1: there is no row below the header; list the images")
     frame = pd.DataFrame(values, columns=names, dtype=str)
-    known = {name: frame[name] if name in names else "" for name in (*REQUIRED, *OPTIONAL)}
+    known = {name: frame[name] if name in names else "" for name in (*required, *optional)}
     return pd.DataFrame({"row": numbers, **known})
 
 
@@ -240,7 +261,7 @@ def _rows(path: Location, text: str) -> Iterator[list[str]]:
         ) from None
 
 
-def _check_header(path: Location, names: list[str]) -> None:
+def _check_header(path: Location, names: list[str], required: Sequence[str]) -> None:
     """Refuses a header that is not one, with the commonest reasons by name."""
     if len(names) > _MAX_COLUMNS:
         raise ManifestError(f"{path}: row 1: {len(names)} columns, at most {_MAX_COLUMNS}")
@@ -250,7 +271,7 @@ def _check_header(path: Location, names: list[str]) -> None:
     twice = [name for name in names if name and names.count(name) > 1]
     if twice:
         raise ManifestError(f"{path}: row 1: column {_cut(twice[0])!r} is there more than once")
-    missing = [name for name in REQUIRED if name not in names]
+    missing = [name for name in required if name not in names]
     if missing:
         raise ManifestError(
             f"{path}: row 1: column '{missing[0]}' is missing; it has "

@@ -11,6 +11,7 @@ from typing import IO, Any, Final, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from homnet.cohorts.pairs import (
     ENDS_UNCERTAIN,
@@ -36,18 +37,22 @@ from homnet.locations import Location
 _SURPLUS: Final = "a further copy: a pair has room for two homologs"
 
 
-def measure_image(
-    source: Location | IO[bytes], homolog: int, config: ExtractionConfig
-) -> Extraction:
+Source = Location | IO[bytes] | NDArray[np.uint8]
+"""An image file, or the grey levels (H, W) of an image."""
+
+
+def measure_image(source: Source, homolog: int, config: ExtractionConfig) -> Extraction:
     """Extracts the sequence of one chromosome image, or the reason why it has none.
 
     Args:
-        source: image file.
+        source: the image.
         homolog: number in the manifest; copies from 2 on do not fit into a pair.
         config: settings of the extraction.
     """
     if homolog > 1:
         return Extraction.unusable(_SURPLUS)
+    if isinstance(source, np.ndarray):
+        return extract(source, config)
     try:
         image_HW = read_grey(source, max_side_px=config.max_side_px)
     except DataError as error:
@@ -57,14 +62,14 @@ def measure_image(
 
 def measure_rows(
     rows: pd.DataFrame,
-    open_image: Callable[[Mapping[str, Any]], Location | IO[bytes]],
+    open_image: Callable[[Mapping[str, Any]], Source],
     config: ExtractionConfig,
 ) -> pd.DataFrame:
     """Adds measurements to the rows of a manifest.
 
     Args:
         rows: output of :func:`homnet.imaging.manifest.read_manifest`.
-        open_image: returns the image file of a row.
+        open_image: returns the image of a row.
         config: settings of the extraction.
 
     Returns:

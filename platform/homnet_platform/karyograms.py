@@ -5,9 +5,7 @@ drawing of the page with all outlines, the chromosomes that were left out with t
 the pages that could not be read.
 """
 
-import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +17,11 @@ from PIL import Image
 from homnet import __version__
 from homnet.errors import ConfigError, DataError, ManifestError
 from homnet.files import Staging, is_published
-from homnet.imaging.blobs import resized
-from homnet.imaging.karyogram import (
-    UM_PER_PX,
-    Karyogram,
-    find_chromosomes,
-    read_picture,
-)
+from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, is_picture
+from homnet.imaging.cutting import PX_PER_UM, cut_out
+from homnet.imaging.karyogram import find_chromosomes, read_picture
 from homnet.imaging.layouts import Layout, read_layout
-from homnet.imaging.manifest import nfc
+from homnet.imaging.manifest import REQUIRED
 from homnet.imaging.outlines import draw_outlines
 from homnet.locations import Location, files_in
 from homnet.results import read_json, write_json
@@ -39,11 +33,6 @@ MANIFEST: Final = "manifest.csv"
 FOUND: Final = "found.csv"
 """Everything that was found on the pages, used or not."""
 _SETTINGS: Final = "settings.json"
-_SUFFIXES: Final = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-_CELL: Final = ("path", "patient_id", "cell_id")
-_OPTIONAL: Final = ("hospital", "band_level")
-_MAX_ZOOM: Final = 4.0
-"""Largest enlargement; a page that needs more has too few pixels."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class KaryogramConfig:
     cells: LocationOption | None = None
     """CSV with path (relative to the folder), patient_id and cell_id, perhaps hospital and
     band_level, one row per karyogram."""
-    names: str = "{patient_id}_{cell_id}"
+    names: str = BY_NAME
     """Without such a CSV: what the path of a file, less its ending, is made of."""
     layout: LocationOption | None = None
     """CSV of the laboratory's layout: a line per row of the karyogram, with its types from left to
@@ -63,9 +52,10 @@ class KaryogramConfig:
     agree with the lengths of the chromosomes, and otherwise what these lengths say."""
 
     def __post_init__(self) -> None:
-        if self.px_per_um is not None and not 0.5 < self.px_per_um < 500:
+        low, high = PX_PER_UM
+        if self.px_per_um is not None and not low <= self.px_per_um <= high:
             raise ConfigError(
-                f"karyogram.px_per_um is {self.px_per_um:g}; give a number from 0.5 to 500"
+                f"karyogram.px_per_um is {self.px_per_um:g}; give a number from {low:g} to {high:g}"
             )
         for field in ("{patient_id}", "{cell_id}"):
             if self.names.count(field) != 1:
@@ -132,8 +122,7 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     with staging.writing(_SETTINGS) as temporary:
         write_json(temporary, settings)
     with staging.writing(MANIFEST) as temporary:
-        columns = ["path", "patient_id", "cell_id", "chromosome", "homolog", *_OPTIONAL]
-        used[columns].to_csv(temporary, index=False)
+        used[[*REQUIRED, "hospital", "band_level"]].to_csv(temporary, index=False)
     staging.publish()
     return manifest
 
@@ -144,73 +133,36 @@ def _settings_of(output: Location) -> object:
     return read_json(path) if path.exists() else None
 
 
-def pages_of(folder: Location, config: KaryogramConfig) -> list[dict[str, str]]:
-    """The karyograms of a folder: path, patient_id, cell_id, hospital and band_level (or empty).
+def pages_of(folder: Location, config: KaryogramConfig) -> list[Cell]:
+    """The karyograms of a folder.
 
     Raises:
         ManifestError: names the first file or row that cannot be assigned to a cell.
     """
-    there = [
-        path
-        for path in files_in(folder, recursive=True)
-        if path.lower().endswith(_SUFFIXES) and not path.rpartition("/")[2].startswith(".")
-    ]
+    there = [path for path in files_in(folder, recursive=True) if is_picture(path)]
     if not there:
         raise ManifestError(f"{folder}: there is no picture; give a folder of karyograms")
-    if config.cells is not None:
-        pages = _listed(config.cells, {nfc(path): path for path in there})
-    else:
-        pattern = re.escape(config.names)
-        for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
-            pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
-        pages = []
-        for path in there:
-            match = re.fullmatch(pattern, nfc(path).rpartition(".")[0])
-            if match is None:
-                raise ManifestError(
-                    f"{folder}: the name of '{path}' is not {config.names}; give the names' form "
-                    "with --karyogram.names, or a CSV of the cells with --karyogram.cells"
-                )
-            names = match.groupdict()
-            pages.append({"path": path, **names, **dict.fromkeys(_OPTIONAL, "")})
-    cells = [(page["hospital"], page["patient_id"], page["cell_id"]) for page in pages]
-    for page, cell in zip(pages, cells, strict=True):
-        if cells.count(cell) > 1:
-            raise ManifestError(
-                f"{folder}: '{page['path']}' is not the only karyogram of patient "
-                f"'{page['patient_id']}', cell '{page['cell_id']}'; give each cell one"
-            )
-    return sorted(pages, key=lambda page: (page["hospital"], page["patient_id"], page["cell_id"]))
-
-
-def _listed(path: Location, there: dict[str, str]) -> list[dict[str, str]]:
-    """The rows of a CSV of cells."""
+    if config.cells is None:
+        hint = (
+            "give the names' form with --karyogram.names, or a CSV of the cells with "
+            "--karyogram.cells"
+        )
+        return cells_of_names(there, config.names, where=str(folder), hint=hint)
     try:
-        rows = list(csv.DictReader(io.StringIO(nfc(path.read_bytes().decode("utf-8-sig")))))
+        content = config.cells.read_bytes()
     except FileNotFoundError:
-        raise ManifestError(f"{path}: there is no such file; give a CSV of the cells") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(
-            f"{path}: not a readable CSV file ({error}); save it as UTF-8"
+            f"{config.cells}: there is no such file; give a CSV of the cells"
         ) from None
-    pages = []
-    for number, row in enumerate(rows, start=2):
-        page = {name: (row.get(name) or "").strip() for name in (*_CELL, *_OPTIONAL)}
-        for name in _CELL:
-            if not page[name]:
-                raise ManifestError(f"{path}: row {number}: '{name}' is missing; give a value")
-        if page["path"] not in there:
-            raise ManifestError(f"{path}: row {number}: '{page['path']}' is not in the folder")
-        pages.append({**page, "path": there[page["path"]]})
-    if not pages:
-        raise ManifestError(f"{path}: it lists no karyogram")
-    return pages
+    except OSError as error:
+        raise ManifestError(f"{config.cells}: cannot be read ({error.strerror or error})") from None
+    return cells_of_list(config.cells, content, there, where="the folder")
 
 
 def _cut_page(
     number: int,
     *,
-    pages: Sequence[dict[str, str]],
+    pages: Sequence[Cell],
     folder: Location,
     staging: Staging,
     layout: Layout | None,
@@ -224,14 +176,14 @@ def _cut_page(
     try:
         picture = read_picture(folder / page["path"])
         karyogram = find_chromosomes(picture, layout)
-        zoom = _zoom(karyogram, px_per_um)
+        images = cut_out(karyogram, px_per_um)
     except DataError as error:
         rows: list[dict[str, object]] = [
             {**page, "page": page["path"], "path": "", "reason": str(error)}
         ]
     else:
         rows, level = [], karyogram.band_level
-        for at, one in enumerate(karyogram.chromosomes):
+        for place, one in enumerate(karyogram.chromosomes, start=1):
             path = "" if one.reason else f"pages/{number:05d}/{one.chromosome}_{one.homolog}.png"
             top, left, bottom, right = one.box
             rows.append(
@@ -239,7 +191,7 @@ def _cut_page(
                     **page,
                     "page": page["path"],
                     "path": path,
-                    "number": at,
+                    "number": place,
                     "chromosome": one.chromosome,
                     "homolog": "" if one.reason else one.homolog,
                     "probability": f"{one.probability:.4f}",
@@ -254,7 +206,7 @@ def _cut_page(
             )
             if path:
                 with staging.writing(path) as temporary:
-                    Image.fromarray(resized(one.image_HW, zoom)).save(temporary, format="PNG")
+                    Image.fromarray(images[place]).save(temporary, format="PNG")
         with staging.writing(f"pages/{number:05d}.png") as temporary:
             draw_outlines(picture, karyogram).save(temporary, format="PNG")
     text = pd.DataFrame(rows, columns=_COLUMNS).to_csv(index=False)
@@ -270,21 +222,6 @@ _COLUMNS: Final = [
     *("top", "left", "bottom", "right"),
     *("px_per_um", "scale", "estimated_level", "layout", "flags", "reason", "path"),
 ]
-
-
-def _zoom(karyogram: Karyogram, px_per_um: float | None) -> float:
-    """Enlargement of the chromosomes of a page to the common scale.
-
-    Raises:
-        DataError: the page has far too few pixels.
-    """
-    zoom = 1.0 / (UM_PER_PX * (px_per_um or karyogram.scale.px_per_um))
-    if zoom > _MAX_ZOOM:
-        raise DataError(
-            f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "
-            "karyogram with more pixels"
-        )
-    return zoom
 
 
 def _read_csv(text: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import NO_IMAGES, Images, render_patient
 from homnet_serve.errors import given_up
 from homnet_serve.schemas import (
+    KaryogramOfCell,
     NotedImage,
     PairEvidence,
     PatientResult,
@@ -38,6 +39,7 @@ def patient_results(
     sequences: Wanted = "none",
     refused: Mapping[tuple[str, str], list[RefusedImage]] = MappingProxyType({}),
     noted: Mapping[tuple[str, str], list[NotedImage]] = MappingProxyType({}),
+    karyograms: Mapping[tuple[str, str], list[KaryogramOfCell]] = MappingProxyType({}),
     stopped: Stopped = lambda: False,
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
@@ -49,6 +51,7 @@ def patient_results(
         sequences: types whose sequences to include.
         refused: images without a sequence, by hospital and patient.
         noted: images that were used with a note, by hospital and patient.
+        karyograms: what became of karyograms, by hospital and patient.
         stopped: called before every patient.
 
     Raises:
@@ -101,6 +104,7 @@ def patient_results(
                 evidence=types,
                 refused_images=refused.get(patient, []),
                 noted_images=noted.get(patient, []),
+                karyograms=karyograms.get(patient, []),
                 page=None,
             )
         )

@@ -16,21 +16,26 @@ from starlette.exceptions import HTTPException
 
 from homnet import __version__
 from homnet.cohorts.pairs import MEASURED
+from homnet.imaging.cells import BY_NAME
+from homnet.imaging.cutting import PX_PER_UM
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_serve.answers import Wanted
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.docs_page import POLICY, documentation
 from homnet_serve.errors import RequestError
+from homnet_serve.karyogram_zips import CELLS, CORRECTIONS, LAYOUT
 from homnet_serve.keys import Key, check_key
 from homnet_serve.middleware import Around
 from homnet_serve.page import page
 from homnet_serve.schemas import (
     NOTICE,
+    Corrections,
     DiagnoseRequest,
     DiagnoseResponse,
     ErrorBody,
     Health,
+    KaryogramsResponse,
     ModelsResponse,
 )
 from homnet_serve.service import Asked, Service
@@ -68,6 +73,15 @@ _ZIP_BODY: Final = {
         "content": {ZIP_TYPE: _BINARY},
     }
 }
+_KARYOGRAMS_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "description": "A zip with a picture of each cell's karyogram, dark on white, and perhaps "
+        f"{LAYOUT} (types of each row from left to right), and, for verdicts, {CELLS} (path, "
+        f"patient_id, cell_id; optional hospital, band_level) and {CORRECTIONS} (Corrections).",
+        "content": {ZIP_TYPE: _BINARY},
+    }
+}
 _Sequences = Annotated[
     Wanted,
     Query(description="Types whose sequences the answer repeats, so that they can be drawn."),
@@ -80,7 +94,27 @@ _Pages = Annotated[
     ),
 ]
 _Hospital = Annotated[
-    str, Query(max_length=128, description="Hospital of rows of the manifest that name none.")
+    str, Query(max_length=128, description="Hospital of what is listed without one, or not listed.")
+]
+_PatientId = Annotated[
+    str,
+    Query(
+        max_length=128,
+        description="Pseudonym of the patient, if all pictures are of one; cells are then called "
+        f"as the files. Without it, and without {CELLS}, the names of the files are {BY_NAME}.",
+    ),
+]
+_PxPerUm = Annotated[
+    float | None,
+    Query(
+        ge=PX_PER_UM[0],
+        le=PX_PER_UM[1],
+        description="Pixels of the pictures per micrometre; by default estimated for each from "
+        "the lengths of its chromosomes.",
+    ),
+]
+_Preview = Annotated[
+    bool, Query(description="Whether the answer includes the pictures, in grey and made smaller.")
 ]
 _BandLevel = Annotated[
     str | None,
@@ -184,15 +218,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Gives a verdict on each patient from the sequences of homologous pairs."""
         content_type = request.headers.get("content-type", "")
         async with body_of(request, service, key) as body:
-            asked = Asked(
-                key=key,
-                request_id=request.state.request_id,
-                caller_request_id=request.state.caller_request_id,
-                route="/v1/diagnose",
-                body=body,
-                sequences=sequences,
-                pages=pages,
-                samples_per_px=samples_per_px,
+            asked = _asked(
+                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
             )
             return await answered(request, service, service.diagnose(asked, content_type))
 
@@ -212,21 +239,58 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         samples_per_px: _Scale = None,
     ) -> Response:
         """Gives a verdict on each patient from images of the chromosomes."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
-            raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
+        _check_zip_type(request)
         async with body_of(request, service, key) as body:
-            asked = Asked(
-                key=key,
-                request_id=request.state.request_id,
-                caller_request_id=request.state.caller_request_id,
-                route="/v1/diagnose/images",
-                body=body,
-                sequences=sequences,
-                pages=pages,
-                samples_per_px=samples_per_px,
+            asked = _asked(
+                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
             )
             work = service.diagnose_images(
                 asked, hospital=hospital, band_level=None if band_level is None else int(band_level)
+            )
+            return await answered(request, service, work)
+
+    @app.post(
+        "/v1/karyograms",
+        response_model=KaryogramsResponse,
+        responses={status: said for status, said in _ERRORS.items() if status != 404},
+        openapi_extra=_KARYOGRAMS_BODY,
+    )
+    async def karyograms(request: Request, key: own_key, preview: _Preview = False) -> Response:
+        """Finds the chromosomes on karyograms and says the type of each, for people to check."""
+        _check_zip_type(request)
+        async with body_of(request, service, key) as body:
+            work = service.read_karyograms(_asked(request, key, body), preview=preview)
+            return await answered(request, service, work)
+
+    @app.post(
+        "/v1/diagnose/karyograms",
+        response_model=DiagnoseResponse,
+        responses=_ERRORS,
+        openapi_extra=_KARYOGRAMS_BODY,
+    )
+    async def diagnose_karyograms(
+        request: Request,
+        key: own_key,
+        sequences: _Sequences = "none",
+        pages: _Pages = "none",
+        hospital: _Hospital = "",
+        patient_id: _PatientId = "",
+        band_level: _BandLevel = None,
+        px_per_um: _PxPerUm = None,
+        samples_per_px: _Scale = None,
+    ) -> Response:
+        """Gives a verdict on each patient from karyograms, perhaps corrected by a person."""
+        _check_zip_type(request)
+        async with body_of(request, service, key) as body:
+            asked = _asked(
+                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
+            )
+            work = service.diagnose_karyograms(
+                asked,
+                hospital=hospital,
+                patient_id=patient_id,
+                band_level=None if band_level is None else int(band_level),
+                px_per_um=px_per_um,
             )
             return await answered(request, service, work)
 
@@ -240,13 +304,30 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(schema_of(app))
 
 
+def _asked(request: Request, key: Key, body: bytes, **options: Any) -> Asked:
+    return Asked(
+        key=key,
+        request_id=request.state.request_id,
+        caller_request_id=request.state.caller_request_id,
+        route=request.scope["route"].path,
+        body=body,
+        **options,
+    )
+
+
+def _check_zip_type(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
+        raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
+
+
 def schema_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI schema, including the schema of the body that the routes parse themselves."""
+    """The OpenAPI schema, including the schemas of what the routes parse themselves."""
     schema = app.openapi()
-    own = DiagnoseRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     components = schema["components"]["schemas"]
-    components.update(own.pop("$defs", {}))
-    components["DiagnoseRequest"] = own
+    for model in (DiagnoseRequest, Corrections):
+        own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.update(own.pop("$defs", {}))
+        components[model.__name__] = own
     return schema
 
 

@@ -1,4 +1,4 @@
-"""Reads zips of chromosome images with a manifest, in memory. No path from a request is opened."""
+"""Reads zips in memory: chromosome images with a manifest. No path from a request is opened."""
 
 import io
 import struct
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from homnet.cohorts.pairs import MEASURED
@@ -18,6 +20,7 @@ from homnet.errors import ManifestError, ManifestTooLargeError
 from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
 from homnet.imaging.pairing import (
+    Source,
     files_of_pairs,
     measure_rows,
     note_same_pixels,
@@ -29,8 +32,8 @@ from homnet.imaging.reading import read_grey
 from homnet.report.patient_page import NO_IMAGES, Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
-from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.schemas import NotedImage, RefusedImage
+from homnet_serve.errors import given_up, invalid, too_large
+from homnet_serve.schemas import KaryogramOfCell, NotedImage, RefusedImage
 
 M = TypeVar("M", bound=BaseModel)
 MANIFEST: Final = "manifest.csv"
@@ -49,7 +52,7 @@ class Archive:
     files: Mapping[str, zipfile.ZipInfo]
     """Its entries, by :func:`homnet.imaging.manifest.normal_path` of their names."""
 
-    def read(self, name: str, max_bytes: int, place: str = "") -> bytes:
+    def read(self, name: str, max_bytes: int, place: str) -> bytes:
         """Reads one file, at most its size in the directory, which was added up before.
 
         Raises:
@@ -58,9 +61,9 @@ class Archive:
         """
         info = self.files.get(name)
         if info is None:
-            raise invalid(f"{MANIFEST}: {place}the zip has no file {name[:100]!r}; add it")
+            raise invalid(f"{place}: the zip has no file {name[:100]!r}; add it")
         if info.file_size > max_bytes:
-            raise too_large(f"{MANIFEST}: {place}{name[:100]!r} has more than {max_bytes} bytes")
+            raise too_large(f"{place}: {name[:100]!r} has more than {max_bytes} bytes")
         try:
             return self.content.read(info)
         except (
@@ -72,7 +75,7 @@ class Archive:
             NotImplementedError,
         ) as error:
             raise invalid(
-                f"{MANIFEST}: {place}{name[:100]!r} cannot be unpacked ({str(error)[:100]})"
+                f"{place}: {name[:100]!r} cannot be unpacked ({str(error)[:100]})"
             ) from None
 
 
@@ -86,21 +89,19 @@ class ImagesOfBody:
     """Images without a usable sequence, by hospital and patient."""
     noted: Mapping[tuple[str, str], list[NotedImage]] = field(default_factory=dict)
     """Images that were used with a note, by hospital and patient."""
-    archive: Archive | None = None
-    """The zip; None without images."""
+    karyograms: Mapping[tuple[str, str], list[KaryogramOfCell]] = field(default_factory=dict)
+    """What became of the patient's karyograms, by hospital and patient."""
+    image_of: Callable[[str], NDArray[np.uint8]] | None = None
+    """Returns the grey levels (H, W) of an image by its name; None without images."""
     files: Mapping[tuple[str, str, str, str], tuple[str, ...]] = field(default_factory=dict)
     """Names of the images of each pair, by hospital, patient, cell and chromosome."""
 
     def of_patient(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
-        if self.archive is None:
+        if self.image_of is None:
             return NO_IMAGES
-        read = self.archive.content.read
         return {
-            (cell, chromosome): [
-                read_grey(io.BytesIO(read(self.archive.files[name])), max_side_px=MAX_SIDE_PX)
-                for name in names
-            ]
+            (cell, chromosome): [self.image_of(name) for name in names]
             for (where, who, cell, chromosome), names in self.files.items()
             if (where, who) == (hospital, patient_id)
         }
@@ -120,13 +121,13 @@ def read_manifest_of_body(
     Raises:
         RequestError: the body is not a zip or is too large, or its manifest is wrong.
     """
-    archive = _open(body, limits)
+    archive = open_zip(body, limits.max_images + 1, limits, "manifest.csv and the images")
     try:
         manifest = read_manifest(
             Path(MANIFEST),
             hospital=hospital,
             band_level=band_level,
-            content=archive.read(MANIFEST, _MAX_MANIFEST_BYTES),
+            content=archive.read(MANIFEST, _MAX_MANIFEST_BYTES, MANIFEST),
             max_rows=limits.max_images,
         )
     except ManifestTooLargeError as error:
@@ -160,25 +161,62 @@ def measure_images(
 
     def open_image(row: Mapping[str, Any]) -> IO[bytes]:
         if stopped():
-            raise RequestError(504, "deadline", "the deadline passed while images were measured")
-        return io.BytesIO(archive.read(row["path"], limits.max_image_bytes, f"row {row['row']}: "))
+            raise given_up()
+        place = f"{MANIFEST}: row {row['row']}"
+        return io.BytesIO(archive.read(row["path"], limits.max_image_bytes, place))
 
+    def image_of(name: str) -> NDArray[np.uint8]:
+        content = archive.content.read(archive.files[name])
+        return read_grey(io.BytesIO(content), max_side_px=MAX_SIDE_PX)
+
+    images, table = measured(manifest, open_image, configs, limits, f"{MANIFEST}: row {{row}}")
+    unusable = images["reason"] != ""
+    return ImagesOfBody(
+        table,
+        refused=_by_patient(images[unusable], RefusedImage),
+        noted=_by_patient(images[~unusable & (images["note"] != "")], NotedImage),
+        image_of=image_of,
+        files=files_of_pairs(images),
+    )
+
+
+def measured(
+    rows: pd.DataFrame,
+    open_image: Callable[[Mapping[str, Any]], Source],
+    configs: Mapping[str, ExtractionConfig],
+    limits: Limits,
+    place: str,
+) -> tuple[pd.DataFrame, pa.Table]:
+    """Measures images of chromosomes and pairs the homologs.
+
+    Args:
+        rows: at least one row, with the columns of a manifest and in its order
+            (:func:`homnet.imaging.manifest.read_manifest`).
+        open_image: returns the image of a row.
+        configs: how the chromosomes of each hospital are measured.
+        limits: bounds on the request.
+        place: what messages call a row, with names of columns in braces.
+
+    Returns:
+        The rows with what was measured, and the pairs with the columns of
+        :data:`homnet.cohorts.pairs.MEASURED` and their quality; there may be none.
+
+    Raises:
+        RequestError: the pairs exceed a limit.
+    """
     images = pd.concat(
         [
             measure_rows(part, open_image, configs[str(name)])
-            for name, part in manifest.groupby("hospital")
+            for name, part in rows.groupby("hospital")
         ],
         ignore_index=True,
     )
     images = set_band_levels(set_upright(note_same_pixels(images, images["path"], {})))
-    unusable = images["reason"] != ""
-    refused = _by_patient(images[unusable], RefusedImage)
-    noted = _by_patient(images[~unusable & (images["note"] != "")], NotedImage)
     table = pair_up(images).select([*MEASURED.names, "quality"])
-    rows = images[~unusable].drop_duplicates(CHROMOSOME_KEY)["row"]
     if table.num_rows:
-        check_pairs(table, limits, lambda at: f"{MANIFEST}: row {rows.iloc[at]}")
-    return ImagesOfBody(table, refused, noted, archive, files_of_pairs(images))
+        first = images[images["reason"] == ""].drop_duplicates(CHROMOSOME_KEY)
+        check_pairs(table, limits, lambda at: place.format(**first.iloc[at]))
+    return images, table
 
 
 def _by_patient(images: pd.DataFrame, kind: type[M]) -> dict[tuple[str, str], list[M]]:
@@ -190,11 +228,21 @@ def _by_patient(images: pd.DataFrame, kind: type[M]) -> dict[tuple[str, str], li
     return found
 
 
-def _open(body: bytes, limits: Limits) -> Archive:
-    max_files = limits.max_images + 1
+def open_zip(body: bytes, max_files: int, limits: Limits, expected: str) -> Archive:
+    """Opens a zip, but unpacks nothing.
+
+    Args:
+        body: the zip.
+        max_files: maximum number of files in it.
+        limits: bounds on the request.
+        expected: what it should hold, for messages.
+
+    Raises:
+        RequestError: the body is not a zip, is of a form that is not read, or is too large.
+    """
     end = body.rfind(b"PK\x05\x06", max(len(body) - 65_557, 0))
     if end < 0 or end + 22 > len(body):
-        raise invalid("body: not a zip, or cut off; send a zip with manifest.csv and the images")
+        raise invalid(f"body: not a zip, or cut off; send a zip with {expected}")
     num_files, directory_bytes = struct.unpack_from("<HI", body, end + 10)
     # Check before reading the directory: a directory of a million files would take seconds.
     if body[max(end - 20, 0) : end].startswith(b"PK\x06\x07"):

@@ -157,7 +157,7 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
     try:
         request = DiagnoseRequest.model_validate(content)
     except ValidationError as error:
-        raise invalid(_sentence(error)) from None
+        raise invalid(sentence_of(error)) from None
     patients = request.patients
     num_pairs = [len(patient.pairs) for patient in patients]
     if sum(num_pairs) > limits.max_pairs:
@@ -249,7 +249,7 @@ def _parsed(body: bytes, limits: Limits) -> object:
         raise invalid("body: a number with thousands of digits") from None
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence_of(error: ValidationError, where: str = "body") -> str:
     """The first error with its location, without quoting the input."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ""
@@ -258,4 +258,4 @@ def _sentence(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
         message = "Input should be an object"
-    return f"body: '{place.lstrip('.')}': {message}" if place else f"body: {message}"
+    return f"{where}: '{place.lstrip('.')}': {message}" if place else f"{where}: {message}"

@@ -7,10 +7,12 @@ once.
 """
 
 import asyncio
+import io
 import random
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+import zipfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,7 +24,16 @@ from homnet.errors import HomNetError
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.arrow_stream import write_stream
 from homnet_serve.bodies import ARROW_TYPE
-from homnet_serve.schemas import DiagnoseResponse, ErrorBody, ModelOfHospital, ModelsResponse
+from homnet_serve.karyogram_zips import CORRECTIONS
+from homnet_serve.schemas import (
+    Correction,
+    Corrections,
+    DiagnoseResponse,
+    ErrorBody,
+    KaryogramsResponse,
+    ModelOfHospital,
+    ModelsResponse,
+)
 
 _RETRIED: Final = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -122,6 +133,35 @@ def _images_request(archive: bytes, request_id: str | None, options: Mapping[str
     return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, options)
 
 
+def _read_request(
+    files: Mapping[str, bytes], request_id: str | None, options: Mapping[str, str]
+) -> _Request:
+    headers = _headers(request_id, ZIP_TYPE)
+    return _Request("POST", "/v1/karyograms", headers, _zipped(files), options)
+
+
+def _karyograms_request(
+    files: Mapping[str, bytes],
+    corrections: Sequence[Correction],
+    request_id: str | None,
+    options: Mapping[str, str],
+) -> _Request:
+    content = _zipped(
+        {**files, CORRECTIONS: Corrections(list(corrections)).model_dump_json().encode()}
+    )
+    headers = _headers(request_id, ZIP_TYPE)
+    return _Request("POST", "/v1/diagnose/karyograms", headers, content, options)
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """A zip of files that are packed already."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, file in files.items():
+            archive.writestr(name, file)
+    return content.getvalue()
+
+
 def _models_request() -> _Request:
     return _Request("GET", "/v1/models", {"X-Request-Id": uuid.uuid4().hex})
 
@@ -208,6 +248,39 @@ class Client:
         content = self._send(_images_request(archive, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
+    def read_karyograms(
+        self, files: Mapping[str, bytes], *, request_id: str | None = None, **options: str
+    ) -> KaryogramsResponse:
+        """Sends pictures of karyograms and returns what is found on them.
+
+        Args:
+            files: pictures by name, perhaps with ``layout.csv``.
+            request_id: the caller's id of the request; a new one by default.
+            options: ``preview``.
+        """
+        content = self._send(_read_request(files, request_id, options))
+        return KaryogramsResponse.model_validate_json(content)
+
+    def diagnose_karyograms(
+        self,
+        files: Mapping[str, bytes],
+        corrections: Sequence[Correction] = (),
+        *,
+        request_id: str | None = None,
+        **options: str,
+    ) -> DiagnoseResponse:
+        """Sends pictures of karyograms and returns the verdicts on their patients.
+
+        Args:
+            files: pictures by name, perhaps with ``cells.csv`` and ``layout.csv``.
+            corrections: types that a person corrected.
+            request_id: the caller's id of the request; a new one by default.
+            options: ``hospital``, ``patient_id``, ``band_level``, ``px_per_um``, ``sequences``,
+                ``pages``, ``samples_per_px``.
+        """
+        content = self._send(_karyograms_request(files, corrections, request_id, options))
+        return DiagnoseResponse.model_validate_json(content)
+
     def models(self) -> list[ModelOfHospital]:
         """The models that serve the hospitals of the key."""
         content = self._send(_models_request())
@@ -275,6 +348,25 @@ class AsyncClient:
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose_images`."""
         content = await self._send(_images_request(archive, request_id, options))
+        return DiagnoseResponse.model_validate_json(content)
+
+    async def read_karyograms(
+        self, files: Mapping[str, bytes], *, request_id: str | None = None, **options: str
+    ) -> KaryogramsResponse:
+        """As :meth:`Client.read_karyograms`."""
+        content = await self._send(_read_request(files, request_id, options))
+        return KaryogramsResponse.model_validate_json(content)
+
+    async def diagnose_karyograms(
+        self,
+        files: Mapping[str, bytes],
+        corrections: Sequence[Correction] = (),
+        *,
+        request_id: str | None = None,
+        **options: str,
+    ) -> DiagnoseResponse:
+        """As :meth:`Client.diagnose_karyograms`."""
+        content = await self._send(_karyograms_request(files, corrections, request_id, options))
         return DiagnoseResponse.model_validate_json(content)
 
     async def models(self) -> list[ModelOfHospital]:

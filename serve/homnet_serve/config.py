@@ -40,6 +40,11 @@ class Limits:
     """Maximum number of images per zip (two per pair)."""
     max_image_bytes: int = 2 * 2**20
     """Maximum size in bytes of one image file."""
+    max_pictures: int = 20
+    """Maximum number of karyograms per zip. One takes 1 to 3 s of a core, so many more would need a
+    longer ``deadline_s``."""
+    max_picture_bytes: int = 32 * 2**20
+    """Maximum size in bytes of the file of a karyogram."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -82,7 +87,7 @@ class ServiceConfig:
     max_waiting_bags: int = 4600
     """Maximum number of queued bags: 200 patients, seconds on a small machine. More get 503."""
     max_waiting_images: int = 4
-    """Maximum number of image zips being measured or queued. More get 503."""
+    """Maximum number of zips of images or karyograms being measured or queued. More get 503."""
     max_held_bytes: int = 512 * 2**20
     """Maximum total bytes of all bodies being read or answered (512 MiB). More get 503."""
     max_requests: int = 256

@@ -19,6 +19,8 @@ _FIELDS: Final = (
     "bytes",
     "num_patients",
     "num_bags",
+    "num_pictures",
+    "num_corrections",
     "hospital",
     "version",
     "reason",

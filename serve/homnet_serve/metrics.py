@@ -35,6 +35,9 @@ class Metrics:
         self.refused = counter("homnet_refused", "Refused requests by the answer's code", "code")
         self.patients = counter("homnet_patients", "Patients answered", "hospital", "decision")
         self.flagged = counter("homnet_flagged_types", "Types called abnormal", "hospital")
+        self.karyograms = counter(
+            "homnet_karyograms", "Pictures of karyograms, read or refused", "outcome"
+        )
         self.batch_items = histogram(
             "homnet_batch_items", "Bags scored, or types read, in one pass", _ITEMS, "step"
         )

@@ -11,11 +11,13 @@ from pydantic import (
     Field,
     JsonValue,
     PlainValidator,
+    RootModel,
     StringConstraints,
     WithJsonSchema,
 )
 
 from homnet.cohorts.pairs import PAIR_BYTES, PAIR_SHAPE
+from homnet.imaging.page_scale import Source
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.patients.finding import Question
 from homnet.patients.verdict import AbstentionCode, Decision
@@ -380,6 +382,40 @@ class NotedImage(BaseModel):
     note: str
 
 
+class LeftOut(BaseModel):
+    """A chromosome of a karyogram that was not used."""
+
+    number: int = Field(description="Its number on the picture.")
+    chromosome: Chromosome | Literal[""] = Field(description="Type; empty if none is certain.")
+    reason: str
+
+
+class Corrected(BaseModel):
+    """A chromosome of a karyogram whose type a person corrected."""
+
+    number: int = Field(description="Its number on the picture.")
+    before: Chromosome | Literal[""] = Field(description="Type as read; empty: left out.")
+    chromosome: Chromosome | Literal[""] = Field(description="Type as given; empty: left out.")
+
+
+class NotedChromosome(BaseModel):
+    """A chromosome of a karyogram that was used, although something about it is odd."""
+
+    number: int = Field(description="Its number on the picture.")
+    note: str
+
+
+class KaryogramOfCell(BaseModel):
+    """What became of one karyogram of a patient."""
+
+    picture: str = Field(description="Name of the file.")
+    cell_id: str
+    reason: str = Field(description="Why the picture was refused; empty if it was read.")
+    left_out: list[LeftOut] = []
+    corrected: list[Corrected] = []
+    noted: list[NotedChromosome] = []
+
+
 class PatientResult(BaseModel):
     """The verdict on a patient with the evidence behind it."""
 
@@ -387,6 +423,9 @@ class PatientResult(BaseModel):
     evidence: list[TypeEvidence] = Field(description="Of each type that was assessed.")
     refused_images: list[RefusedImage] = []
     noted_images: list[NotedImage] = []
+    karyograms: list[KaryogramOfCell] = Field(
+        default=[], description="Where karyograms were sent: what became of each."
+    )
     page: str | None = Field(
         default=None, description="The patient's report as HTML, where pages were asked for."
     )
@@ -400,6 +439,137 @@ class DiagnoseResponse(BaseModel):
     caller_request_id: str | None = _CALLER_REQUEST_ID
     models: list[ModelOfHospital]
     patients: list[PatientResult]
+
+
+class BoxOnPicture(BaseModel):
+    """A rectangle on a picture, in its pixels; right and bottom are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class ChromosomeOnPicture(BaseModel):
+    """A chromosome that was found on a karyogram."""
+
+    number: int = Field(description="From 1 in reading order; corrections name it.")
+    chromosome: Chromosome | Literal[""] = Field(description="Type; empty if none is certain.")
+    homolog: int | None = Field(
+        description="0, 1, or more for further copies, from the left; null if it is left out."
+    )
+    probability: float = Field(description="Of the most probable type.")
+    box: BoxOnPicture
+    outline: list[tuple[float, float]] = Field(
+        description="Points (x, y) around it in pixels of the picture; the last is the first."
+    )
+    flags: list[str] = Field(
+        description="separated: it touched another; unlike_its_type: its bands look otherwise."
+    )
+    reason: str = Field(description="Why it is left out; empty if it is used.")
+    correctable: bool = Field(
+        description="Whether a correction can give it a type: it is one chromosome and measured."
+    )
+
+
+class PictureRead(BaseModel):
+    """What was found on the picture of a karyogram."""
+
+    picture: str = Field(description="Name of the file in the zip.")
+    reason: str = Field(description="Why it is refused; empty if it was read.")
+    width: int | None = Field(default=None, description="In pixels; null if it is no picture.")
+    height: int | None = None
+    layout: str | None = Field(default=None, description="How the chromosomes are arranged.")
+    px_per_um: float | None = Field(default=None, description="Pixels per micrometre.")
+    scale: Source | None = Field(default=None, description="Where that number comes from.")
+    band_level: BandLevel | None = Field(
+        default=None, description="Band level of the cell, estimated from its chromosomes."
+    )
+    chromosomes: list[ChromosomeOnPicture] = []
+    preview: str | None = Field(
+        default=None,
+        description="base64 of a grey JPEG of the picture, where previews were asked for.",
+    )
+
+
+class KaryogramsResponse(BaseModel):
+    """What was found on the pictures of a request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "notice": NOTICE,
+                    "request_id": "6f3c2b1e0d9a48579c1f20e3b4a5d687",
+                    "caller_request_id": None,
+                    "pictures": [
+                        {
+                            "picture": "p-0001_c-01.png",
+                            "reason": "",
+                            "width": 1200,
+                            "height": 841,
+                            "layout": "sex chromosomes last",
+                            "px_per_um": 15.5,
+                            "scale": "scale bar",
+                            "band_level": 550,
+                            "chromosomes": [
+                                {
+                                    "number": 1,
+                                    "chromosome": "1",
+                                    "homolog": 0,
+                                    "probability": 1.0,
+                                    "box": {"left": 69, "top": 47, "right": 97, "bottom": 205},
+                                    "outline": [[70.0, 60.5], [82.0, 47.5], [96.0, 60.5]],
+                                    "flags": [],
+                                    "reason": "",
+                                    "correctable": True,
+                                }
+                            ],
+                            "preview": None,
+                        },
+                        {"picture": "p-0001_c-02.png", "reason": "the page is blank"},
+                    ],
+                }
+            ]
+        },
+    )
+
+    notice: str = NOTICE
+    request_id: str = Field(description="Made by the endpoint; also in its log and audit log.")
+    caller_request_id: str | None = _CALLER_REQUEST_ID
+    pictures: list[PictureRead]
+
+
+class Correction(_Request):
+    """The type of a chromosome as a person sees it."""
+
+    picture: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description="Name of the file in the zip."
+    )
+    number: int = Field(
+        ge=1, le=1000, description="Of the chromosome, as in the answer of /v1/karyograms."
+    )
+    chromosome: Chromosome | Literal[""] = Field(description="Its type; empty leaves it out.")
+    before: Chromosome | Literal[""] | None = Field(
+        default=None,
+        description="Type that /v1/karyograms gave, empty if it was left out: refused if the "
+        "picture is read otherwise now.",
+    )
+
+
+class Corrections(RootModel[list[Correction]]):
+    """The content of corrections.json."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                [
+                    {"picture": "p-0001_c-01.png", "number": 17, "chromosome": "9", "before": ""},
+                    {"picture": "p-0001_c-01.png", "number": 40, "chromosome": ""},
+                ]
+            ]
+        }
+    )
 
 
 class ModelsResponse(BaseModel):

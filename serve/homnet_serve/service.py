@@ -6,16 +6,18 @@ import hashlib
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
 
 import pyarrow.compute as pc
 import torch
 
 from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
 from homnet.errors import HomNetError
+from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
@@ -31,15 +33,18 @@ from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
 from homnet_serve.errors import RequestError, given_up
+from homnet_serve.karyogram_zips import Pictures, cells_of_body, open_pictures
+from homnet_serve.karyograms import cut_picture, describe_picture, measure_karyograms
 from homnet_serve.keys import Key, open_keys
 from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
-from homnet_serve.schemas import NOTICE, DiagnoseResponse, ModelOfHospital
+from homnet_serve.schemas import NOTICE, DiagnoseResponse, KaryogramsResponse, ModelOfHospital
 from homnet_serve.shadow import ShadowComparison
 from homnet_serve.shares import SharedThreads, Shares, Stopped
 from homnet_serve.store import ModelStore, Served
 from homnet_serve.warm_up import warm_up
 
+R = TypeVar("R")
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -70,11 +75,9 @@ class Answer:
     """A successful answer."""
 
     content: bytes
-    """JSON of :class:`homnet_serve.schemas.DiagnoseResponse`."""
-    num_patients: int
-    """Number of patients in the answer."""
-    num_bags: int
-    """Number of scored bags."""
+    """JSON of a response in :mod:`homnet_serve.schemas`."""
+    counts: Mapping[str, int]
+    """Numbers for the log line."""
     audit: str
     """Digest of the audit line."""
 
@@ -247,19 +250,133 @@ class Service:
             )
             # Before measuring images: the key may not permit these hospitals.
             served = await self._models_for(key, sorted(manifest["hospital"].unique()))
-            configs = {
-                name: replace(self.config.extraction, samples_per_px=scale)
-                for name, scale in self._scales(asked, served).items()
-            }
+            configs = self._extraction(asked, served)
             images = await self._images.run(
                 key.id,
                 lambda stopped: measure_images(archive, manifest, configs, limits, stopped),
             )
-        assessment = await self._readers.run(key.id, lambda _: assess(images.table))
+        return await self._answer_images(asked, images, served)
+
+    async def read_karyograms(self, asked: Asked, *, preview: bool) -> Answer:
+        """Answers what is found on pictures of karyograms; no model is needed.
+
+        Args:
+            asked: the request, with a zip of pictures.
+            preview: whether the answer includes the pictures.
+
+        Raises:
+            RequestError: the body is wrong, or there is no room for it.
+        """
+        key = asked.key
+        with self._zips.taken(key.id):
+            pictures = await self._open_pictures(asked)
+            read = await self._page_by_page(
+                key, pictures, lambda name: describe_picture(pictures, name, preview=preview)
+            )
+
+        def write(stopped: Stopped) -> tuple[bytes, str]:
+            response = KaryogramsResponse(
+                request_id=asked.request_id,
+                caller_request_id=asked.caller_request_id,
+                pictures=read,
+            )
+            content = response.model_dump_json().encode()
+            if stopped():
+                raise given_up()
+            return content, self._record(asked, content, {"num_pictures": len(read)})
+
+        content, audit = await self._readers.run(key.id, write)
+        self._count_pictures(one.reason for one in read)
+        return Answer(content, {"num_pictures": len(read)}, audit)
+
+    async def diagnose_karyograms(
+        self,
+        asked: Asked,
+        *,
+        hospital: str,
+        patient_id: str,
+        band_level: int | None,
+        px_per_um: float | None,
+    ) -> Answer:
+        """Answers a zip of karyograms.
+
+        Args:
+            asked: the request.
+            hospital: default hospital of the cells.
+            patient_id: patient of all pictures; empty if their names or a list say it.
+            band_level: default band level of the cells; None: it is estimated.
+            px_per_um: pixels of the pictures per micrometre; None takes what each says.
+
+        Raises:
+            RequestError: as :meth:`diagnose_images`.
+        """
+        key, limits = asked.key, self.config.limits
+        with self._zips.taken(key.id):
+            pictures = await self._open_pictures(asked)
+            cells = await self._readers.run(
+                key.id,
+                lambda _: cells_of_body(
+                    pictures, hospital=hospital, patient_id=patient_id, band_level=band_level
+                ),
+            )
+            # Before reading pictures: the key may not permit these hospitals.
+            served = await self._models_for(key, sorted({cell["hospital"] for cell in cells}))
+            configs = self._extraction(asked, served)
+            cut = await self._page_by_page(
+                key, pictures, lambda name: cut_picture(pictures, name, px_per_um)
+            )
+            self._count_pictures(one.reason for one in cut)
+            by_name = dict(zip(pictures.names, cut, strict=True))
+            images = await self._images.run(
+                key.id, lambda stopped: measure_karyograms(cells, by_name, configs, limits, stopped)
+            )
+        entry = {"num_pictures": len(cut), "num_corrections": pictures.num_corrections}
+        return await self._answer_images(asked, images, served, entry)
+
+    async def _open_pictures(self, asked: Asked) -> Pictures:
+        return await self._readers.run(
+            asked.key.id, lambda _: open_pictures(asked.body, self.config.limits)
+        )
+
+    async def _page_by_page(
+        self, key: Key, pictures: Pictures, work: Callable[[str], R]
+    ) -> list[R]:
+        """Works on one picture of a request at a time: a large one takes seconds and 400 MiB.
+
+        Each is work of its own, so that keys take turns, and what is given up stops.
+        """
+
+        async def one(name: str) -> R:
+            return await self._images.run(key.id, lambda _: work(name))
+
+        return [await one(name) for name in pictures.names]
+
+    def _count_pictures(self, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self.metrics.karyograms.inc(tags={"outcome": "refused" if reason else "read"})
+
+    def _extraction(
+        self, asked: Asked, served: Mapping[str, Served]
+    ) -> dict[str, ExtractionConfig]:
+        """How the chromosomes of each hospital are measured."""
+        return {
+            name: replace(self.config.extraction, samples_per_px=scale)
+            for name, scale in self._scales(asked, served).items()
+        }
+
+    async def _answer_images(
+        self,
+        asked: Asked,
+        images: ImagesOfBody,
+        served: dict[str, Served],
+        entry: Mapping[str, int] = MappingProxyType({}),
+    ) -> Answer:
+        """Answers measured images; ``entry`` goes into the log and the audit log."""
+        assessment = await self._readers.run(asked.key.id, lambda _: assess(images.table))
         # A patient of whom no image could be measured is answered, too.
-        nothing = dict.fromkeys(images.refused, NOTHING_SENT)
+        nothing = dict.fromkeys([*images.refused, *images.karyograms], NOTHING_SENT)
         assessment = replace(assessment, left_out={**nothing, **assessment.left_out})
-        return await self._answer(asked, images, assessment, served)
+        return await self._answer(asked, images, assessment, served, entry)
 
     def _scales(self, asked: Asked, served: Mapping[str, Served]) -> dict[str, float]:
         """Samples per image pixel of each hospital: the model's, if it knows its scale.
@@ -286,6 +403,7 @@ class Service:
         images: ImagesOfBody,
         assessment: Assessment,
         served: dict[str, Served],
+        entry: Mapping[str, int] = MappingProxyType({}),
     ) -> Answer:
         evidence = Evidence.concatenate([])
         if len(assessment.bags):
@@ -306,6 +424,7 @@ class Service:
                 sequences=asked.sequences,
                 refused=images.refused,
                 noted=images.noted,
+                karyograms=images.karyograms,
                 stopped=stopped,
             )
             add_pages(
@@ -328,7 +447,17 @@ class Service:
             content = response.model_dump_json().encode()
             if stopped():
                 raise given_up()
-            return content, verdicts, self._record(asked, served, verdicts, content)
+            record = {
+                "models": {name: one.version for name, one in sorted(served.items())},
+                "readers": {name: one.description.reader for name, one in sorted(served.items())},
+                "calibrations": {
+                    name: one.description.calibration for name, one in sorted(served.items())
+                },
+                "num_patients": len(verdicts),
+                "num_abnormal": sum(one.decision == "abnormal" for one in verdicts),
+                **entry,
+            }
+            return content, verdicts, self._record(asked, content, record)
 
         content, verdicts, audit = await self._readers.run(asked.key.id, write)
         for verdict in verdicts:
@@ -337,7 +466,8 @@ class Service:
             if verdict.flagged:
                 self.metrics.flagged.inc(len(verdict.flagged), tags=hospital)
         self._shadow.compare(assessment, evidence, served)
-        return Answer(content, len(verdicts), len(assessment.bags), audit)
+        counts = {"num_patients": len(verdicts), "num_bags": len(assessment.bags), **entry}
+        return Answer(content, counts, audit)
 
     async def _findings(
         self, key: Key, assessment: Assessment, evidence: Evidence, served: dict[str, Served]
@@ -359,13 +489,7 @@ class Service:
         work = ReadWork(assessment.only(chosen), [readers[g] for g in chosen])
         return dict(zip(chosen, await self._reading.submit(work, key.id), strict=True))
 
-    def _record(
-        self,
-        asked: Asked,
-        served: dict[str, Served],
-        verdicts: Sequence[PatientVerdict],
-        content: bytes,
-    ) -> str:
+    def _record(self, asked: Asked, content: bytes, entry: Mapping[str, Any]) -> str:
         """Writes the audit line; no answer is sent without it."""
         try:
             return self.audit.append(
@@ -375,17 +499,9 @@ class Service:
                     "caller_request_id": asked.caller_request_id,
                     "key": asked.key.id,
                     "route": asked.route,
-                    "models": {name: one.version for name, one in sorted(served.items())},
-                    "readers": {
-                        name: one.description.reader for name, one in sorted(served.items())
-                    },
-                    "calibrations": {
-                        name: one.description.calibration for name, one in sorted(served.items())
-                    },
-                    "num_patients": len(verdicts),
-                    "num_abnormal": sum(one.decision == "abnormal" for one in verdicts),
                     "request_sha256": hashlib.sha256(asked.body).hexdigest(),
                     "result_sha256": hashlib.sha256(content).hexdigest(),
+                    **entry,
                 }
             )
         except OSError:

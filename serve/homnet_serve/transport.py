@@ -85,9 +85,7 @@ async def answered(request: Request, service: Service, work: Awaitable[Answer]) 
     finally:
         gone.cancel()
         task.cancel()
-    request.state.log.update(
-        num_patients=answer.num_patients, num_bags=answer.num_bags, audit=answer.audit
-    )
+    request.state.log.update(**answer.counts, audit=answer.audit)
     return Response(answer.content, media_type="application/json")
 
 

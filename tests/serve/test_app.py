@@ -23,6 +23,8 @@ TableOf = Callable[..., pa.Table]
 ROUTES = [
     ("POST", "/v1/diagnose"),
     ("POST", "/v1/diagnose/images"),
+    ("POST", "/v1/diagnose/karyograms"),
+    ("POST", "/v1/karyograms"),
     ("GET", "/v1/models"),
     ("GET", "/openapi.json"),
 ]
@@ -185,6 +187,12 @@ def test_open_routes_need_no_key(endpoint: Any) -> None:
         ("POST", "/v1/diagnose/images?band_level=850", {"Content-Type": "application/zip"}, 422),
         ("POST", "/v1/diagnose/images?samples_per_px=nan", {}, 422),
         ("POST", "/v1/diagnose/images", {"Content-Type": "image/png"}, 415),
+        ("POST", "/v1/karyograms", {"Content-Type": "image/png"}, 415),
+        ("POST", "/v1/diagnose/karyograms", {"Content-Type": "multipart/form-data"}, 415),
+        ("POST", "/v1/karyograms?preview=perhaps", {"Content-Type": "application/zip"}, 422),
+        ("POST", "/v1/diagnose/karyograms?px_per_um=0.1", {}, 422),
+        ("POST", "/v1/diagnose/karyograms?px_per_um=nan", {}, 422),
+        ("POST", f"/v1/diagnose/karyograms?patient_id={'p' * 129}", {}, 422),
         ("POST", "/v1/diagnose", {"Content-Type": "application/x-python-pickle"}, 415),
         ("POST", "/v1/diagnose", {"Content-Type": ARROW_TYPE, "Content-Encoding": "gzip"}, 415),
         ("POST", "/v1/diagnose", {"Content-Type": ARROW_TYPE, "Content-Length": "99999999"}, 413),

@@ -22,6 +22,7 @@ from homnet_serve.schemas import ErrorBody
 
 TableOf = Callable[..., pa.Table]
 IMAGES = "/v1/diagnose/images"
+KARYOGRAMS = ("/v1/karyograms", "/v1/diagnose/karyograms")
 HEADER = "path,hospital,patient_id,cell_id,chromosome,homolog\n"
 
 
@@ -251,6 +252,40 @@ def _zip_bodies(image: bytes, good: bytes, zip_of: Callable[..., bytes]) -> Iter
     yield Bad("zip64", ZIP_TYPE, b"PK\x06\x07" + bytes(16) + b"PK\x05\x06" + bytes(18), "", IMAGES)
 
 
+def _karyogram_bodies(image: bytes, zip_of: Callable[..., bytes], route: str) -> Iterator[Bad]:
+    def spoilt(name: str, said: str, **files: bytes) -> Bad:
+        named = {
+            name.replace("_csv", ".csv").replace("_json", ".json"): files[name] for name in files
+        }
+        return Bad(f"{route} {name}", ZIP_TYPE, zip_of({"p_1.png": image, **named}), said, route)
+
+    for text in (b"", b"1,1", b"23", b"\xff\xfe", b"\0" * 5000, b"1," * 3000):
+        yield spoilt(f"layout {text[:9]!r}", "layout.csv", layout_csv=text)
+    corrections = (
+        b"",
+        b"{}",
+        b"[[]]",
+        b"[" * 9000,
+        b"[1e999]",
+        b'[{"picture": 1}]',
+        b"\xff",
+        b"null",
+    )
+    for text in corrections:
+        yield spoilt(f"corrections {text[:9]!r}", "corrections.json", corrections_json=text)
+    yield spoilt("large", "bytes", corrections_json=bytes(2**20 + 1))
+    if route != KARYOGRAMS[0]:
+        for text in (b"", b"\0", b"path\n", b"\xff\n", b'"', b"path,patient_id,cell_id\n,,\n"):
+            yield spoilt(f"cells {text[:9]!r}", "cells.csv", cells_csv=text)
+    yield Bad(f"{route} empty", ZIP_TYPE, zip_of({}), "no picture", route)
+    yield Bad(f"{route} texts", ZIP_TYPE, zip_of({"manifest.csv": b""}), "no picture", route)
+    yield Bad(
+        f"{route} many", ZIP_TYPE, zip_of({f"p_{n}.png": image for n in range(21)}), "", route
+    )
+    yield Bad(f"{route} no zip", ZIP_TYPE, image, "zip", route)
+    yield Bad(f"{route} as Arrow", ARROW_TYPE, zip_of({"p_1.png": image}), "send", route)
+
+
 @pytest.fixture(scope="module")
 def corpus(
     table_of: TableOf,
@@ -265,6 +300,7 @@ def corpus(
         *_json_bodies(json_of(table)),
         *_arrow_bodies(table, stream_of),
         *_zip_bodies(png(), images_zip(("1",), num_cells=1), zip_of),
+        *(bad for route in KARYOGRAMS for bad in _karyogram_bodies(png(), zip_of, route)),
     ]
     good = {
         ("/v1/diagnose", JSON_TYPE): json.dumps(json_of(table)).encode(),
@@ -335,13 +371,24 @@ def test_random_changes_of_good_bodies_never_break_it(
     stream_of: Callable[..., bytes],
     json_of: Callable[..., Any],
     images_zip: Callable[..., bytes],
+    png: Callable[..., bytes],
+    zip_of: Callable[..., bytes],
 ) -> None:
     table = table_of(num_patients=1, num_cells=1, chromosomes=("1", "2")).select(MEASURED.names)
+    karyograms = zip_of(
+        {
+            "cells.csv": b"path,patient_id,cell_id,hospital\np_1.png,p,1,h1\n",
+            "layout.csv": b"1,2,3\n",
+            "corrections.json": b'[{"picture": "p_1.png", "number": 1, "chromosome": "X"}]',
+            "p_1.png": png(),
+        }
+    )
     good = [
         ("/v1/diagnose", JSON_TYPE, json.dumps(json_of(table)).encode()),
         ("/v1/diagnose", ARROW_TYPE, stream_of(table)),
         ("/v1/diagnose", ARROW_TYPE, stream_of(table, "lz4")),
         (IMAGES, ZIP_TYPE, images_zip(("1",), num_cells=1)),
+        *((route, ZIP_TYPE, karyograms) for route in KARYOGRAMS),
     ]
     draw = random.Random(0)
     statuses = []

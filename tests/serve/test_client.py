@@ -8,8 +8,11 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.client import AsyncClient, Client, EndpointError, Retries
-from homnet_serve.schemas import DiagnoseResponse
+from homnet_serve.config import Limits
+from homnet_serve.karyogram_zips import open_pictures
+from homnet_serve.schemas import Correction, DiagnoseResponse, KaryogramsResponse
 
 TableOf = Callable[..., pa.Table]
 QUICK = Retries(max_attempts=4, first_wait_s=0.001, max_wait_s=0.01)
@@ -130,6 +133,33 @@ def test_it_understands_the_endpoint(
     assert [kind.chromosome for kind in images.patients[0].evidence] == ["1", "2"]
     assert [model.hospital for model in models] == ["h1"]
     assert error.status == 403
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_karyograms_are_zipped_with_their_corrections(form: str) -> None:
+    read = KaryogramsResponse(request_id="r", pictures=[]).model_dump_json()
+    server = _Server(httpx.Response(200, text=read), httpx.Response(200, text=ANSWER))
+    transport = httpx.MockTransport(server)
+    files = {"p_1.png": b"a", "cells.csv": b"b"}
+    corrections = [Correction(picture="p_1.png", number=3, chromosome="X", before="8")]
+    if form == "sync":
+        with Client("http://e", "secret", transport=transport) as client:
+            client.read_karyograms(files, preview="true")
+            client.diagnose_karyograms(files, corrections, hospital="h1")
+    else:
+
+        async def ask() -> None:
+            async with AsyncClient("http://e", "secret", transport=transport) as client:
+                await client.read_karyograms(files, preview="true")
+                await client.diagnose_karyograms(files, corrections, hospital="h1")
+
+        asyncio.run(ask())
+    paths = [request.url.raw_path for request in server.asked]
+    assert paths == [b"/v1/karyograms?preview=true", b"/v1/diagnose/karyograms?hospital=h1"]
+    pictures = open_pictures(server.asked[1].content, Limits())
+    assert pictures.corrections == {"p_1.png": {3: corrections[0]}}
+    assert pictures.archive.read("cells.csv", 9, "") == b"b"
+    assert all(one.headers["content-type"] == ZIP_TYPE for one in server.asked)
 
 
 def test_an_answer_that_is_no_answer_is_an_error(table_of: TableOf) -> None:

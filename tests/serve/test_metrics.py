@@ -23,6 +23,7 @@ def test_names_and_tags_are_those_of_this_package(name: str) -> None:
         "code",
         "hospital",
         "decision",
+        "outcome",
         "step",
         "version",
     }

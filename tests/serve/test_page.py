@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,8 +17,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image, ImageDraw
 
 from homnet.cohorts.pairs import MEASURED, pair_table, pairs_of
+from homnet.imaging.karyogram import read_karyogram
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
@@ -121,15 +124,26 @@ class Browser:
             time.sleep(0.05)
 
     def press(self, key: str, text: str = "") -> None:
-        codes = {"Tab": 9, "Enter": 13}
-        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        codes = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46}
+        code = codes.get(key, ord(key[0]))
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    def choose(self, path: Path) -> None:
+    def drop(self, where: str, *paths: Path) -> None:
+        """Drops files on an element, as from a file manager."""
+        at = self.run(
+            f"(() => {{ const box = byId('{where}').getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=at[0], y=at[1], data=data)
+
+    def choose(self, *paths: Path) -> None:
         document = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)
 
     def requests(self) -> list[str]:
         return [
@@ -572,8 +586,7 @@ def test_settings_are_sent_with_the_file(
     of_zip = name == "patient.zip"
     route = "v1/diagnose/images" if of_zip else "v1/diagnose"
     _show(browser, address[0], answer, files[name])
-    level = "&band_level=550" if of_zip else ""
-    assert browser.run("asked") == [f"{route}?pages=all{level}"]
+    assert browser.run("asked") == [f"{route}?pages=all"]
     browser.run(
         "byId('hospital').value = 'a & b'; byId('band-level').value = '400';"
         "byId('scale').value = '2.5'; byId('status').textContent = ''; byId('send').click()"
@@ -642,3 +655,183 @@ def test_the_keyboard_is_enough(browser: Browser, address: Any, files: dict[str,
         "[...document.querySelectorAll('input, select')].every(i => i.labels.length === 1)"
     )
     assert labelled
+
+
+def _find_chromosomes(browser: Browser, url: str, key: str) -> None:
+    """Fills in the key and lets the page find chromosomes on what was chosen."""
+    browser.run(f"byId('key').value = {json.dumps(key)}")
+    browser.wait("byId('send').textContent === 'Find the chromosomes'")
+    browser.run("byId('send').click()")
+    browser.wait("/ read\\.|error/.test(byId('status').textContent + byId('status').className)")
+
+
+def _ask_for_verdict(browser: Browser) -> dict[str, Any]:
+    browser.run("byId('verdict').click()")
+    where = "byId('verdict-status')"
+    browser.wait(f"/Done|error/.test({where}.textContent + {where}.className)")
+    assert browser.run(f"{where}.textContent") == "Done."
+    (patient,) = browser.run("answer.patients")
+    return dict(patient)
+
+
+def _said(browser: Browser, number: int, picture: int = 0) -> tuple[str, str, str]:
+    """Class, label and what a screen reader hears of a chromosome."""
+    shape = f"pictures[{picture}].parts.shapes.get({number})"
+    return (
+        browser.run(f"{shape}.getAttribute('class')"),
+        browser.run(f"{shape}.textContent"),
+        browser.run(f"{shape}.getAttribute('aria-label')"),
+    )
+
+
+def test_from_dropped_karyograms_to_the_report(
+    browser: Browser, address: Any, karyograms: dict[str, bytes], tmp_path: Path
+) -> None:
+    url, keys = address
+    for name, content in karyograms.items():
+        (tmp_path / name).write_bytes(content)
+    browser.events.clear()
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+    browser.drop("drop", *(tmp_path / name for name in karyograms))
+    browser.wait("byId('status').textContent === '2 files are chosen.'")
+    _find_chromosomes(browser, url, keys["h1"])
+    assert browser.run("byId('status').textContent") == "2 of 2 pictures read."
+    num = browser.run("pictures[0].read.chromosomes.length")
+    assert browser.run("document.querySelectorAll('[role=option]').length") > 80
+    assert _said(browser, 1) == ("used", "1", f"Chromosome 1 of {num}: type 1")
+    assert browser.run("[...byId('of-hospital').options].map((one) => one.value)") == ["h1"]
+    outline = browser.run(
+        "(() => { const at = pictures[0].parts.shapes.get(1).getBoundingClientRect(),"
+        "sheet = document.querySelector('.sheet svg').getBoundingClientRect(),"
+        "{ box } = pictures[0].read.chromosomes[0], zoom = sheet.width / pictures[0].read.width;"
+        "return [at.right - sheet.left, zoom * box.right,"
+        "at.bottom - sheet.top, zoom * box.bottom]; })()"
+    )
+    assert outline[0] == pytest.approx(outline[1], abs=8)
+    assert outline[2] == pytest.approx(outline[3], abs=8)
+
+    # From the title on, everything with the keyboard.
+    for _ in range(9):
+        browser.press("Tab")
+        if browser.run("document.activeElement.getAttribute('role')") == "option":
+            break
+    focused = "document.activeElement.dataset.number"
+    assert browser.run(focused) == "1"
+    assert browser.run("getComputedStyle(document.activeElement.firstChild).stroke") != "none"
+    browser.press("1", "1")
+    browser.press("2", "2")
+    assert _said(browser, 1)[:2] == ("used corrected", "12")
+    assert _said(browser, 1)[2].endswith("type 12, corrected by you (read as type 1)")
+    assert "1 (1)" in browser.run("pictures[0].parts.odd.textContent")
+    browser.press("ArrowRight")
+    assert browser.run(focused) == "2"
+    browser.press("Delete")
+    assert _said(browser, 2)[:2] == ("left-out corrected", "?")
+    browser.press("ArrowDown")
+    below = int(browser.run(focused))
+    assert browser.run(f"pictures[0].read.chromosomes[{below - 1}].chromosome") == "6"
+    browser.press("x", "x")
+    assert _said(browser, below)[1] == "X"
+    browser.press("Backspace")
+    assert _said(browser, below)[:2] == ("used", "6")
+    assert "2 corrected by you" in browser.run("pictures[0].parts.facts.textContent")
+    _picture(browser, "karyograms")
+
+    patient = _ask_for_verdict(browser)
+    assert (patient["verdict"]["patient_id"], len(patient["verdict"]["cells"])) == ("patient-1", 2)
+    first, second = patient["karyograms"]
+    assert first["corrected"] == [
+        {"number": 1, "before": "1", "chromosome": "12"},
+        {"number": 2, "before": "1", "chromosome": ""},
+    ]
+    assert second["corrected"] == []
+    assert "2 types corrected by a person" in browser.run("byId('worklist').textContent")
+    assert "chromosome 1 corrected from 1 to 12" in browser.run("byId('refused').textContent")
+    _wait_for_report(browser)
+    assert browser.run("document.activeElement.id") == "result"
+    assert browser.complaints() == []
+    assert all(one.startswith((url, "data:", "about:")) for one in browser.requests())
+
+
+def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
+    browser: Browser,
+    address: Any,
+    karyograms: dict[str, bytes],
+    zip_of: Callable[..., bytes],
+    tmp_path: Path,
+) -> None:
+    url, keys = address
+    crossed = _with_a_cross(karyograms["p1_c1.png"])
+    listed = "path,patient_id,cell_id\nlab/\xfc.png,anna,7\nb.png,anna,8\n".encode()
+    files = {"lab/\xfc.png": crossed, "b.png": b"no picture", "cells.csv": listed, ".x.png": b""}
+    (tmp_path / "lab.zip").write_bytes(zip_of(files))
+    browser.events.clear()
+    with _window(browser, 360, 740):
+        browser.call("Page.navigate", url=url)
+        browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+        browser.choose(tmp_path / "lab.zip")
+        _find_chromosomes(browser, url, keys["h1"])
+        assert browser.run("document.documentElement.scrollWidth") <= 360
+        _picture(browser, "karyograms-telephone")
+    said = browser.run("byId('status').textContent")
+    assert said == "1 of 2 pictures read. 1 other file not looked at."
+    refused = "pictures.findIndex(({ read }) => read.reason)"
+    shown = browser.run(f"document.querySelectorAll('.picture')[{refused}].textContent")
+    assert "b.png" in shown
+    assert "This picture is not used: the image file is damaged" in shown
+    browser.run("window.one = pictures.find(({ read }) => !read.reason)")
+    number = browser.run("one.read.chromosomes.find((c) => c.reason && !c.correctable).number")
+    at = browser.run("pictures.indexOf(one)")
+    state, label, spoken = _said(browser, number, at)
+    assert (state, label) == ("left-out", "?")
+    assert "left out" in spoken
+    # It can be chosen from the list, but not be given a type.
+    browser.run(
+        "[...document.querySelectorAll('.picture li button')]"
+        f".find((b) => b.textContent === 'Chromosome {number}').click()"
+    )
+    assert browser.run("document.activeElement.dataset.number") == str(number)
+    browser.press("7", "7")
+    assert browser.run("one.parts.now.textContent").startswith("It stays out: ")
+    assert browser.run("one.corrections.size") == 0
+    # With the list of types below the picture.
+    browser.run(
+        "goTo(one, one.read.chromosomes.find((c) => !c.reason && c.chromosome === '9'));"
+        "one.parts.type.value = '8'; one.parts.type.dispatchEvent(new Event('change'))"
+    )
+    patient = _ask_for_verdict(browser)
+    assert patient["verdict"]["patient_id"] == "anna"
+    karyogram, unread = sorted(patient["karyograms"], key=lambda one: one["cell_id"])
+    assert [one["chromosome"] for one in karyogram["corrected"]] == ["8"]
+    assert number in [one["number"] for one in karyogram["left_out"]]
+    assert "damaged" in unread["reason"]
+    assert "1 picture refused" in browser.run("byId('worklist').textContent")
+    assert browser.complaints() == []
+
+
+def _with_a_cross(content: bytes) -> bytes:
+    """The karyogram with a bar across the pair of chromosome 5, whose homologs it joins."""
+    image = Image.open(io.BytesIO(content))
+    chromosomes = [one for one in read_karyogram(io.BytesIO(content)).used if one.chromosome == "5"]
+    top, left = (min(one.box[at] for one in chromosomes) for at in (0, 1))
+    bottom, right = (max(one.box[at] for one in chromosomes) for at in (2, 3))
+    pen = ImageDraw.Draw(image)
+    for shift in range(-7, 8):
+        pen.line((left, top + 20 + shift, right, bottom - 20 + shift), fill=90 + 6 * abs(shift))
+    made = io.BytesIO()
+    image.save(made, "PNG")
+    return made.getvalue()
+
+
+def test_files_that_are_no_pictures_are_said(
+    browser: Browser, address: Any, files: dict[str, Path]
+) -> None:
+    url, keys = address
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+    browser.choose(files["patient.json"], files["wrong.arrow"])
+    _find_chromosomes(browser, url, keys["h1"])
+    assert "None of these files is a picture" in browser.run("byId('status').textContent")
+    browser.choose(files["patient.zip"])
+    browser.wait("byId('send').textContent === 'Assess'")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from homnet.cohorts.pairs import PAIR_BYTES, PAIR_SHAPE
-from homnet_serve.schemas import DiagnoseRequest, PairOfCell
+from homnet_serve.schemas import Corrections, DiagnoseRequest, KaryogramsResponse, PairOfCell
 
 
 def _pair(pair: Any, **fields: Any) -> PairOfCell:
@@ -46,6 +46,10 @@ def test_unknown_names_are_refused(field: dict[str, Any]) -> None:
         _pair([[[1], [1]], None], **field)
 
 
-def test_the_examples_are_requests() -> None:
+def test_the_examples_are_as_the_schemas_say() -> None:
     for example in DiagnoseRequest.model_json_schema()["examples"]:
         assert DiagnoseRequest.model_validate(example).patients[0].pairs[1].chromosome == "X"
+    for example in Corrections.model_json_schema()["examples"]:
+        assert [one.before for one in Corrections.model_validate(example).root] == ["", None]
+    for example in KaryogramsResponse.model_json_schema()["examples"]:
+        assert KaryogramsResponse.model_validate(example).pictures[0].chromosomes[0].number == 1

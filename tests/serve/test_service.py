@@ -17,7 +17,9 @@ import pytest
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.model.checkpoint import Checkpoint
+from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
+from homnet_serve.schemas import PictureRead
 
 StreamOf = Callable[..., bytes]
 
@@ -156,3 +158,62 @@ def test_without_an_audit_log_nothing_is_answered(
     response = endpoint.arrow(stream_of(pairs))
     assert response.status_code == 503
     assert response.json()["code"] == "audit"
+
+
+@pytest.mark.parametrize(("keys", "most"), [(("h1", "h1", "h1"), 1), (("h1", "h2", "both"), 2)])
+def test_few_pictures_are_read_at_once(
+    start_endpoint: Any,
+    tmp_path: Path,
+    zip_of: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    keys: tuple[str, ...],
+    most: int,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    lock, now, seen = threading.Lock(), [0], [0]
+
+    def read(_: object, name: str, **__: object) -> PictureRead:
+        with lock:
+            now[0] += 1
+            seen[0] = max(seen[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return PictureRead(picture=name, reason="none")
+
+    monkeypatch.setattr("homnet_serve.service.describe_picture", read)
+    body = zip_of({f"{number}.png": b"" for number in range(4)})
+
+    async def ask(key: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ZIP_TYPE}
+        return await endpoint.client.post("/v1/karyograms", content=body, headers=headers)
+
+    async def all_of_them() -> list[httpx.Response]:
+        return await asyncio.gather(*map(ask, keys))
+
+    assert {answer.status_code for answer in endpoint.run(all_of_them())} == {200}
+    assert seen == [most]
+
+
+def test_reading_that_is_given_up_stops_before_the_next_picture(
+    start_endpoint: Any,
+    tmp_path: Path,
+    zip_of: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path, deadline_s=0.3)
+    read: list[str] = []
+
+    def slow(_: object, name: str, **__: object) -> PictureRead:
+        read.append(name)
+        time.sleep(0.2)
+        return PictureRead(picture=name, reason="none")
+
+    monkeypatch.setattr("homnet_serve.service.describe_picture", slow)
+    body = zip_of({f"{number}.png": b"" for number in range(9)})
+    response = endpoint.request(
+        "POST", "/v1/karyograms", content=body, headers={"Content-Type": ZIP_TYPE}
+    )
+    assert response.status_code == 504
+    endpoint.run(asyncio.sleep(0.6))
+    assert 1 <= len(read) <= 3

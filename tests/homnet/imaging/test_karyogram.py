@@ -253,3 +253,9 @@ def test_homologs_are_numbered_among_those_that_are_used(cell, monkeypatch):
     assert ("1", 0) not in used
     assert [number for name, number in used if name == "2"] == [0]
     assert [number for name, number in used if name == "3"] == [0, 1]
+
+
+def test_a_page_that_no_step_expects_is_refused(cell, monkeypatch):
+    monkeypatch.setattr("homnet.imaging.karyogram.find_parts", lambda page: 1 / 0)
+    with pytest.raises(DataError, match=r"the page cannot be read \(ZeroDivisionError\)"):
+        read(drawn(cell, width_px=640).image)

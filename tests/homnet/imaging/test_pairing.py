@@ -85,8 +85,9 @@ def test_the_files_of_a_pair_are_in_the_order_of_its_homologs() -> None:
 
 def test_an_image_is_measured_or_says_why_not(tmp_path: Path) -> None:
     image = drawn()
-    found = measure_image(png(image), 0, CONFIG)
-    np.testing.assert_array_equal(found.sequence_CL, extract(image, CONFIG).sequence_CL)
+    for same in (png(image), image):
+        found = measure_image(same, 0, CONFIG)
+        np.testing.assert_array_equal(found.sequence_CL, extract(image, CONFIG).sequence_CL)
     for source, homolog, reason in (
         (tmp_path / "none.png", 0, "missing"),
         (io.BytesIO(b"no image"), 1, "damaged"),

@@ -1,0 +1,72 @@
+"""Cuts the chromosomes of karyograms out at the common scale, after corrections by a person."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homnet.errors import DataError
+from homnet.imaging.blobs import resized
+from homnet.imaging.karyogram import SEPARATED, UM_PER_PX, Karyogram, numbered
+
+PX_PER_UM: Final = (0.5, 500.0)
+"""Pixels of a page per micrometre, between which a given number must be."""
+LEFT_OUT: Final = "a person left it out"
+"""Reason of a chromosome that a person did not want to be used."""
+_MAX_ZOOM: Final = 4.0
+"""Largest enlargement; a page that needs more has too few pixels."""
+
+
+def cut_out(karyogram: Karyogram, px_per_um: float | None = None) -> dict[int, NDArray[np.uint8]]:
+    """The images (H, W) of the chromosomes that are used, by their number from 1 in reading order.
+
+    Args:
+        karyogram: chromosomes of a page.
+        px_per_um: pixels of the page per micrometre; None takes what the page says.
+
+    Raises:
+        DataError: the page has far too few pixels.
+    """
+    if not karyogram.used:
+        return {}
+    zoom = 1.0 / (UM_PER_PX * (px_per_um or karyogram.scale.px_per_um))
+    if zoom > _MAX_ZOOM:
+        raise DataError(
+            f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "
+            "karyogram with more pixels"
+        )
+    return {
+        number: resized(one.image_HW, zoom)
+        for number, one in enumerate(karyogram.chromosomes, start=1)
+        if not one.reason
+    }
+
+
+def corrected(karyogram: Karyogram, types: Mapping[int, str]) -> Karyogram:
+    """The chromosomes with types that a person gave them; homologs are numbered anew.
+
+    Args:
+        karyogram: what was read.
+        types: type by number from 1 in reading order; empty leaves a chromosome out.
+
+    Raises:
+        DataError: there is no chromosome of a number, or one that gets a type is not one
+            chromosome alone or cannot be measured.
+    """
+    found = list(karyogram.chromosomes)
+    for number, name in types.items():
+        if not 1 <= number <= len(found):
+            raise DataError(f"number {number}: the picture has 1 to {len(found)}")
+        one = found[number - 1]
+        if not name:
+            found[number - 1] = replace(one, chromosome="", reason=LEFT_OUT)
+        elif not one.is_one:
+            raise DataError(f"number {number} can have no type: {one.reason}")
+        else:
+            flags = tuple(flag for flag in one.flags if flag == SEPARATED)
+            found[number - 1] = replace(
+                one, chromosome=name, probability=1.0, flags=flags, reason=""
+            )
+    return replace(karyogram, chromosomes=numbered(found))

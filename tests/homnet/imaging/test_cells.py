@@ -1,0 +1,68 @@
+"""Pictures are assigned to cells by their names or by a list; what cannot be is named."""
+
+from pathlib import Path
+
+import pytest
+
+from homnet.errors import ManifestError, ManifestTooLargeError
+from homnet.imaging.cells import BY_NAME, cells_of_list, cells_of_names, is_picture
+
+HEADER = "path,patient_id,cell_id,hospital,band_level\n"
+
+
+def listed(text, pictures=("a.png", "lab/b.tif"), **options):
+    return cells_of_list(Path("cells.csv"), text.encode(), pictures, where="the folder", **options)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a/B.PNG", True), ("a.tif", True), ("a/.b.png", False), (".a/b.png", True), ("png", False)],
+)
+def test_pictures_are_known_by_their_names(path, expected):
+    assert is_picture(path) == expected
+
+
+def test_names_hold_patient_and_cell():
+    found = cells_of_names(["q_1.png", "p_2_b.png"], BY_NAME, where="here", hint="do")
+    assert [tuple(cell.values()) for cell in found] == [
+        ("p_2_b.png", "p", "2_b", "", ""),
+        ("q_1.png", "q", "1", "", ""),
+    ]
+    one = cells_of_names(["x.y.png"], "{cell_id}", where="here", hint="do", patient_id="p")
+    assert (one[0]["patient_id"], one[0]["cell_id"]) == ("p", "x.y")
+
+
+@pytest.mark.parametrize("names", [["a.png"], ["lab/p_c.png"], ["p_c.png", "p_c.tif"]])
+def test_names_that_say_no_cell_or_one_twice(names):
+    with pytest.raises(ManifestError, match=r"is not \{patient_id\}_\{cell_id\}; do|not the only"):
+        cells_of_names(names, BY_NAME, where="here", hint="do")
+
+
+def test_a_list_is_read_as_a_manifest_is():
+    found = listed(f"\ufeff{HEADER}lab\\b.tif, q ,u\u0308,h,400\n\n./a.png,p,1,,\n")
+    assert [tuple(cell.values()) for cell in found] == [
+        ("a.png", "p", "1", "", ""),
+        ("lab/b.tif", "q", "\xfc", "h", "400"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,patient_id\na.png,p\n", "row 1: column 'cell_id' is missing"),
+        (HEADER, "there is no row below the header"),
+        (f"{HEADER}a.png,,c,,\n", "row 2: 'patient_id' is missing"),
+        (f"{HEADER}c.png,p,c,,\n", "row 2: 'c.png' is no picture in the folder"),
+        (f"{HEADER}a.png,p,c,,550\na.png,p,d,,\n", "row 3: an earlier row names the same picture"),
+        (f"{HEADER}a.png,p,c,,\nlab/b.tif,p,c,,\n", "'lab/b.tif' is not the only karyogram"),
+        (f"{HEADER}a.png,p,c,,500\n", "row 2: 'band_level' is '500'; expected 300, 400"),
+    ],
+)
+def test_lists_that_are_wrong(text, message):
+    with pytest.raises(ManifestError, match=message):
+        listed(text)
+
+
+def test_a_list_is_no_longer_than_allowed():
+    with pytest.raises(ManifestTooLargeError, match="more than 1 rows"):
+        listed(f"{HEADER}a.png,p,c,,\nlab/b.tif,p,d,,\n", max_rows=1)
