@@ -294,5 +294,5 @@ def _do(
         record = tasks[what](lines[name], shared, number)
     seconds = time.perf_counter() - started
     spent = {"seconds": round(seconds, 1), "peak_memory_gib": gib(memory.peak_bytes)}
-    write_json(lines[name].folder(what, number) / "record.json", {**spent, **record})
+    write_json(lines[name].folder(what, number) / "record.json", {**record, **spent})
     return seconds
