@@ -30,6 +30,8 @@ from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs
 
 _PART = 512
+_SCALED_PARTS = 20
+"""Number of parts of the pairs, spread over all, that are enough to scale scores."""
 _NUM_RAW = 4 * SEQUENCE_LENGTH
 _MAX_LANDMARKS = 512
 """Maximum number of landmarks of OC-SVM's kernel."""
@@ -121,7 +123,7 @@ class OneClass(FittedModel):
         if stage.parent is not None:
             return
         normal = bank.normal()
-        x_MPCL = torch.tensor(normal.pair_NPCL)
+        x_MPCL = torch.as_tensor(normal.pair_NPCL)
         chromosome_M = torch.tensor(normal.frame["chromosome"].to_numpy())
         parts = list(zip(x_MPCL.split(_PART), chromosome_M.split(_PART), strict=True))
         if not self.in_steps:
@@ -129,7 +131,8 @@ class OneClass(FittedModel):
             self.learn(torch.cat([self._scaled(*part) for part in parts]), stage.training.seed)
         self.eval()
         with torch.no_grad():
-            score_M = torch.cat([self.scores(*part) for part in parts]).numpy()
+            few = parts[:: max(1, len(parts) // _SCALED_PARTS)]
+            score_M = torch.cat([self.scores(*part) for part in few]).numpy()
         low, middle, high = np.quantile(score_M, [0.25, 0.5, 0.75])
         self.keep(offset=middle, unit=max(high - low, 1e-6))
 

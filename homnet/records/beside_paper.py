@@ -106,16 +106,20 @@ def _protocol(figures: Mapping[str, Any]) -> str:
         if figures["fine_tuned"]
         else "Pki-3 with artificial abnormalities of its own"
     )
+    fitted = (
+        "LR is fitted in one go to the bags of its minutes, at most 500,000, and OC-SVM to all "
+        "normal pairs; Deep-SVDD and AE learn from normal bags only. "
+        if "minutes" in figures
+        else ""
+    )
     return (
         f"{means_note(figures)}, paired for the differences. *HomNet* is the best form, "
         f"*{PAPER_FORM}* follows the paper's equations; the paper's HomNet stands beside both. The "
         f"paper's figures ({paper.CITATION}) are of {source}; it has no length ratio or aligned "
         f"correlation. Pre-training: {people['train']} people to learn from, "
         f"{people['validation']} for validation, bags of {figures['num_cells']} pairs in batches "
-        f"of {figures['batch_size']}. {rule_note(figures)} LR is fitted in one go to the bags of "
-        "its minutes, at most 500,000, and OC-SVM to all normal pairs; Deep-SVDD and AE learn from "
-        "normal bags only. All methods are scored on the same bags. Foreign segments come from the "
-        "same person."
+        f"of {figures['batch_size']}. {rule_note(figures)} {fitted}All methods are scored on the "
+        "same bags. Foreign segments come from the same person."
     )
 
 
