@@ -15,6 +15,8 @@ from homnet.report.tables import ABSENT, cell
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
 CONVERGED: Final = 0.005
 """Maximum rise of the validation AUC in the last quarter of a training that has converged."""
+LEARNT: Final = 0.6
+"""Validation AUC below which a training has learnt nothing yet, however flat its curve is."""
 HOMNET: Final = "HomNet"
 PAPER_FORM: Final = "HomNet, paper's form"
 """Line of the form that the paper describes; the line "HomNet" is our best form."""
@@ -145,25 +147,33 @@ def rule_note(figures: Mapping[str, Any]) -> str:
 
 
 def learning_note(figures: Mapping[str, Any]) -> str:
-    """Whether each training had converged: what its last quarter brought, from its curve.
+    """Whether each training had converged: where it came, and what its last quarter brought.
 
     Args:
         figures: ``runs`` with the ``curve`` of each training; of the first seed only.
     """
-    lines, late = [], []
+    lines, late, nothing = [], [], []
     for name, run in curves_of(figures).items():
         curve = run["curve"]
         rise = max(curve) - max(curve[: -(-3 * len(curve) // 4)])
-        lines.append(f"{name} {rise:.3f} ({run['bags']:,} bags, {run['cpu_seconds'] / 60:.1f} min)")
+        took = f"{run['bags']:,} bags, {run['cpu_seconds'] / 60:.1f} min"
+        lines.append(f"{name} {max(curve):.3f}, +{rise:.3f} ({took})")
         if rise > CONVERGED:
             late.append(name)
+        elif max(curve) < LEARNT:
+            nothing.append(name)
     if not lines:
         return ""
-    verdict = f"Had not converged: {', '.join(late)}." if late else "All had converged."
+    verdicts = [
+        f" {what}: {', '.join(names)}."
+        for what, names in (("Had not converged", late), ("Had learnt nothing", nothing))
+        if names
+    ]
     return (
-        "Rise of the best validation AUC in the last quarter of the training (first seed; bags and "
-        f"minutes of one core that it took): {'; '.join(lines)}. {verdict} A rise of at most "
-        f"{CONVERGED:g} counts as converged."
+        "Best validation AUC and its rise in the last quarter of the training (first seed; bags "
+        f"and minutes of one core that it took): {'; '.join(lines)}."
+        f"{''.join(verdicts) or ' All had converged.'} A rise of at most {CONVERGED:g} counts as "
+        f"converged, if {LEARNT:g} was reached at all."
     )
 
 

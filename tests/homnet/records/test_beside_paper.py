@@ -91,9 +91,14 @@ def test_methods_stand_beside_the_paper(figures: dict[str, Any]) -> None:
     assert "Means over 3 seeds for HomNet and what comes within 0.03" in table
     assert "20 minutes of one core for each training, 5 for each trial, on all people" in table
     assert (
-        f"AE 0.003 (123,456 bags, 19.5 min); {PAPER_FORM} 0.100 (123,456 bags, 19.5 min); "
-        f"HomNet 0.000 (123,456 bags, 19.5 min). Had not converged: {PAPER_FORM}." in table
+        f"AE 0.803, +0.003 (123,456 bags, 19.5 min); {PAPER_FORM} 0.700, +0.100 (123,456 bags, "
+        f"19.5 min); HomNet 0.900, +0.000 (123,456 bags, 19.5 min). Had not converged: {PAPER_FORM}"
+        ". A rise" in table
     )
+    flat = {**figures, "runs": [_run(HOMNET, [0.5, 0.55, 0.55, 0.55])]}
+    assert "Had learnt nothing: HomNet." in comparison_markdown(flat)
+    fine = {**figures, "runs": [_run(HOMNET, [0.5, 0.75, 0.75, 0.75])]}
+    assert "All had converged." in comparison_markdown(fine)
     assert "100 epochs over all people" in comparison_markdown({**figures, "minutes": 0.0})
     # What was taken from an earlier call has no wall time here.
     assert "of work, at most" in comparison_markdown({**figures, "num_reused": 3})

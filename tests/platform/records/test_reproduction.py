@@ -112,7 +112,7 @@ def test_variants_join_what_is_there_and_other_settings_do_not(
     table = variants_markdown(found)
     assert "| w/o bag | " in table
     assert "One rule for all: 0.001 minutes of one core for each training" in table
-    assert "Rise of the best validation AUC in the last quarter" in table
+    assert "Best validation AUC and its rise in the last quarter" in table
     assert "Not in the table" not in table
 
     form = replace(small, merge_range=32)
