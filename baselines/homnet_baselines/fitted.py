@@ -1,4 +1,4 @@
-"""Models that are fitted in one call instead of by gradient steps.
+"""Models with fitted parameters, and the one function that trains or fits any model.
 
 Fitted parameters are buffers, so checkpoints store tensors, never pickles. Digests, calibration and
 prediction work as for HomNet.
@@ -7,8 +7,9 @@ prediction work as for HomNet.
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from homnet.training.stage import Stage
 
 class FittedModel(BagModel, ABC):
     """A model whose fitted parameters are buffers; their sizes may depend on the data."""
+
+    in_steps: ClassVar[bool] = False
+    """Whether it has weights, too, that are trained in steps before it is fitted."""
 
     @abstractmethod
     def fit(self, stage: Stage, bank: PairBank) -> None:
@@ -53,38 +57,46 @@ class FittedModel(BagModel, ABC):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> Checkpoint:
+def fit(
+    stage: Stage,
+    bank: PairBank,
+    *,
+    device: torch.device | str = "cpu",
+    kept: Path | None = None,
+) -> Checkpoint:
     """Trains or fits any bag model and returns its best checkpoint, calibrated.
 
     Args:
         stage: what to train: ``stage.model`` is a form of :mod:`homnet_baselines.methods` or of
             HomNet.
         bank: pairs of its training and validation people.
-        device: for gradient steps; fitted models always use the CPU.
+        device: for gradient steps; what is fitted in one go always uses the CPU.
+        kept: directory from which an interrupted training in steps resumes; see
+            :func:`homnet.training.learning.train`.
 
     Returns:
         The checkpoint. Its metrics hold the validation AUC, the ``history``, the total ``seconds``
-        and ``seconds_to_best``, the time until the best epoch.
+        and ``cpu_seconds``, and ``seconds_to_best``, the time until the best epoch.
 
     Raises:
         DataError, CheckpointError: see :class:`homnet.training.learning.Learner`.
     """
-    started = time.perf_counter()
+    clock = _Clock()
     model = stage.model.build()
-    if not isinstance(model, FittedModel):
-        at: list[float] = []
-        best = train(
-            stage, bank, device=device, report=lambda line: at.append(time.perf_counter() - started)
-        )
-        values = [line[METRIC] for line in best.metrics["history"]]
-        spent = {"seconds": at[-1], "seconds_to_best": at[int(np.argmax(values))]}
-        return dataclasses.replace(best, metrics={**best.metrics, **spent})
+    learnt: Checkpoint | None = None
+    if not isinstance(model, FittedModel) or (model.in_steps and stage.parent is None):
+        learnt = train(stage, bank, device=device, kept=kept, report=clock.count)
+        if not isinstance(model, FittedModel):
+            spent = clock.spent(learnt.metrics["history"])
+            return dataclasses.replace(learnt, metrics={**learnt.metrics, **spent})
     train_bank, validation_bank = stage.parts(bank)
     validation = stage.validation_epoch(validation_bank)
     stage.require_classes(validation.label_B)
+    before = learnt
     if stage.parent is not None:
-        parent = Checkpoint.load(stage.parent, type(stage.model))
-        model.load_state_dict(dict(parent.weights))
+        before = Checkpoint.load(stage.parent, type(stage.model))
+    if before is not None:
+        model.load_state_dict(dict(before.weights))
     model.fit(stage, train_bank)
     predictor = Predictor(model, {}, version="")
     logit_B = predictor.epoch_logits(DeviceBank(validation_bank, "cpu"), validation)
@@ -93,17 +105,35 @@ def fit(stage: Stage, bank: PairBank, *, device: torch.device | str = "cpu") -> 
     hospital_B = hospital_N[validation.bags.row_BK[:, 0]]
     if not np.isfinite(logit_B).all():
         raise DivergedError(f"{stage.name}: scores of validation bags are not all finite")
-    seconds = time.perf_counter() - started
-    line = {"epoch": 0, METRIC: float(roc_auc_score(label_B, logit_B))}
+    auc = float(roc_auc_score(label_B, logit_B))
+    history = learnt.metrics["history"] if learnt else [{"epoch": 0, METRIC: auc}]
     return Checkpoint(
         config=stage.model,
         weights={name: value.clone() for name, value in model.state_dict().items()},
-        metrics={
-            "history": [line],
-            METRIC: line[METRIC],
-            "seconds": seconds,
-            "seconds_to_best": seconds,
-        },
+        metrics={"history": history, METRIC: auc, **clock.spent(history)},
         provenance=stage.provenance,
         calibration=calibrations(logit_B, label_B, hospital_B),
     )
+
+
+class _Clock:
+    """Time of a training; epochs before an interruption count as those after it."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self._num_epochs = 0
+
+    def count(self, line: object) -> None:
+        """Counts an epoch of this process."""
+        self._num_epochs += 1
+
+    def spent(self, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Seconds of all epochs, of the CPU too, and until the best one."""
+        share = len(history) / max(self._num_epochs, 1)
+        seconds = (time.perf_counter() - self._started) * share
+        best = int(np.argmax([line[METRIC] for line in history])) + 1
+        return {
+            "seconds": seconds,
+            "cpu_seconds": (time.process_time() - self._cpu_started) * share,
+            "seconds_to_best": seconds * best / len(history),
+        }

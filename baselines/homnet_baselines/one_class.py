@@ -1,38 +1,42 @@
-"""One-class methods: OC-SVM (scikit-learn), Deep-SVDD and autoencoder (PyOD).
+"""One-class methods: OC-SVM (scikit-learn), Deep-SVDD and autoencoder (networks of PyOD).
 
-They are fitted to structurally normal pairs only and see no labels. In the paper they get the
-4 x 512 samples of a pair (``features="raw"``) and score near chance. ``features="profile"`` gives
-them a few symmetric features that compare the homologs with each other and with their type.
+They learn from structurally normal pairs only. In the paper they get the 4 x 512 samples of a pair
+(``features="raw"``) and score near chance. ``features="profile"`` gives them a few symmetric
+features that compare the homologs with each other and with their type.
 
-PyOD and scikit-learn do the fitting. Scores are computed from fitted tensors, without pickles.
+OC-SVM is fitted in one go to all normal training pairs. Both networks learn in steps from the
+normal bags of the batches that all methods see. Scores are computed from tensors, without pickles.
 
 Shape suffixes: B bags, K cells, M pairs, P homologs, C chromatids, L positions, F features,
-T chromosome types, V support vectors.
+T chromosome types, V landmarks of the kernel.
 """
 
-import random
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.svm import OneClassSVM
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import SGDOneClassSVM
 
 from homnet.bags.draw import PairBank
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES
-from homnet.seeding import generator
 from homnet.training.stage import Stage
-from homnet_baselines.features import NUM_PROFILE, profile_features, type_scaling
+from homnet_baselines.features import NUM_PROFILE, profile_features
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs
 
 _PART = 512
+_SCALED_PARTS = 20
+"""Number of parts of the pairs, spread over all, that are enough to scale scores."""
 _NUM_RAW = 4 * SEQUENCE_LENGTH
+_MAX_LANDMARKS = 512
+"""Maximum number of landmarks of OC-SVM's kernel."""
+_NUM_NOISE = 4096
+"""Number of random inputs that stand for scaled features when Deep-SVDD's centre is set."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,12 @@ class OneClassForm:
     """Width of the first hidden layer of the networks."""
     bottleneck: int = 8
     """Width of the autoencoder's code and of Deep-SVDD's output."""
-    max_pairs: int = 10_000
-    """Maximum number of training pairs, drawn at random; OC-SVM takes quadratic time."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.nu <= 1 or min(self.width, self.bottleneck) < 1 or self.max_pairs < 2:
+        if not 0 < self.nu <= 1 or min(self.width, self.bottleneck) < 1:
             raise ConfigError(
-                "one-class methods need nu in (0, 1], width and bottleneck of at least 1 and "
-                f"max_pairs of at least 2, got {self.nu:g}, {self.width}, {self.bottleneck} and "
-                f"{self.max_pairs}"
+                "one-class methods need nu in (0, 1], and width and bottleneck of at least 1, got "
+                f"{self.nu:g}, {self.width} and {self.bottleneck}"
             )
 
     def build(self) -> "OneClass":
@@ -100,6 +101,10 @@ class OneClass(FittedModel):
         chromosome_M = chromosome_B[:, None].expand_as(mask_BK)[mask_BK]
         return mean_over_pairs(self.scores(x_BKPCL[mask_BK], chromosome_M), mask_BK)
 
+    def loss(self, logit_B: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
+        """Sum of the scores of normal bags; nothing is learnt from abnormal ones."""
+        return (logit_B * (1 - label_B)).sum()
+
     def scores(self, x_MPCL: torch.Tensor, chromosome_M: torch.Tensor) -> torch.Tensor:
         """Scores of pairs (M), averaged over both homolog orders if features depend on order."""
         orders = (x_MPCL, x_MPCL.flip(1)) if self.raw else (x_MPCL,)
@@ -110,53 +115,56 @@ class OneClass(FittedModel):
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
         """Distance (M) from normal pairs, given scaled features."""
 
-    @abstractmethod
-    def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Fits the model to scaled features of normal pairs."""
+    def learn(self, feature_MF: torch.Tensor, seed: int) -> None:
+        """Fits the model to scaled features of normal pairs, unless it learns in steps."""
 
     def fit(self, stage: Stage, bank: PairBank) -> None:
-        """Fits to normal pairs. A parent, fitted to healthy people, is kept unchanged."""
+        """Fits to normal pairs, and scales the scores. A parent is kept unchanged."""
         if stage.parent is not None:
             return
         normal = bank.normal()
-        draw = generator(stage.training.seed, "one-class")
-        rows = np.sort(draw.permutation(len(normal))[: self.form.max_pairs])
-        x_MPCL = torch.tensor(normal.pair_NPCL[rows])
-        chromosome_M = torch.tensor(normal.frame["chromosome"].to_numpy()[rows])
-        feature_MF = torch.cat([self._features(part) for part in x_MPCL.split(_PART)])
-        if self.raw:
-            centre = feature_MF.mean(dim=0, keepdim=True)
-            spread = feature_MF.std(dim=0, keepdim=True).clamp(min=1e-3)
-        else:
-            centre, spread = type_scaling(feature_MF, chromosome_M)
-        self.keep(centre_TF=centre, spread_TF=spread)
-        self.learn(self._scale(feature_MF, chromosome_M), stage)
+        x_MPCL = torch.as_tensor(normal.pair_NPCL)
+        chromosome_M = torch.tensor(normal.frame["chromosome"].to_numpy())
+        parts = list(zip(x_MPCL.split(_PART), chromosome_M.split(_PART), strict=True))
+        if not self.in_steps:
+            self.fit_template(x_MPCL, chromosome_M)
+            self.learn(torch.cat([self._scaled(*part) for part in parts]), stage.training.seed)
         self.eval()
         with torch.no_grad():
-            score_M = torch.cat(
-                [
-                    self.scores(x, types)
-                    for x, types in zip(x_MPCL.split(_PART), chromosome_M.split(_PART), strict=True)
-                ]
-            )
-        low, middle, high = score_M.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+            few = parts[:: max(1, len(parts) // _SCALED_PARTS)]
+            score_M = torch.cat([self.scores(*part) for part in few]).numpy()
+        low, middle, high = np.quantile(score_M, [0.25, 0.5, 0.75])
         self.keep(offset=middle, unit=max(high - low, 1e-6))
+
+    def profiles(self, pair_NPCL: torch.Tensor) -> torch.Tensor:
+        """Features and their squares (N, 2 F), whose means give the scaling."""
+        feature_NF = self._features(pair_NPCL)
+        return torch.cat([feature_NF, feature_NF.square()], dim=1)
+
+    def take_sums(self, sums_TX: torch.Tensor) -> None:
+        """Scales by chromosome type, or over all types if there are few pairs or raw samples."""
+        whole_TX = sums_TX.sum(dim=0, keepdim=True)
+        if not self.raw:
+            whole_TX = torch.where(sums_TX[:, -1:] > 1, sums_TX, whole_TX)
+        mean_TF, square_TF = (whole_TX[:, :-1] / whole_TX[:, -1:].clamp(min=1)).chunk(2, dim=1)
+        spread_TF = (square_TF - mean_TF.square()).clamp(min=1e-6).sqrt()
+        self.keep(centre_TF=mean_TF, spread_TF=spread_TF)
 
     def _features(self, x_MPCL: torch.Tensor) -> torch.Tensor:
         return x_MPCL.float().flatten(1) / 255 if self.raw else profile_features(x_MPCL)
 
     def _scaled(self, x_MPCL: torch.Tensor, chromosome_M: torch.Tensor) -> torch.Tensor:
-        return self._scale(self._features(x_MPCL), chromosome_M)
-
-    def _scale(self, feature_MF: torch.Tensor, chromosome_M: torch.Tensor) -> torch.Tensor:
         row_M = torch.zeros_like(chromosome_M) if self.raw else chromosome_M
-        scaled = (feature_MF - self.centre_TF[row_M]) / self.spread_TF[row_M]
+        scaled = (self._features(x_MPCL) - self.centre_TF[row_M]) / self.spread_TF[row_M]
         # Nearly constant features must not dominate the distance.
         return scaled.clamp(-10, 10)
 
 
 class SupportVectors(OneClass):
-    """One-class support vector machine with a Gaussian kernel (Schölkopf et al. 2001)."""
+    """One-class support vector machine with a Gaussian kernel (Schölkopf et al. 2001).
+
+    The kernel is approximated through landmarks, so that time is linear in the number of pairs.
+    """
 
     vector_VF: torch.Tensor
     weight_V: torch.Tensor
@@ -172,15 +180,21 @@ class SupportVectors(OneClass):
             gamma=1.0,
         )
 
-    def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Finds the support vectors."""
-        machine = OneClassSVM(nu=self.form.nu, gamma="scale").fit(feature_MF.double().numpy())
+    def learn(self, feature_MF: torch.Tensor, seed: int) -> None:
+        """Fits the landmarks' weights to all pairs."""
+        gamma = 1.0 / (self.num_features * float(feature_MF.var()))
+        kernel = Nystroem(
+            gamma=gamma, n_components=min(_MAX_LANDMARKS, len(feature_MF)), random_state=seed
+        )
+        mapped_MV = kernel.fit(feature_MF[:: max(1, len(feature_MF) // 20_000)].numpy()).transform(
+            feature_MF.numpy()
+        )
+        machine = SGDOneClassSVM(nu=self.form.nu, average=True, random_state=seed).fit(mapped_MV)
         self.keep(
-            vector_VF=machine.support_vectors_,
-            weight_V=machine.dual_coef_[0],
-            intercept=float(machine.intercept_[0]),
-            # scikit-learn keeps the value of gamma="scale" in a private field only.
-            gamma=1.0 / (self.num_features * float(feature_MF.double().numpy().var())),
+            vector_VF=kernel.components_,
+            weight_V=kernel.normalization_.T @ machine.coef_,
+            intercept=-float(machine.offset_[0]),
+            gamma=gamma,
         )
 
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
@@ -192,6 +206,7 @@ class SupportVectors(OneClass):
 class DeepSVDD(OneClass):
     """Deep support vector data description (Ruff et al. 2018)."""
 
+    in_steps: ClassVar[bool] = True
     centre: torch.Tensor
 
     def __init__(self, form: OneClassForm) -> None:
@@ -207,26 +222,8 @@ class DeepSVDD(OneClass):
             dropout_rate=0.2,
             l2_regularizer=5e-7,
         )
-        self.keep(centre=torch.zeros(form.bottleneck))
-
-    def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Fits the centre and shrinks the sphere around the pairs."""
-        from pyod.models.deep_svdd import DeepSVDD as Detector
-
-        settings = stage.training
-        with _seeded(settings.seed):
-            detector = Detector(
-                n_features=self.num_features,
-                hidden_neurons=[self.form.width, self.form.bottleneck],
-                epochs=settings.max_epochs,
-                batch_size=min(settings.batch_size, len(feature_MF)),
-                learning_rate=settings.learning_rate,
-                preprocessing=False,
-                verbose=0,
-                random_state=settings.seed,
-            ).fit(feature_MF.numpy())
-        self.network.load_state_dict(detector.model_.state_dict())
-        self.keep(centre=detector.c_)
+        # Scaled features have mean 0 and variance 1; the centre is fixed before learning.
+        self.keep(centre=self.network._init_c(torch.randn(_NUM_NOISE, self.num_features)))
 
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
         """Squared distance from the centre."""
@@ -237,6 +234,8 @@ class DeepSVDD(OneClass):
 class Autoencoder(OneClass):
     """Reconstruction error of an autoencoder."""
 
+    in_steps: ClassVar[bool] = True
+
     def __init__(self, form: OneClassForm) -> None:
         from pyod.models.auto_encoder import AutoEncoderModel  # takes seconds to import
 
@@ -245,40 +244,7 @@ class Autoencoder(OneClass):
             self.num_features, hidden_neuron_list=[form.width, form.bottleneck]
         )
 
-    def learn(self, feature_MF: torch.Tensor, stage: Stage) -> None:
-        """Trains the reconstruction."""
-        from pyod.models.auto_encoder import AutoEncoder as Detector
-
-        settings = stage.training
-        with _seeded(settings.seed):
-            detector = Detector(
-                hidden_neuron_list=[self.form.width, self.form.bottleneck],
-                epoch_num=settings.max_epochs,
-                batch_size=min(settings.batch_size, len(feature_MF)),
-                lr=settings.learning_rate,
-                preprocessing=False,
-                device="cpu",
-                verbose=0,
-                random_state=settings.seed,
-            ).fit(feature_MF.numpy())
-        self.network.load_state_dict(detector.model.state_dict())
-
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
         """Euclidean distance between features and their reconstruction."""
         error: torch.Tensor = (self.network(feature_MF) - feature_MF).norm(dim=-1)
         return error
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the global generators that PyOD uses, and restores their states afterwards."""
-    python: Any = random.getstate()
-    numpy: Any = np.random.get_state()  # noqa: NPY002  (PyOD uses the old generator)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

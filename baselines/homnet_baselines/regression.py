@@ -37,8 +37,8 @@ class RegressionForm:
     penalty: float = 1e-3
     """L2 penalty: adds ``penalty / 2`` times the squared coefficients to the mean loss. With a
     parent, it applies to the distance from the parent's coefficients."""
-    max_bags: int = 20_000
-    """Maximum number of bags drawn over all epochs; more change little."""
+    max_bags: int = 500_000
+    """Maximum number of bags drawn over all epochs, whose features are kept in memory."""
 
     def __post_init__(self) -> None:
         if self.penalty <= 0 or self.max_bags < 2:

@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from homnet.records import paper
-from homnet.records.training_tables import arranged, failed_note
+from homnet.records.training_tables import ablation_markdown, arranged, failed_note, means_note
 from homnet.report.markdown import markdown_table
 from homnet.report.tables import ABSENT, cell
 
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
+CONVERGED: Final = 0.005
+"""Maximum rise of the validation AUC in the last quarter of a training that has converged."""
+LEARNT: Final = 0.6
+"""Validation AUC below which a training has learnt nothing yet, however flat its curve is."""
 HOMNET: Final = "HomNet"
 PAPER_FORM: Final = "HomNet, paper's form"
 """Line of the form that the paper describes; the line "HomNet" is our best form."""
@@ -93,7 +97,7 @@ def comparison_markdown(figures: Mapping[str, Any]) -> str:
         less_heading="HomNet minus",
         fine_tuned=figures["fine_tuned"],
     )
-    notes = [_protocol(figures), _tuning(figures), _cost(figures)]
+    notes = [_protocol(figures), _tuning(figures), learning_note(figures), _cost(figures)]
     return "\n\n".join([table, *(note for note in notes if note)]) + "\n"
 
 
@@ -104,21 +108,82 @@ def _protocol(figures: Mapping[str, Any]) -> str:
         if figures["fine_tuned"]
         else "Pki-3 with artificial abnormalities of its own"
     )
+    fitted = (
+        "LR is fitted in one go to the bags of its minutes, at most 500,000, and OC-SVM to all "
+        "normal pairs; Deep-SVDD and AE learn from normal bags only. "
+        if "minutes" in figures
+        else ""
+    )
     return (
-        f"Means over {len(figures['seeds'])} seeds; in brackets 95 % intervals of the mean from a "
-        "patient bootstrap, paired for the differences. *HomNet* is the best form, "
+        f"{means_note(figures)}, paired for the differences. *HomNet* is the best form, "
         f"*{PAPER_FORM}* follows the paper's equations; the paper's HomNet stands beside both. The "
         f"paper's figures ({paper.CITATION}) are of {source}; it has no length ratio or aligned "
         f"correlation. Pre-training: {people['train']} people to learn from, "
-        f"{people['validation']} for validation, {figures['epochs']} epochs of "
-        f"{figures['bags_per_epoch']:,} bags of {figures['num_cells']} pairs, batches of "
-        f"{figures['batch_size']}. With one seed, HomNet, the six networks and Siamese see the "
-        "same bags and artificial abnormalities in the same batches. The epoch with the best "
-        f"validation AUC is kept; {figures['patience']} epochs without a better one end a run. LR "
-        "is fitted on at most 20,000 of the same bags. OC-SVM, Deep-SVDD and AE learn from single "
-        "normal pairs of the same people (at most 10,000; OC-SVM 4,000). All methods are scored "
-        "on the same bags. Foreign segments come from the same person."
+        f"{people['validation']} for validation, bags of {figures['num_cells']} pairs in batches "
+        f"of {figures['batch_size']}. {rule_note(figures)} {fitted}All methods are scored on the "
+        "same bags. Foreign segments come from the same person."
     )
+
+
+def rule_note(figures: Mapping[str, Any]) -> str:
+    """The rule that all trainings of a table follow."""
+    keep = (
+        "The epoch with the best validation AUC is kept; "
+        f"{figures['patience']} epochs without a better one end a training."
+    )
+    if "minutes" not in figures:
+        return (
+            f"{keep} Recorded by an older rule: every method saw the same bags in "
+            f"{figures['epochs']} epochs, whatever its speed; LR at most 20,000, one-class "
+            "methods 10,000 single pairs (OC-SVM 4,000)."
+        )
+    if not figures["minutes"]:
+        return f"One rule for all: 100 epochs over all people for each training. {keep}"
+    return (
+        f"One rule for all: {figures['minutes']:g} minutes of one core for each training, "
+        f"{figures['trial_minutes']:g} for each trial, on all people; each method sees the bags "
+        f"that it has time for, by its rate measured before, in at most 20 epochs. {keep}"
+    )
+
+
+def learning_note(figures: Mapping[str, Any]) -> str:
+    """Whether each training had converged: where it came, and what its last quarter brought.
+
+    Args:
+        figures: ``runs`` with the ``curve`` of each training; of the first seed only.
+    """
+    lines, late, nothing = [], [], []
+    for name, run in curves_of(figures).items():
+        curve = run["curve"]
+        rise = max(curve) - max(curve[: -(-3 * len(curve) // 4)])
+        took = f"{run['bags']:,} bags, {run['cpu_seconds'] / 60:.1f} min"
+        lines.append(f"{name} {max(curve):.3f}, +{rise:.3f} ({took})")
+        if rise > CONVERGED:
+            late.append(name)
+        elif max(curve) < LEARNT:
+            nothing.append(name)
+    if not lines:
+        return ""
+    verdicts = [
+        f" {what}: {', '.join(names)}."
+        for what, names in (("Had not converged", late), ("Had learnt nothing", nothing))
+        if names
+    ]
+    return (
+        "Best validation AUC and its rise in the last quarter of the training (first seed; bags "
+        f"and minutes of one core that it took): {'; '.join(lines)}."
+        f"{''.join(verdicts) or ' All had converged.'} A rise of at most {CONVERGED:g} counts as "
+        f"converged, if {LEARNT:g} was reached at all."
+    )
+
+
+def curves_of(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The training of each method with the first seed, if it proceeded in epochs."""
+    return {
+        run["method"]: run
+        for run in figures.get("runs", ())
+        if run["seed"] == figures["seeds"][0] and len(run.get("curve", ())) > 1
+    }
 
 
 def _tuning(figures: Mapping[str, Any]) -> str:
@@ -130,8 +195,8 @@ def _tuning(figures: Mapping[str, Any]) -> str:
     if not chosen:
         return ""
     note = (
-        f"Every method that learns had {figures['num_trials']} trials of pre-training with the "
-        "first seed; the one with the best validation AUC set the settings of all seeds"
+        f"Every method that learns had {figures['num_trials']} trials with the first seed; the "
+        "one with the best validation AUC set the settings of all seeds"
     )
     if figures["fine_tuned"] and figures["num_tunings"]:
         note += (
@@ -184,13 +249,19 @@ def ablation_beside_paper(figures: Mapping[str, Any]) -> str:
         fine_tuned=True,
     )
     note = (
-        f"Means over {len(figures['seeds'])} seeds; in brackets 95 % intervals of the mean from a "
-        "patient bootstrap, paired for the differences. With one seed all variants see the same "
-        'bags in the same batches, except "w/o bag", whose batches hold as many single pairs. No '
-        "variant has settings of its own. HomNet has merge range 32, as in the paper "
-        f"({paper.CITATION}), whose figures are of private patients."
+        f'{means_note(figures)}, paired for the differences. The batches of "w/o bag" hold as '
+        "many single pairs. No variant has settings of its own. HomNet has merge range 32, as in "
+        f"the paper ({paper.CITATION}), whose figures are of private patients."
     )
     return f"{table}\n\n{note}{failed_note(figures)}\n"
+
+
+def variants_markdown(figures: Mapping[str, Any]) -> str:
+    """An ablation, beside the paper's if it is of hospitals, with the rule of its trainings."""
+    table = (ablation_beside_paper if figures.get("fine_tuned") else ablation_markdown)(figures)
+    if "minutes" not in figures:
+        return table
+    return f"{table}\n{rule_note(figures)} {learning_note(figures)}".rstrip() + "\n"
 
 
 def running_time_markdown(figures: Mapping[str, Any]) -> str:
@@ -227,13 +298,18 @@ def running_time_markdown(figures: Mapping[str, Any]) -> str:
         "paper: 100 batches, s",
         "paper: convergence, s",
     )
+    of = (
+        f"each training has {figures['minutes']:g} minutes of one core"
+        if "minutes" in figures
+        else f"{figures['epochs']} epochs with {100 * figures['share_of_people']:.2g} % of the "
+        "people"
+    )
     note = (
         f"Seconds for 100 batches of {figures['batch_size']} bags, from {figures['num_batches']} "
         "timed batches after a warm-up: median (10 to 90 %). Methods run one after the other on "
         f"{figures['threads']} threads. A method that is fitted in one call has no learning time "
         "by batch. Convergence: seconds of a pre-training in batches of "
-        f"{figures['learning_batch_size']} until the epoch with the best validation AUC, of "
-        f"{figures['epochs']}, with {100 * figures['share_of_people']:.2g} % of the people; "
+        f"{figures['learning_batch_size']} until the epoch with the best validation AUC; {of}; "
         "*over*: the last epoch was the best, so training had not converged. Each method has the "
         f"settings of its first trial. The paper ({paper.CITATION}) does not name its hardware, "
         "nor say whether its batches are trained on or scored."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from homnet.records.beside_paper import METRICS, of_paper
+from homnet.records.beside_paper import HOMNET, METRICS, PAPER_FORM, curves_of, of_paper
 from homnet.records.training_tables import arranged
 
 _PAPER = "AUC in the paper (other data)"
@@ -58,6 +58,37 @@ def draw_comparison(
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    _save(figure, path)
+
+
+def draw_curves(figures: Mapping[str, Any], path: Path) -> None:
+    """Plots the best validation AUC so far over the minutes of each training, with its bags.
+
+    Args:
+        figures: see :func:`homnet.records.beside_paper.curves_of`; nothing is drawn without curves.
+        path: output file.
+    """
+    curves = curves_of(figures)
+    if not curves:
+        return
+    figure = Figure(figsize=(8.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, run) in enumerate(curves.items()):
+        curve = np.maximum.accumulate(run["curve"])
+        minutes = np.arange(1, len(curve) + 1) / len(curve) * run["cpu_seconds"] / 60
+        axes.plot(
+            minutes,
+            curve,
+            color=f"C{number % 10}",
+            linestyle="-" if number < 10 else "--",
+            marker="o" if name in (HOMNET, PAPER_FORM) else "",
+            markersize=3,
+            label=f"{name}, {run['bags']:,} bags",
+        )
+    axes.axhline(0.5, color="lightgrey", linewidth=0.8)
+    axes.set(xlabel="minutes of one core", ylabel="best validation AUC so far")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
     _save(figure, path)
 
 

@@ -19,16 +19,15 @@ from homnet.errors import DataError
 from homnet.reader.measures import findings_tables
 from homnet.realism.tables import realism_summary
 from homnet.records.beside_paper import (
-    ablation_beside_paper,
     comparison_markdown,
     running_time_markdown,
+    variants_markdown,
 )
 from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_drill_markdown
 from homnet.records.karyogram_reading import karyogram_reading_markdown
 from homnet.records.level_estimation import levels_markdown
 from homnet.records.oracle import oracle_markdown
 from homnet.records.training_tables import (
-    ablation_markdown,
     aucs_markdown,
     benchmark_markdown,
     drill_markdown,
@@ -137,11 +136,6 @@ def _rows_of(figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
     )
 
 
-def _ablation(figures: Mapping[str, Any]) -> str:
-    """Shows the paper's ablation only beside fine-tuned ablations of hospitals, as in the paper."""
-    return (ablation_beside_paper if figures.get("fine_tuned") else ablation_markdown)(figures)
-
-
 def _simulation(figures: Mapping[str, Any]) -> str:
     return markdown_table(
         ("Pairs", "People", "Seconds", "Peak memory of all processes, GiB", "On disk, MB"),
@@ -177,7 +171,7 @@ def _evaluation_in_short(evaluation: Mapping[str, Any]) -> str:
 
 _RENDERERS: Final[Mapping[str, Renderer]] = {
     "evaluation": tables_markdown,
-    "ablation": _ablation,
+    "ablation": variants_markdown,
     "reproduction": comparison_markdown,
     "running_time": running_time_markdown,
     "drill": drill_markdown,

@@ -52,6 +52,8 @@ class _Position:
     """Number of the epoch, from 0."""
     step: int = 0
     """Completed steps of the epoch."""
+    bags: int = 0
+    """Bags of these steps over all workers."""
     loss: float = 0.0
     """Summed loss of these steps over all workers."""
 
@@ -90,7 +92,6 @@ class Learner:
         settings = stage.training
         self._precision = precision_on(self.device, settings.precision)
         self._supply = supply
-        self.num_bags = supply.plans.train.num_bags
         self._validation = _Validation(stage, supply, self.device, world)
 
         torch.manual_seed(settings.seed)
@@ -102,6 +103,7 @@ class Learner:
             self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
             self.model.freeze_for_fine_tuning()
         self.history: list[dict[str, float]] = []
+        self._earlier_bags = 0
         self.stopping = EarlyStopping(settings.patience)
         self._position = _Position()
         self._best: Checkpoint | None = None
@@ -126,8 +128,7 @@ class Learner:
     @property
     def done_bags(self) -> int:
         """Number of bags trained on so far, repetitions included."""
-        step = min(self._position.step * self.stage.training.batch_size, self.num_bags)
-        return len(self.history) * self.num_bags + step
+        return self._earlier_bags + self._position.bags
 
     def epoch(
         self,
@@ -162,7 +163,8 @@ class Learner:
                 number * num_steps + position.step, settings.max_epochs * num_steps, settings
             )
             loss_sum += self.step(batch, size, rate)
-            position.step, trained = position.step + 1, trained + size
+            position.step, position.bags = position.step + 1, position.bags + size
+            trained += size
             on_batch(size)
             every = settings.checkpoint_steps
             if every and position.step % every == 0 and position.step < num_steps:
@@ -171,7 +173,7 @@ class Learner:
             asked = time.perf_counter()
         self._settle(loss_sum)
         seconds = time.perf_counter() - started
-        line = {"epoch": number, "train_loss": position.loss / self.num_bags}
+        line = {"epoch": number, "train_loss": position.loss / position.bags}
         logit_B = self._score()
         if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
             raise DivergedError(
@@ -183,6 +185,7 @@ class Learner:
         # Every worker has the scores of all bags, so all make the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
         self.history.append(line)
+        self._earlier_bags += position.bags
         self._position = _Position(len(self.history))
         if self.stopping.update(line[METRIC]):
             self._best = Checkpoint(
@@ -242,6 +245,10 @@ class Learner:
         metrics = resumed.metrics
         self.history = list(metrics["history"])
         self._position = _Position(**metrics["position"])
+        plan = self._supply.plans.train
+        self._earlier_bags = sum(
+            self.stage.num_bags(plan, epoch) for epoch in range(len(self.history))
+        )
         for line in self.history:
             self.stopping.update(line[METRIC])
         if self.history:

@@ -58,6 +58,9 @@ class TrainingConfig:
     0.998 suits thousands of steps, 0.98 hundreds (LAB.md)."""
     bags: BagConfig = BagConfig()
     """Bags of an epoch."""
+    epochs_per_pass: int = 1
+    """Number of epochs that share the parts of the training set: each uses one part in so many, in
+    turn, so that a large set is validated more often."""
     labels: Literal["artificial", "cohort"] = "artificial"
     """Training labels: artificial abnormalities in normal pairs, or the cohort's own labels."""
     events: EventConfig = EventConfig()
@@ -77,10 +80,10 @@ class TrainingConfig:
             raise ConfigError(
                 "bags over people mix patients; the cohort's labels need over='patient'"
             )
-        if self.checkpoint_steps < 0 or self.window_pairs < 1:
+        if self.checkpoint_steps < 0 or min(self.window_pairs, self.epochs_per_pass) < 1:
             raise ConfigError(
-                "checkpoint_steps must be 0 or more and window_pairs above zero, got "
-                f"{self.checkpoint_steps} and {self.window_pairs}"
+                "checkpoint_steps must be 0 or more, window_pairs and epochs_per_pass above zero, "
+                f"got {self.checkpoint_steps}, {self.window_pairs} and {self.epochs_per_pass}"
             )
         if not 0 <= self.averaging < 1:
             raise ConfigError(f"averaging must be in [0, 1), got {self.averaging}")

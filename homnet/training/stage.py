@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from homnet.bags.draw import BagConfig, PairIndex
 from homnet.bags.epochs import Epoch, draw_epoch
 from homnet.bags.plan import Plan, Window
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
 from homnet.model.contract import Form
 from homnet.training.optimisation import TrainingConfig
 
@@ -64,8 +64,31 @@ class Stage:
         return dataclasses.replace(self.training.bags, rounds=self.training.validation_rounds)
 
     def windows(self, plan: Plan, epoch: int) -> list[Window]:
-        """The windows of one epoch of training."""
-        return plan.windows(self.training.window_pairs, seed=self.training.seed, epoch=epoch)
+        """The windows of one epoch of training, with the parts whose turn it is.
+
+        Raises:
+            ConfigError: there are fewer parts than ``epochs_per_pass``.
+        """
+        size, seed = self.training.window_pairs, self.training.seed
+        turns = self.training.epochs_per_pass
+        if turns == 1:
+            return plan.windows(size, seed=seed, epoch=epoch)
+        if turns > len(plan):
+            raise ConfigError(
+                f"{self.name}: training.epochs_per_pass is {turns}, and the training set has "
+                f"{len(plan)} parts; give at most as many"
+            )
+        # All epochs of a pass share its windows, so that each part has its turn.
+        windows = plan.windows(size, seed=seed, epoch=epoch // turns)
+        edges = np.cumsum([0, *(len(window.part_Q) for window in windows)])
+        return [
+            dataclasses.replace(window, part_Q=window.part_Q[(epoch - first) % turns :: turns])
+            for window, first in zip(windows, edges, strict=False)
+        ]
+
+    def num_bags(self, plan: Plan, epoch: int) -> int:
+        """Number of bags in one epoch of training."""
+        return sum(int(plan.bags_Q[w.part_Q].sum()) for w in self.windows(plan, epoch))
 
     def order(self, plan: Plan, window: Window, epoch: int) -> NDArray[np.int64]:
         """The bags (B) of a window in their order of use, as numbers in the order of drawing."""

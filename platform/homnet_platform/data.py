@@ -1,7 +1,6 @@
 """Reads cohorts with Ray Data: whole files are read and checked in parallel."""
 
 import functools
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +12,7 @@ from ray.data import Dataset
 
 from homnet.bags.draw import PairBank, rows_of_file
 from homnet.cohorts.cohort import Cohort
-from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet.cohorts.split import TEST, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.training.stage import Stage
 
@@ -74,7 +73,6 @@ def choose_people(
     split: SplitConfig,
     hospital_split: SplitConfig,
     parts: Sequence[str],
-    share_of_people: float = 1.0,
 ) -> tuple[People, Dataset]:
     """Chooses the people of several training runs.
 
@@ -85,8 +83,6 @@ def choose_people(
         split: of the healthy people.
         hospital_split: of the patients.
         parts: splits to read; people of other splits are never loaded.
-        share_of_people: share of the healthy people to train and validate on, for a small run; the
-            test people stay the same.
 
     Returns:
         The people, and the dataset of their pairs, not read yet.
@@ -102,9 +98,7 @@ def choose_people(
             f"{', '.join(sorted(patients & set(healthy)))} of {cohort.root} cannot be healthy "
             "people: pre-training would use test patients of fine-tuning; choose other hospitals"
         )
-    of_healthy = fewer_people(
-        split_patients(cohort.of_hospitals(healthy).patients, split), share_of_people
-    )
+    of_healthy = split_patients(cohort.of_hospitals(healthy).patients, split)
     of_hospitals = {
         name: split_patients(cohort.of_hospitals([name]).patients, hospital_split)
         for name in hospitals
@@ -130,24 +124,6 @@ def collect_shared(cohort: Cohort, **chosen: Any) -> Participants:
     """
     people, pairs = choose_people(cohort, **chosen)
     return Participants(**vars(people), bank=collect_bank(pairs))
-
-
-def fewer_people(split: Mapping[str, frozenset[str]], share: float) -> Mapping[str, frozenset[str]]:
-    """Reduces the training and validation people of a split to a share.
-
-    The choice depends only on the ids. At least 16 validation people stay if there are as many,
-    because fewer give too noisy an estimate.
-    """
-    return {
-        part: people if part == TEST else _first(people, share, 16 if part == VALIDATION else 2)
-        for part, people in split.items()
-    }
-
-
-def _first(people: frozenset[str], share: float, least: int) -> frozenset[str]:
-    # By digest, because ids of a group can share a prefix, such as the hospital.
-    ordered = sorted(people, key=lambda name: hashlib.blake2b(name.encode()).digest())
-    return frozenset(ordered[: max(least, round(share * len(ordered)))])
 
 
 def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:

@@ -125,8 +125,7 @@ def test_the_seed_decides(name: str, bank: PairBank, stage_of) -> None:
     assert one.version == same.version
     assert one.metrics[METRIC] == same.metrics[METRIC]
     assert one.calibration == same.calibration
-    # OC-SVM takes all pairs here, so nothing is drawn.
-    assert (one.version == other.version) == (name in {*LEARNS_NOTHING, "OC-SVM"})
+    assert (one.version == other.version) == (name in LEARNS_NOTHING)
 
 
 @of_methods(*FORMS)

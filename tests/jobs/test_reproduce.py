@@ -47,15 +47,14 @@ def test_all_lines_of_the_paper_are_there_and_tried_alike(job: ModuleType) -> No
         assert [trial["features"] for trial in methods[name].pretraining].count("raw") == 2
     for method in learn.values():
         assert len({tuple(sorted(trial.items())) for trial in method.trials}) == 4
-    assert job.facts(RECIPES["2"])["trainings"] == 13 * 4 + 2 + 15 * 2
-    assert job.facts(RECIPES["5"])["trainings"] == 15
+    facts = job.facts(RECIPES["2"])
+    assert facts["trials"] == "52 of 5 minutes of one core"
+    # 13 methods learn: 52 trials and 13 trainings, and two more of one method or of all.
+    assert facts["hours of one core"].startswith("at most 9.3, or 17.3 if all run")
+    assert job.facts(RECIPES["5"])["trials"].startswith("0 of")
     variants = replace(RECIPES["4"], methods=("HomNet", "w/o bag"))
-    assert job.facts(variants) | {"share of the people": 0} == {
-        "methods": "HomNet, w/o bag",
-        "trainings": 6,
-        "epochs of each": 4,
-        "share of the people": 0,
-    }
+    assert job.facts(variants)["methods"] == "HomNet, w/o bag"
+    assert job.facts(variants)["hours of one core"].startswith("at most 1.3, or 2.0 if all")
 
 
 def test_settings_reach_baselines_and_variants(job: ModuleType) -> None:
@@ -71,7 +70,7 @@ def test_settings_reach_baselines_and_variants(job: ModuleType) -> None:
 
 def test_the_command_line_sets_what_methods_share(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[ReproduceConfig] = []
-    options = ["--cohort", "c", "--scale", "0.008", "--training.batch-size", "3", "--seeds", "4"]
+    options = ["--cohort", "c", "--minutes", "0.5", "--training.batch-size", "3", "--seeds", "4"]
     run_job(RECIPES, seen.append, description=None, args=["3", *options, "--methods", "HomNet"])
     comparison = RECIPES["3"].comparison
     assert seen == [
@@ -81,15 +80,15 @@ def test_the_command_line_sets_what_methods_share(capsys: pytest.CaptureFixture[
             comparison=replace(
                 comparison,
                 cohort="c",
-                scale=0.008,
+                minutes=0.5,
                 seeds=(4,),
                 training=replace(comparison.training, batch_size=3),
             ),
         )
     ]
     with pytest.raises(SystemExit):
-        run_job(RECIPES, seen.append, description=None, args=["2", "--scale", "0"])
-    assert capsys.readouterr().err.startswith("error: scale must be above 0")
+        run_job(RECIPES, seen.append, description=None, args=["2", "--minutes", "-1"])
+    assert capsys.readouterr().err.startswith("error: minutes must be 0 or more")
 
 
 @pytest.mark.ray
@@ -112,6 +111,7 @@ def test_a_table_and_its_record_and_picture(
         comparison=replace(
             recipe.comparison,
             cohort=str(tmp_path / "cohort"),
+            minutes=0.001,
             seeds=(0,),
             split=shares,
             hospital_split=shares,
@@ -120,7 +120,6 @@ def test_a_table_and_its_record_and_picture(
         methods=("Length ratio", "OC-SVM"),
         output=str(tmp_path / "table"),
         picture=tmp_path / "docs" / "table-2.png",
-        estimate=False,
         record=Record("a claim", tmp_path / "table-2.json"),
     )
     monkeypatch.setattr("sys.argv", ["jobs/records/reproduce.py"])
@@ -130,7 +129,7 @@ def test_a_table_and_its_record_and_picture(
     assert "Best validation AUC by features: OC-SVM" in table
     assert (tmp_path / "docs" / "table-2.png").stat().st_size > 10_000
     result = json.loads((tmp_path / "table-2.json").read_text())
-    assert result["recipe"] == "table 2, best setting, scale 0.002"
+    assert result["recipe"] == "table 2, best setting, 0.001 minutes"
     figures = result["figures"]["reproduction"]
     assert figures["peak_memory_gib"] > 0
     assert [row["method"] for row in figures["rows"]] == list(config.methods)

@@ -1,9 +1,9 @@
 """The runs of one method of a comparison: its trials, and each seed from pre-training to scores.
 
-The directory of a method holds folders ``trial-N`` and ``seed-N``. A trial folder holds the
-pre-trained checkpoint, unless the trial diverged. A seed folder holds the pre-trained checkpoint
-(except for the first seed, which uses that of the trial), the fine-tuned checkpoints and
-scores.parquet. A run is done when its folder has a record.json.
+The directory of a method holds folders ``trial-N`` and ``seed-N``, and the measured rate of each
+trial in ``rate-N.json``. A seed folder holds the pre-trained checkpoint, the fine-tuned checkpoints
+and scores.parquet. A folder also holds the last epoch of its training, from which a killed one
+resumes. A run is done when its folder has a record.json.
 """
 
 import dataclasses
@@ -16,16 +16,18 @@ import numpy as np
 from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
-from homnet.results import read_json
+from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
 from homnet.training.stage import Stage
 from homnet_platform.data import Participants
-from homnet_platform.records.methods import Method, best_of, try_once
+from homnet_platform.records.budget import seconds_per_pair, sized
+from homnet_platform.records.methods import Method, best_of, line_of, try_once
 from homnet_platform.records.plan import Comparison
 from homnet_platform.records.side_by_side import scored, write_scores
 from homnet_platform.runs import provenance
 
 _PRETRAINED: Final = "pretrained"
+_UNFINISHED: Final = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class MethodRuns:
         return self.folder("seed", seed) / "scores.parquet"
 
     def trials(self) -> list[dict[str, Any]]:
-        """Records of all trials.
+        """Records of all trials; none for a method with nothing to choose.
 
         Raises:
             DataError: a trial is not finished.
         """
-        return [self.record("trial", number) for number in range(len(self.method.trials))]
+        return [self.record("trial", number) for number in range(len(self.method.pretraining))]
 
     def chosen_trial(self) -> int:
         """Number of the trial with the best validation AUC.
@@ -79,7 +81,7 @@ class MethodRuns:
         Raises:
             DataError: a trial is not finished, or all diverged.
         """
-        return best_of(self.trials(), self.name)
+        return best_of(self.trials(), self.name) if self.method.pretraining else 0
 
     def pretraining(self, shared: Participants, seed: int) -> Stage:
         """The pre-training of one seed, before the values of a trial are applied."""
@@ -97,42 +99,53 @@ class MethodRuns:
             ),
         )
 
+    def sized(self, shared: Participants, seed: int, number: int, minutes: float) -> Stage:
+        """The pre-training of one seed and trial, of the size that fits in its minutes.
+
+        The rate is measured once for each trial and kept, so that a killed run has the same size.
+        """
+        bank = shared.bank
+        stage = self.method.stage(self.pretraining(shared, seed), self.method.trials[number])
+        if not minutes:
+            return stage
+        path = self.directory / f"rate-{number}.json"
+        if not path.is_file():
+            found = seconds_per_pair(self.method, stage, bank, self.device)
+            write_json(path, {"seconds_per_pair": found})
+        return sized(stage, bank, read_json(path)["seconds_per_pair"], 60 * minutes)
+
     def try_trial(self, shared: Participants, number: int) -> dict[str, Any]:
         """Pre-trains one trial with the first seed.
 
         Returns:
             Its record.
         """
-        found, line = try_once(
-            self.method,
-            self.method.trials[number],
-            self.pretraining(shared, self.comparison.seeds[0]),
-            shared.bank,
-            self.device,
-        )
-        if found is not None:
-            found.save(self.folder("trial", number) / _PRETRAINED)
-        return line
+        comparison, folder = self.comparison, self.folder("trial", number)
+        stage = self.sized(shared, comparison.seeds[0], number, comparison.trial_minutes)
+        trial = self.method.trials[number]
+        kept = folder / _UNFINISHED
+        return try_once(self.method, trial, stage, shared.bank, self.device, kept)[1]
 
     def judge(self, shared: Participants, seed: int) -> dict[str, Any]:
         """Pre-trains and fine-tunes one seed with the chosen trials, and scores its bags.
 
         Returns:
-            Its record: the chosen ``trial`` with its validation AUC and, after fine-tuning, the
-            chosen ``tuning`` and all ``tunings``.
+            Its record: the chosen ``trial`` with its training (see
+            :func:`homnet_platform.records.methods.line_of`) and, after fine-tuning, the chosen
+            ``tuning`` and all ``tunings``.
 
         Raises:
             DataError: trials are missing, or all diverged.
         """
         comparison, method, bank = self.comparison, self.method, shared.bank
-        number = self.chosen_trial()
-        first = seed == comparison.seeds[0]
-        path = (self.folder("trial", number) if first else self.folder("seed", seed)) / _PRETRAINED
+        number, folder = self.chosen_trial(), self.folder("seed", seed)
+        path = folder / _PRETRAINED
+        stage = self.sized(shared, seed, number, comparison.minutes)
         if not path.is_dir():
-            stage = method.stage(self.pretraining(shared, seed), method.trials[number])
-            method.fit(stage, bank, device=self.device).save(path)
+            kept = folder / _UNFINISHED
+            method.fit(stage, bank, device=self.device, kept=kept).save(path)
         parent = Checkpoint.load(path, type(method.form))
-        record: dict[str, Any] = {"trial": number, METRIC: parent.metrics[METRIC]}
+        record: dict[str, Any] = {"trial": number, **line_of(parent, stage, bank)}
         if comparison.fine_tuned:
             tuned, lines = self._fine_tune(shared, seed, parent, path)
             record |= lines
@@ -178,6 +191,7 @@ class MethodRuns:
                         parent,
                     ),
                 )
+                stage = self.method.stage(stage, trial)
                 tuned, line = try_once(self.method, trial, stage, shared.bank, self.device)
                 if tuned is not None:
                     models[hospital] = tuned

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from homnet.bags.draw import BagConfig, PairBank
+from homnet.bags.plan import Plan
 from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import Form
@@ -18,8 +20,8 @@ from homnet.training.stage import Stage
 Trial = Mapping[str, Any]
 """Values of one trial for fields of the training or of the form, by name."""
 
-_KEPT: Final = (METRIC, "seconds", "seconds_to_best")
-"""Metrics of a checkpoint that are kept in the record of a trial."""
+_KEPT: Final = (METRIC, "seconds", "cpu_seconds", "seconds_to_best")
+"""Metrics of a checkpoint that are kept in the record of a training."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Method:
     form: Form
     """Settings of the model."""
     fit: Callable[..., Checkpoint]
-    """Trains a :class:`homnet.training.stage.Stage` on a bank, with ``device``. The metrics of its
-    checkpoint hold the validation AUC, ``seconds`` and ``seconds_to_best``."""
+    """Trains a :class:`homnet.training.stage.Stage` on a bank, with ``device`` and ``kept``, as
+    :func:`homnet.training.learning.train` does. The metrics of its checkpoint hold the validation
+    AUC, the ``history``, ``seconds``, ``cpu_seconds`` and ``seconds_to_best``."""
     pretraining: tuple[Trial, ...] = ()
     """Trials of the pre-training; if empty, one run of the unchanged form."""
     fine_tuning: tuple[Trial, ...] = ()
@@ -87,27 +90,51 @@ class Method:
 
 
 def try_once(
-    method: Method, trial: Trial, stage: Stage, bank: PairBank, device: torch.device | str
+    method: Method,
+    trial: Trial,
+    stage: Stage,
+    bank: PairBank,
+    device: torch.device | str,
+    kept: Path | None = None,
 ) -> tuple[Checkpoint | None, dict[str, Any]]:
     """Runs one trial.
 
     Args:
         method: the method to train.
-        trial: values to try.
-        stage: the training without these values.
+        trial: values that are tried.
+        stage: the training with these values.
         bank: pairs of the people of the stage.
         device: device of the training.
+        kept: see :attr:`Method.fit`.
 
     Returns:
         The checkpoint, or None if the training diverged; and the record of the trial, which holds
-        ``tried`` and either ``diverged`` or the validation AUC and seconds.
+        ``tried`` and either ``diverged`` or the entries of :func:`line_of`.
     """
     try:
-        found = method.fit(method.stage(stage, trial), bank, device=device)
+        found = method.fit(stage, bank, device=device, kept=kept)
     except DivergedError:
         # A value that fails is a result, not an error.
         return None, {"tried": dict(trial), "diverged": True}
-    return found, {"tried": dict(trial), **{key: found.metrics[key] for key in _KEPT}}
+    return found, {"tried": dict(trial), **line_of(found, stage, bank)}
+
+
+def line_of(trained: Checkpoint, stage: Stage, bank: PairBank) -> dict[str, Any]:
+    """The record of a training: validation AUC, seconds, ``bags`` and the learning ``curve``.
+
+    Args:
+        trained: its checkpoint.
+        stage: the training.
+        bank: pairs of its people.
+    """
+    metrics = trained.metrics
+    curve = [round(line[METRIC], 4) for line in metrics["history"]]
+    plan = Plan.of(stage.parts(bank.index)[0], stage.training.bags)
+    return {
+        **{key: metrics[key] for key in _KEPT},
+        "bags": sum(stage.num_bags(plan, epoch) for epoch in range(len(curve))),
+        "curve": curve,
+    }
 
 
 def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:

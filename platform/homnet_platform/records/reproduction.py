@@ -1,17 +1,18 @@
 """The paper's Tables 2 to 4: trials, pre-training, fine-tuning and scores of all methods.
 
 This module is independent of the methods: the job passes each as a form, a function that fits it,
-and its trials. All methods get the same people, bags and number of trials; validation people
-decide between trials. Every trial is pre-trained with the first seed. The best one is fine-tuned
-with every trial of the fine-tuning. The other seeds use the best choice over all hospitals.
-Every run is written when done, so that the same command continues a killed job.
+and its trials. One rule holds for all: the same people, the same minutes of one core, the same
+number of trials, and early stopping by the same validation. Every trial is pre-trained with the
+first seed and a quarter of the minutes. The best one by validation is trained with all of them, and
+fine-tuned with every trial of the fine-tuning. Further seeds are for HomNet and what stands near
+it, see :func:`seeds_of`; they use the choices of the first. Every run is written when done, and a
+training after each epoch, so that the same command continues a killed job.
 """
 
 import dataclasses
-import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,14 @@ from typing import Any, Final
 import ray
 import torch
 
-from homnet.bags.draw import count_bags
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import ConfigError
+from homnet.records.beside_paper import HOMNET
 from homnet.results import read_json, write_json
+from homnet.training.learning import METRIC
 from homnet_platform.data import Participants
 from homnet_platform.memory import PeakMemory, gib
-from homnet_platform.records.cost import Work, print_estimate, work_of
 from homnet_platform.records.method_runs import MethodRuns
 from homnet_platform.records.methods import Method
 from homnet_platform.records.plan import Comparison, ReproduceConfig, collect
@@ -40,28 +41,47 @@ from homnet_platform.records.side_by_side import (
 from homnet_platform.runs import Run
 from homnet_platform.runtime import local_or_cluster
 
+Task = Callable[[MethodRuns, Participants, int], dict[str, Any]]
+"""Executes the run with a given number and returns its record."""
+Round = Callable[[Mapping[str, MethodRuns]], list[MethodRun]]
+"""Runs that may execute concurrently, given the methods and what earlier rounds recorded."""
 
-@dataclass(frozen=True)
-class Task:
-    """The work of runs of one kind."""
-
-    do: Callable[[MethodRuns, Participants, int], dict[str, Any]]
-    """Executes the run with a given number and returns its record."""
-    num_pairs: Callable[[MethodRuns, Work, int], float]
-    """Number of training pairs of the run, for the estimate."""
-
-
-def _pairs_of_seed(line: MethodRuns, work: Work, seed: int) -> float:
-    """The first seed reuses the pre-training of a trial and chooses the fine-tuning."""
-    first = seed == line.comparison.seeds[0]
-    fine_tunings = len(line.method.tunings) if first else 1
-    return work.pretraining * (not first) + work.fine_tuning * fine_tunings + work.scoring
+_TASKS: Final[Mapping[str, Task]] = {"trial": MethodRuns.try_trial, "seed": MethodRuns.judge}
+_NEAR: Final = 0.03
+"""A method runs with all seeds if its validation AUC is at most this far below HomNet's."""
 
 
-_TASKS: Final[Mapping[str, Task]] = {
-    "trial": Task(MethodRuns.try_trial, lambda line, work, number: work.pretraining),
-    "seed": Task(MethodRuns.judge, _pairs_of_seed),
-}
+def seeds_of(lines: Mapping[str, MethodRuns]) -> dict[str, tuple[int, ...]]:
+    """Seeds of each method, given that all ran with the first one.
+
+    Test people have no say: the validation AUC of the pre-training decides. Without HomNet there is
+    one seed.
+    """
+    reached = {
+        name: line.record("seed", line.comparison.seeds[0])[METRIC] for name, line in lines.items()
+    }
+    least = reached.get(HOMNET, math.inf) - _NEAR
+    return {
+        name: line.comparison.seeds[: None if reached[name] >= least else 1]
+        for name, line in lines.items()
+    }
+
+
+def hours_of(comparison: Comparison, methods: Mapping[str, Method]) -> tuple[float, float]:
+    """Hours of one core for all pre-trainings without early stopping.
+
+    Returns:
+        If only one method runs with all seeds, and if all do. Fine-tuning, scores and the first
+        measurement of each rate come on top; a method that is fitted in one go takes less.
+    """
+    learnt = [method for method in methods.values() if method.in_steps or method.pretraining]
+    trials = sum(len(method.pretraining) for method in learnt) * comparison.trial_minutes
+    others = len(comparison.seeds) - 1
+    low, high = (
+        (trials + comparison.minutes * (len(learnt) + others * num)) / 60
+        for num in (min(1, len(learnt)), len(learnt))
+    )
+    return low, high
 
 
 def reproduce(
@@ -83,33 +103,50 @@ def reproduce(
     """
     methods = chosen_methods(config, methods)
     comparison = config.comparison
-    first, *others = comparison.seeds
-    # Each round depends on the choices of the previous one.
-    rounds: list[list[MethodRun]] = [
-        [(name, "trial", n) for name, method in methods.items() for n in range(len(method.trials))],
-        [(name, "seed", first) for name in methods],
-        [(name, "seed", seed) for name in methods for seed in others],
-    ]
-    done, figures = run_methods(config, methods, rounds, _TASKS)
+    first = comparison.seeds[0]
+
+    def others(lines: Mapping[str, MethodRuns]) -> list[MethodRun]:
+        return [(name, "seed", n) for name, seeds in seeds_of(lines).items() for n in seeds[1:]]
+
+    done, figures = run_methods(
+        config,
+        methods,
+        [
+            lambda lines: [
+                (name, "trial", number)
+                for name, line in lines.items()
+                for number in range(len(line.method.pretraining))
+            ],
+            lambda lines: [(name, "seed", first) for name in lines],
+            others,
+        ],
+        _TASKS,
+    )
     trials = {name: line.trials() for name, line in done.items()}
+    seeds = {
+        name: [seed for seed in comparison.seeds if line.is_done("seed", seed)]
+        for name, line in done.items()
+    }
     runs = [
         {"method": name, "seed": seed, **line.record("seed", seed)}
         for name, line in done.items()
-        for seed in comparison.seeds
+        for seed in seeds[name]
     ]
     work_s = sum(one["seconds"] for lines in (runs, *trials.values()) for one in lines)
     return {
         "rows": rows_of(
-            {name: [line.scores(seed) for seed in comparison.seeds] for name, line in done.items()},
+            {name: [line.scores(seed) for seed in seeds[name]] for name, line in done.items()},
             comparison.num_bootstrap,
             columns,
         ),
         "trials": {
             name: {"chosen": done[name].chosen_trial(), "lines": lines}
             for name, lines in trials.items()
+            if lines
         },
         "runs": runs,
         "seeds": list(comparison.seeds),
+        "seeds_of": seeds,
         "batch_size": comparison.training.batch_size,
         "num_cells": comparison.training.bags.num_cells,
         "num_trials": max(len(method.pretraining) for method in methods.values()),
@@ -123,7 +160,7 @@ def reproduce(
 def run_methods(
     config: ReproduceConfig,
     methods: Mapping[str, Method],
-    rounds: Sequence[Sequence[MethodRun]],
+    rounds: Sequence[Round],
     tasks: Mapping[str, Task],
     **settings: Any,
 ) -> tuple[dict[str, MethodRuns], dict[str, Any]]:
@@ -132,15 +169,15 @@ def run_methods(
     Args:
         config: people, budget, directory and resources.
         methods: all lines of the table.
-        rounds: runs that may execute concurrently.
+        rounds: the runs, round by round.
         tasks: the work of a run, by kind of run.
         settings: further JSON-able values shared by the runs.
 
     Returns:
         The methods whose runs are all done; and JSON-able figures: ``failed`` with the reason for
-        every failed run, the scale, ``wall_s`` and ``peak_memory_gib`` of this call, ``num_reused``
-        (the number of runs that were already done), ``people`` by split, and ``bags_per_epoch`` of
-        the pre-training.
+        every failed run, the minutes of a training and of a trial, ``wall_s`` and
+        ``peak_memory_gib`` of this call, ``num_reused`` (the number of runs that were already
+        done), and ``people`` by split.
 
     Raises:
         CohortError: there is no cohort, or one of its files is damaged.
@@ -163,43 +200,37 @@ def run_methods(
         tried = {k: v for k, v in vars(method).items() if k not in ("form", "fit")}
         Run.claiming(folder, {"form": dataclasses.asdict(method.form), **tried}).claim()
         lines[name] = MethodRuns(name, method, comparison, cohort.fingerprint, folder, device)
-    todo = [[run for run in runs if not lines[run[0]].is_done(*run[1:])] for runs in rounds]
     failed: dict[MethodRun, str] = {}
+    num_reused, data = 0, None
     with PeakMemory() as memory, local_or_cluster():
-        if any(todo):
-            shared = collect(cohort, comparison)
-            data = ray.put(shared)
-            write_json(output / "people.json", _people(comparison, shared))
-            if config.estimate and not config.gpus_per_run:
-                work = work_of(shared, comparison)
-                num_pairs: dict[str, float] = {}
-                for name, what, number in itertools.chain(*todo):
-                    one = tasks[what].num_pairs(lines[name], work, number)
-                    num_pairs[name] = num_pairs.get(name, 0.0) + one
-                at_once = max(map(len, todo))
-                print_estimate(lines, num_pairs, data, cpus=config.cpus_per_run, at_once=at_once)
-            for runs in todo:
-                lost = {name for name, _, _ in failed}
-                failed |= side_by_side(
-                    [run for run in runs if run[0] not in lost],
-                    partial(_do, lines, tasks, config.cpus_per_run),
-                    data,
-                    cpus=config.cpus_per_run,
-                    gpus=config.gpus_per_run,
-                )
+        for runs_of in rounds:
+            lost = {name for name, _, _ in failed}
+            runs = runs_of({name: line for name, line in lines.items() if name not in lost})
+            todo = [run for run in runs if not lines[run[0]].is_done(*run[1:])]
+            num_reused += len(runs) - len(todo)
+            if todo and data is None:
+                shared = collect(cohort, comparison)
+                write_json(output / "people.json", _people(shared))
+                data = ray.put(shared)
+            failed |= side_by_side(
+                todo,
+                partial(_do, lines, tasks, config.cpus_per_run),
+                data,
+                cpus=config.cpus_per_run,
+                gpus=config.gpus_per_run,
+            )
     lost = {name for name, _, _ in failed}
     return {name: line for name, line in lines.items() if name not in lost}, {
         "failed": [
             {"name": name, "run": f"{what} {number}", "reason": reason}
             for (name, what, number), reason in failed.items()
         ],
-        "scale": comparison.scale,
-        "epochs": comparison.epochs,
-        "share_of_people": comparison.share_of_people,
+        "minutes": comparison.minutes,
+        "trial_minutes": comparison.trial_minutes,
         "patience": comparison.training.patience,
         **read_json(output / "people.json"),
         "wall_s": round(time.perf_counter() - started, 1),
-        "num_reused": sum(map(len, rounds)) - sum(map(len, todo)),
+        "num_reused": num_reused,
         "peak_memory_gib": gib(memory.peak_bytes),
     }
 
@@ -232,21 +263,19 @@ def record(config: ReproduceConfig, kind: str, figures: Mapping[str, Any]) -> No
     comparison = config.comparison
     config.record.write(
         {kind: figures},
-        recipe=f"table {config.table}, {config.setting} setting, scale {comparison.scale:g}",
+        recipe=f"table {config.table}, {config.setting} setting, {comparison.minutes:g} minutes",
         seed=comparison.seeds[0],
     )
 
 
-def _people(comparison: Comparison, shared: Participants) -> dict[str, Any]:
-    """Number of people by split, and number of bags per epoch of the pre-training."""
+def _people(shared: Participants) -> dict[str, Any]:
+    """Number of people by split."""
     judged = [*shared.hospitals.values()] or [shared.healthy]
-    learnt = shared.bank.index.normal().of_patients(shared.healthy[TRAIN])
     return {
         "people": {
             **{part: len(shared.healthy[part]) for part in (TRAIN, VALIDATION)},
             TEST: sum(len(split[TEST]) for split in judged),
-        },
-        "bags_per_epoch": int(count_bags(learnt, comparison.training.bags).sum()),
+        }
     }
 
 
@@ -262,8 +291,8 @@ def _do(
     torch.set_num_threads(num_threads)
     started = time.perf_counter()
     with PeakMemory() as memory:
-        record = tasks[what].do(lines[name], shared, number)
+        record = tasks[what](lines[name], shared, number)
     seconds = time.perf_counter() - started
     spent = {"seconds": round(seconds, 1), "peak_memory_gib": gib(memory.peak_bytes)}
-    write_json(lines[name].folder(what, number) / "record.json", {**spent, **record})
+    write_json(lines[name].folder(what, number) / "record.json", {**record, **spent})
     return seconds

@@ -14,11 +14,12 @@ from homnet.records.benchmark.timing import in_turns, quantiles
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import make_optimizer, train_step
 from homnet_platform.data import Participants
-from homnet_platform.records.cost import SCORING_SHARE, Work, short_stage
+from homnet_platform.records.budget import short_stage
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method
+from homnet_platform.records.methods import Method, line_of
 from homnet_platform.records.plan import ReproduceConfig
-from homnet_platform.records.reproduction import Task, chosen_methods, run_methods
+from homnet_platform.records.reproduction import chosen_methods, run_methods
+from homnet_platform.records.side_by_side import MethodRun
 
 TIMED_BATCH: Final = 512
 """Number of bags in a timed batch, as in the paper's Table 5."""
@@ -30,8 +31,8 @@ def time_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict
     """Times every method, or those that an earlier call left undone, alone on the machine.
 
     Args:
-        config: people and budget of the pre-training whose convergence is timed, and the number of
-            timed batches.
+        config: people and minutes of the pre-training whose convergence is timed, and the number
+            of timed batches.
         methods: lines of the table by name; the first trial of each is timed.
 
     Returns:
@@ -47,19 +48,12 @@ def time_methods(config: ReproduceConfig, methods: Mapping[str, Method]) -> dict
         raise ConfigError("methods are timed on CPUs; leave gpus_per_run at 0")
     methods = chosen_methods(config, methods)
     seed = config.comparison.seeds[0]
-    # Both passes over every timed batch replace the scores of a table.
-    timed = (config.num_batches + _WARM_UP) * TIMED_BATCH * (1 + SCORING_SHARE)
-    timed *= config.comparison.training.bags.num_cells
-
-    def num_pairs(line: MethodRuns, work: Work, seed: int) -> float:
-        return work.pretraining + timed
-
     done, figures = run_methods(
         config,
         methods,
         # One at a time: no other process may use the machine's memory bandwidth.
-        [[(name, "timing", seed)] for name in methods],
-        {"timing": Task(partial(time_method, config.num_batches), num_pairs)},
+        [partial(_alone, name, seed) for name in methods],
+        {"timing": partial(time_method, config.num_batches)},
         num_batches=config.num_batches,
     )
     return {
@@ -87,13 +81,14 @@ def time_method(
         ``train_100`` (None for methods that do not train in steps) and ``score_100``, each the
         median and the 10 and 90 % quantiles in seconds; ``convergence`` (seconds to the epoch that
         was kept), ``converged`` (whether a later epoch was no better; always true for methods
-        fitted in one go), ``seconds`` of the whole training, ``epochs``, the validation AUC, and
-        ``numbers``, the number of values stored in the model.
+        fitted in one go), ``epochs``, the record of the training (see
+        :func:`homnet_platform.records.methods.line_of`), and ``numbers``, the number of values
+        stored in the model.
     """
     method, bank = line.method, shared.bank
     # A short training first: it imports libraries and selects kernels before timing starts.
-    method.fit(short_stage(line, shared)[0], bank)
-    stage = method.stage(line.pretraining(shared, seed), method.trials[0])
+    stage = line.sized(shared, seed, 0, line.comparison.minutes)
+    method.fit(short_stage(stage, bank)[0], bank)
     checkpoint = method.fit(stage, bank)
     train_bank, _ = stage.parts(bank)
     epoch = stage.train_epoch(train_bank.index, 0)
@@ -129,11 +124,14 @@ def time_method(
         **found,
         "convergence": metrics["seconds_to_best"],
         "converged": not method.in_steps or int(np.argmax(values)) < len(values) - 1,
-        "seconds": metrics["seconds"],
         "epochs": len(values),
-        METRIC: metrics[METRIC],
+        **line_of(checkpoint, stage, bank),
         "numbers": sum(value.numel() for value in checkpoint.weights.values()),
     }
+
+
+def _alone(name: str, seed: int, lines: Mapping[str, MethodRuns]) -> list[MethodRun]:
+    return [(name, "timing", seed)] if name in lines else []
 
 
 def _timed(batch: Callable[[], object], num_batches: int) -> dict[str, float]:

@@ -25,6 +25,10 @@ def _row(key: str, name: str, hospital: str, value: float, less: str = "") -> di
     return row
 
 
+def _run(name: str, curve: list[float], seed: int = 0) -> dict[str, Any]:
+    return {"method": name, "seed": seed, "curve": curve, "bags": 123_456, "cpu_seconds": 1170.0}
+
+
 @pytest.fixture
 def figures() -> dict[str, Any]:
     lines = [
@@ -44,9 +48,17 @@ def figures() -> dict[str, Any]:
         },
         "failed": [{"name": "ViT", "run": "trial 1", "reason": "out of memory"}],
         "people": {"train": 50, "validation": 16, "test": 80},
-        "bags_per_epoch": 1760,
         "seeds": [0, 1, 2],
-        "epochs": 5,
+        "seeds_of": {"Length ratio": [0], "AE": [0], PAPER_FORM: [0], HOMNET: [0, 1, 2]},
+        "runs": [
+            _run("Length ratio", [0.8]),
+            _run("AE", [0.5, 0.8, 0.8, 0.7, 0.8, 0.803]),
+            _run(PAPER_FORM, [0.5, 0.5, 0.6, 0.7]),
+            _run(HOMNET, [0.6, 0.7, 0.9, 0.9]),
+            _run(HOMNET, [0.6, 0.7, 0.7, 0.9], seed=1),
+        ],
+        "minutes": 20.0,
+        "trial_minutes": 5.0,
         "batch_size": 64,
         "num_cells": 5,
         "patience": 10,
@@ -76,6 +88,18 @@ def test_methods_stand_beside_the_paper(figures: dict[str, Any]) -> None:
     assert "Best validation AUC by features: AE 0.750 (profile) and 0.625 (raw)." in table
     assert "10 minutes of work in 5 minutes, at most 3.5 GiB" in table
     assert "Not in the table, as they failed: ViT." in table
+    assert "Means over 3 seeds for HomNet and what comes within 0.03" in table
+    assert "20 minutes of one core for each training, 5 for each trial, on all people" in table
+    assert (
+        f"AE 0.803, +0.003 (123,456 bags, 19.5 min); {PAPER_FORM} 0.700, +0.100 (123,456 bags, "
+        f"19.5 min); HomNet 0.900, +0.000 (123,456 bags, 19.5 min). Had not converged: {PAPER_FORM}"
+        ". A rise" in table
+    )
+    flat = {**figures, "runs": [_run(HOMNET, [0.5, 0.55, 0.55, 0.55])]}
+    assert "Had learnt nothing: HomNet." in comparison_markdown(flat)
+    fine = {**figures, "runs": [_run(HOMNET, [0.5, 0.75, 0.75, 0.75])]}
+    assert "All had converged." in comparison_markdown(fine)
+    assert "100 epochs over all people" in comparison_markdown({**figures, "minutes": 0.0})
     # What was taken from an earlier call has no wall time here.
     assert "of work, at most" in comparison_markdown({**figures, "num_reused": 3})
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from homnet.bags.draw import BagConfig, PairBank
-from homnet.errors import DataError
+from homnet.bags.plan import Plan
+from homnet.errors import ConfigError, DataError
 from homnet.model.network import HomNetConfig
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
@@ -58,3 +59,29 @@ def test_validation_needs_both_classes(bank: PairBank) -> None:
     stage = replace(_stage(labels="cohort"), validation_patients=frozenset({"h1-p5"}))
     with pytest.raises(DataError, match="all of one class"):
         stage.require_validation(bank)
+
+
+@pytest.mark.parametrize("window_pairs", [20, 1000])
+@pytest.mark.parametrize("turns", [2, 3])
+def test_epochs_of_a_pass_share_its_parts(
+    table_of: Callable[..., pa.Table],
+    monkeypatch: pytest.MonkeyPatch,
+    window_pairs: int,
+    turns: int,
+) -> None:
+    monkeypatch.setattr("homnet.bags.draw.PART_PAIRS", 12)  # a part is a patient
+    people = PairBank.from_table(table_of(num_patients=7, chromosomes=("1", "9", "13")))
+    stage = _stage(epochs_per_pass=turns, window_pairs=window_pairs)
+    plan = Plan.of(people, stage.training.bags)
+    assert len(plan) == 7
+    for first in (0, turns):
+        epochs = [
+            [part for window in stage.windows(plan, first + turn) for part in window.part_Q]
+            for turn in range(turns)
+        ]
+        assert sorted(part for parts in epochs for part in parts) == list(range(7))
+        assert {len(parts) for parts in epochs} == {7 // turns, 7 // turns + 1}
+        numbers = [stage.num_bags(plan, first + turn) for turn in range(turns)]
+        assert sum(numbers) == plan.num_bags
+    with pytest.raises(ConfigError, match="the training set has 7 parts"):
+        replace(stage, training=replace(stage.training, epochs_per_pass=8)).windows(plan, 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,8 +12,9 @@ from homnet.errors import DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
 from homnet.results import write_json
-from homnet.training.learning import METRIC
+from homnet.training.learning import METRIC, Learner
 from homnet_platform.data import Participants
+from homnet_platform.records import method_runs
 from homnet_platform.records.method_runs import MethodRuns
 from homnet_platform.records.methods import Method
 
@@ -37,9 +39,9 @@ def test_trials_choose_for_all_seeds(
     chosen = runs.chosen_trial()
     assert lines[chosen][METRIC] == max(line[METRIC] for line in lines)
 
-    # The first seed is that of the trials, and tries both fine-tunings of the better one.
+    # The better one is trained with all minutes, and the first seed tries both fine-tunings.
     one = _do(runs, "seed", 0, shared)
-    assert bench.fits() == ["HomNet, seed 0, h1"] * 2
+    assert bench.fits() == ["HomNet, seed 0", *["HomNet, seed 0, h1"] * 2]
     other = _do(runs, "seed", 1, shared)
     assert bench.fits() == ["HomNet, seed 1", "HomNet, seed 1, h1"]
     assert one["trial"] == other["trial"] == chosen
@@ -66,15 +68,14 @@ def test_trials_choose_for_all_seeds(
 def test_a_choice_that_diverges_at_a_hospital_is_not_taken(
     runs_of: RunsOf, tried: Method, shared: Participants, bench
 ) -> None:
-    def fit(stage, bank, *, device):
+    def fit(stage, bank, **how):
         from homnet.errors import DivergedError
 
         if "h1" in stage.name and stage.training.learning_rate == 1e-3:
             raise DivergedError("too high")
-        return bench.fit(stage, bank, device=device)
+        return bench.fit(stage, bank, **how)
 
     runs = runs_of(replace(tried, fit=fit, pretraining=()))
-    _do(runs, "trial", 0, shared)
     record = _do(runs, "seed", 0, shared)
     assert record["tuning"] == 0
     assert record["tunings"][1] == {
@@ -93,7 +94,6 @@ def test_without_fine_tuning_artificial_abnormalities_are_judged(
     scores = {}
     for name, method in (("bags", replace(single, one_pair=False)), ("single", single)):
         runs = runs_of(method, name, **changes)
-        _do(runs, "trial", 0, own)
         assert "tuning" not in _do(runs, "seed", 0, own)
         assert bench.fits() == [f"{name}, seed 0"]
         scores[name] = pd.read_parquet(runs.scores(0))
@@ -101,3 +101,30 @@ def test_without_fine_tuning_artificial_abnormalities_are_judged(
         assert scores[name]["abnormal"].nunique() == 2
     # The four cells of a person make two bags of at most three, or four of one.
     assert len(scores["single"]) == 2 * len(scores["bags"])
+
+
+def test_a_killed_training_goes_on_at_its_last_epoch_and_in_its_size(
+    runs_of: RunsOf, small: HomNetConfig, shared: Participants, bench, monkeypatch
+) -> None:
+    epochs: list[int] = []
+    whole = Learner.epoch
+
+    def killed(self: Learner, *args: Any, **more: Any) -> dict[str, float]:
+        if self.stage.name != "probe":
+            epochs.append(len(self.history))
+            if epochs == [0, 1, 2]:
+                raise KeyboardInterrupt
+        return whole(self, *args, **more)
+
+    monkeypatch.setattr(Learner, "epoch", killed)
+    runs = runs_of(Method(small, bench.fit), fine_tuned=False, seeds=(0,))
+    own = replace(shared, hospitals={})
+    with pytest.raises(KeyboardInterrupt):
+        runs.judge(own, 0)
+    stage = runs.sized(own, 0, 0, 0.001)
+    monkeypatch.setattr(method_runs, "seconds_per_pair", None)  # it is measured once
+    record = _do(runs, "seed", 0, own)
+    assert epochs == [0, 1, 2, *range(2, stage.training.max_epochs)]
+    assert len(record["curve"]) == stage.training.max_epochs
+    assert max(record["curve"]) == pytest.approx(record[METRIC], abs=1e-4)
+    assert runs.sized(own, 1, 0, 0.0).training.max_epochs == 100

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from homnet.bags.draw import BagConfig
+from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.errors import ConfigError, DataError, DivergedError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
+from homnet_platform.data import Participants
 from homnet_platform.records.methods import Method, best_of, try_once
 
 
@@ -19,24 +21,30 @@ def stage(small: HomNetConfig) -> Stage:
     return Stage("s", small, TrainingConfig(), frozenset("a"), frozenset("b"))
 
 
-def test_the_trial_that_validates_best_is_kept(small: HomNetConfig, stage: Stage) -> None:
+def test_the_trial_that_validates_best_is_kept(small: HomNetConfig, shared: Participants) -> None:
+    people = shared.healthy
+    stage = Stage("s", small, TrainingConfig(), people[TRAIN], people[VALIDATION])
     reached = {1.0: 0.7, 2.0: 0.9, 3.0: 0.9}
 
-    def fit(stage, bank, *, device):
+    def fit(stage, bank, **_):
         rate = stage.training.learning_rate
         if rate == 4.0:
             raise DivergedError("too high")
-        metrics = {METRIC: reached[rate], "seconds": rate, "seconds_to_best": rate}
+        spent = dict.fromkeys(("seconds", "cpu_seconds", "seconds_to_best"), rate)
+        metrics = {METRIC: reached[rate], "history": [{METRIC: reached[rate]}], **spent}
         return Checkpoint(stage.model, small.build().state_dict(), metrics)
 
     method = Method(small, fit)
     tried = [
-        try_once(method, {"learning_rate": rate}, stage, None, "cpu")
-        for rate in (1.0, 4.0, 2.0, 3.0)
+        try_once(method, trial, method.stage(stage, trial), shared.bank, "cpu")
+        for trial in ({"learning_rate": rate} for rate in (1.0, 4.0, 2.0, 3.0))
     ]
     lines = [line for _, line in tried]
     assert best_of(lines, "s") == 2  # of equals the first
     assert tried[2][0].metrics[METRIC] == 0.9
+    assert lines[2]["curve"] == [0.9]
+    # Two people with three types of four cells, in bags of at most five.
+    assert lines[2]["bags"] == 2 * 3
     assert tried[1] == (None, {"tried": {"learning_rate": 4.0}, "diverged": True})
     with pytest.raises(DataError, match="s: every trial diverged"):
         best_of(lines[1:2], "s")

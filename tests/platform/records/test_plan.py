@@ -6,30 +6,21 @@ from pathlib import Path
 import pytest
 
 from homnet.cohorts.cohort import Cohort, write_cohort
-from homnet.cohorts.split import TEST, TRAIN, VALIDATION
+from homnet.cohorts.split import TEST
 from homnet.errors import ConfigError, DataError
-from homnet_platform.data import Participants, fewer_people
+from homnet_platform.data import Participants
 from homnet_platform.records.plan import RECIPES, Comparison, ReproduceConfig, collect
 
 
-def test_scale_shrinks_epochs_and_then_people() -> None:
-    full = Comparison(scale=1.0)
-    assert (full.epochs, full.share_of_people) == (100, 1.0)
-    assert (replace(full, scale=0.1).epochs, replace(full, scale=0.1).share_of_people) == (10, 1)
-    tiny = replace(full, scale=0.002)
-    assert tiny.epochs == 4
-    assert tiny.share_of_people == pytest.approx(0.05)
-    assert tiny.pretraining(7) == replace(tiny.training, max_epochs=4, seed=7)
-    people = frozenset(f"p{n:02}" for n in range(40))
-    split = dict.fromkeys((TRAIN, VALIDATION, TEST), people)
-    fewer = fewer_people(split, 0.1)
-    assert [len(fewer[part]) for part in (TRAIN, VALIDATION, TEST)] == [4, 16, 40]
-    assert fewer[TRAIN] < fewer_people(split, 0.2)[TRAIN]
+def test_trials_take_a_quarter_of_the_minutes() -> None:
+    comparison = Comparison(minutes=6.0)
+    assert comparison.trial_minutes == 1.5
+    assert comparison.pretraining(7) == replace(comparison.training, max_epochs=100, seed=7)
 
 
 def test_mistakes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="above 0"):
-        Comparison(scale=0.0)
+    with pytest.raises(ConfigError, match="minutes must be 0 or more"):
+        Comparison(minutes=-1.0)
     with pytest.raises(ConfigError, match="at least one seed"):
         Comparison(seeds=())
     with pytest.raises(ConfigError, match="num_batches must be at least 1"):
@@ -50,10 +41,10 @@ def test_tables_of_images_have_no_patients_and_the_others_do() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_scale_leaves_the_judged_people_alone(
+def test_only_people_of_the_comparison_are_read(
     comparison: Comparison, cohort: Cohort, shared: Participants, tmp_path: Path
 ) -> None:
-    found = collect(cohort, replace(comparison, scale=0.0001))
+    found = collect(cohort, comparison)
     assert found.healthy[TEST] == shared.healthy[TEST]
     assert found.hospitals == shared.hospitals
     # Nobody is read who is neither learnt from nor judged.
