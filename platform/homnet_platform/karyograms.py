@@ -5,10 +5,9 @@ drawing of the page with all outlines, the chromosomes that were left out with t
 the pages that could not be read.
 """
 
-import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -28,8 +27,9 @@ from homnet.imaging.karyogram import (
     read_picture,
 )
 from homnet.imaging.layouts import Layout, read_layout
-from homnet.imaging.manifest import nfc
+from homnet.imaging.manifest import HOSPITAL_NAME, nfc, normal_path, read_rows, refuse_rows
 from homnet.imaging.outlines import draw_outlines
+from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location, files_in
 from homnet.results import read_json, write_json
 from homnet_platform.blocks import process_blocks
@@ -161,51 +161,81 @@ def pages_of(folder: Location, config: KaryogramConfig) -> list[dict[str, str]]:
     if config.cells is not None:
         pages = _listed(config.cells, {nfc(path): path for path in there})
     else:
-        pattern = re.escape(config.names)
-        for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
-            pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
-        pages = []
-        for path in there:
-            match = re.fullmatch(pattern, nfc(path).rpartition(".")[0])
-            if match is None:
-                raise ManifestError(
-                    f"{folder}: the name of '{path}' is not {config.names}; give the names' form "
-                    "with --karyogram.names, or a CSV of the cells with --karyogram.cells"
-                )
-            names = match.groupdict()
-            pages.append({"path": path, **names, **dict.fromkeys(_OPTIONAL, "")})
-    cells = [(page["hospital"], page["patient_id"], page["cell_id"]) for page in pages]
-    for page, cell in zip(pages, cells, strict=True):
-        if cells.count(cell) > 1:
-            raise ManifestError(
-                f"{folder}: '{page['path']}' is not the only karyogram of patient "
-                f"'{page['patient_id']}', cell '{page['cell_id']}'; give each cell one"
-            )
+        pages = _named(folder, there, config.names)
     return sorted(pages, key=lambda page: (page["hospital"], page["patient_id"], page["cell_id"]))
 
 
-def _listed(path: Location, there: dict[str, str]) -> list[dict[str, str]]:
-    """The rows of a CSV of cells."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(nfc(path.read_bytes().decode("utf-8-sig")))))
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: there is no such file; give a CSV of the cells") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(
-            f"{path}: not a readable CSV file ({error}); save it as UTF-8"
-        ) from None
-    pages = []
-    for number, row in enumerate(rows, start=2):
-        page = {name: (row.get(name) or "").strip() for name in (*_CELL, *_OPTIONAL)}
-        for name in _CELL:
-            if not page[name]:
-                raise ManifestError(f"{path}: row {number}: '{name}' is missing; give a value")
-        if page["path"] not in there:
-            raise ManifestError(f"{path}: row {number}: '{page['path']}' is not in the folder")
-        pages.append({**page, "path": there[page["path"]]})
-    if not pages:
-        raise ManifestError(f"{path}: it lists no karyogram")
-    return pages
+def _named(folder: Location, there: Sequence[str], names: str) -> list[dict[str, str]]:
+    """Files with the cells that their names say."""
+    pattern = re.escape(names)
+    for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
+        pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
+    pages: dict[tuple[str, str], dict[str, str]] = {}
+    for path in there:
+        match = re.fullmatch(pattern, nfc(path).rpartition(".")[0])
+        if match is None:
+            raise ManifestError(
+                f"{folder}: the name of '{path}' is not {names}; give the names' form "
+                "with --karyogram.names, or a CSV of the cells with --karyogram.cells"
+            )
+        page = {"path": path, **match.groupdict(), **dict.fromkeys(_OPTIONAL, "")}
+        first = pages.setdefault((page["patient_id"], page["cell_id"]), page)
+        if first is not page:
+            raise ManifestError(
+                f"{folder}: '{path}' and '{first['path']}' are karyograms of one cell, "
+                f"'{page['cell_id']}' of patient '{page['patient_id']}'; give each cell one"
+            )
+    return list(pages.values())
+
+
+def _listed(path: Location, there: Mapping[str, str]) -> list[dict[str, str]]:
+    """The rows of a CSV of cells.
+
+    Args:
+        path: the CSV.
+        there: files of the folder, by their name in NFC.
+
+    Raises:
+        ManifestError: names the first bad row.
+    """
+    frame = read_rows(path, _CELL, _OPTIONAL)
+    frame["path"] = frame["path"].map(normal_path)
+    levels = [str(level) for level in BAND_LEVELS]
+    checks = (
+        *((name, frame[name] == "", "give a value") for name in _CELL),
+        ("path", ~frame["path"].isin(list(there)), "there is no such picture in the folder"),
+        (
+            "path",
+            frame.duplicated("path"),
+            "an earlier row names the same picture; each cell has its own",
+        ),
+        (
+            "hospital",
+            (frame["hospital"] != "") & ~frame["hospital"].str.fullmatch(HOSPITAL_NAME),
+            "use letters, digits, '.', '_' and '-' only",
+        ),
+        (
+            "band_level",
+            ~frame["band_level"].isin(["", *levels]),
+            f"expected {', '.join(levels)}, or nothing",
+        ),
+        (
+            "cell_id",
+            frame.duplicated(["hospital", "patient_id", "cell_id"]),
+            "an earlier row has this cell of the patient; give each cell one karyogram",
+        ),
+    )
+    refuse_rows(path, frame, checks)
+    unlisted = sorted(set(there) - set(frame["path"]))
+    if unlisted:
+        print(
+            f"karyograms: {len(unlisted)} of the {len(there)} pictures of the folder are in no row "
+            f"of {path.name} and are left out, the first of them '{unlisted[0]}'"
+        )
+    return [
+        {**{str(name): value for name, value in row.items()}, "path": there[row["path"]]}
+        for row in frame[[*_CELL, *_OPTIONAL]].to_dict("records")
+    ]
 
 
 def _cut_page(
