@@ -51,7 +51,8 @@ def render_patient(
         verdict: verdict on the patient.
         table: pairs, of this patient and perhaps of others; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel in the hospital.
-        images: the chromosomes as they were sent. They are shown instead of their sequences.
+        images: the chromosomes as they were sent, which are shown instead of their sequences; the
+            table needs ``quality`` then.
     """
     table = _own_rows(verdict, table)
     cells = pairs_by_cell(table, verdict.patient_id)
@@ -128,6 +129,8 @@ def _photographs(
 
     Where marks follow the axis, or a homolog may have been turned, images are measured again.
     """
+    if not images:
+        return {}
     marked = {one.chromosome for one in verdict.types if one.flagged or _is_scored(one)}
     turned = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), TURNED))
     measured = set(
