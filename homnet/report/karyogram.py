@@ -42,6 +42,8 @@ _BESIDE: Final = 26.0
 """Width beside a pair, for marks and its frame."""
 _BETWEEN_GROUPS: Final = 0.35
 """Space between two Denver groups, in mean columns."""
+_LONGEST_PX: Final = 200.0
+"""Image pixels of the longest chromosome up to which pictures have their full size."""
 _EVIDENCE_LEFT: Final = 150.0
 _EVIDENCE_WIDTH: Final = 624.0
 """Left edge and width of the cells of one type."""
@@ -79,7 +81,8 @@ def whole_cell(
         links: accessible names of types that are links to ``#type-<type>``.
         photographs: of the homologs by type.
     """
-    unit = 1.35 / samples_per_px
+    longest = max((int(pair.any(axis=(0, 1)).sum()) for pair in pairs.values()), default=0)
+    unit = _unit(1.35, samples_per_px, longest)
     drawn = {
         name: draw_pair(
             pair_PCL,
@@ -146,7 +149,11 @@ def evidence(
         photographs: of the homologs by cell.
         coarse: draw smaller pictures in a quarter of the time.
     """
-    unit = (1.35 if coarse else 2.0) / samples_per_px
+    bands = band_table(level)[finding.chromosome]
+    # One scale for all types: that at which chromosome 1 would be drawn.
+    relative = band_table(level)["1"].length_iscn / bands.length_iscn
+    lengths = [int(pair.any(axis=(0, 1)).sum()) for pair in pairs.values()] or [0]
+    unit = _unit(1.35 if coarse else 2.0, samples_per_px, relative * float(np.median(lengths)))
     known = {cell.cell_id: cell for cell in finding.cells if cell.cell_id in pairs}
     names = sorted(known, key=lambda name: -(known[name].probability or 0.0))
     names += sorted(set(pairs) - set(known))
@@ -164,9 +171,7 @@ def evidence(
         )
         for name in names
     ]
-    lengths = [one.length for pair in drawn for one in pair]
-    usual = float(np.median(lengths)) if lengths else 200.0
-    bands = band_table(level)[finding.chromosome]
+    usual = float(np.median([one.length for pair in drawn for one in pair] or [200.0]))
     lines = _lines(dict(zip(names, drawn, strict=True)))
     top = 14 + max(_reach(lines[0].values())[0], usual * bands.centromere_iscn / bands.length_iscn)
     parts = ideogram(
@@ -255,6 +260,17 @@ def _lines(cells: Mapping[str, Sequence[Drawn]]) -> list[dict[str, Sequence[Draw
             lines.append({})
         lines[-1][name] = pair
     return lines
+
+
+def _unit(per_px: float, samples_per_px: float, longest: float) -> float:
+    """Returns SVG units per sample: ``per_px`` per image pixel, less if images are very large.
+
+    Args:
+        per_px: SVG units per image pixel.
+        samples_per_px: samples of a sequence per image pixel.
+        longest: samples of the longest chromosome.
+    """
+    return per_px * min(1 / samples_per_px, _LONGEST_PX / max(longest, 1.0))
 
 
 def _reach(pairs: Iterable[Sequence[Drawn]]) -> tuple[float, float]:

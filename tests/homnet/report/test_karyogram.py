@@ -259,6 +259,38 @@ def test_wide_homologs_get_the_space_that_they_need(width_px: int) -> None:
             assert line[-1][1] <= float(root.attrib["viewBox"].split()[2])
 
 
+@pytest.mark.parametrize("times", [1, 4, 12])
+def test_larger_images_make_no_larger_pages(times: int) -> None:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :300] = _BANDED
+    large = tuple(
+        Photograph(
+            one.name, b"", times * one.height_px, times * one.width_px, times * one.border_X2, 5.0
+        )
+        for one in _photographs(20)
+    )
+    karyogram = whole_cell(
+        {"1": pair},
+        [],
+        typical_profiles={},
+        samples_per_px=3.0 / times,
+        label="cell",
+        photographs={"1": large},
+    )
+    finding = Finding("h", "p", "1", None, (CellFinding("c", 550),))
+    cells = evidence(
+        finding,
+        {"c": pair},
+        level=550,
+        samples_per_px=3.0 / times,
+        label="",
+        photographs={"c": large},
+    )
+    for svg, per_px in ((karyogram, 1.35), (cells, 2.0)):
+        (_, zoom), *_ = re.findall(r"translate\((.*?)\) scale\((.*?)\)", svg)
+        assert float(zoom) * times * 100 == pytest.approx(per_px * min(100 * times, 200), rel=1e-3)
+
+
 def _mark(kind: str | None, start: int | None, stop: int | None) -> list[Element]:
     pair = np.zeros((2, 2, 512), np.uint8)
     pair[..., :300] = _BANDED
