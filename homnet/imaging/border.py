@@ -56,9 +56,11 @@ _MIN_FILLED: Final = 0.87
 """Share of its smallest box that a rectangle fills at least; 1 % of real chromosomes do."""
 _BANDS_ABOVE: Final = 0.3
 """Height of dark bands above the level of the outline, as a fraction of the contrast."""
-_MIN_EDGE: Final = 0.5
-"""Darkness of the outermost pixels of a sharp edge, as a fraction of the contrast; of real
-chromosomes nine in ten are below 0.47."""
+_MIN_STEP: Final = 0.75
+"""Darkness of the outermost pixels of a sharp edge, as a fraction of that of the next ones. Optics
+blur the edge of a chromosome: real ones that fill a rectangle reach 0.5, at twice the size 0.72."""
+_LIGHTEST: Final = 20
+"""Percentile of their darkness that is compared: elsewhere a chromosome may touch the edge."""
 _MAX_REACHING: Final = 0.5
 """Share of dark pixels in the outline, relative to the inside, below which they keep away."""
 
@@ -110,7 +112,8 @@ def ground_fault(
     """Says that what was taken for a chromosome is a ground with a chromosome on it; else None.
 
     Such a ground fills a rectangle, has a sharp edge, and the dark bands stay away from it. The
-    edge of a chromosome is soft, and the bands of a bar that is drawn as one reach its edge.
+    edge of a chromosome is soft, however compact and dark it is, and the bands of a bar that is
+    drawn as one reach its edge.
 
     Args:
         darkness_HW: background minus grey level.
@@ -128,10 +131,14 @@ def ground_fault(
     box_A = (np.ptp(along_AN, axis=1) + 1) * (np.ptp(across_AN, axis=1) + 1)
     if mask_HW.sum() < _MIN_FILLED * box_A.min():
         return None
-    edge_HW = mask_HW & ~ndimage.binary_erosion(mask_HW)
+    inner_HW = ndimage.binary_erosion(mask_HW)
+    outermost, next_ones = (
+        np.percentile(darkness_HW[ring_HW], _LIGHTEST)
+        for ring_HW in (mask_HW & ~inner_HW, inner_HW & ~ndimage.binary_erosion(inner_HW))
+    )
     dark_HW = darkness_HW > np.median(darkness_HW[outline_HW]) + _BANDS_ABOVE * contrast
     reaching, inside = dark_HW[outline_HW].mean(), dark_HW[core_HW].mean()
-    sharp = np.median(darkness_HW[edge_HW]) > _MIN_EDGE * contrast
+    sharp = outermost > _MIN_STEP * next_ones
     return _TWO_GROUNDS if sharp and reaching < _MAX_REACHING * inside else None
 
 

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from homnet.errors import ManifestError
-from homnet.imaging.manifest import MAX_ROWS, nfc, normal_path, read_rows
+from homnet.imaging.manifest import (
+    HOSPITAL_NAME,
+    MAX_ROWS,
+    nfc,
+    normal_path,
+    read_rows,
+    refuse_rows,
+)
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location
 
@@ -44,27 +51,38 @@ def cells_of_names(
     pattern = re.escape(names)
     for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
         pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
-    cells = []
+    cells: dict[tuple[str, ...], Cell] = {}
     for path in paths:
         match = re.fullmatch(pattern, nfc(path).rpartition(".")[0])
         if match is None:
             raise ManifestError(f"{where}: the name of '{path}' is not {names}; {hint}")
         said = {"patient_id": patient_id, **match.groupdict(), **dict.fromkeys(_OPTIONAL, "")}
-        cells.append({"path": path, **said})
-    return _distinct(cells, where)
+        cell = {"path": path, **said}
+        first = cells.setdefault(_key(cell), cell)
+        if first is not cell:
+            raise ManifestError(
+                f"{where}: '{path}' and '{first['path']}' are karyograms of one cell, "
+                f"'{cell['cell_id']}' of patient '{cell['patient_id']}'; give each cell one"
+            )
+    return sorted(cells.values(), key=_key)
 
 
 def cells_of_list(
-    path: Location, content: bytes, pictures: Iterable[str], *, where: str, max_rows: int = MAX_ROWS
+    path: Location,
+    pictures: Iterable[str],
+    *,
+    where: str,
+    content: bytes | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> list[Cell]:
     """Cells by a CSV file, sorted by hospital, patient and cell.
 
     Args:
-        path: its name in messages.
-        content: its content: ``path``, ``patient_id``, ``cell_id``, and perhaps ``hospital`` and
+        path: a CSV file with ``path``, ``patient_id``, ``cell_id``, and perhaps ``hospital`` and
             ``band_level``, one row per picture.
         pictures: relative paths of the pictures that there are; the list may name fewer.
         where: what messages call the place of the pictures.
+        content: its content; ``path`` is then only its name in messages.
         max_rows: maximum number of rows.
 
     Raises:
@@ -72,44 +90,37 @@ def cells_of_list(
         ManifestError: names the first bad row.
     """
     there = {normal_path(picture): picture for picture in pictures}
-    cells: list[Cell] = []
-    seen: set[str] = set()
-    for row in read_rows(path, content, max_rows, _REQUIRED, _OPTIONAL).to_dict("records"):
-        begin = f"{path}: row {row.pop('row')}:"
-        for name in _REQUIRED:
-            if not row[name]:
-                raise ManifestError(f"{begin} '{name}' is missing; give a value")
-        picture = there.get(normal_path(row["path"]))
-        if picture in seen:
-            raise ManifestError(f"{begin} an earlier row names the same picture; list it once")
-        if picture is None:
-            raise ManifestError(f"{begin} '{row['path'][:100]}' is no picture in {where}")
-        if row["band_level"] not in ("", *map(str, BAND_LEVELS)):
-            levels = ", ".join(map(str, BAND_LEVELS))
-            raise ManifestError(
-                f"{begin} 'band_level' is '{row['band_level'][:20]}'; expected {levels}"
-            )
-        seen.add(picture)
-        cells.append({str(name): str(value) for name, value in {**row, "path": picture}.items()})
-    return _distinct(cells, str(path))
-
-
-def _distinct(cells: list[Cell], where: str) -> list[Cell]:
-    """The cells, sorted.
-
-    Raises:
-        ManifestError: two pictures show one cell.
-    """
-    seen: set[tuple[str, ...]] = set()
-    for cell in cells:
-        key = _key(cell)
-        if key in seen:
-            raise ManifestError(
-                f"{where}: '{cell['path']}' is not the only karyogram of patient "
-                f"'{cell['patient_id']}', cell '{cell['cell_id']}'; give each cell one"
-            )
-        seen.add(key)
-    return sorted(cells, key=_key)
+    frame = read_rows(path, _REQUIRED, _OPTIONAL, content=content, max_rows=max_rows)
+    frame["path"] = frame["path"].map(normal_path)
+    levels = [str(level) for level in BAND_LEVELS]
+    checks = (
+        *((name, frame[name] == "", "give a value") for name in _REQUIRED),
+        ("path", ~frame["path"].isin(list(there)), f"there is no such picture in {where}"),
+        (
+            "path",
+            frame.duplicated("path"),
+            "an earlier row names the same picture; each cell has its own",
+        ),
+        (
+            "hospital",
+            (frame["hospital"] != "") & ~frame["hospital"].str.fullmatch(HOSPITAL_NAME),
+            "use letters, digits, '.', '_' and '-' only",
+        ),
+        (
+            "band_level",
+            ~frame["band_level"].isin(["", *levels]),
+            f"expected {', '.join(levels)}, or nothing",
+        ),
+        (
+            "cell_id",
+            frame.duplicated(["hospital", "patient_id", "cell_id"]),
+            "an earlier row has this cell of the patient; give each cell one karyogram",
+        ),
+    )
+    refuse_rows(path, frame, checks)
+    frame["path"] = frame["path"].map(there)
+    rows = frame[[*_REQUIRED, *_OPTIONAL]].to_dict("records")
+    return sorted(({str(name): str(row[name]) for name in row} for row in rows), key=_key)
 
 
 def _key(cell: Cell) -> tuple[str, ...]:

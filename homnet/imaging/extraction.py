@@ -35,6 +35,8 @@ MAX_SIDE_PX: Final = 1024
 """Largest side of an image of a single chromosome."""
 _PAD: Final = 6
 """Width of the empty margin added to an image, in pixels: crops often touch the chromosome."""
+_SOFT_EDGE_PX: Final = 2
+"""Width of the faint edge outside the mask that belongs to a chromosome."""
 _MAX_AREA_PX: Final = 100_000
 """Area of a chromosome of 1,000 by 100 pixels; the centre line of a larger one takes seconds."""
 _ACROSS_PX: Final = 0.5
@@ -116,6 +118,27 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
         return _extract(image_HW, config)
     except Exception as error:  # one image that no step expects must not stop the others
         return Extraction.unusable(f"cannot be measured ({type(error).__name__})")
+
+
+def cut_out(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> NDArray[np.uint8]:
+    """Cuts the chromosome out of an image that :func:`extract` could measure.
+
+    Args:
+        image_HW: grey levels of one chromosome.
+        config: as for :func:`extract`.
+
+    Returns:
+        Darkness (H, W) of the chromosome with its soft edge; 0 everywhere else.
+    """
+    levels = _grey_levels(image_HW, config)
+    if levels is None:
+        return np.zeros_like(image_HW)
+    background, edge = levels
+    darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
+    blob_HW, _, _ = _segment(darkness_HW > background - edge, config)
+    near_HW = ndimage.binary_dilation(blob_HW, iterations=_SOFT_EDGE_PX)
+    alone_HW = np.where(near_HW, np.clip(np.rint(darkness_HW), 0, 255), 0).astype(np.uint8)
+    return alone_HW[_PAD:-_PAD, _PAD:-_PAD]
 
 
 def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final
 
@@ -21,6 +21,8 @@ CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
 """Columns that identify a pair."""
 UNKNOWN_LEVEL: Final = 0
 """Band level of a cell for which none is stated."""
+HOSPITAL_NAME: Final = r"[\w-][\w.-]*"
+"""Pattern of names of hospitals."""
 MAX_ROWS: Final = 5_000_000
 """Default limit of the number of rows: a hundred thousand cells."""
 _MAX_LINE_BYTES: Final = 16_384
@@ -64,14 +66,7 @@ def read_manifest(
         ManifestTooLargeError: there are more than ``max_rows``.
         ManifestError: names the file and the first bad row.
     """
-    if content is None:
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise ManifestError(f"{path}: there is no such file; give a manifest CSV") from None
-        except OSError as error:
-            raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
-    frame = read_rows(path, content, max_rows, REQUIRED, OPTIONAL)
+    frame = read_rows(path, REQUIRED, OPTIONAL, content=content, max_rows=max_rows)
     frame["hospital"] = frame["hospital"].mask(frame["hospital"] == "", nfc(hospital))
     default = "" if band_level is None else str(band_level)
     stated = frame["band_level"].mask(frame["band_level"] == "", default)
@@ -89,12 +84,12 @@ def read_manifest(
     outside = frame["path"].map(_leads_outside)
     frame["path"] = frame["path"].map(normal_path)
     numbered = frame["homolog"].str.fullmatch("[0-9]")
-    for name, bad, hint in (
+    checks = (
         *((name, frame[name] == "", "give a value") for name in ("path", "patient_id", "cell_id")),
         ("path", outside, "give a path inside the manifest's folder"),
         (
             "hospital",
-            ~frame["hospital"].str.fullmatch(r"[\w-][\w.-]*"),
+            ~frame["hospital"].str.fullmatch(HOSPITAL_NAME),
             "use letters, digits, '.', '_' and '-' only",
         ),
         ("chromosome", ~frame["chromosome"].isin(CHROMOSOMES), "expected 1..22, X or Y"),
@@ -131,17 +126,34 @@ def read_manifest(
             unlike,
             "an earlier row of this cell states another; a cell has one band level",
         ),
-    ):
-        if bad.any():
-            first = frame[bad].iloc[0]
-            value = _cut(first[name])
-            raise ManifestError(f"{path}: row {first['row']}: '{name}' is {value!r}; {hint}")
+    )
+    refuse_rows(path, frame, checks)
     frame = frame.assign(
         homolog=frame["homolog"].astype("int64"),
         band_level=of_cell.replace("", str(UNKNOWN_LEVEL)).astype("int64"),
         abnormal=truth.astype(bool),
     )
     return frame.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
+
+
+def refuse_rows(
+    path: Location, frame: pd.DataFrame, checks: Iterable[tuple[str, "pd.Series[bool]", str]]
+) -> None:
+    """Refuses rows that have a bad value.
+
+    Args:
+        path: name of the file in the message.
+        frame: rows, with ``row``.
+        checks: column, whether the value of each row is bad, and what to do about it.
+
+    Raises:
+        ManifestError: names the first row of the first check that finds one.
+    """
+    for name, bad, hint in checks:
+        if bad.any():
+            first = frame[bad].iloc[0]
+            value = _cut(first[name])
+            raise ManifestError(f"{path}: row {first['row']}: '{name}' is {value!r}; {hint}")
 
 
 def find_image(folder: Location, path: str) -> Location:
@@ -178,30 +190,37 @@ def normal_path(text: str) -> str:
 
 def read_rows(
     path: Location,
-    content: bytes,
-    max_rows: int,
     required: Sequence[str],
     optional: Sequence[str],
+    *,
+    content: bytes | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> pd.DataFrame:
-    """Reads a CSV file with a header as text in NFC.
+    """Reads the rows of a CSV file that are not blank, as text.
 
     Args:
-        path: its name in messages.
-        content: its content.
+        path: a CSV file.
+        required: columns that it must have.
+        optional: columns that are empty where it lacks them; any others are left out.
+        content: its content; ``path`` is then only its name in messages.
         max_rows: maximum number of rows; checked with the size of lines before they are read.
-        required: columns that must be there.
-        optional: columns that are empty if they are missing.
 
     Returns:
-        All rows that are not blank: ``row``, numbered as in a spreadsheet, and those columns.
+        ``row``, numbered as in a spreadsheet, and the columns, in NFC without spaces around.
 
     Raises:
         ManifestTooLargeError: there are more than ``max_rows``.
-        ManifestError: names the first fault.
+        ManifestError: names the file and the first bad row.
     """
+    if content is None:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise ManifestError(f"{path}: there is no such file; give a CSV file") from None
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = _rows(path, _checked(path, content, max_rows))
-    header = next(rows, [])
-    names = [name.strip() for name in header]
+    names = [name.strip() for name in next(rows, [])]
     _check_header(path, names, required)
     values, numbers = [], []
     for number, row in enumerate(rows, start=2):
@@ -215,14 +234,14 @@ def read_rows(
             values.append(row + [""] * (len(names) - len(row)))
             numbers.append(number)
     if not values:
-        raise ManifestError(f"{path}: row 1: there is no row below the header; list the images")
+        raise ManifestError(f"{path}: row 1: there is no row below the header; list the pictures")
     frame = pd.DataFrame(values, columns=names, dtype=str)
     known = {name: frame[name] if name in names else "" for name in (*required, *optional)}
     return pd.DataFrame({"row": numbers, **known})
 
 
 def _checked(path: Location, content: bytes, max_rows: int) -> str:
-    """The text of a manifest, whose size is checked before it is split into rows."""
+    """The text of a CSV file, whose size is checked before it is split into rows."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ManifestError(f"{path}: the file is UTF-16; save it as 'CSV UTF-8'")
     if b"\0" in content:
@@ -236,7 +255,7 @@ def _checked(path: Location, content: bytes, max_rows: int) -> str:
     longest = int(np.diff(ends, prepend=-1, append=len(content)).max()) - 1
     if longest > _MAX_LINE_BYTES:
         raise ManifestError(
-            f"{path}: a line of {longest} bytes, at most {_MAX_LINE_BYTES}; give one image a row"
+            f"{path}: a line of {longest} bytes, at most {_MAX_LINE_BYTES}; give each picture a row"
         )
     try:
         # Each program that edits a file may put a byte order mark before it.
@@ -261,7 +280,7 @@ def _rows(path: Location, text: str) -> Iterator[list[str]]:
         ) from None
 
 
-def _check_header(path: Location, names: list[str], required: Sequence[str]) -> None:
+def _check_header(path: Location, names: Sequence[str], required: Sequence[str]) -> None:
     """Refuses a header that is not one, with the commonest reasons by name."""
     if len(names) > _MAX_COLUMNS:
         raise ManifestError(f"{path}: row 1: {len(names)} columns, at most {_MAX_COLUMNS}")

@@ -1,7 +1,7 @@
-"""Draws chromosomes from their sequences, as SVG elements.
+"""Shows chromosomes as SVG elements: their photographs, or drawn from their sequences.
 
-Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions, W samples across a
-chromosome.
+Shape suffixes: P homologs (2), C chromatids (2: left, right), L positions, X borders of positions
+(L + 1), W samples across a chromosome. Points of borders are (x, y).
 """
 
 import io
@@ -17,6 +17,7 @@ from PIL import Image
 from homnet.errors import DataError
 from homnet.karyotype.chromosomes import CHROMOSOME_WIDTH_PX
 from homnet.report.html import INK, data_uri
+from homnet.report.photograph import Photograph
 from homnet.report.upright import Floats, Upright, stand_up
 
 _FONT: Final = 'font-family="system-ui, Segoe UI, Roboto, Arial, sans-serif"'
@@ -25,47 +26,83 @@ _DARKEST: Final = 18
 """Grey levels of the lightest and darkest band."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Picture of a homolog; lengths are in SVG units."""
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A picture made of a sequence."""
 
-    slot: int
-    """Homolog of the pair, 0 or 1."""
     grey: NDArray[np.uint8]
     """Pixels (height, width), 255 outside."""
     pixel: float
-    """Length of a pixel."""
+    """Length of a pixel in SVG units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A homolog as it is shown; lengths are in SVG units."""
+
+    slot: int
+    """Homolog of the pair, 0 or 1."""
+    picture: Drawing | Photograph
     width: float
     height: float
-    centromere: float
-    """Distance of the centromere from the upper end."""
+    border_X2: Floats
+    """Where the samples of the upright sequence begin and end, from the upper left corner."""
+    half_width: float
+    """Distance of the edge from the axis."""
     upright: Upright
+
+    @property
+    def centromere(self) -> float:
+        """Distance of the centromere from the upper edge."""
+        return float(self.border_X2[self.upright.centromere, 1])
+
+    @property
+    def length(self) -> float:
+        """Length along the axis."""
+        return float(np.linalg.norm(np.diff(self.border_X2, axis=0), axis=1).sum())
 
 
 class Sheet:
-    """Homologs that become one picture, which is made faster and is smaller than one of each."""
+    """Homologs of one SVG.
+
+    Drawings become one picture, which is made faster and is smaller than one of each; photographs
+    are taken from the page's album.
+    """
 
     def __init__(self) -> None:
-        self._placed: list[tuple[Drawn, int, int]] = []
+        self._drawings: list[tuple[Drawing, int, int]] = []
+        self._photographs: list[str] = []
         self._notches: list[str] = []
 
     def put(self, one: Drawn, x: float, top: float) -> tuple[float, float]:
-        """Places a homolog with its upper left corner near (x, top), on a whole pixel.
+        """Places a homolog with its upper left corner at (x, top); drawings on a whole pixel.
 
         Returns:
             Where the corner is.
         """
-        column, row = round(x / one.pixel), round(top / one.pixel)
-        self._placed.append((one, column, row))
-        return column * one.pixel, row * one.pixel
+        if isinstance(one.picture, Photograph):
+            zoom = one.width / one.picture.width_px
+            # Turning by 180 degrees is a negative scale.
+            corner = (x + one.width, top + one.height) if one.upright.flipped else (x, top)
+            self._photographs.append(
+                f'<use href="#{one.picture.name}" transform="translate({corner[0]:.1f} '
+                f'{corner[1]:.1f}) scale({-zoom if one.upright.flipped else zoom:.4g})"/>'
+            )
+            return x, top
+        pixel = one.picture.pixel
+        column, row = round(x / pixel), round(top / pixel)
+        self._drawings.append((one.picture, column, row))
+        return column * pixel, row * pixel
 
     def put_on_waist(self, one: Drawn, x: float, base: float) -> tuple[float, float]:
-        """Places a homolog with its waist near height ``base``, and draws the waist.
+        """Places a homolog with its waist near height ``base``, and draws the waist of a drawing.
 
         Returns:
             Where its upper left corner is.
         """
         x, top = self.put(one, x, base - one.centromere)
+        if isinstance(one.picture, Photograph):
+            return x, top
         base = top + one.centromere
         notch, half = one.width * 0.24, one.width * 0.22
         self._notches += [
@@ -75,22 +112,22 @@ class Sheet:
         return x, top
 
     def svg(self) -> list[str]:
-        """Returns the picture, and the waists upon it.
+        """Returns the picture of the drawings, the waists upon it, and the photographs.
 
         Raises:
-            DataError: the homologs have pixels of different lengths.
+            DataError: the drawings have pixels of different lengths.
         """
-        if not self._placed:
-            return []
-        if len({one.pixel for one, _, _ in self._placed}) > 1:
+        if not self._drawings:
+            return self._photographs
+        if len({one.pixel for one, _, _ in self._drawings}) > 1:
             raise DataError("homologs of one picture need one scale; draw them with one unit")
-        pixel = self._placed[0][0].pixel
-        left = min(column for _, column, _ in self._placed)
-        top = min(row for _, _, row in self._placed)
-        height = max(row + one.grey.shape[0] for one, _, row in self._placed) - top
-        width = max(column + one.grey.shape[1] for one, column, _ in self._placed) - left
+        pixel = self._drawings[0][0].pixel
+        left = min(column for _, column, _ in self._drawings)
+        top = min(row for _, _, row in self._drawings)
+        height = max(row + one.grey.shape[0] for one, _, row in self._drawings) - top
+        width = max(column + one.grey.shape[1] for one, column, _ in self._drawings) - left
         grey = np.full((height, width), 255, np.uint8)
-        for one, column, row in self._placed:
+        for one, column, row in self._drawings:
             rows, columns = one.grey.shape
             part = grey[row - top : row - top + rows, column - left : column - left + columns]
             np.minimum(part, one.grey, out=part)
@@ -101,7 +138,7 @@ class Sheet:
         ]
         if self._notches:
             parts.append(f'<path d="{"".join(self._notches)}" fill="#fff"/>')
-        return parts
+        return [*parts, *self._photographs]
 
 
 def draw_pair(
@@ -111,6 +148,7 @@ def draw_pair(
     samples_per_px: float,
     unit: float,
     *,
+    photographs: Sequence[Photograph | None] = (None, None),
     coarse: bool = False,
 ) -> list[Drawn]:
     """Returns pictures of the homologs that are present.
@@ -121,38 +159,56 @@ def draw_pair(
         typical_F: typical profile of the patient's homologs of the type; without it none is turned.
         samples_per_px: samples of a sequence per image pixel.
         unit: SVG units per sample.
+        photographs: of the homologs; those without one are drawn.
         coarse: draw larger pixels, and the waist at the usual share of the length: in a quarter of
             the time.
     """
-    # Coarse pictures are made of samples that are averaged first, the others are averaged last:
-    # that smooths the round ends.
-    shrink, first = (3, 3) if coarse else (2, 1)
     # Map the darkness range of the pair to the full grey range, alike for both homologs.
     light, dark = np.percentile(pair_PCL[pair_PCL > 0], (2, 99))
-    width = round(CHROMOSOME_WIDTH_PX * samples_per_px / shrink) * shrink
     found = []
-    for slot, sequence_CL in enumerate(pair_PCL):
+    for slot, (sequence_CL, photograph) in enumerate(zip(pair_PCL, photographs, strict=True)):
         if not sequence_CL.any():
             continue
         upright = stand_up(sequence_CL, chromosome, typical_F, find_waist=not coarse)
-        grey = chromosome_image(_averaged(upright.sequence_CL, first), width // first)
-        stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
-        grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)
-        last = shrink // first
-        rows = len(grey) // last
-        small = grey[: rows * last].reshape(rows, last, -1, last).mean(axis=(1, 3))
-        found.append(
-            Drawn(
-                slot=slot,
-                grey=small.round().astype(np.uint8),
-                pixel=shrink * unit,
-                width=width * unit,
-                height=upright.sequence_CL.shape[1] * unit,
-                centromere=upright.centromere * unit,
-                upright=upright,
+        if photograph is None:
+            picture, width = _drawing(
+                upright.sequence_CL, samples_per_px, unit, light, dark, coarse=coarse
             )
-        )
+            border_L = np.arange(upright.sequence_CL.shape[1] + 1) * unit
+            border_X2 = np.stack([np.full(len(border_L), width / 2), border_L], axis=1)
+            found.append(Drawn(slot, picture, width, border_L[-1], border_X2, width / 2, upright))
+            continue
+        zoom = unit * samples_per_px
+        width, height = zoom * photograph.width_px, zoom * photograph.height_px
+        border_X2 = zoom * photograph.border_X2
+        if upright.flipped:
+            border_X2 = (width, height) - border_X2[::-1]
+        half_width = zoom * photograph.half_width_px
+        found.append(Drawn(slot, photograph, width, height, border_X2, half_width, upright))
     return found
+
+
+def _drawing(
+    sequence_CL: NDArray[np.uint8],
+    samples_per_px: float,
+    unit: float,
+    light: float,
+    dark: float,
+    *,
+    coarse: bool,
+) -> tuple[Drawing, float]:
+    """Draws a sequence (2, L), and returns the picture and its width."""
+    # Coarse pictures are made of samples that are averaged first, the others are averaged last:
+    # that smooths the round ends.
+    shrink, first = (3, 3) if coarse else (2, 1)
+    width = round(CHROMOSOME_WIDTH_PX * samples_per_px / shrink) * shrink
+    grey = chromosome_image(_averaged(sequence_CL, first), width // first)
+    stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
+    grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)
+    last = shrink // first
+    rows = len(grey) // last
+    small = grey[: rows * last].reshape(rows, last, -1, last).mean(axis=(1, 3))
+    return Drawing(small.round().astype(np.uint8), shrink * unit), width * unit
 
 
 def side_by_side(pair: Sequence[Drawn], middle: float, gap: float) -> list[float]:

@@ -1,8 +1,9 @@
 """Karyograms for reports, as inline SVG: one whole cell, all cells of a type, single pairs.
 
-Short arms are up, homologs are side by side, and all chromosomes of a picture have one scale. In
-cells, centromeres are aligned. The position of the waist is not measured but inferred from the
-bands (:mod:`homnet.report.upright`).
+Chromosomes are photographs where there are images, and drawn from sequences elsewhere. Short arms
+are up, homologs are side by side, and all chromosomes of a picture have one scale. In cells,
+centromeres are aligned. The position of the waist is not measured but inferred from the bands
+(:mod:`homnet.report.upright`).
 
 Shape suffixes: L positions.
 """
@@ -18,20 +19,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.karyotype.bands import band_table
-from homnet.karyotype.chromosomes import DENVER_GROUP_OF, KARYOGRAM_ROWS
+from homnet.karyotype.chromosomes import CHROMOSOMES, DENVER_GROUP_OF, KARYOGRAM_ROWS
 from homnet.patients.finding import CellFinding, Finding
 from homnet.report.chromosome import Drawn, Sheet, draw_pair, side_by_side, svg, text
 from homnet.report.examples import Example
 from homnet.report.html import INK, MARK, MUTED
 from homnet.report.ideogram import ideogram
+from homnet.report.marks import regions, strip
+from homnet.report.photograph import Photograph
 from homnet.report.upright import Floats, typical_profile
 
+Photographs = Mapping[str, Sequence[Photograph | None]]
+"""Photographs of the homologs, by type or by cell."""
+
 _WIDTH: Final = 760.0
-"""Width of a karyogram in SVG units."""
+"""Width of a karyogram in SVG units; more if chromosomes need it."""
+_GAP: Final = 6.0
+"""Space between homologs."""
+_NARROWEST: Final = 48.0
+"""Width of the column of a type, at least."""
+_BESIDE: Final = 26.0
+"""Width beside a pair, for marks and its frame."""
 _BETWEEN_GROUPS: Final = 0.35
-"""Space between two Denver groups, in columns."""
+"""Space between two Denver groups, in mean columns."""
+_LONGEST_PX: Final = 200.0
+"""Image pixels of the longest chromosome up to which pictures have their full size."""
+_EVIDENCE_LEFT: Final = 150.0
+_EVIDENCE_WIDTH: Final = 624.0
+"""Left edge and width of the cells of one type."""
+_CELL_WIDTH: Final = 104.0
+"""Width of a cell of one type, at least."""
+_CELL_GAP: Final = 13.0
+"""Space between its homologs."""
 _NONE: Final[Mapping[str, CellFinding]] = MappingProxyType({})
 _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_PHOTOGRAPHS: Final[Photographs] = MappingProxyType({})
+_NO_PHOTOGRAPH: Final = (None, None)
 
 
 def whole_cell(
@@ -43,6 +66,7 @@ def whole_cell(
     label: str,
     findings: Mapping[str, CellFinding] = _NONE,
     links: Mapping[str, str] = _NO_LINKS,
+    photographs: Photographs = _NO_PHOTOGRAPHS,
 ) -> str:
     """Returns one cell as a karyogram.
 
@@ -55,36 +79,48 @@ def whole_cell(
         findings: what a reader says of flagged types in this cell: the abnormal homolog, and the
             places along it that are more likely abnormal than not, are marked.
         links: accessible names of types that are links to ``#type-<type>``.
+        photographs: of the homologs by type.
     """
+    longest = max((int(pair.any(axis=(0, 1)).sum()) for pair in pairs.values()), default=0)
+    unit = _unit(1.35, samples_per_px, longest)
+    drawn = {
+        name: draw_pair(
+            pair_PCL,
+            name,
+            typical_profiles.get(name),
+            samples_per_px,
+            unit,
+            photographs=photographs.get(name, _NO_PHOTOGRAPH),
+        )
+        for name, pair_PCL in pairs.items()
+    }
+    needed = {name: _pair_width(drawn.get(name, ()), _GAP, _NARROWEST) for name in CHROMOSOMES}
+    width = max(_WIDTH, *(_num_columns(row) * _mean_of(needed, row) for row in KARYOGRAM_ROWS))
     sheet, parts = Sheet(), list[str]()
-    y, unit = 8.0, 1.35 / samples_per_px
-    marks_of = partial(_regions, unit=unit)
+    y = 8.0
     for names in KARYOGRAM_ROWS:
-        drawn = {
-            name: draw_pair(pairs[name], name, typical_profiles.get(name), samples_per_px, unit)
-            for name in names
-            if name in pairs
-        }
-        above, below = _reach(drawn.values())
+        above, below = _reach(drawn.get(name, ()) for name in names)
         height = above + below + 34
-        groups = [(group, list(of)) for group, of in groupby(names, key=_group)]
-        column = _WIDTH / (len(names) + _BETWEEN_GROUPS * (len(groups) - 1))
-        left = 0.0
-        for group, members in groups:
-            for number, name in enumerate(members):
-                x = left + number * column
+        mean = width / _num_columns(names)
+        x = 0.0
+        for group, members in groupby(names, key=_group):
+            left = x
+            for name in members:
                 pair = drawn.get(name, [])
-                if name == "Y" and not pair:
-                    continue
-                finding = findings.get(name) if name in flagged else None
-                marks = _put(sheet, pair, x + column / 2, y + above, finding, marks_of, gap=6.0)
-                marks += _type_label(name, name in flagged, bool(pair), x + column / 2, y + height)
-                parts += _type(name, name in flagged, links.get(name), marks, x, y, column, height)
+                column = needed[name] + mean - _mean_of(needed, names)
+                if name != "Y" or pair:
+                    finding = findings.get(name) if name in flagged else None
+                    middle = x + column / 2
+                    marks = _put(sheet, pair, middle, y + above, finding, regions, gap=_GAP)
+                    marks += _type_label(name, name in flagged, bool(pair), middle, y + height)
+                    link = links.get(name)
+                    parts += _type(name, name in flagged, link, marks, x, y, column, height)
+                x += column
             if len(group) == 1:
-                parts += _bracket(group, left, left + len(members) * column, y + height + 7)
-            left += (len(members) + _BETWEEN_GROUPS) * column
+                parts += _bracket(group, left, x, y + height + 7)
+            x += _BETWEEN_GROUPS * mean
         y += height + 34
-    return svg(_WIDTH, y, [*sheet.svg(), *parts], label, "group" if links else "img")
+    return svg(width, y, [*sheet.svg(), *parts], label, "group" if links else "img")
 
 
 def evidence(
@@ -95,7 +131,7 @@ def evidence(
     samples_per_px: float,
     label: str,
     typical_F: Floats | None = None,
-    columns: int = 6,
+    photographs: Photographs = _NO_PHOTOGRAPHS,
     coarse: bool = False,
 ) -> str:
     """Returns all cells of one type, most suspicious first, with the ideogram beside them.
@@ -110,26 +146,34 @@ def evidence(
         label: text alternative for screen readers.
         typical_F: typical profile of the patient's homologs of the type; found from ``pairs`` if
             it is not given.
-        columns: number of cells in a row.
+        photographs: of the homologs by cell.
         coarse: draw smaller pictures in a quarter of the time.
     """
-    unit = (1.35 if coarse else 2.0) / samples_per_px
-    marks_of = partial(_score, unit=unit)
+    bands = band_table(level)[finding.chromosome]
+    # One scale for all types: that at which chromosome 1 would be drawn.
+    relative = band_table(level)["1"].length_iscn / bands.length_iscn
+    lengths = [int(pair.any(axis=(0, 1)).sum()) for pair in pairs.values()] or [0]
+    unit = _unit(1.35 if coarse else 2.0, samples_per_px, relative * float(np.median(lengths)))
     known = {cell.cell_id: cell for cell in finding.cells if cell.cell_id in pairs}
     names = sorted(known, key=lambda name: -(known[name].probability or 0.0))
     names += sorted(set(pairs) - set(known))
     if typical_F is None:
         typical_F = typical_profile(sequence for pair in pairs.values() for sequence in pair)
     drawn = [
-        draw_pair(pairs[name], finding.chromosome, typical_F, samples_per_px, unit, coarse=coarse)
+        draw_pair(
+            pairs[name],
+            finding.chromosome,
+            typical_F,
+            samples_per_px,
+            unit,
+            photographs=photographs.get(name, _NO_PHOTOGRAPH),
+            coarse=coarse,
+        )
         for name in names
     ]
-    above, below = _reach(drawn)
-    heights = [one.height for pair in drawn for one in pair]
-    usual = float(np.median(heights)) if heights else 200.0
-    bands = band_table(level)[finding.chromosome]
-    left, column = 150.0, 104.0
-    top = max(above, usual * bands.centromere_iscn / bands.length_iscn) + 14
+    usual = float(np.median([one.length for pair in drawn for one in pair] or [200.0]))
+    lines = _lines(dict(zip(names, drawn, strict=True)))
+    top = 14 + max(_reach(lines[0].values())[0], usual * bands.centromere_iscn / bands.length_iscn)
     parts = ideogram(
         finding.chromosome,
         level,
@@ -138,17 +182,21 @@ def evidence(
         centromere_y=top,
         height=usual,
     )
-    sheet = Sheet()
-    row_height = above + below + (78 if any(map(_abnormal_homolog, known.values())) else 66)
-    for number, (name, pair) in enumerate(zip(names, drawn, strict=True)):
-        row, place = divmod(number, columns)
-        middle = left + (place + 0.5) * column
-        base = top + row * row_height
-        parts += _put(sheet, pair, middle, base, known.get(name), marks_of, gap=13.0)
-        parts += _cell_text(name, known.get(name), middle, base + below + 20)
-    rows = max(1, -(-len(names) // columns))
-    height = max(top + rows * row_height - above - 4, top + usual + 24)
-    return svg(left + columns * column, height, [*sheet.svg(), *parts], label)
+    sheet, base, right = Sheet(), top, _EVIDENCE_LEFT + _EVIDENCE_WIDTH
+    text_height = 78 if any(map(_abnormal_homolog, known.values())) else 66
+    for number, line in enumerate(lines):
+        above, below = _reach(line.values())
+        base += above if number else 0.0
+        x = _EVIDENCE_LEFT
+        for name, pair in line.items():
+            middle = x + _cell_width(pair) / 2
+            parts += _put(sheet, pair, middle, base, known.get(name), strip, gap=_CELL_GAP)
+            parts += _cell_text(name, known.get(name), middle, base + below + 20)
+            x += _cell_width(pair)
+        right = max(right, x)
+        base += below + text_height
+    height = max(base - 4, top + usual + 24)
+    return svg(right, height, [*sheet.svg(), *parts], label)
 
 
 def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -> str:
@@ -187,6 +235,44 @@ def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -
     return svg(column * min(columns, len(examples)), y, [*pictures, *marks], label)
 
 
+def _num_columns(names: Sequence[str]) -> float:
+    """Returns the number of columns of a row, with the spaces between groups."""
+    return len(names) + _BETWEEN_GROUPS * (len({_group(name) for name in names}) - 1)
+
+
+def _mean_of(needed: Mapping[str, float], names: Sequence[str]) -> float:
+    return sum(needed[name] for name in names) / len(names)
+
+
+def _pair_width(pair: Sequence[Drawn], gap: float, least: float) -> float:
+    """Returns the width that a pair needs with its marks."""
+    return max(sum(one.width for one in pair) + gap * (len(pair) - 1) + _BESIDE, least)
+
+
+_cell_width = partial(_pair_width, gap=_CELL_GAP, least=_CELL_WIDTH)
+
+
+def _lines(cells: Mapping[str, Sequence[Drawn]]) -> list[dict[str, Sequence[Drawn]]]:
+    """Returns the pairs of cells in lines that are no wider than they may be."""
+    lines: list[dict[str, Sequence[Drawn]]] = [{}]
+    for name, pair in cells.items():
+        if sum(map(_cell_width, (*lines[-1].values(), pair))) > _EVIDENCE_WIDTH and lines[-1]:
+            lines.append({})
+        lines[-1][name] = pair
+    return lines
+
+
+def _unit(per_px: float, samples_per_px: float, longest: float) -> float:
+    """Returns SVG units per sample: ``per_px`` per image pixel, less if images are very large.
+
+    Args:
+        per_px: SVG units per image pixel.
+        samples_per_px: samples of a sequence per image pixel.
+        longest: samples of the longest chromosome.
+    """
+    return per_px * min(1 / samples_per_px, _LONGEST_PX / max(longest, 1.0))
+
+
 def _reach(pairs: Iterable[Sequence[Drawn]]) -> tuple[float, float]:
     """Returns the extent of centromere-aligned chromosomes above and below the centromere."""
     every = [one for pair in pairs for one in pair]
@@ -207,13 +293,13 @@ def _put(
     middle: float,
     base: float,
     finding: CellFinding | None,
-    marks_of: Callable[[NDArray[np.float32], float, float], list[str]],
+    marks_of: Callable[[NDArray[np.float32], Drawn, float, float], list[str]],
     *,
     gap: float,
 ) -> list[str]:
     """Places the homologs of a cell, and returns marks at what is abnormal of them.
 
-    ``marks_of`` draws the score along a homolog, from a left edge and a top.
+    ``marks_of`` draws the score along a homolog, whose left and upper edges it is given.
     """
     marks = []
     for one, left in zip(pair, side_by_side(pair, middle, gap), strict=True):
@@ -221,8 +307,7 @@ def _put(
         if finding is None:
             continue
         if finding.score_PL is not None:
-            outer = x - 6.5 if one.slot == 0 else x + one.width + 2.5
-            marks += marks_of(_along(finding.score_PL[one.slot], one), outer, top)
+            marks += marks_of(_along(finding.score_PL[one.slot], one), one, x, top)
         if _abnormal_homolog(finding) == one.slot:
             marks.append(text(x + one.width / 2, top + one.height + 10, "▲", fill=MARK))
     return marks
@@ -273,31 +358,6 @@ def _along(score_L: NDArray[np.float32], one: Drawn) -> NDArray[np.float32]:
     """Returns a score along a homolog as it is drawn."""
     own_L = score_L[: one.upright.sequence_CL.shape[1]]
     return own_L[::-1] if one.upright.flipped else own_L
-
-
-def _regions(score_L: NDArray[np.float32], x: float, top: float, *, unit: float) -> list[str]:
-    """Returns bars along the places of a homolog that are more likely abnormal than not."""
-    edges = np.flatnonzero(np.diff(score_L >= 0.5, prepend=False, append=False)).reshape(-1, 2)
-    return [
-        f'<rect class="region" x="{x:.1f}" y="{top + start * unit:.1f}" width="4" '
-        f'height="{(stop - start) * unit:.1f}" fill="{MARK}"/>'
-        for start, stop in edges.tolist()
-    ]
-
-
-def _score(score_L: NDArray[np.float32], x: float, top: float, *, unit: float) -> list[str]:
-    """Returns the score along a homolog, as a strip with the score as opacity."""
-    step = 6
-    parts = []
-    for start in range(0, len(score_L), step):
-        value = float(score_L[start : start + step].mean())
-        if value >= 0.1:
-            height = min(step, len(score_L) - start) * unit
-            parts.append(
-                f'<rect x="{x:.1f}" y="{top + start * unit:.1f}" width="4" '
-                f'height="{height + 0.2:.1f}" fill="{MARK}" fill-opacity="{value:.2f}"/>'
-            )
-    return parts
 
 
 def _cell_text(name: str, cell: CellFinding | None, middle: float, y: float) -> list[str]:

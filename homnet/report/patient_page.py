@@ -1,6 +1,5 @@
 """Report on one patient as a self-contained HTML page."""
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -10,15 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
 from homnet.calibration.patients import NO_READER_USED
+from homnet.cohorts.pairs import TURNED
+from homnet.cohorts.summary import has_flag
 from homnet.karyotype.kinds import IN_WORDS
 from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.examples import pairs_by_cell
-from homnet.report.html import data_uri, label, render_page, style_sheet
-from homnet.report.karyogram import evidence, whole_cell
+from homnet.report.html import label, render_page, style_sheet
+from homnet.report.karyogram import Photographs, evidence, whole_cell
+from homnet.report.photograph import Photograph, album, photographs_of
 from homnet.report.tables import percent
 from homnet.report.upright import Floats, typical_profiles
 
@@ -28,8 +29,6 @@ Pairs = Mapping[str, NDArray[np.uint8]]
 Images = Mapping[tuple[str, str], Sequence[NDArray[np.uint8]]]
 """Grey images (H, W) of the homologs, by cell and type."""
 NO_IMAGES: Final[Images] = MappingProxyType({})
-_ENLARGED: Final = 1.6
-"""Size on the page of an image pixel."""
 _SIDES: Final = ("left", "right")
 
 
@@ -52,7 +51,8 @@ def render_patient(
         verdict: verdict on the patient.
         table: pairs, of this patient and perhaps of others; columns of truth are ignored.
         samples_per_px: samples of a sequence per image pixel in the hospital.
-        images: the chromosomes as they were sent, to be shown beside their sequences.
+        images: the chromosomes as they were sent, which are shown instead of their sequences; the
+            table needs ``quality`` then.
     """
     table = _own_rows(verdict, table)
     cells = pairs_by_cell(table, verdict.patient_id)
@@ -62,6 +62,8 @@ def render_patient(
             types.setdefault(chromosome, {})[cell] = pair
     typical = typical_profiles(cells.values())
     shown = _fullest(verdict, cells)
+    photographs = _photographs(verdict, table, cells, shown, images, samples_per_px)
+    of_shown = {name: of[shown] for name, of in photographs.items() if shown in of}
     flagged = [one.chromosome for one in verdict.flagged]
     drawn = [*verdict.flagged, *(one for one in verdict.types if not one.flagged)]
     return render_page(
@@ -87,10 +89,25 @@ def render_patient(
                 for one in verdict.types
                 if one.chromosome in types
             },
+            photographs=of_shown,
         ),
+        album=album(
+            one
+            for of_cell in photographs.values()
+            for pair in of_cell.values()
+            for one in pair
+            if one is not None
+        ),
+        photographs_in_cell=bool(of_shown),
+        drawn_instead=[] if shown is None else _drawn(cells[shown], of_shown),
         pictures=[
             _picture(
-                verdict, one, types[one.chromosome], typical[one.chromosome], samples_per_px, images
+                verdict,
+                one,
+                types[one.chromosome],
+                typical[one.chromosome],
+                samples_per_px,
+                photographs.get(one.chromosome, {}),
             )
             for one in drawn
             if one.chromosome in types
@@ -98,6 +115,43 @@ def render_patient(
         flags=_flags(table),
         read=verdict.versions.get("reader", NO_READER_USED) != NO_READER_USED,
     )
+
+
+def _photographs(
+    verdict: PatientVerdict,
+    table: pa.Table,
+    cells: Mapping[str, Pairs],
+    shown: str | None,
+    images: Images,
+    samples_per_px: float,
+) -> dict[str, dict[str, Sequence[Photograph | None]]]:
+    """Returns the photographs of all pairs that have images, by type and cell.
+
+    Where marks follow the axis, or a homolog may have been turned, images are measured again.
+    """
+    if not images:
+        return {}
+    marked = {one.chromosome for one in verdict.types if one.flagged or _is_scored(one)}
+    turned = table.filter(has_flag(pc.struct_field(table["quality"], "flags"), TURNED))
+    measured = set(
+        zip(*(turned[name].to_pylist() for name in ("cell_id", "chromosome")), strict=True)
+    )
+    found: dict[str, dict[str, Sequence[Photograph | None]]] = {}
+    for number, (cell, chromosome) in enumerate(sorted(images)):
+        if chromosome in cells.get(cell, {}):
+            found.setdefault(chromosome, {})[cell] = photographs_of(
+                cells[cell][chromosome],
+                images[cell, chromosome],
+                samples_per_px=samples_per_px,
+                name=f"photograph-{number}",
+                measured=cell == shown or chromosome in marked or (cell, chromosome) in measured,
+            )
+    return found
+
+
+def _is_scored(one: TypeVerdict) -> bool:
+    """Whether there is a score along the homologs of some cell."""
+    return any(cell.score_PL is not None for cell in (one.finding.cells if one.finding else ()))
 
 
 def verdict_sentence(verdict: PatientVerdict) -> str:
@@ -186,7 +240,7 @@ def _picture(
     pairs: Pairs,
     typical_F: Floats | None,
     samples_per_px: float,
-    images: Images,
+    photographs: Photographs,
 ) -> dict[str, Any]:
     """Returns all cells of a type: as a picture, and as text for screen readers."""
     finding = one.finding or Finding(verdict.hospital, verdict.patient_id, one.chromosome, None)
@@ -207,27 +261,23 @@ def _picture(
             samples_per_px=samples_per_px,
             label=f"Homologs of chromosome {one.chromosome}: {'; '.join(described)}.",
             typical_F=typical_F,
+            photographs=photographs,
             coarse=not one.flagged,
         ),
-        "images": [
-            {"cell": cell, "homologs": [_photograph(one) for one in images[cell, one.chromosome]]}
-            for cell in (*(cell.cell_id for cell in compared), *left_out)
-            if (cell, one.chromosome) in images
-        ],
-        "scored": any(cell.score_PL is not None for cell in compared),
+        "drawn_instead": _drawn(pairs, photographs),
+        "scored": _is_scored(one),
         "summary": _summary(one),
     }
 
 
-def _photograph(image_HW: NDArray[np.uint8]) -> dict[str, Any]:
-    """Returns an image for the page, enlarged like the drawings beside it."""
-    content = io.BytesIO()
-    Image.fromarray(image_HW).save(content, "WEBP", quality=90)
-    return {
-        "uri": data_uri(content.getvalue(), "webp"),
-        "height": round(_ENLARGED * image_HW.shape[0]),
-        "width": round(_ENLARGED * image_HW.shape[1]),
-    }
+def _drawn(pairs: Pairs, photographs: Photographs) -> list[str]:
+    """Returns the names of the homologs without a photograph, by type or by cell."""
+    return [
+        f"{name} ({_SIDES[slot]})"
+        for name, pair_PCL in pairs.items()
+        for slot, sequence_CL in enumerate(pair_PCL)
+        if sequence_CL.any() and photographs.get(name, (None, None))[slot] is None
+    ]
 
 
 def _in_words(cell: CellFinding) -> str:

@@ -21,7 +21,7 @@ from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, i
 from homnet.imaging.cutting import PX_PER_UM, cut_out
 from homnet.imaging.karyogram import find_chromosomes, read_picture
 from homnet.imaging.layouts import Layout, read_layout
-from homnet.imaging.manifest import REQUIRED
+from homnet.imaging.manifest import REQUIRED, nfc
 from homnet.imaging.outlines import draw_outlines
 from homnet.locations import Location, files_in
 from homnet.results import read_json, write_json
@@ -148,15 +148,14 @@ def pages_of(folder: Location, config: KaryogramConfig) -> list[Cell]:
             "--karyogram.cells"
         )
         return cells_of_names(there, config.names, where=str(folder), hint=hint)
-    try:
-        content = config.cells.read_bytes()
-    except FileNotFoundError:
-        raise ManifestError(
-            f"{config.cells}: there is no such file; give a CSV of the cells"
-        ) from None
-    except OSError as error:
-        raise ManifestError(f"{config.cells}: cannot be read ({error.strerror or error})") from None
-    return cells_of_list(config.cells, content, there, where="the folder")
+    cells = cells_of_list(config.cells, there, where="the folder")
+    unlisted = sorted(set(there) - {cell["path"] for cell in cells})
+    if unlisted:
+        print(
+            f"karyograms: {len(unlisted)} of the {len(there)} pictures of the folder are in no row "
+            f"of {config.cells.name} and are left out, the first of them '{nfc(unlisted[0])}'"
+        )
+    return cells
 
 
 def _cut_page(

@@ -148,9 +148,9 @@ def cells_of_body(
             content = pictures.archive.read(CELLS, _MAX_BYTES_BESIDE, CELLS)
             cells = cells_of_list(
                 Path(CELLS),
-                content,
                 pictures.names,
                 where="the zip",
+                content=content,
                 max_rows=limits.max_pictures,
             )
         else:

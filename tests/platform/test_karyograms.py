@@ -161,14 +161,64 @@ def test_cells_from_file_names(tmp_path):
         pages_of(tmp_path, KaryogramConfig())
 
 
-def test_a_list_of_cells_names_pictures_of_the_folder(tmp_path):
-    (tmp_path / "a.png").touch()
-    cells = tmp_path / "cells.csv"
-    with pytest.raises(ManifestError, match="there is no such file; give a CSV of the cells"):
-        pages_of(tmp_path, KaryogramConfig(cells=cells))
-    cells.write_text("path,patient_id,cell_id\nb.png,p,c\n")
-    with pytest.raises(ManifestError, match=r"row 2: 'b\.png' is no picture in the folder"):
-        pages_of(tmp_path, KaryogramConfig(cells=cells))
+CELLS = "path,patient_id,cell_id,hospital,band_level\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,patient_id\na.png,p\n", "row 1: column 'cell_id' is missing"),
+        ("path;patient_id;cell_id\na.png;p;c\n", "row 1: the columns are separated by semicolons"),
+        ("path\tpatient_id\tcell_id\na.png\tp\tc\n", "row 1: the columns are separated by tabs"),
+        ("path,cell_id,patient_id,cell_id\na.png,c,p,c\n", "row 1: column 'cell_id' is there more"),
+        ((CELLS + "a.png,p,c\n").encode("utf-16"), "the file is UTF-16"),
+        ((CELLS + "a.png,M\xfcller,c\n").encode("latin-1"), "row 2: not UTF-8 text"),
+        (CELLS + "a.png,p\0,c\n", "not a readable CSV file"),
+        (CELLS + "a.png,p,c,,,more\n", "row 2: it has 6 values, the header 5"),
+        (CELLS + '"a.png,p,c\n', "row 2: not a readable CSV file"),
+        (CELLS + "\n,,\n", "row 1: there is no row below the header"),
+        (CELLS + "\na.png,p, \n", "row 3: 'cell_id' is ''; give a value"),
+        (CELLS + ",p,c\n", "row 2: 'path' is ''; give a value"),
+        (CELLS + "c.png,p,c\n", "row 2: 'path' is 'c.png'; there is no such picture"),
+        (CELLS + "a.png,p,c\n./a.png,p,d\n", "row 3: 'path' is 'a.png'; an earlier row names"),
+        (CELLS + "a.png,p,c\nold/b.png,p,c\n", "row 3: 'cell_id' is 'c'; an earlier row has"),
+        (CELLS + "a.png,p,c,,500\n", "row 2: 'band_level' is '500'; expected 300, 400, 550, 700"),
+        (CELLS + "a.png,p,c,north/2,\n", "row 2: 'hospital' is 'north/2'; use letters"),
+        (None, "there is no such file"),
+    ],
+)
+def test_lists_of_cells_that_are_wrong(lab, content, message):
+    cells = lab.parent / "cells.csv"
+    if content is not None:
+        cells.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ManifestError) as caught:
+        pages_of(lab, KaryogramConfig(cells=cells))
+    assert str(caught.value).startswith(f"{cells}: {message}")
+
+
+@pytest.fixture
+def lab(tmp_path) -> Path:
+    """A folder of three files that are called pictures."""
+    folder = tmp_path / "lab"
+    (folder / "old").mkdir(parents=True)
+    for name in ("a.png", "old/b.png", "u\u0308.png"):
+        (folder / name).touch()
+    return folder
+
+
+def test_lists_of_cells_as_spreadsheets_write_them(lab, capsys):
+    cells = lab.parent / "cells.csv"
+    rows = "a.png, p , c,,,\r\n\r\n.\\old\\b.png,q,c,north,400,\r\n"
+    cells.write_bytes(("\ufeff" + CELLS.replace("\n", ",\r\n") + rows).encode())
+    first, second = pages_of(lab, KaryogramConfig(cells=cells))
+    assert list(first.values()) == ["a.png", "p", "c", "", ""]
+    assert list(second.values()) == ["old/b.png", "q", "c", "north", "400"]
+    said = capsys.readouterr().out
+    assert "1 of the 3 pictures of the folder are in no row of cells.csv" in said
+    assert "'\xfc.png'" in said
+    cells.write_text(CELLS + "a.png,p,c\nold/b.png,p,d\n\xfc.png,p,e\n")
+    assert pages_of(lab, KaryogramConfig(cells=cells))[2]["path"] == "u\u0308.png"
+    assert not capsys.readouterr().out
 
 
 def test_two_pictures_of_one_cell_and_empty_folders(tmp_path):
@@ -176,7 +226,7 @@ def test_two_pictures_of_one_cell_and_empty_folders(tmp_path):
         pages_of(tmp_path, KaryogramConfig())
     for name in ("p_c.png", "p_c.tif"):
         (tmp_path / name).touch()
-    with pytest.raises(ManifestError, match="not the only karyogram of patient 'p', cell 'c'"):
+    with pytest.raises(ManifestError, match=r"'p_c\.png' are karyograms of one cell, 'c'"):
         pages_of(tmp_path, KaryogramConfig())
 
 

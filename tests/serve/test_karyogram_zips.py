@@ -59,7 +59,11 @@ def test_a_list_goes_before_names_and_parameters(opened: Callable[..., Pictures]
     [
         ({"scan.png": b""}, {}, "the name of 'scan.png' is not {patient_id}_{cell_id}"),
         ({"a/p_c.png": b"", "b/p_c.png": b""}, {}, "whose cell 'a/p_c.png' shows"),
-        ({"c.png": b"", "c.tif": b""}, {"patient_id": "p"}, "not the only karyogram of patient"),
+        (
+            {"c.png": b"", "c.tif": b""},
+            {"patient_id": "p"},
+            "are karyograms of one cell, 'c' of patient",
+        ),
         ({"p_c.png": b""}, {"hospital": ""}, "'hospital' has 0 characters"),
         ({"p_c.png": b""}, {"patient_id": "p" * 129}, "'patient_id' has 129 characters"),
     ],
@@ -75,10 +79,19 @@ def test_pictures_without_a_cell_are_named(
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        ("path,patient_id,cell_id\nno.png,p,c\n", "row 2: 'no.png' is no picture in the zip"),
-        ("path,patient_id,cell_id\n../p_c.png,p,c\n", "row 2: '../p_c.png' is no picture"),
-        ("path,patient_id,cell_id\np_c.png,,c\n", "row 2: 'patient_id' is missing"),
-        ("path,patient_id,cell_id\np_c.png,p,c\np_c.png,p,d\n", "row 3: an earlier row"),
+        (
+            "path,patient_id,cell_id\nno.png,p,c\n",
+            "row 2: 'path' is 'no.png'; there is no such picture in the zip",
+        ),
+        (
+            "path,patient_id,cell_id\n../p_c.png,p,c\n",
+            "row 2: 'path' is '../p_c.png'; there is no such picture",
+        ),
+        ("path,patient_id,cell_id\np_c.png,,c\n", "row 2: 'patient_id' is ''; give a value"),
+        (
+            "path,patient_id,cell_id\np_c.png,p,c\np_c.png,p,d\n",
+            "row 3: 'path' is 'p_c.png'; an earlier row",
+        ),
         ("path,patient_id,cell_id,band_level\np_c.png,p,c,500\n", "'band_level' is '500'"),
         ("path;patient_id;cell_id\np_c.png;p;c\n", "separated by semicolons"),
         ("path,patient_id\np_c.png,p\n", "column 'cell_id' is missing"),

@@ -378,6 +378,11 @@ def test_files_are_assessed_and_a_single_patient_is_shown_at_once(
     assert browser.run(f"{headline}.textContent").startswith(verdict["verdict"])
     assert browser.run(f"getComputedStyle({headline}).fontWeight") == "700"
     assert browser.run("frame.contentDocument.querySelectorAll('svg image').length") > 0
+    # Images are embedded once and used from there; in a frame, too, they are found.
+    shown = "[...frame.contentDocument.querySelectorAll('#karyogram + figure use')]"
+    sides = browser.run(f"{shown}.map(one => one.getBoundingClientRect().height)")
+    assert len(sides) == (4 if name == "patient.zip" else 0)
+    assert all(side > 40 for side in sides)
     flagged = browser.run("frame.contentDocument.querySelectorAll('.type.flagged').length")
     assert flagged == len(verdict["flagged"])
     assert browser.run("document.activeElement.id") == "result"

@@ -22,6 +22,19 @@ TIGHT = IMAGE[ndimage.find_objects(MASK.astype(int))[0]]
 CUT = np.where(ndimage.binary_dilation(MASK, iterations=2), IMAGE, 0).astype(np.uint8)
 
 
+def compact(num_px: int, darkness: float) -> np.ndarray:
+    """A chromosome that fills a rectangle, with one broad dark band."""
+    profile_CL = np.full((2, 3 * num_px), 70.0)
+    profile_CL[:, num_px // 2 : 4 * num_px // 3] = darkness
+    return draw_chromosome(
+        profile_CL,
+        centre_line(np.zeros(3 * num_px), 1 / 3),
+        7.0,
+        samples_per_px=3.0,
+        generator=np.random.default_rng(0),
+    ).image_HW
+
+
 def turned(image: np.ndarray, degrees: float, ground: int) -> np.ndarray:
     canvas = Image.fromarray(image)
     return np.asarray(canvas.rotate(degrees, Image.Resampling.BICUBIC, True, fillcolor=ground))
@@ -46,7 +59,15 @@ def noisy(image: np.ndarray) -> np.ndarray:
         *[(turned(IMAGE, degrees, 90), "dark") for degrees in (-5, -45)],
         (np.where(np.add.outer(*map(np.arange, IMAGE.shape)) < 4, 0, IMAGE), "dark area"),
         (np.concatenate([np.zeros_like(IMAGE[:2]), IMAGE]), "dark area"),
-        (turned((IMAGE * 0.6).astype(np.uint8), 30, 255)[2:-2, 2:-2], "two backgrounds"),
+        *[
+            (change((IMAGE * level).astype(np.uint8)), "two backgrounds")
+            for level in (0.6, 0.8)
+            for change in (
+                lambda grey: turned(grey, 30, 255)[2:-2, 2:-2],
+                lambda grey: np.pad(grey, 6, constant_values=255),
+            )
+        ],
+        (np.pad((TIGHT * 0.6).astype(np.uint8), 6, constant_values=255), "two backgrounds"),
     ],
 )
 def test_a_border_that_is_not_background_is_refused(image: np.ndarray, said: str) -> None:
@@ -66,6 +87,7 @@ def test_a_border_that_is_not_background_is_refused(image: np.ndarray, said: str
         noisy((IMAGE * 0.7).astype(np.uint8)),
         (255 - 0.3 * (255.0 - IMAGE)).astype(np.uint8),
         turned(IMAGE, 30, 255),
+        *[compact(*of) for of in ((20, 190), (40, 130), (40, 190), (80, 130))],
     ],
 )
 def test_chromosomes_that_touch_the_border_and_grey_grounds_are_accepted(image: np.ndarray) -> None:

@@ -11,7 +11,9 @@ HEADER = "path,patient_id,cell_id,hospital,band_level\n"
 
 
 def listed(text, pictures=("a.png", "lab/b.tif"), **options):
-    return cells_of_list(Path("cells.csv"), text.encode(), pictures, where="the folder", **options)
+    return cells_of_list(
+        Path("cells.csv"), pictures, where="the folder", content=text.encode(), **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,9 @@ def test_names_hold_patient_and_cell():
 
 @pytest.mark.parametrize("names", [["a.png"], ["lab/p_c.png"], ["p_c.png", "p_c.tif"]])
 def test_names_that_say_no_cell_or_one_twice(names):
-    with pytest.raises(ManifestError, match=r"is not \{patient_id\}_\{cell_id\}; do|not the only"):
+    with pytest.raises(
+        ManifestError, match=r"is not \{patient_id\}_\{cell_id\}; do|karyograms of one cell"
+    ):
         cells_of_names(names, BY_NAME, where="here", hint="do")
 
 
@@ -49,16 +53,12 @@ def test_a_list_is_read_as_a_manifest_is():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,patient_id\na.png,p\n", "row 1: column 'cell_id' is missing"),
-        (HEADER, "there is no row below the header"),
-        (f"{HEADER}a.png,,c,,\n", "row 2: 'patient_id' is missing"),
-        (f"{HEADER}c.png,p,c,,\n", "row 2: 'c.png' is no picture in the folder"),
-        (f"{HEADER}a.png,p,c,,550\na.png,p,d,,\n", "row 3: an earlier row names the same picture"),
-        (f"{HEADER}a.png,p,c,,\nlab/b.tif,p,c,,\n", "'lab/b.tif' is not the only karyogram"),
-        (f"{HEADER}a.png,p,c,,500\n", "row 2: 'band_level' is '500'; expected 300, 400"),
+        (f"{HEADER}c.png,p,c,,\n", "row 2: 'path' is 'c.png'; there is no such picture in the fol"),
+        (f"{HEADER}a.png,p,c,,\nlab/b.tif,p,c,,\n", "row 3: 'cell_id' is 'c'; an earlier row has"),
     ],
 )
 def test_lists_that_are_wrong(text, message):
+    """More of them in the test of the job, which reads them from files."""
     with pytest.raises(ManifestError, match=message):
         listed(text)
 

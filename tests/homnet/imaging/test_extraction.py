@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from homnet.errors import ConfigError
-from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.extraction import ExtractionConfig, cut_out, extract
 from homnet.imaging.midline import project
 from homnet.imaging.reading import read_grey
 from homnet.simulator.drawing import Drawing, centre_line, draw_chromosome
@@ -150,6 +150,27 @@ def test_darkness_counts_from_a_grey_background():
     grey_image = np.clip(drawing.image_HW.astype(int) - 30, 0, 255).astype(np.uint8)
     grey = extract(grey_image, CONFIG).sequence_CL.astype(float)
     assert np.abs(grey - white)[:, :170].mean() < 5
+
+
+@pytest.mark.parametrize("level", [1.0, 0.8])
+@pytest.mark.parametrize("margin_px", [0, 12])
+def test_a_chromosome_is_cut_out_with_its_soft_edge_and_nothing_else(level, margin_px):
+    drawing, _ = chromosome(60.0, turn=1.0)
+    whole_HW = np.pad(drawing.image_HW, ((0, 0), (0, margin_px)), constant_values=255)
+    if margin_px:
+        whole_HW[5:15, -10:-4] = 90  # a piece of another chromosome
+    image_HW = (whole_HW * level).astype(np.uint8)
+    darkness_HW = cut_out(image_HW, CONFIG)
+    assert darkness_HW.shape == image_HW.shape
+    truth_HW = 255.0 * level - image_HW
+    inside_HW = drawing.image_HW < 200
+    own_HW = darkness_HW[:, : drawing.image_HW.shape[1]]
+    here_HW = truth_HW[:, : drawing.image_HW.shape[1]]
+    np.testing.assert_allclose(own_HW[inside_HW], here_HW[inside_HW], atol=3)
+    assert not darkness_HW[:, drawing.image_HW.shape[1] :].any()
+    assert not own_HW[ndimage.distance_transform_edt(~inside_HW) > 5].any()
+    # What is left out of the edge is too faint to be seen.
+    assert np.abs(own_HW.astype(float) - here_HW)[ndimage.binary_dilation(inside_HW)].max() < 8
 
 
 def test_tightly_cropped_image_is_read_like_a_roomy_one():

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from homnet.errors import DataError
-from homnet.report.chromosome import Sheet, chromosome_image, draw_pair, side_by_side, text
+from homnet.report.chromosome import (
+    Drawing,
+    Drawn,
+    Sheet,
+    chromosome_image,
+    draw_pair,
+    side_by_side,
+    text,
+)
+from homnet.report.photograph import Photograph
 from homnet.report.upright import typical_profile
 
 
@@ -44,6 +53,11 @@ def _uneven_pair() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return pair
 
 
+def _drawing(one: Drawn) -> Drawing:
+    assert isinstance(one.picture, Drawing)
+    return one.picture
+
+
 @pytest.mark.parametrize("coarse", [False, True])
 def test_a_homolog_that_lies_upside_down_is_turned(coarse: bool) -> None:
     pair = _uneven_pair()
@@ -51,7 +65,7 @@ def test_a_homolog_that_lies_upside_down_is_turned(coarse: bool) -> None:
     pair[1, :, :200] = pair[0, ::-1, 199::-1]
     one, other = draw_pair(pair, "7", typical_F, 3.0, 0.5, coarse=coarse)
     assert [one.upright.flipped, other.upright.flipped] == [False, True]
-    np.testing.assert_array_equal(one.grey, other.grey)
+    np.testing.assert_array_equal(_drawing(one).grey, _drawing(other).grey)
     untouched = draw_pair(pair, "7", None, 3.0, 0.5, coarse=coarse)
     assert not any(one.upright.flipped for one in untouched)
 
@@ -61,11 +75,11 @@ def test_a_coarse_picture_has_the_same_size_and_fewer_pixels() -> None:
         draw_pair(_uneven_pair(), "7", None, 3.0, 0.5, coarse=c)[0] for c in (False, True)
     )
     assert fine.height == coarse.height
-    assert fine.width == pytest.approx(coarse.width, abs=coarse.pixel)
-    assert fine.grey.shape == (100, 20)
-    assert coarse.grey.shape == (66, 13)
+    assert fine.width == pytest.approx(coarse.width, abs=_drawing(coarse).pixel)
+    assert _drawing(fine).grey.shape == (100, 20)
+    assert _drawing(coarse).grey.shape == (66, 13)
     # Both are dark at the same end.
-    for one in (fine, coarse):
+    for one in map(_drawing, (fine, coarse)):
         assert one.grey[-10:].mean() < one.grey[:10].mean() - 50
 
 
@@ -85,6 +99,38 @@ def test_a_sheet_is_one_picture_on_whole_pixels() -> None:
     sheet.put(unlike, 0.0, 0.0)
     with pytest.raises(DataError, match="one scale"):
         sheet.svg()
+
+
+def _photograph(name: str, length: int) -> Photograph:
+    """A straight photograph of 60 by 20 pixels, two pixels off the middle."""
+    border_X2 = np.stack([np.full(length + 1, 12.0), np.linspace(0, 60, length + 1)], axis=1)
+    return Photograph(name, b"", 60, 20, border_X2, 7.0)
+
+
+def test_photographs_stand_in_place_of_drawings_at_the_same_scale() -> None:
+    pair = _uneven_pair()
+    typical_F = typical_profile([*pair, *pair])
+    pair[1, :, :200] = pair[0, ::-1, 199::-1]
+    one, other = draw_pair(
+        pair, "7", typical_F, 3.0, 0.5, photographs=[_photograph(n, 200) for n in "ab"]
+    )
+    # One pixel is three samples.
+    assert (one.width, one.height, one.half_width) == (30.0, 90.0, 10.5)
+    assert one.length == pytest.approx(90.0)
+    assert one.border_X2[0].tolist() == [18.0, 0.0]
+    assert other.border_X2[0].tolist() == [12.0, 0.0]
+    assert 0.3 < one.centromere / one.height < 0.5
+    sheet = Sheet()
+    assert sheet.put(one, 10.4, 3.2) == (10.4, 3.2)
+    sheet.put_on_waist(other, 50.0, 80.0)
+    first, second = sheet.svg()  # no picture of drawings, and no waists
+    assert first == '<use href="#a" transform="translate(10.4 3.2) scale(1.5)"/>'
+    # A negative scale turns it around the corner that is then the first.
+    corner = 80 - other.centromere + 90
+    assert second == f'<use href="#b" transform="translate(80.0 {corner:.1f}) scale(-1.5)"/>'
+    mixed = draw_pair(pair, "7", typical_F, 3.0, 0.5, photographs=(None, _photograph("b", 200)))
+    sheet.put_on_waist(mixed[0], 90.0, 80.0)
+    assert [part.split()[0] for part in sheet.svg()] == ["<image", "<path", "<use", "<use"]
 
 
 def test_words_are_escaped() -> None:

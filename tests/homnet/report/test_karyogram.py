@@ -1,7 +1,9 @@
 """Karyograms show every homolog, and mark what is abnormal."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.patients.finding import CellFinding
+from homnet.patients.finding import CellFinding, Finding
 from homnet.patients.verdict import PatientVerdict
 from homnet.report.examples import Example, pairs_by_cell
 from homnet.report.karyogram import evidence, single_pairs, whole_cell
+from homnet.report.photograph import Photograph
 
 Element = ElementTree.Element
 _BANDED = np.arange(300) % 90 + 60
@@ -45,7 +48,11 @@ def test_all_cells_of_a_type_are_one_well_formed_picture(
     assert "p14" in texts
     assert "abnormal 0.90" in texts
     assert "right homolog 0.80" in texts
-    assert sum("fill-opacity" in one.attrib for one in root.iter()) > 3
+    strips = [one for one in root.iter() if "stroke-opacity" in one.attrib]
+    # The score of the right homologs is 0.8 over 40 samples, and falls off at both ends.
+    values = [float(one.attrib["stroke-opacity"]) for one in strips]
+    assert values.count(0.8) == sum(int(pair[1].any()) for pair in pairs.values())
+    assert len(values) == 3 * values.count(0.8)
 
 
 def test_cells_that_were_not_compared_come_last_and_are_said_so(
@@ -139,8 +146,9 @@ def _scores(homolog: int, start: int, stop: int) -> np.ndarray[tuple[int, int], 
 def test_the_abnormal_homolog_and_region_are_marked_where_the_reader_says_so(
     karyogram: Callable[..., Element],
 ) -> None:
-    def regions(root: Element) -> list[dict[str, str]]:
-        return [one.attrib for one in _all(root, "rect") if one.attrib["class"] == "region"]
+    def regions(root: Element) -> list[list[float]]:
+        paths = [one.attrib for one in _all(root, "path") if one.attrib.get("class") == "region"]
+        return [[float(one) for one in re.findall(r"[\d.]+", path["d"])] for path in paths]
 
     def arrows(root: Element) -> list[float]:
         return [float(one.attrib["x"]) for one in _all(root, "text") if one.text == "▲"]
@@ -150,13 +158,13 @@ def test_the_abnormal_homolog_and_region_are_marked_where_the_reader_says_so(
     image = _all(right, "image")[0].attrib
     left_edge, top = float(image["x"]), float(image["y"])
     middle = left_edge + float(image["width"]) / 2
-    (region,) = regions(right)
-    assert float(region["x"]) > middle
-    assert float(region["height"]) == pytest.approx(60 * unit, abs=0.1)
-    assert float(region["y"]) == pytest.approx(top + 60 * unit, abs=0.2)
+    ((x, start, other_x, stop),) = regions(right)
+    assert x == other_x > middle
+    assert stop - start == pytest.approx(60 * unit, abs=0.15)
+    assert start == pytest.approx(top + 60 * unit, abs=0.2)
     assert arrows(right)[0] > middle
     left = karyogram(CellFinding("c", 400, 0.9, 0, 0.8, _scores(0, 60, 120)))
-    assert float(regions(left)[0]["x"]) < left_edge
+    assert regions(left)[0][0] < left_edge
     assert arrows(left)[0] < middle
     # The slot counts, not the place among the homologs that are there.
     alone = karyogram(CellFinding("c", 400, 0.9, 1, 0.8, _scores(1, 60, 120)), missing=0)
@@ -167,6 +175,120 @@ def test_the_abnormal_homolog_and_region_are_marked_where_the_reader_says_so(
     unflagged = karyogram(CellFinding("c", 400, 0.9, 1, 0.8, _scores(1, 60, 120)), flagged=False)
     assert not arrows(unflagged)
     assert not regions(unflagged)
+
+
+def _photographs(width_px: int, length: int = 300) -> tuple[Photograph, ...]:
+    """Of a pair: 100 pixels high, with an axis from the upper right to the lower left corner."""
+    share_X = np.linspace(0, 1, length + 1)
+    border_X2 = np.stack([width_px * (1 - share_X), 100 * share_X], axis=1)
+    return tuple(Photograph(name, b"", 100, width_px, border_X2, 5.0) for name in ("a", "b"))
+
+
+def _uses(root: Element) -> dict[str, tuple[float, float]]:
+    """Upper left corners of photographs."""
+    return {
+        one.attrib["href"]: tuple(map(float, re.findall(r"[-\d.]+", one.attrib["transform"])[:2]))
+        for one in _all(root, "use")
+    }
+
+
+def test_marks_follow_the_axis_of_a_photograph() -> None:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :300] = _BANDED
+    finding = CellFinding("c", 400, 0.9, 1, 0.8, _scores(1, 60, 120))
+    root = ElementTree.fromstring(
+        whole_cell(
+            {"1": pair},
+            ["1"],
+            typical_profiles={},
+            samples_per_px=3.0,
+            label="cell",
+            findings={"1": finding},
+            photographs={"1": _photographs(100)},
+        )
+    )
+    assert not _all(root, "image")
+    places = _uses(root)
+    assert places["#b"][0] == pytest.approx(places["#a"][0] + 135 + 6, abs=0.2)
+    assert places["#a"][1] == places["#b"][1]
+    (region,) = [one for one in _all(root, "path") if one.attrib.get("class") == "region"]
+    points = np.array(re.findall(r"[\d.]+", region.attrib["d"]), float).reshape(-1, 2)
+    # At an angle of 45 degrees, 5 pixels and 4.5 units away on the right.
+    away = (5 * 1.35 + 4.5) / np.sqrt(2)
+    for at, point in ((0.2, points[0]), (0.4, points[-1])):
+        on_axis = np.array(places["#b"]) + 135 * np.array([1 - at, at])
+        np.testing.assert_allclose(point - on_axis, [away, away], atol=0.2)
+
+
+@pytest.mark.parametrize("width_px", [20, 90, 300])
+def test_wide_homologs_get_the_space_that_they_need(width_px: int) -> None:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :300] = _BANDED
+    wide: Mapping[str, Sequence[Photograph]] = {name: _photographs(width_px) for name in "456"}
+    karyogram = ElementTree.fromstring(
+        whole_cell(
+            dict.fromkeys(CHROMOSOMES, pair),
+            [],
+            typical_profiles={},
+            samples_per_px=3.0,
+            label="cell",
+            photographs=wide,
+        )
+    )
+    finding = Finding("h", "p", "6", None, tuple(CellFinding(n, 550) for n in "456789"))
+    cells = ElementTree.fromstring(
+        evidence(
+            finding,
+            dict.fromkeys("456789", pair),
+            level=550,
+            samples_per_px=3.0,
+            label="cells",
+            photographs=wide,
+        )
+    )
+    for root, zoom in ((karyogram, 1.35), (cells, 2.0)):
+        assert len(_all(root, "use")) == 6
+        spans: dict[float, list[tuple[float, float]]] = {}
+        for one in _all(root, "use"):
+            x, y = map(float, re.findall(r"[\d.]+", one.attrib["transform"])[:2])
+            spans.setdefault(y, []).append((x, x + zoom * width_px))
+        for line in spans.values():
+            line.sort()
+            assert all(end <= start for (_, end), (start, _) in pairwise(line))
+            assert line[0][0] >= 0
+            assert line[-1][1] <= float(root.attrib["viewBox"].split()[2])
+
+
+@pytest.mark.parametrize("times", [1, 4, 12])
+def test_larger_images_make_no_larger_pages(times: int) -> None:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :300] = _BANDED
+    large = tuple(
+        Photograph(
+            one.name, b"", times * one.height_px, times * one.width_px, times * one.border_X2, 5.0
+        )
+        for one in _photographs(20)
+    )
+    karyogram = whole_cell(
+        {"1": pair},
+        [],
+        typical_profiles={},
+        samples_per_px=3.0 / times,
+        label="cell",
+        photographs={"1": large},
+    )
+    finding = Finding("h", "p", "1", None, (CellFinding("c", 550),))
+    cells = evidence(
+        finding,
+        {"c": pair},
+        level=550,
+        samples_per_px=3.0 / times,
+        label="",
+        photographs={"c": large},
+    )
+    for svg, per_px in ((karyogram, 1.35), (cells, 2.0)):
+        (_, zoom), *_ = re.findall(r"translate\((.*?)\) scale\((.*?)\)", svg)
+        assert float(zoom) * times * 100 == pytest.approx(per_px * min(100 * times, 200), rel=1e-3)
 
 
 def _mark(kind: str | None, start: int | None, stop: int | None) -> list[Element]:

@@ -1,22 +1,25 @@
 """The page of a patient: what it says, in which order, and that it needs nothing beside it."""
 
-import base64
-import io
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from PIL import Image
 
+from homnet.cohorts.pairs import pair_table, pairs_of
+from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.orientation import turn
 from homnet.patients.clonality import estimate_clone
 from homnet.patients.finding import CellFinding, Finding
 from homnet.patients.verdict import Abstention, PatientVerdict, TypeVerdict
 from homnet.report.patient_page import patient_style, render_patient, verdict_sentence
 from homnet.simulator.cohort import simulate_person
+from homnet.simulator.images import cell_look, draw_pair
 from homnet.simulator.laboratory import hospitals
 
 
@@ -216,23 +219,83 @@ def test_a_patient_without_cells_has_a_page(table: pa.Table, verdict: PatientVer
     assert 'id="karyogram"' not in page
 
 
-def test_images_stand_beside_their_sequences(
-    page: str, table: pa.Table, verdict: PatientVerdict
+@pytest.fixture(scope="module")
+def pictures(table: pa.Table) -> tuple[pa.Table, dict[tuple[str, str], list[Any]]]:
+    """Images of 5, 7 and X, and the pairs that were measured in them.
+
+    The left 5 of each cell lay upside down.
+    """
+    config = ExtractionConfig(samples_per_px=3.0)
+    rows = table.filter(pc.is_in(table["chromosome"], pa.array(["5", "7", "X"])))
+    columns = {
+        name: rows[name].to_pylist()
+        for name in ("hospital", "patient_id", "cell_id", "chromosome", "band_level")
+    }
+    pair_NPCL = np.zeros_like(pairs_of(rows))
+    images, quality = {}, []
+    for row, (cell, name) in enumerate(zip(columns["cell_id"], columns["chromosome"], strict=True)):
+        draw = np.random.default_rng(row)
+        drawn = draw_pair(
+            pairs_of(rows)[row], name, 0.95, cell_look(0, "h", cell), samples_per_px=3.0, draw=draw
+        )
+        sent = [one for one in drawn if one is not None]
+        if name == "5":
+            sent[0] = sent[0][::-1, ::-1]
+        for slot, image_HW in enumerate(sent):
+            sequence_CL = extract(image_HW, config).sequence_CL
+            assert sequence_CL is not None
+            upside_down = name == "5" and slot == 0
+            pair_NPCL[row, slot] = turn(sequence_CL[None])[0] if upside_down else sequence_CL
+        images[cell, name] = sent
+        quality.append({"flags": ["turned"] if name == "5" else []})
+    abnormal = [False] * len(quality)
+    return pair_table(**columns, pair=pair_NPCL, abnormal=abnormal, quality=quality), images
+
+
+def test_images_are_shown_instead_of_sequences(
+    page: str, verdict: PatientVerdict, pictures: tuple[pa.Table, dict[tuple[str, str], list[Any]]]
 ) -> None:
-    assert 'class="sent"' not in page
-    cell = table["cell_id"][0].as_py()
-    grey = np.tile(np.arange(60, dtype=np.uint8)[:, None] * 4, (1, 20))
-    images = {(cell, "5"): [grey, grey[:40]], (cell, "X"): [grey]}
+    assert 'class="album"' not in page
+    assert "Drawn from what was measured along the chromosomes" in page
+    table, images = pictures
     shown = render_patient(verdict, table, samples_per_px=3.0, images=images)
-    section = shown[shown.index('id="type-5"') : shown.index("The images as they were sent")]
-    assert re.findall(r'height="(\d+)" alt="([^"]*)"', section) == [
-        ("96", f"Cell {cell}, left homolog"),
-        ("64", f"Cell {cell}, right homolog"),
+    # Each picture is embedded once, and used in its cells and perhaps in the karyogram.
+    names = re.findall(r'<image id="([^"]*)"', shown)
+    assert len(names) == sum(map(len, images.values())) == shown.count("<image ")
+    used = Counter(re.findall(r'<use href="#([^"]*)"', shown))
+    assert set(used) == set(names)
+    assert set(used.values()) == {1, 2}
+    assert "Cut out of the images that were sent; those that lay upside down" in shown
+    assert "drawn from what was measured" not in shown.lower()
+    # Upside down is turned back in the picture, not on the page.
+    assert "scale(-" not in shown
+    assert 'class="region"' in shown
+
+
+def test_what_has_no_image_is_drawn_and_said_so(
+    verdict: PatientVerdict, pictures: tuple[pa.Table, dict[tuple[str, str], list[Any]]]
+) -> None:
+    table, images = pictures
+    whole = render_patient(verdict, table, samples_per_px=3.0, images=images)
+    (cell,) = re.findall(r"Karyogram of cell ([^;]*);", whole)
+    less = {key: sent for key, sent in images.items() if key != (cell, "7")}
+    less[cell, "5"] = less[cell, "5"][1:]
+    shown = render_patient(verdict, table, samples_per_px=3.0, images=less)
+    karyogram, cells = shown.split('<h2 id="findings"')
+    words = "Without an image, and drawn from what was measured: "
+    assert set(re.findall(f"{words}(.*?)\\.", karyogram)[0].split(", ")) == {
+        "5 (left)", "7 (left)", "7 (right)",
+    }  # fmt: skip
+    assert re.findall(f"{words}(.*?)\\.<", cells) == [
+        f"{cell} (left)",
+        f"{cell} (left), {cell} (right)",
     ]
-    assert shown.count("data:image/webp") == 3
-    (uri, *_) = re.findall(r"data:image/webp;base64,([^\"]*)", section)
-    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))).convert("L"), int)
-    assert np.abs(kept - grey).mean() < 4
+    # Images of other cells do not make this one a photograph.
+    other = {key: sent for key, sent in images.items() if key[0] != cell}
+    shown = render_patient(verdict, table, samples_per_px=3.0, images=other)
+    karyogram, cells = shown.split('<h2 id="findings"')
+    assert "Drawn from what was measured along the chromosomes" in karyogram
+    assert f"{words}{cell} (left), {cell} (right).<" in cells
 
 
 def test_a_patient_of_the_same_name_elsewhere_is_not_drawn(
