@@ -52,6 +52,12 @@ _SMALLEST: Final = 1.2
 """Area of the smallest chromosome, in half widths squared."""
 _SHORTEST: Final = 1.2
 """Longer side of the smallest chromosome."""
+_SATELLITE: Final = (0.3, 1.5, 3.0)
+"""Smallest and largest area of a satellite, in half widths squared, and its longer side."""
+_STALK: Final = 0.5
+"""Longest gap between a chromosome and its satellite."""
+_ABOVE: Final = 0.3
+"""How far the middle of a satellite may lie below the upper end of its chromosome."""
 _GLYPH: Final = (0.4, 5.0)
 """Smallest and largest height of a letter."""
 _MAX_GLYPHS: Final = 1000
@@ -127,6 +133,7 @@ def find_parts(page: Page) -> Parts:
     from_thick_HW = ndimage.distance_transform_edt(thick_HW <= _THIN * half_width_px)
     grown_HW = closed_HW & (from_thick_HW <= (_THIN + _GROWN) * half_width_px)
     blob_HW, boxes = _blobs(_Areas.of(grown_HW, thick_HW), darkness_HW, half_width_px)
+    boxes = _add_satellites(blob_HW, boxes, dark_HW, half_width_px)
     near_HW = ndimage.binary_dilation(blob_HW > 0, _EIGHT)
     number_HW, places = _inks(ink_HW & ~near_HW)
     words = _words(number_HW, places, background, grey_HW, half_width_px)
@@ -261,6 +268,38 @@ def _blobs(
     renumbered[1:][kept_B] = np.arange(1, kept_B.sum() + 1)
     boxes = tuple(_box(place) for place, kept in zip(found, kept_B, strict=True) if kept)
     return renumbered[areas.number_HW], boxes
+
+
+def _add_satellites(
+    blob_HW: NDArray[np.int32], boxes: tuple[Box, ...], dark_HW: Mask, half_width_px: float
+) -> tuple[Box, ...]:
+    """Adds satellites, which a light stalk divides from the upper end of a chromosome.
+
+    Returns:
+        The boxes with their satellites; ``blob_HW`` is changed.
+    """
+    beside_HW = dark_HW & (blob_HW == 0)
+    number_HW, places = _inks(beside_HW)
+    area = np.bincount(number_HW.ravel())
+    low, high, longest = _SATELLITE
+    found = list(boxes)
+    reach = math.ceil(_STALK * half_width_px) + 1
+    for number, box in enumerate(places, start=1):
+        inside = low <= area[number] / half_width_px**2 <= high
+        if not inside or max(_size(box)) > longest * half_width_px:
+            continue
+        top, left = max(box[0] - reach, 0), max(box[1] - reach, 0)
+        place = slice(top, box[2] + reach), slice(left, box[3] + reach)
+        own_HW = number_HW[place] == number
+        away_HW = ndimage.distance_transform_edt(~own_HW)
+        near = blob_HW[place][(away_HW <= _STALK * half_width_px) & (blob_HW[place] > 0)]
+        if not near.size or (near != near[0]).any():
+            continue  # it belongs to nothing, or nobody knows to what
+        blob = int(near[0])
+        if (box[0] + box[2]) / 2 <= boxes[blob - 1][0] + _ABOVE * half_width_px:
+            blob_HW[place][own_HW] = blob
+            found[blob - 1] = around(found[blob - 1], box)
+    return tuple(found)
 
 
 def _inks(ink_HW: Mask) -> tuple[NDArray[np.int32], list[Box]]:

@@ -59,6 +59,26 @@ def test_a_line_that_touches_is_cut_off():
 
 
 @pytest.mark.parametrize(
+    ("box", "joined"),
+    [
+        ((66, 70, 84, 78), True),  # a satellite above the first bar, over a light stalk
+        ((66, 58, 84, 66), False),  # too far away
+        ((60, 72, 160, 78), False),  # a line
+        ((50, 100, 58, 112), False),  # the tip of an arrow beside it
+        ((70, 246, 76, 254), False),  # below it, as a number is
+    ],
+)
+def test_satellites_belong_to_their_chromosome(box, joined):
+    image, pen = page(zoom=2)
+    pen.rectangle(box, fill=110)
+    parts = find_parts(page_of(np.asarray(image)))
+    assert len(parts.boxes) == 6
+    top, _, bottom, _ = (side * parts.page_px for side in parts.boxes[0])
+    assert top == pytest.approx(box[1] if joined else 80, abs=2)
+    assert bottom == pytest.approx(240, abs=2)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda grey: np.full_like(grey, 255), "the page is blank"),
