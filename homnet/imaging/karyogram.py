@@ -407,8 +407,8 @@ def _refuse_others(found: Sequence[FoundChromosome]) -> None:
     used = [one for one in found if not one.reason]
     if len(used) < max(_MIN_CELL, _MIN_PLACED * len(found)):
         raise DataError(
-            f"not a karyogram of a known layout: {len(used)} of {len(found)} chromosomes have a "
-            "certain place; give the laboratory's layout, or send chromosomes one by one"
+            f"not a karyogram of a known layout: {len(used)} of {len(found)} dark shapes have a "
+            "certain place in the order of chromosomes; if it is one, give the laboratory's layout"
         )
     unlike = sum(UNLIKE_ITS_TYPE in one.flags for one in used)
     if unlike > _MOST_UNLIKE * len(used):

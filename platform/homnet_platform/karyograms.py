@@ -33,6 +33,8 @@ MANIFEST: Final = "manifest.csv"
 FOUND: Final = "found.csv"
 """Everything that was found on the pages, used or not."""
 _SETTINGS: Final = "settings.json"
+_MAX_NAMED: Final = 10
+"""Number of unread pictures that are named; all of them are in the list."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     found = pd.concat([_read_csv(part) for part in parts], ignore_index=True)
     used = found[found["reason"] == ""]
     _say(found, len(pages))
+    print(f"all that was found, with outlines in pages: {output / FOUND}")
     with staging.writing(FOUND) as temporary:
         found.to_csv(temporary, index=False)
     if used.empty:
@@ -141,7 +144,8 @@ def pages_of(folder: Location, config: KaryogramConfig) -> list[Cell]:
     """
     there = [path for path in files_in(folder, recursive=True) if is_picture(path)]
     if not there:
-        raise ManifestError(f"{folder}: there is no picture; give a folder of karyograms")
+        what = "picture" if folder.exists() else "such folder"
+        raise ManifestError(f"{folder}: there is no {what}; give a folder of karyograms")
     if config.cells is None:
         hint = (
             "give the names' form with --karyogram.names, or a CSV of the cells with "
@@ -232,8 +236,10 @@ def _say(found: pd.DataFrame, num_pages: int) -> None:
     unread = found[(found["reason"] != "") & (found["number"] == "")]
     left_out = found[(found["reason"] != "") & (found["number"] != "")]
     print(f"karyograms: {num_pages}, of which {len(unread)} could not be read")
-    for reason, count in unread["reason"].value_counts().items():
-        print(f"  {count:6d} {reason}")
+    for page, reason in unread[["page", "reason"]].head(_MAX_NAMED).itertuples(index=False):
+        print(f"  {page}: {reason}")
+    if len(unread) > _MAX_NAMED:
+        print(f"  and {len(unread) - _MAX_NAMED} more")
     print(f"chromosomes on them: {len(found) - len(unread)}, of which {len(left_out)} left out")
     pages = found[found["number"] != ""].drop_duplicates("page")
     for source, count in pages["scale"].value_counts().items():

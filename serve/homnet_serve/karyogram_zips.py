@@ -173,6 +173,11 @@ def cells_of_body(
     for cell in cells:
         cell["hospital"] = cell["hospital"] or nfc(hospital)
         cell["band_level"] = cell["band_level"] or str(band_level or "")
+        if not cell["hospital"]:
+            raise invalid(
+                "body: no hospital is given; add ?hospital=, one of /v1/models, or list it in "
+                f"{CELLS}"
+            )
         for field in ("hospital", "patient_id", "cell_id"):
             if not 1 <= len(cell[field]) <= limits.max_name_chars:
                 raise invalid(

@@ -222,6 +222,8 @@ def test_lists_of_cells_as_spreadsheets_write_them(lab, capsys):
 
 
 def test_two_pictures_of_one_cell_and_empty_folders(tmp_path):
+    with pytest.raises(ManifestError, match="there is no such folder"):
+        pages_of(tmp_path / "none", KaryogramConfig())
     with pytest.raises(ManifestError, match="there is no picture"):
         pages_of(tmp_path, KaryogramConfig())
     for name in ("p_c.png", "p_c.tif"):

@@ -64,7 +64,7 @@ def test_a_list_goes_before_names_and_parameters(opened: Callable[..., Pictures]
             {"patient_id": "p"},
             "are karyograms of one cell, 'c' of patient",
         ),
-        ({"p_c.png": b""}, {"hospital": ""}, "'hospital' has 0 characters"),
+        ({"p_c.png": b""}, {"hospital": ""}, "no hospital is given"),
         ({"p_c.png": b""}, {"patient_id": "p" * 129}, "'patient_id' has 129 characters"),
     ],
 )

@@ -743,8 +743,14 @@ def test_from_dropped_karyograms_to_the_report(
     assert "2 corrected by you" in browser.run("pictures[0].parts.facts.textContent")
     _picture(browser, "karyograms")
 
+    # Nobody's pictures are taken for another's: the names of the files say whose they are.
+    whose = "byId('whose').textContent"
+    assert browser.run(whose) == "Patient: p1 (2 pictures)."
+    browser.run("pictures[1].entry.name = 'p2_c2.png'; sayWhose()")
+    assert browser.run(whose) == "Patients: p1 (1 picture), p2 (1 picture)."
+    browser.run("pictures[1].entry.name = 'p1_c2.png'; sayWhose()")
     patient = _ask_for_verdict(browser)
-    assert (patient["verdict"]["patient_id"], len(patient["verdict"]["cells"])) == ("patient-1", 2)
+    assert (patient["verdict"]["patient_id"], len(patient["verdict"]["cells"])) == ("p1", 2)
     first, second = patient["karyograms"]
     assert first["corrected"] == [
         {"number": 1, "before": "1", "chromosome": "12"},
