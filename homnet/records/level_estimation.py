@@ -164,9 +164,10 @@ def levels_markdown(figures: Mapping[str, Any]) -> str:
         real = figures["real"]
         rows.append(["real cells of unknown level", *real["cells"], "n/a"])
         text = (
-            "\nThe estimates of real cells and their lengths, which it does not look at, have "
-            f" a rank correlation of {real['rank_correlation_with_length']:.2f}; those of two "
-            f"halves of a cell's chromosomes {real['rank_correlation_of_halves']:.2f}.\n"
+            "\nThe estimate does not look at lengths. In the real set it has a rank correlation of "
+            f"{real['rank_correlation_with_length']:.2f} with the lengths of the cells; the "
+            "estimates from two halves of a cell's chromosomes have one of "
+            f"{real['rank_correlation_of_halves']:.2f}.\n"
         )
     heads = ["Cells by their level", *(f"estimated {level}" for level in BAND_LEVELS), "exact"]
     return f"{markdown_table(heads, rows)}\n{text}"
