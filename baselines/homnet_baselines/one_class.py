@@ -35,6 +35,8 @@ _SCALED_PARTS = 20
 _NUM_RAW = 4 * SEQUENCE_LENGTH
 _MAX_LANDMARKS = 512
 """Maximum number of landmarks of OC-SVM's kernel."""
+_LANDMARKS_OF = 20_000
+"""Number of pairs, spread over all, among which the landmarks are chosen."""
 _NUM_NOISE = 4096
 """Number of random inputs that stand for scaled features when Deep-SVDD's centre is set."""
 
@@ -186,9 +188,8 @@ class SupportVectors(OneClass):
         kernel = Nystroem(
             gamma=gamma, n_components=min(_MAX_LANDMARKS, len(feature_MF)), random_state=seed
         )
-        mapped_MV = kernel.fit(feature_MF[:: max(1, len(feature_MF) // 20_000)].numpy()).transform(
-            feature_MF.numpy()
-        )
+        kernel.fit(feature_MF[:: max(1, len(feature_MF) // _LANDMARKS_OF)].numpy())
+        mapped_MV = kernel.transform(feature_MF.numpy())
         machine = SGDOneClassSVM(nu=self.form.nu, average=True, random_state=seed).fit(mapped_MV)
         self.keep(
             vector_VF=kernel.components_,

@@ -11,7 +11,7 @@ from homnet.errors import DataError
 from homnet.imaging.blobs import resized
 from homnet.imaging.karyogram import SEPARATED, UM_PER_PX, Karyogram, numbered
 
-PX_PER_UM: Final = (0.5, 500.0)
+PX_PER_UM_RANGE: Final = (0.5, 500.0)
 """Pixels of a page per micrometre, between which a given number must be."""
 LEFT_OUT: Final = "a person left it out"
 """Reason of a chromosome that a person did not want to be used."""

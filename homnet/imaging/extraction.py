@@ -120,8 +120,8 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
         return Extraction.unusable(f"cannot be measured ({type(error).__name__})")
 
 
-def cut_out(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> NDArray[np.uint8]:
-    """Cuts the chromosome out of an image that :func:`extract` could measure.
+def isolate(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> NDArray[np.uint8]:
+    """Takes everything but the chromosome away from an image that :func:`extract` could measure.
 
     Args:
         image_HW: grey levels of one chromosome.

@@ -4,6 +4,7 @@ Shape suffixes: H rows, W columns, 3 and 4 colour channels without and with opac
 """
 
 import io
+import math
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -105,20 +106,25 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
 
 
 def _stated_scale(image: Image.Image) -> float | None:
-    """Pixels per micrometre by the file: of OME and ImageJ, or the resolution per inch."""
+    """Pixels per micrometre by the file; None if it states none that can be."""
+    try:
+        px_per_um = _resolution(image)
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return px_per_um if 0 < px_per_um < math.inf else None
+
+
+def _resolution(image: Image.Image) -> float:
+    """Pixels per micrometre by OME, by ImageJ, or by the resolution per inch."""
     tags = getattr(image, "tag_v2", {})
     described = str(tags.get(_DESCRIPTION, ""))
-    try:
-        if found := re.search(r'\bPhysicalSizeX="([^"]+)"', described):
-            unit = re.search(r'\bPhysicalSizeXUnit="([^"]+)"', described)
-            um_per_px = float(found[1]) * _UNITS_UM[unit[1] if unit else "µm"]
-            return 1 / um_per_px
-        if described.startswith("ImageJ="):
-            unit = re.search(r"^unit=(.+)$", described, re.MULTILINE)
-            return float(tags[_RESOLUTION]) / _UNITS_UM[unit[1].strip()] if unit else None
-        return float(image.info["dpi"][0]) / _UNITS_UM["inch"] or None
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
-        return None  # it states none, or one that nobody can read
+    if found := re.search(r'\bPhysicalSizeX="([^"]+)"', described):
+        unit = re.search(r'\bPhysicalSizeXUnit="([^"]+)"', described)
+        return 1 / (float(found[1]) * _UNITS_UM[unit[1] if unit else "µm"])
+    if described.startswith("ImageJ="):
+        unit = re.search(r"^unit=(.+)$", described, re.MULTILINE)
+        return float(tags[_RESOLUTION]) / _UNITS_UM[unit[1].strip() if unit else ""]
+    return float(image.info["dpi"][0]) / _UNITS_UM["inch"]
 
 
 def page_of(image: NDArray[np.uint8]) -> Page:

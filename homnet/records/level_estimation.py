@@ -29,7 +29,7 @@ from homnet.seeding import generator
 
 
 @dataclass(frozen=True)
-class CellsOfKnownLevel:
+class WholeCells:
     """The chromosomes of whole cells."""
 
     features_NF: NDArray[np.float64]
@@ -102,14 +102,14 @@ def measure_levels(
     if real is not None:
         cohort = Cohort.open(real)
         figures["real"] = _real(
-            CellsOfKnownLevel.of_tables([cohort.read(entry) for entry in cohort.files]), seed
+            WholeCells.of_tables([cohort.read(entry) for entry in cohort.files]), seed
         )
     return figures
 
 
 def _known(tables: Sequence[pa.Table], num_bootstrap: int, seed: int) -> dict[str, Any]:
     """Stated and estimated levels of the cells of one hospital."""
-    cells, estimator = CellsOfKnownLevel.of_tables(tables), shipped_estimator()
+    cells, estimator = WholeCells.of_tables(tables), shipped_estimator()
     mean_G = estimator.mean_levels(cells.features_NF, cells.type_N, cells.cell_N)
     estimated_G = np.searchsorted(estimator.borders, mean_G)
     stated_G = np.zeros(len(cells.people), np.int64)
@@ -125,7 +125,7 @@ def _known(tables: Sequence[pa.Table], num_bootstrap: int, seed: int) -> dict[st
     }
 
 
-def _real(cells: CellsOfKnownLevel, seed: int) -> dict[str, Any]:
+def _real(cells: WholeCells, seed: int) -> dict[str, Any]:
     estimator = shipped_estimator()
     mean_G = estimator.mean_levels(cells.features_NF, cells.type_N, cells.cell_N)
     log_N = pd.Series(np.log(cells.length_N))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from homnet.imaging.extraction import ExtractionConfig, cut_out, extract
+from homnet.imaging.extraction import ExtractionConfig, extract, isolate
 from homnet.imaging.orientation import turn
 from homnet.report.html import data_uri
 from homnet.report.upright import Floats
@@ -132,7 +132,7 @@ def _cut(
     image_HW: NDArray[np.uint8], config: ExtractionConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Returns the chromosome alone on white, and the pixel (row, column) of its first corner."""
-    darkness_HW = cut_out(image_HW, config)
+    darkness_HW = isolate(image_HW, config)
     (top, bottom), (left, right) = (
         np.flatnonzero(darkness_HW.any(axis=axis))[[0, -1]] for axis in (1, 0)
     )

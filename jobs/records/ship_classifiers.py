@@ -21,7 +21,7 @@ from homnet.imaging.type_classifier import FILE as TYPES
 from homnet.imaging.type_classifier import TypeClassifier
 from homnet.realism.measures import Pairs
 from homnet.realism.type_classifier import Chromosomes
-from homnet.records.level_estimation import CellsOfKnownLevel
+from homnet.records.level_estimation import WholeCells
 from homnet_platform.job import LocationOption, run_job
 
 
@@ -59,7 +59,7 @@ def _types(tables: Sequence[pa.Table]) -> bytes:
 
 
 def _levels(tables: Sequence[pa.Table]) -> bytes:
-    cells = CellsOfKnownLevel.of_tables(tables)
+    cells = WholeCells.of_tables(tables)
     return LevelEstimator.fit(
         cells.features_NF, cells.type_N, cells.level_N, cells.cell_N
     ).to_bytes()

@@ -18,7 +18,7 @@ from homnet import __version__
 from homnet.errors import ConfigError, DataError, ManifestError
 from homnet.files import Staging, is_published
 from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, is_picture
-from homnet.imaging.cutting import PX_PER_UM, cut_out
+from homnet.imaging.cutting import PX_PER_UM_RANGE, cut_out
 from homnet.imaging.karyogram import find_chromosomes, read_picture
 from homnet.imaging.layouts import Layout, read_layout
 from homnet.imaging.manifest import REQUIRED, nfc
@@ -54,7 +54,7 @@ class KaryogramConfig:
     agree with the lengths of the chromosomes, and otherwise what these lengths say."""
 
     def __post_init__(self) -> None:
-        low, high = PX_PER_UM
+        low, high = PX_PER_UM_RANGE
         if self.px_per_um is not None and not low <= self.px_per_um <= high:
             raise ConfigError(
                 f"karyogram.px_per_um is {self.px_per_um:g}; give a number from {low:g} to {high:g}"
@@ -114,7 +114,6 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     found = pd.concat([_read_csv(part) for part in parts], ignore_index=True)
     used = found[found["reason"] == ""]
     _say(found, len(pages))
-    print(f"all that was found, with outlines in pages: {output / FOUND}")
     with staging.writing(FOUND) as temporary:
         found.to_csv(temporary, index=False)
     if used.empty:
@@ -127,6 +126,7 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     with staging.writing(MANIFEST) as temporary:
         used[[*REQUIRED, "hospital", "band_level"]].to_csv(temporary, index=False)
     staging.publish()
+    print(f"all that was found: {output / FOUND}; with outlines: {output / 'pages'}")
     return manifest
 
 
@@ -241,9 +241,10 @@ def _say(found: pd.DataFrame, num_pages: int) -> None:
     if len(unread) > _MAX_NAMED:
         print(f"  and {len(unread) - _MAX_NAMED} more")
     print(f"chromosomes on them: {len(found) - len(unread)}, of which {len(left_out)} left out")
-    pages = found[found["number"] != ""].drop_duplicates("page")
-    for source, count in pages["scale"].value_counts().items():
-        print(f"scale by {source}: {count} karyograms")
     kinds = left_out["reason"].str.split(":", n=1).str[0]
     for kind, count in kinds.value_counts().items():
         print(f"  {count:6d} {kind}")
+    pages = found[found["number"] != ""].drop_duplicates("page")
+    sources = pages["scale"].value_counts().items()
+    if len(pages):
+        print(f"scale from: {', '.join(f'{source} ({count})' for source, count in sources)}")

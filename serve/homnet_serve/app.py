@@ -4,7 +4,7 @@
 ASGI server can run it; :mod:`homnet_serve.deployment` runs it in a Ray Serve replica.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from homnet import __version__
 from homnet.cohorts.pairs import MEASURED
 from homnet.imaging.cells import BY_NAME
-from homnet.imaging.cutting import PX_PER_UM
+from homnet.imaging.cutting import PX_PER_UM_RANGE
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet_serve.answers import Wanted
 from homnet_serve.archives import ZIP_TYPE
@@ -107,10 +107,10 @@ _PatientId = Annotated[
 _PxPerUm = Annotated[
     float | None,
     Query(
-        ge=PX_PER_UM[0],
-        le=PX_PER_UM[1],
-        description="Pixels of the pictures per micrometre; by default estimated for each from "
-        "the lengths of its chromosomes.",
+        ge=PX_PER_UM_RANGE[0],
+        le=PX_PER_UM_RANGE[1],
+        description="Pixels of the pictures per micrometre; by default what the scale bar or the "
+        "file of each says, or else estimated from its chromosomes.",
     ),
 ]
 _Preview = Annotated[
@@ -120,8 +120,8 @@ _BandLevel = Annotated[
     str | None,
     Query(
         pattern=f"^({'|'.join(map(str, BAND_LEVELS))})$",
-        description="Band level of cells for which the manifest states none; by default it is "
-        "estimated from their chromosomes.",
+        description="Band level of cells for which none is stated; by default it is estimated from "
+        "their chromosomes.",
     ),
 ]
 _Scale = Annotated[
@@ -133,6 +133,16 @@ _Scale = Annotated[
         "and pages drawn, at this scale.",
     ),
 ]
+
+
+def _wished_of(
+    sequences: _Sequences = "none", pages: _Pages = "none", samples_per_px: _Scale = None
+) -> Mapping[str, Any]:
+    """What a request for verdicts wishes to have in its answer, and the scale."""
+    return {"sequences": sequences, "pages": pages, "samples_per_px": samples_per_px}
+
+
+_Wished = Annotated[Mapping[str, Any], Depends(_wished_of)]
 
 
 def create_app(service: Service) -> FastAPI:
@@ -211,16 +221,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def diagnose(
         request: Request,
         key: own_key,
-        sequences: _Sequences = "none",
-        pages: _Pages = "none",
-        samples_per_px: _Scale = None,
+        wished: _Wished,
     ) -> Response:
         """Gives a verdict on each patient from the sequences of homologous pairs."""
         content_type = request.headers.get("content-type", "")
         async with body_of(request, service, key) as body:
-            asked = _asked(
-                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
-            )
+            asked = _asked(request, key, body, wished)
             return await answered(request, service, service.diagnose(asked, content_type))
 
     @app.post(
@@ -232,21 +238,16 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def diagnose_images(
         request: Request,
         key: own_key,
-        sequences: _Sequences = "none",
-        pages: _Pages = "none",
+        wished: _Wished,
         hospital: _Hospital = "",
         band_level: _BandLevel = None,
-        samples_per_px: _Scale = None,
     ) -> Response:
         """Gives a verdict on each patient from images of the chromosomes."""
         _check_zip_type(request)
         async with body_of(request, service, key) as body:
-            asked = _asked(
-                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
-            )
-            work = service.diagnose_images(
-                asked, hospital=hospital, band_level=None if band_level is None else int(band_level)
-            )
+            asked = _asked(request, key, body, wished)
+            level = None if band_level is None else int(band_level)
+            work = service.diagnose_images(asked, hospital=hospital, band_level=level)
             return await answered(request, service, work)
 
     @app.post(
@@ -259,7 +260,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Finds the chromosomes on karyograms and says the type of each, for people to check."""
         _check_zip_type(request)
         async with body_of(request, service, key) as body:
-            work = service.read_karyograms(_asked(request, key, body), preview=preview)
+            work = service.read_karyograms(_asked(request, key, body, {}), preview=preview)
             return await answered(request, service, work)
 
     @app.post(
@@ -271,25 +272,22 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def diagnose_karyograms(
         request: Request,
         key: own_key,
-        sequences: _Sequences = "none",
-        pages: _Pages = "none",
+        wished: _Wished,
         hospital: _Hospital = "",
         patient_id: _PatientId = "",
         band_level: _BandLevel = None,
         px_per_um: _PxPerUm = None,
-        samples_per_px: _Scale = None,
     ) -> Response:
         """Gives a verdict on each patient from karyograms, perhaps corrected by a person."""
         _check_zip_type(request)
         async with body_of(request, service, key) as body:
-            asked = _asked(
-                request, key, body, sequences=sequences, pages=pages, samples_per_px=samples_per_px
-            )
+            asked = _asked(request, key, body, wished)
+            level = None if band_level is None else int(band_level)
             work = service.diagnose_karyograms(
                 asked,
                 hospital=hospital,
                 patient_id=patient_id,
-                band_level=None if band_level is None else int(band_level),
+                band_level=level,
                 px_per_um=px_per_um,
             )
             return await answered(request, service, work)
@@ -304,14 +302,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return JSONResponse(schema_of(app))
 
 
-def _asked(request: Request, key: Key, body: bytes, **options: Any) -> Asked:
+def _asked(request: Request, key: Key, body: bytes, wished: Mapping[str, Any]) -> Asked:
     return Asked(
         key=key,
         request_id=request.state.request_id,
         caller_request_id=request.state.caller_request_id,
         route=request.scope["route"].path,
         body=body,
-        **options,
+        **wished,
     )
 
 

@@ -33,7 +33,7 @@ class Limits:
     """Maximum number of pairs per request."""
     max_pages: int = 40
     """Maximum number of patients whose pages an answer includes, the most urgent ones; a page takes
-    about half a second, with the images of ten cells two seconds."""
+    about half a second, with the images of ten cells two to three."""
     max_name_chars: int = 128
     """Maximum length of a pseudonym in characters."""
     max_images: int = 10_000

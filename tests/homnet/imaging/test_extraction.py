@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from homnet.errors import ConfigError
-from homnet.imaging.extraction import ExtractionConfig, cut_out, extract
+from homnet.imaging.extraction import ExtractionConfig, extract, isolate
 from homnet.imaging.midline import project
 from homnet.imaging.reading import read_grey
 from homnet.simulator.drawing import Drawing, centre_line, draw_chromosome
@@ -160,7 +160,7 @@ def test_a_chromosome_is_cut_out_with_its_soft_edge_and_nothing_else(level, marg
     if margin_px:
         whole_HW[5:15, -10:-4] = 90  # a piece of another chromosome
     image_HW = (whole_HW * level).astype(np.uint8)
-    darkness_HW = cut_out(image_HW, CONFIG)
+    darkness_HW = isolate(image_HW, CONFIG)
     assert darkness_HW.shape == image_HW.shape
     truth_HW = 255.0 * level - image_HW
     inside_HW = drawing.image_HW < 200

@@ -157,6 +157,9 @@ OME = '<OME><Pixels PhysicalSizeX="0.05" {}SizeX="8"/></OME>'
         ("TIFF", {"description": OME.format('PhysicalSizeXUnit="parsec" ')}, None),
         ("TIFF", {"description": '<Pixels PhysicalSizeX="0"/>'}, None),
         ("TIFF", {"description": '<Pixels PhysicalSizeX="wide"/>'}, None),
+        ("TIFF", {"description": '<Pixels PhysicalSizeX="-0.05"/>'}, None),
+        ("TIFF", {"description": '<Pixels PhysicalSizeX="nan"/>'}, None),
+        ("TIFF", {"description": '<Pixels PhysicalSizeX="1e-320"/>'}, None),
     ],
 )
 def test_the_resolution_that_a_file_states(

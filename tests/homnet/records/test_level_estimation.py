@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from homnet.cohorts.cohort import write_cohort
 from homnet.karyotype.chromosomes import BAND_LEVELS
-from homnet.records.level_estimation import CellsOfKnownLevel, levels_markdown, measure_levels
+from homnet.records.level_estimation import WholeCells, levels_markdown, measure_levels
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import hospitals
 
@@ -41,7 +41,7 @@ def test_cells_are_counted_by_both_levels(tmp_path: Path) -> None:
 def test_cells_of_two_tables_have_numbers_of_their_own() -> None:
     lab = hospitals()[1]
     tables = [simulate_person(6, lab, number, 2.0) for number in range(2)]
-    cells = CellsOfKnownLevel.of_tables(tables)
+    cells = WholeCells.of_tables(tables)
     num = sum(len(set(table["cell_id"].to_pylist())) for table in tables)
     assert len(cells.people) == num
     assert set(cells.cell_N.tolist()) == set(range(num))
