@@ -740,7 +740,9 @@ def test_from_dropped_karyograms_to_the_report(
     assert _said(browser, below)[1] == "X"
     browser.press("Backspace")
     assert _said(browser, below)[:2] == ("used", "6")
-    assert "2 corrected by you" in browser.run("pictures[0].parts.facts.textContent")
+    facts = browser.run("pictures[0].parts.facts.textContent")
+    assert "2 corrected by you" in facts
+    assert re.search(r"Bands: about 550\. Scale: \d+\.\d pixels per micrometre by the chrom", facts)
     _picture(browser, "karyograms")
 
     # Nobody's pictures are taken for another's: the names of the files say whose they are.
@@ -800,7 +802,7 @@ def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
     # It can be chosen from the list, but not be given a type.
     browser.run(
         "[...document.querySelectorAll('.picture li button')]"
-        f".find((b) => b.textContent === 'Chromosome {number}').click()"
+        f".find((b) => b.textContent === 'No. {number}').click()"
     )
     assert browser.run("document.activeElement.dataset.number") == str(number)
     browser.press("7", "7")
