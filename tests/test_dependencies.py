@@ -22,6 +22,7 @@ IMPORT_NAMES = {
     "mlflow-skinny": "mlflow",
     "pillow": "PIL",
     "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",

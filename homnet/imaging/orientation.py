@@ -8,7 +8,9 @@ answer does not depend on the way it came. One arm may be stretched more than th
 is moved until it fits best.
 
 If all chromosomes of a type are turned together, they fit each other as before. Most chromosomes
-arrive upright, and the ideogram tells the ends of most types apart: both decide.
+arrive upright, and the ideogram tells the ends of most types apart: both decide. On a karyogram a
+person has set the chromosomes upright: there most of a type are right, whatever the ideogram says,
+and one that lies otherwise needs a stronger reason.
 
 Shape suffixes: N chromosomes, C chromatids (2: left, right), L positions, U points along a
 chromosome stretched to unit length, F frequencies, V positions of the middle.
@@ -48,6 +50,8 @@ _IDEOGRAM_WEIGHT: Final = 3.0
 _UPRIGHT: Final = 2.0
 """Log odds that a chromosome arrives upright: less than the 97 % counted on real images, because
 chromosomes of one cell may be turned together."""
+_UPRIGHT_ON_KARYOGRAM: Final = 200.0
+"""The same on a karyogram: the ideogram decides only if as many lie one way as the other."""
 _DRAWN: Final = 80.0
 """Log odds of an orientation of all chromosomes, per difference in correlation with the
 ideogram."""
@@ -56,6 +60,8 @@ _LEFT: Final = 0.15
 CERTAIN: Final = 0.075
 """Difference of two correlations above which an orientation is certain. See
 results/orientation.json for how often it is right."""
+CERTAIN_ON_KARYOGRAM: Final = 0.15
+"""The same for turning a chromosome of a karyogram, of which one in 70 lies upside down."""
 _ENOUGH: Final = 10
 """Number of chromosomes of a type from which on scores are not made smaller: their mean is known
 well enough."""
@@ -69,15 +75,22 @@ class Orientation:
     score_N: Floats
     """Correlation with the others as it is minus the same when turned, -2..2, smaller where the
     others are few; turning a chromosome negates it."""
+    on_karyogram: bool = False
+    """Whether they were cut out of karyograms."""
 
     @property
     def upside_down_N(self) -> Bools:
         """Chromosomes that certainly lie upside down."""
-        return self.score_N <= -CERTAIN
+        return self.score_N <= -(CERTAIN_ON_KARYOGRAM if self.on_karyogram else CERTAIN)
 
     @property
     def uncertain_N(self) -> Bools:
-        """Chromosomes that may lie upside down or not."""
+        """Chromosomes that may lie upside down or not.
+
+        On a karyogram they are those that look upside down, but not certainly so.
+        """
+        if self.on_karyogram:
+            return (self.score_N <= -CERTAIN) & ~self.upside_down_N
         return np.abs(self.score_N) < CERTAIN
 
     @classmethod
@@ -86,6 +99,8 @@ class Orientation:
         sequence_NCL: NDArray[np.uint8],
         chromosome_N: Sequence[int] | NDArray[np.int64],
         group_N: NDArray[np.int64],
+        *,
+        on_karyogram: bool = False,
     ) -> Self:
         """Compares the chromosomes of each group with each other.
 
@@ -93,14 +108,17 @@ class Orientation:
             sequence_NCL: darkness, 0 beyond the end of a chromosome; none is empty.
             chromosome_N: index of the type, 0..23; the same within a group.
             group_N: number of the group: the chromosomes of one type of one patient.
+            on_karyogram: whether they were cut out of karyograms.
         """
+        upright = _UPRIGHT_ON_KARYOGRAM if on_karyogram else _UPRIGHT
         score_N = np.zeros(len(group_N))
         order = np.argsort(group_N, kind="stable")
         borders = np.flatnonzero(np.diff(group_N[order])) + 1
         profile_NU = profiles(sequence_NCL)
         for rows in np.split(order, borders) if len(order) else ():
-            score_N[rows] = _scores(profile_NU[rows], _ideogram(int(chromosome_N[rows[0]])))
-        return cls(score_N)
+            ideogram_F = _ideogram(int(chromosome_N[rows[0]]))
+            score_N[rows] = _scores(profile_NU[rows], ideogram_F, upright)
+        return cls(score_N, on_karyogram)
 
 
 def turn(sequence_NCL: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -139,8 +157,14 @@ def _lengths(sequence_NCL: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.asarray(filled_NL.shape[1] - filled_NL[:, ::-1].argmax(axis=1), np.int64)
 
 
-def _scores(profile_NU: Floats, ideogram_F: Floats) -> Floats:
-    """Scores (N) of the chromosomes of one group; see :class:`Orientation`."""
+def _scores(profile_NU: Floats, ideogram_F: Floats, upright: float) -> Floats:
+    """Scores (N) of the chromosomes of one group; see :class:`Orientation`.
+
+    Args:
+        profile_NU: their profiles.
+        ideogram_F: spectrum of the bands of their type.
+        upright: log odds that a chromosome arrives upright.
+    """
     up_NVF, down_NVF = _spectra(profile_NU), _spectra(profile_NU[:, ::-1])
     middle, row_N = len(_MIDDLES) // 2, np.arange(len(profile_NU))
     upright_N = _split(up_NVF[:, middle] - down_NVF[:, middle])
@@ -149,7 +173,7 @@ def _scores(profile_NU: Floats, ideogram_F: Floats) -> Floats:
         for one_N in (upright_N, ~upright_N)
     )
     drawn = float((_unit(chosen_NF.sum(axis=0)) - _unit(turned_NF.sum(axis=0))) @ ideogram_F)
-    if _UPRIGHT * (2 * upright_N.sum() - len(upright_N)) + _DRAWN * drawn < 0:
+    if upright * (2 * upright_N.sum() - len(upright_N)) + _DRAWN * drawn < 0:
         chosen_NF = turned_NF
     score_N = np.zeros(len(profile_NU))
     for _ in range(_ROUNDS):

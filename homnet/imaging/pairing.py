@@ -137,12 +137,13 @@ def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tupl
     )
 
 
-def set_upright(images: pd.DataFrame) -> pd.DataFrame:
+def set_upright(images: pd.DataFrame, *, on_karyogram: bool) -> pd.DataFrame:
     """Turns the chromosomes that certainly lie upside down, and flags them and the uncertain ones.
 
     Args:
         images: output of :func:`measure_rows`: all images of each patient, because the chromosomes
             of a patient are compared with each other.
+        on_karyogram: whether they were cut out of karyograms, on which most stand upright.
 
     Returns:
         The same rows; ``sequence`` and ``flags`` of some are changed.
@@ -156,6 +157,7 @@ def set_upright(images: pd.DataFrame) -> pd.DataFrame:
         sequence_NCL,
         np.array([CHROMOSOME_INDEX[name] for name in rows["chromosome"]], np.int64),
         np.asarray(rows.groupby(["hospital", "patient_id", "chromosome"]).ngroup(), np.int64),
+        on_karyogram=on_karyogram,
     )
     sequences, flags = images["sequence"].tolist(), images["flags"].tolist()
     for which_N, flag in ((found.upside_down_N, TURNED), (found.uncertain_N, ENDS_UNCERTAIN)):

@@ -24,7 +24,7 @@ from homnet.calibration.patients import (
     PatientCalibration,
     combine,
 )
-from homnet.cohorts.pairs import LEVEL_ESTIMATED, TURNED
+from homnet.cohorts.pairs import LEVEL_ESTIMATED, MEASURED, TURNED
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Evidence, Predictor
@@ -344,6 +344,15 @@ def diagnose(
         chosen_G = judge.types_to_read(hospitals[0], assessment, evidence)
         findings = read_types(reader, assessment, chosen_G)
     return judge.judge(hospitals[0], assessment, evidence, findings)
+
+
+def verdicts_on_unseen(
+    judge: Diagnostician, hospital: str, patients: Sequence[str]
+) -> list[PatientVerdict]:
+    """Verdicts on patients of a hospital of whom no picture could be used: not assessed."""
+    nobody = assess(MEASURED.empty_table())
+    left_out = {(hospital, patient): NOTHING_SENT for patient in patients}
+    return judge.judge(hospital, replace(nobody, left_out=left_out), Evidence.concatenate([]))
 
 
 def read_types(

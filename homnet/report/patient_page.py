@@ -15,6 +15,7 @@ from homnet.cohorts.pairs import TURNED
 from homnet.cohorts.summary import has_flag
 from homnet.karyotype.kinds import IN_WORDS
 from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
+from homnet.patients.pictures import SentPicture
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
 from homnet.report.examples import pairs_by_cell
 from homnet.report.html import label, render_page, style_sheet
@@ -44,6 +45,7 @@ def render_patient(
     *,
     samples_per_px: float,
     images: Images = NO_IMAGES,
+    sent: Sequence[SentPicture] = (),
 ) -> str:
     """Returns the page as HTML.
 
@@ -53,6 +55,7 @@ def render_patient(
         samples_per_px: samples of a sequence per image pixel in the hospital.
         images: the chromosomes as they were sent, which are shown instead of their sequences; the
             table needs ``quality`` then.
+        sent: the pictures of the patient; those with a remark are listed.
     """
     table = _own_rows(verdict, table)
     cells = pairs_by_cell(table, verdict.patient_id)
@@ -113,6 +116,7 @@ def render_patient(
             if one.chromosome in types
         ],
         flags=_flags(table),
+        remarkable=[one for one in sent if one.refused or one.remarks],
         read=verdict.versions.get("reader", NO_READER_USED) != NO_READER_USED,
     )
 

@@ -1,6 +1,7 @@
 """List of diagnosed patients, most urgent first, with links to their pages."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -9,14 +10,22 @@ from homnet.patients.verdict import DECISIONS, URGENT_FIRST
 from homnet.report.html import label, render_page
 
 
-def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
+def render_worklist(
+    patients: pa.Table,
+    pages: Collection[str],
+    refused: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> str:
     """Returns the page as HTML.
 
     Args:
         patients: rows of :data:`homnet.patients.tables.PATIENTS`.
         pages: paths of the written pages, relative to the folder of this one.
+        refused: number of refused pictures, by hospital and patient.
     """
-    rows = [_row(one, pages) for one in patients.to_pylist()]
+    rows = [
+        {**_row(one, pages), "refused": refused.get((one["hospital"], one["patient_id"]), 0)}
+        for one in patients.to_pylist()
+    ]
     rows.sort(key=lambda row: (URGENT_FIRST.index(row["decision"]), -(row["probability"] or 0.0)))
     decisions = [row["decision"] for row in rows]
     return render_page(
@@ -25,6 +34,7 @@ def render_worklist(patients: pa.Table, pages: Collection[str]) -> str:
         rows=rows,
         # ISCN names require a reader of findings.
         has_drafts=any(row["drafts"] for row in rows),
+        any_refused=any(row["refused"] for row in rows),
         counts={
             DECISIONS[name].lower(): decisions.count(name)
             for name in URGENT_FIRST

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -46,6 +46,7 @@ from homnet_platform.runtime import local_or_cluster
 
 _IMAGES_PER_BLOCK: Final = 256
 """About a second of work: long compared with task overhead, short enough for a smooth bar."""
+Turn = Literal["images", "karyograms", "never"]
 KEY_VARIABLE: Final = "HOMNET_PSEUDONYM_KEY"
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [
@@ -82,9 +83,10 @@ class IngestConfig:
     estimated from their chromosomes."""
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     """How chromosomes are measured."""
-    turn: bool = True
-    """Turn chromosomes that certainly lie upside down. Without it all stay as they came, as a
-    measurement of turning needs them."""
+    turn: Turn | None = None
+    """Which chromosomes that lie upside down are turned. ``images``: those that certainly do, even
+    if all of their type do. ``karyograms``: those that lie otherwise than most of their type, for
+    a person has set the others upright. ``never``: none. By default by what is given."""
     images_per_file: int = 4000
     """Approximate number of images per cohort file; a patient stays in one file."""
     pseudonym_key_file: Path | None = None
@@ -166,7 +168,8 @@ def ingest(config: IngestConfig) -> IngestSummary:
 def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> IngestSummary:
     """Measures the images of a manifest; ``key`` is that of the pseudonyms."""
     manifest = read_manifest(listed, hospital=config.hospital, band_level=config.band_level)
-    settings = dataclasses.asdict(config)
+    turn = config.turn or ("images" if config.karyograms is None else "karyograms")
+    settings = {**dataclasses.asdict(config), "turn": turn}
     for name in ("pseudonym_key_file", "output", "manifest", "karyograms", "karyogram"):
         del settings[name]
     reported = _REPORTED
@@ -177,7 +180,7 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
         manifest = _with_pseudonyms(manifest, key)
         # Names of files often hold those of patients; the row leads back to the manifest.
         reported = [name for name in _REPORTED if name != "path"]
-    outcome = _Outcome(by_row=key is not None, turn=config.turn)
+    outcome = _Outcome(by_row=key is not None, turn=turn)
     try:
         with local_or_cluster():
             cohort = write_cohort(
@@ -257,8 +260,8 @@ class _Outcome:
 
     by_row: bool
     """Whether notes name images by their rows and not by their paths."""
-    turn: bool
-    """Whether chromosomes that lie upside down are turned."""
+    turn: Turn
+    """Which chromosomes that lie upside down are turned."""
     num_single: int = 0
     num_doubted: int = 0
     estimated: Counter[int] = field(default_factory=Counter)
@@ -281,7 +284,9 @@ class _Outcome:
         """The table of a part's pairs, all of one hospital."""
         names = "row " + part["row"].astype(str) if self.by_row else part["path"]
         part = note_same_pixels(part, names, self.seen)
-        part = set_band_levels(set_upright(part) if self.turn else part)
+        if self.turn != "never":
+            part = set_upright(part, on_karyogram=self.turn == "karyograms")
+        part = set_band_levels(part)
         usable = part[part["reason"] == ""]
         # A reason starts with its kind; numbers may follow.
         kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]

@@ -176,6 +176,7 @@ def _cut_page(
     done = staging.content / "pages" / f"{number:05d}.csv"
     if done.exists():
         return 1, done.read_text()
+    outlines = f"pages/{number:05d}.png"
     try:
         picture = read_picture(folder / page["path"])
         karyogram = find_chromosomes(picture, layout)
@@ -193,6 +194,7 @@ def _cut_page(
                 {
                     **page,
                     "page": page["path"],
+                    "outlines": outlines,
                     "path": path,
                     "number": place,
                     "chromosome": one.chromosome,
@@ -210,7 +212,7 @@ def _cut_page(
             if path:
                 with staging.writing(path) as temporary:
                     Image.fromarray(images[place]).save(temporary, format="PNG")
-        with staging.writing(f"pages/{number:05d}.png") as temporary:
+        with staging.writing(outlines) as temporary:
             draw_outlines(picture, karyogram).save(temporary, format="PNG")
     text = pd.DataFrame(rows, columns=_COLUMNS).to_csv(index=False)
     with staging.writing(f"pages/{number:05d}.csv") as temporary:
@@ -219,7 +221,7 @@ def _cut_page(
 
 
 _COLUMNS: Final = [
-    "page",
+    *("page", "outlines"),
     *("hospital", "patient_id", "cell_id", "band_level"),
     *("number", "chromosome", "homolog", "probability"),
     *("top", "left", "bottom", "right"),

@@ -23,7 +23,7 @@ from homnet.results import read_json, write_json, write_result
 _PLACES: Final = frozenset(
     {
         *("checkpoint", "cohort", "diagnosis", "findings", "manifest", "output", "reader", "start"),
-        *("record", "registry", "scaling", "tracking"),
+        *("karyogram", "karyograms", "record", "registry", "scaling", "tracking"),
     }
 )
 """Config fields for paths and hardware, which do not affect the result. The content of these paths

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homnet.bags.assessment import Assessment
 from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
+from homnet.patients.pictures import SentPicture
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
 from homnet.report.patient_page import NO_IMAGES, Images, render_patient
 from homnet_serve.errors import given_up
@@ -120,6 +121,7 @@ def add_pages(
     pages: Wanted,
     most: int,
     images_of: Callable[[str, str], Images] = lambda hospital, patient: NO_IMAGES,
+    sent_of: Callable[[str, str], Sequence[SentPicture]] = lambda hospital, patient: (),
     stopped: Stopped = lambda: False,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
@@ -132,6 +134,7 @@ def add_pages(
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
         images_of: returns the images that were sent, by hospital and patient.
+        sent_of: returns what became of them, likewise.
         stopped: called before every page.
 
     Raises:
@@ -151,6 +154,7 @@ def add_pages(
             table,
             samples_per_px=scales[verdict.hospital],
             images=images_of(verdict.hospital, verdict.patient_id),
+            sent=sent_of(verdict.hospital, verdict.patient_id),
         )
 
 

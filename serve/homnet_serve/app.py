@@ -24,6 +24,7 @@ from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.docs_page import POLICY, documentation
 from homnet_serve.errors import RequestError
+from homnet_serve.forms import FORM_TYPE
 from homnet_serve.karyogram_zips import CELLS, CORRECTIONS, LAYOUT
 from homnet_serve.keys import Key, check_key
 from homnet_serve.middleware import Around
@@ -55,6 +56,12 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 }
 _COLUMNS: Final = ", ".join(f"{field.name} {field.type}" for field in MEASURED)
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_FILES: Final = {
+    "schema": {
+        "type": "object",
+        "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    }
+}
 _PAIRS_BODY: Final = {
     "requestBody": {
         "required": True,
@@ -76,10 +83,11 @@ _ZIP_BODY: Final = {
 _KARYOGRAMS_BODY: Final = {
     "requestBody": {
         "required": True,
-        "description": "A zip with a picture of each cell's karyogram, dark on white, and perhaps "
-        f"{LAYOUT} (types of each row from left to right), and, for verdicts, {CELLS} (path, "
-        f"patient_id, cell_id; optional hospital, band_level) and {CORRECTIONS} (Corrections).",
-        "content": {ZIP_TYPE: _BINARY},
+        "description": "A zip, or the files of a form: a picture of each cell's karyogram, dark on "
+        f"white, and perhaps {LAYOUT} (types of each row from left to right), and, for verdicts, "
+        f"{CELLS} (path, patient_id, cell_id; optional hospital, band_level) and {CORRECTIONS} "
+        "(Corrections).",
+        "content": {ZIP_TYPE: _BINARY, FORM_TYPE: _FILES},
     }
 }
 _Sequences = Annotated[
@@ -224,10 +232,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         wished: _Wished,
     ) -> Response:
         """Gives a verdict on each patient from the sequences of homologous pairs."""
-        content_type = request.headers.get("content-type", "")
         async with body_of(request, service, key) as body:
             asked = _asked(request, key, body, wished)
-            return await answered(request, service, service.diagnose(asked, content_type))
+            return await answered(request, service, service.diagnose(asked))
 
     @app.post(
         "/v1/diagnose/images",
@@ -243,7 +250,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         band_level: _BandLevel = None,
     ) -> Response:
         """Gives a verdict on each patient from images of the chromosomes."""
-        _check_zip_type(request)
+        _check_type(request, ZIP_TYPE)
         async with body_of(request, service, key) as body:
             asked = _asked(request, key, body, wished)
             level = None if band_level is None else int(band_level)
@@ -258,7 +265,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     async def karyograms(request: Request, key: own_key, preview: _Preview = False) -> Response:
         """Finds the chromosomes on karyograms and says the type of each, for people to check."""
-        _check_zip_type(request)
+        _check_type(request, ZIP_TYPE, FORM_TYPE)
         async with body_of(request, service, key) as body:
             work = service.read_karyograms(_asked(request, key, body, {}), preview=preview)
             return await answered(request, service, work)
@@ -279,7 +286,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         px_per_um: _PxPerUm = None,
     ) -> Response:
         """Gives a verdict on each patient from karyograms, perhaps corrected by a person."""
-        _check_zip_type(request)
+        _check_type(request, ZIP_TYPE, FORM_TYPE)
         async with body_of(request, service, key) as body:
             asked = _asked(request, key, body, wished)
             level = None if band_level is None else int(band_level)
@@ -309,13 +316,14 @@ def _asked(request: Request, key: Key, body: bytes, wished: Mapping[str, Any]) -
         caller_request_id=request.state.caller_request_id,
         route=request.scope["route"].path,
         body=body,
+        content_type=request.headers.get("content-type", ""),
         **wished,
     )
 
 
-def _check_zip_type(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ZIP_TYPE:
-        raise RequestError(415, "unknown_media_type", f"Content-Type: send {ZIP_TYPE}")
+def _check_type(request: Request, *read: str) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in read:
+        raise RequestError(415, "unknown_media_type", f"Content-Type: send {' or '.join(read)}")
 
 
 def schema_of(app: FastAPI) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from homnet.imaging.pairing import (
     set_upright,
 )
 from homnet.imaging.reading import read_grey
+from homnet.patients.pictures import SentPicture, corrected, image_name, left_out
 from homnet.report.patient_page import NO_IMAGES, Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
@@ -95,6 +96,32 @@ class ImagesOfBody:
     """Returns the grey levels (H, W) of an image by its name; None without images."""
     files: Mapping[tuple[str, str, str, str], tuple[str, ...]] = field(default_factory=dict)
     """Names of the images of each pair, by hospital, patient, cell and chromosome."""
+
+    def sent(self, hospital: str, patient_id: str) -> list[SentPicture]:
+        """What became of a patient's pictures."""
+        patient = (hospital, patient_id)
+        images = [
+            SentPicture(image_name(one.row, one.chromosome), one.cell_id, one.reason)
+            for one in self.refused.get(patient, ())
+        ]
+        images += [
+            SentPicture(image_name(one.row, one.chromosome), one.cell_id, remarks=(one.note,))
+            for one in self.noted.get(patient, ())
+        ]
+        karyograms = [
+            SentPicture(
+                one.picture,
+                one.cell_id,
+                one.reason,
+                (
+                    *(corrected(c.number, c.before, c.chromosome) for c in one.corrected),
+                    *(left_out(c.number, c.chromosome, c.reason) for c in one.left_out),
+                    *(f"number {c.number}: {c.note}" for c in one.noted),
+                ),
+            )
+            for one in self.karyograms.get(patient, ())
+        ]
+        return images + karyograms
 
     def of_patient(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
@@ -186,6 +213,8 @@ def measured(
     configs: Mapping[str, ExtractionConfig],
     limits: Limits,
     place: str,
+    *,
+    on_karyogram: bool = False,
 ) -> tuple[pd.DataFrame, pa.Table]:
     """Measures images of chromosomes and pairs the homologs.
 
@@ -196,6 +225,7 @@ def measured(
         configs: how the chromosomes of each hospital are measured.
         limits: bounds on the request.
         place: what messages call a row, with names of columns in braces.
+        on_karyogram: whether the images were cut out of karyograms.
 
     Returns:
         The rows with what was measured, and the pairs with the columns of
@@ -211,7 +241,8 @@ def measured(
         ],
         ignore_index=True,
     )
-    images = set_band_levels(set_upright(note_same_pixels(images, images["path"], {})))
+    images = note_same_pixels(images, images["path"], {})
+    images = set_band_levels(set_upright(images, on_karyogram=on_karyogram))
     table = pair_up(images).select([*MEASURED.names, "quality"])
     if table.num_rows:
         first = images[images["reason"] == ""].drop_duplicates(CHROMOSOME_KEY)

@@ -1,6 +1,6 @@
-"""Opens zips of karyograms: one picture per cell, and what is said of them.
+"""Opens zips and forms of karyograms: one picture per cell, and what is said of them.
 
-Beside the pictures the zip may hold ``cells.csv`` (whose cell each picture shows), ``layout.csv``
+Beside the pictures they may hold ``cells.csv`` (whose cell each picture shows), ``layout.csv``
 (how the laboratory arranges chromosomes) and ``corrections.json`` (types that a person corrected).
 Reading is deterministic: corrections name chromosomes by their number on the picture.
 """
@@ -19,10 +19,11 @@ from homnet.imaging.karyogram import read_picture
 from homnet.imaging.layouts import Layout, read_layout
 from homnet.imaging.manifest import nfc, normal_path
 from homnet.imaging.reading import Page
-from homnet_serve.archives import Archive, open_zip
+from homnet_serve.archives import ZIP_TYPE, Archive, open_zip
 from homnet_serve.bodies import sentence_of
 from homnet_serve.config import Limits
 from homnet_serve.errors import invalid, too_large
+from homnet_serve.forms import FORM_TYPE, zip_of_form
 from homnet_serve.schemas import Correction, Corrections
 
 CELLS: Final = "cells.csv"
@@ -64,17 +65,25 @@ class Pictures:
         return read_picture(io.BytesIO(content))
 
 
-def open_pictures(body: bytes, limits: Limits) -> Pictures:
-    """Opens a zip of karyograms, but decodes no picture.
+def open_pictures(body: bytes, limits: Limits, content_type: str = ZIP_TYPE) -> Pictures:
+    """Opens a zip or a form of karyograms, but decodes no picture.
+
+    Args:
+        body: the zip or form.
+        limits: bounds on the request.
+        content_type: its media type, with parameters.
 
     Raises:
-        RequestError: the body is not a zip or is too large, holds no picture, or a file beside the
+        RequestError: the body is neither or is too large, holds no picture, or a file beside the
             pictures is wrong.
     """
-    archive = open_zip(body, _MAX_FILES * limits.max_pictures, limits, "pictures of karyograms")
+    max_files = _MAX_FILES * limits.max_pictures
+    if content_type.lower().startswith(FORM_TYPE):
+        body = zip_of_form(body, content_type, max_files)
+    archive = open_zip(body, max_files, limits, "pictures of karyograms")
     names = tuple(sorted(filter(is_picture, archive.files)))
     if not names:
-        raise invalid("body: the zip has no picture; send a picture of each cell's karyogram")
+        raise invalid("body: there is no picture in it; send a picture of each cell's karyogram")
     if len(names) > limits.max_pictures:
         raise too_large(
             f"body: {len(names)} pictures, at most {limits.max_pictures} at once; send fewer"
@@ -83,7 +92,7 @@ def open_pictures(body: bytes, limits: Limits) -> Pictures:
         place = PurePosixPath(name)
         if place.name.lower() in _BESIDE and name not in _BESIDE and place.name[0] != ".":
             raise invalid(
-                f"body: {name[:100]!r} is not read; put {place.name.lower()} at the top of the zip"
+                f"body: {name[:100]!r} is not read; send {place.name.lower()} in no folder"
             )
     for name in names:
         if archive.files[name].file_size > limits.max_picture_bytes:
@@ -115,7 +124,7 @@ def _corrections(archive: Archive, names: Sequence[str]) -> dict[str, dict[int, 
     for place, one in enumerate(listed):
         name = normal_path(one.picture)
         if name not in names:
-            raise invalid(f"{CORRECTIONS}: [{place}]: the zip has no picture {name[:100]!r}")
+            raise invalid(f"{CORRECTIONS}: [{place}]: there is no picture {name[:100]!r}")
         if found.setdefault(name, {}).setdefault(one.number, one) is not one:
             raise invalid(
                 f"{CORRECTIONS}: [{place}]: number {one.number} of {name[:100]!r} is corrected "
@@ -149,7 +158,7 @@ def cells_of_body(
             cells = cells_of_list(
                 Path(CELLS),
                 pictures.names,
-                where="the zip",
+                where="the body",
                 content=content,
                 max_rows=limits.max_pictures,
             )

@@ -212,7 +212,7 @@ def measure_karyograms(
         return image_of[row["path"]]
 
     rows = rows.sort_values([*CHROMOSOME_KEY, "homolog"], ignore_index=True)
-    images, table = measured(rows, open_image, configs, limits, "{path}")
+    images, table = measured(rows, open_image, configs, limits, "{path}", on_karyogram=True)
     karyograms: dict[tuple[str, str], list[KaryogramOfCell]] = {}
     for cell in cells:
         own = images[images["picture"] == cell["path"]]

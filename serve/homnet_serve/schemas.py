@@ -475,7 +475,7 @@ class ChromosomeOnPicture(BaseModel):
 class PictureRead(BaseModel):
     """What was found on the picture of a karyogram."""
 
-    picture: str = Field(description="Name of the file in the zip.")
+    picture: str = Field(description="Name of the file.")
     reason: str = Field(description="Why it is refused; empty if it was read.")
     width: int | None = Field(default=None, description="In pixels; null if it is no picture.")
     height: int | None = None
@@ -544,7 +544,7 @@ class Correction(_Request):
     """The type of a chromosome as a person sees it."""
 
     picture: Annotated[str, StringConstraints(max_length=1024)] = Field(
-        description="Name of the file in the zip."
+        description="Name of the file."
     )
     number: int = Field(
         ge=1, le=1000, description="Of the chromosome, as in the answer of /v1/karyograms."

@@ -23,6 +23,7 @@ from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
 from homnet.model.scoring import Precision
 from homnet.patients.finding import Finding, FindingReader
+from homnet.patients.pictures import with_pictures
 from homnet.patients.verdict import PatientVerdict
 from homnet.reader.reading import CalibratedReader
 from homnet.secret_key import read_secret_key
@@ -62,6 +63,8 @@ class Asked:
     """Path of the route."""
     body: bytes
     """The whole body."""
+    content_type: str = ""
+    """Its media type, with parameters."""
     sequences: Wanted = "none"
     """Types whose sequences the answer includes."""
     pages: Wanted = "none"
@@ -210,7 +213,7 @@ class Service:
         found = [await self._served(key, hospital) for hospital in known]
         return [served.description for served in found if served is not None]
 
-    async def diagnose(self, asked: Asked, content_type: str) -> Answer:
+    async def diagnose(self, asked: Asked) -> Answer:
         """Answers a body of pairs.
 
         Raises:
@@ -220,7 +223,7 @@ class Service:
         self.queue.admit(key.id)
         with self.queue.arriving():
             table = await self._readers.run(
-                key.id, lambda _: read_pairs_of_body(asked.body, content_type, limits)
+                key.id, lambda _: read_pairs_of_body(asked.body, asked.content_type, limits)
             )
             served = await self._models_for(key, pc.unique(table["hospital"]).to_pylist())
             self._scales(asked, served)
@@ -335,7 +338,8 @@ class Service:
 
     async def _open_pictures(self, asked: Asked) -> Pictures:
         return await self._readers.run(
-            asked.key.id, lambda _: open_pictures(asked.body, self.config.limits)
+            asked.key.id,
+            lambda _: open_pictures(asked.body, self.config.limits, asked.content_type),
         )
 
     async def _page_by_page(
@@ -413,7 +417,7 @@ class Service:
 
         def write(stopped: Stopped) -> tuple[bytes, list[PatientVerdict], str]:
             verdicts = [
-                verdict
+                with_pictures(verdict, images.sent(verdict.hospital, verdict.patient_id))
                 for name in sorted(served)
                 for verdict in served[name].judge.judge(name, assessment, evidence, findings)
             ]
@@ -435,6 +439,7 @@ class Service:
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
                 images_of=images.of_patient,
+                sent_of=images.sent,
                 stopped=stopped,
             )
             response = DiagnoseResponse.model_construct(

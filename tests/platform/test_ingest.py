@@ -90,7 +90,7 @@ def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> IngestConf
     output = tmp_path_factory.mktemp("out") / "cohort"
     # The drawings have no bands that tell their ends apart.
     return IngestConfig(
-        output, manifest=folder / "manifest.csv", band_level=400, images_per_file=10, turn=False
+        output, manifest=folder / "manifest.csv", band_level=400, images_per_file=10, turn="never"
     )
 
 
@@ -189,7 +189,10 @@ def test_the_same_images_give_the_same_cohort_in_files_of_any_size(summary, conf
     few, many = (
         ingest(
             replace(
-                config, output=config.output.with_name(f"{size}"), images_per_file=size, turn=True
+                config,
+                output=config.output.with_name(f"{size}"),
+                images_per_file=size,
+                turn="images",
             )
         )
         for size in (10_000, 10)

@@ -98,6 +98,7 @@ def test_a_folder_becomes_a_cohort(folder, person, ray_cluster, tmp_path, capsys
     chromosomes = tmp_path / "mine-chromosomes"
     found = pd.read_csv(chromosomes / "found.csv", dtype=str, keep_default_na=False)
     manifest = pd.read_csv(chromosomes / "manifest.csv", dtype=str, keep_default_na=False)
+    assert sorted(found["outlines"].unique()) == ["", *(f"pages/0000{n}.png" for n in range(3))]
     assert list(manifest["path"]) == list(found["path"][found["reason"] == ""])
     assert all((chromosomes / path).exists() for path in manifest["path"])
     assert sorted(path.name for path in (chromosomes / "pages").glob("*.png")) == [

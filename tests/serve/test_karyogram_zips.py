@@ -81,7 +81,7 @@ def test_pictures_without_a_cell_are_named(
     [
         (
             "path,patient_id,cell_id\nno.png,p,c\n",
-            "row 2: 'path' is 'no.png'; there is no such picture in the zip",
+            "row 2: 'path' is 'no.png'; there is no such picture in the body",
         ),
         (
             "path,patient_id,cell_id\n../p_c.png,p,c\n",
@@ -118,13 +118,13 @@ def test_what_stands_beside_the_pictures_is_read(opened: Callable[..., Pictures]
 @pytest.mark.parametrize(
     ("files", "status", "said"),
     [
-        ({"a.txt": b""}, 422, "the zip has no picture"),
+        ({"a.txt": b""}, 422, "there is no picture in it"),
         ({f"p_{n}.png": b"" for n in range(4)}, 413, "4 pictures, at most 3"),
         ({f"{n}.txt": b"" for n in range(10)}, 413, "more than 9 files"),
         ({"p_c.png": bytes(2001)}, 413, "more than 2000 bytes"),
         ({"p_c.png": b"", "big.txt": bytes(10**6)}, 413, "expands to more"),
-        ({"p_c.png": b"", "lab/cells.csv": b""}, 422, "put cells.csv at the top of the zip"),
-        ({"p_c.png": b"", "Corrections.json": b""}, 422, "put corrections.json at the top"),
+        ({"p_c.png": b"", "lab/cells.csv": b""}, 422, "send cells.csv in no folder"),
+        ({"p_c.png": b"", "Corrections.json": b""}, 422, "send corrections.json in no folder"),
         ({"p_c.png": b"", "layout.csv": b"1,1"}, 422, "layout.csv: line 1: type 1 is in"),
         ({"p_c.png": b"", "layout.csv": b"\xff"}, 422, "cannot be read as text"),
     ],
@@ -149,7 +149,7 @@ def test_other_zips_are_refused(
         ([{**CORRECTION, "number": 10**30}], "number"),
         ([{**CORRECTION, "chromosome": "23"}], "chromosome"),
         ([{**CORRECTION, "chromosme": "1"}], "chromosme"),
-        ([{**CORRECTION, "picture": "/etc/passwd"}], r"\[0\]: the zip has no picture"),
+        ([{**CORRECTION, "picture": "/etc/passwd"}], r"\[0\]: there is no picture '/etc/passwd'"),
         ([CORRECTION, {**CORRECTION, "chromosome": "8"}], r"\[1\]: number 3 .* is corrected twice"),
         ([CORRECTION, CORRECTION], r"\[1\]: number 3 .* is corrected twice"),
     ],

@@ -94,6 +94,19 @@ def test_chromosomes_are_said_as_they_are_found(
     assert (preview.format, preview.mode, preview.size) == ("JPEG", "L", (width, height))
 
 
+def test_files_of_a_form_are_read_like_a_zip(
+    endpoint: Any, karyograms: dict[str, bytes], read: KaryogramsResponse
+) -> None:
+    files = [("files", one) for one in karyograms.items()]
+    response = endpoint.request("POST", READ, files=files)
+    assert response.status_code == 200, response.text
+    said = KaryogramsResponse.model_validate(response.json()).pictures
+    expected = [one for one in read.pictures if one.picture in karyograms]
+    assert [one.chromosomes for one in said] == [one.chromosomes for one in expected]
+    patients = endpoint.request("POST", DIAGNOSE, files=files, params={"hospital": "h1"}).json()
+    assert [one["verdict"]["patient_id"] for one in patients["patients"]] == ["p1"]
+
+
 def test_what_is_no_karyogram_has_its_reason(read: KaryogramsResponse) -> None:
     picture = {one.picture: one for one in read.pictures}
     assert picture["p1_blank.png"].reason == "the page is blank"

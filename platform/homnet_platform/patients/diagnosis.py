@@ -12,34 +12,33 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.pairs import SCHEMA
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, is_published, write_whole
-from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
-from homnet.imaging.manifest import find_image, read_manifest
-from homnet.imaging.pairing import files_of_pairs
-from homnet.imaging.reading import read_grey
+from homnet.imaging.extraction import ExtractionConfig
+from homnet.imaging.manifest import read_manifest
 from homnet.locations import Location, files_in, in_memory, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
-from homnet.patients.diagnostician import Diagnostician
+from homnet.patients.diagnostician import Diagnostician, verdicts_on_unseen
 from homnet.patients.diagnostician import diagnose as diagnose_patients
+from homnet.patients.pictures import with_pictures
 from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
-from homnet.report.patient_page import NO_IMAGES, Images, render_patient
+from homnet.report.patient_page import render_patient
 from homnet.report.worklist import render_worklist
 from homnet.results import write_json
 from homnet_platform.blocks import process_blocks
-from homnet_platform.ingest import IngestConfig, ingest, report_of
+from homnet_platform.ingest import IngestConfig, Turn, ingest, report_of
 from homnet_platform.job import LocationOption
 from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
 from homnet_platform.patients.blocks import (
@@ -47,6 +46,7 @@ from homnet_platform.patients.blocks import (
     patient_blocks,
     read_block,
 )
+from homnet_platform.patients.pictures import Pictures, pictures_of
 from homnet_platform.runs import models_of, paths_of_models, portable
 from homnet_platform.runtime import local_or_cluster
 
@@ -73,6 +73,8 @@ class DiagnoseConfig:
     band_level: int | None = None
     """Band level of cells for which the manifest states none; by default estimated from their
     chromosomes."""
+    turn: Turn | None = None
+    """Which chromosomes that lie upside down are turned, as in ``jobs/ingest.py``."""
     samples_per_px: float | None = None
     """Scale at which the images of the manifest are measured; None takes that of the model."""
     checkpoint: str = SHIPPED
@@ -163,6 +165,20 @@ def diagnose(config: DiagnoseConfig) -> Location:
             unit=" patients",
         )
     names = [f"blocks/{number:05d}" for number in range(len(blocks))]
+    pictures = _pictures(config, cohort)
+    for hospital, path in models.items():
+        unseen = sorted(
+            who
+            for where, who in pictures.sent
+            if where == hospital
+            and who not in cohort.patients[hospital]
+            and (people is None or who in people)
+        )
+        if unseen:
+            _require_file_names(unseen)
+            names.append(f"blocks/unseen-{hospital}")
+            verdicts = verdicts_on_unseen(judges[path], hospital, unseen)
+            _write_patients(names[-1], verdicts, SCHEMA.empty_table(), cohort, staging, config)
     for table in ("patients", "types"):
         parts = [
             pq.read_table(in_memory(staging.content / f"{name}-{table}.parquet")) for name in names
@@ -176,7 +192,8 @@ def diagnose(config: DiagnoseConfig) -> Location:
         if path.endswith(".html")
     }
     with staging.writing("index.html") as temporary:
-        write_whole(temporary, render_worklist(everyone, pages))
+        refused = {who: sum(bool(one.refused) for one in of) for who, of in pictures.sent.items()}
+        write_whole(temporary, render_worklist(everyone, pages, refused))
     with staging.writing("provenance.json") as temporary:
         write_json(
             temporary,
@@ -239,7 +256,8 @@ def _with_manifest(config: DiagnoseConfig) -> DiagnoseConfig:
     chromosomes = output.with_name(f"{output.name}-chromosomes")
     with local_or_cluster():
         manifest = cut_karyograms(config.karyograms, config.karyogram, chromosomes)
-    return dataclasses.replace(config, manifest=manifest, karyograms=None)
+    turn: Turn = config.turn or "karyograms"
+    return dataclasses.replace(config, manifest=manifest, turn=turn)
 
 
 def _cohort(config: DiagnoseConfig) -> Cohort:
@@ -248,7 +266,7 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
         return Cohort.open(config.cohort)
     output = to_location(config.output)
     measured = output.with_name(f"{output.name}-cohort")
-    scale = _scale(config, config.manifest)
+    scale, turn = _scale(config, config.manifest), config.turn or "images"
     if not is_published(measured):
         ingest(
             IngestConfig(
@@ -256,6 +274,7 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
                 output=measured,
                 hospital=config.hospital,
                 band_level=config.band_level,
+                turn=turn,
                 extraction=ExtractionConfig(samples_per_px=scale),
             )
         )
@@ -263,11 +282,13 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
     made = cohort.provenance
     digest = hashlib.sha256(config.manifest.read_bytes()).hexdigest()
     settings = made["settings"]
-    found = (settings["hospital"], settings["band_level"], settings["extraction"]["samples_per_px"])
-    if made["manifest_sha256"] != digest or found != (config.hospital, config.band_level, scale):
+    found = [settings[name] for name in ("hospital", "band_level", "turn")]
+    found.append(settings["extraction"]["samples_per_px"])
+    wanted = [config.hospital, config.band_level, turn, scale]
+    if made["manifest_sha256"] != digest or found != wanted:
         raise ConfigError(
-            f"{measured} was measured from another manifest, or with another hospital, band_level "
-            "or samples_per_px; remove it, or choose another --output"
+            f"{measured} was measured from another manifest, or with another hospital, band_level, "
+            "turn or samples_per_px; remove it, or choose another --output"
         )
     return cohort
 
@@ -318,7 +339,26 @@ def _diagnose_block(
     hospital = cohort.files[blocks[number].file].hospital
     judge, predictor, reader = _loaded(models[hospital], config.verdict, config.findings)
     verdicts = diagnose_patients(judge, predictor, table, reader)
+    _write_patients(name, verdicts, table, cohort, staging, config)
+    return len(people), ""
+
+
+def _write_patients(
+    name: str,
+    verdicts: Sequence[PatientVerdict],
+    table: pa.Table,
+    cohort: Cohort,
+    staging: Staging,
+    config: DiagnoseConfig,
+) -> None:
+    """Writes the files of some patients, and the two tables of them whose names begin so."""
+    pictures = _pictures(config, cohort)
+    verdicts = [
+        with_pictures(one, pictures.sent.get((one.hospital, one.patient_id), ()))
+        for one in verdicts
+    ]
     for verdict in verdicts:
+        patient = verdict.hospital, verdict.patient_id
         place = f"patients/{verdict.hospital}/{verdict.patient_id}"
         with staging.writing(f"{place}.json") as temporary:
             write_json(temporary, verdict.to_json())
@@ -326,43 +366,28 @@ def _diagnose_block(
             page = render_patient(
                 verdict,
                 table,
-                samples_per_px=cohort.scale[hospital],
-                images=_images(verdict, config, cohort),
+                samples_per_px=cohort.scale[verdict.hospital],
+                images=pictures.images(*patient),
+                sent=pictures.sent.get(patient, ()),
             )
             with staging.writing(f"{place}.html") as temporary:
                 write_whole(temporary, page)
     for kind, rows in (("patients", patient_table(verdicts)), ("types", type_table(verdicts))):
         with staging.writing(f"{name}-{kind}.parquet") as temporary:
             pq.write_table(rows, temporary)
-    return len(people), ""
 
 
-def _images(verdict: PatientVerdict, config: DiagnoseConfig, cohort: Cohort) -> Images:
-    """The patient's images, if verdicts are given on a manifest."""
+def _pictures(config: DiagnoseConfig, cohort: Cohort) -> Pictures:
+    """The patients' pictures; none if verdicts are given on a cohort."""
     if config.manifest is None:
-        return NO_IMAGES
-    return {
-        (cell, chromosome): [read_grey(path, max_side_px=MAX_SIDE_PX) for path in paths]
-        for (hospital, patient, cell, chromosome), paths in _files(
-            config.manifest, config.hospital, config.band_level, report_of(cohort.root)
-        ).items()
-        if (hospital, patient) == (verdict.hospital, verdict.patient_id)
-    }
-
-
-@cache
-def _files(
-    manifest: Location, hospital: str, band_level: int | None, report: Location
-) -> dict[tuple[str, str, str, str], list[Location]]:
-    """Images of the pairs of a measured manifest, read once per process."""
-    rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
-    if report.exists():
-        noted = pd.read_csv(in_memory(report), keep_default_na=False)
-        rows = rows[~rows["row"].isin(noted.loc[noted["reason"] != "", "row"])]
-    return {
-        key: [find_image(manifest.parent, path) for path in paths]
-        for key, paths in files_of_pairs(rows).items()
-    }
+        return Pictures({}, {})
+    return pictures_of(
+        config.manifest,
+        config.hospital,
+        config.band_level,
+        report_of(cohort.root),
+        cut=config.karyograms is not None,
+    )
 
 
 def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:

@@ -53,7 +53,7 @@ class OrientationConfig:
     """What is measured, on which cohort and with which model."""
 
     cohort: str = "cohorts/pki3"
-    """Cohort whose chromosomes are stored as they came (jobs/ingest.py --no-turn)."""
+    """Cohort whose chromosomes are stored as they came (jobs/ingest.py --turn never)."""
     checkpoint: str = "runs/pki3/checkpoint"
     """Model whose false alarms and AUC are measured."""
     rounds: int = 20

@@ -99,3 +99,30 @@ def test_groups_are_compared_apart_and_in_any_order() -> None:
     assert np.flatnonzero(alone < 0).tolist() == [6]
     empty = Orientation.of(together[:0], type_N[:0], group_N[:0])
     assert not len(empty.score_N)
+
+
+def on_karyogram(sequence_NCL: NDArray[np.uint8], chromosome: int) -> Orientation:
+    num = len(sequence_NCL)
+    groups = np.full(num, chromosome), np.zeros(num, np.int64)
+    return Orientation.of(sequence_NCL, *groups, on_karyogram=True)
+
+
+@pytest.mark.parametrize("chromosome", CLEAR)
+def test_on_a_karyogram_most_of_a_type_stand_upright(chromosome: int) -> None:
+    """Whatever the ideogram says; one that lies otherwise is found."""
+    sequence_NCL = drawn(chromosome, 10)
+    sequence_NCL[3:4] = turn(sequence_NCL[3:4])
+    found = on_karyogram(sequence_NCL, chromosome)
+    assert np.flatnonzero(found.upside_down_N).tolist() == [3]
+    against_NCL = turn(sequence_NCL)
+    assert oriented(against_NCL, chromosome).upside_down_N.sum() == 9
+    assert on_karyogram(against_NCL, chromosome).upside_down_N.sum() <= 1
+
+
+def test_a_chromosome_of_a_karyogram_needs_a_stronger_reason() -> None:
+    score_N = np.array([-0.2, -0.1, -0.05, 0.05, 0.2])
+    alone, placed = Orientation(score_N), Orientation(score_N, on_karyogram=True)
+    assert alone.upside_down_N.tolist() == [True, True, False, False, False]
+    assert alone.uncertain_N.tolist() == [False, False, True, True, False]
+    assert placed.upside_down_N.tolist() == [True, False, False, False, False]
+    assert placed.uncertain_N.tolist() == [False, True, False, False, False]

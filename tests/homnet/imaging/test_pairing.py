@@ -130,7 +130,7 @@ def test_an_abnormal_chromosome_stays_abnormal_when_its_image_is_unusable() -> N
 
 
 def test_no_usable_image_gives_no_pair() -> None:
-    assert pair_up(set_upright(images(("1", -1)))).equals(SCHEMA.empty_table())
+    assert pair_up(set_upright(images(("1", -1)), on_karyogram=False)).equals(SCHEMA.empty_table())
 
 
 def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
@@ -173,8 +173,11 @@ def test_a_cell_without_a_usable_image_has_no_level_to_set() -> None:
     pd.testing.assert_frame_equal(set_band_levels(measured), measured)
 
 
+@pytest.mark.parametrize("on_karyogram", [False, True])
 @pytest.mark.parametrize("turned", [(0, 1), (3, 0)])
-def test_an_image_upside_down_is_turned_and_flagged(turned: tuple[int, int]) -> None:
+def test_an_image_upside_down_is_turned_and_flagged(
+    turned: tuple[int, int], on_karyogram: bool
+) -> None:
     """One chromosome 9 of four cells, beside those of another patient."""
     bands = band_table(550)["9"]
     place_L = (np.arange(240) + 0.5) / 240 * bands.length_iscn
@@ -207,9 +210,10 @@ def test_an_image_upside_down_is_turned_and_flagged(turned: tuple[int, int]) -> 
         lambda row: png(chromosome_HW[::-1, ::-1] if wrong(row) else chromosome_HW),
         CONFIG,
     )
-    flags = [one["flags"] for one in pair_up(set_upright(measured))["quality"].to_pylist()]
+    pairs = pair_up(set_upright(measured, on_karyogram=on_karyogram))
+    flags = [one["flags"] for one in pairs["quality"].to_pylist()]
     assert [number for number, found in enumerate(flags) if found == ["turned"]] == [4 + turned[0]]
     assert sum(map(len, flags)) == 1
-    pair_NPCL = pairs_of(pair_up(set_upright(measured))).astype(float)
+    pair_NPCL = pairs_of(pairs).astype(float)
     upright_L, other_L = pair_NPCL[0, 0, 0], pair_NPCL[4 + turned[0], turned[1], 0]
     assert np.abs(upright_L - other_L).mean() < 3

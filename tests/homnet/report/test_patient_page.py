@@ -16,6 +16,7 @@ from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.orientation import turn
 from homnet.patients.clonality import estimate_clone
 from homnet.patients.finding import CellFinding, Finding
+from homnet.patients.pictures import SentPicture
 from homnet.patients.verdict import Abstention, PatientVerdict, TypeVerdict
 from homnet.report.patient_page import patient_style, render_patient, verdict_sentence
 from homnet.simulator.cohort import simulate_person
@@ -341,3 +342,18 @@ def test_all_types_of_thirteen_cells_fit_into_a_page(verdict: PatientVerdict) ->
     assert len(page) < 2_000_000
     # It takes 0.4 s; a busy machine may need twice as long.
     assert min(seconds) < 1.0
+
+
+def test_pictures_with_a_remark_are_listed(table: pa.Table, verdict: PatientVerdict) -> None:
+    sent = [
+        SentPicture("good.png", "c1"),
+        SentPicture("blank.png", "c2", "the page is blank"),
+        SentPicture("left.png", "c3", remarks=("number 7 is left out: it crosses",)),
+    ]
+    page = render_patient(verdict, table, samples_per_px=3.0, sent=sent)
+    assert "good.png" not in page
+    assert "<strong>Refused:</strong> the page is blank" in page
+    assert "<div>Number 7 is left out: it crosses</div>" in page
+    assert "Pictures that were sent" not in render_patient(
+        verdict, table, samples_per_px=3.0, sent=sent[:1]
+    )

@@ -7,11 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.simulator.cohort import simulate_person
+from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
+from homnet.simulator.laboratory import HospitalConfig, Laboratory
+from homnet_platform.karyograms import KaryogramConfig
 from homnet_platform.patients import diagnosis
 from homnet_platform.patients.diagnosis import diagnose
 from homnet_platform.simulate import SimulateConfig, simulate
@@ -97,3 +104,41 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
     assert len(patients) == 1
     (page,) = (output / "patients").rglob("*.html")
     assert page.stat().st_size > 50_000
+
+
+def test_a_folder_of_karyograms_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> None:
+    """One patient has a page that can be read and one that cannot, another only a blank one."""
+    folder = tmp_path / "karyograms"
+    folder.mkdir()
+    laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
+    person = simulate_person(11, HospitalConfig("h", laboratory, abnormal_fraction=0.0), 0, 2.0)
+    images = images_of_cell(person, person["cell_id"][0].as_py(), samples_per_px=3.0, seed=1)
+    drawn = draw_karyogram(images, KaryogramStyle(width_px=1000), np.random.default_rng(0))
+    Image.fromarray(drawn.image).save(folder / "p_1.png")
+    for name in ("p_2.png", "q_1.png"):
+        Image.new("L", (400, 300), 255).save(folder / name)
+    cells = tmp_path / "cells.csv"
+    cells.write_text("path,patient_id,cell_id\np_1.png,p,1\np_2.png,p,2\nq_1.png,q,1\n")
+    config = replace(
+        diagnosed.diagnosis,
+        karyograms=folder,
+        karyogram=KaryogramConfig(cells=cells),
+        checkpoint=str(diagnosed.calibrated / "h1" / "checkpoint"),
+        output=str(tmp_path / "diagnosed"),
+        patients="all",
+        pages="all",
+    )
+    output = diagnose(config)
+    made = Cohort.open(tmp_path / "diagnosed-cohort").provenance
+    assert made["settings"]["turn"] == "karyograms"
+    verdict = json.loads((output / "patients/hospital/q.json").read_text())
+    assert verdict["decision"] == "not_assessed"
+    assert verdict["notes"][-1].endswith("not looked at: q_1.png (the page is blank).")
+    page = (output / "patients/hospital/p.html").read_text()
+    assert "Pictures that were sent" in page
+    assert "<strong>Refused:</strong> the page is blank" in page
+    listed = (output / "index.html").read_text()
+    assert "Refused pictures" in listed
+    assert re.findall(r'<td class="num">(\d)</td>\s*</tr>', listed) == ["1", "1"]
+    with pytest.raises(ConfigError, match="turn or samples_per_px"):
+        diagnose(replace(config, turn="never"))

@@ -1,0 +1,62 @@
+"""Files of a form, as ``curl --form files=@1.png --form files=@2.png`` sends them, as a zip.
+
+Both ways of sending several files are thus opened, bounded and refused alike.
+"""
+
+import io
+import zipfile
+from typing import Final
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+
+from homnet_serve.errors import invalid, too_large
+
+FORM_TYPE: Final = "multipart/form-data"
+
+
+def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
+    """A zip with the files of a form.
+
+    Args:
+        body: the form.
+        content_type: its media type with the boundary.
+        max_files: maximum number of files.
+
+    Raises:
+        RequestError: the body is not a form or is cut off, it has too many files, or a field that
+            is no file.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise invalid("Content-Type: the form has no boundary; let the client write this header")
+    content, ended = io.BytesIO(), []
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+
+        def on_field(field: Field) -> None:
+            name = (field.field_name or b"").decode("utf-8", "replace")
+            raise invalid(f"body: {name[:100]!r} is no file; give it as a parameter (?name=value)")
+
+        def on_file(file: File) -> None:
+            if len(archive.infolist()) == max_files:
+                raise too_large(f"body: more than {max_files} files; send fewer images")
+            name = (file.file_name or b"unnamed").decode("utf-8", "replace")
+            if name in archive.namelist():
+                raise invalid("body: the form has two files of one name; give each file its own")
+            file.file_object.seek(0)
+            archive.writestr(name, file.file_object.read())
+            file.close()
+
+        # What people send is never written to a disk.
+        config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}
+        parser = FormParser(
+            FORM_TYPE, on_field, on_file, lambda: ended.append(True), boundary, config=config
+        )
+        try:
+            parser.write(body)
+            parser.finalize()
+        except FormParserError as error:
+            raise invalid(f"body: not a readable form ({str(error)[:100]})") from None
+    if not ended:
+        raise invalid("body: the form is cut off; send it whole")
+    return content.getvalue()
