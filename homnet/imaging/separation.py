@@ -21,6 +21,9 @@ WIDE: Final = 3.0
 """Width in half widths of a chromosome from which a blob may be several."""
 _LEAST_SHARE: Final = 0.25
 """Smallest share of the area on either side of a seam."""
+_ASIDE: Final = 2.0
+"""Relative cost added to a line that leaves :data:`_LEAST_SHARE` on one side. Homologs share the
+area evenly; the line between two chromatids, as light, has a quarter on one side."""
 _FREE: Final = 0.004
 """Cost of a pixel outside the blob; a line may wind a little to find its notch."""
 _ALIKE: Final = 0.53
@@ -31,7 +34,7 @@ _SLOPE: Final = 25.0
 _CROSSED_ALIKE: Final = 0.79
 """The same for two that lie across each other: the darkest lines run through them."""
 _CROSSED_SLOPE: Final = 8.0
-_MOST_ODDS: Final = 5.0
+_MOST_ODDS: Final = 8.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Seam:
 
 
 def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
-    """Finds the lightest line from top to bottom through a blob.
+    """Finds the lightest line from top to bottom through a blob, near the middle of its area.
 
     Args:
         blob_HW: pixels of the blob in its box.
@@ -76,6 +79,8 @@ def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
         return None
     inside = slice(columns[0], columns[-1] + 1)
     cost_HW = np.where(blob_HW, np.square(darkness_HW) + 0.02, _FREE)[:, inside]
+    aside_W = (share_W[inside] - 0.5) / (0.5 - _LEAST_SHARE)
+    cost_HW = cost_HW * (1 + _ASIDE * np.square(aside_W))
     width = cost_HW.shape[1]
     search = MCP_Geometric(cost_HW)
     last = len(cost_HW) - 1
