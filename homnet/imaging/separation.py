@@ -49,6 +49,8 @@ class Seam:
     """Length of the line inside the blob."""
     darkness: float
     """Mean darkness along the contact over the median darkness of the blob."""
+    lightest: float
+    """The same along the lightest line of all, which may be nearer to a side."""
 
     @property
     def log_odds(self) -> float:
@@ -58,7 +60,7 @@ class Seam:
     @property
     def log_crossed(self) -> float:
         """Log likelihood ratio of two that lie across each other against one."""
-        return float(np.clip(_CROSSED_SLOPE * (self.darkness - _CROSSED_ALIKE), -_MOST_ODDS, 1.0))
+        return float(np.clip(_CROSSED_SLOPE * (self.lightest - _CROSSED_ALIKE), -_MOST_ODDS, 1.0))
 
 
 def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
@@ -78,29 +80,31 @@ def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
     if len(columns) < 2:
         return None
     inside = slice(columns[0], columns[-1] + 1)
-    cost_HW = np.where(blob_HW, np.square(darkness_HW) + 0.02, _FREE)[:, inside]
-    aside_W = (share_W[inside] - 0.5) / (0.5 - _LEAST_SHARE)
-    cost_HW = cost_HW * (1 + _ASIDE * np.square(aside_W))
-    width = cost_HW.shape[1]
-    search = MCP_Geometric(cost_HW)
-    last = len(cost_HW) - 1
-    total_HW, _ = search.find_costs([(0, column) for column in range(width)])
-    path = search.traceback((last, int(total_HW[-1].argmin())))
-    line_HW = np.zeros(blob_HW.shape, bool)
-    rows, columns = np.array(path).T
-    line_HW[rows, columns + inside.start] = True
+    cost_HW = np.where(blob_HW, np.square(darkness_HW) + 0.02, _FREE)
+    aside_W = (share_W - 0.5) / (0.5 - _LEAST_SHARE)
+    line_HW = _line(cost_HW * (1 + _ASIDE * np.square(aside_W)), inside)
     # 4-connected areas cannot cross an 8-connected line.
     number_HW, _ = ndimage.label(~line_HW)
     left_HW = blob_HW & (number_HW == number_HW[-1, 0])
     right_HW = blob_HW & ~left_HW & ~line_HW
-    contact_HW = line_HW & blob_HW
     if not left_HW.any() or not right_HW.any():
         return None
     typical = max(float(np.median(darkness_HW[blob_HW])), 1e-3)
-    contact = darkness_HW[contact_HW]
+    contact, lightest = (darkness_HW[blob_HW & line] for line in (line_HW, _line(cost_HW, inside)))
     return Seam(
         left_HW[2:-2, 2:-2],
         right_HW[2:-2, 2:-2],
-        int(contact_HW.sum()),
-        float(contact.mean()) / typical if len(contact) else 0.0,
+        len(contact),
+        *(float(dark.mean()) / typical if len(dark) else 0.0 for dark in (contact, lightest)),
     )
+
+
+def _line(cost_HW: Floats, inside: slice) -> Mask:
+    """The cheapest 8-connected line from top to bottom, within some columns."""
+    search = MCP_Geometric(cost_HW[:, inside])
+    width = inside.stop - inside.start
+    total_HW, _ = search.find_costs([(0, column) for column in range(width)])
+    rows, columns = np.array(search.traceback((len(cost_HW) - 1, int(total_HW[-1].argmin())))).T
+    line_HW = np.zeros(cost_HW.shape, bool)
+    line_HW[rows, columns + inside.start] = True
+    return line_HW
