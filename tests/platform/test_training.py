@@ -95,7 +95,7 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
 @pytest.mark.parametrize(
     ("num_workers", "pairs_gib"),
     [
-        pytest.param(2, 1.0, id="2 workers"),
+        pytest.param(2, 1.0, id="2 workers", marks=pytest.mark.slow),
         pytest.param(2, STREAMED, id="2 workers, streaming"),
         pytest.param(4, STREAMED / 2, id="4 workers, streaming", marks=pytest.mark.slow),
     ],

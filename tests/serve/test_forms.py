@@ -35,6 +35,7 @@ def part(head: str, content: str = "x") -> str:
     return f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n"
 
 
+MANY = "".join(part(f'name="files"; filename="p_{n}.png"') for n in range(4))
 FILE = part('name="files"; filename="p_1.png"')
 
 
@@ -46,7 +47,7 @@ FILE = part('name="files"; filename="p_1.png"')
         (FILE[:-2], TYPE, 422, "the form is cut off"),
         ("", TYPE, 422, "the form is cut off"),
         ("no form", TYPE, 422, "not a readable form"),
-        (FILE * 4 + "--b--", TYPE, 413, "more than 3 files"),
+        (MANY + "--b--", TYPE, 413, "more than 3 files"),
         (part('name="patient_id"') + "--b--", TYPE, 422, "'patient_id' is no file; give it as a"),
         (part('name="a"; filename=""') + "--b--", TYPE, 422, "there is no picture in it"),
         (FILE + FILE + "--b--", TYPE, 422, "two files of one name"),
