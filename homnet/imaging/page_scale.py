@@ -16,7 +16,8 @@ import numpy as np
 from homnet.imaging.page_parts import Bar, Box, Word, around, middle
 from homnet.imaging.printed_numbers import log_likelihoods
 
-Source = Literal["scale bar", "file", "chromosomes"]
+Source = Literal["scale bar", "file", "chromosomes", "chromosomes, against the scale bar"]
+"""The last: the lengths of the chromosomes contradict a scale bar that states its length."""
 
 _LENGTHS_UM: Final = (1, 2, 5, 10, 15, 20, 25, 30, 50, 100)
 """Lengths of scale bars."""
@@ -52,14 +53,18 @@ def find_scale(
         words: printed words, in the pixels of the bars.
         file_px_per_um: pixels per micrometre that the file states, if it does.
     """
+    lengths: Source = "chromosomes"
     for bar in bars:
         label = _label(bar.box, words)
         length_um = None if label is None else _length_um(label)
-        if length_um is not None and _agree(bar.length_px / length_um, estimated_px_per_um):
+        if length_um is None:
+            continue
+        if _agree(bar.length_px / length_um, estimated_px_per_um):
             return Scale(bar.length_px / length_um, "scale bar")
+        lengths = "chromosomes, against the scale bar"
     if file_px_per_um is not None and _agree(file_px_per_um, estimated_px_per_um):
         return Scale(file_px_per_um, "file")
-    return Scale(estimated_px_per_um, "chromosomes")
+    return Scale(estimated_px_per_um, lengths)
 
 
 def _agree(one: float, other: float) -> bool:

@@ -40,7 +40,6 @@ def test_a_bar_with_its_length_is_exact(label: str, estimate: float, px_per_um: 
     [
         ([], "10 um", 16.0),  # no bar
         ([BAR], "", 16.0),  # no label
-        ([BAR], "10 um", 30.0),  # the chromosomes would be half as long as they are
         ([BAR], "13", 16.0),  # a line under a pair
         ([BAR], "case 10", 16.0),
     ],
@@ -49,6 +48,13 @@ def test_what_is_no_scale_bar_is_not_believed(bars: list[Bar], label: str, estim
     near = words(label) if label else []
     found = find_scale(estimate, bars, near, None)
     assert (found.px_per_um, found.source) == (estimate, "chromosomes")
+
+
+def test_a_bar_that_the_chromosomes_contradict_is_not_believed_and_said() -> None:
+    """They would be half as long as they are."""
+    found = find_scale(30.0, [BAR], words("10 um"), None)
+    assert (found.px_per_um, found.source) == (30.0, "chromosomes, against the scale bar")
+    assert find_scale(30.0, [BAR], words("10 um"), 29.0).source == "file"
 
 
 def test_a_label_far_from_the_bar_is_not_its_own() -> None:
