@@ -56,7 +56,8 @@ def pictures_of(
     rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
     noted = pd.DataFrame(columns=[*rows.columns, "reason", "note"])
     if report.exists():
-        noted = pd.read_csv(in_memory(report), keep_default_na=False, dtype={"cell_id": str})
+        noted = pd.read_csv(in_memory(report), keep_default_na=False, dtype=str)
+        noted["row"] = noted["row"].astype(int)
     files = files_of_pairs(rows[~rows["row"].isin(noted.loc[noted["reason"] != "", "row"])])
     return Pictures(
         {

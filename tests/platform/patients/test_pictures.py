@@ -7,21 +7,21 @@ from homnet_platform.karyograms import FOUND
 from homnet_platform.patients.pictures import pictures_of
 
 MANIFEST = """path,patient_id,cell_id,chromosome,homolog,hospital
-pages/0/a.png,p,c1,1,0,
-pages/0/b.png,p,c1,1,1,
-pages/0/c.png,p,c2,1,0,
+pages/0/a.png,007,c1,1,0,
+pages/0/b.png,007,c1,1,1,
+pages/0/c.png,007,c2,1,0,
 pages/0/d.png,q,c1,X,0,north
 """
 REPORT = """row,path,hospital,patient_id,cell_id,chromosome,homolog,reason,flags,note
-3,pages/0/b.png,h,p,c1,1,1,blank,,
-4,pages/0/c.png,h,p,c2,1,0,,,pages/0/c.png has the same pixels as pages/0/a.png
+3,pages/0/b.png,h,007,c1,1,1,blank,,
+4,pages/0/c.png,h,007,c2,1,0,,,pages/0/c.png has the same pixels as pages/0/a.png
 5,pages/0/d.png,north,q,c1,X,0,blank,,
 """
 PAGES = """page,hospital,patient_id,cell_id,number,chromosome,reason,path
-one.png,,p,c1,1,1,,pages/0/a.png
-one.png,,p,c1,2,1,,pages/0/b.png
-one.png,,p,c1,3,,two types fit,
-two.png,,p,c2,1,1,,pages/0/c.png
+one.png,,007,c1,1,1,,pages/0/a.png
+one.png,,007,c1,2,1,,pages/0/b.png
+one.png,,007,c1,3,,two types fit,
+two.png,,007,c2,1,1,,pages/0/c.png
 none.png,north,q,c2,,,the page is blank,
 """
 
@@ -41,11 +41,11 @@ def test_single_images(tmp_path: Path) -> None:
     manifest, report = written(tmp_path)
     pictures = pictures_of(manifest, "h", None, report, cut=False)
     assert pictures.files == {
-        ("h", "p", "c1", "1"): [tmp_path / "pages/0/a.png"],
-        ("h", "p", "c2", "1"): [tmp_path / "pages/0/c.png"],
+        ("h", "007", "c1", "1"): [tmp_path / "pages/0/a.png"],
+        ("h", "007", "c2", "1"): [tmp_path / "pages/0/c.png"],
     }
     assert pictures.sent == {
-        ("h", "p"): [
+        ("h", "007"): [
             SentPicture("row 3, chromosome 1", "c1", "blank"),
             SentPicture(
                 "row 4, chromosome 1",
@@ -61,7 +61,7 @@ def test_karyograms(tmp_path: Path) -> None:
     manifest, report = written(tmp_path)
     pictures = pictures_of(manifest, "h", None, report, cut=True)
     assert pictures.sent == {
-        ("h", "p"): [
+        ("h", "007"): [
             SentPicture(
                 "one.png",
                 "c1",
@@ -83,5 +83,5 @@ def test_karyograms(tmp_path: Path) -> None:
 def test_without_a_report_everything_was_used(tmp_path: Path) -> None:
     manifest, _ = written(tmp_path)
     pictures = pictures_of(manifest, "h", None, tmp_path / "none.csv", cut=False)
-    assert len(pictures.files["h", "p", "c1", "1"]) == 2
-    assert pictures.sent == {("h", "p"): [], ("north", "q"): []}
+    assert len(pictures.files["h", "007", "c1", "1"]) == 2
+    assert pictures.sent == {("h", "007"): [], ("north", "q"): []}
