@@ -16,7 +16,7 @@ import numpy as np
 from homnet.imaging.page_parts import Bar, Box, Word, around, middle
 from homnet.imaging.printed_numbers import log_likelihoods
 
-Source = Literal["scale bar", "file", "chromosomes", "chromosomes, against the scale bar"]
+Source = Literal["scale bar", "file", "chromosomes", "chromosomes (against the scale bar)"]
 """The last: the lengths of the chromosomes contradict a scale bar that states its length."""
 
 _LENGTHS_UM: Final = (1, 2, 5, 10, 15, 20, 25, 30, 50, 100)
@@ -61,7 +61,7 @@ def find_scale(
             continue
         if _agree(bar.length_px / length_um, estimated_px_per_um):
             return Scale(bar.length_px / length_um, "scale bar")
-        lengths = "chromosomes, against the scale bar"
+        lengths = "chromosomes (against the scale bar)"
     if file_px_per_um is not None and _agree(file_px_per_um, estimated_px_per_um):
         return Scale(file_px_per_um, "file")
     return Scale(estimated_px_per_um, lengths)

@@ -34,8 +34,8 @@ from homnet.imaging.reading import read_grey
 from homnet.karyotype.chromosomes import CHROMOSOME_INDEX
 from homnet.locations import Location
 
-_SURPLUS: Final = "a further copy: a pair has room for two homologs"
-
+SURPLUS: Final = "a further copy: a pair has room for two homologs"
+"""Why a third copy has no sequence; it is no fault of its image."""
 
 Source = Location | IO[bytes] | NDArray[np.uint8]
 """An image file, or the grey levels (H, W) of an image."""
@@ -50,7 +50,7 @@ def measure_image(source: Source, homolog: int, config: ExtractionConfig) -> Ext
         config: settings of the extraction.
     """
     if homolog > 1:
-        return Extraction.unusable(_SURPLUS)
+        return Extraction.unusable(SURPLUS)
     if isinstance(source, np.ndarray):
         return extract(source, config)
     try:

@@ -29,7 +29,14 @@ from homnet.imaging.pairing import (
     set_upright,
 )
 from homnet.imaging.reading import read_grey
-from homnet.patients.pictures import SentPicture, corrected, image_name, left_out
+from homnet.patients.pictures import (
+    NOTHING_USED,
+    SentPicture,
+    corrected,
+    left_out,
+    sent_image,
+    without_names,
+)
 from homnet.report.patient_page import NO_IMAGES, Images
 from homnet_serve.bodies import check_pairs
 from homnet_serve.config import Limits
@@ -101,22 +108,25 @@ class ImagesOfBody:
         """What became of a patient's pictures."""
         patient = (hospital, patient_id)
         images = [
-            SentPicture(image_name(one.row, one.chromosome), one.cell_id, one.reason)
-            for one in self.refused.get(patient, ())
+            *(
+                sent_image(one.row, one.chromosome, one.cell_id, one.reason, "")
+                for one in self.refused.get(patient, ())
+            ),
+            *(
+                sent_image(one.row, one.chromosome, one.cell_id, "", one.note)
+                for one in self.noted.get(patient, ())
+            ),
         ]
-        images += [
-            SentPicture(image_name(one.row, one.chromosome), one.cell_id, remarks=(one.note,))
-            for one in self.noted.get(patient, ())
-        ]
+        used = {name.rpartition(", number ")[0] for names in self.files.values() for name in names}
         karyograms = [
             SentPicture(
                 one.picture,
                 one.cell_id,
-                one.reason,
+                one.reason or ("" if one.picture in used else NOTHING_USED),
                 (
                     *(corrected(c.number, c.before, c.chromosome) for c in one.corrected),
                     *(left_out(c.number, c.chromosome, c.reason) for c in one.left_out),
-                    *(f"number {c.number}: {c.note}" for c in one.noted),
+                    *(f"number {c.number}: {without_names(c.note)}" for c in one.noted),
                 ),
             )
             for one in self.karyograms.get(patient, ())

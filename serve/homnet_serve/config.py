@@ -89,7 +89,8 @@ class ServiceConfig:
     max_waiting_images: int = 4
     """Maximum number of zips of images or karyograms being measured or queued. More get 503."""
     max_held_bytes: int = 512 * 2**20
-    """Maximum total bytes of all bodies being read or answered (512 MiB). More get 503."""
+    """Maximum total bytes of all bodies being read or answered (512 MiB). More get 503. A form
+    takes its bytes twice, three times while it is opened; they count once."""
     max_requests: int = 256
     """Maximum number of requests being read or answered: max_ongoing_requests of Ray Serve."""
     max_share: float = 0.75

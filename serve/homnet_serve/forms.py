@@ -35,12 +35,18 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
 
         def on_field(field: Field) -> None:
             name = (field.field_name or b"").decode("utf-8", "replace")
-            raise invalid(f"body: {name[:100]!r} is no file; give it as a parameter (?name=value)")
+            raise invalid(
+                f"body: {name[:100]!r} is a field, not a file; give it as a parameter (?name=value)"
+            )
 
         def on_file(file: File) -> None:
             if len(archive.infolist()) == max_files:
                 raise too_large(f"body: more than {max_files} files; send fewer images")
-            name = (file.file_name or b"unnamed").decode("utf-8", "replace")
+            name = (file.file_name or b"").decode("utf-8", "replace")
+            if not name and not file.size:  # a browser sends so what nobody chose
+                return
+            if not name or "\0" in name:
+                raise invalid("body: a file of the form has no usable name; give it one")
             if name in archive.namelist():
                 raise invalid("body: the form has two files of one name; give each file its own")
             file.file_object.seek(0)
@@ -49,10 +55,10 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
 
         # What people send is never written to a disk.
         config = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}
-        parser = FormParser(
-            FORM_TYPE, on_field, on_file, lambda: ended.append(True), boundary, config=config
-        )
         try:
+            parser = FormParser(
+                FORM_TYPE, on_field, on_file, lambda: ended.append(True), boundary, config=config
+            )
             parser.write(body)
             parser.finalize()
         except FormParserError as error:

@@ -92,7 +92,7 @@ def open_pictures(body: bytes, limits: Limits, content_type: str = ZIP_TYPE) -> 
         place = PurePosixPath(name)
         if place.name.lower() in _BESIDE and name not in _BESIDE and place.name[0] != ".":
             raise invalid(
-                f"body: {name[:100]!r} is not read; send {place.name.lower()} in no folder"
+                f"body: {name[:100]!r} is not read; send {place.name.lower()} outside any folder"
             )
     for name in names:
         if archive.files[name].file_size > limits.max_picture_bytes:

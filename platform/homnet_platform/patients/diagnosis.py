@@ -135,7 +135,9 @@ def diagnose(config: DiagnoseConfig) -> Location:
         part = VALIDATION if config.patients == "validation" else TEST
         people = split_patients(cohort.patients, config.split)[part]
     blocks = patient_blocks(cohort, people)
+    pictures = _pictures(config, cohort)
     _require_file_names(patient for block in blocks for patient in block.patients)
+    _require_file_names(patient for _, patient in pictures.sent)
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
@@ -165,7 +167,9 @@ def diagnose(config: DiagnoseConfig) -> Location:
             unit=" patients",
         )
     names = [f"blocks/{number:05d}" for number in range(len(blocks))]
-    pictures = _pictures(config, cohort)
+    elsewhere = sorted({where for where, _ in pictures.sent} - set(models))
+    if elsewhere:
+        print(f"no picture of {', '.join(elsewhere)} could be used: nobody of it is in the list")
     for hospital, path in models.items():
         unseen = sorted(
             who
@@ -175,7 +179,6 @@ def diagnose(config: DiagnoseConfig) -> Location:
             and (people is None or who in people)
         )
         if unseen:
-            _require_file_names(unseen)
             names.append(f"blocks/unseen-{hospital}")
             verdicts = verdicts_on_unseen(judges[path], hospital, unseen)
             _write_patients(names[-1], verdicts, SCHEMA.empty_table(), cohort, staging, config)
@@ -249,6 +252,8 @@ def _with_manifest(config: DiagnoseConfig) -> DiagnoseConfig:
         ConfigError: a manifest is given as well.
     """
     if config.karyograms is None:
+        if config.manifest is None and config.turn is not None:
+            raise ConfigError("--turn is for images; the chromosomes of a cohort are not turned")
         return config
     if config.manifest is not None:
         raise ConfigError("give either --manifest or --karyograms")
@@ -379,7 +384,8 @@ def _write_patients(
 
 def _pictures(config: DiagnoseConfig, cohort: Cohort) -> Pictures:
     """The patients' pictures; none if verdicts are given on a cohort."""
-    if config.manifest is None:
+    # With pseudonyms the names of the pictures are no longer those of the patients.
+    if config.manifest is None or "manifest" not in cohort.provenance["settings"]:
         return Pictures({}, {})
     return pictures_of(
         config.manifest,

@@ -1,6 +1,5 @@
 """The pictures on which verdicts are given: where they lie, and what became of each."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +12,13 @@ from homnet.imaging.manifest import find_image, read_manifest
 from homnet.imaging.pairing import files_of_pairs
 from homnet.imaging.reading import read_grey
 from homnet.locations import Location, in_memory
-from homnet.patients.pictures import SentPicture, image_name, left_out
+from homnet.patients.pictures import (
+    NOTHING_USED,
+    SentPicture,
+    left_out,
+    sent_image,
+    without_names,
+)
 from homnet.report.patient_page import Images
 from homnet_platform.karyograms import FOUND
 
@@ -25,8 +30,8 @@ class Pictures:
     files: Mapping[tuple[str, str, str, str], list[Location]]
     """Images of each pair, by hospital, patient, cell and chromosome."""
     sent: Mapping[tuple[str, str], list[SentPicture]]
-    """What became of each picture with something to say of it, by hospital and patient; every
-    patient is there."""
+    """What became of the pictures, by hospital and patient: every karyogram, and the images of
+    which there is something to say. Patients of whom nothing could be used are there, too."""
 
     def images(self, hospital: str, patient_id: str) -> Images:
         """The images of a patient's pairs."""
@@ -75,14 +80,8 @@ def _images(rows: pd.DataFrame, noted: pd.DataFrame) -> dict[tuple[str, str], li
         for hospital, patient in zip(rows["hospital"], rows["patient_id"], strict=True)
     }
     for one in _records(noted[(noted["reason"] != "") | (noted["note"] != "")]):
-        sent[str(one["hospital"]), str(one["patient_id"])].append(
-            SentPicture(
-                image_name(one["row"], one["chromosome"]),
-                one["cell_id"],
-                one["reason"],
-                () if one["reason"] else (one["note"],),
-            )
-        )
+        what = (one[name] for name in ("row", "chromosome", "cell_id", "reason", "note"))
+        sent[one["hospital"], one["patient_id"]].append(sent_image(*what))
     return sent
 
 
@@ -91,39 +90,35 @@ def _karyograms(
 ) -> dict[tuple[str, str], list[SentPicture]]:
     """Karyograms, with what was left out while they were read or while they were measured."""
     found = pd.read_csv(in_memory(manifest.with_name(FOUND)), dtype=str, keep_default_na=False)
-    called = {
-        path: f"{page}, number {number}"
-        for path, page, number in zip(found["path"], found["page"], found["number"], strict=True)
-        if path
-    }
     measured = {one["path"]: one for one in _records(noted)}
     sent: dict[tuple[str, str], list[SentPicture]] = {}
     for page, own in found.groupby("page", sort=False):
         first = own.iloc[0]
-        patient = first["hospital"] or hospital, first["patient_id"]
+        patient = first["hospital"] or hospital, first["patient_id"].strip()
+        refused, remarks = first["reason"], []
         if first["number"]:
-            remarks = [_remark(one, measured.get(one["path"], {}), called) for one in _records(own)]
-            picture = SentPicture(
-                str(page), first["cell_id"], remarks=tuple(one for one in remarks if one)
-            )
-        else:
-            picture = SentPicture(str(page), first["cell_id"], first["reason"])
-        sent.setdefault(patient, []).append(picture)
+            rows = [{**one, **_said(one, measured)} for one in _records(own)]
+            refused = NOTHING_USED if all(one["reason"] for one in rows) else ""
+            remarks = [
+                left_out(int(one["number"]), one["chromosome"], one["reason"])
+                if one["reason"]
+                else f"number {one['number']}: {without_names(one['note'])}"
+                for one in rows
+                if one["reason"] or one["note"]
+            ]
+        sent.setdefault(patient, []).append(
+            SentPicture(str(page), first["cell_id"].strip(), refused, tuple(remarks))
+        )
     return sent
 
 
-def _remark(
-    found: Mapping[str, Any], measured: Mapping[str, Any], called: Mapping[str, str]
-) -> str:
-    """What there is to say of a chromosome of a karyogram; empty for nothing."""
-    reason = found["reason"] or measured.get("reason")
-    if reason:
-        return left_out(int(found["number"]), found["chromosome"], reason)
-    note = measured.get("note")
-    if not note:
-        return ""
-    said = re.sub(r"pages/\d+/\w+\.png", lambda path: called.get(path[0], path[0]), note)
-    return f"number {found['number']}: {said}"
+def _said(found: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Why a chromosome was left out, while it was read or measured, and what is odd about it."""
+    later = measured.get(found["path"], {})
+    return {
+        "reason": found["reason"] or later.get("reason", ""),
+        "note": later.get("note", ""),
+    }
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

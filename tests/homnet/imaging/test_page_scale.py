@@ -53,7 +53,7 @@ def test_what_is_no_scale_bar_is_not_believed(bars: list[Bar], label: str, estim
 def test_a_bar_that_the_chromosomes_contradict_is_not_believed_and_said() -> None:
     """They would be half as long as they are."""
     found = find_scale(30.0, [BAR], words("10 um"), None)
-    assert (found.px_per_um, found.source) == (30.0, "chromosomes, against the scale bar")
+    assert (found.px_per_um, found.source) == (30.0, "chromosomes (against the scale bar)")
     assert find_scale(30.0, [BAR], words("10 um"), 29.0).source == "file"
 
 

@@ -45,6 +45,20 @@ def test_two_that_touch(between):
     assert seam.left_HW.sum() == pytest.approx(seam.right_HW.sum(), rel=0.15)
 
 
+def test_the_line_between_chromatids_is_not_that_between_chromosomes():
+    """It is lighter than where two of them touch, and has a quarter of the area on one side."""
+    page = np.zeros((110, 120), np.float32)
+    for left in (30, 62):
+        for chromatid in (0, 16):
+            at = left + chromatid
+            page[10:100, at : at + 14] = 0.9
+            page[10:100, at + 14 : at + 16] = 0.25 if chromatid == 0 else 0.4
+    page[10:100, 92:94] = 0.0
+    seam = find_seam(page > 0.2, page)
+    assert seam.left_HW.sum() == pytest.approx(seam.right_HW.sum(), rel=0.1)
+    assert seam.lightest < seam.darkness
+
+
 def test_two_that_cross():
     page = np.zeros((110, 120), np.float32)
     chromosome(page, 30, 1, angle=30)

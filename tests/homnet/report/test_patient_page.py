@@ -347,13 +347,14 @@ def test_all_types_of_thirteen_cells_fit_into_a_page(verdict: PatientVerdict) ->
 def test_pictures_with_a_remark_are_listed(table: pa.Table, verdict: PatientVerdict) -> None:
     sent = [
         SentPicture("good.png", "c1"),
-        SentPicture("blank.png", "c2", "the page is blank"),
+        SentPicture("<b>.png", "c2", "the page is blank"),
         SentPicture("left.png", "c3", remarks=("number 7 is left out: it crosses",)),
     ]
     page = render_patient(verdict, table, samples_per_px=3.0, sent=sent)
     assert "good.png" not in page
-    assert "<strong>Refused:</strong> the page is blank" in page
-    assert "<div>Number 7 is left out: it crosses</div>" in page
+    assert "&lt;b&gt;.png" in page
+    assert "<strong>Not used:</strong> the page is blank" in page
+    assert "<div>number 7 is left out: it crosses</div>" in page
     assert "Pictures that were sent" not in render_patient(
         verdict, table, samples_per_px=3.0, sent=sent[:1]
     )

@@ -25,7 +25,7 @@ def test_the_abnormal_and_the_probable_come_first(verdict: PatientVerdict) -> No
     assert '<a href="patients/hospital-1/likely.html">likely</a>' in page
     assert "too few cells" in page
     assert "del(5)(p14) draft" in page
-    assert "Refused pictures" not in page
+    assert "Pictures not used" not in page
     page = render_worklist(patients, [], {("hospital-1", "likely"): 2})
-    assert page.count("Refused pictures") == 1
+    assert page.count("Pictures not used") == 1
     assert re.findall(r'<td class="num">(\d)</td>\s*</tr>', page) == ["0", "2", "0", "0"]

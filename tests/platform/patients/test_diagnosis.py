@@ -18,6 +18,7 @@ from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
+from homnet_platform.ingest import KEY_VARIABLE
 from homnet_platform.karyograms import KaryogramConfig
 from homnet_platform.patients import diagnosis
 from homnet_platform.patients.diagnosis import diagnose
@@ -106,7 +107,9 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
     assert page.stat().st_size > 50_000
 
 
-def test_a_folder_of_karyograms_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> None:
+def test_a_folder_of_karyograms_becomes_verdicts(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One patient has a page that can be read and one that cannot, another only a blank one."""
     folder = tmp_path / "karyograms"
     folder.mkdir()
@@ -133,12 +136,18 @@ def test_a_folder_of_karyograms_becomes_verdicts(diagnosed: Any, tmp_path: Path)
     assert made["settings"]["turn"] == "karyograms"
     verdict = json.loads((output / "patients/hospital/q.json").read_text())
     assert verdict["decision"] == "not_assessed"
-    assert verdict["notes"][-1].endswith("not looked at: q_1.png (the page is blank).")
+    assert verdict["notes"][-1] == "A picture could not be used: q_1.png (the page is blank)."
     page = (output / "patients/hospital/p.html").read_text()
     assert "Pictures that were sent" in page
-    assert "<strong>Refused:</strong> the page is blank" in page
+    assert "<strong>Not used:</strong> the page is blank" in page
     listed = (output / "index.html").read_text()
-    assert "Refused pictures" in listed
+    assert "Pictures not used" in listed
     assert re.findall(r'<td class="num">(\d)</td>\s*</tr>', listed) == ["1", "1"]
     with pytest.raises(ConfigError, match="turn or samples_per_px"):
         diagnose(replace(config, turn="never"))
+    with pytest.raises(ConfigError, match="of a cohort are not turned"):
+        diagnose(replace(config, karyograms=None, turn="never"))
+    # With pseudonyms nobody is listed under a name that was sent.
+    monkeypatch.setenv(KEY_VARIABLE, "a key of sixteen bytes")
+    output = diagnose(replace(config, output=str(tmp_path / "pseudonyms")))
+    assert len(pd.read_parquet(output / "patients.parquet")) == 1

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from homnet.patients.pictures import SentPicture
+from homnet.patients.pictures import NOTHING_USED, SentPicture
 from homnet_platform.karyograms import FOUND
 from homnet_platform.patients.pictures import pictures_of
 
@@ -23,6 +23,7 @@ one.png,,007,c1,2,1,,pages/0/b.png
 one.png,,007,c1,3,,two types fit,
 two.png,,007,c2,1,1,,pages/0/c.png
 none.png,north,q,c2,,,the page is blank,
+left.png,north, q,c3,1,,two types fit,
 """
 
 
@@ -50,7 +51,7 @@ def test_single_images(tmp_path: Path) -> None:
             SentPicture(
                 "row 4, chromosome 1",
                 "c2",
-                remarks=("pages/0/c.png has the same pixels as pages/0/a.png",),
+                remarks=("it has the same pixels as another picture",),
             ),
         ],
         ("north", "q"): [SentPicture("row 5, chromosome X", "c1", "blank")],
@@ -73,10 +74,13 @@ def test_karyograms(tmp_path: Path) -> None:
             SentPicture(
                 "two.png",
                 "c2",
-                remarks=("number 1: two.png, number 1 has the same pixels as one.png, number 1",),
+                remarks=("number 1: it has the same pixels as another picture",),
             ),
         ],
-        ("north", "q"): [SentPicture("none.png", "c2", "the page is blank")],
+        ("north", "q"): [
+            SentPicture("none.png", "c2", "the page is blank"),
+            SentPicture("left.png", "c3", NOTHING_USED, ("number 1 is left out: two types fit",)),
+        ],
     }
 
 
