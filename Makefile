@@ -20,7 +20,7 @@ INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m 
 
 # Two processes; one thread in each, or they fight for the cores. Without a group, each test is one
 # unit of work: a process takes the next one when it is free.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo serve test test-slow check setup clean
 .DEFAULT_GOAL := demo
