@@ -35,6 +35,7 @@ _CROSSED_ALIKE: Final = 0.79
 """The same for two that lie across each other: the darkest lines run through them."""
 _CROSSED_SLOPE: Final = 8.0
 _MOST_ODDS: Final = 8.0
+"""Log odds beyond which the darkness of a line counts no more."""
 
 
 @dataclass(frozen=True)

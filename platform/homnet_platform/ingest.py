@@ -47,6 +47,7 @@ from homnet_platform.runtime import local_or_cluster
 _IMAGES_PER_BLOCK: Final = 256
 """About a second of work: long compared with task overhead, short enough for a smooth bar."""
 Turn = Literal["images", "karyograms", "never"]
+"""By which rule chromosomes that lie upside down are turned."""
 KEY_VARIABLE: Final = "HOMNET_PSEUDONYM_KEY"
 _PERSON: Final = ["hospital", "patient_id"]
 _REPORTED: Final = [

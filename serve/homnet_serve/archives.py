@@ -117,6 +117,8 @@ class ImagesOfBody:
                 for one in self.noted.get(patient, ())
             ),
         ]
+        if patient not in self.karyograms:
+            return images
         used = {name.rpartition(", number ")[0] for names in self.files.values() for name in names}
         karyograms = [
             SentPicture(
@@ -129,7 +131,7 @@ class ImagesOfBody:
                     *(f"number {c.number}: {without_names(c.note)}" for c in one.noted),
                 ),
             )
-            for one in self.karyograms.get(patient, ())
+            for one in self.karyograms[patient]
         ]
         return images + karyograms
 

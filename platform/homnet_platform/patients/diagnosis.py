@@ -107,6 +107,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
     output = to_location(config.output).absolute()
     config = _with_manifest(config)
     cohort = _cohort(config)
+    measured = set(cohort.scale)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
@@ -167,9 +168,9 @@ def diagnose(config: DiagnoseConfig) -> Location:
             unit=" patients",
         )
     names = [f"blocks/{number:05d}" for number in range(len(blocks))]
-    elsewhere = sorted({where for where, _ in pictures.sent} - set(models))
-    if elsewhere:
-        print(f"no picture of {', '.join(elsewhere)} could be used: nobody of it is in the list")
+    unmeasured = {where for where, _ in pictures.sent} - measured
+    for where in sorted(unmeasured & set(config.hospitals or unmeasured)):
+        print(f"no picture of {where} could be used: none of its patients is in the list")
     for hospital, path in models.items():
         unseen = sorted(
             who

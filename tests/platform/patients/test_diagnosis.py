@@ -108,9 +108,12 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
 
 
 def test_a_folder_of_karyograms_becomes_verdicts(
-    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    diagnosed: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One patient has a page that can be read and one that cannot, another only a blank one."""
+    """One patient has a page that can be read and one that cannot, others only blank ones."""
     folder = tmp_path / "karyograms"
     folder.mkdir()
     laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
@@ -118,10 +121,13 @@ def test_a_folder_of_karyograms_becomes_verdicts(
     images = images_of_cell(person, person["cell_id"][0].as_py(), samples_per_px=3.0, seed=1)
     drawn = draw_karyogram(images, KaryogramStyle(width_px=1000), np.random.default_rng(0))
     Image.fromarray(drawn.image).save(folder / "p_1.png")
-    for name in ("p_2.png", "q_1.png"):
+    for name in ("p_2.png", "q_1.png", "r_1.png"):
         Image.new("L", (400, 300), 255).save(folder / name)
     cells = tmp_path / "cells.csv"
-    cells.write_text("path,patient_id,cell_id\np_1.png,p,1\np_2.png,p,2\nq_1.png,q,1\n")
+    cells.write_text(
+        "path,patient_id,cell_id,hospital\n"
+        "p_1.png,p,1,\np_2.png,p,2,\nq_1.png,q,1,\nr_1.png,r,1,north\n"
+    )
     config = replace(
         diagnosed.diagnosis,
         karyograms=folder,
@@ -132,6 +138,7 @@ def test_a_folder_of_karyograms_becomes_verdicts(
         pages="all",
     )
     output = diagnose(config)
+    assert "no picture of north could be used" in capsys.readouterr().out
     made = Cohort.open(tmp_path / "diagnosed-cohort").provenance
     assert made["settings"]["turn"] == "karyograms"
     verdict = json.loads((output / "patients/hospital/q.json").read_text())
