@@ -277,12 +277,19 @@ class Codes:
         row_XT[self.cell_N, self.type_N] = np.arange(len(self.type_N))
         return row_XT
 
-    def rows(self, chosen_Q: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        """Rows of some parts, given by their places in the index; all by default."""
+    def rows(
+        self, chosen_Q: NDArray[np.int64] | None, *, normal: bool = False
+    ) -> NDArray[np.int64]:
+        """Rows of some parts, given by their places in the index, or only their normal pairs.
+
+        None stands for all parts.
+        """
         if chosen_Q is None:
-            return np.arange(len(self.part_N))
-        runs = [np.arange(self.edge_Q[q], self.edge_Q[q + 1]) for q in chosen_Q]
-        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+            row_N = np.arange(len(self.part_N))
+        else:
+            runs = [np.arange(self.edge_Q[q], self.edge_Q[q + 1]) for q in chosen_Q]
+            row_N = np.concatenate([np.zeros(0, np.int64), *runs])
+        return row_N[~self.abnormal_N[row_N]] if normal else row_N
 
 
 def _runs(*columns: "pd.Series[Any]") -> NDArray[np.int64]:

@@ -4,10 +4,10 @@ HomNet implements it. Any other model that does is trained, stored, calibrated a
 same code.
 
 Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions, T chromosome types,
-X a profile and a count.
+X a profile and a count, F families of events.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 import torch
@@ -18,6 +18,8 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 
 NUM_TYPES: Final = len(CHROMOSOMES)
 """Number of chromosome types."""
+LATER: Final = {"later": True}
+"""Metadata of a field of a form that older checkpoints lack; its default has no effect."""
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Loss summed over bags, given logits (B) and labels (B, float; 1 is abnormal)."""
 
@@ -103,6 +105,32 @@ class BagModel(nn.Module):
         sums_TX = self.template_sums(pair_NPCL, chromosome_N)
         if sums_TX is not None:
             self.take_sums(sums_TX)
+
+    def searched(
+        self, x_BKPCL: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Evidence of bags (B, F) that needs no training, or None (the default).
+
+        A model that has some is joined with it after each epoch (:mod:`homnet.training.joining`).
+        """
+        return None
+
+    def joined(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        own: float,
+        weight_F: torch.Tensor,
+        bias: float,
+    ) -> dict[str, torch.Tensor]:
+        """Weights with which the logit is that of the model and the weighted evidence.
+
+        Args:
+            weights: all weights of a model of this form, without the evidence.
+            own: factor on its logit.
+            weight_F: weights of the evidence of :meth:`searched`.
+            bias: added to the logit.
+        """
+        raise NotImplementedError
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes the parameters that fine-tuning does not update; none by default."""

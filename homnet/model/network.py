@@ -10,7 +10,8 @@ Region features have the regions first (M, B, K, P, D), so that Eq. 4 is one mat
 attention heads of Eq. 5 are views without a copy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import torch
@@ -20,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from homnet.errors import ConfigError
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
-from homnet.model.contract import NUM_TYPES, BagModel
+from homnet.model.contract import LATER, NUM_TYPES, BagModel
+from homnet.model.search import FEWEST_POSITIONS, EventSearch
 from homnet.model.views import standardise, stretch
 
 NUM_LEVELS: Final = len(BAND_LEVELS)
@@ -70,6 +72,10 @@ class HomNetConfig:
     symmetric: bool = False
     """Whether H' (Eq. 8) is averaged over both homolog orders, which makes it swap-invariant."""
 
+    search_positions: int = field(default=0, metadata=LATER)
+    """Positions at which events are searched by what is known of normal pairs
+    (:mod:`homnet.model.search`); 0 searches none. A divisor of stretched_length."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
             raise ConfigError(f"merge_range must be 1..{SEQUENCE_LENGTH}, got {self.merge_range}")
@@ -82,6 +88,18 @@ class HomNetConfig:
         if self.homologs == "single" and (self.partner or self.symmetric):
             raise ConfigError(
                 "homologs='single' has no partner; set partner and symmetric to False"
+            )
+        if self.search_positions and not (
+            self.standardise
+            and self.view == "stretched"
+            and self.homologs == "pair"
+            and self.stretched_length % self.search_positions == 0
+            and self.search_positions >= FEWEST_POSITIONS
+        ):
+            raise ConfigError(
+                "search_positions needs view='stretched', standardise=True and homologs='pair', "
+                f"and must be a divisor of stretched_length {self.stretched_length} of at least "
+                f"{FEWEST_POSITIONS}; got {self.search_positions}"
             )
         if self.template and not (self.standardise and self.view == "stretched"):
             raise ConfigError(
@@ -371,6 +389,7 @@ class HomNet(BagModel):
         self.cms = CMSBlock(config)
         self.hom = HomBlock(config)
         self.bag = BagBlock(config)
+        self.search = EventSearch(config.search_positions) if config.search_positions else None
 
     def forward(
         self,
@@ -390,17 +409,81 @@ class HomNet(BagModel):
         Returns:
             Logits (B); positive is abnormal.
         """
-        pair_BKE = self.pairs(x_BKPCL, chromosome_B, level_BK)
-        if self.hom.single:
-            mask_BK = mask_BK.repeat_interleave(2, dim=1)
-        logit: torch.Tensor = self.bag(pair_BKE, mask_BK)
+        view = self._view(x_BKPCL)
+        pair_BKE = self._pairs(*view, chromosome_B, level_BK)
+        single_BK = mask_BK.repeat_interleave(2, dim=1) if self.hom.single else mask_BK
+        logit: torch.Tensor = self.bag(pair_BKE, single_BK)
+        if self.search is not None and self.search.joined:
+            logit = logit + self.search(view[0], mask_BK, chromosome_B)
         return logit
+
+    def evidence(
+        self,
+        x_NPCL: torch.Tensor,
+        chromosome_N: torch.Tensor,
+        level_N: torch.Tensor,
+        count_T: list[int],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What single pairs contribute to a bag, before the search compares its pairs.
+
+        Args:
+            x_NPCL: darkness of the pairs, as in :meth:`forward`, sorted by type.
+            chromosome_N: their types.
+            level_N: their band levels.
+            count_T: number of pairs of each type.
+
+        Returns:
+            The weight of each pair (N), what it adds by itself to the logit (N), float64, and its
+            ratios (N, H) for :meth:`EventSearch.added`, or None if the search does not count.
+        """
+        # Each pair is a bag of size one here: (N, 1, ...).
+        view = self._view(x_NPCL[:, None])
+        pair_NKE = self._pairs(*view, chromosome_N, level_N[:, None])
+        # One column, or one for each homolog in the form that scores homologs alone.
+        weight_NK, added_NK = self.bag.evidence(pair_NKE.float())
+        ratio_NH = None
+        if self.search is not None and self.search.joined:
+            ratio_NH = self.search.ratios(view[0], chromosome_N, count_T).squeeze(1)
+        return weight_NK.amax(dim=1), added_NK.double().sum(dim=1), ratio_NH
 
     def pairs(
         self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
     ) -> torch.Tensor:
         """H' (Eq. 8) of each pair (B, K, E), or of each single homolog (B, 2K, E)."""
-        r_MBKPD, log_length_BKP = self.trunk(x_BKPCL, chromosome_B, level_BK)
+        return self._pairs(*self._view(x_BKPCL), chromosome_B, level_BK)
+
+    def searched(
+        self, x_BKPCL: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Evidence of each family of events in bags (B, F); None if the form has no search."""
+        if self.search is None:
+            return None
+        ratio_BKH = self.search.ratios(self._view(x_BKPCL)[0], chromosome_B)
+        return self.search.scores(ratio_BKH, mask_BK)
+
+    def joined(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        own: float,
+        weight_F: torch.Tensor,
+        bias: float,
+    ) -> dict[str, torch.Tensor]:
+        """See :meth:`BagModel.joined`; Eq. 10 is linear, so it takes the factor and the bias."""
+        return {
+            **weights,
+            "bag.bag.weight": own * weights["bag.bag.weight"],
+            "bag.bag.bias": own * weights["bag.bag.bias"] + bias,
+            "search.weight_F": weight_F.to(weights["search.weight_F"]),
+        }
+
+    def _pairs(
+        self,
+        x_BKPCL: torch.Tensor,
+        log_length_BKP: torch.Tensor | None,
+        chromosome_B: torch.Tensor,
+        level_BK: torch.Tensor,
+    ) -> torch.Tensor:
+        r_MBKPD = self.hom.alignments[0](self.cms(x_BKPCL, chromosome_B, level_BK))
         pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
         return pair_BKE
 
@@ -439,6 +522,27 @@ class HomNet(BagModel):
         if self.cms.template_TL is not None:
             self.cms.template_TL.copy_(mean_TL)
 
+    @torch.no_grad()
+    def template_sums(
+        self, pair_NPCL: torch.Tensor, chromosome_N: torch.Tensor
+    ) -> torch.Tensor | None:
+        """See :meth:`BagModel.template_sums`; those of the search come first."""
+        sums_TX = super().template_sums(pair_NPCL, chromosome_N)
+        if self.search is None or sums_TX is None:
+            return sums_TX
+        searched_TY = sums_TX.new_zeros(NUM_TYPES, self.search.num_sums)
+        for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
+            searched_TY += self.search.sums(self._view(part[:, None])[0], types)
+        return torch.cat([searched_TY, sums_TX], dim=1)
+
+    @torch.no_grad()
+    def take_sums(self, sums_TX: torch.Tensor) -> None:
+        """See :meth:`BagModel.take_sums`."""
+        if self.search is not None:
+            searched_TY, sums_TX = sums_TX.tensor_split([self.search.num_sums], dim=1)
+            self.search.take_sums(searched_TY, sums_TX[:, -1])
+        super().take_sums(sums_TX)
+
     def freeze_for_fine_tuning(self) -> None:
         """Freezes CMSBlock and the first alignment of HomBlock (paper, section 4.1)."""
         self.cms.requires_grad_(requires_grad=False)
@@ -450,7 +554,7 @@ def paper_form(merge_range: int = 32) -> HomNetConfig:
     return HomNetConfig(merge_range=merge_range, attention="ratio")
 
 
-def best_form(merge_range: int = 32) -> HomNetConfig:
+def best_form(merge_range: int = 32, search_positions: int = 32) -> HomNetConfig:
     """Returns the most accurate form; LAB.md has the effect of each change from the paper."""
     return HomNetConfig(
         merge_range=merge_range,
@@ -460,6 +564,7 @@ def best_form(merge_range: int = 32) -> HomNetConfig:
         partner=True,
         normalise_regions=True,
         symmetric=True,
+        search_positions=search_positions,
     )
 
 

@@ -180,8 +180,9 @@ def score_bags(
 ) -> Evidence:
     """Scores bags of any size, each with its own model, in one pass: the device is read once.
 
-    Every pair is scored alone, and the logit of a bag is a sum over its pairs (Eq. 10). Bags
-    therefore need no padding and do not affect each other.
+    Every pair is read alone, and the logit of a bag is a sum over its pairs (Eq. 10). Bags
+    therefore need no padding and do not affect each other. Only the search compares the pairs of a
+    bag (:meth:`homnet.model.search.EventSearch.added`).
 
     Args:
         predictors: predictors with HomNet models on one device.
@@ -194,6 +195,7 @@ def score_bags(
     weight_N, added_N, bias_P = score_pairs(
         [(predictor.homnet(), predictor.precision) for predictor in predictors],
         np.repeat(predictor_B, bags.size_B),
+        np.repeat(np.arange(len(bags)), bags.size_B),
         bags.pair_NPCL,
         bags.chromosome_N,
         bags.level_N,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from homnet.model.contract import NUM_TYPES
 from homnet.model.network import HomNet
 
 Precision = Literal["float32", "bfloat16"]
@@ -33,16 +34,20 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def score_pairs(
     models: Sequence[tuple[HomNet, Precision]],
     model_N: NDArray[np.int64],
+    bag_N: NDArray[np.int64],
     pair_NPCL: NDArray[np.uint8],
     chromosome_N: NDArray[np.int64],
     level_N: NDArray[np.int64],
     device: torch.device,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Scores pairs alone, each with its own model. The host waits for the device once, at the end.
+    """Scores the pairs of whole bags, each bag with its own model.
+
+    The host waits for the device once, at the end.
 
     Args:
         models: R models on the device, each with its precision.
         model_N: index of the model of each pair.
+        bag_N: index of the bag of each pair.
         pair_NPCL: darkness of the pairs.
         chromosome_N: indices of their chromosome types.
         level_N: indices of their band levels.
@@ -52,29 +57,38 @@ def score_pairs(
         The weight of each pair (Eq. 9), its contribution to the logit of its bag (Eq. 10), and the
         bias of each model (R), which makes up the rest of a logit.
     """
-    rows_R = [np.flatnonzero(model_N == number) for number in range(len(models))]
+    # Sorted by type on the host, because counting them on the device would be waiting for it.
+    order_N = np.lexsort((chromosome_N, model_N))
+    rows_R = np.split(order_N, np.searchsorted(model_N[order_N], np.arange(1, len(models))))
     size = pairs_at_once(device)
     found = []
     for (model, precision), rows in zip(models, rows_R, strict=True):
+        parts = []
         for at in range(0, len(rows), size):
             part = rows[at : at + size]
             x_NPCL, types_N, levels_N = (
-                _sent(values_N, part, device) for values_N in (pair_NPCL, chromosome_N, level_N)
+                _sent(values, part, device) for values in (pair_NPCL, chromosome_N, level_N)
             )
-            # Each pair is a bag of size one here: (N, 1, ...).
+            count_T = np.bincount(chromosome_N[part], minlength=NUM_TYPES).tolist()
             with autocast(device, precision):
-                pair_NKE = model.pairs(x_NPCL[:, None], types_N, levels_N[:, None])
-            # One column, or one for each homolog in the form that scores homologs alone.
-            weight_NK, added_NK = model.bag.evidence(pair_NKE.float())
-            weight_N, added_N = weight_NK.amax(dim=1), added_NK.double().sum(dim=1)
-            found.append(torch.stack([weight_N.double(), added_N]))
+                parts.append(model.evidence(x_NPCL, types_N, levels_N, count_T))
+        if not parts:
+            continue
+        weights, added, ratios = zip(*parts, strict=True)
+        added_N = torch.cat(added)
+        if model.search is not None and model.search.joined:
+            # A model scores whole bags: those of its pairs, renumbered.
+            _, own_N, size_B = np.unique(bag_N[rows], return_inverse=True, return_counts=True)
+            added_N += model.search.added(
+                torch.cat(ratios), *(torch.from_numpy(x).to(device) for x in (own_N, size_B))
+            )
+        found.append(torch.stack([torch.cat(weights).double(), added_N]))
     # The biases travel along: asking a device for a number waits for all that it does.
     bias_R = torch.cat([model.bag.bag.bias for model, _ in models]).double()
     values_2X = read_back(torch.cat([*found, bias_R.expand(2, -1)], dim=1))
-    row_N = np.concatenate(rows_R)
-    in_order_2N = np.empty((2, len(row_N)))
-    in_order_2N[:, row_N] = values_2X[:, : len(row_N)]
-    return in_order_2N[0], in_order_2N[1], values_2X[0, len(row_N) :]
+    in_order_2N = np.empty((2, len(order_N)))
+    in_order_2N[:, order_N] = values_2X[:, : len(order_N)]
+    return in_order_2N[0], in_order_2N[1], values_2X[0, len(order_N) :]
 
 
 def pairs_at_once(device: torch.device) -> int:

@@ -29,7 +29,9 @@ from homnet.errors import CheckpointError, DivergedError
 from homnet.files import is_published
 from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
+from homnet.training.joining import Joint, join
 from homnet.training.optimisation import (
     EarlyStopping,
     Weights,
@@ -40,6 +42,8 @@ from homnet.training.optimisation import (
 from homnet.training.stage import Stage
 from homnet.training.supply import Resident, Supply
 
+_BAGS_AT_ONCE: Final = 512
+"""Validation bags of a pass that searches them."""
 METRIC: Final = "validation_auc"
 """Name of the metric that early stopping and tuning maximise."""
 
@@ -113,6 +117,8 @@ class Learner:
         self._weights = Weights(self.model, settings)
         if resumed is not None:
             self._restore(resumed)
+        # What fine-tuning starts from is joined already; it has too few bags to do so again.
+        self._searched_BF = None if stage.parent else self._validation.searched(self.model)
 
     @property
     def finished(self) -> bool:
@@ -174,7 +180,11 @@ class Learner:
         self._settle(loss_sum)
         seconds = time.perf_counter() - started
         line = {"epoch": number, "train_loss": position.loss / position.bags}
-        logit_B = self._score()
+        own_B = self._score()
+        joint, logit_B = None, own_B
+        if self._searched_BF is not None and np.isfinite(own_B).all():
+            joint = join(own_B, self._searched_BF, self._validation.label_B)
+            logit_B = joint.logits(own_B, self._searched_BF)
         if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
             raise DivergedError(
                 f"{self.stage.name}: after epoch {number + 1} the training loss is "
@@ -190,7 +200,7 @@ class Learner:
         if self.stopping.update(line[METRIC]):
             self._best = Checkpoint(
                 config=self.stage.model,
-                weights=self._weights.copies(),
+                weights=self._kept(joint),
                 metrics={METRIC: line[METRIC]},
                 calibration=calibrations(logit_B, label_B, self._validation.hospital_B),
             )
@@ -255,6 +265,14 @@ class Learner:
             best = {METRIC: metrics[METRIC]}
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
+    def _kept(self, joint: Joint | None) -> dict[str, torch.Tensor]:
+        """The weights of the best model; those that are trained on are not joined."""
+        weights = self._weights.copies()
+        if joint is None:
+            return weights
+        weight_F = torch.from_numpy(joint.weight_F)
+        return self.model.joined(weights, joint.own, weight_F, joint.bias)
+
     def _fit_template(self) -> None:
         """Fits the model's template, if any, to training pairs of all workers."""
         nothing = empty_batch(1, self.device)
@@ -306,6 +324,22 @@ class _Validation:
         self.hospital_B = np.repeat(plan.hospital_Q, plan.bags_Q)
         """Hospital of every validation bag."""
         stage.require_classes(self.label_B)
+
+    def searched(self, model: BagModel) -> NDArray[np.float64] | None:
+        """Evidence (B, F) of :meth:`BagModel.searched` for every validation bag, or None."""
+        model = model.to(self._device)
+        nothing = empty_batch(1, self._device)
+        found = model.searched(nothing.x_BKPCL, nothing.mask_BK, nothing.chromosome_B)
+        if found is None:
+            return None
+        batches = [] if self._own is None else self._own.batches(_BAGS_AT_ONCE)
+        parts = [model.searched(b.x_BKPCL, b.mask_BK, b.chromosome_B) for b in batches]
+        own_BF = torch.cat([found[:0], *(p for p in parts if p is not None)]).double().cpu().numpy()
+
+        def family(number: int) -> NDArray[np.float64]:
+            return self.together(lambda _: own_BF[:, number])
+
+        return np.stack([family(number) for number in range(found.shape[1])], axis=1)
 
     def together(
         self, of_own: Callable[[LoadedEpoch | None], NDArray[np.float64]]

@@ -68,7 +68,7 @@ class Supply(Protocol):
         """
 
     def template_sums(self, model: BagModel) -> torch.Tensor | None:
-        """:meth:`BagModel.template_sums` over the pairs of the first window of the run.
+        """:meth:`BagModel.template_sums` over the normal pairs of the first window of the run.
 
         None if the model has no template, or if this worker has none of these pairs. Workers add
         their sums.
@@ -193,5 +193,6 @@ class Resident:
         if self._bank is None or not len(own_Q):
             return None
         assert self._train.bank is not None
-        row_N = torch.as_tensor(self._train.bank.codes.rows(own_Q), device=self._device)
+        normal_N = self._train.bank.codes.rows(own_Q, normal=True)
+        row_N = torch.as_tensor(normal_N, device=self._device)
         return model.template_sums(self._bank.pair_NPCL[row_N], self._bank.chromosome_N[row_N])

@@ -327,7 +327,7 @@ def assemble(
 
 
 def _sums(stage: Stage, bank: PairBank, own_Q: NDArray[np.int64]) -> bytes:
-    row_N = bank.codes.rows(own_Q)
+    row_N = bank.codes.rows(own_Q, normal=True)
     sums_TX = stage.model.build().template_sums(
         torch.from_numpy(bank.pair_NPCL[row_N]), torch.from_numpy(bank.codes.type_N[row_N])
     )

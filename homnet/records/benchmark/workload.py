@@ -176,6 +176,7 @@ class Passes:
         score_pairs(
             [(self._model, self._precision)],
             np.zeros(rows.stop, np.int64),
+            np.repeat(np.arange(number), bank.num_cells),
             bank.pair_NPCL[rows],
             bank.chromosome_N[rows],
             bank.level_N[rows],

@@ -27,7 +27,14 @@ SMALL = HomNetConfig(merge_range=73, width=6, pair_width=10, num_heads=3)  # M =
 FORMS = {
     "default": SMALL,
     "paper": replace(SMALL, attention="ratio"),
-    "best": replace(best_form(73), width=6, pair_width=10, num_heads=3, stretched_length=88),
+    "best": replace(
+        best_form(73, search_positions=0),
+        width=6,
+        pair_width=10,
+        num_heads=3,
+        stretched_length=88,
+        search_positions=44,
+    ),
     "mlp": replace(SMALL, alignment="mlp"),
     "convolution": replace(SMALL, alignment="convolution"),
     "single": replace(SMALL, homologs="single"),
@@ -55,6 +62,12 @@ def _model(config: HomNetConfig) -> HomNet:
         torch.nn.init.normal_(parameter, std=0.3)
     if model.cms.template_TL is not None:
         model.cms.template_TL.normal_()
+    if model.search is not None:
+        size = 2 * model.search.num_positions
+        # Any symmetric positive covariance that is the same in either order.
+        model.search.covariance_TXX.copy_(0.4 * torch.eye(size) + 0.1)
+        model.search._make()
+        model.search.weigh(torch.tensor([0.7, 0.4]))
     return model
 
 
@@ -291,6 +304,8 @@ def test_flops_are_counted() -> None:
         {"width": 65},
         {"num_alignments": 0},
         {"template": True},
+        {"search_positions": 32},
+        {"search_positions": 16, "view": "stretched", "standardise": True},
         {"homologs": "single", "symmetric": True},
     ],
 )
