@@ -31,7 +31,7 @@ from homnet.calibration.patients import PatientCalibration
 from homnet.errors import CheckpointError, ConfigError
 from homnet.files import digest_of, parse_json, replacing_directory
 from homnet.locations import Location, files_in, local_copy, to_location
-from homnet.model.contract import LATER, BagModel, Form
+from homnet.model.contract import BagModel, Form, settings_of
 from homnet.model.network import HomNetConfig
 
 FORMAT: Final = 2
@@ -116,7 +116,7 @@ class Checkpoint:
     @property
     def version(self) -> str:
         """SHA-256 of form and weights, by which reports name the model."""
-        return _version(_settings(self.config), self.weights)
+        return _version(settings_of(self.config), self.weights)
 
     @property
     def digest(self) -> str:
@@ -142,7 +142,7 @@ class Checkpoint:
         root = to_location(path, error=CheckpointError)
         try:
             files = {
-                "config.json": _json({"format": FORMAT, **_settings(self.config)}),
+                "config.json": _json({"format": FORMAT, **settings_of(self.config)}),
                 "metrics.json": _json(self.metrics),
                 "provenance.json": _json(self.provenance),
                 "calibration.json": _json(
@@ -326,20 +326,6 @@ def _drop_deviations(root: Location, config: dict[str, Any]) -> None:
                 f"{root}: this model was trained with deviations from normal pairs, which HomNet "
                 "no longer computes; train it again with the same recipe"
             )
-
-
-def _settings(form: Any) -> dict[str, Any]:
-    """Settings of a form by name.
-
-    A setting that came later (:data:`homnet.model.contract.LATER`) is left out while it has no
-    effect, so that a checkpoint from before keeps its version.
-    """
-    found = {}
-    for one in dataclasses.fields(form):
-        value = getattr(form, one.name)
-        if not (one.metadata == LATER and value == one.default):
-            found[one.name] = _settings(value) if dataclasses.is_dataclass(value) else value
-    return found
 
 
 def _version(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str:

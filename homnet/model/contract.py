@@ -7,6 +7,7 @@ Shape suffixes: N pairs, B bags, K cells, P homologs, C chromatids, L positions,
 X a profile and a count, F families of events.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
@@ -106,34 +107,49 @@ class BagModel(nn.Module):
         if sums_TX is not None:
             self.take_sums(sums_TX)
 
-    def searched(
+    def family_scores(
         self, x_BKPCL: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
     ) -> torch.Tensor | None:
-        """Evidence of bags (B, F) that needs no training, or None (the default).
+        """Scores of bags (B, F) that need no training, or None (the default).
 
-        A model that has some is joined with it after each epoch (:mod:`homnet.training.joining`).
+        If there are any, they are weighed against the logit after each epoch
+        (:mod:`homnet.training.logit_weights`).
         """
         return None
 
-    def joined(
+    def reweighted(
         self,
         weights: Mapping[str, torch.Tensor],
         own: float,
         weight_F: torch.Tensor,
         bias: float,
     ) -> dict[str, torch.Tensor]:
-        """Weights with which the logit is that of the model and the weighted evidence.
+        """Weights with which the logit is a weighted sum of today's and of :meth:`family_scores`.
 
         Args:
-            weights: all weights of a model of this form, without the evidence.
+            weights: all weights of a model of this form, in which the scores do not count.
             own: factor on its logit.
-            weight_F: weights of the evidence of :meth:`searched`.
+            weight_F: weights of the scores.
             bias: added to the logit.
         """
         raise NotImplementedError
 
     def freeze_for_fine_tuning(self) -> None:
         """Freezes the parameters that fine-tuning does not update; none by default."""
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Fields of a config by name, also of configs inside it.
+
+    A :data:`LATER` field is left out while it has its default, so that checkpoints keep their
+    version, and unfinished runs their settings.
+    """
+    found = {}
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if not (one.metadata == LATER and value == one.default):
+            found[one.name] = settings_of(value) if dataclasses.is_dataclass(value) else value
+    return found
 
 
 class Form(Protocol):

@@ -90,14 +90,13 @@ class HomNetConfig:
                 "homologs='single' has no partner; set partner and symmetric to False"
             )
         if self.search_positions and not (
-            self.standardise
-            and self.view == "stretched"
+            self.template
             and self.homologs == "pair"
             and self.stretched_length % self.search_positions == 0
             and self.search_positions >= FEWEST_POSITIONS
         ):
             raise ConfigError(
-                "search_positions needs view='stretched', standardise=True and homologs='pair', "
+                "search_positions needs a template (--model.template true) and homologs='pair', "
                 f"and must be a divisor of stretched_length {self.stretched_length} of at least "
                 f"{FEWEST_POSITIONS}; got {self.search_positions}"
             )
@@ -413,11 +412,11 @@ class HomNet(BagModel):
         pair_BKE = self._pairs(*view, chromosome_B, level_BK)
         single_BK = mask_BK.repeat_interleave(2, dim=1) if self.hom.single else mask_BK
         logit: torch.Tensor = self.bag(pair_BKE, single_BK)
-        if self.search is not None and self.search.joined:
+        if self.search is not None and self.search.is_weighted:
             logit = logit + self.search(view[0], mask_BK, chromosome_B)
         return logit
 
-    def evidence(
+    def contributions(
         self,
         x_NPCL: torch.Tensor,
         chromosome_N: torch.Tensor,
@@ -434,7 +433,7 @@ class HomNet(BagModel):
 
         Returns:
             The weight of each pair (N), what it adds by itself to the logit (N), float64, and its
-            ratios (N, H) for :meth:`EventSearch.added`, or None if the search does not count.
+            ratios (N, H) for :meth:`EventSearch.contributions`, or None if no search counts.
         """
         # Each pair is a bag of size one here: (N, 1, ...).
         view = self._view(x_NPCL[:, None])
@@ -442,33 +441,27 @@ class HomNet(BagModel):
         # One column, or one for each homolog in the form that scores homologs alone.
         weight_NK, added_NK = self.bag.evidence(pair_NKE.float())
         ratio_NH = None
-        if self.search is not None and self.search.joined:
+        if self.search is not None and self.search.is_weighted:
             ratio_NH = self.search.ratios(view[0], chromosome_N, count_T).squeeze(1)
         return weight_NK.amax(dim=1), added_NK.double().sum(dim=1), ratio_NH
 
-    def pairs(
-        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
-    ) -> torch.Tensor:
-        """H' (Eq. 8) of each pair (B, K, E), or of each single homolog (B, 2K, E)."""
-        return self._pairs(*self._view(x_BKPCL), chromosome_B, level_BK)
-
-    def searched(
+    def family_scores(
         self, x_BKPCL: torch.Tensor, mask_BK: torch.Tensor, chromosome_B: torch.Tensor
     ) -> torch.Tensor | None:
-        """Evidence of each family of events in bags (B, F); None if the form has no search."""
+        """Scores of each family of events in bags (B, F); None if the form has no search."""
         if self.search is None:
             return None
         ratio_BKH = self.search.ratios(self._view(x_BKPCL)[0], chromosome_B)
         return self.search.scores(ratio_BKH, mask_BK)
 
-    def joined(
+    def reweighted(
         self,
         weights: Mapping[str, torch.Tensor],
         own: float,
         weight_F: torch.Tensor,
         bias: float,
     ) -> dict[str, torch.Tensor]:
-        """See :meth:`BagModel.joined`; Eq. 10 is linear, so it takes the factor and the bias."""
+        """See :meth:`BagModel.reweighted`; Eq. 10 is linear: it takes the factor and the bias."""
         return {
             **weights,
             "bag.bag.weight": own * weights["bag.bag.weight"],
@@ -483,7 +476,8 @@ class HomNet(BagModel):
         chromosome_B: torch.Tensor,
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
-        r_MBKPD = self.hom.alignments[0](self.cms(x_BKPCL, chromosome_B, level_BK))
+        """H' (Eq. 8) of each pair (B, K, E), or of each single homolog (B, 2K, E), in the view."""
+        r_MBKPD = self._aligned(x_BKPCL, chromosome_B, level_BK)
         pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
         return pair_BKE
 
@@ -497,8 +491,13 @@ class HomNet(BagModel):
             (B, K, P), or None in the absolute view.
         """
         x_BKPCL, log_length_BKP = self._view(x_BKPCL)
-        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
-        return self.hom.alignments[0](r_MBKPD), log_length_BKP
+        return self._aligned(x_BKPCL, chromosome_B, level_BK), log_length_BKP
+
+    def _aligned(
+        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
+    ) -> torch.Tensor:
+        r_MBKPD: torch.Tensor = self.hom.alignments[0](self.cms(x_BKPCL, chromosome_B, level_BK))
+        return r_MBKPD
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         config, log_length_BKP = self.config, None
@@ -528,7 +527,7 @@ class HomNet(BagModel):
     ) -> torch.Tensor | None:
         """See :meth:`BagModel.template_sums`; those of the search come first."""
         sums_TX = super().template_sums(pair_NPCL, chromosome_N)
-        if self.search is None or sums_TX is None:
+        if self.search is None or sums_TX is None:  # a form with a search has a template
             return sums_TX
         searched_TY = sums_TX.new_zeros(NUM_TYPES, self.search.num_sums)
         for part, types in zip(pair_NPCL.split(4096), chromosome_N.split(4096), strict=True):
@@ -574,7 +573,10 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def flops_per_bag(config: HomNetConfig, num_cells: int) -> int:
-    """Floating-point operations in the forward pass of one bag (two per multiply-add)."""
+    """Floating-point operations in the forward pass of one bag (two per multiply-add).
+
+    As in training: without the search over events, which adds a sixth to a third when scoring.
+    """
     with torch.device("meta"):
         model = HomNet(config)
         bag = (

@@ -182,7 +182,7 @@ def score_bags(
 
     Every pair is read alone, and the logit of a bag is a sum over its pairs (Eq. 10). Bags
     therefore need no padding and do not affect each other. Only the search compares the pairs of a
-    bag (:meth:`homnet.model.search.EventSearch.added`).
+    bag (:meth:`homnet.model.search.EventSearch.contributions`).
 
     Args:
         predictors: predictors with HomNet models on one device.

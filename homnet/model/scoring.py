@@ -63,6 +63,9 @@ def score_pairs(
     size = pairs_at_once(device)
     found = []
     for (model, precision), rows in zip(models, rows_R, strict=True):
+        # A model scores whole bags: those of its pairs, renumbered.
+        _, own_N, size_B = np.unique(bag_N[rows], return_inverse=True, return_counts=True)
+        of_bags = [_sent(values, np.arange(len(values)), device) for values in (own_N, size_B)]
         parts = []
         for at in range(0, len(rows), size):
             part = rows[at : at + size]
@@ -71,17 +74,13 @@ def score_pairs(
             )
             count_T = np.bincount(chromosome_N[part], minlength=NUM_TYPES).tolist()
             with autocast(device, precision):
-                parts.append(model.evidence(x_NPCL, types_N, levels_N, count_T))
+                parts.append(model.contributions(x_NPCL, types_N, levels_N, count_T))
         if not parts:
             continue
         weights, added, ratios = zip(*parts, strict=True)
         added_N = torch.cat(added)
-        if model.search is not None and model.search.joined:
-            # A model scores whole bags: those of its pairs, renumbered.
-            _, own_N, size_B = np.unique(bag_N[rows], return_inverse=True, return_counts=True)
-            added_N += model.search.added(
-                torch.cat(ratios), *(torch.from_numpy(x).to(device) for x in (own_N, size_B))
-            )
+        if model.search is not None and model.search.is_weighted:
+            added_N += model.search.contributions(torch.cat(ratios), *of_bags)
         found.append(torch.stack([torch.cat(weights).double(), added_N]))
     # The biases travel along: asking a device for a number waits for all that it does.
     bias_R = torch.cat([model.bag.bag.bias for model, _ in models]).double()

@@ -36,13 +36,13 @@ FAMILIES: Final = ("inversion", "foreign segment")
 """Families of events, in the order of weights and scores."""
 _SMALLEST: Final = 0.06
 """Smallest event, as a share of the chromosome."""
-FEWEST_POSITIONS: Final = 26
+FEWEST_POSITIONS: Final = 25
 """Fewest positions of a search, at which the smallest event has two."""
 _LARGEST: Final = 0.40
 """Largest event."""
 _STEP: Final = 0.045
-"""Step of sizes and of places, as a share of the chromosome: .03 finds no more, .06 fewer
-(LAB.md)."""
+"""Step of sizes and of places, as a share of the chromosome, rounded to whole positions: one of 32,
+three of 64. Two of 64 find no more, four fewer (LAB.md)."""
 _OWN_VARIANCE: Final = 0.6
 """Weight of the diagonal in the covariance: a few hundred pairs do not determine all of it. Of .3,
 .6 and .8, this was best on validation people (LAB.md)."""
@@ -89,10 +89,10 @@ class _Segments:
 
 
 class EventSearch(nn.Module):
-    """Evidence of a bag that there is an event somewhere in its pairs.
+    """Scores of a bag that say whether there is an event somewhere in its pairs.
 
-    Only :attr:`weight_F` is chosen by looking at abnormal bags: :mod:`homnet.training.joining` fits
-    it on validation bags. While it is 0 the search has no effect.
+    Only :attr:`weight_F` is chosen by looking at abnormal bags: it is fitted on validation bags
+    (:mod:`homnet.training.logit_weights`). While it is 0 the search has no effect.
     """
 
     mean_TD: torch.Tensor
@@ -102,8 +102,8 @@ class EventSearch(nn.Module):
     any_D: torch.Tensor
     """Autocovariance of the profiles of all types, by distance."""
     weight_F: torch.Tensor
-    """Weight of each family's evidence in the logit, not negative; see :meth:`weigh`."""
-    joined: bool
+    """Weight of each family's score in the logit, not negative; see :meth:`weigh`."""
+    is_weighted: bool
     """Whether a weight is above 0, so that the search counts in the logits of its model."""
 
     # Matrices that give the ratios, made from the moments.
@@ -146,17 +146,17 @@ class EventSearch(nn.Module):
             ("constant_TH", (NUM_TYPES, len(self._foreign))),
         ):
             self.register_buffer(name, torch.zeros(shape), persistent=False)
-        self.joined = False
+        self.is_weighted = False
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._make()
-        self.joined = bool(self.weight_F.any())
+        self.is_weighted = bool(self.weight_F.any())
 
     def weigh(self, weight_F: torch.Tensor) -> None:
-        """Sets the weight of each family's evidence."""
+        """Sets the weight of each family's score."""
         self.weight_F.copy_(weight_F)
-        self.joined = bool(weight_F.any())
+        self.is_weighted = bool(weight_F.any())
 
     @property
     def num_sums(self) -> int:
@@ -205,6 +205,7 @@ class EventSearch(nn.Module):
         self.any_D[0] += _FLOOR
         self._make()
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def ratios(
         self,
@@ -235,14 +236,14 @@ class EventSearch(nn.Module):
         return ratio_BKH
 
     def scores(self, ratio_BKH: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:
-        """Evidence (B, F) that some event of each family is in the bag: a log mean of ratios."""
+        """Scores (B, F) of each family: the log mean, over events, of the summed ratios."""
         total_BH = (ratio_BKH * mask_BK[..., None]).sum(dim=1)
         return torch.stack(
             [own.logsumexp(dim=-1) - math.log(own.shape[-1]) for own in self._families(total_BH)],
             dim=-1,
         )
 
-    def added(
+    def contributions(
         self, ratio_NH: torch.Tensor, bag_N: torch.Tensor, size_B: torch.Tensor
     ) -> torch.Tensor:
         """What each pair adds to the logit of its bag (N); together the weighted :meth:`scores`.
@@ -306,7 +307,9 @@ class EventSearch(nn.Module):
             of_any = profile @ self.any_RD.T
             surprise = _summed(own * own - of_any * of_any, self._foreign, rows_of=_whole)
             foreign = surprise / 2 + self.constant_TH[chromosome]
-            found.append(torch.cat([inversion, foreign], dim=-1))
+            ratio_NPH = torch.cat([inversion, foreign], dim=-1)
+            # Of a type without normal training pairs nothing is known.
+            found.append(torch.where(self.mean_TD[chromosome].any(), ratio_NPH, 0.0))
         bounded_NPH = _LARGEST_RATIO * torch.tanh(torch.cat(found) / _LARGEST_RATIO)
         ratio_NH: torch.Tensor = bounded_NPH.logsumexp(dim=1) - math.log(2)
         return ratio_NH
@@ -319,6 +322,8 @@ class EventSearch(nn.Module):
         own_TDD = precision_TXX[:, :size, :size]
         any_D, at_D = self.any_D.double().cpu(), torch.arange(size)
         any_DD = any_D[(at_D[:, None] - at_D).abs()]
+        # Means at each distance need not be those of one covariance; what is lacking is added.
+        any_DD += (1e-3 - torch.linalg.eigvalsh(any_DD)[0]).clamp(min=0) * torch.eye(size)
         identity_DD = torch.eye(size, dtype=torch.float64)
         swaps, turns, owns, anys, constants = [], [], [], [], []
         for place_HS in self._inversions.positions():

@@ -34,7 +34,8 @@ class PatientScores:
     logit_G: NDArray[np.float64]
     """Logit of each type, from all cells (see :func:`score_patients`)."""
     logit_N: NDArray[np.float64]
-    """Logit of each pair, as a bag of one."""
+    """What each pair adds to the logit of its bag, plus the bias: its logit as a bag of one, or
+    with a search over events, at the place that its whole bag points to."""
 
     @property
     def num_cells_G(self) -> NDArray[np.int64]:
@@ -68,7 +69,6 @@ def score_patients(assessment: Assessment, evidence: Evidence) -> PatientScores:
     bias_G = np.zeros(num_types)
     bias_G[assessment.type_B] = evidence.bias_B
     logit_G = np.asarray(added_G * np.sqrt(_REFERENCE_CELLS / size_G) + bias_G, np.float64)
-    # The logit of a bag of one is the contribution of its pair plus the bias.
     return PatientScores(assessment, logit_G, evidence.added_N + bias_G[type_N])
 
 

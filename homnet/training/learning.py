@@ -31,7 +31,7 @@ from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
-from homnet.training.joining import Joint, join
+from homnet.training.logit_weights import LogitWeights, fit_logit_weights
 from homnet.training.optimisation import (
     EarlyStopping,
     Weights,
@@ -117,8 +117,8 @@ class Learner:
         self._weights = Weights(self.model, settings)
         if resumed is not None:
             self._restore(resumed)
-        # What fine-tuning starts from is joined already; it has too few bags to do so again.
-        self._searched_BF = None if stage.parent else self._validation.searched(self.model)
+        # Fine-tuning keeps the weights of what it starts from: its hospital has too few bags.
+        self._family_BF = None if stage.parent else self._validation.family_scores(self.model)
 
     @property
     def finished(self) -> bool:
@@ -181,10 +181,10 @@ class Learner:
         seconds = time.perf_counter() - started
         line = {"epoch": number, "train_loss": position.loss / position.bags}
         own_B = self._score()
-        joint, logit_B = None, own_B
-        if self._searched_BF is not None and np.isfinite(own_B).all():
-            joint = join(own_B, self._searched_BF, self._validation.label_B)
-            logit_B = joint.logits(own_B, self._searched_BF)
+        fitted, logit_B = None, own_B
+        if self._family_BF is not None and np.isfinite(own_B).all():
+            fitted = fit_logit_weights(own_B, self._family_BF, self._validation.label_B)
+            logit_B = fitted.logits(own_B, self._family_BF)
         if not (math.isfinite(line["train_loss"]) and np.isfinite(logit_B).all()):
             raise DivergedError(
                 f"{self.stage.name}: after epoch {number + 1} the training loss is "
@@ -194,13 +194,15 @@ class Learner:
         label_B = self._validation.label_B
         # Every worker has the scores of all bags, so all make the same decision.
         line[METRIC] = float(roc_auc_score(label_B, logit_B))
+        if fitted is not None:
+            line["validation_auc_without_search"] = float(roc_auc_score(label_B, own_B))
         self.history.append(line)
         self._earlier_bags += position.bags
         self._position = _Position(len(self.history))
         if self.stopping.update(line[METRIC]):
             self._best = Checkpoint(
                 config=self.stage.model,
-                weights=self._kept(joint),
+                weights=self._kept(fitted),
                 metrics={METRIC: line[METRIC]},
                 calibration=calibrations(logit_B, label_B, self._validation.hospital_B),
             )
@@ -265,13 +267,13 @@ class Learner:
             best = {METRIC: metrics[METRIC]}
             self._best = dataclasses.replace(resumed, metrics=best, provenance={}, state={})
 
-    def _kept(self, joint: Joint | None) -> dict[str, torch.Tensor]:
-        """The weights of the best model; those that are trained on are not joined."""
+    def _kept(self, fitted: LogitWeights | None) -> dict[str, torch.Tensor]:
+        """The weights of the best model; training goes on without the search."""
         weights = self._weights.copies()
-        if joint is None:
+        if fitted is None:
             return weights
-        weight_F = torch.from_numpy(joint.weight_F)
-        return self.model.joined(weights, joint.own, weight_F, joint.bias)
+        weight_F = torch.from_numpy(fitted.weight_F)
+        return self.model.reweighted(weights, fitted.own, weight_F, fitted.bias)
 
     def _fit_template(self) -> None:
         """Fits the model's template, if any, to training pairs of all workers."""
@@ -325,15 +327,15 @@ class _Validation:
         """Hospital of every validation bag."""
         stage.require_classes(self.label_B)
 
-    def searched(self, model: BagModel) -> NDArray[np.float64] | None:
-        """Evidence (B, F) of :meth:`BagModel.searched` for every validation bag, or None."""
+    def family_scores(self, model: BagModel) -> NDArray[np.float64] | None:
+        """:meth:`BagModel.family_scores` of every validation bag (B, F), or None."""
         model = model.to(self._device)
         nothing = empty_batch(1, self._device)
-        found = model.searched(nothing.x_BKPCL, nothing.mask_BK, nothing.chromosome_B)
+        found = model.family_scores(nothing.x_BKPCL, nothing.mask_BK, nothing.chromosome_B)
         if found is None:
             return None
         batches = [] if self._own is None else self._own.batches(_BAGS_AT_ONCE)
-        parts = [model.searched(b.x_BKPCL, b.mask_BK, b.chromosome_B) for b in batches]
+        parts = [model.family_scores(b.x_BKPCL, b.mask_BK, b.chromosome_B) for b in batches]
         own_BF = torch.cat([found[:0], *(p for p in parts if p is not None)]).double().cpu().numpy()
 
         def family(number: int) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ other is refused. Runs are compared by settings and digests, never by paths, so 
 versions on every machine.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from homnet.errors import CheckpointError, ConfigError
 from homnet.files import is_published
 from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
+from homnet.model.contract import settings_of
 from homnet.model.shipped import place_of
 from homnet.results import read_json, write_json, write_result
 
@@ -32,7 +32,7 @@ is compared by digest."""
 
 def portable(config: Any) -> dict[str, Any]:
     """A config after a JSON round trip, without paths, hardware and records."""
-    content = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
+    content = {k: v for k, v in settings_of(config).items() if k not in _PLACES}
     kept: dict[str, Any] = json.loads(json.dumps(content))
     return kept
 

@@ -3,6 +3,7 @@
 Shape suffixes: see :mod:`homnet.bags.events`.
 """
 
+import copy
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES
 from homnet.model.network import NUM_LEVELS, HomNet
 from homnet.model.scoring import Precision, autocast, score_pairs
+from homnet.model.search import FAMILIES
 from homnet.training.optimisation import TrainingConfig, make_optimizer, train_step
 
 BAGS_OF_PATIENT: Final = 23
@@ -167,7 +169,10 @@ class Passes:
     """The endpoint's scorer, from pairs in the host's memory to numbers there."""
 
     def __init__(self, model: HomNet, bank: Bank, precision: Precision) -> None:
-        self._model, self._bank, self._precision = model, bank, precision
+        # As in a model that was trained, the search counts; training does not need it.
+        self._model, self._bank, self._precision = copy.deepcopy(model), bank, precision
+        if self._model.search is not None:
+            self._model.search.weigh(torch.ones(len(FAMILIES)))
 
     def __call__(self, number: int) -> None:
         """Scores a number of bags in one pass."""

@@ -11,7 +11,12 @@ from homnet_platform.records.methods import Method
 
 _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     HOMNET: {},
-    "w/o pair": {"homologs": "single", "partner": False, "symmetric": False},
+    "w/o pair": {
+        "homologs": "single",
+        "partner": False,
+        "symmetric": False,
+        "search_positions": 0,
+    },
     "w/o bag": {},
     "align → MLP": {"alignment": "mlp"},
     "align → CNN": {"alignment": "convolution"},

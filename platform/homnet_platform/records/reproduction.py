@@ -23,6 +23,7 @@ import torch
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import ConfigError
+from homnet.model.contract import settings_of
 from homnet.records.beside_paper import HOMNET
 from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
@@ -198,7 +199,7 @@ def run_methods(
     for name, method in methods.items():
         folder = output / "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
         tried = {k: v for k, v in vars(method).items() if k not in ("form", "fit")}
-        Run.claiming(folder, {"form": dataclasses.asdict(method.form), **tried}).claim()
+        Run.claiming(folder, {"form": settings_of(method.form), **tried}).claim()
         lines[name] = MethodRuns(name, method, comparison, cohort.fingerprint, folder, device)
     failed: dict[MethodRun, str] = {}
     num_reused, data = 0, None

@@ -31,6 +31,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, best_form, paper_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
+from homnet.model.search import FAMILIES
 from homnet.patients.diagnostician import Diagnostician, diagnose
 from homnet.patients.finding import FindingReader
 from homnet.patients.scores import score_patients
@@ -196,7 +197,11 @@ def _random(
     """Random models that differ only in what fine-tuning trains, and their reader by version."""
     torch.manual_seed(config.seed)
     form = {"best": best_form, "paper": paper_form}[config.form]()
-    weights = HomNet(form).state_dict()
+    random = HomNet(form)
+    if random.search is not None:
+        # As in a model that was trained, the search counts.
+        random.search.weigh(torch.ones(len(FAMILIES)))
+    weights = random.state_dict()
     readers: dict[str, Checkpoint] = {}
     if config.findings:
         reader_form = ReaderConfig(model=form)

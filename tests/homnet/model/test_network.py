@@ -231,9 +231,9 @@ def test_the_symmetric_form_is_the_mean_of_both_orders() -> None:
     symmetric = _model(FORMS["best"])
     one_order = _model(replace(FORMS["best"], symmetric=False))
     one_order.load_state_dict(symmetric.state_dict())
-    there, back = (one_order.pairs(y, chromosome, level) for y in (x, x.flip(2)))
+    there, back = (one_order._pairs(*one_order._view(y), chromosome, level) for y in (x, x.flip(2)))
     assert (there - back).abs().max() > 1e-3
-    got = symmetric.pairs(x, chromosome, level)
+    got = symmetric._pairs(*symmetric._view(x), chromosome, level)
     torch.testing.assert_close(got, (there + back) / 2, rtol=1e-5, atol=1e-5)
 
 
@@ -305,7 +305,8 @@ def test_flops_are_counted() -> None:
         {"num_alignments": 0},
         {"template": True},
         {"search_positions": 32},
-        {"search_positions": 16, "view": "stretched", "standardise": True},
+        {"search_positions": 16, "view": "stretched", "standardise": True, "template": True},
+        {"search_positions": 32, "view": "stretched", "standardise": True},
         {"homologs": "single", "symmetric": True},
     ],
 )

@@ -51,6 +51,10 @@ def _models(config: HomNetConfig, num: int) -> list[Predictor]:
     for model in models:
         if model.cms.template_TL is not None:
             model.cms.template_TL.normal_()
+        if model.search is not None:
+            model.search.covariance_TXX += 0.1
+            model.search._make()
+            model.search.weigh(torch.tensor([0.7, 0.4]))
     return [Predictor(model, {}, version=str(i)) for i, model in enumerate(models)]
 
 
@@ -182,19 +186,23 @@ def test_sub_batches_change_no_score_and_no_order(
         rows = slice(at, at + size)
         model = predictors[predictor_B[b]].homnet()
         with torch.inference_mode():
-            pair_BKE = model.pairs(
-                torch.tensor(bags.pair_NPCL[None, rows]),
-                torch.tensor(bags.chromosome_N[at : at + 1]),
-                torch.tensor(bags.level_N[None, rows]),
+            x, level = (torch.tensor(v[None, rows]) for v in (bags.pair_NPCL, bags.level_N))
+            chromosome = torch.tensor(bags.chromosome_N[at : at + 1])
+            weight_BK, added_BK = model.bag.evidence(
+                model._pairs(*model._view(x), chromosome, level)
             )
-            weight_BK, added_BK = model.bag.evidence(pair_BKE)
+            together = model(x, torch.ones(1, size, dtype=torch.bool), chromosome, level).item()
+            if model.search is not None:
+                ratio_KH = model.search.ratios(model._view(x)[0], chromosome)[0]
+                one_bag = torch.zeros(size, dtype=torch.long)
+                added_BK += model.search.contributions(ratio_KH, one_bag, torch.tensor([size]))
         # The form that scores homologs alone has two columns for each pair.
         weight_N = weight_BK.view(size, -1).amax(dim=1).double().numpy()
         added_N = added_BK.view(size, -1).double().sum(dim=1).numpy()
         np.testing.assert_allclose(got.weight_N[rows], weight_N, atol=1e-6)
-        np.testing.assert_allclose(got.added_N[rows], added_N, atol=1e-6)
+        np.testing.assert_allclose(got.added_N[rows], added_N, atol=2e-5)
         assert got.bias_B[b] == model.bag.bag.bias.item()
-        assert got.logit_B[b] == pytest.approx(added_N.sum() + got.bias_B[b], abs=2e-6)
+        assert got.logit_B[b] == pytest.approx(together, abs=1e-4)
         at += size
 
 

@@ -69,6 +69,7 @@ def test_ratios_are_those_of_the_densities(search: EventSearch) -> None:
     of_pair = multivariate_normal(mean, covariance)
     at = np.arange(D)
     any_type = search.any_D.double().numpy()[np.abs(at[:, None] - at)]
+    any_type += max(0, 1e-3 - np.linalg.eigvalsh(any_type)[0]) * np.eye(D)
     for n, profile in enumerate(_profiles(x)):
         expected = []
         for start, stop in search._inversions.places:
@@ -115,7 +116,7 @@ def test_what_pairs_add_is_the_score_of_their_bag(search: EventSearch) -> None:
     types, size = torch.full((9,), SEVEN), [2, 3, 4]
     ratio = search.ratios(x, types)[:, 0]
     bag = torch.arange(3).repeat_interleave(torch.tensor(size))
-    added = search.added(ratio, bag, torch.tensor(size))
+    added = search.contributions(ratio, bag, torch.tensor(size))
     for b, own in enumerate(x.split(size)):
         together = own.transpose(0, 1)
         mask = torch.ones(1, size[b], dtype=torch.bool)
@@ -142,9 +143,22 @@ def test_order_and_padding_do_not_matter(search: EventSearch) -> None:
 def test_what_is_loaded_counts(search: EventSearch) -> None:
     x, types = _pairs(3, torch.Generator().manual_seed(5)), torch.full((3,), SEVEN)
     loaded = EventSearch(D)
-    assert not loaded.joined
+    assert not loaded.is_weighted
     before = loaded.ratios(x, types)
     loaded.load_state_dict(search.state_dict())
-    assert loaded.joined
+    assert loaded.is_weighted
     assert not torch.equal(loaded.ratios(x, types), before)
     assert torch.equal(loaded.ratios(x, types), search.ratios(x, types))
+
+
+def test_nothing_is_said_of_a_type_without_normal_pairs(search: EventSearch) -> None:
+    x, mask = _pairs(5, torch.Generator().manual_seed(6)).view(1, 5, 2, 2, 2 * D), torch.ones(1, 5)
+    assert search.scores(search.ratios(x, torch.tensor([TEN])), mask).abs().max() < 1e-4
+
+
+def test_means_that_are_of_no_covariance_are_mended() -> None:
+    """Profiles that alternate: their means at each distance are not positive definite."""
+    wave = torch.sin(torch.linspace(0, 4, 2 * D)).repeat(3, 1, 2, 2, 1)
+    made, types = EventSearch(D), torch.full((3,), SEVEN)
+    made.take_sums(made.sums(wave, types), torch.bincount(types, minlength=24).double())
+    assert torch.isfinite(made.ratios(wave, types)).all()

@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from homnet.bags.draw import BagConfig, PairBank, with_parts
+from homnet.bags.epochs import DeviceBank
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig, best_form
+from homnet.model.predictor import Predictor
 from homnet.training.learning import METRIC, Learner, finished, train
 from homnet.training.optimisation import TrainingConfig, precision_on
 from homnet.training.stage import Stage
@@ -74,6 +77,37 @@ def test_windows_change_the_bags(bank: PairBank) -> None:
     assert whole.version != train(_stage(replace(TRAINING, window_pairs=20)), bank).version
 
 
+def test_the_search_counts_in_the_best_model_and_in_what_goes_on_from_it(
+    bank: PairBank, tmp_path: Path
+) -> None:
+    stage = _stage(TRAINING)
+    learner = _learner(stage, bank)
+    line = learner.epoch()
+    kept = learner.checkpoint()
+    assert kept.weights["search.weight_F"].any()
+    assert not kept.state["raw.search.weight_F"].any()  # training goes on without
+    model = finished(kept).build()
+    epoch = stage.validation_epoch(stage.parts(bank)[1])
+    scored = Predictor(model, {}, version="").epoch_logits(
+        DeviceBank(stage.parts(bank)[1], "cpu"), epoch
+    )
+    assert line[METRIC] == pytest.approx(roc_auc_score(epoch.label_B, scored), abs=1e-6)
+
+    parent = str(finished(kept).save(tmp_path / "parent"))
+    tuned = replace(
+        stage,
+        parent=parent,
+        model=kept.config,
+        training=replace(TRAINING, learning_rate=1e-9, averaging=0.0),
+    )
+    after = _learner(tuned, bank)
+    after.epoch()
+    weights = after.checkpoint().weights
+    for name in ("search.weight_F", "search.mean_TD", "search.covariance_TXX"):
+        assert torch.equal(weights[name], kept.weights[name])
+    torch.testing.assert_close(weights["bag.bag.bias"], kept.weights["bag.bag.bias"])
+
+
 @pytest.mark.parametrize("window_pairs", [20, 1000])
 @pytest.mark.parametrize("killed_at", range(1, 7))
 def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
@@ -104,7 +138,7 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
 def test_the_checkpoint_of_a_run_holds_the_best_model_so_far(bank: PairBank) -> None:
     # Steps too small to change a ranking: the first epoch stays the best.
     still = replace(TRAINING, learning_rate=1e-8, averaging=0.0, schedule="constant")
-    learner = _learner(_stage(still), bank)
+    learner = _learner(_stage(still, replace(FORM, search_positions=0)), bank)
     before = learner.checkpoint()
     assert METRIC not in before.metrics
     learner.epoch()

@@ -1,4 +1,4 @@
-"""Joins a model's logits with the evidence of its search over events, on validation bags.
+"""Weights of a model's own logit and of its search over events, fitted on validation bags.
 
 Fitted on training bags, the weights would be those of a model and of statistics that know these
 pairs already: both are more certain there than on new people. In LAB.md, training the weights along
@@ -8,45 +8,48 @@ Shape suffixes: B bags, F families of events, W weights.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-_LARGEST: float = 10.0
+_BOUND: Final = 10.0
 """Largest weight, so that bags of perfectly separated classes have one, too."""
+_LEAST_OWN: Final = 0.01
+"""Smallest weight of the model's own logit, which fine-tuning starts from."""
 
 
 @dataclass(frozen=True)
-class Joint:
-    """Weights of the parts of a joint logit."""
+class LogitWeights:
+    """Weights of the parts of a logit."""
 
     own: float
     """Weight of the model's own logit."""
     weight_F: NDArray[np.float64]
-    """Weight of each family's evidence, not negative: it never speaks against an abnormality."""
+    """Weight of each family's score, not negative: a higher score is never a sign of health."""
     bias: float
     """Added to the sum."""
 
     def logits(
-        self, own_B: NDArray[np.float64], searched_BF: NDArray[np.float64]
+        self, own_B: NDArray[np.float64], score_BF: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Joint logits (B)."""
-        return np.asarray(self.own * own_B + searched_BF @ self.weight_F + self.bias)
+        """Logits (B)."""
+        return np.asarray(self.own * own_B + score_BF @ self.weight_F + self.bias)
 
 
-def join(
-    own_B: NDArray[np.float64], searched_BF: NDArray[np.float64], label_B: NDArray[np.bool_]
-) -> Joint:
+def fit_logit_weights(
+    own_B: NDArray[np.float64], score_BF: NDArray[np.float64], label_B: NDArray[np.bool_]
+) -> LogitWeights:
     """Fits the weights by logistic regression with weights of at least 0.
 
     Args:
         own_B: the model's own logits of validation bags.
-        searched_BF: evidence of each family.
+        score_BF: score of each family.
         label_B: labels (true if abnormal); both classes must occur.
     """
-    part_BW = np.column_stack([own_B, searched_BF, np.ones(len(own_B))])
+    part_BW = np.column_stack([own_B, score_BF, np.ones(len(own_B))])
     sign_B = np.where(label_B, 1.0, -1.0)
 
     def loss(weight_W: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -54,8 +57,8 @@ def join(
         slope_B = -sign_B * expit(-margin_B)
         return float(np.logaddexp(0, -margin_B).mean()), slope_B @ part_BW / len(sign_B)
 
-    num_families = searched_BF.shape[1]
+    num_families = score_BF.shape[1]
     start = np.array([1.0, *np.zeros(num_families), 0.0])
-    bounds = [(0.0, _LARGEST)] * (1 + num_families) + [(None, None)]
+    bounds = [(_LEAST_OWN, _BOUND)] + [(0.0, _BOUND)] * num_families + [(None, None)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Joint(own=float(found[0]), weight_F=found[1:-1], bias=float(found[-1]))
+    return LogitWeights(own=float(found[0]), weight_F=found[1:-1], bias=float(found[-1]))
