@@ -321,9 +321,11 @@ class EventSearch(nn.Module):
         precision_TXX = torch.linalg.inv(self.covariance_TXX.double().cpu())
         own_TDD = precision_TXX[:, :size, :size]
         any_D, at_D = self.any_D.double().cpu(), torch.arange(size)
-        any_DD = any_D[(at_D[:, None] - at_D).abs()]
+        longest = max(stop - start for start, stop in self._foreign.places)
+        any_SS = any_D[(at_D[:, None] - at_D).abs()][:longest, :longest]
         # Means at each distance need not be those of one covariance; what is lacking is added.
-        any_DD += (1e-3 - torch.linalg.eigvalsh(any_DD)[0]).clamp(min=0) * torch.eye(size)
+        lacking = (1e-3 - torch.linalg.eigvalsh(any_SS)[0]).clamp(min=0)
+        any_SS = any_SS + lacking * torch.eye(longest)
         identity_DD = torch.eye(size, dtype=torch.float64)
         swaps, turns, owns, anys, constants = [], [], [], [], []
         for place_HS in self._inversions.positions():
@@ -338,7 +340,7 @@ class EventSearch(nn.Module):
             length = place_HS.shape[1]
             rows, columns = place_HS[:, :, None], place_HS[:, None]
             given_THSS = torch.linalg.inv(own_TDD[:, rows, columns])
-            of_any_SS = any_DD[:length, :length]
+            of_any_SS = any_SS[:length, :length]
             at_HSD = identity_DD[place_HS]
             owns.append((torch.linalg.cholesky(given_THSS).mT @ at_HSD).flatten(1, 2))
             whitening_SS = torch.linalg.inv(torch.linalg.cholesky(of_any_SS))

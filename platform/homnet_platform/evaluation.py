@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank, rows_of_file, summary
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file, summary, with_parts
 from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
@@ -156,11 +158,18 @@ def _score(
     """
     people = split[VALIDATION] | split[TEST]
     files = [n for n, file in enumerate(cohort.files) if not people.isdisjoint(file.patients)]
+    groups = [[n] for n in files]
+    if config.bags.over == "people":
+        # Bags that mix people need all held-out people of a hospital at once.
+        of_hospital = [[n for n in files if cohort.files[n].hospital == name] for name in models]
+        groups = [group for group in of_hospital if group]
     options: dict[str, Any] = {"num_gpus": 1} if config.use_gpu else {"num_cpus": 1}
     num_pairs = sum(cohort.files[n].num_pairs for n in files)
     with progress_bar("scoring", num_pairs, " pairs") as progress:
         rows = (
-            ray.data.from_items([{"file": n} for n in files], override_num_blocks=len(files))
+            ray.data.from_items(
+                [{"files": group} for group in groups], override_num_blocks=len(groups)
+            )
             .map_batches(
                 _Scorer,
                 batch_size=1,
@@ -170,8 +179,8 @@ def _score(
             )
             .take_all()
         )
-    found: list[_OfFile] = [
-        pickle.loads(row["content"]) for row in sorted(rows, key=lambda row: int(row["file"]))
+    found: list[_OfFiles] = [
+        pickle.loads(row["content"]) for row in sorted(rows, key=lambda row: int(row["first"]))
     ]
     counts = {}
     for name in (VALIDATION, TEST):
@@ -190,16 +199,16 @@ def _score(
 
 
 @dataclass(frozen=True)
-class _OfFile:
-    """What an actor found in one file."""
+class _OfFiles:
+    """What an actor found in some files of a hospital."""
 
     counts: Mapping[str, Mapping[str, int]]
-    """Counts of its pairs by split."""
+    """Counts of their pairs by split."""
     scores: Mapping[str, Sequence[pd.DataFrame]]
     """A table for each size of bags, by split."""
 
     def of(self, split: str) -> list[Sequence[pd.DataFrame]]:
-        """The tables of a split; none if the file has nobody of it."""
+        """The tables of a split; none if the files have nobody of it."""
         return [self.scores[split]] if split in self.scores else []
 
 
@@ -221,24 +230,42 @@ class _Scorer:
         self._progress = progress
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        number, config = int(batch["file"][0]), self._config
-        file = self._cohort.files[number]
-        table = rows_of_file(self._cohort, number)
+        files, config = [int(number) for number in batch["files"][0]], self._config
+        hospital = self._cohort.files[files[0]].hospital
         sizes = [config.bags, *(_of_size(config.bags, num_cells) for num_cells in config.cells)]
         counts, scores = {}, {}
         for epoch, name in enumerate((VALIDATION, TEST)):
-            with contextlib.suppress(DataError):  # a file need not have pairs of both
-                bank = PairBank.from_table(table).of_patients(self._split[name])
+            with contextlib.suppress(DataError):  # files need not have pairs of both
+                bank = self._bank(files, self._split[name])
                 counts[name] = dict(summary(bank))
                 bank = bank.normal() if config.artificial else bank
                 on_device = DeviceBank(bank, self._device)
                 scores[name] = [
-                    self._scored(bank, on_device, bags, epoch, file.hospital).assign(split=name)
+                    self._scored(bank, on_device, bags, epoch, hospital).assign(split=name)
                     for bags in sizes
                 ]
-        self._progress.advance(file.num_pairs)
-        content = pickle.dumps(_OfFile(counts, scores))
-        return {"file": [number], "content": [content]}
+        self._progress.advance(sum(self._cohort.files[number].num_pairs for number in files))
+        content = pickle.dumps(_OfFiles(counts, scores))
+        return {"first": files[:1], "content": [content]}
+
+    def _bank(self, files: Sequence[int], people: frozenset[str]) -> PairBank:
+        """The pairs of some people in some files of a hospital.
+
+        Raises:
+            DataError: there are none.
+        """
+        tables = [rows_of_file(self._cohort, number) for number in files]
+        if self._config.bags.over == "patient":
+            return PairBank.from_table(pa.concat_tables(tables)).of_patients(people)
+        # Parts of these people only: those of a file would leave few of them to a part, and bags
+        # of fewer pairs than were asked for.
+        chosen = pa.array(sorted(people))
+        own = pa.concat_tables(tables).drop_columns(["file", "part", "samples_per_px"])
+        own = own.filter(pc.is_in(own["patient_id"], chosen))
+        if not own.num_rows:
+            raise DataError("nobody of these people is there")
+        scale = self._cohort.scale[self._cohort.files[files[0]].hospital]
+        return PairBank.from_table(with_parts(own, files[0], scale))
 
     def _scored(
         self, bank: PairBank, on_device: DeviceBank, bags: BagConfig, number: int, hospital: str
