@@ -1,21 +1,26 @@
 """Evaluation of held-out patients: scores, metrics, and whom it refuses."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from homnet.bags.draw import BagConfig
+from homnet.bags.draw import BagConfig, draw_bags
 from homnet.bags.epochs import DeviceBank, draw_epoch
+from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError
 from homnet.model.predictor import Predictor
 from homnet.results import Record
 from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.evaluation import EvaluateConfig, evaluate
+from homnet_platform.evaluation import EvaluateConfig, _Scorer, evaluate
+from homnet_platform.progress import Progress
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -113,3 +118,20 @@ def test_a_hospital_without_a_model_is_named(lineage: Any) -> None:
 def test_cohort_labels_are_not_scored_in_mixed_bags() -> None:
     with pytest.raises(ConfigError, match="mix patients"):
         EvaluateConfig(bags=BagConfig(over="people"))
+
+
+def test_bags_over_people_mix_those_of_all_files(
+    table_of: Callable[..., pa.Table], tmp_path: Path
+) -> None:
+    """Two of four held-out people are in each of two files, with one cell each."""
+    table = table_of("h1", num_patients=6, num_cells=1)
+    first = pc.is_in(table["patient_id"], pa.array(["h1-p0", "h1-p1", "h1-p2"]))
+    files = [table.filter(first), table.filter(pc.invert(first))]
+    cohort = write_cohort(tmp_path / "cohort", files, scale={"h1": 3.0}, provenance={})
+    config = EvaluateConfig(artificial=True, bags=BagConfig(num_cells=4, over="people"))
+    people = frozenset({"h1-p0", "h1-p2", "h1-p3", "h1-p5"})
+    scorer = _Scorer(cohort, {}, {}, config, cast(Progress, None))
+    bank = scorer._bank([0, 1], people)
+    bags = draw_bags(bank, config.bags, seed=0)
+    assert bags.mask_BK.all()
+    assert all(set(of_bag) == people for of_bag in bags.describe(bank)["patients"])
