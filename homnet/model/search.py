@@ -22,6 +22,7 @@ S positions of an event, Y sums.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -221,7 +222,7 @@ class EventSearch(nn.Module):
             count_T: number of pairs of each type, if they are sorted by type. Otherwise they are
                 sorted here, and the host waits for the device.
         """
-        with torch.autocast(x_BKPCL.device.type, enabled=False):
+        with _full_precision(x_BKPCL.device.type):
             profile_BKPD = self._profiles(x_BKPCL)
             if count_T is not None:
                 ratio_NH = self._ratios(profile_BKPD.flatten(0, 1), count_T)
@@ -355,6 +356,13 @@ class EventSearch(nn.Module):
             (self.constant_TH, torch.cat(constants, dim=1)),
         ):
             buffer.copy_(made)
+
+
+def _full_precision(device_type: str) -> AbstractContextManager[Any]:
+    """Context that overrules a lower precision for matrix products, where there is one."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _half(size: int) -> int:

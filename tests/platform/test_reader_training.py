@@ -135,7 +135,7 @@ def test_a_finished_run_is_not_overwritten(work: Path) -> None:
 
 def test_a_reader_needs_the_stretched_view(work: Path, tmp_path: Path) -> None:
     below = Checkpoint.load(work / "pretrain" / "checkpoint")
-    absolute = replace(FORM, view="absolute", template=False)
+    absolute = replace(FORM, view="absolute", template=False, search_positions=0)
     Checkpoint(absolute, absolute.build().state_dict(), provenance=below.provenance).save(
         tmp_path / "absolute"
     )
