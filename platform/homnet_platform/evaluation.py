@@ -232,11 +232,12 @@ class _Scorer:
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         files, config = [int(number) for number in batch["files"][0]], self._config
         hospital = self._cohort.files[files[0]].hospital
+        table = pa.concat_tables([rows_of_file(self._cohort, number) for number in files])
         sizes = [config.bags, *(_of_size(config.bags, num_cells) for num_cells in config.cells)]
         counts, scores = {}, {}
         for epoch, name in enumerate((VALIDATION, TEST)):
             with contextlib.suppress(DataError):  # files need not have pairs of both
-                bank = self._bank(files, self._split[name])
+                bank = self._bank(table, self._split[name])
                 counts[name] = dict(summary(bank))
                 bank = bank.normal() if config.artificial else bank
                 on_device = DeviceBank(bank, self._device)
@@ -248,24 +249,23 @@ class _Scorer:
         content = pickle.dumps(_OfFiles(counts, scores))
         return {"first": files[:1], "content": [content]}
 
-    def _bank(self, files: Sequence[int], people: frozenset[str]) -> PairBank:
-        """The pairs of some people in some files of a hospital.
+    def _bank(self, table: pa.Table, people: frozenset[str]) -> PairBank:
+        """The pairs of some people, of whole files of a hospital.
 
         Raises:
             DataError: there are none.
         """
-        tables = [rows_of_file(self._cohort, number) for number in files]
         if self._config.bags.over == "patient":
-            return PairBank.from_table(pa.concat_tables(tables)).of_patients(people)
+            return PairBank.from_table(table).of_patients(people)
         # Parts of these people only: those of a file would leave few of them to a part, and bags
         # of fewer pairs than were asked for.
         chosen = pa.array(sorted(people))
-        own = pa.concat_tables(tables).drop_columns(["file", "part", "samples_per_px"])
-        own = own.filter(pc.is_in(own["patient_id"], chosen))
+        own = table.filter(pc.is_in(table["patient_id"], chosen))
         if not own.num_rows:
             raise DataError("nobody of these people is there")
-        scale = self._cohort.scale[self._cohort.files[files[0]].hospital]
-        return PairBank.from_table(with_parts(own, files[0], scale))
+        file, scale = own["file"][0].as_py(), own["samples_per_px"][0].as_py()
+        own = own.drop_columns(["file", "part", "samples_per_px"])
+        return PairBank.from_table(with_parts(own, file, scale))
 
     def _scored(
         self, bank: PairBank, on_device: DeviceBank, bags: BagConfig, number: int, hospital: str

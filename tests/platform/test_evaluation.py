@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from homnet.bags.draw import BagConfig, draw_bags
+from homnet.bags.draw import BagConfig, draw_bags, rows_of_file
 from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
@@ -131,7 +131,8 @@ def test_bags_over_people_mix_those_of_all_files(
     config = EvaluateConfig(artificial=True, bags=BagConfig(num_cells=4, over="people"))
     people = frozenset({"h1-p0", "h1-p2", "h1-p3", "h1-p5"})
     scorer = _Scorer(cohort, {}, {}, config, cast(Progress, None))
-    bank = scorer._bank([0, 1], people)
+    whole = pa.concat_tables([rows_of_file(cohort, number) for number in (0, 1)])
+    bank = scorer._bank(whole, people)
     bags = draw_bags(bank, config.bags, seed=0)
     assert bags.mask_BK.all()
     assert all(set(of_bag) == people for of_bag in bags.describe(bank)["patients"])
