@@ -41,6 +41,8 @@ def test_importing_everything_does_nothing(tmp_path: Path) -> None:
         "import ray\n"
         "assert not ray.is_initialized()\n"
         "assert not logging.getLogger('homnet').handlers\n"
+        # A quarter of what every worker, replica and job imports, and none of them needs it.
+        "assert 'torch._dynamo' not in sys.modules\n"
     )
     path = os.pathsep.join(str(ROOT / part) for part in (".", "platform", "baselines", "serve"))
     done = subprocess.run(

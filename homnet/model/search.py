@@ -206,7 +206,6 @@ class EventSearch(nn.Module):
         self.any_D[0] += _FLOOR
         self._make()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def ratios(
         self,

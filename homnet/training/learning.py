@@ -31,6 +31,7 @@ from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
+from homnet.model.search import EventSearch
 from homnet.training.logit_weights import LogitWeights, fit_logit_weights
 from homnet.training.optimisation import (
     EarlyStopping,
@@ -113,6 +114,11 @@ class Learner:
         self._best: Checkpoint | None = None
         self._wrapped = (wrap or (lambda model: model.to(self.device)))(self.model)
         if settings.compile:
+            for module in self.model.modules():
+                # It counts types on the host, which no graph holds. Marked here and not where it is
+                # defined, because that imports the compiler into every process.
+                if isinstance(module, EventSearch):
+                    module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
             self._wrapped = cast(nn.Module, torch.compile(self._wrapped))
         self._weights = Weights(self.model, settings)
         if resumed is not None:

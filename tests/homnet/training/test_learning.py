@@ -159,7 +159,7 @@ def test_time_spent_waiting_is_a_share(bank: PairBank) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_run_trains_the_same_model(
-    bank: PairBank, monkeypatch: pytest.MonkeyPatch
+    bank: PairBank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The graph is captured as always; generating code for it would take a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -167,6 +167,16 @@ def test_a_compiled_run_trains_the_same_model(
     plain = _learner(_stage(replace(TRAINING, max_epochs=1)), bank)
     assert compiled.epoch()["train_loss"] == pytest.approx(plain.epoch()["train_loss"], rel=1e-4)
     assert compiled.checkpoint().weights.keys() == plain.checkpoint().weights.keys()
+
+    # Fine-tuning goes through the search.
+    parent = finished(plain.checkpoint())
+    stage = replace(_stage(TRAINING, parent.config), parent=str(parent.save(tmp_path / "parent")))
+    assert parent.build().search.is_weighted
+    losses = [
+        _learner(replace(stage, training=replace(TRAINING, compile=compile)), bank).epoch()
+        for compile in (False, True)
+    ]
+    assert losses[0]["train_loss"] == pytest.approx(losses[1]["train_loss"], rel=1e-4)
 
 
 def test_precision_follows_the_device() -> None:
