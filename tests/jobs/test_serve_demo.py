@@ -8,10 +8,21 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from homnet_serve.client import Client
+from homnet_serve.client import Client, EndpointError
 from homnet_serve.records.local_server import free_port
+from homnet_serve.schemas import DiagnoseResponse
 
 JOB = Path(__file__).parents[2] / "jobs" / "serve_demo.py"
+
+
+def _answered(client: Client, pairs: pa.Table) -> DiagnoseResponse:
+    """The answer, on a machine that other tests may keep busy beyond the endpoint's patience."""
+    while True:  # or until the test's timer ends the endpoint
+        try:
+            return client.diagnose(pairs, pages="all")
+        except EndpointError as error:
+            if error.status != 504:
+                raise
 
 
 @pytest.mark.ray
@@ -22,7 +33,7 @@ def test_it_answers_for_the_example_and_ends_at_sigterm(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        guard = threading.Timer(240, process.kill)
+        guard = threading.Timer(500, process.kill)
         guard.start()
         assert process.stdout
         lines = []
@@ -32,11 +43,10 @@ def test_it_answers_for_the_example_and_ends_at_sigterm(tmp_path: Path) -> None:
                 said = dict(
                     one.split(maxsplit=1) for one in lines if one.startswith(("key", "exam"))
                 )
-                with (
-                    Client(f"http://127.0.0.1:{port}", said["key:"].strip()) as client,
-                    pa.ipc.open_stream(said["example:"].strip()) as stream,
-                ):
-                    (patient,) = client.diagnose(stream.read_all(), pages="all").patients
+                with pa.ipc.open_stream(said["example:"].strip()) as stream:
+                    pairs = stream.read_all()
+                with Client(f"http://127.0.0.1:{port}", said["key:"].strip()) as client:
+                    (patient,) = _answered(client, pairs).patients
                 process.terminate()
         guard.cancel()
     text = "".join(lines)

@@ -1,10 +1,10 @@
 """Models and decisions: status, roll-back, damage, and several deciding at the same time."""
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow as pa
@@ -395,12 +395,13 @@ def _promote_often(root: str, version: str, times: int) -> None:
         registry.promote("h1", version)
 
 
-def test_processes_that_promote_at_once_corrupt_nothing(tmp_path: Path) -> None:
+def test_processes_that_promote_at_once_corrupt_nothing(
+    tmp_path: Path, imported: ForkServerContext
+) -> None:
     registry = Registry(tmp_path)
     versions = [registry.publish(_checkpoint(i), "h1") for i in range(2)]
-    context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=_promote_often, args=(str(tmp_path), version, 12))
+        imported.Process(target=_promote_often, args=(str(tmp_path), version, 12))
         for version in versions
     ]
     for worker in workers:

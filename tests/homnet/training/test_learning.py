@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+import torch.distributed
 from sklearn.metrics import roc_auc_score
+from torch.nn.parallel import DistributedDataParallel
 
 from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.bags.epochs import DeviceBank
@@ -19,7 +22,7 @@ from homnet.model.predictor import Predictor
 from homnet.training.learning import METRIC, Learner, finished, train
 from homnet.training.optimisation import TrainingConfig, precision_on
 from homnet.training.stage import Stage
-from homnet.training.supply import Resident
+from homnet.training.supply import Plans, Resident
 
 TableOf = Callable[..., pa.Table]
 FORM = replace(best_form(64), width=8, pair_width=12, num_heads=2, stretched_length=64)
@@ -149,6 +152,76 @@ def test_the_checkpoint_of_a_run_holds_the_best_model_so_far(bank: PairBank) -> 
     assert later.metrics[METRIC] == later.metrics["history"][0][METRIC]
     assert any(not torch.equal(later.state[f"raw.{n}"], w) for n, w in first.weights.items())
     assert set(later.calibration) == {"h1"}
+
+
+def _work(rank: int, num_workers: int, stage: Stage, bank: PairBank, place: Path) -> None:
+    """One of several workers that meet in a folder; each has every n-th person."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{place / 'meeting'}", rank=rank, world_size=num_workers
+    )
+    people = set(sorted(stage.train_patients | stage.validation_patients)[rank::num_workers])
+    own = [
+        part.of_patients(people) if people & set(part.frame["patient_id"]) else None
+        for part in stage.parts(bank)
+    ]
+    learner = Learner(
+        stage,
+        Resident(stage, Plans.of(stage, bank), *own),
+        rank=rank,
+        world=num_workers,
+        wrap=lambda model: DistributedDataParallel(model, broadcast_buffers=False),
+    )
+    while not learner.finished:
+        learner.epoch()
+    finished(learner.checkpoint()).save(place / str(rank))
+    torch.distributed.destroy_process_group()
+
+
+def _by_workers(
+    num_workers: int, stage: Stage, bank: PairBank, place: Path, processes: ForkServerContext
+) -> list[Checkpoint]:
+    """What each of several workers has in the end."""
+    workers = [
+        processes.Process(target=_work, args=(rank, num_workers, stage, bank, place))
+        for rank in range(num_workers)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=120)
+        assert worker.exitcode == 0
+    return [Checkpoint.load(place / str(rank)) for rank in range(num_workers)]
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_any_number_of_workers_trains_the_same_model(
+    bank: PairBank, tmp_path: Path, imported: ForkServerContext, num_workers: int
+) -> None:
+    # The last batch holds one bag, and all workers but one have none of it. With a search the
+    # epochs of so small a model are alike, and any may be the best.
+    training = replace(TRAINING, batch_size=31)
+    stage = _stage(training, replace(FORM, search_positions=0))
+    assert Plans.of(stage, bank).train.num_bags % training.batch_size == 1
+    one = train(stage, bank)
+    several = _by_workers(num_workers, stage, bank, tmp_path, imported)
+    assert len({checkpoint.version for checkpoint in several}) == 1
+    for first, second in zip(one.metrics["history"], several[0].metrics["history"], strict=True):
+        assert first["train_loss"] == pytest.approx(second["train_loss"], abs=1e-4)
+        assert first[METRIC] == pytest.approx(second[METRIC], abs=5e-3)
+    for name, value in one.weights.items():
+        torch.testing.assert_close(value, several[0].weights[name], rtol=0, atol=2e-3)
+
+
+def test_a_fixed_model_has_one_validation_auc_on_any_workers(
+    bank: PairBank, tmp_path: Path, imported: ForkServerContext
+) -> None:
+    fixed = _stage(replace(TRAINING, learning_rate=1e-30, max_epochs=1, averaging=0.0))
+    one = train(fixed, bank)
+    for of in _by_workers(2, fixed, bank, tmp_path, imported):
+        assert of.metrics[METRIC] == pytest.approx(one.metrics[METRIC], abs=1e-6)
+        losses = [checkpoint.metrics["history"][0]["train_loss"] for checkpoint in (one, of)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_time_spent_waiting_is_a_share(bank: PairBank) -> None:
