@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from homnet.errors import ConfigError, DataError
 from homnet.files import parse_json, write_whole
 from homnet.locations import Location, to_location
@@ -159,6 +157,9 @@ def package_versions() -> dict[str, str]:
 
 def describe_machine() -> dict[str, Any]:
     """This machine: usable cores, memory in GiB, CPU and GPU models."""
+    # Here and not above: jobs and workers without a model do not import it otherwise.
+    import torch
+
     cores = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )

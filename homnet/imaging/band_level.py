@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 from scipy.special import softmax
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from homnet.imaging.orientation import profiles, standardised
 from homnet.imaging.type_classifier import NUM_POINTS
@@ -80,6 +79,9 @@ class LevelEstimator:
             level_N: indices of the band levels.
             cell_N: numbers of the cells, from 0.
         """
+        # Here and not above: readers never learn, and importing scikit-learn takes a second.
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
         num_levels = len(BAND_LEVELS)
         weights, biases = [], []
         for number in range(len(CHROMOSOMES)):

@@ -18,7 +18,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from homnet.imaging.orientation import profiles, standardised, turn
 from homnet.karyotype.chromosomes import CHROMOSOMES
@@ -70,6 +69,9 @@ class TypeClassifier:
             features_NF: from :func:`features`.
             type_N: indices of the types.
         """
+        # Here and not above: readers never learn, and importing scikit-learn takes a second.
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE)
         model.fit(features_NF, type_N)
         weight_TF = np.zeros((len(CHROMOSOMES), features_NF.shape[1]))
