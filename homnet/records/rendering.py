@@ -27,6 +27,7 @@ from homnet.records.endpoint_tables import fuzz_markdown, load_markdown, serve_d
 from homnet.records.karyogram_reading import karyogram_reading_markdown
 from homnet.records.level_estimation import levels_markdown
 from homnet.records.oracle import oracle_markdown
+from homnet.records.patient_search import patient_search_markdown
 from homnet.records.training_tables import (
     aucs_markdown,
     benchmark_markdown,
@@ -183,6 +184,7 @@ _RENDERERS: Final[Mapping[str, Renderer]] = {
     "overall": lambda figures: cohort_markdown(figures, _OF_PATIENTS),
     "findings": lambda figures: tables_text(findings_tables(figures)),
     "oracle": oracle_markdown,
+    "patient_search": patient_search_markdown,
     "treated_images": treated_images_markdown,
     "karyogram_reading": karyogram_reading_markdown,
     "band_levels": levels_markdown,

@@ -29,6 +29,7 @@ DRY = {
     "records/fuzz.py": [],
     "records/load_test.py": [],
     "records/oracle.py": [],
+    "records/patient_search.py": [],
     "records/orientation.py": [],
     "records/read_karyograms.py": ["--manifest", "m.csv"],
     "records/realism.py": ["--simulated", "c", "--output", "o"],

@@ -1,0 +1,46 @@
+r"""Says what a search over events finds in patients, beside verdicts on the same patients.
+
+python jobs/records/patient_search.py --cohort cohorts/patients \
+    --diagnoses HomNet=runs/diagnose 'HomNet and reader=runs/diagnose-read'
+
+The search knows the laboratory's normal pairs, from other people, and no abnormal chromosome.
+"""
+
+import pandas as pd
+
+from homnet.bags.draw import PairBank
+from homnet.cohorts.cohort import Cohort
+from homnet.locations import in_memory, to_location
+from homnet.patients.tables import truth_of_patients, truth_of_types
+from homnet.records.patient_search import (
+    PatientSearchConfig,
+    beside_verdicts,
+    patient_search_markdown,
+    search_patients,
+)
+from homnet_platform.job import run_job
+
+
+def main(config: PatientSearchConfig) -> None:
+    """Searches, prints the table, and writes the result of record if one was asked for."""
+    cohort = Cohort.open(config.cohort)
+    found, truth = [], []
+    for hospital in sorted({entry.hospital for entry in cohort.files}):
+        table = cohort.of_hospitals([hospital]).read()
+        found.append(search_patients(PairBank.from_table(table), config))
+        truth.append(truth_of_patients(truth_of_types(table)))
+    diagnoses = {}
+    for one in config.diagnoses:
+        name, _, place = one.partition("=")
+        diagnoses[name] = pd.read_parquet(in_memory(to_location(place) / "patients.parquet"))
+    figures = beside_verdicts(pd.concat(found), diagnoses, pd.concat(truth), config.specificity)
+    config.record.write(
+        {"patient_search": figures},
+        recipe=f"search at {config.num_positions} positions",
+        seed=config.seed,
+    )
+    print(patient_search_markdown(figures))
+
+
+if __name__ == "__main__":
+    run_job(PatientSearchConfig, main, description=__doc__)

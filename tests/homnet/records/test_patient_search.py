@@ -1,0 +1,115 @@
+"""A search without abnormal chromosomes finds patients, and stands beside verdicts on the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from homnet.bags.draw import PairBank
+from homnet.errors import ConfigError, DataError
+from homnet.patients.tables import truth_of_patients, truth_of_types
+from homnet.records.patient_search import (
+    KNOWN_VARIANTS,
+    SEARCH,
+    PatientSearchConfig,
+    beside_verdicts,
+    patient_search_markdown,
+    search_patients,
+)
+
+TableOf = Callable[..., pa.Table]
+CONFIG = PatientSearchConfig(num_positions=32)
+
+
+@pytest.fixture(scope="module")
+def table(table_of: TableOf) -> pa.Table:
+    """Ten people, every second of whom has an abnormal chromosome 3 in all cells."""
+    return table_of("h1", num_patients=10, chromosomes=("1", "3", "8"), abnormal="3")
+
+
+@pytest.fixture(scope="module")
+def found(table: pa.Table) -> pd.DataFrame:
+    return search_patients(PairBank.from_table(table), CONFIG)
+
+
+def _rows(joined: pd.DataFrame, name: str) -> pd.DataFrame:
+    return joined[["hospital", "patient_id"]].assign(score=joined[name])
+
+
+def test_what_no_normal_pair_looks_like_is_found(table: pa.Table, found: pd.DataFrame) -> None:
+    truth = truth_of_patients(truth_of_types(table))
+    joined = truth.merge(found, on=["hospital", "patient_id"], validate="1:1")
+    assert len(joined) == 10
+    abnormal = joined["true_abnormal"]
+    assert joined[SEARCH][abnormal].min() > joined[SEARCH][~abnormal].max()
+    assert (joined[SEARCH] == joined[KNOWN_VARIANTS]).all()
+
+
+def test_the_pairs_of_a_person_are_not_known_when_that_person_is_searched(
+    table: pa.Table, found: pd.DataFrame
+) -> None:
+    """Pairs that become abnormal change what the other half is compared with, and not their own."""
+    bank = PairBank.from_table(table)
+    frame = bank.frame.copy()
+    frame.loc[frame["patient_id"] == "h1-p1", "abnormal"] = True
+    other = search_patients(
+        PairBank(frame=frame, not_assessed=bank.not_assessed, pair_NPCL=bank.pair_NPCL), CONFIG
+    )
+    before, after = (of.set_index("patient_id")[SEARCH] for of in (found, other))
+    same = {name for name in before.index if before[name] == after[name]}
+    assert "h1-p1" in same
+    assert len(same) == 5
+
+
+def test_types_with_a_harmless_variant_can_be_left_out(table: pa.Table) -> None:
+    names = np.where(np.array(table["chromosome"].to_pylist()) == "3", "inv(9)(p11q13)", None)
+    column = table.schema.get_field_index("variant")
+    variants = table.set_column(column, table.schema.field(column), pa.array(names, pa.string()))
+    found = search_patients(PairBank.from_table(variants), CONFIG).set_index("patient_id")
+    assert found.loc["h1-p0", SEARCH] > 5 > found.loc["h1-p0", KNOWN_VARIANTS]
+
+
+def test_methods_are_compared_at_one_specificity(table: pa.Table, found: pd.DataFrame) -> None:
+    truth = truth_of_patients(truth_of_types(table))
+    joined = truth.merge(found, on=["hospital", "patient_id"])
+    # One method has the carriers p0 and p2 above everybody healthy; p9 was not assessed.
+    score = joined["patient_id"].isin(["h1-p0", "h1-p2"]).astype(float)
+    score[joined["patient_id"] == "h1-p9"] = np.nan
+    diagnoses = {"two": _rows(joined.assign(two=score), "two")}
+    figures = beside_verdicts(found, diagnoses, truth, specificity=0.99)
+    assert (figures["num_patients"], figures["num_healthy"]) == (9, 4)
+    (overall, *others) = figures["rows"]
+    assert overall["sensitivity"][SEARCH]["value"] == 1.0
+    assert overall["sensitivity"]["two"]["count"] == 2
+    assert {row["name"] for row in others} == {"deletion", "h1"}
+    text = patient_search_markdown(figures)
+    assert "| all | 1.00 (0.48 to 1.00) | 1.00 (0.48 to 1.00) | 0.40 (0.05 to 0.85) | 5 |" in text
+
+    # At a quarter of false alarms, one of four healthy patients may be above the threshold.
+    inverted = {"inverted": _rows(joined.assign(inverted=-joined[SEARCH]), "inverted")}
+    loose = beside_verdicts(found, inverted, truth, specificity=0.8)
+    assert loose["rows"][0]["sensitivity"]["inverted"]["value"] == 0.0
+    with pytest.raises(DataError, match="no abnormal or no healthy"):
+        beside_verdicts(found, {"none": diagnoses["two"].iloc[:0]}, truth, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_positions": 48}, "give 32, 64 or 128"),
+        ({"num_positions": 16}, "give 32, 64 or 128"),
+        ({"specificity": 1.0}, "give a share"),
+        ({"diagnoses": ("runs/diagnose",)}, "name=directory"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PatientSearchConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_one_person_has_nobody_to_be_compared_with(table_of: TableOf) -> None:
+    bank = PairBank.from_table(table_of("h1", num_patients=1, chromosomes=("1",)))
+    with pytest.raises(DataError, match="give more people"):
+        search_patients(bank, CONFIG)
