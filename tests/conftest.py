@@ -77,23 +77,25 @@ def make_table(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives all tests that share the local Ray to one process, which begins with them.
 
-    Ray starts once then, and so do the trainings that several files share. Slow ones are long and
-    share little.
+    Ray starts once then, and so do the trainings that several files share; all jobs are forked from
+    one process. Slow tests are long and share little.
     """
     for item in items:
-        if _shares_ray(item):
+        if _shares(item, "ray_cluster"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif _shares(item, "imported"):
+            item.add_marker(pytest.mark.xdist_group("jobs"))
         group = item.get_closest_marker("xdist_group")
         if group is not None and getattr(config.option, "loadgroup", False) and hasattr(item, "id"):
             # pytest-xdist writes a field for this that pytest 9.2 no longer reads:
             # https://github.com/pytest-dev/pytest-xdist/issues/1386
             item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
-    items.sort(key=_shares_ray, reverse=True)
+    items.sort(key=lambda item: _shares(item, "ray_cluster"), reverse=True)
 
 
-def _shares_ray(item: pytest.Item) -> bool:
+def _shares(item: pytest.Item, fixture: str) -> bool:
     slow = item.get_closest_marker("slow")
-    return slow is None and "ray_cluster" in getattr(item, "fixturenames", ())
+    return slow is None and fixture in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(autouse=True)

@@ -765,7 +765,6 @@ def _resolved(name: str, tmp_path: Path, run_job: Callable[..., Any]) -> dict[st
     return config
 
 
-@pytest.mark.xdist_group("jobs")
 @pytest.mark.parametrize("name", JOB_FILES)
 def test_entrypoints_are_jobs_whose_resources_are_there(
     name: str, tmp_path: Path, run_job: Callable[..., Any]
@@ -798,7 +797,6 @@ def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
     assert len({without_size(name) for name in JOB_FILES}) == 1
 
 
-@pytest.mark.xdist_group("jobs")
 def test_a_pre_training_feeds_fine_tuning(tmp_path: Path, run_job: Callable[..., Any]) -> None:
     pretrain = _resolved("rayjob-pretrain.yaml", tmp_path, run_job)
     tuned = _resolved("rayjob-fine-tune.yaml", tmp_path, run_job)

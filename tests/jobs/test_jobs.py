@@ -47,8 +47,6 @@ DRY = {
     "tune.py": [],
 }
 
-pytestmark = pytest.mark.xdist_group("jobs")
-
 
 def test_every_job_is_tried_here() -> None:
     assert sorted(DRY) == JOBS
