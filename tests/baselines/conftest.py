@@ -46,6 +46,7 @@ def make_stage(patients: list[str], form: Form, **training: object) -> Stage:
         "learning_rate": 5e-3,
         "batch_size": 32,
         "max_epochs": 12,
+        "patience": 4,
         "bags": BagConfig(num_cells=3, rounds=2),
         "events": EventConfig(min_fraction=0.3, max_fraction=0.35),
         **training,

@@ -92,6 +92,7 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_workers_train_the_model_of_one_process(cohort: Cohort, tmp_path: Path) -> None:
     """With bags from Ray Data; tests of homnet.training have the pairs on the workers."""
     training = replace(TRAINING, window_pairs=180, checkpoint_steps=2)
