@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.relative_to(ROOT / "jobs").as_posix() for path in (ROOT / "jobs").rglob("*.py"))
 DRY = {
+    "adapt.py": [],
     "demo.py": [],
     "describe.py": ["--cohort", "c"],
     "diagnose.py": ["patients"],
