@@ -188,7 +188,9 @@ def beside_verdicts(
                 "name": part,
                 "num_patients": int(mask.sum()),
                 "sensitivity": {
-                    name: share(int((carriers[name][mask] > threshold[name]).sum()), mask.sum())
+                    name: share(
+                        int((carriers[name][mask] > threshold[name]).sum()), int(mask.sum())
+                    )
                     for name in methods
                 },
             }

@@ -1,5 +1,6 @@
 """A search without abnormal chromosomes finds patients, and stands beside verdicts on the same."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_methods_are_compared_at_one_specificity(table: pa.Table, found: pd.Data
     score[joined["patient_id"] == "h1-p9"] = np.nan
     diagnoses = {"two": _rows(joined.assign(two=score), "two")}
     figures = beside_verdicts(found, diagnoses, truth, specificity=0.99)
+    assert json.loads(json.dumps(figures)) == figures
     assert (figures["num_patients"], figures["num_healthy"]) == (9, 4)
     (overall, *others) = figures["rows"]
     assert overall["sensitivity"][SEARCH]["value"] == 1.0
