@@ -15,8 +15,9 @@ from homnet.patients.tables import truth_of_patients, truth_of_types
 from homnet.records.patient_search import (
     PatientSearchConfig,
     beside_verdicts,
+    patient_scores,
     patient_search_markdown,
-    search_patients,
+    search_types,
 )
 from homnet_platform.job import run_job
 
@@ -24,16 +25,21 @@ from homnet_platform.job import run_job
 def main(config: PatientSearchConfig) -> None:
     """Searches, prints the table, and writes the result of record if one was asked for."""
     cohort = Cohort.open(config.cohort)
-    found, truth = [], []
+    types, truth = [], []
     for hospital in sorted({entry.hospital for entry in cohort.files}):
         table = cohort.of_hospitals([hospital]).read()
-        found.append(search_patients(PairBank.from_table(table), config))
+        types.append(search_types(PairBank.from_table(table), config))
         truth.append(truth_of_patients(truth_of_types(table)))
     diagnoses = {}
     for one in config.diagnoses:
         name, _, place = one.partition("=")
         diagnoses[name] = pd.read_parquet(in_memory(to_location(place) / "patients.parquet"))
-    figures = beside_verdicts(pd.concat(found), diagnoses, pd.concat(truth), config.specificity)
+    figures = beside_verdicts(
+        patient_scores(pd.concat(types, ignore_index=True)),
+        diagnoses,
+        pd.concat(truth),
+        config.specificity,
+    )
     config.record.write(
         {"patient_search": figures},
         recipe=f"search at {config.num_positions} positions",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,16 @@ import pytest
 
 from homnet.bags.draw import PairBank
 from homnet.errors import ConfigError, DataError
+from homnet.model.search import FAMILIES
 from homnet.patients.tables import truth_of_patients, truth_of_types
 from homnet.records.patient_search import (
     KNOWN_VARIANTS,
     SEARCH,
     PatientSearchConfig,
     beside_verdicts,
+    patient_scores,
     patient_search_markdown,
-    search_patients,
+    search_types,
 )
 
 TableOf = Callable[..., pa.Table]
@@ -31,8 +34,13 @@ def table(table_of: TableOf) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def found(table: pa.Table) -> pd.DataFrame:
-    return search_patients(PairBank.from_table(table), CONFIG)
+def types(table: pa.Table) -> pd.DataFrame:
+    return search_types(PairBank.from_table(table), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def found(types: pd.DataFrame) -> pd.DataFrame:
+    return patient_scores(types)
 
 
 def _rows(joined: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -48,28 +56,41 @@ def test_what_no_normal_pair_looks_like_is_found(table: pa.Table, found: pd.Data
     assert (joined[SEARCH] == joined[KNOWN_VARIANTS]).all()
 
 
-def test_the_pairs_of_a_person_are_not_known_when_that_person_is_searched(
-    table: pa.Table, found: pd.DataFrame
+def test_nobody_is_compared_with_pairs_of_their_own_half(
+    table: pa.Table, types: pd.DataFrame
 ) -> None:
-    """Pairs that become abnormal change what the other half is compared with, and not their own."""
     bank = PairBank.from_table(table)
     frame = bank.frame.copy()
     frame.loc[frame["patient_id"] == "h1-p1", "abnormal"] = True
-    other = search_patients(
-        PairBank(frame=frame, not_assessed=bank.not_assessed, pair_NPCL=bank.pair_NPCL), CONFIG
-    )
-    before, after = (of.set_index("patient_id")[SEARCH] for of in (found, other))
-    same = {name for name in before.index if before[name] == after[name]}
-    assert "h1-p1" in same
-    assert len(same) == 5
+    changed = search_types(replace(bank, frame=frame), CONFIG)
+    columns = list(FAMILIES)
+    same = np.isclose(types[columns], changed[columns], rtol=0, atol=1e-9).all(axis=1)
+    (half,) = set(types["half"][types["patient_id"] == "h1-p1"])
+    assert same[types["half"] == half].all()
+    assert not same[types["half"] != half].any()
 
 
-def test_types_with_a_harmless_variant_can_be_left_out(table: pa.Table) -> None:
-    names = np.where(np.array(table["chromosome"].to_pylist()) == "3", "inv(9)(p11q13)", None)
-    column = table.schema.get_field_index("variant")
-    variants = table.set_column(column, table.schema.field(column), pa.array(names, pa.string()))
-    found = search_patients(PairBank.from_table(variants), CONFIG).set_index("patient_id")
+def test_types_with_a_harmless_variant_can_be_left_out(types: pd.DataFrame) -> None:
+    found = patient_scores(types.assign(variant=types["chromosome"] == 2)).set_index("patient_id")
     assert found.loc["h1-p0", SEARCH] > 5 > found.loc["h1-p0", KNOWN_VARIANTS]
+
+
+def test_more_cells_and_other_bands_are_no_sign_by_themselves() -> None:
+    """The type and the number of cells explain all scores but one."""
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        [
+            {"patient_id": f"p{person}", "chromosome": kind, "num_cells": cells}
+            for person, cells in enumerate(generator.integers(5, 25, size=200))
+            for kind in (0, 1)
+        ]
+    ).assign(hospital="h1", half=0, abnormal=False, variant=False)
+    noise = generator.normal(size=len(rows))
+    inversion = noise + rows["num_cells"] * (rows["chromosome"] * 3 - 2)
+    inversion[rows["patient_id"] == "p7"] += 8
+    found = patient_scores(rows.assign(**{FAMILIES[0]: inversion, FAMILIES[1]: 0.0}))
+    assert found.set_index("patient_id")[SEARCH].idxmax() == "p7"
+    assert found[SEARCH].median() < 2
 
 
 def test_methods_are_compared_at_one_specificity(table: pa.Table, found: pd.DataFrame) -> None:
@@ -114,4 +135,4 @@ def test_impossible_settings_are_refused(changes: dict[str, object], message: st
 def test_one_person_has_nobody_to_be_compared_with(table_of: TableOf) -> None:
     bank = PairBank.from_table(table_of("h1", num_patients=1, chromosomes=("1",)))
     with pytest.raises(DataError, match="give more people"):
-        search_patients(bank, CONFIG)
+        search_types(bank, CONFIG)
