@@ -1,9 +1,9 @@
-"""Tells a model what is normal in a laboratory, without training and without labels.
+"""Adapts a model to a laboratory by its normal pairs: seconds, no training, nothing abnormal.
 
 python jobs/adapt.py --cohort cohorts/mine --checkpoint runs/pretrain/checkpoint --output runs/adapt
 python jobs/evaluate.py images --cohort cohorts/mine --checkpoint runs/adapt/checkpoint
 
-What HomNet compares with is measured again on normal pairs of the laboratory; nothing is trained.
+What HomNet compares chromosomes with is measured again: means and covariances of normal pairs.
 """
 
 from homnet_platform.adaptation import AdaptConfig, adapt

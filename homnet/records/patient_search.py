@@ -69,6 +69,12 @@ class PatientSearchConfig:
         for one in self.diagnoses:
             if not all(one.partition("=")):
                 raise ConfigError(f"diagnoses has {one!r}; give each as name=directory")
+        names = [SEARCH, KNOWN_VARIANTS, *(one.partition("=")[0] for one in self.diagnoses)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"diagnoses names the method {name!r} twice; give another name")
+            if name.startswith("true_") or name in KEY:
+                raise ConfigError(f"{name!r} begins with true_ or is a column; give another name")
 
 
 def search_types(bank: PairBank, config: PatientSearchConfig) -> pd.DataFrame:

@@ -113,6 +113,7 @@ class Learner:
         self._position = _Position()
         self._best: Checkpoint | None = None
         self._wrapped = (wrap or (lambda model: model.to(self.device)))(self.model)
+        self._weights = Weights(self.model, settings)
         if settings.compile:
             for module in self.model.modules():
                 # It counts types on the host, which no graph holds. Marked here and not where it is
@@ -120,7 +121,6 @@ class Learner:
                 if isinstance(module, EventSearch):
                     module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
             self._wrapped = cast(nn.Module, torch.compile(self._wrapped))
-        self._weights = Weights(self.model, settings)
         if resumed is not None:
             self._restore(resumed)
         # Fine-tuning keeps the weights of what it starts from: its hospital has too few bags.

@@ -1,14 +1,15 @@
-"""Adaptation: tells a model what is normal in a laboratory, without training and without labels.
+"""Adaptation of a model to a laboratory, by its normal pairs and without training.
 
 HomNet compares each chromosome with the mean of its type, and its search with the covariance of
 normal pairs. Both were measured where it was trained; elsewhere preparation, stain and camera are
 others. Here they are measured again, on normal pairs of the laboratory, and nothing else changes.
+
+Shape suffixes: T chromosome types, X sums.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,18 +17,25 @@ import ray
 import torch
 
 from homnet.bags.draw import PairBank, rows_of_file
+from homnet.bags.epochs import empty_batch
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
+from homnet.files import is_published, require_writable
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.locations import Location
+from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.contract import NUM_TYPES, BagModel
 from homnet.model.shipped import SHIPPED, place_of
+from homnet_platform.progress import driver_bar
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster
 
 _MEASURED: Final = ("cms.template_TL", "search.mean_TD", "search.covariance_TXX")
 """Names of the weights that are measured on normal pairs, one row per type."""
+_FEWEST_TYPES: Final = NUM_TYPES // 2
+"""Fewest types that must be measured: the search compares foreign segments with those of any type,
+and a few types do not stand for all."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,7 @@ class AdaptConfig:
     """Measures on a laboratory's normal pairs what a model compares with."""
 
     cohort: str = "cohorts/mine"
-    """Cohort of the laboratory. Pairs known to be abnormal are left out; few unknown ones among
-    many normal ones do no harm."""
+    """Cohort of the laboratory. Pairs marked as abnormal are left out."""
     checkpoint: str = SHIPPED
     """A HomNet with a template, or ``shipped`` for the model that comes with the package."""
     output: str = "runs/adapt"
@@ -44,13 +51,15 @@ class AdaptConfig:
     hospitals: tuple[str, ...] = ()
     """Hospitals to measure on, together; all by default."""
     split: SplitConfig = SplitConfig()
-    """People whose pairs are measured: those for training. The others are left for evaluation."""
-    min_pairs: int = 30
-    """Fewest normal pairs of a type; for a type with fewer, what the model knows is kept."""
+    """The people of its training part are measured; the others are left for evaluation. Give the
+    same split to all jobs that use the adapted model."""
+    min_people: int = 10
+    """Fewest people with normal pairs of a type. A type with fewer stays as it was: the variants of
+    a few people must not count as normal."""
 
     def __post_init__(self) -> None:
-        if self.min_pairs < 2:
-            raise ConfigError(f"min_pairs is {self.min_pairs}; give at least 2")
+        if self.min_people < 2:
+            raise ConfigError(f"min_people is {self.min_people}; give at least 2")
 
 
 def adapt(config: AdaptConfig) -> Location:
@@ -58,33 +67,41 @@ def adapt(config: AdaptConfig) -> Location:
 
     Raises:
         CheckpointError: the model has learnt from sequences of another scale.
-        ConfigError: the model compares with nothing that was measured.
-        CohortError, DataError: no type has enough normal pairs; see their messages.
+        CohortError: a file is damaged.
+        ConfigError: the model compares with nothing that was measured, or the output is taken.
+        DataError: too few types have normal pairs of enough people.
     """
     cohort = Cohort.open(config.cohort)
     if config.hospitals:
         cohort = cohort.of_hospitals(config.hospitals)
     parent = Checkpoint.load(place_of(config.checkpoint))
     split = split_patients(cohort.patients, config.split)
-    # Nobody is validated on.
-    known = {**split, VALIDATION: frozenset[str]()}
-    origin = provenance(cohort.fingerprint, cohort.scale, config, known, parent)
+    # No people are used for validation.
+    used = {**split, VALIDATION: frozenset[str]()}
+    origin = provenance(cohort.fingerprint, cohort.scale, config, used, parent)
     run = Run.of(config.output, config, cohort=cohort.fingerprint, parent=parent.version)
-    run.claim()
-    with local_or_cluster():
-        total_TX = _sums(cohort, split[TRAIN], parent)
+    if is_published(run.checkpoint):
+        run.claim()  # refuses
+    require_writable(to_location(config.output))
+    model = parent.build()
+    total_TX = _sums_of_nothing(model)
     if total_TX is None:
         raise ConfigError(
             f"{config.checkpoint}: this form compares with nothing that is measured on normal "
             "pairs; adapt a model with a template, such as the best form"
         )
-    few_T = total_TX[:, -1] < config.min_pairs
-    if few_T.all():
+    people_T = torch.zeros(NUM_TYPES, dtype=torch.int64)
+    with local_or_cluster():
+        for found_TX, found_T in _measured(cohort, split[TRAIN], parent):
+            total_TX += found_TX
+            people_T += found_T
+    few_T = people_T < config.min_people
+    if (~few_T).sum() < _FEWEST_TYPES:
         raise DataError(
-            f"{config.cohort}: no type has {config.min_pairs} normal pairs of people for training; "
-            "give more people, or lower --min-pairs"
+            f"{config.cohort}: {int((~few_T).sum())} chromosome types have normal pairs of "
+            f"{config.min_people} people for training, and {_FEWEST_TYPES} are needed; give more "
+            "people, or lower --min-people"
         )
-    model = parent.build()
     model.take_sums(total_TX)
     weights = model.state_dict()
     for name in _MEASURED:
@@ -92,40 +109,66 @@ def adapt(config: AdaptConfig) -> Location:
             weights[name][few_T] = parent.weights[name][few_T]
     kept = [name for name, few in zip(CHROMOSOMES, few_T.tolist(), strict=True) if few]
     print(
-        f"measured on {int(total_TX[:, -1].sum()):,} normal pairs of {len(split[TRAIN]):,} people"
-        + (f"; kept as they were, for want of pairs: {', '.join(kept)}" if kept else "")
+        f"measured on {int(total_TX[~few_T, -1].sum()):,} normal pairs of "
+        f"{len(split[TRAIN]):,} people"
+        + (f"; too few, unchanged: {', '.join(kept)}" if kept else "")
     )
+    run.claim()
     return run.publish(
         dataclasses.replace(
-            parent, weights=weights, calibration={}, patients={}, provenance=origin, state={}
+            parent,
+            weights=weights,
+            # What was measured on other weights: the training, calibrations, how to go on.
+            metrics={"history": []},
+            calibration={},
+            patients={},
+            state={},
+            provenance=origin,
         )
     )
 
 
-def _sums(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> torch.Tensor | None:
-    """:meth:`BagModel.template_sums` over the normal pairs of some people, a task for each file."""
-    measure = ray.remote(num_cpus=1)(_sums_of_file)
-    shared = ray.put(parent)
+def _sums_of_nothing(model: BagModel) -> torch.Tensor | None:
+    """:meth:`BagModel.template_sums` over no pair: zeros, or None if the form needs none."""
+    some = empty_batch(1, torch.device("cpu"))
+    found_TX = model.template_sums(some.x_BKPCL[:, 0], some.chromosome_B)
+    return None if found_TX is None else torch.zeros_like(found_TX)
+
+
+def _measured(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> Any:
+    """Sums and numbers of people of each file with some of the people, a task for each file.
+
+    In the order of the files, so that every cluster adds to the same bits.
+    """
+    task = ray.remote(num_cpus=1)(_measured_in_file)
+    cohort_ref, parent_ref = ray.put(cohort), ray.put(parent)
+    own = [sorted(people.intersection(entry.patients)) for entry in cohort.files]
     waiting = [
-        measure.remote(cohort, number, people.intersection(entry.patients), shared)
-        for number, entry in enumerate(cohort.files)
-        if people.intersection(entry.patients)
+        task.remote(cohort_ref, number, names, parent_ref)
+        for number, names in enumerate(own)
+        if names
     ]
-    total_TX: torch.Tensor | None = None
-    for one in waiting:  # in the order of the files, so that every cluster adds to the same bits
-        found_TX = ray.get(one)
-        if found_TX is not None:
-            total_TX = found_TX if total_TX is None else total_TX + found_TX
-    return total_TX
+    with driver_bar(len(waiting), "adapt", " files") as bar:
+        for one in waiting:
+            yield ray.get(one)
+            bar.update()
 
 
-def _sums_of_file(
-    cohort: Cohort, number: int, people: Iterable[str], parent: Checkpoint
-) -> torch.Tensor | None:
+def _measured_in_file(
+    cohort: Cohort, number: int, people: list[str], parent: Checkpoint
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """:meth:`BagModel.template_sums` over normal pairs (T, X), and the people of each type (T)."""
     torch.set_num_threads(1)
+    model = parent.build()
     table = rows_of_file(cohort, number)
-    own = pc.is_in(table["patient_id"], pa.array(sorted(people)))
-    bank = PairBank.from_table(table.filter(pc.and_(own, pc.invert(table["abnormal"]))))
-    return parent.build().template_sums(
-        torch.tensor(bank.pair_NPCL), torch.tensor(bank.codes.type_N)
-    )
+    wanted = pc.is_in(table["patient_id"], pa.array(people))
+    normal = table.filter(pc.and_(wanted, pc.invert(table["abnormal"])))
+    try:
+        bank = PairBank.from_table(normal)
+    except DataError:  # nobody has both homologs of a type, all of them normal
+        return _sums_of_nothing(model), torch.zeros(NUM_TYPES, dtype=torch.int64)
+    type_N = torch.tensor(bank.codes.type_N)
+    found_TX = model.template_sums(torch.tensor(bank.pair_NPCL), type_N)
+    own = bank.frame[["patient_id", "chromosome"]].drop_duplicates()["chromosome"]
+    # No one is in two files.
+    return found_TX, torch.bincount(torch.tensor(own.to_numpy()), minlength=NUM_TYPES)

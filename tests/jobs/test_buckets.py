@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import ray
+import torch
 
-from homnet.bags.draw import BagConfig
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
-from homnet.cohorts.split import SplitConfig
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import HomNetError
 from homnet.locations import files_in, in_memory, to_location
 from homnet.model.checkpoint import Checkpoint
@@ -33,7 +34,10 @@ from homnet.model.registry import Registry
 from homnet.reader.lessons import ReaderTraining
 from homnet.reader.network import ReaderConfig
 from homnet.results import read_json
+from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
+from homnet.training.stage import Stage
+from homnet_platform.adaptation import AdaptConfig, adapt
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
 from homnet_platform.ingest import IngestConfig, ingest
@@ -176,6 +180,17 @@ def test_from_people_to_answers(
     _kill_when_it_has_a_checkpoint(pretraining, tmp_path)
     pretrained = pretrain(pretraining)
     assert "pre-training: goes on from" in capsys.readouterr().err
+    assert Checkpoint.load(pretrained).version == _alone(pretraining).version
+    adapted = adapt(
+        AdaptConfig(
+            cohort=cohort,
+            checkpoint=str(pretrained),
+            output=bucket("runs/adapted"),
+            hospitals=("hospital-1",),
+            min_people=2,
+        )
+    )
+    assert Checkpoint.load(adapted).provenance["parent"] == Checkpoint.load(pretrained).version
 
     registry = bucket("registry")
     tuned = fine_tune(
@@ -257,6 +272,26 @@ def test_from_people_to_answers(
     for hospital, place in calibrated.items():
         Registry(registry).promote(hospital, Checkpoint.load(place).digest)
     _compare_with_the_endpoint(bucket, tmp_path, diagnosed)
+
+
+def _alone(config: PretrainConfig) -> Checkpoint:
+    """The pre-training in this process, undisturbed, on one thread as a worker has."""
+    cohort = Cohort.open(config.cohort).of_hospitals(config.hospitals)
+    split = split_patients(cohort.patients, config.split)
+    stage = Stage(
+        name="undisturbed",
+        model=config.model,
+        training=config.training,
+        train_patients=split[TRAIN],
+        validation_patients=split[VALIDATION],
+    )
+    rows = [rows_of_file(cohort, number) for number in range(len(cohort.files))]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(stage, PairBank.from_table(pa.concat_tables(rows)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read_findings(bucket: Bucket, pretrained: str) -> None:

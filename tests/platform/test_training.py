@@ -93,13 +93,21 @@ def _alone(cohort: Cohort, stage: Stage) -> Checkpoint:
 
 
 @pytest.mark.slow
-def test_workers_train_the_model_of_one_process(cohort: Cohort, tmp_path: Path) -> None:
-    """With bags from Ray Data; tests of homnet.training have the pairs on the workers."""
+@pytest.mark.parametrize(
+    ("num_workers", "pairs_gib"),
+    [
+        pytest.param(3, STREAMED / 3, id="3 workers, streaming"),
+        pytest.param(2, 1.0, id="2 workers, resident"),
+    ],
+)
+def test_any_number_of_workers_trains_the_same_model(
+    cohort: Cohort, tmp_path: Path, num_workers: int, pairs_gib: float
+) -> None:
     training = replace(TRAINING, window_pairs=180, checkpoint_steps=2)
     # With a search the epochs of so small a model are alike, and any may be the best.
     stage = _stage("several", training=training, model=replace(FORM, search_positions=0))
     one = _alone(cohort, stage)
-    scaling = ScalingOptions(3, cpus_per_worker=0.5, pairs_gib=STREAMED / 3)
+    scaling = ScalingOptions(num_workers, cpus_per_worker=0.5, pairs_gib=pairs_gib)
     trained = run_stage(cohort, stage, storage=tmp_path / "runs", scaling=scaling)
     assert trained.figures["bags_per_s"] > 0
     assert 0 < trained.figures["wait_share"] < 1

@@ -110,10 +110,14 @@ def test_methods_are_compared_at_one_specificity(table: pa.Table, found: pd.Data
     text = patient_search_markdown(figures)
     assert "| all | 1.00 (0.48 to 1.00) | 1.00 (0.48 to 1.00) | 0.40 (0.05 to 0.85) | 5 |" in text
 
-    # At a quarter of false alarms, one of four healthy patients may be above the threshold.
-    inverted = {"inverted": _rows(joined.assign(inverted=-joined[SEARCH]), "inverted")}
-    loose = beside_verdicts(found, inverted, truth, specificity=0.8)
-    assert loose["rows"][0]["sensitivity"]["inverted"]["value"] == 0.0
+    # One of five healthy patients, p1, is above all carriers.
+    score = (
+        1.0 - joined["patient_id"].str[-1].astype(int) % 2 + 2 * (joined["patient_id"] == "h1-p1")
+    )
+    alarm = {"alarm": _rows(joined.assign(alarm=score), "alarm")}
+    for specificity, sensitivity in ((0.99, 0.0), (0.8, 1.0)):
+        (row, *_) = beside_verdicts(found, alarm, truth, specificity)["rows"]
+        assert row["sensitivity"]["alarm"]["value"] == sensitivity
     with pytest.raises(DataError, match="no abnormal or no healthy"):
         beside_verdicts(found, {"none": diagnoses["two"].iloc[:0]}, truth, 0.99)
 
@@ -125,6 +129,9 @@ def test_methods_are_compared_at_one_specificity(table: pa.Table, found: pd.Data
         ({"num_positions": 16}, "give 32, 64 or 128"),
         ({"specificity": 1.0}, "give a share"),
         ({"diagnoses": ("runs/diagnose",)}, "name=directory"),
+        ({"diagnoses": ("one=a", "one=b")}, "names the method 'one' twice"),
+        ({"diagnoses": ("search=a",)}, "names the method 'search' twice"),
+        ({"diagnoses": ("true_kind=a",)}, "begins with true_"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:

@@ -183,7 +183,7 @@ def _by_workers(
 ) -> list[Checkpoint]:
     """What each of several workers has in the end."""
     workers = [
-        processes.Process(target=_work, args=(rank, num_workers, stage, bank, place))
+        processes.Process(target=_work, args=(rank, num_workers, stage, bank, place), daemon=True)
         for rank in range(num_workers)
     ]
     for worker in workers:
