@@ -30,6 +30,9 @@ LAPTOP_ENVIRONMENT = {
     # Ray 2.60 starts 32 footer readers per Parquet read, even on a small cluster.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray Serve kills a proxy that is not ready in five seconds, and with it the start of the
+    # endpoint; on a busy machine its imports alone take longer.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 """Defaults of environment variables, so that small runs start and report in seconds."""
 _POLL_S: Final = 1.0
