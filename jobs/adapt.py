@@ -1,4 +1,4 @@
-"""Adapts a model to a laboratory by its normal pairs: seconds, no training, nothing abnormal.
+"""Adapts a model to a laboratory by its normal pairs, without training.
 
 python jobs/adapt.py --cohort cohorts/mine --checkpoint runs/pretrain/checkpoint --output runs/adapt
 python jobs/evaluate.py images --cohort cohorts/mine --checkpoint runs/adapt/checkpoint

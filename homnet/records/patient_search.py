@@ -2,11 +2,10 @@
 
 The search (:mod:`homnet.model.search`) looks for one event at one place in all cells of a type.
 It knows mean and covariance of the laboratory's normal pairs, from other people, and no abnormal
-chromosome. An oracle that is told each abnormality (:mod:`homnet.records.oracle`) sees more than
-anybody can who must look for it; what is left to a detector lies between the two.
+chromosome.
 
-Shape suffixes: N pairs, P homologs, C chromatids, L positions, T chromosome types, H events,
-J patients.
+Shape suffixes: N pairs, P homologs, C chromatids, L positions, T chromosome types, F families,
+H events.
 """
 
 import math
