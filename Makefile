@@ -19,8 +19,9 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install) --constraint constraints.txt
 
 # Two processes; one thread in each, or they fight for the cores. Without a group, each test is one
-# unit of work: a process takes the next one when it is free.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 --dist loadgroup --no-loadscope-reorder
+# unit of work: a process takes the next one when it is free. Compiled modules are kept even where the
+# environment forbids it, as images of containers do: tests start hundreds of processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --durations=15 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo serve test test-slow check setup clean
 .DEFAULT_GOAL := demo
