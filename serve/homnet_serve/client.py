@@ -12,12 +12,13 @@ import random
 import time
 import uuid
 import zipfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 import httpx
 import pyarrow as pa
+from pydantic import BaseModel
 
 from homnet.cohorts.pairs import MEASURED
 from homnet.errors import HomNetError
@@ -35,6 +36,7 @@ from homnet_serve.schemas import (
     ModelsResponse,
 )
 
+A = TypeVar("A", bound=BaseModel)
 _RETRIED: Final = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
@@ -68,76 +70,82 @@ class Retries:
             yield wait_s * (0.5 + 0.5 * random.random())
 
 
-@dataclass(frozen=True)
-class _Request:
-    """A request, and the function that parses its response."""
+@dataclass
+class _Request(Generic[A]):
+    """A request, and the outcome of its last attempt."""
 
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    content: bytes | None = None
-    params: Mapping[str, str] | None = None
+    answer: type[A]
+    """Model of its answer."""
+    sent: Mapping[str, Any]
+    """Arguments of httpx's ``request``."""
+    outcome: httpx.Response | httpx.TransportError | None = None
 
-    @property
-    def request_id(self) -> str:
-        return self.headers["X-Request-Id"]
+    def waits(self, retries: Retries) -> Iterator[float]:
+        """Yields the wait before each attempt, as long as the last outcome may pass."""
+        yield 0.0
+        for wait_s in retries.waits():
+            if isinstance(self.outcome, httpx.Response):
+                if not _is_passing(self.outcome):
+                    return
+                asked = self.outcome.headers.get("retry-after", "")
+                asked_s = float(asked) if asked.isdecimal() else 0.0
+                wait_s = min(max(wait_s, asked_s), retries.max_wait_s)
+            elif not isinstance(self.outcome, _RETRIED):
+                return
+            yield wait_s
 
-    def checked(self, response: httpx.Response) -> bytes:
-        if response.is_success:
-            return response.content
-        body = _own_words(response)
-        raise EndpointError(
-            response.status_code,
-            body.code if body else "unknown",
-            body.message if body else f"the server answered {response.status_code}",
-            body.request_id if body else self.request_id,
-        )
-
-    def unreachable(self, error: Exception) -> EndpointError:
-        return EndpointError(
-            None,
-            "unreachable",
-            f"the endpoint cannot be reached ({type(error).__name__}); is the address right?",
-            self.request_id,
-        )
-
-
-def _asking(
-    request: _Request, retries: Retries
-) -> Generator[float, httpx.Response | httpx.TransportError, bytes]:
-    """Yields the wait before each attempt, receives its outcome, and returns the content."""
-    waits = retries.waits()
-    wait_s = 0.0
-    while True:
-        outcome = yield wait_s
-        next_wait_s = next(waits, None)
-        if isinstance(outcome, httpx.TransportError):
-            if next_wait_s is None or not isinstance(outcome, _RETRIED):
-                raise request.unreachable(outcome)
-            wait_s = next_wait_s
-        elif next_wait_s is not None and _is_passing(outcome):
-            asked = outcome.headers.get("retry-after", "")
-            asked_s = float(asked) if asked.isdecimal() else 0.0
-            wait_s = min(max(next_wait_s, asked_s), retries.max_wait_s)
-        else:
-            return request.checked(outcome)
+    def answered(self) -> A:
+        """The answer; raises EndpointError if the last attempt gave none."""
+        request_id = self.sent["headers"]["X-Request-Id"]
+        if not isinstance(self.outcome, httpx.Response):
+            raise EndpointError(
+                None,
+                "unreachable",
+                f"the endpoint cannot be reached ({type(self.outcome).__name__}); is the address "
+                "right?",
+                request_id,
+            )
+        if self.outcome.is_success:
+            return self.answer.model_validate_json(self.outcome.content)
+        status = self.outcome.status_code
+        body = _own_words(self.outcome)
+        if body is None:
+            raise EndpointError(status, "unknown", f"the server answered {status}", request_id)
+        raise EndpointError(status, body.code, body.message, body.request_id)
 
 
-def _pairs_request(pairs: pa.Table, request_id: str | None, options: Mapping[str, str]) -> _Request:
+def _request(
+    answer: type[A],
+    route: str,
+    media_type: str,
+    content: bytes,
+    request_id: str | None,
+    options: Mapping[str, str],
+) -> _Request[A]:
+    headers = {"X-Request-Id": request_id or uuid.uuid4().hex, "Content-Type": media_type}
+    sent = {"method": "POST", "url": route, "headers": headers, "content": content}
+    return _Request(answer, {**sent, "params": options})
+
+
+def _pairs_request(
+    pairs: pa.Table, request_id: str | None, options: Mapping[str, str]
+) -> _Request[DiagnoseResponse]:
     content = write_stream(pairs.select(MEASURED.names).cast(MEASURED))
-    headers = _headers(request_id, ARROW_TYPE)
-    return _Request("POST", "/v1/diagnose", headers, content, options)
+    return _request(DiagnoseResponse, "/v1/diagnose", ARROW_TYPE, content, request_id, options)
 
 
-def _images_request(archive: bytes, request_id: str | None, options: Mapping[str, str]) -> _Request:
-    return _Request("POST", "/v1/diagnose/images", _headers(request_id, ZIP_TYPE), archive, options)
+def _images_request(
+    archive: bytes, request_id: str | None, options: Mapping[str, str]
+) -> _Request[DiagnoseResponse]:
+    route = "/v1/diagnose/images"
+    return _request(DiagnoseResponse, route, ZIP_TYPE, archive, request_id, options)
 
 
 def _read_request(
     files: Mapping[str, bytes], request_id: str | None, options: Mapping[str, str]
-) -> _Request:
-    headers = _headers(request_id, ZIP_TYPE)
-    return _Request("POST", "/v1/karyograms", headers, _zipped(files), options)
+) -> _Request[KaryogramsResponse]:
+    route = "/v1/karyograms"
+    return _request(KaryogramsResponse, route, ZIP_TYPE, _zipped(files), request_id, options)
 
 
 def _karyograms_request(
@@ -145,12 +153,16 @@ def _karyograms_request(
     corrections: Sequence[Correction],
     request_id: str | None,
     options: Mapping[str, str],
-) -> _Request:
-    content = _zipped(
-        {**files, CORRECTIONS: Corrections(list(corrections)).model_dump_json().encode()}
-    )
-    headers = _headers(request_id, ZIP_TYPE)
-    return _Request("POST", "/v1/diagnose/karyograms", headers, content, options)
+) -> _Request[DiagnoseResponse]:
+    route = "/v1/diagnose/karyograms"
+    said = Corrections(list(corrections)).model_dump_json().encode()
+    content = _zipped({**files, CORRECTIONS: said})
+    return _request(DiagnoseResponse, route, ZIP_TYPE, content, request_id, options)
+
+
+def _models_request() -> _Request[ModelsResponse]:
+    headers = {"X-Request-Id": uuid.uuid4().hex}
+    return _Request(ModelsResponse, {"method": "GET", "url": "/v1/models", "headers": headers})
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
@@ -160,14 +172,6 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
         for name, file in files.items():
             archive.writestr(name, file)
     return content.getvalue()
-
-
-def _models_request() -> _Request:
-    return _Request("GET", "/v1/models", {"X-Request-Id": uuid.uuid4().hex})
-
-
-def _headers(request_id: str | None, content_type: str) -> dict[str, str]:
-    return {"X-Request-Id": request_id or uuid.uuid4().hex, "Content-Type": content_type}
 
 
 def _is_passing(response: httpx.Response) -> bool:
@@ -228,15 +232,10 @@ class Client:
             request_id: the caller's id of the request; a new one by default.
             options: ``sequences``, ``pages``, ``samples_per_px``.
         """
-        content = self._send(_pairs_request(pairs, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return self._send(_pairs_request(pairs, request_id, options))
 
     def diagnose_images(
-        self,
-        archive: bytes,
-        *,
-        request_id: str | None = None,
-        **options: str,
+        self, archive: bytes, *, request_id: str | None = None, **options: str
     ) -> DiagnoseResponse:
         """Sends a zip of images with its manifest.csv and returns the verdicts on its patients.
 
@@ -245,8 +244,7 @@ class Client:
             request_id: the caller's id of the request; a new one by default.
             options: ``hospital``, ``band_level``, ``sequences``, ``pages``, ``samples_per_px``.
         """
-        content = self._send(_images_request(archive, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return self._send(_images_request(archive, request_id, options))
 
     def read_karyograms(
         self, files: Mapping[str, bytes], *, request_id: str | None = None, **options: str
@@ -258,8 +256,7 @@ class Client:
             request_id: the caller's id of the request; a new one by default.
             options: ``preview``.
         """
-        content = self._send(_read_request(files, request_id, options))
-        return KaryogramsResponse.model_validate_json(content)
+        return self._send(_read_request(files, request_id, options))
 
     def diagnose_karyograms(
         self,
@@ -278,13 +275,11 @@ class Client:
             options: ``hospital``, ``patient_id``, ``band_level``, ``px_per_um``, ``sequences``,
                 ``pages``, ``samples_per_px``.
         """
-        content = self._send(_karyograms_request(files, corrections, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return self._send(_karyograms_request(files, corrections, request_id, options))
 
     def models(self) -> list[ModelOfHospital]:
         """The models that serve the hospitals of the key."""
-        content = self._send(_models_request())
-        return ModelsResponse.model_validate_json(content).models
+        return self._send(_models_request()).models
 
     def close(self) -> None:
         """Closes the connections."""
@@ -296,20 +291,14 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, request: _Request) -> bytes:
-        asking = _asking(request, self._retries)
-        wait_s = next(asking)
-        while True:
+    def _send(self, request: _Request[A]) -> A:
+        for wait_s in request.waits(self._retries):
             time.sleep(wait_s)
-            outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = self._http.request(**vars(request))
+                request.outcome = self._http.request(**request.sent)
             except httpx.TransportError as error:
-                outcome = error
-            try:
-                wait_s = asking.send(outcome)
-            except StopIteration as done:
-                return bytes(done.value)
+                request.outcome = error
+        return request.answered()
 
 
 class AsyncClient:
@@ -336,26 +325,19 @@ class AsyncClient:
         self, pairs: pa.Table, *, request_id: str | None = None, **options: str
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose`."""
-        content = await self._send(_pairs_request(pairs, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return await self._send(_pairs_request(pairs, request_id, options))
 
     async def diagnose_images(
-        self,
-        archive: bytes,
-        *,
-        request_id: str | None = None,
-        **options: str,
+        self, archive: bytes, *, request_id: str | None = None, **options: str
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose_images`."""
-        content = await self._send(_images_request(archive, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return await self._send(_images_request(archive, request_id, options))
 
     async def read_karyograms(
         self, files: Mapping[str, bytes], *, request_id: str | None = None, **options: str
     ) -> KaryogramsResponse:
         """As :meth:`Client.read_karyograms`."""
-        content = await self._send(_read_request(files, request_id, options))
-        return KaryogramsResponse.model_validate_json(content)
+        return await self._send(_read_request(files, request_id, options))
 
     async def diagnose_karyograms(
         self,
@@ -366,13 +348,11 @@ class AsyncClient:
         **options: str,
     ) -> DiagnoseResponse:
         """As :meth:`Client.diagnose_karyograms`."""
-        content = await self._send(_karyograms_request(files, corrections, request_id, options))
-        return DiagnoseResponse.model_validate_json(content)
+        return await self._send(_karyograms_request(files, corrections, request_id, options))
 
     async def models(self) -> list[ModelOfHospital]:
         """As :meth:`Client.models`."""
-        content = await self._send(_models_request())
-        return ModelsResponse.model_validate_json(content).models
+        return (await self._send(_models_request())).models
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -384,17 +364,11 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _send(self, request: _Request) -> bytes:
-        asking = _asking(request, self._retries)
-        wait_s = next(asking)
-        while True:
+    async def _send(self, request: _Request[A]) -> A:
+        for wait_s in request.waits(self._retries):
             await asyncio.sleep(wait_s)
-            outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = await self._http.request(**vars(request))
+                request.outcome = await self._http.request(**request.sent)
             except httpx.TransportError as error:
-                outcome = error
-            try:
-                wait_s = asking.send(outcome)
-            except StopIteration as done:
-                return bytes(done.value)
+                request.outcome = error
+        return request.answered()
