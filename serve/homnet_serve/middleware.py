@@ -4,13 +4,13 @@ A request id is always made here: what a caller sends as ``X-Request-Id`` may be
 kept beside it as the caller's.
 """
 
-import json
 import logging
 import re
 import time
 import uuid
 from typing import Final
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homnet_serve.logs import fault_of
@@ -74,15 +74,7 @@ class Around:
                 code="internal",
                 message="something went wrong here; tell the operator the request_id",
             )
-            await answer(
-                {
-                    "type": "http.response.start",
-                    "status": 500,
-                    "headers": [(b"content-type", b"application/json")],
-                }
-            )
-            content = json.dumps(body.model_dump()).encode()
-            await answer({"type": "http.response.body", "body": content})
+            await JSONResponse(body.model_dump(), 500)(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - begin_s
             # Use the path of the route: the number of request paths is unbounded.
