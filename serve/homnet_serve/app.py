@@ -4,8 +4,9 @@
 ASGI server can run it; :mod:`homnet_serve.deployment` runs it in a Ray Serve replica.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -39,7 +40,7 @@ from homnet_serve.schemas import (
     KaryogramsResponse,
     ModelsResponse,
 )
-from homnet_serve.service import Asked, Service
+from homnet_serve.service import Answer, Asked, Service
 from homnet_serve.transport import answered, body_of
 
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -220,21 +221,33 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     own_key = Annotated[Key, Depends(key_of)]
 
+    async def answer(
+        request: Request,
+        key: Key,
+        work: Callable[[Asked], Awaitable[Answer]],
+        **wished: Any,
+    ) -> Response:
+        async with body_of(request, service, key) as body:
+            asked = Asked(
+                key=key,
+                request_id=request.state.request_id,
+                caller_request_id=request.state.caller_request_id,
+                route=request.scope["route"].path,
+                body=body,
+                content_type=request.headers.get("content-type", ""),
+                **wished,
+            )
+            return await answered(request, service, work(asked))
+
     @app.post(
         "/v1/diagnose",
         response_model=DiagnoseResponse,
         responses=_ERRORS,
         openapi_extra=_PAIRS_BODY,
     )
-    async def diagnose(
-        request: Request,
-        key: own_key,
-        wished: _Wished,
-    ) -> Response:
+    async def diagnose(request: Request, key: own_key, wished: _Wished) -> Response:
         """Gives a verdict on each patient from the sequences of homologous pairs."""
-        async with body_of(request, service, key) as body:
-            asked = _asked(request, key, body, wished)
-            return await answered(request, service, service.diagnose(asked))
+        return await answer(request, key, service.diagnose, **wished)
 
     @app.post(
         "/v1/diagnose/images",
@@ -251,11 +264,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Gives a verdict on each patient from images of the chromosomes."""
         _check_type(request, ZIP_TYPE)
-        async with body_of(request, service, key) as body:
-            asked = _asked(request, key, body, wished)
-            level = None if band_level is None else int(band_level)
-            work = service.diagnose_images(asked, hospital=hospital, band_level=level)
-            return await answered(request, service, work)
+        level = None if band_level is None else int(band_level)
+        work = partial(service.diagnose_images, hospital=hospital, band_level=level)
+        return await answer(request, key, work, **wished)
 
     @app.post(
         "/v1/karyograms",
@@ -266,9 +277,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def karyograms(request: Request, key: own_key, preview: _Preview = False) -> Response:
         """Finds the chromosomes on karyograms and says the type of each, for people to check."""
         _check_type(request, ZIP_TYPE, FORM_TYPE)
-        async with body_of(request, service, key) as body:
-            work = service.read_karyograms(_asked(request, key, body, {}), preview=preview)
-            return await answered(request, service, work)
+        return await answer(request, key, partial(service.read_karyograms, preview=preview))
 
     @app.post(
         "/v1/diagnose/karyograms",
@@ -287,17 +296,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Gives a verdict on each patient from karyograms, perhaps corrected by a person."""
         _check_type(request, ZIP_TYPE, FORM_TYPE)
-        async with body_of(request, service, key) as body:
-            asked = _asked(request, key, body, wished)
-            level = None if band_level is None else int(band_level)
-            work = service.diagnose_karyograms(
-                asked,
-                hospital=hospital,
-                patient_id=patient_id,
-                band_level=level,
-                px_per_um=px_per_um,
-            )
-            return await answered(request, service, work)
+        work = partial(
+            service.diagnose_karyograms,
+            hospital=hospital,
+            patient_id=patient_id,
+            band_level=None if band_level is None else int(band_level),
+            px_per_um=px_per_um,
+        )
+        return await answer(request, key, work, **wished)
 
     @app.get("/v1/models", responses={401: _ERRORS[401]})
     async def models(key: own_key) -> ModelsResponse:
@@ -307,18 +313,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(key: own_key) -> JSONResponse:
         return JSONResponse(schema_of(app))
-
-
-def _asked(request: Request, key: Key, body: bytes, wished: Mapping[str, Any]) -> Asked:
-    return Asked(
-        key=key,
-        request_id=request.state.request_id,
-        caller_request_id=request.state.caller_request_id,
-        route=request.scope["route"].path,
-        body=body,
-        content_type=request.headers.get("content-type", ""),
-        **wished,
-    )
 
 
 def _check_type(request: Request, *read: str) -> None:
