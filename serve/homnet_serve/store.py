@@ -59,8 +59,6 @@ class Served:
 class Shadow:
     """A model whose scores are compared with those of the serving model."""
 
-    hospital: str
-    """Whose."""
     version: str
     """Version in the registry."""
     predictor: Predictor
@@ -225,14 +223,11 @@ class ModelStore:
             if now is not None and now.version == promotion.version:
                 return now
             if (hospital, promotion.version) not in self._rejected:
-                served = self._load(hospital, promotion)
+                load = partial(self._served, hospital, promotion)
+                served = self._checked(hospital, promotion.version, load)
                 if served is not None:
                     return served
         return None
-
-    def _load(self, hospital: str, promotion: Promotion) -> Served | None:
-        load = partial(self._served, hospital, promotion)
-        return self._checked(hospital, promotion.version, load)
 
     def _served(self, hospital: str, promotion: Promotion) -> Served:
         """Loads a model with its reader and checks both."""
@@ -267,11 +262,11 @@ class ModelStore:
             self._readers[version] = CalibratedReader.of_checkpoint(found, self._device)
         return self._readers[version]
 
-    def _shadow_of(self, hospital: str, version: str) -> Shadow:
+    def _shadow_of(self, version: str) -> Shadow:
         predictor = self._same(version) or Predictor.of_checkpoint(
             self._registry.checkpoint(version), self._device
         )
-        return Shadow(hospital, version, self._checked_by_reference_bags(version, predictor))
+        return Shadow(version, self._checked_by_reference_bags(version, predictor))
 
     def _checked(self, hospital: str, version: str, load: Callable[[], M]) -> M | None:
         """Loads one model; logs a line and returns None if it is unusable."""
@@ -346,7 +341,7 @@ class ModelStore:
     def _renew_shadow(self, hospital: str, version: str) -> None:
         now = self._shadows.get(hospital)
         if (now is None or now.version != version) and (hospital, version) not in self._rejected:
-            found = self._checked(hospital, version, partial(self._shadow_of, hospital, version))
+            found = self._checked(hospital, version, partial(self._shadow_of, version))
             if found is not None:
                 self._shadows[hospital] = found
 
