@@ -134,7 +134,6 @@ class DiagnoseRequest(_Request):
     """Patients of one or more hospitals."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -362,23 +361,22 @@ class TypeEvidence(BaseModel):
     pairs: list[PairEvidence]
 
 
-class RefusedImage(BaseModel):
-    """An image without a usable sequence."""
-
+class _ImageOfManifest(BaseModel):
     row: int = Field(description="Row of the manifest; its header is row 1.")
     cell_id: str
     chromosome: Chromosome
     homolog: int
+
+
+class RefusedImage(_ImageOfManifest):
+    """An image without a usable sequence."""
+
     reason: str
 
 
-class NotedImage(BaseModel):
+class NotedImage(_ImageOfManifest):
     """An image that was used, although something about it is odd."""
 
-    row: int = Field(description="Row of the manifest; its header is row 1.")
-    cell_id: str
-    chromosome: Chromosome
-    homolog: int
     note: str
 
 
@@ -431,12 +429,15 @@ class PatientResult(BaseModel):
     )
 
 
-class DiagnoseResponse(BaseModel):
-    """The verdicts on all patients of a request, and the models used."""
-
+class _Response(BaseModel):
     notice: str = NOTICE
     request_id: str = Field(description="Made by the endpoint; also in its log and audit log.")
     caller_request_id: str | None = _CALLER_REQUEST_ID
+
+
+class DiagnoseResponse(_Response):
+    """The verdicts on all patients of a request, and the models used."""
+
     models: list[ModelOfHospital]
     patients: list[PatientResult]
 
@@ -492,7 +493,7 @@ class PictureRead(BaseModel):
     )
 
 
-class KaryogramsResponse(BaseModel):
+class KaryogramsResponse(_Response):
     """What was found on the pictures of a request."""
 
     model_config = ConfigDict(
@@ -534,9 +535,6 @@ class KaryogramsResponse(BaseModel):
         },
     )
 
-    notice: str = NOTICE
-    request_id: str = Field(description="Made by the endpoint; also in its log and audit log.")
-    caller_request_id: str | None = _CALLER_REQUEST_ID
     pictures: list[PictureRead]
 
 
