@@ -230,12 +230,10 @@ def measure_karyograms(
 def _became(cell: Cell, cut: CutPicture, images: pd.DataFrame) -> KaryogramOfCell:
     """What became of a karyogram whose chromosomes were measured."""
     unusable = [
-        LeftOut(number=number, chromosome=name, reason=reason)
-        for number, name, reason in zip(
-            *(images[column] for column in ("row", "chromosome", "reason")), strict=True
-        )
-        if reason
+        LeftOut(number=one["row"], chromosome=one["chromosome"], reason=one["reason"])
+        for one in images[images["reason"] != ""].to_dict("records")
     ]
+    noted = images[(images["reason"] == "") & (images["note"] != "")]
     return KaryogramOfCell(
         picture=cell["path"],
         cell_id=cell["cell_id"],
@@ -243,10 +241,6 @@ def _became(cell: Cell, cut: CutPicture, images: pd.DataFrame) -> KaryogramOfCel
         left_out=sorted([*cut.left_out, *unusable], key=lambda one: one.number),
         corrected=list(cut.corrected),
         noted=[
-            NotedChromosome(number=number, note=note)
-            for number, note, reason in zip(
-                *(images[column] for column in ("row", "note", "reason")), strict=True
-            )
-            if note and not reason
+            NotedChromosome(number=one["row"], note=one["note"]) for one in noted.to_dict("records")
         ],
     )
