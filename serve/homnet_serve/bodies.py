@@ -18,7 +18,7 @@ from homnet.errors import CohortError
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
-from homnet_serve.schemas import DiagnoseRequest
+from homnet_serve.schemas import DiagnoseRequest, Patient
 
 JSON_TYPE: Final = "application/json"
 ARROW_TYPE: Final = "application/vnd.apache.arrow.stream"
@@ -166,20 +166,15 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
         )
     pairs = [pair for patient in patients for pair in patient.pairs]
     owners = [patient for patient in patients for _ in patient.pairs]
-    packed = pa.py_buffer(b"".join(pair.pair for pair in pairs))
     columns = {
-        "hospital": [
-            p.hospital for p, n in zip(patients, num_pairs, strict=True) for _ in range(n)
-        ],
-        "patient_id": [patient.patient_id for patient in owners],
-        "cell_id": [pair.cell_id for pair in pairs],
-        "chromosome": [pair.chromosome for pair in pairs],
-        "band_level": [pair.band_level for pair in pairs],
-        "num_copies": [pair.num_copies for pair in pairs],
-        "pair": pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(PAIR_BYTES), len(pairs), [None, packed]
-        ),
+        name: [getattr(one, name) for one in (owners if name in Patient.model_fields else pairs)]
+        for name in SENT.names
+        if name != "pair"
     }
+    # Four times as fast as a list of bytes.
+    packed = pa.py_buffer(b"".join(one.pair for one in pairs))
+    kind = pa.binary(PAIR_BYTES)
+    columns["pair"] = pa.Array.from_buffers(kind, len(pairs), [None, packed])
     stop_of_patient = np.cumsum(num_pairs)
 
     def place(row: int) -> str:
