@@ -47,9 +47,7 @@ class Limits:
     """Maximum size in bytes of the file of a karyogram."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if getattr(self, item.name) < 1:
-                raise ConfigError(f"{item.name} must be at least 1, got {getattr(self, item.name)}")
+        _check_whole_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -126,17 +124,7 @@ class ServiceConfig:
     """Settings of the measurement of chromosomes in images."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_threads",
-            "max_bags",
-            "max_types",
-            "max_waiting_bags",
-            "max_waiting_images",
-            "max_requests",
-            "max_hospitals",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _check_whole_numbers(self)
         if self.precision not in get_args(Precision):
             raise ConfigError(
                 f"precision is {self.precision!r}, expected {' or '.join(get_args(Precision))}"
@@ -154,6 +142,12 @@ class ServiceConfig:
             )
         if self.batch_wait_s < 0:
             raise ConfigError(f"batch_wait_s must not be negative, got {self.batch_wait_s}")
+
+
+def _check_whole_numbers(config: Limits | ServiceConfig) -> None:
+    for item in fields(config):
+        if item.type is int and getattr(config, item.name) < 1:
+            raise ConfigError(f"{item.name} must be at least 1, got {getattr(config, item.name)}")
 
 
 def config_from(kind: type[C], content: Mapping[str, Any]) -> C:
