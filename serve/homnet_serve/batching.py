@@ -123,18 +123,10 @@ class _Waiting(Generic[W, R]):
     answer: "asyncio.Future[R]"
     taken: int = 0
     parts: list[R] = field(default_factory=list)
-    done: int = 0
 
     @property
     def left(self) -> int:
         return len(self.work) - self.taken
-
-
-@dataclass(frozen=True)
-class _Slice(Generic[W, R]):
-    request: _Waiting[W, R]
-    start: int
-    stop: int
 
 
 class BatchQueue(Generic[W, R]):
@@ -151,7 +143,6 @@ class BatchQueue(Generic[W, R]):
         max_items: int,
         waiting: Shares,
         wait_s: float,
-        seconds_per_item: float = 0.002,
     ) -> None:
         """Sets up a queue; :meth:`run` processes it.
 
@@ -164,7 +155,6 @@ class BatchQueue(Generic[W, R]):
             max_items: maximum number of items per pass.
             waiting: bounds on the waiting items.
             wait_s: longest time that a pass waits for requests being read.
-            seconds_per_item: first estimate of the time of an item.
         """
         self._process, self._join = process, join
         self._metrics, self._tags = metrics, {"step": step}
@@ -175,7 +165,8 @@ class BatchQueue(Generic[W, R]):
         self._queues: dict[str, deque[_Waiting[W, R]]] = {}
         self._changed = asyncio.Event()
         self._arriving = 0
-        self._seconds_per_item = seconds_per_item
+        self._seconds_per_item = 0.002
+        """An estimate, which follows what is measured."""
         self._thread = thread
 
     @contextmanager
@@ -229,25 +220,27 @@ class BatchQueue(Generic[W, R]):
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
-            works = [part.request.work.part(part.start, part.stop) for part in batch]
+            works = [work for _, work in batch]
             begin_s = time.perf_counter()
             try:
                 results = await loop.run_in_executor(self._thread, self._process, works)
             except Exception as error:  # reported to the requests of this pass; others continue
-                for part in batch:
-                    if not part.request.answer.done():
-                        part.request.answer.set_exception(error)
+                for request, _ in batch:
+                    if not request.answer.done():
+                        request.answer.set_exception(error)
                 continue
             seconds = time.perf_counter() - begin_s
             num_items = sum(map(len, works))
             self._metrics.batch_items.observe(num_items, tags=self._tags)
             self._metrics.batch_seconds.observe(seconds, tags=self._tags)
             self._seconds_per_item += 0.1 * (seconds / num_items - self._seconds_per_item)
-            for part, result in zip(batch, results, strict=True):
-                self._deliver(part, result)
+            for (request, _), result in zip(batch, results, strict=True):
+                request.parts.append(result)
+                if not request.answer.done() and not request.left:
+                    request.answer.set_result(self._join(request.parts))
 
-    async def _gather(self) -> list[_Slice[W, R]]:
-        """The next pass: slices of the waiting requests, in order of arrival."""
+    async def _gather(self) -> list[tuple[_Waiting[W, R], W]]:
+        """The next pass: at most one part of each waiting request, in order of arrival."""
         while not self._queues:
             self._changed.clear()
             await self._changed.wait()
@@ -259,7 +252,7 @@ class BatchQueue(Generic[W, R]):
                     await self._changed.wait()
             except TimeoutError:
                 break
-        batch: list[_Slice[W, R]] = []
+        batch: list[tuple[_Waiting[W, R], W]] = []
         room = self._max_items
         while room and self._queues:
             key = next(iter(self._queues))
@@ -267,7 +260,8 @@ class BatchQueue(Generic[W, R]):
             request = queue.popleft()
             if not request.answer.done():
                 number = min(room, request.left)
-                batch.append(_Slice(request, request.taken, request.taken + number))
+                part = request.work.part(request.taken, request.taken + number)
+                batch.append((request, part))
                 self._take(request, number)
                 room -= number
                 if request.left:
@@ -289,10 +283,3 @@ class BatchQueue(Generic[W, R]):
     def _seconds_until_empty(self) -> int:
         seconds = math.ceil(self._waiting.total * self._seconds_per_item)
         return min(max(seconds, 1), 60)
-
-    def _deliver(self, part: _Slice[W, R], result: R) -> None:
-        request = part.request
-        request.parts.append(result)
-        request.done += part.stop - part.start
-        if not request.answer.done() and request.done == len(request.work):
-            request.answer.set_result(self._join(request.parts))
