@@ -1,27 +1,22 @@
 """Turns verdicts and the evidence behind them into the results of an answer."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment
 from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
-from homnet.patients.pictures import SentPicture
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
-from homnet.report.patient_page import NO_IMAGES, Images, render_patient
+from homnet.report.patient_page import render_patient
+from homnet_serve.archives import ImagesOfBody
 from homnet_serve.errors import given_up
 from homnet_serve.schemas import (
-    KaryogramOfCell,
-    NotedImage,
     PairEvidence,
     PatientResult,
-    RefusedImage,
     Region,
     TypeEvidence,
     Verdict,
@@ -36,11 +31,9 @@ def patient_results(
     verdicts: Sequence[PatientVerdict],
     assessment: Assessment,
     evidence: Evidence,
+    images: ImagesOfBody,
     *,
     sequences: Wanted = "none",
-    refused: Mapping[tuple[str, str], list[RefusedImage]] = MappingProxyType({}),
-    noted: Mapping[tuple[str, str], list[NotedImage]] = MappingProxyType({}),
-    karyograms: Mapping[tuple[str, str], list[KaryogramOfCell]] = MappingProxyType({}),
     stopped: Stopped = lambda: False,
 ) -> list[PatientResult]:
     """One result per patient, in the order of the verdicts.
@@ -49,10 +42,8 @@ def patient_results(
         verdicts: verdicts on the patients.
         assessment: the bags.
         evidence: their scores.
+        images: what became of the images that were sent.
         sequences: types whose sequences to include.
-        refused: images without a sequence, by hospital and patient.
-        noted: images that were used with a note, by hospital and patient.
-        karyograms: what became of karyograms, by hospital and patient.
         stopped: called before every patient.
 
     Raises:
@@ -103,9 +94,9 @@ def patient_results(
             PatientResult.model_construct(
                 verdict=Verdict.model_validate(verdict.to_json()),
                 evidence=types,
-                refused_images=refused.get(patient, []),
-                noted_images=noted.get(patient, []),
-                karyograms=karyograms.get(patient, []),
+                refused_images=images.refused.get(patient, []),
+                noted_images=images.noted.get(patient, []),
+                karyograms=images.karyograms.get(patient, []),
                 page=None,
             )
         )
@@ -115,13 +106,11 @@ def patient_results(
 def add_pages(
     results: Sequence[PatientResult],
     verdicts: Sequence[PatientVerdict],
-    table: pa.Table,
+    images: ImagesOfBody,
     *,
     scales: Mapping[str, float],
     pages: Wanted,
     most: int,
-    images_of: Callable[[str, str], Images] = lambda hospital, patient: NO_IMAGES,
-    sent_of: Callable[[str, str], Sequence[SentPicture]] = lambda hospital, patient: (),
     stopped: Stopped = lambda: False,
 ) -> None:
     """Adds the pages of patients: the same that ``jobs/diagnose.py patients`` writes.
@@ -129,12 +118,10 @@ def add_pages(
     Args:
         results: results to add pages to.
         verdicts: verdicts on the same patients.
-        table: their pairs.
+        images: their pairs, and the images that were sent.
         scales: samples per image pixel of each hospital.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
-        images_of: returns the images that were sent, by hospital and patient.
-        sent_of: returns what became of them, likewise.
         stopped: called before every page.
 
     Raises:
@@ -151,10 +138,10 @@ def add_pages(
             raise given_up()
         result.page = render_patient(
             verdict,
-            table,
+            images.table,
             samples_per_px=scales[verdict.hospital],
-            images=images_of(verdict.hospital, verdict.patient_id),
-            sent=sent_of(verdict.hospital, verdict.patient_id),
+            images=images.of_patient(verdict.hospital, verdict.patient_id),
+            sent=images.sent(verdict.hospital, verdict.patient_id),
         )
 
 

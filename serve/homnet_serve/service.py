@@ -425,21 +425,17 @@ class Service:
                 verdicts,
                 assessment,
                 evidence,
+                images,
                 sequences=asked.sequences,
-                refused=images.refused,
-                noted=images.noted,
-                karyograms=images.karyograms,
                 stopped=stopped,
             )
             add_pages(
                 patients,
                 verdicts,
-                images.table,
+                images,
                 scales=self._scales(asked, served),
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
-                images_of=images.of_patient,
-                sent_of=images.sent,
                 stopped=stopped,
             )
             response = DiagnoseResponse.model_construct(

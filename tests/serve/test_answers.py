@@ -20,6 +20,7 @@ from homnet.patients.diagnostician import Diagnostician, read_types
 from homnet.patients.finding import BreakpointEstimate, CellFinding, Finding
 from homnet.patients.verdict import Decision
 from homnet_serve.answers import Wanted, add_pages, patient_results
+from homnet_serve.archives import ImagesOfBody
 from homnet_serve.schemas import PatientResult, RefusedImage
 
 TableOf = Callable[..., pa.Table]
@@ -48,7 +49,8 @@ def _answer(
     if reader is not None:
         findings = read_types(reader, assessment, judge.types_to_read("h1", assessment, evidence))
     verdicts = judge.judge("h1", assessment, evidence, findings)
-    return patient_results(verdicts, assessment, evidence, sequences=sequences, refused=refused)
+    images = ImagesOfBody(table, refused=refused)
+    return patient_results(verdicts, assessment, evidence, images, sequences=sequences)
 
 
 def test_every_type_is_accounted_for(table_of: TableOf, checkpoint: Checkpoint) -> None:
@@ -182,6 +184,7 @@ def test_what_verdicts_rest_on_is_read_and_verdicts_stay(
 
 def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) -> None:
     table = table_of(num_patients=1)
+    images = ImagesOfBody(table)
     assessment = assess(table.select(MEASURED.names))
     evidence = Predictor.of_checkpoint(checkpoint).evidence(assessment.bags)
     for threshold, decision in ((-20.0, "abnormal"), (20.0, "no_abnormality_found")):
@@ -193,8 +196,8 @@ def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) 
         )
         assert [one.decision for one in verdicts] == [decision]
         for pages, wanted in (("none", False), ("flagged", decision == "abnormal"), ("all", True)):
-            (result,) = patient_results(verdicts, assessment, evidence)
-            add_pages([result], verdicts, table, scales={"h1": 2.0}, pages=pages, most=9)
+            (result,) = patient_results(verdicts, assessment, evidence, images)
+            add_pages([result], verdicts, images, scales={"h1": 2.0}, pages=pages, most=9)
             assert (result.page is not None) == wanted
             if result.page is not None:
                 assert result.page.startswith("<!DOCTYPE html>")
@@ -203,6 +206,7 @@ def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) 
 
 def test_pages_are_for_the_most_urgent(table_of: TableOf, checkpoint: Checkpoint) -> None:
     table = table_of(num_patients=3)
+    images = ImagesOfBody(table)
     assessment = assess(table.select(MEASURED.names))
     evidence = Predictor.of_checkpoint(checkpoint).evidence(assessment.bags)
     made = Diagnostician(checkpoint).judge("h1", assessment, evidence)
@@ -212,6 +216,6 @@ def test_pages_are_for_the_most_urgent(table_of: TableOf, checkpoint: Checkpoint
         for one, decision, probability in zip(made, decisions, (0.9, 0.5, 0.7), strict=True)
     ]
     for most, drawn in ((2, [False, True, True]), (1, [False, False, True])):
-        results = patient_results(verdicts, assessment, evidence)
-        add_pages(results, verdicts, table, scales={"h1": 2.0}, pages="all", most=most)
+        results = patient_results(verdicts, assessment, evidence, images)
+        add_pages(results, verdicts, images, scales={"h1": 2.0}, pages="all", most=most)
         assert [one.page is not None for one in results] == drawn
