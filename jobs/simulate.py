@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from homnet_platform.job import run_job
-from homnet_platform.memory import PeakMemory, gib
+from homnet_platform.memory import gib, peak_memory
 from homnet_platform.simulate import SimulateConfig, blocks, groups, simulate, staging_of
 
 
@@ -28,7 +28,7 @@ def main(config: SimulateConfig) -> None:
     # What an earlier run made was not measured by this one.
     continued = staging_of(config).root.exists() or config.output.exists()
     begin_s = time.monotonic()
-    with PeakMemory() as memory:
+    with peak_memory() as memory:
         cohort = simulate(config)
     seconds = time.monotonic() - begin_s
     print(

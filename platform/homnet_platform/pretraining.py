@@ -26,7 +26,7 @@ from homnet.model.network import (
 from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
-from homnet_platform.memory import PeakObjectStore
+from homnet_platform.memory import peak_object_store
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster
 from homnet_platform.tracking import TrackingOptions
@@ -166,7 +166,7 @@ def pretrain(config: PretrainConfig) -> Location:
         provenance=provenance(cohort.fingerprint, cohort.scale, config, split),
     )
     started = time.perf_counter()
-    with local_or_cluster(), PeakObjectStore() as store:
+    with local_or_cluster(), peak_object_store() as store:
         trained = run_stage(
             cohort,
             stage,

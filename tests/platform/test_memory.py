@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from homnet.processes import tree_bytes
-from homnet_platform.memory import PeakMemory, PeakObjectStore
+from homnet_platform.memory import peak_memory, peak_object_store
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").is_file(), reason="only Linux tells"
@@ -28,7 +28,7 @@ def test_memory_of_a_child_counts():
 
 
 def test_the_peak_is_seen_even_of_a_short_run():
-    with PeakMemory() as memory:
+    with peak_memory() as memory:
         pass
     assert memory.peak_bytes > 1e6
 
@@ -38,7 +38,7 @@ def test_the_peak_is_seen_even_of_a_short_run():
 def test_the_object_store_is_watched():
     import ray
 
-    with PeakObjectStore() as store:
+    with peak_object_store() as store:
         held = ray.put(np.zeros(50_000_000, np.uint8))
         time.sleep(2.0)  # nodes report once in a while
         del held

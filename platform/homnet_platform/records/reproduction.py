@@ -28,7 +28,7 @@ from homnet.records.beside_paper import HOMNET
 from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
 from homnet_platform.data import Participants
-from homnet_platform.memory import PeakMemory, gib
+from homnet_platform.memory import gib, peak_memory
 from homnet_platform.records.method_runs import MethodRuns
 from homnet_platform.records.methods import Method
 from homnet_platform.records.plan import Comparison, ReproduceConfig, collect
@@ -203,7 +203,7 @@ def run_methods(
         lines[name] = MethodRuns(name, method, comparison, cohort.fingerprint, folder, device)
     failed: dict[MethodRun, str] = {}
     num_reused, data = 0, None
-    with PeakMemory() as memory, local_or_cluster():
+    with peak_memory() as memory, local_or_cluster():
         for runs_of in rounds:
             lost = {name for name, _, _ in failed}
             runs = runs_of({name: line for name, line in lines.items() if name not in lost})
@@ -291,7 +291,7 @@ def _do(
     name, what, number = run
     torch.set_num_threads(num_threads)
     started = time.perf_counter()
-    with PeakMemory() as memory:
+    with peak_memory() as memory:
         record = tasks[what](lines[name], shared, number)
     seconds = time.perf_counter() - started
     spent = {"seconds": round(seconds, 1), "peak_memory_gib": gib(memory.peak_bytes)}

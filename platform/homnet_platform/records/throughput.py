@@ -34,7 +34,7 @@ from homnet.results import Record, write_json
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import collect_bank, pairs_dataset
-from homnet_platform.memory import PeakObjectStore
+from homnet_platform.memory import peak_object_store
 from homnet_platform.records.timed_training import Measured, timed_training
 from homnet_platform.runtime import local_or_cluster, require_workers
 from homnet_platform.simulate import SimulateConfig, simulate
@@ -106,7 +106,7 @@ def throughput(config: ThroughputConfig) -> dict[str, Any]:
         sizes = (config.batch_size // 2, config.batch_size)
         plan = [(workers, size) for workers in (1, config.num_workers) for size in sizes]
         runs: dict[tuple[int, int], list[Measured]] = {kind: [] for kind in plan}
-        with PeakObjectStore() as store:
+        with peak_object_store() as store:
             for repeat in range(config.repeats):
                 for workers, size in plan:
                     measured = timed_training(
