@@ -11,7 +11,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import torch
@@ -27,6 +26,7 @@ from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import NUM_TYPES, BagModel
 from homnet.model.shipped import SHIPPED, place_of
+from homnet_platform.data import files_of, rows_of
 from homnet_platform.progress import driver_bar
 from homnet_platform.runs import Run, provenance
 from homnet_platform.runtime import local_or_cluster
@@ -142,11 +142,8 @@ def _measured(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> Any
     """
     task = ray.remote(num_cpus=1)(_measured_in_file)
     cohort_ref, parent_ref = ray.put(cohort), ray.put(parent)
-    own = [sorted(people.intersection(entry.patients)) for entry in cohort.files]
     waiting = [
-        task.remote(cohort_ref, number, names, parent_ref)
-        for number, names in enumerate(own)
-        if names
+        task.remote(cohort_ref, number, people, parent_ref) for number in files_of(cohort, people)
     ]
     with driver_bar(len(waiting), "adapt", " files") as bar:
         for one in waiting:
@@ -155,16 +152,14 @@ def _measured(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> Any
 
 
 def _measured_in_file(
-    cohort: Cohort, number: int, people: list[str], parent: Checkpoint
+    cohort: Cohort, number: int, people: frozenset[str], parent: Checkpoint
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """:meth:`BagModel.template_sums` over normal pairs (T, X), and the people of each type (T)."""
     torch.set_num_threads(1)
     model = parent.build()
-    table = rows_of_file(cohort, number)
-    wanted = pc.is_in(table["patient_id"], pa.array(people))
-    normal = table.filter(pc.and_(wanted, pc.invert(table["abnormal"])))
+    table = rows_of(rows_of_file(cohort, number), people)
     try:
-        bank = PairBank.from_table(normal)
+        bank = PairBank.from_table(table.filter(pc.invert(table["abnormal"])))
     except DataError:  # nobody has both homologs of a type, all of them normal
         return _sums_of_nothing(model), torch.zeros(NUM_TYPES, dtype=torch.int64)
     type_N = torch.tensor(bank.codes.type_N)

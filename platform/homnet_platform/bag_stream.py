@@ -18,8 +18,6 @@ from typing import Any, Final, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
 import ray.train
 import torch
 from numpy.typing import NDArray
@@ -39,6 +37,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.model.contract import BagModel
 from homnet.training.stage import Stage
 from homnet.training.supply import Held, Plans, Resident
+from homnet_platform.data import files_of, in_blocks, rows_of
 
 READER_CPUS: Final = 1.0
 """CPUs of a task that reads; one must be free beside the workers."""
@@ -60,12 +59,12 @@ def plans_of(cohort: Cohort, stage: Stage) -> Plans:
         CohortError: a file is damaged.
         DataError: there is nothing to train on, or all validation bags have the same class.
     """
-    files = _files(cohort, stage.train_patients | stage.validation_patients)
+    files = files_of(cohort, stage.train_patients | stage.validation_patients)
     if sum(cohort.files[n].num_pairs for n in files) <= _FEW_PAIRS:
         rows = [_count(n, cohort=cohort, stage=stage) for n in files]
     else:
         items = [{"file": n} for n in files]
-        rows = _map(_items(items), _count_of, cohort=cohort, stage=stage).take_all()
+        rows = _map(in_blocks(items), _count_of, cohort=cohort, stage=stage).take_all()
     found: dict[str, list[Plan]] = {"training": [], "validation": []}
     num_abnormal = 0
     for row in rows:
@@ -120,16 +119,6 @@ def _index(cohort: Cohort, number: int) -> PairIndex:
     both = pa.array(np.where(single.to_numpy(zero_copy_only=False), 0, 1))
     table = table.append_column("length_0", pa.array(np.ones(table.num_rows, np.int64)))
     return PairIndex.from_table(with_parts(table.append_column("length_1", both), number))
-
-
-def _files(cohort: Cohort, patients: frozenset[str]) -> list[int]:
-    """Numbers of the files that have some of these patients."""
-    return [n for n, entry in enumerate(cohort.files) if not patients.isdisjoint(entry.patients)]
-
-
-def _items(items: list[dict[str, int]]) -> Dataset:
-    """A dataset with a block for each item."""
-    return ray.data.from_items(items, override_num_blocks=len(items))
 
 
 def _map(dataset: Dataset, task: Task, **settings: Any) -> Dataset:
@@ -202,13 +191,13 @@ class ToWorkers(DataConfig):
 
 def _pairs(cohort: Cohort, kept: frozenset[str]) -> Dataset:
     """The files of the patients whose pairs stay on the workers."""
-    return _items([{"file": n} for n in _files(cohort, kept)])
+    return in_blocks([{"file": n} for n in files_of(cohort, kept)])
 
 
 def _windows(stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]) -> Dataset:
     """The windows of all epochs, from a position on."""
     # A run that is already finished still opens its datasets.
-    return _items(window_items(stage, plans, position) or [{"epoch": -1}])
+    return in_blocks(window_items(stage, plans, position) or [{"epoch": -1}])
 
 
 def window_items(
@@ -239,10 +228,6 @@ def _table(cohort: Cohort, number: int, stage: Stage) -> pa.Table:
     )
 
 
-def _of(table: pa.Table, patients: frozenset[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["patient_id"], pa.array(sorted(patients))))
-
-
 def _deal_pairs(
     batch: Any, *, cohort: Cohort, stage: Stage, plans: Plans, world: int, train: bool
 ) -> Iterator[pa.Table]:
@@ -253,7 +238,7 @@ def _deal_pairs(
         (plans.train, stage.train_patients, train),
         (plans.validation, stage.validation_patients, True),
     ):
-        own = _of(table, patients) if wanted else table.slice(0, 0)
+        own = rows_of(table, patients) if wanted else table.slice(0, 0)
         sorter = np.argsort(plan.part_Q)
         part_N = own["part"].to_numpy()
         place_N = np.searchsorted(plan.part_Q, part_N, sorter=sorter).clip(max=len(plan) - 1)
@@ -292,7 +277,7 @@ def assemble(
     window = stage.windows(plan, epoch)[number]
     bank = PairBank.from_table(
         pa.concat_tables(
-            _of(_table(cohort, file, stage), stage.train_patients) for file in window.files
+            rows_of(_table(cohort, file, stage), stage.train_patients) for file in window.files
         )
     )
     held = Held.of(plan, bank)

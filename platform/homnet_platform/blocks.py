@@ -7,8 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import ray
-
+from homnet_platform.data import in_blocks
 from homnet_platform.progress import driver_bar
 
 
@@ -29,9 +28,9 @@ def process_blocks(
     Returns:
         The texts, in the order of the blocks.
     """
-    data = ray.data.from_items(
-        [{"number": number} for number in range(num_blocks)], override_num_blocks=num_blocks
-    ).map_batches(partial(_process, work=work), batch_size=1, batch_format="numpy")
+    data = in_blocks([{"number": number} for number in range(num_blocks)]).map_batches(
+        partial(_process, work=work), batch_size=1, batch_format="numpy"
+    )
     texts: dict[int, str] = {}
     with driver_bar(total, title, unit, unit_scale=True) as bar:
         for row in data.iter_rows():

@@ -1,7 +1,7 @@
-"""Reads cohorts with Ray Data: whole files are read and checked in parallel."""
+"""Reads cohorts with Ray: whole files are read and checked in parallel."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,18 +27,42 @@ def pairs_dataset(cohort: Cohort, patients: Iterable[str] | None = None) -> Data
         cohort: the opened cohort.
         patients: keep only these; files without any of them are not read.
     """
-    wanted = None if patients is None else sorted(set(patients))
-    chosen = set(wanted or ())
-    numbers = [
-        number
-        for number, entry in enumerate(cohort.files)
-        if wanted is None or chosen.intersection(entry.patients)
-    ]
-    dataset = ray.data.from_items(
-        [{"file": number} for number in numbers], override_num_blocks=len(numbers)
-    )
+    everybody = (name for entry in cohort.files for name in entry.patients)
+    wanted = frozenset(everybody if patients is None else patients)
     read: Any = functools.partial(_read_file, cohort=cohort, patients=wanted)
-    return dataset.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    return in_blocks([{"file": number} for number in files_of(cohort, wanted)]).map_batches(
+        read, batch_size=1, batch_format="pyarrow", num_cpus=1
+    )
+
+
+def _read_file(batch: Any, cohort: Cohort, patients: frozenset[str]) -> Any:
+    return rows_of(rows_of_file(cohort, batch["file"][0].as_py()), patients)
+
+
+def files_of(cohort: Cohort, patients: frozenset[str]) -> list[int]:
+    """Numbers of the files that have some of these patients."""
+    return [n for n, entry in enumerate(cohort.files) if not patients.isdisjoint(entry.patients)]
+
+
+def rows_of(table: pa.Table, patients: Iterable[str]) -> pa.Table:
+    """The rows of some patients, in their order."""
+    return table.filter(pc.is_in(table["patient_id"], pa.array(list(patients), pa.string())))
+
+
+def in_blocks(items: Sequence[Mapping[str, Any]]) -> Dataset:
+    """A dataset with a block for each item."""
+    return ray.data.from_items(list(items), override_num_blocks=len(items))
+
+
+def ray_map(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+    """Like ``map``, with each call in its own Ray task; keeps the order of the arguments."""
+    shared = ray.put(function)
+    return list(ray.get([_call.remote(shared, argument) for argument in arguments]))
+
+
+@ray.remote
+def _call(function: Callable[[Any], Any], argument: Any) -> Any:
+    return function(argument)
 
 
 @dataclass(frozen=True)
@@ -126,21 +150,15 @@ def collect_shared(cohort: Cohort, **chosen: Any) -> Participants:
     return Participants(**vars(people), bank=collect_bank(pairs))
 
 
-def _read_file(batch: Any, cohort: Cohort, patients: Sequence[str] | None) -> Any:
-    number = batch["file"][0].as_py()
-    table = rows_of_file(cohort, number)
-    if patients is not None:
-        table = table.filter(pc.is_in(table["patient_id"], pa.array(patients)))
-    return table
-
-
 def collect_bank(source: Dataset) -> PairBank:
     """Collects all rows of a dataset into one bank.
 
     Raises:
         DataError: there is no pair with both homologs.
     """
-    return PairBank.from_table(all_rows(source))
+    # Whole blocks of any size: they are concatenated anyway.
+    batches: Iterable[Any] = source.iter_batches(batch_size=cast(int, None), batch_format="pyarrow")
+    return PairBank.from_table(pa.concat_tables(batches))
 
 
 def stored_bank(source: Dataset) -> Any:
@@ -179,10 +197,3 @@ def require_validation(bank: Any, stages: Sequence[Stage]) -> int:
     """
     num_pairs: int = ray.get(_require_validation.remote(bank, list(stages)))
     return num_pairs
-
-
-def all_rows(source: Dataset) -> pa.Table:
-    """All rows of a dataset as one table."""
-    # Whole blocks of any size: they are concatenated anyway.
-    batches: Iterable[Any] = source.iter_batches(batch_size=cast(int, None), batch_format="pyarrow")
-    return pa.concat_tables(batches)

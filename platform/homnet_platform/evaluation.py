@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import ray
 import ray.data
 import torch
 
@@ -38,6 +36,7 @@ from homnet.results import (
     read_result,
     write_json,
 )
+from homnet_platform.data import files_of, in_blocks, rows_of
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import models_of, portable, refuse_split
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -157,7 +156,7 @@ def _score(
         DataError: there is no pair to score.
     """
     people = split[VALIDATION] | split[TEST]
-    files = [n for n, file in enumerate(cohort.files) if not people.isdisjoint(file.patients)]
+    files = files_of(cohort, people)
     groups = [[n] for n in files]
     if config.bags.over == "people":
         # Bags that mix people need all held-out people of a hospital at once.
@@ -167,9 +166,7 @@ def _score(
     num_pairs = sum(cohort.files[n].num_pairs for n in files)
     with progress_bar("scoring", num_pairs, " pairs") as progress:
         rows = (
-            ray.data.from_items(
-                [{"files": group} for group in groups], override_num_blocks=len(groups)
-            )
+            in_blocks([{"files": group} for group in groups])
             .map_batches(
                 _Scorer,
                 batch_size=1,
@@ -259,8 +256,7 @@ class _Scorer:
             return PairBank.from_table(table).of_patients(people)
         # Parts of these people only: those of a file would leave few of them to a part, and bags
         # of fewer pairs than were asked for.
-        chosen = pa.array(sorted(people))
-        own = table.filter(pc.is_in(table["patient_id"], chosen))
+        own = rows_of(table, people)
         if not own.num_rows:
             raise DataError("nobody of these people is there")
         file, scale = own["file"][0].as_py(), own["samples_per_px"][0].as_py()

@@ -1,12 +1,6 @@
 """Fits a laboratory to part of a hospital's people; simulations run as Ray tasks."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import ray
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, SplitConfig, split_patients
@@ -14,6 +8,7 @@ from homnet.errors import ConfigError
 from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
+from homnet_platform.data import ray_map, rows_of
 from homnet_platform.job import LocationOption
 from homnet_platform.runtime import local_or_cluster
 
@@ -57,25 +52,11 @@ def fit(config: FitLaboratoryConfig) -> FittedLaboratory:
     print(f"people to fit: {len(chosen)} of {cohort.num_patients} of {config.hospital}")
     with local_or_cluster():
         laboratory = fit_laboratory(
-            _rows(cohort, chosen), cohort.scale[config.hospital], config.fit, workers=ray_map
+            rows_of(cohort.read(), chosen),
+            cohort.scale[config.hospital],
+            config.fit,
+            workers=ray_map,
         )
     fitted = FittedLaboratory(laboratory, tuple(patient_digests(chosen)))
     write_laboratory(config.output, fitted)
     return fitted
-
-
-def ray_map(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
-    """Like ``map``, with each call in its own Ray task; keeps the order of the arguments."""
-    shared = ray.put(function)
-    return list(ray.get([_call.remote(shared, argument) for argument in arguments]))
-
-
-@ray.remote
-def _call(function: Callable[[Any], Any], argument: Any) -> Any:
-    return function(argument)
-
-
-def _rows(cohort: Cohort, patients: list[str]) -> pa.Table:
-    """Rows of some of a cohort's people."""
-    table = cohort.read()
-    return table.filter(pc.is_in(table["patient_id"], pa.array(patients)))

@@ -185,7 +185,7 @@ def test_an_epoch_reads_every_file_once(cohort: Cohort, monkeypatch: pytest.Monk
 def test_only_files_with_pairs_that_stay_are_read_for_them(
     cohort: Cohort, monkeypatch: pytest.MonkeyPatch, resident: bool, files: list[int]
 ) -> None:
-    monkeypatch.setattr(bag_stream, "_items", lambda items: items)
+    monkeypatch.setattr(bag_stream, "in_blocks", lambda items: items)
     stage = _stage()
     plans = Plans.of(stage, _bank(cohort))
     dealt = bag_stream.ToWorkers(cohort, stage, plans, resident=resident)

@@ -12,7 +12,7 @@ from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import CohortError, DataError
 from homnet.model.checkpoint import patient_digests
-from homnet_platform.data import Participants, collect_bank, collect_shared, pairs_dataset
+from homnet_platform.data import Participants, collect_bank, collect_shared, pairs_dataset, ray_map
 from homnet_platform.job import root_cause
 
 TableOf = Callable[..., pa.Table]
@@ -73,3 +73,7 @@ def test_two_people_of_one_name_are_refused(tmp_path: Path, table_of: TableOf) -
             hospital_split=SHARES,
             parts=(TRAIN,),
         )
+
+
+def test_values_come_in_the_order_of_the_arguments() -> None:
+    assert ray_map(lambda x: x * x, range(7)) == [x * x for x in range(7)]

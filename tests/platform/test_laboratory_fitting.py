@@ -6,7 +6,7 @@ from homnet.errors import CohortError, ConfigError
 from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig
 from homnet.simulator.laboratory_file import read_laboratory
-from homnet_platform.laboratory_fitting import FitLaboratoryConfig, fit, ray_map
+from homnet_platform.laboratory_fitting import FitLaboratoryConfig, fit
 from homnet_platform.simulate import SimulateConfig, simulate
 
 
@@ -18,11 +18,6 @@ def cohort(ray_cluster, tmp_path_factory):
             output=root / "cohort", num_healthy=8, num_patients=(0, 0, 0, 0), healthy_cells=2.0
         )
     )
-
-
-@pytest.mark.ray
-def test_values_come_in_the_order_of_the_arguments(ray_cluster):
-    assert ray_map(lambda x: x * x, range(7)) == [x * x for x in range(7)]
 
 
 @pytest.mark.ray

@@ -3,10 +3,10 @@
 from typing import Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import DataError
+from homnet_platform.data import rows_of
 
 _PATIENTS_PER_BLOCK: Final = 20
 """About a minute of work with pages: a small loss if a worker dies."""
@@ -49,5 +49,4 @@ def read_block(cohort: Cohort, block: PatientBlock) -> pa.Table:
     Raises:
         CohortError: the file is damaged.
     """
-    table = cohort.read(cohort.files[block.file])
-    return table.filter(pc.is_in(table["patient_id"], pa.array(block.patients)))
+    return rows_of(cohort.read(cohort.files[block.file]), block.patients)

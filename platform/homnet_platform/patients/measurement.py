@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from homnet.bags.assessment import PatientType
@@ -23,6 +22,7 @@ from homnet.reader.measures import measure as measure_findings
 from homnet.reader.truth import SEGMENT_COLUMNS, with_segments
 from homnet.report.cohort_page import Case, cohort_markdown, render_cohort
 from homnet.results import Record, read_json, write_json
+from homnet_platform.data import rows_of
 from homnet_platform.job import LocationOption
 from homnet_platform.runs import refuse_known
 
@@ -117,7 +117,7 @@ def _table(path: Location) -> pd.DataFrame:
 def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
     columns = ["hospital", "patient_id", "chromosome", "abnormal", "kind", "size_mb", "iscn"]
     table = cohort.read(cohort.files[number], [*columns, "variant"])
-    return truth_of_types(table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people)))))
+    return truth_of_types(rows_of(table, people))
 
 
 def _cases_of_findings(
@@ -148,9 +148,8 @@ def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
     """The truth of each pair of some patients."""
     columns = [*PatientType._fields, "cell_id", "abnormal", "kind", "size_mb", "homolog"]
     table = cohort.read(cohort.files[number], [*columns, "breakpoints"])
-    kept = table.filter(pc.is_in(table["patient_id"], pa.array(sorted(people))))
-    pairs: pd.DataFrame = with_segments(kept).select([*columns, *SEGMENT_COLUMNS]).to_pandas()
-    return pairs
+    kept = with_segments(rows_of(table, people))
+    return cast(pd.DataFrame, kept.select([*columns, *SEGMENT_COLUMNS]).to_pandas())
 
 
 def _findings(diagnosis: Location, hospital: str, patient_id: str) -> dict[str, Finding]:
