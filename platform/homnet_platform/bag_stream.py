@@ -10,7 +10,6 @@ Shape suffixes: N pairs, B bags, K cells, Q parts, P homologs, C chromatids, L p
 
 import contextlib
 import functools
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -37,7 +36,7 @@ from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.model.contract import BagModel
 from homnet.training.stage import Stage
 from homnet.training.supply import Held, Plans, Resident
-from homnet_platform.data import files_of, in_blocks, rows_of
+from homnet_platform.data import files_of, in_blocks, ray_map, rows_of
 
 READER_CPUS: Final = 1.0
 """CPUs of a task that reads; one must be free beside the workers."""
@@ -49,9 +48,6 @@ BAGS: Final = "bags"
 """Name of the dataset of bags."""
 
 
-Task = Callable[..., Any]
-
-
 def plans_of(cohort: Cohort, stage: Stage) -> Plans:
     """The plans of a run, from the columns without pairs; tasks read those of a large cohort.
 
@@ -60,35 +56,25 @@ def plans_of(cohort: Cohort, stage: Stage) -> Plans:
         DataError: there is nothing to train on, or all validation bags have the same class.
     """
     files = files_of(cohort, stage.train_patients | stage.validation_patients)
-    if sum(cohort.files[n].num_pairs for n in files) <= _FEW_PAIRS:
-        rows = [_count(n, cohort=cohort, stage=stage) for n in files]
-    else:
-        items = [{"file": n} for n in files]
-        rows = _map(in_blocks(items), _count_of, cohort=cohort, stage=stage).take_all()
-    found: dict[str, list[Plan]] = {"training": [], "validation": []}
-    num_abnormal = 0
-    for row in rows:
-        num_abnormal += row["abnormal"]
-        for name, plan in pickle.loads(row["plans"]).items():
-            found[name].append(plan)
-    for name, of_files in found.items():
+    few = sum(cohort.files[n].num_pairs for n in files) <= _FEW_PAIRS
+    count = functools.partial(_count, cohort=cohort, stage=stage)
+    counted = list(map(count, files)) if few else ray_map(count, files)
+    found = []
+    for name in ("training", "validation"):
+        of_files = [plans[name] for plans, _ in counted if name in plans]
         if not of_files:
             raise DataError(
                 f"{stage.name}: no pair is left of the {name} patients: they have none with both "
                 "homologs, or none normal"
             )
-        of_files.sort(key=lambda plan: int(plan.file_Q[0]))
-    plans = Plans(*map(Plan.concatenate, found.values()))
+        found.append(Plan.concatenate(of_files))
+    plans = Plans(*found)
+    num_abnormal = sum(number for _, number in counted)
     stage.require_classes(np.arange(plans.validation.num_bags) < num_abnormal)
     return plans
 
 
-def _count_of(batch: Any, *, cohort: Cohort, stage: Stage) -> dict[str, list[Any]]:
-    row = _count(batch["file"][0].as_py(), cohort=cohort, stage=stage)
-    return {name: [value] for name, value in row.items()}
-
-
-def _count(number: int, *, cohort: Cohort, stage: Stage) -> dict[str, Any]:
+def _count(number: int, *, cohort: Cohort, stage: Stage) -> tuple[dict[str, Plan], int]:
     """The plans of one file, and the number of its abnormal validation bags."""
     plans, num_abnormal = {}, 0
     for name, patients, bags in (
@@ -101,7 +87,7 @@ def _count(number: int, *, cohort: Cohort, stage: Stage) -> dict[str, Any]:
             plans[name] = Plan.of(own, bags)
             if name == "validation":
                 num_abnormal = int(stage.validation_epoch(own).label_B.sum())
-    return {"plans": pickle.dumps(plans), "abnormal": num_abnormal}
+    return plans, num_abnormal
 
 
 def _index(cohort: Cohort, number: int) -> PairIndex:
@@ -119,16 +105,6 @@ def _index(cohort: Cohort, number: int) -> PairIndex:
     both = pa.array(np.where(single.to_numpy(zero_copy_only=False), 0, 1))
     table = table.append_column("length_0", pa.array(np.ones(table.num_rows, np.int64)))
     return PairIndex.from_table(with_parts(table.append_column("length_1", both), number))
-
-
-def _map(dataset: Dataset, task: Task, **settings: Any) -> Dataset:
-    """Runs a task for each item."""
-    return dataset.map_batches(
-        cast(Any, functools.partial(task, **settings)),
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=READER_CPUS,
-    )
 
 
 class ToWorkers(DataConfig):
@@ -169,15 +145,15 @@ class ToWorkers(DataConfig):
         self, datasets: dict[str, Dataset], world_size: int, *others: Any, **options: Any
     ) -> list[dict[str, DataIterator]]:
         """Adds the reading tasks; see the base class."""
-        tasks: dict[str, Task] = {
-            PAIRS: functools.partial(_deal_pairs, train=self._resident),
-            BAGS: assemble,
-        }
+        tasks = {PAIRS: functools.partial(_deal_pairs, train=self._resident), BAGS: assemble}
         run = {"cohort": self._cohort, "stage": self._stage, "plans": self._plans}
         ready = {
-            name: _map(dataset, tasks[name], **run, world=world_size).repartition(
-                target_num_rows_per_block=1
-            )
+            name: dataset.map_batches(
+                cast(Any, functools.partial(tasks[name], **run, world=world_size)),
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=READER_CPUS,
+            ).repartition(target_num_rows_per_block=1)
             for name, dataset in datasets.items()
         }
         if world_size > 1:
