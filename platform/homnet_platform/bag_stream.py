@@ -133,12 +133,14 @@ class ToWorkers(DataConfig):
         Args:
             position: returns the epoch and step at which the run continues.
         """
-        kept = self._stage.validation_patients
+        stage, plans = self._stage, self._plans
+        kept = stage.validation_patients
         if self._resident:
-            kept |= self._stage.train_patients
-        made: dict[str, Any] = {PAIRS: functools.partial(_pairs, self._cohort, kept)}
+            kept |= stage.train_patients
+        files = [{"file": number} for number in files_of(self._cohort, kept)]
+        made: dict[str, Any] = {PAIRS: lambda: in_blocks(files)}
         if not self._resident:
-            made[BAGS] = functools.partial(_windows, self._stage, self._plans, position)
+            made[BAGS] = lambda: in_blocks(window_items(stage, plans, position))
         return made
 
     def configure(
@@ -165,21 +167,10 @@ class ToWorkers(DataConfig):
         return [{name: dataset.iterator() for name, dataset in ready.items()}]
 
 
-def _pairs(cohort: Cohort, kept: frozenset[str]) -> Dataset:
-    """The files of the patients whose pairs stay on the workers."""
-    return in_blocks([{"file": n} for n in files_of(cohort, kept)])
-
-
-def _windows(stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]) -> Dataset:
-    """The windows of all epochs, from a position on."""
-    # A run that is already finished still opens its datasets.
-    return in_blocks(window_items(stage, plans, position) or [{"epoch": -1}])
-
-
 def window_items(
     stage: Stage, plans: Plans, position: Callable[[], tuple[int, int]]
 ) -> list[dict[str, int]]:
-    """Epoch and number of each window, the step that it starts with, and the steps to skip."""
+    """Epoch and number of each window from a position on, its first step, and the steps to skip."""
     first_epoch, first_step = position()
     items = []
     for epoch in range(first_epoch, stage.training.max_epochs):
@@ -191,7 +182,8 @@ def window_items(
                 place = {"epoch": epoch, "window": window.number, "start": start}
                 items.append({**place, "skipped": max(skipped, 0)})
             start += steps
-    return items
+    # A run that is already finished still opens its datasets.
+    return items or [{"epoch": -1}]
 
 
 def _table(cohort: Cohort, number: int, stage: Stage) -> pa.Table:
@@ -268,21 +260,17 @@ def assemble(
         for worker in range(world):
             cuts = (len(of_batch) * place // world for place in (worker, worker + 1))
             share = of_batch.take(slice(*cuts))
-            row = {
-                name: pa.array([array.tobytes()], pa.large_binary())
-                for name, array in _content(bank, share).items()
-            }
-            places = {
-                "worker": worker,
-                "epoch": epoch,
-                "step": start + step,
-                "size": len(of_batch),
-                "num_bags": len(share),
-            }
+            content = {name: array.tobytes() for name, array in _content(bank, share).items()}
+            content["template"] = sums
             yield pa.table(
-                {name: [value] for name, value in places.items()}
-                | row
-                | {"template": pa.array([sums], pa.large_binary())}
+                {
+                    "worker": [worker],
+                    "epoch": [epoch],
+                    "step": [start + step],
+                    "size": [len(of_batch)],
+                    "num_bags": [len(share)],
+                }
+                | {name: pa.array([value], pa.large_binary()) for name, value in content.items()}
             )
         sums = b""
 
