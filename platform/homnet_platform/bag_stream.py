@@ -283,50 +283,45 @@ def _sums(stage: Stage, bank: PairBank, own_Q: NDArray[np.int64]) -> bytes:
     return b"" if sums_TX is None else sums_TX.numpy().tobytes()
 
 
-_CONTENT: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
-    "pair": (np.uint8, (-1, *PAIR_SHAPE)),
-    "mask": (np.bool_, (-1,)),
-    "level": (np.uint8, (-1,)),
-    "chromosome": (np.uint8, ()),
-    "label": (np.float32, ()),
-}
-"""Data type of each array of a share, and its shape after the bags; -1 stands for the cells."""
 _OF_EVENTS: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
-    "donor": (np.uint8, (-1, *PAIR_SHAPE[1:])),
-    "homolog": (np.uint8, (-1,)),
-    "stop": (np.int16, (-1, 3)),
-    "origin": (np.int16, (-1, 3)),
-    "direction": (np.int16, (-1, 3)),
-    "from_donor": (np.bool_, (-1, 3)),
-    "length": (np.int16, (-1, 2)),
-    "seam": (np.float32, ()),
+    "homolog_BK": (np.uint8, (-1,)),
+    "stop_BKQ": (np.int16, (-1, 3)),
+    "origin_BKQ": (np.int16, (-1, 3)),
+    "step_BKQ": (np.int16, (-1, 3)),
+    "donor_BKQ": (np.bool_, (-1, 3)),
+    "length_BK2": (np.int16, (-1, 2)),
+    "seam_B": (np.float32, ()),
 }
-"""The same for the arrays of artificial events."""
+"""Data type of each array of :class:`homnet.bags.events.Events` that is sent, and its shape after
+the bags; -1 stands for the cells."""
+_CONTENT: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
+    "x_BKPCL": (np.uint8, (-1, *PAIR_SHAPE)),
+    "mask_BK": (np.bool_, (-1,)),
+    "level_BK": (np.uint8, (-1,)),
+    "chromosome_B": (np.uint8, ()),
+    "label_B": (np.float32, ()),
+    "donor_BKCL": (np.uint8, (-1, *PAIR_SHAPE[1:])),
+    **_OF_EVENTS,
+}
+"""The same for all arrays of a share; the donors and the events only if events are artificial."""
+_INDICES: Final = ("chromosome_B", "level_BK", "homolog_BK")
+"""Arrays that index others on the device, and travel as bytes."""
 
 
 def _content(bank: PairBank, share: Epoch) -> dict[str, NDArray[Any]]:
     """The arrays of some bags, by name."""
     bags, events = share.bags, share.events
     found: dict[str, NDArray[Any]] = {
-        "pair": bank.pair_NPCL[bags.row_BK],
-        "mask": bags.mask_BK,
-        "level": bank.frame["band"].to_numpy()[bags.row_BK],
-        "chromosome": bags.chromosome_B,
-        "label": share.label_B,
+        "x_BKPCL": bank.pair_NPCL[bags.row_BK],
+        "mask_BK": bags.mask_BK,
+        "level_BK": bank.frame["band"].to_numpy()[bags.row_BK],
+        "chromosome_B": bags.chromosome_B,
+        "label_B": share.label_B,
     }
     if events is not None:
-        found |= {
-            "donor": bank.pair_NPCL[events.donor_row_BK, events.donor_homolog_BK],
-            "homolog": events.homolog_BK,
-            "stop": events.stop_BKQ,
-            "origin": events.origin_BKQ,
-            "direction": events.step_BKQ,
-            "from_donor": events.donor_BKQ,
-            "length": events.length_BK2,
-            "seam": events.seam_B,
-        }
-    kinds = {**_CONTENT, **_OF_EVENTS}
-    return {name: array.astype(kinds[name][0], copy=False) for name, array in found.items()}
+        found["donor_BKCL"] = bank.pair_NPCL[events.donor_row_BK, events.donor_homolog_BK]
+        found |= {name: getattr(events, name) for name in _OF_EVENTS}
+    return {name: array.astype(_CONTENT[name][0], copy=False) for name, array in found.items()}
 
 
 @dataclass(frozen=True)
@@ -348,26 +343,13 @@ class _Share:
         if not self.arrays:
             return None
         at = {name: array.to(device, non_blocking=True) for name, array in self.arrays.items()}
-        x_BKPCL = at["pair"]
-        if "donor" in at:
-            events = EventTensors(
-                homolog_BK=at["homolog"].long(),
-                stop_BKQ=at["stop"],
-                origin_BKQ=at["origin"],
-                step_BKQ=at["direction"],
-                donor_BKQ=at["from_donor"],
-                length_BK2=at["length"],
-                # Made on the host, which then need not wait for the device to know its width.
-                spread_BW=torch.from_numpy(spread_of(self.arrays["seam"].numpy())).to(device),
-            )
-            x_BKPCL = rearrange(x_BKPCL, at["donor"], events)
-        return Batch(
-            x_BKPCL=x_BKPCL,
-            mask_BK=at["mask"],
-            chromosome_B=at["chromosome"].long(),
-            level_BK=at["level"].long(),
-            label_B=at["label"],
-        )
+        at |= {name: at[name].long() for name in _INDICES if name in at}
+        if "donor_BKCL" in at:
+            # Made on the host, which then need not wait for the device to know its width.
+            at["spread_BW"] = torch.from_numpy(spread_of(self.arrays["seam_B"].numpy())).to(device)
+            events = EventTensors(**{name: at[name] for name in EventTensors.__annotations__})
+            at["x_BKPCL"] = rearrange(at["x_BKPCL"], at["donor_BKCL"], events)
+        return Batch(**{name: at[name] for name in Batch.__annotations__})
 
 
 class _Collate(ArrowBatchCollateFn):
@@ -378,8 +360,8 @@ class _Collate(ArrowBatchCollateFn):
         num_bags = batch["num_bags"][0].as_py()
         arrays = {}
         if num_bags:
-            num_cells = len(batch["mask"][0].as_buffer()) // num_bags
-            for name, (kind, shape) in {**_CONTENT, **_OF_EVENTS}.items():
+            num_cells = len(batch["mask_BK"][0].as_buffer()) // num_bags
+            for name, (kind, shape) in _CONTENT.items():
                 if name in batch.column_names:
                     flat: NDArray[Any] = np.frombuffer(batch[name][0].as_buffer(), kind)
                     whole = [num_cells if size < 0 else size for size in shape]
