@@ -4,9 +4,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import ray
@@ -164,24 +164,22 @@ def require_workers(
     needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
     wanted = {name: need for name, need in needs.items() if need > 0}
 
-    def most() -> int:
-        """Workers that fit beside a reader on the nodes that are there."""
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        nodes = [node["Resources"] for node in alive]
-        chosen = [(labels or {}).items() <= node.get("Labels", {}).items() for node in alive]
-        return max((fitting(nodes, chosen, reader) for reader in range(len(nodes))), default=0)
-
-    def fitting(nodes: Sequence[Mapping[str, float]], chosen: Sequence[bool], reader: int) -> int:
-        """Workers that fit if the reader runs on one of the nodes."""
-        free = [dict(node) for node in nodes]
-        free[reader]["CPU"] = free[reader].get("CPU", 0.0) - reader_cpus
-        if free[reader]["CPU"] < 0:
+    def fitting(node: Mapping[str, Any], taken: float = 0.0) -> int:
+        """Workers that fit on a node of which some CPUs are taken."""
+        if not (labels or {}).items() <= node.get("Labels", {}).items():
             return 0
-        return sum(
-            int(min(node.get(name, 0.0) / need for name, need in wanted.items()))
-            for node, fits in zip(free, chosen, strict=True)
-            if fits
-        )
+        free = {**node["Resources"], "CPU": node["Resources"].get("CPU", 0.0) - taken}
+        return int(min(free.get(name, 0.0) / need for name, need in wanted.items()))
+
+    def most() -> int:
+        """Workers that fit beside a reader, which runs where it displaces fewest of them."""
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        displaced = [
+            fitting(node) - fitting(node, reader_cpus)
+            for node in alive
+            if node["Resources"].get("CPU", 0.0) >= reader_cpus
+        ]
+        return sum(map(fitting, alive)) - min(displaced) if displaced else 0
 
     deadline = time.monotonic() + wait_s
     if num_workers > most() and wait_s > 0:
