@@ -6,9 +6,10 @@ An actor reads, draws and scores one file at a time, so pairs pass through no ot
 import contextlib
 import dataclasses
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,7 @@ from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.report.tables import tables_markdown
-from homnet.results import (
-    Record,
-    describe_machine,
-    package_versions,
-    read_result,
-    write_json,
-)
+from homnet.results import Record, describe_machine, package_versions, read_result, write_json
 from homnet_platform.data import files_of, in_blocks, rows_of
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import models_of, portable, refuse_split
@@ -97,15 +92,14 @@ def evaluate(config: EvaluateConfig) -> Location:
     refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
-        scores, by_cells, counts = _score(cohort, split, models, config)
+        (scores, *of_cells), counts = _score(cohort, split, models, config)
     with replacing(output / "scores.parquet") as temporary:
         scores.to_parquet(temporary, index=False)
-    evaluation = measure(scores, seed=config.seed, num_bootstrap=config.num_bootstrap)
+    measured = partial(measure, seed=config.seed, num_bootstrap=config.num_bootstrap)
+    evaluation = measured(scores)
     evaluation["by_cells"] = {
-        str(num_cells): measure(part, seed=config.seed, num_bootstrap=config.num_bootstrap)[
-            "overall"
-        ]
-        for num_cells, part in by_cells.items()
+        str(num_cells): measured(part)["overall"]
+        for num_cells, part in zip(config.cells, of_cells, strict=True)
     }
     write_json(output / "evaluation.json", evaluation)
     write_json(
@@ -145,12 +139,12 @@ def _score(
     split: Mapping[str, frozenset[str]],
     models: Mapping[str, Location],
     config: EvaluateConfig,
-) -> tuple[pd.DataFrame, dict[int, pd.DataFrame], dict[str, dict[str, int]]]:
+) -> tuple[list[pd.DataFrame], dict[str, dict[str, int]]]:
     """Scores all bags.
 
     Returns:
-        One row per bag, with the columns of :mod:`homnet.evaluation.score_table`; the same for each
-        further size of bags; and the counts of each split.
+        A table for each size of bags, with one row per bag and the columns of
+        :mod:`homnet.evaluation.score_table`; and the counts of each split.
 
     Raises:
         DataError: there is no pair to score.
@@ -176,37 +170,20 @@ def _score(
             )
             .take_all()
         )
-    found: list[_OfFiles] = [
-        pickle.loads(row["content"]) for row in sorted(rows, key=lambda row: int(row["first"]))
-    ]
+    rows.sort(key=lambda row: int(row["first"]))
+    found = [pickle.loads(row["content"]) for row in rows]
     counts = {}
     for name in (VALIDATION, TEST):
-        of_split = pd.DataFrame([one.counts[name] for one in found if name in one.counts])
+        of_split = pd.DataFrame([part[name] for part, _ in found if name in part])
         counts[name] = {str(key): int(value) for key, value in of_split.sum().items()}
+    scored = [part[name] for name in (VALIDATION, TEST) for _, part in found if name in part]
+    if not scored:
+        raise DataError(f"{cohort.root}: no pair with both homologs is left to score")
     tables = []
-    for size in range(1 + len(config.cells)):
-        frames = [
-            part[size] for name in (VALIDATION, TEST) for one in found for part in one.of(name)
-        ]
-        if not frames:
-            raise DataError(f"{cohort.root}: no pair with both homologs is left to score")
-        table = pd.concat(frames, ignore_index=True)
+    for of_size in zip(*scored, strict=True):
+        table = pd.concat(of_size, ignore_index=True)
         tables.append(table.assign(bag=np.arange(len(table))))
-    return tables[0], dict(zip(config.cells, tables[1:], strict=True)), counts
-
-
-@dataclass(frozen=True)
-class _OfFiles:
-    """What an actor found in some files of a hospital."""
-
-    counts: Mapping[str, Mapping[str, int]]
-    """Counts of their pairs by split."""
-    scores: Mapping[str, Sequence[pd.DataFrame]]
-    """A table for each size of bags, by split."""
-
-    def of(self, split: str) -> list[Sequence[pd.DataFrame]]:
-        """The tables of a split; none if the files have nobody of it."""
-        return [self.scores[split]] if split in self.scores else []
+    return tables, counts
 
 
 class _Scorer:
@@ -227,6 +204,7 @@ class _Scorer:
         self._progress = progress
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
+        """The first of some files of a hospital, and by split: counts, a table per size of bags."""
         files, config = [int(number) for number in batch["files"][0]], self._config
         hospital = self._cohort.files[files[0]].hospital
         table = pa.concat_tables([rows_of_file(self._cohort, number) for number in files])
@@ -243,8 +221,7 @@ class _Scorer:
                     for bags in sizes
                 ]
         self._progress.advance(sum(self._cohort.files[number].num_pairs for number in files))
-        content = pickle.dumps(_OfFiles(counts, scores))
-        return {"first": files[:1], "content": [content]}
+        return {"first": files[:1], "content": [pickle.dumps((counts, scores))]}
 
     def _bank(self, table: pa.Table, people: frozenset[str]) -> PairBank:
         """The pairs of some people, of whole files of a hospital.
