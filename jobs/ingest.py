@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from homnet.imaging.manifest import read_manifest
 from homnet.secret_key import read_secret_key
-from homnet_platform.ingest import KEY_VARIABLE, IngestConfig, ingest
+from homnet_platform.ingest import KEY_VARIABLE, IngestConfig, ingest, report_of
 from homnet_platform.job import run_job
 from homnet_platform.karyograms import pages_of
 
@@ -20,7 +20,7 @@ def facts(config: IngestConfig) -> Mapping[str, object]:
         return {
             "karyograms": len(pages),
             "people": len({(page["hospital"], page["patient_id"]) for page in pages}),
-            "report": config.report,
+            "report": report_of(config.output),
         }
     assert config.manifest is not None
     manifest = read_manifest(
@@ -31,7 +31,7 @@ def facts(config: IngestConfig) -> Mapping[str, object]:
         "names": "replaced by pseudonyms" if keyed else "kept",
         "images": len(manifest),
         "people": len(manifest[["hospital", "patient_id"]].drop_duplicates()),
-        "report": config.report,
+        "report": report_of(config.output),
     }
 
 
@@ -39,12 +39,12 @@ def main(config: IngestConfig) -> None:
     """Ingests the images and says what became of them."""
     done = ingest(config)
     print(f"images: {done.num_images}, of which {done.num_left_out} left out")
-    for reason, count in done.reasons.items():
+    for reason, count in done.reasons.most_common():
         print(f"  {count:6d} {reason}")
     print(f"flags on the {done.num_images - done.num_left_out} images used:")
-    for flag, count in done.flags.items():
+    for flag, count in done.flags.most_common():
         print(f"  {count:6d} {flag}")
-    levels = ", ".join(f"{count} at {level}" for level, count in done.estimated.items())
+    levels = ", ".join(f"{count} at {level}" for level, count in sorted(done.estimated.items()))
     if levels:
         print(f"band levels of cells, estimated from their chromosomes: {levels}")
     if done.num_doubted:

@@ -103,44 +103,84 @@ class IngestConfig:
         if self.images_per_file < 1:
             raise ConfigError(f"images_per_file is {self.images_per_file}; give at least 1")
 
-    @property
-    def report(self) -> Location:
-        """Path of the CSV of unusable, unused and flagged images."""
-        return report_of(self.output)
-
 
 def report_of(cohort: Location) -> Location:
     """Path of the CSV of unusable, unused and flagged images beside a cohort."""
     return cohort.with_name(f"{cohort.name}-extraction.csv")
 
 
-@dataclass(frozen=True)
+@dataclass
 class IngestSummary:
-    """Outcome of an ingest."""
+    """Outcome of an ingest, collected part by part."""
 
-    cohort: Cohort
-    """The cohort."""
     report: Location
     """CSV of every image that is unusable, unused or flagged."""
     num_images: int
     """Number of rows in the manifest."""
-    num_pairs: int
-    """Number of chromosomes with two usable homologs."""
-    num_single: int
+    cohort: Cohort = field(init=False)
+    """The cohort, once all parts are written."""
+    num_single: int = 0
     """Number of chromosomes with one usable homolog; kept with flag ``single_homolog``."""
-    reasons: dict[str, int]
+    reasons: Counter[str] = field(default_factory=Counter)
     """Number of images without a sequence in the cohort, by reason."""
-    flags: dict[str, int]
+    flags: Counter[str] = field(default_factory=Counter)
     """Number of images with a sequence, by flag."""
-    estimated: dict[int, int]
-    """Number of cells whose band level was estimated, by level, ascending."""
-    num_doubted: int
+    estimated: Counter[int] = field(default_factory=Counter)
+    """Number of cells whose band level was estimated, by level."""
+    num_doubted: int = 0
     """Number of cells whose bands are not those of the stated level."""
+    noted: list[pd.DataFrame] = field(default_factory=list)
+    """Rows of the report."""
+    seen: dict[bytes, str] = field(default_factory=dict)
+    """See :func:`homnet.imaging.pairing.note_same_pixels`."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of chromosomes with two usable homologs."""
+        return self.cohort.num_pairs - self.num_single
 
     @property
     def num_left_out(self) -> int:
         """Number of images without a sequence in the cohort."""
-        return sum(self.reasons.values())
+        return self.reasons.total()
+
+    def why_nothing(self) -> str:
+        """The commonest reason, if no image was usable; of equal ones that with larger numbers."""
+        rows = pd.concat(self.noted) if self.noted else pd.DataFrame({"reason": []})
+        if rows.empty or (rows["reason"] == "").any():
+            return ""
+        kind, count = self.reasons.most_common(1)[0]
+        reasons = rows["reason"][rows["reason"].str.startswith(kind)]
+        reason = max(reasons, key=lambda text: [int(one) for one in re.findall(r"\d+", text)])
+        return f"; {count} of {len(rows)} images: {reason}; all are listed in {self.report}"
+
+    def pairs(self, part: pd.DataFrame, turn: Turn, *, by_row: bool) -> pa.Table:
+        """The table of a part's pairs, all of one hospital, which are counted.
+
+        Args:
+            part: rows of the manifest with their measurements.
+            turn: which chromosomes that lie upside down are turned.
+            by_row: whether notes name images by their rows and not by their paths.
+        """
+        names = "row " + part["row"].astype(str) if by_row else part["path"]
+        part = note_same_pixels(part, names, self.seen)
+        if turn != "never":
+            part = set_upright(part, on_karyogram=turn == "karyograms")
+        part = set_band_levels(part)
+        usable = part[part["reason"] == ""]
+        # A reason starts with its kind; numbers may follow.
+        kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
+        self.reasons.update(kinds.str.strip())
+        self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
+        cells = usable.drop_duplicates(CHROMOSOME_KEY[:3])
+        self.estimated.update(cells["band_level"][cells["cell_flags"] == LEVEL_ESTIMATED].tolist())
+        self.num_doubted += int((cells["cell_flags"] == LEVEL_DOUBTED).sum())
+        unusual = part[(part[["reason", "flags", "note"]] != "").any(axis=1)]
+        self.noted.append(unusual[_REPORTED])
+        table = pair_up(part)
+        flags = pc.struct_field(table["quality"], "flags")
+        self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
+        return table
 
 
 def ingest(config: IngestConfig) -> IngestSummary:
@@ -181,12 +221,15 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
         manifest = _with_pseudonyms(manifest, key)
         # Names of files often hold those of patients; the row leads back to the manifest.
         reported = [name for name in _REPORTED if name != "path"]
-    outcome = _Outcome(by_row=key is not None, turn=turn)
+    done = IngestSummary(report_of(config.output), len(manifest))
     try:
         with local_or_cluster():
-            cohort = write_cohort(
+            done.cohort = write_cohort(
                 config.output,
-                (outcome.pairs(part) for part in _measured(manifest, listed, config)),
+                (
+                    done.pairs(part, turn, by_row=key is not None)
+                    for part in _measured(manifest, listed, config)
+                ),
                 scale=dict.fromkeys(
                     sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
                 ),
@@ -198,23 +241,13 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
                 },
             )
     except CohortError as error:
-        raise CohortError(f"{error}{outcome.why_nothing(config.report)}") from None
+        raise CohortError(f"{error}{done.why_nothing()}") from None
     finally:
-        if outcome.noted:
-            noted = pd.concat(outcome.noted)[reported].sort_values("row")
-            with replacing(config.report) as temporary:
+        if done.noted:
+            noted = pd.concat(done.noted)[reported].sort_values("row")
+            with replacing(done.report) as temporary:
                 noted.to_csv(temporary, index=False, float_format="%.3f")
-    return IngestSummary(
-        cohort=cohort,
-        report=config.report,
-        num_images=len(manifest),
-        num_pairs=cohort.num_pairs - outcome.num_single,
-        num_single=outcome.num_single,
-        reasons=dict(outcome.reasons.most_common()),
-        flags=dict(outcome.flags.most_common()),
-        estimated=dict(sorted(outcome.estimated.items())),
-        num_doubted=outcome.num_doubted,
-    )
+    return done
 
 
 def _measured(
@@ -253,55 +286,6 @@ def _measure_block(table: pa.Table, *, folder: Location, config: ExtractionConfi
     """Manifest rows with the measurements of each image."""
     rows = measure_rows(table.to_pandas(), lambda row: find_image(folder, row["path"]), config)
     return pa.Table.from_pandas(rows, preserve_index=False)
-
-
-@dataclass
-class _Outcome:
-    """Counts and report rows, collected part by part."""
-
-    by_row: bool
-    """Whether notes name images by their rows and not by their paths."""
-    turn: Turn
-    """Which chromosomes that lie upside down are turned."""
-    num_single: int = 0
-    num_doubted: int = 0
-    estimated: Counter[int] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
-    noted: list[pd.DataFrame] = field(default_factory=list)
-    seen: dict[bytes, str] = field(default_factory=dict)
-
-    def why_nothing(self, report: Location) -> str:
-        """The commonest reason, if no image was usable; of equal ones that with larger numbers."""
-        rows = pd.concat(self.noted) if self.noted else pd.DataFrame({"reason": []})
-        if rows.empty or (rows["reason"] == "").any():
-            return ""
-        kind, count = self.reasons.most_common(1)[0]
-        reasons = rows["reason"][rows["reason"].str.startswith(kind)]
-        reason = max(reasons, key=lambda text: [int(one) for one in re.findall(r"\d+", text)])
-        return f"; {count} of {len(rows)} images: {reason}; all are listed in {report}"
-
-    def pairs(self, part: pd.DataFrame) -> pa.Table:
-        """The table of a part's pairs, all of one hospital."""
-        names = "row " + part["row"].astype(str) if self.by_row else part["path"]
-        part = note_same_pixels(part, names, self.seen)
-        if self.turn != "never":
-            part = set_upright(part, on_karyogram=self.turn == "karyograms")
-        part = set_band_levels(part)
-        usable = part[part["reason"] == ""]
-        # A reason starts with its kind; numbers may follow.
-        kinds = part["reason"][part["reason"] != ""].str.split(r"[:(]", n=1, regex=True).str[0]
-        self.reasons.update(kinds.str.strip())
-        self.flags.update(flag for flags in usable["flags"] for flag in flags.split())
-        cells = usable.drop_duplicates(CHROMOSOME_KEY[:3])
-        self.estimated.update(cells["band_level"][cells["cell_flags"] == LEVEL_ESTIMATED].tolist())
-        self.num_doubted += int((cells["cell_flags"] == LEVEL_DOUBTED).sum())
-        unusual = part[(part[["reason", "flags", "note"]] != "").any(axis=1)]
-        self.noted.append(unusual[_REPORTED])
-        table = pair_up(part)
-        flags = pc.struct_field(table["quality"], "flags")
-        self.num_single += pc.sum(has_flag(flags, SINGLE_HOMOLOG)).as_py() or 0
-        return table
 
 
 def _with_pseudonyms(manifest: pd.DataFrame, key: bytes) -> pd.DataFrame:

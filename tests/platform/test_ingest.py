@@ -20,7 +20,7 @@ from homnet.imaging.manifest import read_manifest
 from homnet.imaging.reading import read_grey
 from homnet.locations import files_in, to_location
 from homnet.simulator.drawing import centre_line, draw_chromosome
-from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest
+from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest, report_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -307,4 +307,4 @@ def test_a_manifest_without_any_usable_image_leaves_a_report_and_no_cohort(tmp_p
     ):
         ingest(config)
     assert not config.output.exists()
-    assert "missing" in config.report.read_text()
+    assert "missing" in report_of(config.output).read_text()
