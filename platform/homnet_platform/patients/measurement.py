@@ -1,9 +1,8 @@
 """Evaluates the verdicts of a diagnosis against the truth of its cohort, and writes a page."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -128,7 +127,9 @@ def _cases_of_findings(
     A type is detected if the verdict on an abnormal patient rests on it.
     """
     carriers = set(truth.loc[truth["true_abnormal"], "patient_id"])
-    pairs = pd.concat([_pairs_of(cohort, number, carriers) for number in range(len(cohort.files))])
+    columns = [*PatientType._fields, "cell_id", "abnormal", "kind", "size_mb", "homolog"]
+    table = with_segments(rows_of(cohort.read(columns=[*columns, "breakpoints"]), carriers))
+    pairs = table.select([*columns, *SEGMENT_COLUMNS]).to_pandas()
     judged = patients[patients["patient_id"].isin(carriers)].to_dict("records")
     detected = {
         PatientType(row["hospital"], row["patient_id"], chromosome)
@@ -142,14 +143,6 @@ def _cases_of_findings(
         for finding in _findings(diagnosis, row["hospital"], row["patient_id"]).values()
     )
     return cases_of(found, pairs, detected)
-
-
-def _pairs_of(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
-    """The truth of each pair of some patients."""
-    columns = [*PatientType._fields, "cell_id", "abnormal", "kind", "size_mb", "homolog"]
-    table = cohort.read(cohort.files[number], [*columns, "breakpoints"])
-    kept = with_segments(rows_of(table, people))
-    return cast(pd.DataFrame, kept.select([*columns, *SEGMENT_COLUMNS]).to_pandas())
 
 
 def _findings(diagnosis: Location, hospital: str, patient_id: str) -> dict[str, Finding]:
@@ -172,46 +165,31 @@ def _gallery(config: MeasureConfig, cohort: Cohort, joined: pd.DataFrame) -> lis
     )
     alarms = wrong[~wrong["true_abnormal"] & wrong["called"]].nlargest(config.num_gallery, "margin")
     cases = []
-    for rows, title in ((overlooked, "overlooked"), (alarms, "false alarm")):
+    for rows, title, types in (
+        (overlooked, "overlooked", "true_types"),
+        (alarms, "false alarm", "flagged"),
+    ):
         for record in rows.to_dict("records"):
             row = {str(name): value for name, value in record.items()}
-            chromosomes = row["true_types"] if title == "overlooked" else row["flagged"]
-            cases += _cases(config.diagnosis, cohort, row, title, list(chromosomes)[:1])
+            hospital, patient_id = row["hospital"], row["patient_id"]
+            # The first of the types, if it was assessed.
+            chromosome = next(iter(row[types]), "")
+            finding = _findings(config.diagnosis, hospital, patient_id).get(chromosome)
+            if finding is None:
+                continue
+            file = next(
+                entry
+                for entry in cohort.files
+                if entry.hospital == hospital and patient_id in entry.patients
+            )
+            table = rows_of(cohort.read(file), [patient_id])
+            cases.append(
+                Case(
+                    title=title,
+                    patient=row,
+                    finding=finding,
+                    table=table.filter(pc.equal(table["chromosome"], chromosome)),
+                    samples_per_px=cohort.scale[hospital],
+                )
+            )
     return cases
-
-
-def _cases(
-    diagnosis: Location,
-    cohort: Cohort,
-    row: Mapping[str, Any],
-    title: str,
-    chromosomes: Sequence[str],
-) -> list[Case]:
-    """One case per chromosome type of a patient, with its sequences."""
-    findings = _findings(diagnosis, row["hospital"], row["patient_id"])
-    file = next(
-        entry
-        for entry in cohort.files
-        if entry.hospital == row["hospital"] and row["patient_id"] in entry.patients
-    )
-    table = cohort.read(file)
-    found = []
-    for chromosome in chromosomes:
-        if chromosome not in findings:
-            continue
-        own = table.filter(
-            pc.and_(
-                pc.equal(table["patient_id"], row["patient_id"]),
-                pc.equal(table["chromosome"], chromosome),
-            )
-        )
-        found.append(
-            Case(
-                title=title,
-                patient=row,
-                finding=findings[chromosome],
-                table=own,
-                samples_per_px=cohort.scale[row["hospital"]],
-            )
-        )
-    return found
