@@ -31,11 +31,7 @@ from homnet.patients.scores import labelled_scores, read_log_odds, score_patient
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
 from homnet_platform.blocks import process_blocks
-from homnet_platform.patients.blocks import (
-    PatientBlock,
-    patient_blocks,
-    read_block,
-)
+from homnet_platform.patients.blocks import PatientBlock, patient_blocks, read_block
 from homnet_platform.runs import models_of, portable, refuse_known
 from homnet_platform.runtime import local_or_cluster
 
@@ -169,6 +165,11 @@ def _with_scale(one: PatientCalibration, scale: Mapping[str, float]) -> PatientC
     return dataclasses.replace(one, samples_per_px=own.pop() if len(own) == 1 else None)
 
 
+# Loaded once per process.
+_predictor = cache(Predictor.load)
+_reader = cache(CalibratedReader.load)
+
+
 def _score_block(
     number: int,
     *,
@@ -187,18 +188,6 @@ def _score_block(
     evidence = predictor.evidence(assessment.bags)
     scores = labelled_scores(score_patients(assessment, evidence), read_G, table)
     return len(blocks[number].patients), json.dumps(scores.to_json())
-
-
-@cache
-def _predictor(path: Location) -> Predictor:
-    """A model, loaded once per process."""
-    return Predictor.load(path)
-
-
-@cache
-def _reader(path: str) -> CalibratedReader:
-    """A reader, loaded once per process."""
-    return CalibratedReader.load(path)
 
 
 def _calibration_lines(found: Mapping[str, PatientCalibration]) -> str:

@@ -41,11 +41,7 @@ from homnet_platform.blocks import process_blocks
 from homnet_platform.ingest import IngestConfig, Turn, ingest, report_of
 from homnet_platform.job import LocationOption
 from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
-from homnet_platform.patients.blocks import (
-    PatientBlock,
-    patient_blocks,
-    read_block,
-)
+from homnet_platform.patients.blocks import PatientBlock, patient_blocks, read_block
 from homnet_platform.patients.pictures import Pictures, pictures_of
 from homnet_platform.runs import models_of, paths_of_models, portable
 from homnet_platform.runtime import local_or_cluster
