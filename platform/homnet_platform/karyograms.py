@@ -93,8 +93,8 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
         "px_per_um": config.px_per_um,
     }
     staging = Staging(output.absolute())
-    manifest = output / MANIFEST
-    if is_published(output) and _settings_of(output) == settings:
+    manifest, kept = output / MANIFEST, output / _SETTINGS
+    if is_published(output) and kept.exists() and read_json(kept) == settings:
         return manifest
     staging.claim(settings)
     parts = process_blocks(
@@ -111,7 +111,10 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
         total=len(pages),
         unit="karyogram",
     )
-    found = pd.concat([_read_csv(part) for part in parts], ignore_index=True)
+    found = pd.concat(
+        [pd.read_csv(io.StringIO(part), dtype=str, keep_default_na=False) for part in parts],
+        ignore_index=True,
+    )
     used = found[found["reason"] == ""]
     _say(found, len(pages))
     with staging.writing(FOUND) as temporary:
@@ -128,12 +131,6 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     staging.publish()
     print(f"all that was found: {output / FOUND}; with outlines: {output / 'pages'}")
     return manifest
-
-
-def _settings_of(output: Location) -> object:
-    """Settings of a finished directory; None if it is something else."""
-    path = output / _SETTINGS
-    return read_json(path) if path.exists() else None
 
 
 def pages_of(folder: Location, config: KaryogramConfig) -> list[Cell]:
@@ -227,10 +224,6 @@ _COLUMNS: Final = [
     *("top", "left", "bottom", "right"),
     *("px_per_um", "scale", "estimated_level", "layout", "flags", "reason", "path"),
 ]
-
-
-def _read_csv(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
 
 
 def _say(found: pd.DataFrame, num_pages: int) -> None:
