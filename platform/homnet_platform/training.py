@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import ray.train
 from ray.train import (
@@ -42,8 +42,6 @@ from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import ray_storage
 from homnet_platform.runtime import require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
-
-_START_TIMEOUT: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def run_stage(
     num_bags = plans.train.num_bags * stage.training.max_epochs
     if scaling.min_workers:
         # Ray counts a lost node for a while: do not wait a minute for workers on it.
-        os.environ.setdefault(_START_TIMEOUT, "20")
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     with progress_bar(stage.name, num_bags, " bags") as progress:
         trainer = TorchTrainer(
             _train_worker,
@@ -185,21 +183,19 @@ def run_stage(
 
 def _scaling_config(scaling: ScalingOptions) -> ScalingConfig:
     """The settings as Ray Train takes them."""
-    options: dict[str, Any] = {
-        "num_workers": scaling.num_workers,
-        "use_gpu": scaling.use_gpu,
-        "resources_per_worker": {
+    most = scaling.num_workers
+    return ScalingConfig(
+        num_workers=(scaling.min_workers, most) if scaling.min_workers else most,
+        use_gpu=scaling.use_gpu,
+        resources_per_worker={
             "CPU": scaling.cpus_per_worker,
             **({"GPU": 1} if scaling.use_gpu else {}),
             **scaling.resources,
         },
-        "accelerator_type": scaling.accelerator_type or None,
-        "label_selector": dict(scaling.label_selector) or None,
-        "placement_strategy": scaling.placement,
-    }
-    if scaling.min_workers:
-        options["num_workers"] = (scaling.min_workers, scaling.num_workers)
-    return ScalingConfig(**options)
+        accelerator_type=scaling.accelerator_type or None,
+        label_selector=dict(scaling.label_selector) or None,
+        placement_strategy=scaling.placement,
+    )
 
 
 def _stay(plans: Plans, stage: Stage, scaling: ScalingOptions) -> bool:
@@ -241,18 +237,12 @@ def _train_worker(config: dict[str, Any]) -> None:
     stage: Stage = config["stage"]
     progress: Progress = config["progress"]
     context = ray.train.get_context()
-    rank = context.get_world_rank()
+    rank, device = context.get_world_rank(), get_device()
     keep_freed_memory()  # a step takes 5 to 8 % longer without (LAB.md)
     learner = Learner(
         stage,
-        supply(
-            stage,
-            config["plans"],
-            rank=rank,
-            device=get_device(),
-            resident=config["resident"],
-        ),
-        device=get_device(),
+        supply(stage, config["plans"], rank=rank, device=device, resident=config["resident"]),
+        device=device,
         rank=rank,
         world=context.get_world_size(),
         wrap=lambda model: prepare_model(
