@@ -55,18 +55,16 @@ class Tracker:
         self._events = directory / "tensorboard" / name
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         """What the writer writes locally; a store cannot append, and gets it again each epoch."""
-        if isinstance(self._events, RemotePath) and options.tensorboard:
-            self._folder = tempfile.TemporaryDirectory()
-        self._writer = (
+        self._writer = None
+        if options.tensorboard:
+            if isinstance(self._events, RemotePath):
+                self._folder = tempfile.TemporaryDirectory()
             # File names have a resolution of one second; the suffix makes a quick restart unique.
-            SummaryWriter(
+            self._writer = SummaryWriter(
                 str(self._events) if self._folder is None else self._folder.name,
                 purge_step=first_epoch,
                 filename_suffix=f".from-{first_epoch}",
             )
-            if options.tensorboard
-            else None
-        )
         self._mlflow = _Mlflow(options, directory, name, settings) if options.mlflow_uri else None
 
     def log(self, line: Mapping[str, float]) -> None:
