@@ -149,18 +149,18 @@ def groups(config: SimulateConfig) -> list[Group]:
     ]
 
 
-def blocks(config: SimulateConfig) -> list[dict[str, int]]:
-    """Ranges of people, one per file: ``group``, ``first`` person, ``stop`` (exclusive)."""
+def blocks(config: SimulateConfig) -> list[tuple[Group, range]]:
+    """The group and the numbers of the people of each file."""
     every = groups(config)
     total = sum(group.expected_pairs for group in every)
     found = []
-    for index, group in enumerate(every):
+    for group in every:
         share = round(config.num_files * group.expected_pairs / total)
         needed = math.ceil(group.expected_pairs / _MAX_PAIRS_PER_FILE)
         num_files = min(max(share, needed), group.num_people)
         borders = np.linspace(0, group.num_people, num_files + 1)
         edges = np.rint(borders).astype(int).tolist()
-        found += [{"group": index, "first": first, "stop": stop} for first, stop in pairwise(edges)]
+        found += [(group, range(first, stop)) for first, stop in pairwise(edges)]
     return found
 
 
@@ -229,7 +229,7 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
     )
     entries = process_blocks(
         len(todo),
-        partial(_make_file, staging=staging, seed=config.seed, todo=todo, every=every),
+        partial(_make_file, staging=staging, seed=config.seed, todo=todo),
         title="simulate",
         total=int(sum(group.expected_pairs for group in every)),
         unit="pair",
@@ -252,11 +252,10 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
 
 
 def _make_file(
-    number: int, *, staging: Staging, seed: int, todo: list[dict[str, int]], every: list[Group]
+    number: int, *, staging: Staging, seed: int, todo: list[tuple[Group, range]]
 ) -> tuple[int, str]:
     """Simulates and writes a block's file unless it exists, and returns its index entry."""
-    block = todo[number]
-    group = every[block["group"]]
+    group, people = todo[number]
     relative = file_path(group.hospital.name, number)
     try:
         entry = describe_file(staging.content / relative, relative)
@@ -269,7 +268,7 @@ def _make_file(
                 group.mean_cells,
                 rearranged_types=group.rearranged_types,
             )
-            for person in range(block["first"], block["stop"])
+            for person in people
         )
         with staging.writing(relative) as temporary:
             write_file(temporary, table, relative)
