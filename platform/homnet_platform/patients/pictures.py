@@ -90,35 +90,27 @@ def _karyograms(
 ) -> dict[tuple[str, str], list[SentPicture]]:
     """Karyograms, with what was left out while they were read or while they were measured."""
     found = pd.read_csv(in_memory(manifest.with_name(FOUND)), dtype=str, keep_default_na=False)
-    measured = {one["path"]: one for one in _records(noted)}
+    measured = {one["path"]: (one["reason"], one["note"]) for one in _records(noted)}
     sent: dict[tuple[str, str], list[SentPicture]] = {}
     for page, own in found.groupby("page", sort=False):
         first = own.iloc[0]
         patient = first["hospital"] or hospital, first["patient_id"].strip()
         refused, remarks = first["reason"], []
         if first["number"]:
-            rows = [{**one, **_said(one, measured)} for one in _records(own)]
-            refused = NOTHING_USED if all(one["reason"] for one in rows) else ""
-            remarks = [
-                left_out(int(one["number"]), one["chromosome"], one["reason"])
-                if one["reason"]
-                else f"number {one['number']}: {without_names(one['note'])}"
-                for one in rows
-                if one["reason"] or one["note"]
-            ]
+            refused = NOTHING_USED
+            for one in _records(own):
+                # Left out while the page was read, or while the chromosome was measured.
+                later, note = measured.get(one["path"], ("", ""))
+                if reason := one["reason"] or later:
+                    remarks.append(left_out(int(one["number"]), one["chromosome"], reason))
+                    continue
+                refused = ""
+                if note:
+                    remarks.append(f"number {one['number']}: {without_names(note)}")
         sent.setdefault(patient, []).append(
             SentPicture(str(page), first["cell_id"].strip(), refused, tuple(remarks))
         )
     return sent
-
-
-def _said(found: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Why a chromosome was left out, while it was read or measured, and what is odd about it."""
-    later = measured.get(found["path"], {})
-    return {
-        "reason": found["reason"] or later.get("reason", ""),
-        "note": later.get("note", ""),
-    }
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
