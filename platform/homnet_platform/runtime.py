@@ -46,13 +46,10 @@ _LONGEST_TMPDIR: Final = 107 - len(
 
 
 @contextmanager
-def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
+def local_or_cluster() -> Iterator[None]:
     """Joins the cluster of a submitted job, or starts and stops a local Ray.
 
     An already initialised Ray (in a test, a notebook or a calling job) is used as it is.
-
-    Args:
-        num_cpus: CPUs of a Ray started here; the machine's by default.
 
     Raises:
         ConfigError: Ray cannot be joined or started.
@@ -64,7 +61,7 @@ def local_or_cluster(num_cpus: int | None = None) -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         _join(address)
     else:
-        _start(num_cpus)
+        _start()
     try:
         yield
     finally:
@@ -97,7 +94,7 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start(num_cpus: int | None) -> None:
+def _start() -> None:
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     length = len(os.fsencode(os.environ.get(name, "/tmp")))
     if length > _LONGEST_TMPDIR:
@@ -116,7 +113,7 @@ def _start(num_cpus: int | None) -> None:
             address="local",
             # One more than there are: a reader of pairs needs one beside the workers, and mostly
             # waits for them.
-            num_cpus=(num_cpus or int(get_num_cpus())) + 1,
+            num_cpus=int(get_num_cpus()) + 1,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

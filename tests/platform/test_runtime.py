@@ -77,7 +77,7 @@ def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyP
 
 def test_a_ray_that_runs_is_joined_and_left_running() -> None:
     before = ray.get_runtime_context().get_node_id()
-    with local_or_cluster(num_cpus=1):
+    with local_or_cluster():
         assert ray.get_runtime_context().get_node_id() == before
         assert ray.cluster_resources()["CPU"] == 3
     assert ray.is_initialized()
