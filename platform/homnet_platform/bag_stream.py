@@ -111,14 +111,7 @@ class ToWorkers(DataConfig):
     """Cuts the datasets of a training run for the number of workers that Train has started."""
 
     def __init__(self, cohort: Cohort, stage: Stage, plans: Plans, *, resident: bool) -> None:
-        """Takes the run.
-
-        Args:
-            cohort: source of the pairs.
-            stage: what to train.
-            plans: the order of all bags.
-            resident: whether the workers keep the training pairs; else they get bags.
-        """
+        """Takes the run; unless it is ``resident``, the workers get bags, not training pairs."""
         super().__init__(
             execution_options=ExecutionOptions(preserve_order=True),
             # A split that prefers near blocks would mix up whose they are.
@@ -130,8 +123,7 @@ class ToWorkers(DataConfig):
     def datasets(self, position: Callable[[], tuple[int, int]]) -> dict[str, Any]:
         """The datasets for the trainer; it makes them anew whenever it starts the workers.
 
-        Args:
-            position: returns the epoch and step at which the run continues.
+        ``position`` returns the epoch and step at which the run then continues.
         """
         stage, plans = self._stage, self._plans
         kept = stage.validation_patients
@@ -386,15 +378,9 @@ class Streamed:
         rank: int,
         device: torch.device,
     ) -> None:
-        """Opens the stream.
+        """Opens the stream of ``shard``, this worker's rows of the dataset of bags.
 
-        Args:
-            stage: what to train.
-            plans: the order of all bags.
-            validation: validation pairs of this worker's parts; None if it has none.
-            shard: this worker's rows of the dataset of bags.
-            rank: number of this worker.
-            device: device of the worker.
+        ``validation`` holds the validation pairs of its parts; None if there are none.
 
         Raises:
             DataError: the pairs are not those of the plans.
@@ -437,14 +423,9 @@ class Streamed:
 def supply(
     stage: Stage, plans: Plans, *, rank: int, device: torch.device, resident: bool
 ) -> Resident | Streamed:
-    """What this worker trains and validates on; called by all workers of a run.
+    """What the worker ``rank`` trains and validates on; called by all workers of a run.
 
-    Args:
-        stage: what to train.
-        plans: the order of all bags.
-        rank: number of this worker.
-        device: device of this worker.
-        resident: whether its training pairs stay on the device.
+    If it is ``resident``, its training pairs stay on the device.
 
     Raises:
         CohortError: a file is damaged.

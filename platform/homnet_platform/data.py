@@ -185,12 +185,7 @@ def _require_validation(bank: PairBank, stages: Sequence[Stage]) -> int:
 def require_validation(bank: Any, stages: Sequence[Stage]) -> int:
     """Checks before several trainings that each can be validated, in a task.
 
-    Args:
-        bank: reference from :func:`stored_bank`.
-        stages: the trainings.
-
-    Returns:
-        The number of pairs of the bank.
+    Returns the number of pairs of the bank, a reference from :func:`stored_bank`.
 
     Raises:
         DataError: a training lacks pairs, or all its validation bags have the same class.

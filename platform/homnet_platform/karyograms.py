@@ -65,18 +65,10 @@ class KaryogramConfig:
 
 
 def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) -> Location:
-    """Cuts all karyograms of a folder into images of single chromosomes.
+    """Cuts all karyograms of a folder into images of single chromosomes; returns their manifest.
 
-    An interrupted run resumes at the page it was reading; a finished one of the same settings is
-    kept. On a cluster all nodes must share the storage.
-
-    Args:
-        folder: folder or URI of the pictures.
-        config: names, layout and scale.
-        output: directory to create.
-
-    Returns:
-        The manifest in the directory.
+    ``output`` is created. An interrupted run resumes at the page it was reading; a finished one of
+    the same settings is kept. On a cluster all nodes must share the storage.
 
     Raises:
         ManifestError: files cannot be assigned to cells.

@@ -194,9 +194,7 @@ def refuse_split(
 ) -> None:
     """Refuses scoring of training patients, and testing on validation patients.
 
-    Args:
-        split: patients of validation and test.
-        origins: provenance of each checkpoint, by path.
+    ``origins`` is the provenance of each checkpoint, by path.
 
     Raises:
         CheckpointError, ConfigError: see :func:`refuse_known`.
@@ -209,12 +207,7 @@ def refuse_split(
 def models_of(
     root: str | Location, scale: Mapping[str, float], required: Sequence[str] = ()
 ) -> dict[str, Location]:
-    """Absolute location of the checkpoint that scores each hospital of a cohort.
-
-    Args:
-        root: see :func:`paths_of_models`.
-        scale: samples per image pixel of the cohort's hospitals.
-        required: see :func:`paths_of_models`.
+    """Like :func:`paths_of_models`, for the hospitals of a cohort, whose scale is compared.
 
     Raises:
         CheckpointError: a required hospital, or every hospital, has no model, or a model has

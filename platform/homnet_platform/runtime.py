@@ -210,8 +210,7 @@ def require_workers(
 def configure_ray_data(*, quiet: bool = True) -> None:
     """Stops Ray Data from wrapping our errors.
 
-    Args:
-        quiet: whether to silence its progress and its log, which operators of a cluster want.
+    ``quiet`` silences its progress and its log, which operators of a cluster want.
     """
     context = ray.data.DataContext.get_current()
     context.raise_original_map_exception = True

@@ -40,14 +40,10 @@ class Tracker:
         settings: Any,
         first_epoch: int = 0,
     ) -> None:
-        """Opens the configured outputs.
+        """Opens the outputs in the directory of the run, which this worker must be able to write.
 
-        Args:
-            options: the outputs.
-            directory: of the run; the first worker must be able to write to it.
-            name: of the run.
-            settings: dataclass of the training settings.
-            first_epoch: next epoch; later epochs of an interrupted run are discarded.
+        What an interrupted run logged of ``first_epoch``, the next, and later ones is discarded.
+        ``settings`` is the dataclass of the training's.
 
         Raises:
             ConfigError: MLflow is configured but not installed, or does not answer.

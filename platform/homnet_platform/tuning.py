@@ -129,12 +129,7 @@ def _pretraining(config: TuneConfig) -> Search:
 
 
 def _fine_tuning(ranked: pd.DataFrame, config: TuneConfig) -> Search:
-    """The second search: the best pre-trained models and rates, on all hospitals.
-
-    Args:
-        ranked: the trials of the first search, best first.
-        config: the sweep.
-    """
+    """The second search: the best models of ``ranked``, the first, and rates, on all hospitals."""
     standard = default_point(config, FINE_TUNING)
     finalists = ranked.head(config.num_finalists).to_dict("records")
     known = _of(ranked, standard)

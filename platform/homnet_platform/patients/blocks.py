@@ -22,11 +22,7 @@ class PatientBlock(NamedTuple):
 
 
 def patient_blocks(cohort: Cohort, patients: frozenset[str] | None) -> list[PatientBlock]:
-    """Divides patients into blocks that each lie in one file.
-
-    Args:
-        cohort: cohort of the patients.
-        patients: patients to include; None for all.
+    """Divides patients, or all if they are None, into blocks that each lie in one file.
 
     Raises:
         DataError: there are no patients.
