@@ -128,7 +128,11 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         min_patients=config.min_patients,
         leave_out=config.leave_out,
     )
-    found = {name: _with_scale(one, cohort.scale) for name, one in found.items()}
+    for name, one in found.items():
+        # The scale that its hospitals have in common, if they have one.
+        own = {cohort.scale[hospital] for hospital in one.hospitals}
+        found[name] = dataclasses.replace(one, samples_per_px=own.pop() if len(own) == 1 else None)
+    fitted = {hospital: found.get(hospital, found[ALL_HOSPITALS]) for hospital in models}
     if registry is not None and config.findings:
         # Before the models that name it.
         registry.keep_reader(above)
@@ -145,24 +149,15 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         }
         calibrated = dataclasses.replace(
             checkpoint,
-            patients={
-                hospital: found.get(hospital, found[ALL_HOSPITALS]),
-                ALL_HOSPITALS: found[ALL_HOSPITALS],
-            },
+            patients={hospital: fitted[hospital], ALL_HOSPITALS: found[ALL_HOSPITALS]},
             provenance=provenance,
         )
         published[hospital] = calibrated.save(output / hospital / "checkpoint")
         if registry is not None:
             registry.publish(calibrated, hospital)
-    print(_calibration_lines({h: found.get(h, found[ALL_HOSPITALS]) for h in models}))
+    print(_calibration_lines(fitted))
     print(f"calibrated checkpoints: {config.output}")
     return published
-
-
-def _with_scale(one: PatientCalibration, scale: Mapping[str, float]) -> PatientCalibration:
-    """The calibration with the scale that its hospitals have in common, if they have one."""
-    own = {scale[hospital] for hospital in one.hospitals}
-    return dataclasses.replace(one, samples_per_px=own.pop() if len(own) == 1 else None)
 
 
 # Loaded once per process.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import SCHEMA
-from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
+from homnet.cohorts.split import SplitConfig, split_patients
 from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import Staging, is_published, write_whole
 from homnet.imaging.extraction import ExtractionConfig
@@ -129,8 +129,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
         origins.append(Checkpoint.load(findings, ReaderConfig.of_json).provenance)
     people = None
     if config.patients != "all":
-        part = VALIDATION if config.patients == "validation" else TEST
-        people = split_patients(cohort.patients, config.split)[part]
+        people = split_patients(cohort.patients, config.split)[config.patients]
     blocks = patient_blocks(cohort, people)
     pictures = _pictures(config, cohort)
     _require_file_names(patient for block in blocks for patient in block.patients)
@@ -364,7 +363,8 @@ def _write_patients(
         place = f"patients/{verdict.hospital}/{verdict.patient_id}"
         with staging.writing(f"{place}.json") as temporary:
             write_json(temporary, verdict.to_json())
-        if _has_page(verdict, config.pages):
+        unclear = verdict.decision != "no_abnormality_found"
+        if config.pages == "all" or (config.pages == "flagged" and unclear):
             page = render_patient(
                 verdict,
                 table,
@@ -391,10 +391,6 @@ def _pictures(config: DiagnoseConfig, cohort: Cohort) -> Pictures:
         report_of(cohort.root),
         cut=config.karyograms is not None,
     )
-
-
-def _has_page(verdict: PatientVerdict, pages: Pages) -> bool:
-    return pages == "all" or (pages == "flagged" and verdict.decision != "no_abnormality_found")
 
 
 @cache
