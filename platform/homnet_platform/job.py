@@ -62,26 +62,21 @@ def run_job(
         else tyro.extras.subcommand_type_from_defaults(dict(config), prefix_names=False)
     )
 
-    def parsed(config: Any, dry_run: bool) -> tuple[Any, bool]:
-        return config, dry_run
-
-    parsed.__annotations__ = {
-        "config": Annotated[chosen, tyro.conf.arg(name="")],
-        "dry_run": Annotated[
-            bool,
-            tyro.conf.FlagCreatePairsOff,
-            tyro.conf.arg(help="Print the resolved config and what it costs, and do nothing."),
-        ],
-    }
-    parsed.__kwdefaults__ = {}
-    parsed.__defaults__ = (False,)
-
+    dry_run = Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(help="Print the resolved config and what it costs, and do nothing."),
+    ]
+    options = dataclasses.make_dataclass(
+        "options",
+        [("config", Annotated[chosen, tyro.conf.arg(name="")]), ("dry_run", dry_run, False)],
+    )
     rules = tyro.constructors.ConstructorRegistry()
     rules.primitive_rule(_local_path)
 
-    def parse(args: Sequence[str]) -> tuple[Any, bool]:
+    def parse(args: Sequence[str]) -> Any:
         return tyro.cli(
-            parsed,
+            options,
             # Tyro joins lines unless they are indented.
             description=re.sub("(?m)^python ", "  python ", description or ""),
             args=args,
@@ -99,8 +94,9 @@ def run_job(
             sys.exit(_fail(ConfigError(f"there is no option {name} any more; {removed[name]}")))
     try:
         # Config dataclasses reject bad values while the command line is parsed.
-        resolved, dry_run = parse(given)
-        if dry_run:
+        parsed = parse(given)
+        resolved = parsed.config
+        if parsed.dry_run:
             print(json.dumps(dataclasses.asdict(resolved), indent=1, default=str))
             for name, value in (facts(resolved) if facts else {}).items():
                 print(f"{name}: {value}")
