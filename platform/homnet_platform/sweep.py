@@ -28,7 +28,7 @@ class TuneConfig:
     cohort: str = "cohorts/simulated"
     """Cohort directory."""
     output: str = "runs/tune"
-    """Directory for the trials, trials.csv, sweep.md, sweep.png and the winner's checkpoints."""
+    """Directory for the trials, sweep.json, trials.csv, sweep.png and the winner's checkpoints."""
     healthy: tuple[str, ...] = ("healthy-1",)
     """Hospitals of healthy people for the pre-training."""
     hospitals: tuple[str, ...] = ()
