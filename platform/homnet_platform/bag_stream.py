@@ -139,7 +139,10 @@ class ToWorkers(DataConfig):
         self, datasets: dict[str, Dataset], world_size: int, *others: Any, **options: Any
     ) -> list[dict[str, DataIterator]]:
         """Adds the reading tasks; see the base class."""
-        tasks = {PAIRS: functools.partial(_deal_pairs, train=self._resident), BAGS: assemble}
+        tasks: dict[str, Callable[..., Any]] = {
+            PAIRS: functools.partial(_deal_pairs, train=self._resident),
+            BAGS: assemble,
+        }
         run = {"cohort": self._cohort, "stage": self._stage, "plans": self._plans}
         ready = {
             name: dataset.map_batches(

@@ -103,8 +103,11 @@ def _streamed(
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("labels", ["artificial", "cohort"])
-def test_plans_are_those_of_pairs_in_memory(cohort: Cohort, labels: str) -> None:
+@pytest.mark.parametrize(("labels", "few"), [("artificial", 1000), ("cohort", 1000), ("cohort", 0)])
+def test_plans_are_those_of_pairs_in_memory(
+    cohort: Cohort, labels: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bag_stream, "_FEW_PAIRS", few)  # with more, tasks count
     stage = _stage(labels=labels)
     found, expected = plans_of(cohort, stage), Plans.of(stage, _bank(cohort))
     for one, other in ((found.train, expected.train), (found.validation, expected.validation)):
