@@ -176,19 +176,14 @@ def _bank_of(*tables: pa.Table) -> PairBank:
 
 
 @ray.remote(num_cpus=1)
-def _require_validation(bank: PairBank, stages: Sequence[Stage]) -> int:
-    for stage in stages:
-        stage.require_validation(bank)
-    return len(bank)
+def require_validation(bank: PairBank, stages: Sequence[Stage]) -> int:
+    """A task that checks before several trainings that each can be validated.
 
-
-def require_validation(bank: Any, stages: Sequence[Stage]) -> int:
-    """Checks before several trainings that each can be validated, in a task.
-
-    Returns the number of pairs of the bank, a reference from :func:`stored_bank`.
+    Returns the number of pairs of the bank.
 
     Raises:
         DataError: a training lacks pairs, or all its validation bags have the same class.
     """
-    num_pairs: int = ray.get(_require_validation.remote(bank, list(stages)))
-    return num_pairs
+    for stage in stages:
+        stage.require_validation(bank)
+    return len(bank)

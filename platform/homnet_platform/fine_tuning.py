@@ -189,7 +189,7 @@ def _side_by_side(
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
     shared = stored_bank(pairs_dataset(cohort, people))
     # A hospital that cannot be validated fails here, before any training.
-    require_validation(shared, list(stages.values()))
+    ray.get(require_validation.remote(shared, list(stages.values())))
     task = ray.remote(
         num_cpus=scaling.cpus_per_worker, num_gpus=gpus, max_retries=scaling.max_failures
     )(_train_hospital)

@@ -121,7 +121,7 @@ def learn_reader(config: LearnReaderConfig) -> Location:
                 cast(Any, with_segments), batch_size=None, batch_format="pyarrow"
             )
         )
-        num_pairs = require_validation(bank, [])
+        num_pairs = ray.get(require_validation.remote(bank, []))
         settings = config.training.optimiser
         bags = settings.bags
         num_bags = num_pairs * settings.max_epochs * bags.rounds // bags.num_cells

@@ -85,7 +85,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
             parts=(TRAIN, VALIDATION),
         )
         data = ray.put((cohort.fingerprint, people)), stored_bank(pairs)
-        require_validation(data[1], _stages(people, config))
+        ray.get(require_validation.remote(data[1], _stages(people, config)))
         pretrained = search(_pretraining(config), data, config, at_once)
         tuned = search(_fine_tuning(_finished(pretrained), config), data, config, at_once)
         winner = _finished(tuned).iloc[0]
