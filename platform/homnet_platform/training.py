@@ -183,19 +183,21 @@ def run_stage(
 
 def _scaling_config(scaling: ScalingOptions) -> ScalingConfig:
     """The settings as Ray Train takes them."""
-    most = scaling.num_workers
-    return ScalingConfig(
-        num_workers=(scaling.min_workers, most) if scaling.min_workers else most,
-        use_gpu=scaling.use_gpu,
-        resources_per_worker={
+    options: dict[str, Any] = {
+        "num_workers": scaling.num_workers,
+        "use_gpu": scaling.use_gpu,
+        "resources_per_worker": {
             "CPU": scaling.cpus_per_worker,
             **({"GPU": 1} if scaling.use_gpu else {}),
             **scaling.resources,
         },
-        accelerator_type=scaling.accelerator_type or None,
-        label_selector=dict(scaling.label_selector) or None,
-        placement_strategy=scaling.placement,
-    )
+        "accelerator_type": scaling.accelerator_type or None,
+        "label_selector": dict(scaling.label_selector) or None,
+        "placement_strategy": scaling.placement,
+    }
+    if scaling.min_workers:
+        options["num_workers"] = (scaling.min_workers, scaling.num_workers)
+    return ScalingConfig(**options)
 
 
 def _stay(plans: Plans, stage: Stage, scaling: ScalingOptions) -> bool:
