@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 FROM_CHECKOUT = {"env_vars": {"PYTHONPATH": ".:platform:baselines:serve"}}
 TINY = ("--num-healthy", "2", "--healthy-cells", "1", "--num-patients", "0", "0", "0", "0")
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+# One process takes all tests: each would start a Ray of its own, at ports that another may take.
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("submitted")]
 
 
 @dataclass(frozen=True)
