@@ -568,7 +568,7 @@ def best_form(merge_range: int = 32, search_positions: int = 32) -> HomNetConfig
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Number of trainable parameters, counted by value."""
+    """Number of parameters, frozen ones too, counted by value."""
     return sum(p.numel() for p in model.parameters())
 
 

@@ -141,9 +141,10 @@ def _measured(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> Any
     In the order of the files, so that every cluster adds to the same bits.
     """
     task = ray.remote(num_cpus=1)(_measured_in_file)
-    cohort_ref, parent_ref = ray.put(cohort), ray.put(parent)
+    cohort_ref, people_ref, parent_ref = ray.put(cohort), ray.put(people), ray.put(parent)
     waiting = [
-        task.remote(cohort_ref, number, people, parent_ref) for number in files_of(cohort, people)
+        task.remote(cohort_ref, number, people_ref, parent_ref)
+        for number in files_of(cohort, people)
     ]
     with driver_bar(len(waiting), "adapt", " files") as bar:
         for one in waiting:

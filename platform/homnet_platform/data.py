@@ -45,7 +45,7 @@ def files_of(cohort: Cohort, patients: frozenset[str]) -> list[int]:
 
 
 def rows_of(table: pa.Table, patients: Iterable[str]) -> pa.Table:
-    """The rows of some patients, in their order."""
+    """The rows of some patients, in the order of the table."""
     return table.filter(pc.is_in(table["patient_id"], pa.array(list(patients), pa.string())))
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 FROM_CHECKOUT = {"env_vars": {"PYTHONPATH": ".:platform:baselines:serve"}}
 TINY = ("--num-healthy", "2", "--healthy-cells", "1", "--num-patients", "0", "0", "0", "0")
 
-# One process takes all tests: each would start a Ray of its own, at ports that another may take.
+# One process takes all tests: when three started a Ray each at once, two of the starts timed out.
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("submitted")]
 
 

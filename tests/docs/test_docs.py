@@ -61,6 +61,14 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_every_job_has_one_row() -> None:
+    rows, _, earlier = (ROOT / "docs" / "jobs.md").read_text().partition("## Commands of earlier")
+    named = set(re.findall(r"^\| `(jobs/\S+\.py)", rows, re.MULTILINE))
+    assert named == {str(path.relative_to(ROOT)) for path in (ROOT / "jobs").rglob("*.py")}
+    for row in re.findall(r"^\|.*$", earlier, re.MULTILINE):
+        assert row.count("|") == 3, row
+
+
 def test_every_picture_is_shown() -> None:
     text = "".join(page.read_text() for page in PAGES)
     for picture in (ROOT / "docs").glob("*.png"):
