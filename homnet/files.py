@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from homnet.errors import DataError, HomNetError
-from homnet.locations import Location, RemotePath, files_in, to_location
+from homnet.locations import Location, RemotePath, files_in
 
 P = TypeVar("P", bound=Location)
 UNFINISHED: Final = ".unfinished.json"
@@ -194,43 +194,6 @@ def is_published(path: Location) -> bool:
     if isinstance(path, RemotePath):
         return not (path / UNFINISHED).is_file() and bool(files_in(path))
     return path.exists()
-
-
-class Storage:
-    """A folder on a local disk or an object store; its files are written atomically.
-
-    Paths in it are relative and have forward slashes. Names that begin with a dot are being
-    written, or were left by a process that was killed. All methods raise OSError.
-    """
-
-    def __init__(self, place: str | Location, *, error: type[HomNetError] = DataError) -> None:
-        """Opens the place and creates nothing.
-
-        Raises:
-            HomNetError: ``error``: see :func:`homnet.locations.to_location`.
-        """
-        self._root = to_location(place, error=error).resolve()
-
-    @property
-    def local(self) -> Path | None:
-        """The folder on a local disk; None elsewhere."""
-        return self._root if isinstance(self._root, Path) else None
-
-    def read(self, path: str) -> bytes:
-        """Content of a file."""
-        return (self._root / path).read_bytes()
-
-    def write(self, path: str, content: bytes) -> None:
-        """Writes or replaces a file atomically."""
-        write_whole(self._root / path, content)
-
-    def names(self, folder: str = "", *, recursive: bool = False) -> list[str]:
-        """Paths of the files in a folder, relative to it and sorted; none if it does not exist."""
-        return files_in(self._root / folder, recursive=recursive)
-
-    def is_file(self, path: str) -> bool:
-        """Whether there is such a file."""
-        return (self._root / path).is_file()
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ import pyarrow as pa
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import CheckpointError, RegistryError
-from homnet.files import Storage
-from homnet.locations import Location
+from homnet.files import write_whole
+from homnet.locations import Location, files_in, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
 from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
@@ -51,7 +51,7 @@ class Registry:
         """
         self.root = str(root)
         self._form = form
-        self._files = Storage(root, error=RegistryError)
+        self._place = to_location(root, error=RegistryError).resolve()
 
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
         """Stores a checkpoint and makes it a candidate at a hospital.
@@ -270,10 +270,10 @@ class Registry:
     def _standing(self) -> Standing:
         contents: list[tuple[str, bytes | OSError]] = []
         with self._reachable("read"):
-            for name in self._files.names("events"):
+            for name in files_in(self._place / "events"):
                 if name.endswith(".json"):
                     try:
-                        contents.append((name, self._files.read(f"events/{name}")))
+                        contents.append((name, (self._place / "events" / name).read_bytes()))
                     except (FileNotFoundError, PermissionError) as error:
                         contents.append((name, error))
         return read_decisions(contents)
@@ -306,7 +306,7 @@ class Registry:
     def _listed(self, source: str) -> dict[str, Any]:
         """Digests of the files of a checkpoint; raises CheckpointError as :func:`check_listed`."""
         with self._reachable("read"):
-            present = self._files.names(source)
+            present = files_in(self._place / source)
         return check_listed(f"{self.root}/{source}", self._read(f"{source}/{HASHES}"), present)
 
     def _load(
@@ -346,15 +346,15 @@ class Registry:
 
     def _write(self, path: str, content: bytes) -> None:
         with self._reachable("written"):
-            self._files.write(path, content)
+            write_whole(self._place / path, content)
 
     def _read(self, path: str) -> bytes:
         with self._reachable("read"):
-            return self._files.read(path)
+            return (self._place / path).read_bytes()
 
     def _is_file(self, path: str) -> bool:
         with self._reachable("read"):
-            return self._files.is_file(path)
+            return (self._place / path).is_file()
 
     @contextmanager
     def _reachable(self, what: str) -> Iterator[None]:

@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from homnet.errors import DataError
-from homnet.files import Storage, make_folder, parse_json
+from homnet.files import make_folder, parse_json, write_whole
 from homnet.files import sync as sync_to_disk
+from homnet.locations import Location, RemotePath, files_in, to_location
 
 KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
 """Environment variable with the key; used if no file is named."""
@@ -66,14 +67,14 @@ class AuditLog:
         """
         self._lock = threading.Lock()
         self._key = key
-        self._anchor = None if anchor is None else Storage(anchor)
+        self._anchor = None if anchor is None else _place(anchor)
         self._previous = _FIRST
         self._number = 0
         self._lost = 0
         """Number of lines that failed to be written since the last success."""
         self._withheld = False
         """Whether the last line could not be anchored."""
-        place = Storage(directory)
+        place = _place(directory)
         started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self.name = f"{started}-{uuid.uuid4().hex[:8]}.jsonl"
         """Name of the log in its directory."""
@@ -82,8 +83,8 @@ class AuditLog:
             heads = {name: _stored_digest(line) for name, lines in last.items() for line in lines}
             self._lines = (
                 _Objects(place, self.name)
-                if place.local is None
-                else _File(place.local / self.name, sync=sync)
+                if isinstance(place, RemotePath)
+                else _File(place / self.name, sync=sync)
             )
             kinds = {"keyed": key is not None, "anchored": anchor is not None}
             self.append({"event": "opened", "heads": heads, **kinds})
@@ -119,7 +120,7 @@ class AuditLog:
             if self._anchor is not None:
                 self._withheld = True
                 kept = {"lines": self._number, "digest": digest}
-                self._anchor.write(f"{self.name}.json", json.dumps(kept).encode())
+                write_whole(self._anchor / f"{self.name}.json", json.dumps(kept))
             self._withheld = False
             return digest
 
@@ -165,11 +166,11 @@ class _Objects:
     An object whose upload failed has the name of the next line, which replaces it.
     """
 
-    def __init__(self, place: Storage, name: str) -> None:
+    def __init__(self, place: Location, name: str) -> None:
         self._place, self._name = place, name
 
     def add(self, number: int, line: bytes) -> None:
-        self._place.write(f"{self._name}/{number:09d}", line)
+        write_whole(self._place / self._name / f"{number:09d}", line)
 
     def close(self) -> None:
         pass
@@ -215,7 +216,7 @@ def verify_audit(
         DataError: a line was changed, removed or inserted, a log is missing, shortened or computed
             anew, or it cannot be read; one sentence for each of them says where.
     """
-    place, problems = Storage(directory), []
+    place, problems = _place(directory), []
     checked: dict[str, _Checked] = {}
     try:
         for name, parts in _logs(place):
@@ -223,7 +224,7 @@ def verify_audit(
                 checked[name] = _follow(f"{directory}/{name}", *_read(place, parts), key)
             except DataError as error:
                 problems.append(str(error))
-        anchors = {} if anchor is None else _anchors(Storage(anchor))
+        anchors = {} if anchor is None else _anchors(_place(anchor))
     except OSError as error:
         raise DataError(f"{directory}: the audit log cannot be read ({error})") from None
     unproven = {
@@ -281,11 +282,18 @@ def _against(
     return problems
 
 
-def _anchors(place: Storage) -> dict[str, tuple[int, str]]:
+def _place(where: str | Path) -> Location:
+    """Where a log or its anchors are, whatever the working directory becomes."""
+    return to_location(where, error=DataError).resolve()
+
+
+def _anchors(place: Location) -> dict[str, tuple[int, str]]:
     """Number of lines and last digest by name of the log."""
     found = {}
-    for name in place.names():
-        content = parse_json(place.read(name), f"anchor {name}", advice="restore it from a copy")
+    for name in files_in(place):
+        content = parse_json(
+            (place / name).read_bytes(), f"anchor {name}", advice="restore it from a copy"
+        )
         lines, digest = content.get("lines"), content.get("digest")
         if type(lines) is not int or lines < 1 or not isinstance(digest, str):
             raise DataError(f"anchor {name}: is damaged; restore it from a copy")
@@ -338,19 +346,19 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if well_formed else None
 
 
-def _logs(place: Storage) -> list[tuple[str, list[str]]]:
+def _logs(place: Location) -> list[tuple[str, list[str]]]:
     """Names of the logs, and the paths of their parts in order: the file itself, or its objects."""
     found: dict[str, list[str]] = {}
-    for path in place.names(recursive=True):
+    for path in files_in(place, recursive=True):
         name = path.partition("/")[0]
         if name.endswith(".jsonl"):
             found.setdefault(name, []).append(path)
     return list(found.items())
 
 
-def _read(place: Storage, parts: list[str]) -> tuple[list[bytes], bytes]:
+def _read(place: Location, parts: list[str]) -> tuple[list[bytes], bytes]:
     """Splits a log into its lines and the bytes after the last line feed."""
-    *lines, rest = b"".join(place.read(path) for path in parts).split(b"\n")
+    *lines, rest = b"".join((place / path).read_bytes() for path in parts).split(b"\n")
     return lines, rest
 
 

@@ -11,7 +11,6 @@ import pytest
 from homnet.errors import ConfigError, DataError
 from homnet.files import (
     Staging,
-    Storage,
     digest_of,
     is_published,
     parse_json,
@@ -234,27 +233,27 @@ def test_json_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("place", ["path", "uri", "object store"])
-def test_a_storage_lists_and_reads_what_it_wrote(
+def test_a_folder_lists_and_reads_what_was_written(
     tmp_path: Path, place: str, bucket: Callable[[str], str]
 ) -> None:
     places = {"path": tmp_path, "uri": tmp_path.as_uri(), "object store": bucket("deep/er")}
-    storage = Storage(places[place])
-    assert (storage.local is None) == (place == "object store")
-    assert storage.names() == []
-    assert storage.names("deep") == []
-    assert not storage.is_file("deep/a")
-    storage.write("deep/a", b"old")
-    storage.write("deep/a", b"new")
-    storage.write("deep/.being-written", b"")
-    storage.write("b", b"")
-    assert storage.read("deep/a") == b"new"
-    assert storage.is_file("deep/a")
-    assert not storage.is_file("deep")
-    assert storage.names() == ["b"]
-    assert storage.names("deep") == ["a"]
-    assert storage.names(recursive=True) == ["b", "deep/a"]
+    root = to_location(places[place])
+    assert isinstance(root, RemotePath) == (place == "object store")
+    assert files_in(root) == []
+    assert files_in(root / "deep") == []
+    assert not (root / "deep/a").is_file()
+    write_whole(root / "deep/a", b"old")
+    write_whole(root / "deep/a", b"new")
+    write_whole(root / "deep/.being-written", b"")
+    write_whole(root / "b", b"")
+    assert (root / "deep/a").read_bytes() == b"new"
+    assert (root / "deep/a").is_file()
+    assert not (root / "deep").is_file()
+    assert files_in(root) == ["b"]
+    assert files_in(root / "deep") == ["a"]
+    assert files_in(root, recursive=True) == ["b", "deep/a"]
     with pytest.raises(FileNotFoundError):
-        storage.read("missing")
+        (root / "missing").read_bytes()
 
 
 def _files(location: Location) -> dict[str, bytes]:

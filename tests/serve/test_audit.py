@@ -235,7 +235,7 @@ def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(
 ) -> None:
     log = AuditLog(tmp_path / "log", anchor=tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
-        patch.setattr("homnet_serve.audit.Storage.write", _failing)
+        patch.setattr("homnet_serve.audit.write_whole", _failing)
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output"):
                 log.append({"event": "answered"})
@@ -253,7 +253,7 @@ def test_an_object_store_has_an_object_for_each_line(
     first = _write(audit, **options)
     log = AuditLog(audit, **options)
     with monkeypatch.context() as patch:
-        patch.setattr("homnet_serve.audit.Storage.write", _failing)
+        patch.setattr("homnet_serve.audit.write_whole", _failing)
         with pytest.raises(OSError, match="Input/output"):
             log.append({"event": "answered"})
     log.append({"event": "answered"})

@@ -170,13 +170,10 @@ def test_a_place_that_fails_is_one_sentence_whatever_is_asked(
     registry.promote("h1", version)
 
     class Full:
-        def __getattr__(self, name: str) -> object:
-            def fail(*arguments: object, **options: object) -> object:
-                raise OSError("no space left on device")
+        def __truediv__(self, part: object) -> object:
+            raise OSError("no space left on device")
 
-            return fail
-
-    monkeypatch.setattr(registry, "_files", Full())
+    monkeypatch.setattr(registry, "_place", Full())
     for ask in (
         lambda: registry.promote("h1", version),
         lambda: registry.roll_back("h1"),
