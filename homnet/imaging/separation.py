@@ -46,8 +46,6 @@ class Seam:
     """Pixels of the left part."""
     right_HW: Mask
     """Pixels of the right part."""
-    contact_px: int
-    """Length of the line inside the blob."""
     darkness: float
     """Mean darkness along the contact over the median darkness of the blob."""
     lightest: float
@@ -95,7 +93,6 @@ def find_seam(blob_HW: Mask, darkness_HW: Floats) -> Seam | None:
     return Seam(
         left_HW[2:-2, 2:-2],
         right_HW[2:-2, 2:-2],
-        len(contact),
         *(float(dark.mean()) / typical if len(dark) else 0.0 for dark in (contact, lightest)),
     )
 
