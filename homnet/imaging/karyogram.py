@@ -22,7 +22,7 @@ from homnet.errors import DataError
 from homnet.imaging.band_level import shipped_estimator
 from homnet.imaging.blobs import FLAT, HALF_WIDTH_PX, INSEPARABLE, Blob, Piece, Way, find_blobs
 from homnet.imaging.layouts import Layout
-from homnet.imaging.page_parts import Bar, Box, Parts, between, find_parts, middle, zoomed
+from homnet.imaging.page_parts import Box, Parts, between, find_parts, middle, zoomed
 from homnet.imaging.page_scale import Scale, find_scale
 from homnet.imaging.places import BlobEvidence, Places, Reading, find_places
 from homnet.imaging.printed_numbers import log_likelihoods
@@ -139,19 +139,6 @@ class Karyogram:
         return tuple(one for one in self.chromosomes if one.reason)
 
 
-def read_karyogram(source: Location | IO[bytes], layout: Layout | None = None) -> Karyogram:
-    """Reads the picture of a karyogram.
-
-    Args:
-        source: image file, dark on white.
-        layout: how the laboratory arranges its karyograms; None tries the common layouts.
-
-    Raises:
-        DataError: the file cannot be read, or does not show a human karyogram.
-    """
-    return find_chromosomes(read_picture(source), layout)
-
-
 def read_picture(source: Location | IO[bytes]) -> Page:
     """Reads the file of a karyogram.
 
@@ -162,7 +149,11 @@ def read_picture(source: Location | IO[bytes]) -> Page:
 
 
 def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
-    """Finds the chromosomes of a page; see :func:`read_karyogram`.
+    """Finds the chromosomes of a karyogram.
+
+    Args:
+        page: the picture, dark on white.
+        layout: how the laboratory arranges its karyograms; None tries the common layouts.
 
     Raises:
         DataError: the page does not show a human karyogram.
@@ -185,13 +176,9 @@ def _find(page: Page, layout: Layout | None) -> Karyogram:
     places = _best_places(blobs, parts, layout)
     found = _result(blobs, places, parts)
     _refuse_others(found)
-    scale = find_scale(_px_per_um(found), _on_page(parts), parts.words, page.px_per_um)
+    on_page = [replace(bar, length_px=bar.length_px * parts.page_px) for bar in parts.bars]
+    scale = find_scale(_px_per_um(found), on_page, parts.words, page.px_per_um)
     return Karyogram(found, places.layout, scale)
-
-
-def _on_page(parts: Parts) -> list[Bar]:
-    """The bars with lengths in pixels of the page."""
-    return [replace(bar, length_px=bar.length_px * parts.page_px) for bar in parts.bars]
 
 
 def _band_level(used: Sequence[FoundChromosome]) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from homnet.cohorts.pairs import PAIR_SHAPE, pairs_of
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.karyogram import Karyogram, find_chromosomes, read_karyogram
+from homnet.imaging.karyogram import Karyogram, find_chromosomes, read_picture
 from homnet.imaging.layouts import Layout
 from homnet.imaging.reading import Page
 from homnet_platform.ingest import IngestConfig, ingest
@@ -76,7 +76,7 @@ def test_chromosomes_are_said_as_they_are_found(
     read: KaryogramsResponse, karyograms: dict[str, bytes]
 ) -> None:
     picture = next(one for one in read.pictures if one.picture == FIRST)
-    karyogram = read_karyogram(io.BytesIO(karyograms[FIRST]))
+    karyogram = find_chromosomes(read_picture(io.BytesIO(karyograms[FIRST])))
     width, height = Image.open(io.BytesIO(karyograms[FIRST])).size
     assert (picture.width, picture.height) == (width, height)
     assert picture.layout == "sex chromosomes last"

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from homnet.cohorts.pairs import MEASURED, pair_table, pairs_of
-from homnet.imaging.karyogram import read_karyogram
+from homnet.imaging.karyogram import find_chromosomes, read_picture
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
 from homnet.patients.clonality import estimate_clone
@@ -826,7 +826,8 @@ def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
 def _with_a_cross(content: bytes) -> bytes:
     """The karyogram with a bar across the pair of chromosome 5, whose homologs it joins."""
     image = Image.open(io.BytesIO(content))
-    chromosomes = [one for one in read_karyogram(io.BytesIO(content)).used if one.chromosome == "5"]
+    karyogram = find_chromosomes(read_picture(io.BytesIO(content)))
+    chromosomes = [one for one in karyogram.used if one.chromosome == "5"]
     top, left = (min(one.box[at] for one in chromosomes) for at in (0, 1))
     bottom, right = (max(one.box[at] for one in chromosomes) for at in (2, 3))
     pen = ImageDraw.Draw(image)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from homnet.errors import DataError
 from homnet.imaging.extraction import extract
-from homnet.imaging.karyogram import SEPARATED, read_karyogram
+from homnet.imaging.karyogram import SEPARATED, find_chromosomes, read_picture
 from homnet.imaging.layouts import LAYOUTS, Layout
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.simulator.cohort import simulate_person
@@ -44,7 +44,7 @@ def drawn(cell, seed=0, **changes):
 def read(image, layout=None):
     file = BytesIO()
     Image.fromarray(image).save(file, format="PNG")
-    return read_karyogram(file, layout)
+    return find_chromosomes(read_picture(file), layout)
 
 
 def overlap(one, other):
@@ -183,7 +183,7 @@ def test_the_scale_is_that_of_a_bar_or_of_the_file(cell, clutter, dots_per_inch,
     file = BytesIO()
     dots = dots_per_inch * picture.px_per_um if dots_per_inch > 300 else dots_per_inch
     Image.fromarray(picture.image).save(file, format="PNG", dpi=(dots, dots) if dots else None)
-    found = read_karyogram(file)
+    found = find_chromosomes(read_picture(file))
     assert found.scale.source == source
     exact = 0.25 if source == "chromosomes" else 0.01
     assert found.scale.px_per_um == pytest.approx(picture.px_per_um, rel=exact)
