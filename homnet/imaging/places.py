@@ -175,7 +175,7 @@ def _forward_backward(
                 row_T = np.zeros(len(CHROMOSOMES))
                 np.add.at(row_T, type_S, (share_S[: size - 1] + share_S[size:-1]) * part / whole)
                 rows.append(row_T)
-                at_S = step.forward(at_S)
+                at_S = at_S @ step.whole_SS
             found.append(np.stack(rows))
         probability.append(found)
         behind_S = all_S / max(float(all_S.max()), 1e-300)
@@ -183,16 +183,17 @@ def _forward_backward(
 
 
 def _through(ahead_S: Floats, way: Sequence["_Step"]) -> Floats:
+    """Probabilities of the states behind a reading from those before it."""
     for step in way:
-        ahead_S = step.forward(ahead_S)
+        ahead_S = ahead_S @ step.whole_SS
     return ahead_S
 
 
 def _back(behind_S: Floats, way: Sequence["_Step"]) -> list[Floats]:
-    """What lies behind each chromosome of a reading, the first one's own first."""
+    """Likelihood of all that follows each state: before each chromosome, and behind the last."""
     found = [behind_S]
     for step in reversed(way):
-        found.insert(0, step.backward(found[0]))
+        found.insert(0, step.whole_SS @ found[0])
     return found
 
 
@@ -204,14 +205,6 @@ class _Step:
     """To a state at which it stands."""
     whole_SS: Floats
     """The same, or past it because it is a stray."""
-
-    def forward(self, ahead_S: Floats) -> Floats:
-        """Probabilities of the states behind it from those before it."""
-        return np.asarray(ahead_S @ self.whole_SS)
-
-    def backward(self, behind_S: Floats) -> Floats:
-        """Likelihood of all that follows from each state before it."""
-        return np.asarray(self.whole_SS @ behind_S)
 
 
 @dataclass(frozen=True)
