@@ -1,10 +1,9 @@
-"""Process trees, memory, computing time and connections from Linux's ``/proc``.
+"""Process trees, memory and connections from Linux's ``/proc``.
 
 Memory is the proportional set size (PSS), which counts shared memory once.
 """
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,6 @@ def held_bytes(pids: Iterable[int]) -> int:
             if line.startswith("Pss:"):
                 total += 1024 * int(line.split()[1])
     return total
-
-
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Seconds that processes have computed; those that have ended count as 0."""
-    fields = [_read(PROC / str(pid) / "stat").rpartition(")")[2].split() for pid in pids]
-    ticks = sum(int(one[11]) + int(one[12]) for one in fields if one)
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(root: int) -> list[int]:

@@ -11,7 +11,6 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from homnet_serve.app import create_app
-from homnet_serve.batching import BatchQueue
 from homnet_serve.config import ServiceConfig, config_from, find_read_form
 from homnet_serve.logs import log_to_stderr
 from homnet_serve.service import Service
@@ -22,11 +21,9 @@ NAME: Final = "Endpoint"
 class Replica:
     """A replica."""
 
-    def __init__(
-        self, settings: Mapping[str, Any], queue: type[BatchQueue[Any, Any]] = BatchQueue
-    ) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         log_to_stderr()
-        self._service = Service(config_from(ServiceConfig, settings), queue)
+        self._service = Service(config_from(ServiceConfig, settings))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Returns the application; Ray Serve calls this in the replica and runs its lifespan."""
@@ -54,19 +51,16 @@ def app(settings: dict[str, Any]) -> Application:
     return endpoint(settings)
 
 
-def endpoint(
-    settings: dict[str, Any], replica: type[Replica] = Replica, **options: Any
-) -> Application:
+def endpoint(settings: dict[str, Any], **options: Any) -> Application:
     """Like :func:`app`, with the options listed under ``deployments`` in YAML.
 
     Args:
         settings: as in :func:`app`.
-        replica: class of the replicas.
         options: options of the deployment.
 
     Raises:
         ConfigError: as :func:`app`.
     """
     find_read_form(config_from(ServiceConfig, settings).forms)
-    made = serve.deployment(serve.ingress()(replica), name=NAME, **options)
+    made = serve.deployment(serve.ingress()(Replica), name=NAME, **options)
     return cast(Deployment, made).bind(settings)

@@ -88,14 +88,11 @@ class Answer:
 class Service:
     """An endpoint without its HTTP part: models, keys, queue and audit log."""
 
-    def __init__(
-        self, config: ServiceConfig, queue: type[BatchQueue[Any, Any]] = BatchQueue
-    ) -> None:
+    def __init__(self, config: ServiceConfig) -> None:
         """Opens keys, audit log and registry; :meth:`start` loads the models.
 
         Args:
             config: settings.
-            queue: class of both queues.
 
         Raises:
             ConfigError, CheckpointError, DataError: a setting is wrong, or a file cannot be used.
@@ -124,7 +121,7 @@ class Service:
         )
         # Both queues share a thread: on a device, passes at the same time only slow each other.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="homnet-pass")
-        self.queue: BatchQueue[ScoreWork, Evidence] = queue(
+        self.queue = BatchQueue[ScoreWork, Evidence](
             self.metrics,
             score,
             Evidence.concatenate,
@@ -134,7 +131,7 @@ class Service:
             waiting=Shares("patients", config.max_waiting_bags, config.max_share),
             wait_s=config.batch_wait_s,
         )
-        self._reading: BatchQueue[ReadWork, list[Finding]] = queue(
+        self._reading = BatchQueue[ReadWork, list[Finding]](
             self.metrics,
             read,
             chained,

@@ -29,9 +29,8 @@ from homnet_serve.records.material import (
     make_material,
 )
 
-Part = Literal["endpoint", "one_at_a_time", "replicas", "proxies", "queues", "soak"]
+Part = Literal["endpoint", "one_at_a_time", "replicas", "proxies", "soak"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-_COMPARED: Final = ("patients_per_second", "p50_ms", "p99_ms", "cpu_ms_per_patient")
 _MANY: Final = 16
 """Number of clients in comparisons."""
 
@@ -43,7 +42,7 @@ class LoadTestConfig:
     material: MaterialConfig = MaterialConfig()
     """Models and patients."""
     parts: tuple[Part, ...] = ("endpoint", "one_at_a_time", "replicas", "proxies")
-    """Parts to measure; queues and soak run only if they are named."""
+    """Parts to measure; the soak runs only if it is named."""
     work: Path = Path("runs/load")
     """Directory of the logs and of the figures of each part."""
     clients: tuple[int, ...] = (1, 4, 16, 64)
@@ -90,7 +89,6 @@ def measure(config: LoadTestConfig) -> dict[str, Any]:
         "one_at_a_time": _one_at_a_time,
         "replicas": _replicas,
         "proxies": _proxies,
-        "queues": _queues,
         "soak": _soak,
     }
     for part in config.parts:
@@ -165,7 +163,6 @@ class _Served:
         *,
         num_replicas: int | None = None,
         max_ongoing_requests: int = 256,
-        ray_batches: bool = False,
         **settings: Any,
     ) -> None:
         """Deploys replicas that use all cores, whatever Ray counts for them."""
@@ -177,7 +174,6 @@ class _Served:
                 "max_bags": NUM_TYPES * self.config.patients_per_pass,
                 **settings,
             },
-            ray_batches=ray_batches,
             num_replicas=number,
             max_ongoing_requests=max_ongoing_requests,
             ray_actor_options={"num_cpus": 1 / number},
@@ -186,16 +182,8 @@ class _Served:
     def generator(self, form: Literal["arrow", "json"]) -> Generator:
         return Generator(self.server.url, self.secret, self.material.bodies(form))
 
-    def ask(
-        self,
-        what: str,
-        form: Literal["arrow", "json"],
-        num_clients: int,
-        *,
-        warm_up_s: float = 1.0,
-    ) -> dict[str, Any]:
-        load = self.generator(form).closed(num_clients, self.config.seconds, warm_up_s)
-        figures = load.figures()
+    def ask(self, what: str, form: Literal["arrow", "json"], num_clients: int) -> dict[str, Any]:
+        figures = self.generator(form).closed(num_clients, self.config.seconds).figures()
         print(
             f"{what}, {form}, {num_clients} clients: {figures['patients_per_second']} patients/s, "
             f"p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms, {figures['statuses']}",
@@ -318,49 +306,6 @@ def _proxies(config: LoadTestConfig, material: Material) -> dict[str, Any]:
                 for number in sorted({1, _MANY, max(config.clients)})
             }
     return figures
-
-
-def _queues(config: LoadTestConfig, material: Material) -> dict[str, Any]:
-    """Our queue beside Ray's ``@serve.batch`` with and without waiting, each thrice, in turns.
-
-    The time that the replicas compute for a patient hardly depends on what else the machine does.
-    """
-    kinds: dict[str, dict[str, Any]] = {
-        "own": {},
-        "ray_0_ms": {"ray_batches": True, "batch_wait_s": 0.0},
-        "ray_10_ms": {"ray_batches": True, "batch_wait_s": 0.01},
-    }
-    figures: dict[str, dict[str, list[dict[str, Any]]]] = {
-        name: {str(number): [] for number in config.clients} for name in kinds
-    }
-    with _server(config, "queues", material) as served:
-        for _ in range(3):
-            for name, settings in kinds.items():
-                served.deploy(**settings)
-                for number in config.clients:
-                    before_s = served.server.replicas_cpu_s()
-                    asked = served.ask(name, "arrow", number, warm_up_s=0.0)
-                    spent_s = served.server.replicas_cpu_s() - before_s
-                    asked["cpu_ms_per_patient"] = round(1e3 * spent_s / asked["statuses"]["200"], 1)
-                    figures[name][str(number)].append(asked)
-
-    def median(name: str, clients: str, figure: str) -> float:
-        return float(np.median([one[figure] for one in figures[name][clients]]))
-
-    return {
-        **figures,
-        "own_over_ray": {
-            name: {
-                clients: {
-                    figure: round(median("own", clients, figure) / median(name, clients, figure), 3)
-                    for figure in _COMPARED
-                }
-                for clients in figures[name]
-            }
-            for name in kinds
-            if name != "own"
-        },
-    }
 
 
 def _soak(config: LoadTestConfig, material: Material) -> dict[str, Any]:

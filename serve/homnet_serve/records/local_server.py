@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from homnet.errors import DataError
-from homnet.processes import command_of, cpu_seconds, descendants, held_bytes
+from homnet.processes import command_of, descendants, held_bytes
 
 ROLES: Final = {
     "controller": ("ray::ServeController",),
@@ -95,14 +95,11 @@ class LocalServer:
             )
         return self
 
-    def deploy(
-        self, settings: Mapping[str, Any], *, ray_batches: bool = False, **options: Any
-    ) -> None:
+    def deploy(self, settings: Mapping[str, Any], **options: Any) -> None:
         """Deploys an endpoint, replacing the previous one, and waits until it answers.
 
         Args:
             settings: fields of :class:`homnet_serve.config.ServiceConfig`.
-            ray_batches: whether Ray forms the passes, see :mod:`homnet_serve.records.ray_batching`.
             options: options of the deployment, for example ``num_replicas``.
 
         Raises:
@@ -114,7 +111,6 @@ class LocalServer:
         order = {
             "settings": dict(settings),
             "options": options,
-            "ray_batches": ray_batches,
             "proxy_location": self._location,
             "http_options": {
                 "host": "127.0.0.1",
@@ -147,10 +143,6 @@ class LocalServer:
     def memory(self) -> dict[str, int]:
         """Memory in bytes of the processes of each role."""
         return {role: held_bytes(pids) for role, pids in self.processes().items()}
-
-    def replicas_cpu_s(self) -> float:
-        """Seconds that the replicas have computed since they started."""
-        return cpu_seconds(self.processes()["replica"])
 
     def __exit__(self, *_: object) -> None:
         process = self._process
@@ -206,8 +198,7 @@ def main() -> None:
     import ray
     from ray import serve
 
-    from homnet_serve.deployment import Replica, endpoint
-    from homnet_serve.records.ray_batching import RayBatchedReplica
+    from homnet_serve.deployment import endpoint
 
     address = os.environ.pop("RAY_ADDRESS")
     ray.init(
@@ -225,8 +216,7 @@ def main() -> None:
                     http_options=order["http_options"],
                     logging_config={"enable_access_log": False, "log_level": "WARNING"},
                 )
-            replica = RayBatchedReplica if order["ray_batches"] else Replica
-            application = endpoint(order["settings"], replica, **order["options"])
+            application = endpoint(order["settings"], **order["options"])
             serve.run(application, name="homnet", route_prefix="/")
             print(_READY, flush=True)
         serve.shutdown()
