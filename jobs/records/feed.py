@@ -1,6 +1,8 @@
-"""Measures how fast Ray Data feeds a training, beside pairs that stay on the workers.
+"""Measures how many bags one core draws, and reads and assembles, for a streamed training.
 
 python jobs/records/feed.py --cohort cohorts/simulated --output runs/feed
+
+With --gpu-bags-per-s it says how many cores feed a GPU.
 """
 
 from homnet_platform.job import run_job

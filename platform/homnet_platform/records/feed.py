@@ -1,28 +1,28 @@
-"""Rates of drawing, of assembling and of training on streamed and on resident bags."""
+"""Rates of what feeds a training: bags that one core draws, and reads, draws and gathers.
 
-import sys
+How fast a training takes them is in its own record: ``bags_per_s`` and ``wait_share``.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
-from homnet.bags.draw import BagConfig, PairBank, rows_of_file
+from homnet.bags.draw import PairBank, rows_of_file
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
-from homnet.model.network import HomNetConfig, best_form
+from homnet.model.network import best_form
 from homnet.results import Record, write_json
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet.training.supply import Plans
-from homnet_platform.bag_stream import READER_CPUS, assemble, plans_of, window_items
-from homnet_platform.records.timed_training import Measured, timed_training
-from homnet_platform.runtime import local_or_cluster, require_workers
+from homnet_platform.bag_stream import assemble, plans_of, window_items
+from homnet_platform.runtime import local_or_cluster
 
 
 @dataclass(frozen=True)
@@ -34,33 +34,21 @@ class FeedConfig:
     hospitals: tuple[str, ...] = ("healthy-1",)
     """Hospitals whose people are used."""
     output: Path = Path("runs/feed")
-    """Directory for feed.json and Ray's own files."""
-    model: HomNetConfig = best_form()
-    """Form of the model that is trained."""
-    workers: tuple[int, ...] = (1, 2)
-    """Numbers of workers."""
-    batch_size: int = 128
-    """Bags per step."""
+    """Directory for feed.json."""
     window_pairs: int = 20_000
     """Pairs per window."""
-    warm_up: int = 5
-    """Untimed steps of each run; the first window is read meanwhile."""
-    max_steps: int = 60
-    """Approximate number of steps of each run; fewer patients are trained on to keep to it."""
     repeats: int = 3
-    """Runs of each kind, in turns, so that noise of the machine affects all alike."""
-    use_gpu: bool = False
-    """Whether each worker gets a GPU."""
+    """Repetitions of each measurement, of which the fastest counts."""
     gpu_bags_per_s: float = 0.0
     """Bags per second of one GPU in training, to state how many CPUs feed it; 0 states nothing."""
     seed: int = 0
-    """Seed of the bags and the weights."""
+    """Seed of the bags."""
     record: Record = Record()
     """The result of record."""
 
     def __post_init__(self) -> None:
-        if min(self.repeats, self.max_steps - self.warm_up, *self.workers) < 1:
-            raise ConfigError("workers and repeats must be at least 1, and max_steps above warm_up")
+        if self.repeats < 1:
+            raise ConfigError(f"repeats must be at least 1, got {self.repeats}")
 
 
 def feed(config: FeedConfig) -> dict[str, Any]:
@@ -71,32 +59,9 @@ def feed(config: FeedConfig) -> dict[str, Any]:
     """
     cohort = Cohort.open(config.cohort).of_hospitals(config.hospitals)
     stage = _stage(cohort, config)
-    runs: dict[str, list[Measured]] = {}
     with local_or_cluster():
-        require_workers(
-            max(config.workers),
-            "the measurement",
-            gpus=float(config.use_gpu),
-            reader_cpus=READER_CPUS,
-        )
         plans = plans_of(cohort, stage)
-        everybody = _stage(cohort, replace(config, max_steps=sys.maxsize))
-        assembled = _assembling(cohort, everybody, plans_of(cohort, everybody), config.repeats)
-        for repeat in range(config.repeats):
-            for workers in config.workers:
-                for kind in ("resident", "streamed"):
-                    found = timed_training(
-                        cohort,
-                        stage,
-                        num_workers=workers,
-                        use_gpu=config.use_gpu,
-                        storage=config.output / "ray",
-                        warm_up=config.warm_up,
-                        resident=kind == "resident",
-                    )
-                    runs.setdefault(f"{kind}, {workers} workers", []).append(found)
-                    rate = config.batch_size / np.median(found.step_s)
-                    print(f"round {repeat + 1}: {workers} workers, {kind}: {rate:.0f} bags/s")
+        assembled = _assembling(cohort, stage, plans, config.repeats)
     figures = {
         "pairs": plans.num_pairs,
         "bags": plans.train.num_bags,
@@ -106,8 +71,6 @@ def feed(config: FeedConfig) -> dict[str, Any]:
             for labels in ("artificial", "cohort")
         },
         "assembling": assembled,
-        "training_bags_per_s": _rates(runs, config.batch_size),
-        "streamed_share_of_resident": _shares(runs, config.workers),
     }
     if config.gpu_bags_per_s:
         figures["cpus_that_feed_a_gpu"] = config.gpu_bags_per_s / assembled["bags_per_s"]
@@ -118,54 +81,20 @@ def feed(config: FeedConfig) -> dict[str, Any]:
 
 
 def _stage(cohort: Cohort, config: FeedConfig) -> Stage:
-    """One epoch on as many patients as give about the requested number of steps."""
     split = split_patients(cohort.patients, SplitConfig(validation=0.05, test=0.0))
-    pairs_of_patient = cohort.num_pairs / cohort.num_patients
-    bags = BagConfig()
-    wanted = config.max_steps * config.batch_size * bags.num_cells / pairs_of_patient
-    few = {
-        part: frozenset(sorted(split[part])[: max(8, round(share * wanted))])
-        for part, share in ((TRAIN, 1.0), (VALIDATION, 0.05))
-    }
     return Stage(
         name="feed",
-        model=config.model,
+        model=best_form(),
         training=TrainingConfig(
-            batch_size=config.batch_size,
-            max_epochs=1,
-            bags=bags,
+            batch_size=128,
             window_pairs=config.window_pairs,
             events=EventConfig(min_fraction=0.05, translocations=True, sham_share=0.4),
             validation_rounds=1,
             seed=config.seed,
         ),
-        train_patients=few[TRAIN],
-        validation_patients=few[VALIDATION],
+        train_patients=split[TRAIN],
+        validation_patients=split[VALIDATION],
     )
-
-
-def _rates(runs: Mapping[str, list[Measured]], batch_size: int) -> dict[str, float]:
-    """Median bags per second of each kind of run, and of steps on a batch that is in memory."""
-    found = {}
-    for name, several in runs.items():
-        found[name] = batch_size / float(np.median(np.concatenate([one.step_s for one in several])))
-        if name.startswith("resident"):
-            still = float(np.median([one.still_s for one in several]))
-            found[name.replace("resident", "batch in memory")] = batch_size / still
-    return found
-
-
-def _shares(runs: Mapping[str, list[Measured]], workers: tuple[int, ...]) -> dict[str, Any]:
-    """Streamed rate as a share of the resident one: the median, and of each round."""
-    found = {}
-    for num in workers:
-        kinds = (runs[f"{kind}, {num} workers"] for kind in ("resident", "streamed"))
-        rounds = [
-            float(np.median(resident.step_s) / np.median(streamed.step_s))
-            for resident, streamed in zip(*kinds, strict=True)
-        ]
-        found[f"{num} workers"] = {"median": float(np.median(rounds)), "rounds": rounds}
-    return found
 
 
 def _drawing(

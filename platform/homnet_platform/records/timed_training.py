@@ -19,13 +19,11 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from homnet.cohorts.cohort import Cohort
 from homnet.training.learning import Learner
 from homnet.training.stage import Stage
-from homnet.training.supply import Resident, Supply
 from homnet_platform.bag_stream import ToWorkers, plans_of, supply
 from homnet_platform.training import interrupts_kept
 
 _LATENCY_BYTES: Final = 4
 _REPEATS: Final = 30
-_STILL_STEPS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,7 @@ class Measured:
     step_s: list[float]
     """Seconds of each step after the warm-up."""
     input_s: float
-    """Seconds per step that the worker waits for its bags, which are drawn and gathered then, or
-    streamed."""
-    still_s: float
-    """Median seconds of a step with one batch that is in memory."""
+    """Seconds per step that the worker waits for its bags, which are drawn and gathered then."""
     all_reduce_s: Mapping[int, float]
     """Median seconds by payload in bytes (the gradient and a tiny one); empty with one worker."""
     gradient_bytes: int
@@ -53,7 +48,6 @@ def timed_training(
     use_gpu: bool,
     storage: Path,
     warm_up: int,
-    resident: bool = True,
 ) -> Measured:
     """Trains a stage as :func:`homnet_platform.training.run_stage` does, and times its steps.
 
@@ -66,18 +60,12 @@ def timed_training(
         use_gpu: whether each worker also gets a GPU.
         storage: directory (on a cluster: shared by all nodes) for Ray's own files.
         warm_up: number of untimed steps at the start.
-        resident: whether the workers keep the pairs; else bags are streamed to them.
     """
     plans = plans_of(cohort, stage)
-    dealt = ToWorkers(cohort, stage, plans, resident=resident)
+    dealt = ToWorkers(cohort, stage, plans, resident=True)
     trainer = TorchTrainer(
         cast(Callable[[dict[str, Any]], None], _worker),
-        train_loop_config={
-            "plans": plans,
-            "resident": resident,
-            "stage": stage,
-            "warm_up": warm_up,
-        },
+        train_loop_config={"plans": plans, "stage": stage, "warm_up": warm_up},
         datasets=dealt.datasets(lambda: (0, 0)),
         dataset_config=dealt,
         scaling_config=ScalingConfig(
@@ -103,16 +91,9 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     stage: Stage = config["stage"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    source = supply(
-        stage,
-        config["plans"],
-        rank=rank,
-        device=get_device(),
-        resident=config["resident"],
-    )
     learner = Learner(
         stage,
-        source,
+        supply(stage, config["plans"], rank=rank, device=get_device(), resident=True),
         device=get_device(),
         rank=rank,
         world=world,
@@ -130,7 +111,6 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     measured = Measured(
         step_s=clock.seconds[config["warm_up"] :],
         input_s=line["wait_share"] / line["bags_per_s"] * stage.training.batch_size,
-        still_s=_still_s(learner, source),
         all_reduce_s={
             size: _all_reduce_s(size, learner.device)
             for size in ((_LATENCY_BYTES, gradient_bytes) if world > 1 else ())
@@ -159,22 +139,6 @@ class _StepClock:
         if self._last is not None and bags == self._batch_size:
             self.seconds.append(now - self._last)
         self._last = now
-
-
-def _still_s(learner: Learner, source: Supply) -> float:
-    """Median seconds of a step with one batch; 0 if the bags are streamed and gone."""
-    if not isinstance(source, Resident):
-        return 0.0
-    batch, size = next(source.batches(0, 0))
-    seconds = []
-    for repeat in range(_STILL_STEPS + 2):
-        _wait(learner.device)
-        started = time.perf_counter()
-        learner.step(batch, size, learner.stage.training.learning_rate)
-        _wait(learner.device)
-        if repeat >= 2:
-            seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))
 
 
 def _all_reduce_s(num_bytes: int, device: torch.device) -> float:

@@ -35,7 +35,7 @@ BAGS = {"person": 46.0, "patient": 69.0}
 
 
 def _measured(step_s: float, **changes: object) -> Measured:
-    one = Measured([step_s, step_s, step_s], 0.01, 0.2, {4: 0.002, 1000: 0.003}, 1000)
+    one = Measured([step_s, step_s, step_s], 0.01, {4: 0.002, 1000: 0.003}, 1000)
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
