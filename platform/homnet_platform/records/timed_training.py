@@ -17,6 +17,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from homnet.cohorts.cohort import Cohort
+from homnet.records.benchmark.timing import wait
 from homnet.training.learning import Learner
 from homnet.training.stage import Stage
 from homnet_platform.bag_stream import ToWorkers, plans_of, supply
@@ -133,7 +134,7 @@ class _StepClock:
         self._last = None
 
     def __call__(self, bags: int, **_: float) -> None:
-        _wait(self._device)
+        wait(self._device)
         now = time.perf_counter()
         # The last batch of an epoch may be short.
         if self._last is not None and bags == self._batch_size:
@@ -147,15 +148,10 @@ def _all_reduce_s(num_bytes: int, device: torch.device) -> float:
     seconds = []
     for repeat in range(_REPEATS + 3):
         torch.distributed.barrier()
-        _wait(device)
+        wait(device)
         started = time.perf_counter()
         torch.distributed.all_reduce(payload)
-        _wait(device)
+        wait(device)
         if repeat >= 3:
             seconds.append(time.perf_counter() - started)
     return float(np.median(seconds))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
