@@ -1,9 +1,10 @@
-"""Process trees, memory and connections from Linux's ``/proc``.
+"""Process trees, memory and connections from Linux's ``/proc``, and free ports.
 
 Memory is the proportional set size (PSS), which counts shared memory once.
 """
 
 import contextlib
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,14 @@ def num_connections(pid: int, port: int) -> int:
         fields[1].endswith(f":{port:04X}") and fields[3] == "01" and f"socket:[{fields[9]}]" in held
         for fields in map(str.split, _read(PROC / str(pid) / "net" / "tcp").splitlines()[1:])
     )
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _entries(path: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from homnet.processes import free_port
 from homnet_serve.client import Client, EndpointError
-from homnet_serve.records.local_server import free_port
 from homnet_serve.schemas import DiagnoseResponse
 
 JOB = Path(__file__).parents[2] / "jobs" / "serve_demo.py"

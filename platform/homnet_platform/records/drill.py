@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from ray.cluster_utils import Cluster
 
 from homnet.errors import ConfigError, DataError
 from homnet.locations import to_location
-from homnet.processes import command_of, descendants
+from homnet.processes import command_of, descendants, free_port
 from homnet.results import Record, read_json, write_json
 from homnet.seeding import generator
 
@@ -137,7 +136,7 @@ class _Nodes:
             "num_cpus": 1,
             # Ray Train frees the resources of a killed worker through the dashboard's API.
             "include_dashboard": True,
-            "dashboard_port": _free_port(),
+            "dashboard_port": free_port(),
             "object_store_memory": 300_000_000,
         }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -160,13 +159,6 @@ class _Nodes:
 
     def stop(self) -> None:
         self._cluster.shutdown()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _start(config: DrillConfig, output: Path, address: str) -> "subprocess.Popen[bytes]":

@@ -6,8 +6,7 @@ from typing import Any, Self
 
 from ray.cluster_utils import Cluster
 
-from homnet.processes import command_of, descendants
-from homnet_serve.records.local_server import free_port
+from homnet.processes import command_of, descendants, free_port
 
 
 class Nodes:

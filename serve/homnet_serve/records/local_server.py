@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from homnet.errors import DataError
-from homnet.processes import command_of, descendants, held_bytes
+from homnet.processes import command_of, descendants, free_port, held_bytes
 
 ROLES: Final = {
     "controller": ("ray::ServeController",),
@@ -49,7 +48,6 @@ class LocalServer:
         *,
         proxy: str = "python",
         environment: Mapping[str, str] | None = None,
-        port: int | None = None,
         proxy_everywhere: bool = False,
     ) -> None:
         """Configures a server; entering the context starts it.
@@ -58,10 +56,9 @@ class LocalServer:
             log: path of its log.
             proxy: one of :data:`PROXIES`.
             environment: further variables of the child, for example RAY_ADDRESS.
-            port: port on 127.0.0.1; a free one by default.
             proxy_everywhere: one proxy per node with replicas, instead of one on the head.
         """
-        self.port = port or free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         self._joined = "RAY_ADDRESS" in (environment or {})
@@ -178,14 +175,6 @@ def _name_of(pid: int) -> str:
     """The command line of a process, with the path of its program removed."""
     command = command_of(pid)
     return Path(command.split(" ")[0]).name if command.startswith("/") else command
-
-
-def free_port() -> int:
-    """Returns a port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _end(pid: int) -> None:
