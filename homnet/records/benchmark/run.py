@@ -22,6 +22,7 @@ from homnet.model.network import HomNet, HomNetConfig, best_form, flops_per_bag,
 from homnet.model.predictor import Predictor
 from homnet.records.benchmark.looped import LoopedHomNet
 from homnet.records.benchmark.timing import in_turns, limits, peak_memory_gib, quantiles, ratio
+from homnet.records.benchmark.workload import BAGS_OF_PATIENT
 from homnet.results import Record, write_json
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import healthy
@@ -29,7 +30,6 @@ from homnet.training.optimisation import TrainingConfig, make_optimizer, train_s
 
 _CELLS_PER_PERSON: Final = 5.0
 _PAIRS_PER_CELL: Final = 24
-_BAGS_OF_A_PATIENT: Final = 23
 _MERGE_RANGES: Final = (8, 16, 32, 48, 64)
 _NUM_CELLS: Final = (1, 2, 3, 5, 10, 20)
 _BATCH_SIZES: Final = (64, 128, 256, 512, 1024)
@@ -80,7 +80,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     )
     torch.manual_seed(config.seed)
     bank = _bank(config)
-    bags = _loaded(bank, config, config.num_cells, device)
+    bags = _loaded(bank, config, device)
     parts: Mapping[str, Callable[[], Any]] = {
         "limits": lambda: limits(device),
         "training": lambda: _training(bags, bank, config, device),
@@ -104,12 +104,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     return figures
 
 
-def training_steps(config: BenchmarkConfig, num_steps: int) -> None:
-    """Runs a few steps on the CPU, in a process whose peak memory is measured."""
+def _training_steps(config: BenchmarkConfig) -> None:
+    """Runs three steps on the CPU, in a process whose peak memory is measured."""
     torch.manual_seed(config.seed)
-    bags = _loaded(_bank(config), config, config.num_cells, torch.device("cpu"))
+    bags = _loaded(_bank(config), config, torch.device("cpu"))
     step = _Step(HomNet(config.model), bags, config)
-    for _ in range(num_steps):
+    for _ in range(3):
         step()
 
 
@@ -162,16 +162,14 @@ def _bank(config: BenchmarkConfig) -> PairBank:
     return PairBank.from_table(with_parts(pa.concat_tables(tables), samples_per_px=scale))
 
 
-def _epoch(bank: PairBank, config: BenchmarkConfig, num_cells: int) -> Epoch:
+def _epoch(bank: PairBank, config: BenchmarkConfig) -> Epoch:
     # Bags over people, so that bags can have many cells.
-    bags = BagConfig(num_cells=num_cells, rounds=2 * num_cells, over="people")
+    bags = BagConfig(num_cells=config.num_cells, rounds=2 * config.num_cells, over="people")
     return draw_epoch(bank, bags, TrainingConfig().events, seed=config.seed, epoch=0)
 
 
-def _loaded(
-    bank: PairBank, config: BenchmarkConfig, num_cells: int, device: torch.device
-) -> LoadedEpoch:
-    return DeviceBank(bank, device).load(_epoch(bank, config, num_cells))
+def _loaded(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> LoadedEpoch:
+    return DeviceBank(bank, device).load(_epoch(bank, config))
 
 
 def _training(
@@ -199,7 +197,7 @@ def _training(
     tasks["best form, batched"] = _Step(HomNet(best_form()).to(device), bags, config)
     seconds = in_turns(tasks, repeats=config.repeats, device=device)
     started = time.perf_counter()
-    drawn = _epoch(bank, config, config.num_cells)
+    drawn = _epoch(bank, config)
     drawing = (time.perf_counter() - started) * config.batch_size / len(drawn)
     in_memory = seconds["batched, batch in memory"]
     assembly = float(np.median(seconds["assembly and synthesis"]))
@@ -224,16 +222,13 @@ def _training(
 def _patient(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> dict[str, Any]:
     """Scores one patient, and many at once, through the Predictor."""
     model = HomNet(config.model).to(device)
-    bags = _loaded(bank, config, config.num_cells, device)
-    patient = bags.batch(slice(0, _BAGS_OF_A_PATIENT))
-    predictors = {
-        "looped": _Scorer(LoopedHomNet(model)),
-        "eager": _Scorer(model),
-    }
+    bags = _loaded(bank, config, device)
+    patient = bags.batch(slice(0, BAGS_OF_PATIENT))
+    predictors = {"looped": _Scorer(LoopedHomNet(model)), "eager": _Scorer(model)}
     compiled = _compiled(model) if config.compile else None
     if compiled is not None:
         predictors["compiled"] = _Scorer(compiled)
-    found: dict[str, Any] = {"num_pairs": _BAGS_OF_A_PATIENT * config.num_cells}
+    found: dict[str, Any] = {"num_pairs": BAGS_OF_PATIENT * config.num_cells}
     expected = predictors["eager"](patient)
     for precision in ("", ", bfloat16"):
         for name in [n for n in predictors if precision and n != "looped" and "," not in n]:
@@ -249,7 +244,7 @@ def _patient(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> d
         name: float((scorer(patient) - expected).abs().max()) for name, scorer in predictors.items()
     }
     predictor = Predictor(model, {}, version="", device=device)
-    num_bags = config.num_patients * _BAGS_OF_A_PATIENT
+    num_bags = config.num_patients * BAGS_OF_PATIENT
     batches = [
         bags.batch(slice(start, start + config.batch_size))
         for start in range(0, min(len(bags), 20 * config.batch_size), config.batch_size)
@@ -304,7 +299,7 @@ def _compiled(model: nn.Module) -> nn.Module | None:
 
 
 def _memory(bags: LoadedEpoch, config: BenchmarkConfig, device: torch.device) -> dict[str, float]:
-    found = {"training_cpu": peak_memory_gib(training_steps, config, 3)}
+    found = {"training_cpu": peak_memory_gib(_training_steps, config)}
     if device.type == "cuda":
         # Excludes the bank and the bags, which stay in memory.
         torch.cuda.reset_peak_memory_stats(device)
@@ -327,7 +322,7 @@ def _scaling(bank: PairBank, config: BenchmarkConfig, device: torch.device) -> l
         tried["bags per batch", size] = dataclasses.replace(config, batch_size=size)
     found = []
     for (what, value), changed in tried.items():
-        bags = _loaded(bank, changed, changed.num_cells, device)
+        bags = _loaded(bank, changed, device)
         step = _Step(HomNet(changed.model).to(device), bags, changed)
         seconds = in_turns({"": step}, repeats=3, device=device, warm_up=1)[""]
         found.append(

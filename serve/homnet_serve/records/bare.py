@@ -1,5 +1,6 @@
 """Throughput of the models without a server: the baseline for endpoint measurements."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,12 +117,10 @@ def _passes(
     work: Callable[[Sequence[_Patient]], object], patients: Sequence[_Patient], size: int
 ) -> Callable[[], int]:
     """A function that works on the next patients in one pass and returns their number."""
-    place = 0
+    following = itertools.cycle(patients)
 
     def step() -> int:
-        nonlocal place
-        work([patients[(place + n) % len(patients)] for n in range(size)])
-        place = (place + size) % len(patients)
+        work(list(itertools.islice(following, size)))
         return size
 
     return step
