@@ -14,7 +14,8 @@ from homnet.report.tables import ABSENT, cell
 
 METRICS: Final = (("auc", "AUC"), ("f1", "F1"))
 CONVERGED: Final = 0.005
-"""Maximum rise of the validation AUC in the last quarter of a training that has converged."""
+"""Maximum rise of the validation AUC in the last quarter of a training that has converged, and
+maximum fall below its trial of one that has not collapsed."""
 LEARNT: Final = 0.6
 """Validation AUC below which a training has learnt nothing yet, however flat its curve is."""
 HOMNET: Final = "HomNet"
@@ -203,7 +204,26 @@ def _tuning(figures: Mapping[str, Any]) -> str:
             f". Methods that learn from labels had {figures['num_tunings']} trials of fine-tuning, "
             "chosen by the mean validation AUC of all hospitals"
         )
-    return f"{note}. Chosen: {'; '.join(chosen)}. {_one_class(figures)}".strip()
+    notes = [f"{note}.", f"Chosen: {'; '.join(chosen)}.", _collapsed(figures), _one_class(figures)]
+    return " ".join(note for note in notes if note)
+
+
+def _collapsed(figures: Mapping[str, Any]) -> str:
+    """The trainings that ended below their trial, so that others took their place."""
+    lines = []
+    for run in figures["runs"]:
+        for line in run.get("collapsed", ()):
+            name = f"{run['method']} with {_tried(line['tried'])}"
+            trial = figures["trials"][run["method"]]["lines"][line["trial"]]["validation_auc"]
+            ended = "diverged" if line.get("diverged") else f"{line['validation_auc']:.3f}"
+            lines.append(f"{name} ({ended}, in its trial {trial:.3f})")
+    if not lines:
+        return ""
+    return (
+        "A training that ends below its trial by more than "
+        f"{CONVERGED:g} has collapsed, and the next best trial is trained with all minutes too; "
+        f"the best of them counts. Not taken: {'; '.join(lines)}."
+    )
 
 
 def _tried(trial: Mapping[str, Any]) -> str:

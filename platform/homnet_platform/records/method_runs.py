@@ -1,9 +1,10 @@
 """The runs of one method of a comparison: its trials, and each seed from pre-training to scores.
 
 The directory of a method holds folders ``trial-N`` and ``seed-N``, and the measured rate of each
-trial in ``rate-N.json``. A seed folder holds the pre-trained checkpoint, the fine-tuned checkpoints
-and scores.parquet. A folder also holds the last epoch of its training, from which a killed one
-resumes. A run is done when its folder has a record.json.
+trial in ``rate-N.json``. A seed folder holds what was pre-trained with the settings of trial N in
+``pretrained-N``, the fine-tuned checkpoints and scores.parquet. The last epoch of a training, from
+which a killed one resumes, is beside its checkpoint. A run is done when its folder has a
+record.json.
 """
 
 import dataclasses
@@ -16,17 +17,17 @@ import numpy as np
 from homnet.cohorts.split import TRAIN, VALIDATION
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
+from homnet.records.beside_paper import CONVERGED
 from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
 from homnet.training.stage import Stage
 from homnet_platform.data import Participants
 from homnet_platform.records.budget import seconds_per_pair, sized
-from homnet_platform.records.methods import Method, best_of, line_of, try_once
+from homnet_platform.records.methods import Method, line_of, ranked_of, try_once
 from homnet_platform.records.plan import Comparison
 from homnet_platform.records.side_by_side import scored, write_scores
 from homnet_platform.runs import provenance
 
-_PRETRAINED: Final = "pretrained"
 _UNFINISHED: Final = "unfinished"
 
 
@@ -76,12 +77,12 @@ class MethodRuns:
         return [self.record("trial", number) for number in range(len(self.method.pretraining))]
 
     def chosen_trial(self) -> int:
-        """Number of the trial with the best validation AUC.
+        """Number of the trial whose settings the first seed was trained with in the end.
 
         Raises:
-            DataError: a trial is not finished, or all diverged.
+            DataError: the first seed is not finished.
         """
-        return best_of(self.trials(), self.name) if self.method.pretraining else 0
+        return int(self.record("seed", self.comparison.seeds[0])["trial"])
 
     def pretraining(self, shared: Participants, seed: int) -> Stage:
         """The pre-training of one seed, before the values of a trial are applied."""
@@ -131,21 +132,16 @@ class MethodRuns:
 
         Returns:
             Its record: the chosen ``trial`` with its training (see
-            :func:`homnet_platform.records.methods.line_of`) and, after fine-tuning, the chosen
-            ``tuning`` and all ``tunings``.
+            :func:`homnet_platform.records.methods.line_of`), ``collapsed`` if others were trained
+            first, and, after fine-tuning, the chosen ``tuning`` and all ``tunings``.
 
         Raises:
             DataError: trials are missing, or all diverged.
         """
         comparison, method, bank = self.comparison, self.method, shared.bank
-        number, folder = self.chosen_trial(), self.folder("seed", seed)
-        path = folder / _PRETRAINED
-        stage = self.sized(shared, seed, number, comparison.minutes)
-        if not path.is_dir():
-            kept = folder / _UNFINISHED
-            method.fit(stage, bank, device=self.device, kept=kept).save(path)
+        record = self._pretrain(shared, seed)
+        path = self._pretrained(seed, record["trial"])
         parent = Checkpoint.load(path, type(method.form))
-        record: dict[str, Any] = {"trial": number, **line_of(parent, stage, bank)}
         if comparison.fine_tuned:
             tuned, lines = self._fine_tune(shared, seed, parent, path)
             record |= lines
@@ -161,6 +157,37 @@ class MethodRuns:
             frames += scored(pairs, split, predictor, method.bags(comparison.bags), events)
         write_scores(frames, self.scores(seed))
         return record
+
+    def _pretrained(self, seed: int, number: int) -> Path:
+        return self.folder("seed", seed) / f"pretrained-{number}"
+
+    def _pretrain(self, shared: Participants, seed: int) -> dict[str, Any]:
+        """Pre-trains one seed; returns the record of the best training.
+
+        What learns well for a quarter of the minutes may collapse in all of them, as the rate stays
+        high for longer. If the first seed ends below its trial, the next best trial is trained too.
+        """
+        tried = self.trials()
+        if seed != self.comparison.seeds[0]:
+            ranked = [self.chosen_trial()]
+        else:
+            ranked = ranked_of(tried, self.name) if tried else [0]
+        lines: list[dict[str, Any]] = []
+        for number in ranked:
+            trial, path = self.method.trials[number], self._pretrained(seed, number)
+            stage = self.sized(shared, seed, number, self.comparison.minutes)
+            if path.is_dir():
+                line = line_of(Checkpoint.load(path, type(self.method.form)), stage, shared.bank)
+            else:
+                kept = path.with_name(f"{_UNFINISHED}-{number}")
+                found, line = try_once(self.method, trial, stage, shared.bank, self.device, kept)
+                if found is not None:
+                    found.save(path)
+            lines.append(line | {"trial": number, "tried": dict(trial)})
+            if tried and line.get(METRIC, 0.0) >= tried[number][METRIC] - CONVERGED:
+                break
+        best = lines.pop(ranked_of(lines, f"{self.name}, seed {seed}")[0])
+        return best | ({"collapsed": lines} if lines else {})
 
     def _fine_tune(
         self, shared: Participants, seed: int, parent: Checkpoint, path: Path
@@ -201,7 +228,7 @@ class MethodRuns:
             whole = len(models) == len(shared.hospitals)
             mean = {METRIC: float(np.mean(values))} if whole else {"diverged": True}
             lines.append({"tried": dict(trial), "hospitals": values, **mean})
-        best = best_of(lines, f"{self.name}, seed {seed}, fine-tuning")
+        best = ranked_of(lines, f"{self.name}, seed {seed}, fine-tuning")[0]
         for hospital, model in found[best].items():
             model.save(self.folder("seed", seed) / hospital / "checkpoint")
         return found[best], {"tuning": tried[best], "tunings": lines}

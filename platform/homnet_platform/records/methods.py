@@ -137,11 +137,11 @@ def line_of(trained: Checkpoint, stage: Stage, bank: PairBank) -> dict[str, Any]
     }
 
 
-def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
-    """Index of the trial with the best validation AUC; the first if several are equal.
+def ranked_of(lines: Sequence[Mapping[str, Any]], what: str) -> list[int]:
+    """Indices of the trials that did not diverge, best validation AUC first.
 
     Args:
-        lines: records of the trials.
+        lines: records of the trials; of several that are equal, the first stays first.
         what: name of the trials in error messages.
 
     Raises:
@@ -151,4 +151,4 @@ def best_of(lines: Sequence[Mapping[str, Any]], what: str) -> int:
     if not found:
         tried = [line["tried"] for line in lines]
         raise DataError(f"{what}: every trial diverged; try others than {tried}")
-    return max(found, key=lambda number: float(lines[number][METRIC]))
+    return sorted(found, key=lambda number: -float(lines[number][METRIC]))

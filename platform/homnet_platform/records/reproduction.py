@@ -3,10 +3,11 @@
 This module is independent of the methods: the job passes each as a form, a function that fits it,
 and its trials. One rule holds for all: the same people, the same minutes of one core, the same
 number of trials, and early stopping by the same validation. Every trial is pre-trained with the
-first seed and a quarter of the minutes. The best one by validation is trained with all of them, and
-fine-tuned with every trial of the fine-tuning. Further seeds are for HomNet and what stands near
-it, see :func:`seeds_of`; they use the choices of the first. Every run is written when done, and a
-training after each epoch, so that the same command continues a killed job.
+first seed and a quarter of the minutes. The best one by validation is trained with all of them (if
+that ends below its trial, the next one too), and fine-tuned with every trial of the fine-tuning.
+Further seeds are for HomNet and what stands near it, see :func:`seeds_of`; they use the choices of
+the first. Every run is written when done, and a training after each epoch, so that the same command
+continues a killed job.
 """
 
 import dataclasses

@@ -104,6 +104,19 @@ def test_methods_stand_beside_the_paper(figures: dict[str, Any]) -> None:
     assert "of work, at most" in comparison_markdown({**figures, "num_reused": 3})
 
 
+def test_trainings_that_collapsed_are_named(figures: dict[str, Any]) -> None:
+    assert "collapsed" not in comparison_markdown(figures)
+    lost = [
+        {"tried": {"width": 32}, "trial": 0, "validation_auc": 0.521},
+        {"tried": {"width": 128}, "trial": 1, "diverged": True},
+    ]
+    run = {**_run("AE", [0.5, 0.6]), "collapsed": lost}
+    assert (
+        "Not taken: AE with width 32 (0.521, in its trial 0.750); AE with width 128 (diverged, in "
+        "its trial 0.625)." in comparison_markdown({**figures, "runs": [run]})
+    )
+
+
 def test_artificial_abnormalities_have_one_column(figures: dict[str, Any]) -> None:
     lines = comparison_markdown({**figures, "fine_tuned": False}).splitlines()
     assert lines[0] == "| Method | AUC, north | paper, Pki-3 | AUC, south |"

@@ -9,7 +9,7 @@ from homnet.simulator.cohort import simulate_person
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fitted")]  # one process fits, for both
 
 TRUTH = Laboratory(
     band_levels=(0.0, 0.0, 1.0, 0.0), px_per_iscn=0.0066, darkness=110.0, edge=18.0, bend=1.0

@@ -13,7 +13,7 @@ from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import Participants
-from homnet_platform.records.methods import Method, best_of, try_once
+from homnet_platform.records.methods import Method, ranked_of, try_once
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def test_the_trial_that_validates_best_is_kept(small: HomNetConfig, shared: Part
         for trial in ({"learning_rate": rate} for rate in (1.0, 4.0, 2.0, 3.0))
     ]
     lines = [line for _, line in tried]
-    assert best_of(lines, "s") == 2  # of equals the first
+    assert ranked_of(lines, "s")[0] == 2  # of equals the first
     assert tried[2][0].metrics[METRIC] == 0.9
     assert lines[2]["curve"] == [0.9]
     # Two people with three types of four cells, in bags of at most five.
     assert lines[2]["bags"] == 2 * 3
     assert tried[1] == (None, {"tried": {"learning_rate": 4.0}, "diverged": True})
     with pytest.raises(DataError, match="s: every trial diverged"):
-        best_of(lines[1:2], "s")
+        ranked_of(lines[1:2], "s")
 
 
 def test_what_is_tried_is_a_field_of_the_training_or_of_the_form(
