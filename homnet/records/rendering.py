@@ -89,9 +89,11 @@ def render_page(text: str, root: Path) -> str:
     def value(match: re.Match[str]) -> str:
         found: Any = read_result(root / match["path"])["figures"]
         for key in match["keys"].split("/"):
-            if not isinstance(found, Mapping) or key not in found:
-                raise DataError(f"{match['path']}: there is no number '{match['keys']}'")
-            found = found[key]
+            try:
+                found = found[int(key) if isinstance(found, list) else key]
+            except (LookupError, TypeError, ValueError):
+                message = f"{match['path']}: there is no number '{match['keys']}'"
+                raise DataError(message) from None
         form = match["format"] or ("," if isinstance(found, int) else ".3f")
         return f"{match[1]}{found:{form}}{match['end']}"
 

@@ -71,16 +71,21 @@ def test_evaluations_that_belong_together(tmp_path: Path) -> None:
 
 
 def test_numbers_inside_of_a_sentence(tmp_path: Path) -> None:
-    _write(tmp_path, "a.json", {"bags a day": {"h 1": 1234, "share": 0.61234}})
+    _write(tmp_path, "a.json", {"bags a day": {"h 1": 1234, "share": 0.61234, "rows": [1, 7]}})
     page = (
         "It reads <!-- value: results/a.json bags a day/h 1 -->?<!-- end --> bags, "
         "<!-- value: results/a.json bags a day/share .1f --><!-- end --> or "
-        "<!-- value: results/a.json bags a day/share -->?<!-- end -->.\n"
+        "<!-- value: results/a.json bags a day/share -->?<!-- end --> of "
+        "<!-- value: results/a.json bags a day/rows/1 -->?<!-- end -->.\n"
     )
     text = render_page(page, tmp_path)
     assert "-->1,234<!-- end --> bags, " in text
     assert "-->0.6<!-- end --> or " in text
-    assert "-->0.612<!-- end -->." in text
+    assert "-->0.612<!-- end --> of " in text
+    assert "-->7<!-- end -->." in text
+    for wrong in ("rows/2", "rows/x", "share/x"):
+        with pytest.raises(DataError, match=f"no number 'bags a day/{wrong}'"):
+            render_page(page.replace("rows/1", wrong), tmp_path)
     with pytest.raises(DataError, match=r"no number 'bags a day/h 2'"):
         render_page(page.replace("h 1", "h 2"), tmp_path)
 
