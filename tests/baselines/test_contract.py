@@ -32,14 +32,26 @@ LEAST = dict.fromkeys(FORMS, 0.9) | {
     "AE, raw": 0.6,  # the paper's setting, near chance there
 }
 """What every method must reach on the easy task: AUC of the validation people."""
+LONG = {
+    "ResNet, absolute",
+    "Xception",
+    "DenseNet",
+    "ViT",
+    "Siamese",
+    "Siamese, absolute",
+    "Deep-SVDD",
+}
+"""Methods that take longest to fit; the others stand for them in the quick tests."""
 LEARNS_NOTHING = {*FLOORS}
 LEARNS_NO_LABELS = {"OC-SVM", "Deep-SVDD", "AE", "AE, raw"}
 
 
 def of_methods(*names: str) -> pytest.MarkDecorator:
     """Tries each method; its tests share a process, which fits it once."""
+    slow = {name: [pytest.mark.slow] if name in LONG else [] for name in names}
     return pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+        "name",
+        [pytest.param(n, marks=[pytest.mark.xdist_group(n), *slow[n]]) for n in names],
     )
 
 

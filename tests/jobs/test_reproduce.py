@@ -91,6 +91,7 @@ def test_the_command_line_sets_what_methods_share(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.startswith("error: minutes must be 0 or more")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_table_and_its_record_and_picture(

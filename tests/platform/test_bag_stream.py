@@ -132,7 +132,7 @@ def test_a_run_without_pairs_is_refused(cohort: Cohort) -> None:
         pytest.param({"window_pairs": 1000}, id="one window"),
     ],
 )
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_streamed_batches_are_those_of_pairs_in_memory(
     cohort: Cohort, training: dict[str, Any], world: int
 ) -> None:

@@ -90,6 +90,7 @@ def test_the_manifest_lists_every_image_and_nothing_else_is_there(simulated):
     assert not list(images.parent.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_an_interrupted_drawing_keeps_its_images(simulated, tmp_path, monkeypatch):
     cohort, images = simulated

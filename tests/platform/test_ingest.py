@@ -281,6 +281,7 @@ def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, 
         replace(config, band_level=500)
 
 
+@pytest.mark.slow
 def test_images_in_a_bucket_give_the_same_cohort(summary, folder, config, bucket):
     images = to_location(bucket("images"))
     for name in files_in(folder, recursive=True):

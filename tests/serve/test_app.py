@@ -220,6 +220,7 @@ def test_revoking_reaches_a_running_endpoint(start_endpoint: Any, tmp_path: Path
     assert endpoint.request("GET", "/v1/models", key="h2").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_promotion_under_load_drops_nothing(
     start_endpoint: Any,
     tmp_path: Path,

@@ -254,6 +254,7 @@ def test_pages_are_those_of_the_batch_job(
         assert len(one["page"]) == pytest.approx(len(page.read_text()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_drawn_images_get_the_verdict_of_the_batch_job(
     trained: tuple[Path, Path], serving: Any, tmp_path: Path
 ) -> None:

@@ -286,6 +286,7 @@ def test_a_step_that_fails_costs_one_image_only(monkeypatch):
     assert found.reason == "cannot be measured (ZeroDivisionError)"
 
 
+@pytest.mark.slow
 def test_real_images_are_nearly_all_usable():
     beside = Path(__file__).parents[4] / "shared" / "real"
     folder = Path(os.environ.get("HOMNET_REAL_DIR", beside)) / "pki3"

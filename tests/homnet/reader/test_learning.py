@@ -62,7 +62,7 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path, training: ReaderTr
     assert np.mean(pairs) > 0.7
 
 
-@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("started", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_resuming_equals_going_on(
     bank: PairBank, parent: Path, tmp_path: Path, started: bool, training: ReaderTraining
 ) -> None:
@@ -100,6 +100,7 @@ def test_a_checkpoint_holds_all_that_is_needed(
     )
 
 
+@pytest.mark.slow
 def test_learning_goes_on_from_another_reader(
     bank: PairBank, parent: Path, tmp_path: Path, training: ReaderTraining
 ) -> None:

@@ -36,6 +36,7 @@ def told_apart(first, second, **dropped):
     )
 
 
+@pytest.mark.slow
 def test_one_laboratory_is_not_told_from_itself(pairs_of_laboratory):
     found = told_apart(pairs_of_laboratory(1, Laboratory()), pairs_of_laboratory(2, Laboratory()))
     assert abs(found["auc"]["value"] - 0.5) < 0.1

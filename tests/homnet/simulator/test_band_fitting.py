@@ -59,6 +59,7 @@ def agreement(found, truth, name):
     )
 
 
+@pytest.mark.slow
 def test_shades_are_read_back(laboratory, seen):
     means, lengths = seen
     assert set(means) == set(CHROMOSOMES)

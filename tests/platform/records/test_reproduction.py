@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from homnet.bags.events import EventConfig
 from homnet.errors import ConfigError, DataError
 from homnet.model.network import HomNetConfig
 from homnet.records.beside_paper import HOMNET, comparison_markdown, variants_markdown
@@ -68,6 +69,9 @@ def test_further_seeds_are_for_homnet_and_what_validates_near_it(
 
         return Method(small, fit)
 
+    events = EventConfig(sham_share=0.2)
+    comparison = replace(config.comparison, fine_tuned=False, events=events)
+    config = replace(config, comparison=comparison)
     methods = {HOMNET: of(0.9), "Near": of(0.871), "Far": of(0.869), "Ahead": of(0.95)}
     found = reproduce(config, methods, METHODS)
     one, two = [0], [0, 1]

@@ -13,6 +13,7 @@ from homnet_platform.records.plan import ReproduceConfig
 from homnet_platform.records.running_time import time_methods
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_times_of_all_methods(
     config: ReproduceConfig,
