@@ -39,3 +39,8 @@ class RegistryError(HomNetError):
 
 class StoreError(HomNetError, OSError):
     """An object store does not answer or gives no access; caught wherever a disk's error is."""
+
+
+def first_line(error: Exception) -> str:
+    """First line of the message of an error, or its kind if it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, PAIR_SHAPE, SCHEMA, pairs_of
-from homnet.errors import CohortError
+from homnet.errors import CohortError, first_line
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.locations import Location
 
@@ -36,7 +36,7 @@ def read_pairs(path: Location) -> tuple[pa.Table, str]:
         ) from None
     except (pa.ArrowException, OSError) as error:
         raise CohortError(
-            f"{path}: not a readable Parquet file ({_first_line(error)}); it may be truncated: "
+            f"{path}: not a readable Parquet file ({first_line(error)}); it may be truncated: "
             "restore it or make the cohort again"
         ) from None
     check_table(table, str(path))
@@ -224,7 +224,3 @@ class _Checks:
 
 def _first(mask: Any) -> int:
     return int(pc.index(mask, pa.scalar(True)).as_py())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homnet.errors import DataError
+from homnet.errors import DataError, first_line
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import NORMAL, SHAM
 from homnet.locations import Location, in_memory, to_location
@@ -59,7 +59,7 @@ def read_scores(path: str | Location) -> pd.DataFrame:
     except FileNotFoundError:
         raise DataError(f"{path}: there are no scores here; run jobs/evaluate.py first.") from None
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"{path}: not a readable Parquet file ({reason}); run jobs/evaluate.py again."
         ) from None

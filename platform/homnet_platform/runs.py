@@ -23,7 +23,7 @@ from homnet.results import read_json, write_json, write_result
 _PLACES: Final = frozenset(
     {
         *("checkpoint", "cohort", "diagnosis", "findings", "manifest", "output", "reader", "start"),
-        *("karyogram", "karyograms", "record", "registry", "scaling", "tracking"),
+        *("karyogram", "karyograms", "max_concurrent", "record", "registry", "scaling", "tracking"),
     }
 )
 """Config fields for paths and hardware, which do not affect the result. The content of these paths
@@ -47,24 +47,15 @@ class Run:
     """Everything the run depends on, JSON-serialisable."""
 
     @classmethod
-    def of(
-        cls,
-        output: str | Location,
-        config: Any,
-        *,
-        ignored: Iterable[str] = (),
-        **content: str | None,
-    ) -> Self:
+    def of(cls, output: str | Location, config: Any, **content: str | None) -> Self:
         """Makes a run from a config.
 
         Args:
             output: the directory; not created yet.
             config: the settings.
-            ignored: config fields that may change when the run is resumed.
             content: digests of the run's inputs, which may not change.
         """
-        settings = {k: v for k, v in portable(config).items() if k not in set(ignored)}
-        return cls.claiming(output, {"settings": settings, **content})
+        return cls.claiming(output, {"settings": portable(config), **content})
 
     @classmethod
     def claiming(cls, output: str | Location, claimed: Mapping[str, Any]) -> Self:

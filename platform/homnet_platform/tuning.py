@@ -60,7 +60,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
     hospitals = config.hospitals or cohort.hospitals_with_abnormal_pairs()
     if not hospitals:
         raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
-    run = Run.of(config.output, config, ignored=["max_concurrent"], cohort=cohort.fingerprint)
+    run = Run.of(config.output, config, cohort=cohort.fingerprint)
     run.claim()
     output = run.output
     # Absolute, because trials have other working directories.

@@ -47,10 +47,10 @@ def test_the_same_run_continues_and_others_are_refused(tmp_path: Path) -> None:
             Run.of(tmp_path, other, cohort=content).claim()
 
 
-def test_places_and_ignored_fields_may_change(tmp_path: Path) -> None:
-    Run.of(tmp_path, Config(), ignored=["max_concurrent"], cohort="c").claim()
+def test_places_and_hardware_may_change(tmp_path: Path) -> None:
+    Run.of(tmp_path, Config(), cohort="c").claim()
     moved = Config(output="elsewhere", cohort="/mnt/a", findings="runs/reader", max_concurrent=3)
-    Run.of(tmp_path, moved, ignored=["max_concurrent"], cohort="c").claim()
+    Run.of(tmp_path, moved, cohort="c").claim()
 
 
 def test_a_finished_run_is_known_and_not_claimed_again(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_directory_is_absolute_at_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_config_without_its_places_is_json() -> None:
-    assert portable(Config(findings="runs/reader")) == {"rates": [0.1, 0.2], "max_concurrent": 0}
+    assert portable(Config(findings="runs/reader")) == {"rates": [0.1, 0.2]}
 
 
 def test_a_checkpoint_knows_its_people_and_those_of_its_parent() -> None:
