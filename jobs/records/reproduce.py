@@ -97,7 +97,7 @@ def facts(config: ReproduceConfig) -> Mapping[str, object]:
         "trials": f"{trials} of {comparison.trial_minutes:g} minutes of one core",
         "trainings": f"{len(methods)} of {comparison.minutes:g} minutes, and further seeds",
         "hours of one core": f"at most {low:.1f}, or {high:.1f} if all run with all seeds; "
-        "fine-tuning, scores and measured rates on top"
+        "fine-tuning, scores, measured rates and what replaces a collapsed training on top"
         if comparison.minutes
         else "without a limit",
     }

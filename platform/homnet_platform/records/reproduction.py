@@ -73,8 +73,9 @@ def hours_of(comparison: Comparison, methods: Mapping[str, Method]) -> tuple[flo
     """Hours of one core for all pre-trainings without early stopping.
 
     Returns:
-        If only one method runs with all seeds, and if all do. Fine-tuning, scores and the first
-        measurement of each rate come on top; a method that is fitted in one go takes less.
+        If only one method runs with all seeds, and if all do. Fine-tuning, scores, the first
+        measurement of each rate and what replaces a collapsed training come on top; a method that
+        is fitted in one go takes less.
     """
     learnt = [method for method in methods.values() if method.in_steps or method.pretraining]
     trials = sum(len(method.pretraining) for method in learnt) * comparison.trial_minutes
