@@ -6,7 +6,7 @@ ASGI server can run it; :mod:`homnet_serve.deployment` runs it in a Ray Serve re
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -191,9 +191,13 @@ def _add_open_routes(app: FastAPI, service: Service) -> None:
         html, policy = page()
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
 
+    @cache
+    def docs() -> str:
+        return documentation(schema_of(app))
+
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:
-        html = documentation(schema_of(app))
+        html = docs()
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})

@@ -80,6 +80,7 @@ class Archive:
             OSError,
             EOFError,
             ValueError,
+            OverflowError,
             NotImplementedError,
         ) as error:
             raise invalid(
@@ -197,6 +198,7 @@ def measure_images(
     Raises:
         RequestError: a row names a file that is missing or too large, or ``stopped`` returned True.
     """
+    largest_px = max((one.max_side_px for one in configs.values()), default=MAX_SIDE_PX)
 
     def open_image(row: Mapping[str, Any]) -> IO[bytes]:
         if stopped():
@@ -206,7 +208,7 @@ def measure_images(
 
     def image_of(name: str) -> NDArray[np.uint8]:
         content = archive.content.read(archive.files[name])
-        return read_grey(io.BytesIO(content), max_side_px=MAX_SIDE_PX)
+        return read_grey(io.BytesIO(content), max_side_px=largest_px)
 
     images, table = measured(manifest, open_image, configs, limits, f"{MANIFEST}: row {{row}}")
     unusable = images["reason"] != ""

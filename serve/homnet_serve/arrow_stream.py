@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from homnet.errors import first_line
 from homnet_serve.config import Limits
 from homnet_serve.errors import invalid, too_large
 
@@ -65,7 +66,7 @@ def read_stream(body: bytes, schema: pa.Schema, limits: Limits) -> pa.Table:
     except struct.error:
         raise invalid("body: not a readable Arrow IPC stream (damaged or cut off)") from None
     except (pa.ArrowException, OSError, EOFError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = first_line(error)[:200]
         raise invalid(f"body: not a readable Arrow IPC stream ({reason})") from None
     columns = [_cast(table, field) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())

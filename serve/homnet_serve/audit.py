@@ -219,12 +219,13 @@ def verify_audit(
     place, problems = _place(directory), []
     checked: dict[str, _Checked] = {}
     try:
+        # Before the logs: an endpoint that runs writes a line first, and then its anchor.
+        anchors = {} if anchor is None else _anchors(_place(anchor))
         for name, parts in _logs(place):
             try:
                 checked[name] = _follow(f"{directory}/{name}", *_read(place, parts), key)
             except DataError as error:
                 problems.append(str(error))
-        anchors = {} if anchor is None else _anchors(_place(anchor))
     except OSError as error:
         raise DataError(f"{directory}: the audit log cannot be read ({error})") from None
     unproven = {

@@ -103,7 +103,7 @@ def read(works: Sequence[ReadWork]) -> list[list[Finding]]:
     found: dict[int, Finding] = {}
     for reader in dict.fromkeys(asked_G):
         own_G = [g for g, one in enumerate(asked_G) if one is reader]
-        findings = reader(together.only(own_G), np.zeros(len(own_G)))
+        findings = reader(together.only(own_G))
         found |= dict(zip(own_G, findings, strict=True))
     at = itertools.accumulate(map(len, works), initial=0)
     return [[found[g] for g in range(*ends)] for ends in itertools.pairwise(at)]

@@ -160,10 +160,6 @@ def _read_json(body: bytes, limits: Limits) -> tuple[pa.Table, Callable[[int], s
         raise invalid(sentence_of(error)) from None
     patients = request.patients
     num_pairs = [len(patient.pairs) for patient in patients]
-    if sum(num_pairs) > limits.max_pairs:
-        raise too_large(
-            f"body: {sum(num_pairs)} pairs, at most {limits.max_pairs} at once; send fewer patients"
-        )
     pairs = [pair for patient in patients for pair in patient.pairs]
     owners = [patient for patient in patients for _ in patient.pairs]
     columns = {

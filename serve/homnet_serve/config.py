@@ -35,7 +35,7 @@ class Limits:
     """Maximum number of patients whose pages an answer includes, the most urgent ones; a page takes
     about half a second, with the images of ten cells two to three."""
     max_name_chars: int = 128
-    """Maximum length of a pseudonym in characters."""
+    """Maximum length of a pseudonym in characters; the schema of the API allows 128 at most."""
     max_images: int = 10_000
     """Maximum number of images per zip (two per pair)."""
     max_image_bytes: int = 2 * 2**20
@@ -92,8 +92,8 @@ class ServiceConfig:
     max_requests: int = 256
     """Maximum number of requests being read or answered: max_ongoing_requests of Ray Serve."""
     max_share: float = 0.75
-    """Share, 0..1, of requests, bytes, zips, queue and threads that one key may use. What is over
-    it gets 429, so that another key always finds room."""
+    """Share, 0..1, of requests, bytes, zips, queue and threads that one key may use: another key
+    always finds room. What is over it gets 429; for a thread it waits."""
     deadline_s: float = 30.0
     """Seconds after the end of its body until a request is abandoned with 504."""
     body_timeout_s: float = 30.0

@@ -136,7 +136,7 @@ def _corrections(archive: Archive, names: Sequence[str]) -> dict[str, dict[int, 
 def cells_of_body(
     pictures: Pictures, *, hospital: str, patient_id: str, band_level: int | None
 ) -> list[Cell]:
-    """The cells that the pictures show; every one has a hospital and a band level.
+    """The cells that the pictures show; every one has a hospital, not every one a band level.
 
     ``cells.csv`` decides. Without it all pictures are of the patient that is given, and cells are
     called as their files, less the ending; or else the names have the form of :data:`BY_NAME`.

@@ -70,7 +70,7 @@ class Asked:
     pages: Wanted = "none"
     """Patients whose pages the answer includes."""
     samples_per_px: float | None = None
-    """Scale of the hospital's sequences; None takes that of the config."""
+    """Scale of the hospital's sequences; None takes that of the model, or else of the config."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class _Reader:
     def __init__(self) -> None:
         self.asked: list[Assessment] = []
 
-    def __call__(self, assessment: Assessment, probability_G: np.ndarray) -> list[Finding]:
+    def __call__(self, assessment: Assessment) -> list[Finding]:
         self.asked.append(assessment)
         score_PL = np.zeros((2, 512), np.float32)
         score_PL[1, 10:30] = score_PL[1, 500:] = 0.9
@@ -126,7 +126,7 @@ class _Reader:
         return [
             Finding(
                 *who,
-                probability=float(probability),
+                probability=None,
                 cells=tuple(
                     CellFinding(assessment.cell_N[n], 550, 0.9, 1, 0.8, score_PL)
                     for n in np.flatnonzero(type_N == g)
@@ -135,9 +135,7 @@ class _Reader:
                 stop=BreakpointEstimate.at(who.chromosome, 20.0, 18.0, 22.0, 550),
                 reader=self.version,
             )
-            for g, (who, probability) in enumerate(
-                zip(assessment.types, probability_G, strict=True)
-            )
+            for g, who in enumerate(assessment.types)
         ]
 
 

@@ -128,6 +128,19 @@ def test_a_size_that_lies_does_not_expand(zip_of: Maker) -> None:
         _read(bytes(body))
 
 
+def test_a_file_that_begins_beyond_all_numbers_is_refused(zip_of: Maker) -> None:
+    row = f"{HEADER}a.png,h1,p1,c1,1,0\n".encode()
+    body = io.BytesIO(zip_of({"manifest.csv": row}))
+    with zipfile.ZipFile(body, "a") as archive:
+        far = zipfile.ZipInfo("a.png")
+        far.extra = struct.pack("<HHQ", 1, 8, 2**63)  # zip64: where the file begins
+        archive.writestr(far, b"")
+    patched = bytearray(body.getvalue())
+    struct.pack_into("<I", patched, patched.rindex(b"PK\x01\x02") + 42, 0xFFFFFFFF)
+    with pytest.raises(RequestError, match=r"'a\.png' cannot be unpacked"):
+        _read(bytes(patched))
+
+
 def test_broken_zips_are_refused(images_zip: Maker) -> None:
     body = images_zip(("1",), num_cells=1)
     rng = np.random.default_rng(0)

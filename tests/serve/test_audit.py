@@ -13,6 +13,7 @@ import pytest
 from homnet.errors import DataError
 from homnet.files import write_whole
 from homnet.locations import files_in, to_location
+from homnet_serve import audit
 from homnet_serve.audit import AuditFile, AuditLog, verify_audit
 
 
@@ -228,6 +229,23 @@ def test_what_no_longer_fits_the_anchor_is_found(tmp_path: Path, key: bytes | No
         assert f"anchor {last}.json" in faults()
     (anchor / f"{last}.json").write_bytes(kept)
     verify_audit(log, key=key, anchor=anchor)
+
+
+def test_a_line_written_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(tmp_path / "log", anchor=tmp_path / "elsewhere")
+    log.append({"event": "answered", "result": 1})
+
+    def reads_and_answers(*arguments: Any) -> Any:
+        found = read(*arguments)
+        log.append({"event": "answered", "result": 2})
+        return found
+
+    read = audit._read
+    monkeypatch.setattr(audit, "_read", reads_and_answers)
+    assert set(verify_audit(tmp_path / "log", anchor=tmp_path / "elsewhere")) == {log.name}
+    log.close()
 
 
 def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(

@@ -223,9 +223,7 @@ class _NamingReader:
         self.version = version
         self.passes: list[int] = []
 
-    def __call__(
-        self, assessment: Assessment, probability_G: NDArray[np.float64]
-    ) -> Sequence[Finding]:
+    def __call__(self, assessment: Assessment) -> Sequence[Finding]:
         self.passes.append(len(assessment.types))
         return [Finding(*who, probability=None, reader=self.version) for who in assessment.types]
 

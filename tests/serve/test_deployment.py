@@ -46,8 +46,9 @@ def test_the_configs_are_valid(name: str) -> None:
     (deployment,) = application.deployments
     assert deployment.name == NAME
     assert deployment.max_ongoing_requests >= config.max_bags // 23
-    assert schema.http_options.request_timeout_s > config.deadline_s
-    assert deployment.graceful_shutdown_timeout_s > config.deadline_s
+    longest_s = config.body_timeout_s + config.deadline_s
+    assert schema.http_options.request_timeout_s > longest_s
+    assert deployment.graceful_shutdown_timeout_s > longest_s
 
 
 def test_a_wrong_setting_is_found_before_a_replica_starts() -> None:
@@ -96,6 +97,7 @@ def _expected(checkpoint: Checkpoint, table: pa.Table) -> Any:
     return pytest.approx(logits.tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_scores_are_those_of_batch_evaluation(
     served: tuple[httpx.Client, Registry, Path],

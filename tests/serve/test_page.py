@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -200,7 +201,7 @@ def files(
     table = pair_table(**columns, pair=pair, abnormal=[False] * len(pair)).select(MEASURED.names)
     contents = {
         "patient.arrow": stream_of(table),
-        "patient.json": json.dumps(json_of(table)).encode(),
+        "patient.json": b"\xef\xbb\xbf \n" + json.dumps(json_of(table)).encode(),
         "patient.zip": images_zip(),
         "wrong.arrow": b"nothing",
     }
@@ -776,9 +777,10 @@ def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
 ) -> None:
     url, keys = address
     crossed = _with_a_cross(karyograms["p1_c1.png"])
-    listed = "path,patient_id,cell_id\nlab/\xfc.png,anna,7\nb.png,anna,8\n".encode()
+    listed = "path,patient_id,cell_id\nlab/\xfc.png,anna,7\nb.png,anna,8\nc.png,anna,9\n".encode()
     files = {"lab/\xfc.png": crossed, "b.png": b"no picture", "cells.csv": listed, ".x.png": b""}
-    (tmp_path / "lab.zip").write_bytes(zip_of(files))
+    zipped = zip_of({**files, "c.png": b"changed"}, zipfile.ZIP_STORED)
+    (tmp_path / "lab.zip").write_bytes(zipped.replace(b"changed", b"CHANGED"))
     browser.events.clear()
     with _window(browser, 360, 740):
         browser.call("Page.navigate", url=url)
@@ -788,11 +790,12 @@ def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
         assert browser.run("document.documentElement.scrollWidth") <= 360
         _picture(browser, "karyograms-telephone")
     said = browser.run("byId('status').textContent")
-    assert said == "1 of 2 pictures read. 1 other file not looked at."
-    refused = "pictures.findIndex(({ read }) => read.reason)"
-    shown = browser.run(f"document.querySelectorAll('.picture')[{refused}].textContent")
-    assert "b.png" in shown
-    assert "This picture is not used: the image file is damaged" in shown
+    assert said == "1 of 3 pictures read. 1 other file not looked at."
+    shown = browser.run("[...document.querySelectorAll('.picture')].map((one) => one.textContent)")
+    (damaged,) = (one for one in shown if "b.png" in one)
+    assert "This picture is not used: the image file is damaged" in damaged
+    (unpacked,) = (one for one in shown if "c.png" in one)
+    assert "cannot be unpacked" in unpacked
     browser.run("window.one = pictures.find(({ read }) => !read.reason)")
     number = browser.run("one.read.chromosomes.find((c) => c.reason && !c.correctable).number")
     at = browser.run("pictures.indexOf(one)")
@@ -815,12 +818,14 @@ def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
     )
     patient = _ask_for_verdict(browser)
     assert patient["verdict"]["patient_id"] == "anna"
-    karyogram, unread = sorted(patient["karyograms"], key=lambda one: one["cell_id"])
+    karyogram, *unread = sorted(patient["karyograms"], key=lambda one: one["cell_id"])
     assert [one["chromosome"] for one in karyogram["corrected"]] == ["8"]
     assert number in [one["number"] for one in karyogram["left_out"]]
-    assert "damaged" in unread["reason"]
-    assert "1 picture refused" in browser.run("byId('worklist').textContent")
-    assert browser.complaints() == []
+    assert [one["picture"] for one in unread] == ["b.png", "c.png"]
+    assert all("damaged" in one["reason"] for one in unread)
+    assert "2 pictures refused" in browser.run("byId('worklist').textContent")
+    (complaint,) = browser.complaints()
+    assert "422" in complaint, "of the picture that could not be unpacked, asked for by itself"
 
 
 def _with_a_cross(content: bytes) -> bytes:

@@ -5,7 +5,6 @@ send patients with known answers. Only processes started by this drill are kille
 """
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-import httpx
 import pyarrow as pa
 
 from homnet.errors import ConfigError, DataError
@@ -192,7 +190,7 @@ class _Scene:
             max_queued_requests=256,
             ray_actor_options={"num_cpus": 1},
             health_check_period_s=2,
-            graceful_shutdown_timeout_s=40,
+            graceful_shutdown_timeout_s=65,
         )
 
     def wait_until_whole(self) -> float:
@@ -213,7 +211,7 @@ class _Scene:
             now["replica"] >= _NUM_REPLICAS
             and now["proxy"] >= _NUM_PROXIES
             and now["controller"] >= 1
-            and _num_ready(self.server.url, self.secret) >= _NUM_REPLICAS
+            and self.server.num_ready() >= _NUM_REPLICAS
         )
 
     def kill(self, role: str) -> dict[str, Any]:
@@ -314,14 +312,3 @@ def _known(material: Material, second: dict[str, str]) -> list[Known]:
         if not all(difference(score, other, 1e-3) for other in scores[:number]):
             raise DataError("two models or patients give the same scores: nothing would show")
     return known
-
-
-def _num_ready(url: str, secret: str) -> int:
-    """Number of replicas that reach each other: the metrics of one contain the names of all."""
-    try:
-        response = httpx.get(
-            f"{url}/metrics", headers={"Authorization": f"Bearer {secret}"}, timeout=10
-        )
-    except httpx.TransportError:
-        return 0
-    return len(set(re.findall(r'replica="([^"]+)"', response.text)))

@@ -259,7 +259,7 @@ def _changed(
 
 
 def _models(registry: Registry) -> dict[str, object]:
-    """Digests of model and reference bags of each hospital; damaged ones are left out."""
+    """Digest of the model of each hospital; damaged ones are left out."""
     found: dict[str, object] = {}
     standing = registry.standing()
     for hospital, line in standing.lines.items():

@@ -29,14 +29,11 @@ class Load:
     """Latency in seconds of each answer with status 200."""
     statuses: Counter[str] = field(default_factory=Counter)
     """Number of answers by status; requests without an answer are counted by error name."""
-    patients: int = 0
-    """Number of patients answered."""
 
     def add(self, other: "Load") -> None:
         """Adds the outcome of another load at the same time."""
         self.latency_s += other.latency_s
         self.statuses += other.statuses
-        self.patients += other.patients
 
     def figures(self) -> dict[str, Any]:
         """Figures for a result of record; latencies in milliseconds."""
@@ -46,18 +43,17 @@ class Load:
             "answers": len(self.latency_s),
             "p50_ms": None if p50 is None else round(float(p50), 2),
             "p99_ms": None if p99 is None else round(float(p99), 2),
-            "patients_per_second": round(self.patients / self.seconds, 2),
+            "patients_per_second": round(len(self.latency_s) / self.seconds, 2),
             "statuses": dict(self.statuses),
         }
 
 
 @dataclass(frozen=True)
 class Question:
-    """A body and the number of patients in it."""
+    """The body of a request with one patient."""
 
     content: bytes
     media_type: str
-    num_patients: int = 1
 
 
 class _Asker:
@@ -85,7 +81,6 @@ class _Asker:
         self.load.statuses[str(response.status)] += 1
         if response.status == 200:
             self.load.latency_s.append(time.perf_counter() - begin_s)
-            self.load.patients += question.num_patients
 
     def close(self) -> None:
         self._connection.close()

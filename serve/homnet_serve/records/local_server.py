@@ -2,7 +2,8 @@
 
 The parent sends requests and measures, without Ray. The child (this module, run with ``-m``) starts
 Ray or joins the cluster of RAY_ADDRESS. It deploys each JSON object that it reads from stdin, one
-per line. All its processes are its descendants, so no other process on the machine is touched.
+per line, and answers an empty one with the number of replicas that are ready. All its processes are
+its descendants, so no other process on the machine is touched.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from homnet.errors import DataError
 from homnet.processes import command_of, descendants, free_port, held_bytes
@@ -102,9 +103,6 @@ class LocalServer:
         Raises:
             DataError: the endpoint did not start; its log says why.
         """
-        assert self._process is not None
-        assert self._process.stdin
-        assert self._process.stdout
         order = {
             "settings": dict(settings),
             "options": options,
@@ -112,17 +110,34 @@ class LocalServer:
             "http_options": {
                 "host": "127.0.0.1",
                 "port": self.port,
-                "request_timeout_s": 60,
+                "request_timeout_s": 65,
             },
         }
+        for line in self._ask(order):
+            if line.strip() == _READY:
+                return
+        raise DataError(f"{self._log}: the endpoint did not come up; the log says why")
+
+    def num_ready(self) -> int:
+        """Number of replicas that the controller knows as running.
+
+        Raises:
+            DataError: the server has ended.
+        """
+        for line in self._ask({}):
+            if line.strip().isdecimal():
+                return int(line)
+        raise DataError(f"{self._log}: the server has ended; its log says why")
+
+    def _ask(self, order: Mapping[str, Any]) -> IO[str]:
+        assert self._process is not None
+        assert self._process.stdin
+        assert self._process.stdout
         try:
             print(json.dumps(order), file=self._process.stdin, flush=True)
         except BrokenPipeError:
             raise DataError(f"{self._log}: the server has ended; its log says why") from None
-        for line in self._process.stdout:
-            if line.strip() == _READY:
-                return
-        raise DataError(f"{self._log}: the endpoint did not come up; the log says why")
+        return self._process.stdout
 
     @property
     def pid(self) -> int:
@@ -182,6 +197,19 @@ def _end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _num_running() -> int:
+    from ray import serve
+    from ray.exceptions import RayError
+
+    from homnet_serve.deployment import NAME
+
+    try:
+        found = serve.status().applications["homnet"].deployments[NAME].replica_states
+    except RayError:  # the controller is being restarted
+        return 0
+    return sum(number for state, number in found.items() if state == "RUNNING")
+
+
 def main() -> None:
     """Entry point of the child: deploys what it reads from stdin until end of file."""
     import ray
@@ -199,6 +227,9 @@ def main() -> None:
     try:
         for number, line in enumerate(sys.stdin):
             order = json.loads(line)
+            if not order:
+                print(_num_running(), flush=True)
+                continue
             if not number:
                 serve.start(
                     proxy_location=order["proxy_location"],

@@ -45,6 +45,7 @@ def test_an_endpoint_in_a_child_process(tmp_path: Path) -> None:
             "proxy": 1,
             "replica": 1,
         }
+        assert server.num_ready() == 1
         assert all(size > 20 * 2**20 for size in server.memory().values())
         load = Generator(server.url, secret, material.bodies("arrow")).closed(2, 0.5)
         assert set(load.statuses) == {"200"}
