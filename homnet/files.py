@@ -310,8 +310,8 @@ class Staging:
             (root / UNFINISHED).unlink(missing_ok=True)
             return
         content = root / "content"
-        _sync_tree(content)
         try:
+            _sync_tree(content)
             os.replace(content, str(self.output))  # noqa: PTH105  (Path.rename differs by system)
         except OSError:
             if self.output.exists():

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from homnet.errors import ConfigError, HomNetError, StoreError
+from homnet.errors import ConfigError, DataError, HomNetError, StoreError, first_line
 
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/.*", re.DOTALL)
 """A scheme of two letters or more (one letter is a drive) and a slash."""
@@ -275,9 +275,9 @@ def _joined(key: str, path: str) -> str:
     return "/".join([key, *(part for part in path.split("/") if part not in ("", "."))])
 
 
-def _first_sentence(fault: BaseException) -> str:
+def _first_sentence(fault: Exception) -> str:
     """A message of pyarrow without its list of every attempt."""
-    said = str(fault).splitlines()[0].partition(" error_info=")[0]
+    said = first_line(fault).partition(" error_info=")[0]
     return textwrap.shorten(said, _LONGEST, placeholder=" ...").rstrip(". ")
 
 
@@ -300,11 +300,12 @@ def local_copy(place: Location, names: Iterable[str]) -> Iterator[Path]:
 def files_in(folder: Location, *, recursive: bool = False) -> list[str]:
     """Paths of the files in a folder, relative to it and sorted; none if it does not exist.
 
-    Names that begin with a dot are left out: they are being written, or were left by a process that
-    was killed.
+    Files whose own name begins with a dot are left out: they are being written, or were left by a
+    process that was killed.
 
     Raises:
         OSError: the folder cannot be listed.
+        DataError: a name is not UTF-8.
     """
     if isinstance(folder, Path):
         root = str(folder)
@@ -313,9 +314,12 @@ def files_in(folder: Location, *, recursive: bool = False) -> list[str]:
     else:
         root, found = folder.key, folder.listed(recursive=recursive)
     files = [info for info in found if info.type == fs.FileType.File]
-    return sorted(
-        info.path[len(root) + 1 :] for info in files if not info.base_name.startswith(".")
-    )
+    try:
+        return sorted(
+            info.path[len(root) + 1 :] for info in files if not info.base_name.startswith(".")
+        )
+    except UnicodeDecodeError:
+        raise DataError(f"{folder}: the name of a file is not UTF-8; rename it") from None
 
 
 def first_missing(files: Sequence[Location]) -> Location | None:

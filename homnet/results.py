@@ -108,7 +108,7 @@ def read_result(path: str | Location) -> dict[str, Any]:
     return result
 
 
-def write_json(path: str | Location, content: Mapping[str, Any], *, mode: int = 0o644) -> None:
+def write_json(path: str | Location, content: Mapping[str, Any]) -> None:
     """Writes a JSON object atomically; see :func:`homnet.files.write_whole`.
 
     Raises:
@@ -123,7 +123,7 @@ def write_json(path: str | Location, content: Mapping[str, Any], *, mode: int = 
         raise DataError(
             f"{path}: a value cannot be stored as JSON ({error}); use finite numbers and text."
         ) from None
-    write_whole(path, text, mode=mode)
+    write_whole(path, text)
 
 
 def read_json(path: str | Location) -> dict[str, Any]:

@@ -138,7 +138,6 @@ class _Checks:
     def breakpoints(self) -> None:
         """Breakpoints lie on the sequence, and their chromosomes exist."""
         column = self.table["breakpoints"].combine_chunks()
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         places, row_of = pc.list_flatten(column), pc.list_parent_indices(column)
         position = pc.struct_field(places, "position")
         inside = pc.and_(pc.greater_equal(position, 0), pc.less(position, SEQUENCE_LENGTH))
@@ -152,7 +151,8 @@ class _Checks:
                 first = _first(bad)
                 self._fail(
                     row_of[first].as_py(),
-                    f"'{name}' in 'breakpoints' is {places[first].as_py()[name]!r}, "
+                    f"'{name}' in 'breakpoints' is "
+                    f"{pc.struct_field(places, name)[first].as_py()!r}, "
                     f"expected {expected}",
                 )
 

@@ -230,12 +230,15 @@ class Cohort:
         path = self.root / file.path
         try:
             with path.open("rb") as opened:
-                return pq.ParquetFile(opened).read(list(names))
+                table = pq.ParquetFile(opened).read(list(names))
         except (pa.ArrowException, OSError) as error:
             raise CohortError(
                 f"{path}: not a readable Parquet file ({type(error).__name__}); restore the file "
                 "or make the cohort again"
             ) from None
+        for name in set(names).difference(table.column_names):
+            raise CohortError(f"{path}: column '{name}' is missing; make the cohort again")
+        return table
 
 
 def write_cohort(

@@ -145,21 +145,16 @@ def pair_table(
         "breakpoints": breakpoints,
         "variant": variant,
     }
-    arrays = [
-        value
-        if isinstance(value, pa.Array)
-        else pa.nulls(num_rows, f.type)
-        if value is None
-        else pa.array(value, f.type)
-        for f, value in ((f, columns[f.name]) for f in SCHEMA)
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    filled = {
+        f.name: pa.nulls(num_rows, f.type) if columns[f.name] is None else columns[f.name]
+        for f in SCHEMA
+    }
+    return pa.Table.from_pydict(filled, schema=SCHEMA)
 
 
 def pairs_of(table: pa.Table) -> NDArray[np.uint8]:
     """The pair column as darkness (N, 2, 2, 512), uint8; a read-only view if possible."""
-    column = table["pair"].combine_chunks()
-    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    chunk = table["pair"].combine_chunks()
     flat = np.frombuffer(chunk.buffers()[1], np.uint8)
     begin = chunk.offset * PAIR_BYTES
     return flat[begin : begin + len(chunk) * PAIR_BYTES].reshape(-1, *PAIR_SHAPE)

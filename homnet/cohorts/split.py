@@ -31,7 +31,7 @@ class SplitConfig:
     """Seed of the assignment."""
 
     def __post_init__(self) -> None:
-        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+        if not (min(self.validation, self.test) >= 0 and self.validation + self.test < 1):  # NaN
             raise ConfigError(
                 f"split shares must leave patients for training: validation {self.validation} and "
                 f"test {self.test} must be 0 or more, and together below 1"

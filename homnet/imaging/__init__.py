@@ -1,1 +1,1 @@
-"""Converts images of single chromosomes into pairs, for ingest and endpoint."""
+"""Makes pairs of karyograms and of images of single chromosomes, for ingest and endpoint."""

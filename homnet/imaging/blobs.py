@@ -125,7 +125,7 @@ def _ways(piece: Piece, parts: Parts, depth: int = 0) -> tuple[Way, ...]:
     seam = separation.find_seam(piece.mask_HW, parts.darkness_HW[top:bottom, left:right])
     crossed = Way(
         _CROSSED if seam is None else _CROSSED + seam.log_crossed,
-        tuple(Piece(piece.mask_HW, piece.box, fault=INSEPARABLE) for _ in range(2)),
+        (Piece(piece.mask_HW, piece.box, fault=INSEPARABLE),) * 2,
     )
     if seam is None:
         return (whole, crossed) if depth == 0 else (whole,)

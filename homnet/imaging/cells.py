@@ -48,7 +48,7 @@ def cells_of_names(
     Raises:
         ManifestError: a name has another form, or two pictures show one cell.
     """
-    pattern = re.escape(names)
+    pattern = re.escape(nfc(names))
     for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
         pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
     cells: dict[tuple[str, ...], Cell] = {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
+from homnet.imaging.manifest import find_image
 from homnet.imaging.reading import read_grey
 from homnet.locations import Location
 
@@ -29,7 +30,8 @@ def sheet_of_manifest(rows: pd.DataFrame, folder: Location, config: ExtractionCo
     for row in rows.to_dict("records"):
         titles.append(f"row {row['row']}: {row['chromosome']}")
         try:
-            images.append(read_grey(folder / row["path"], max_side_px=config.max_side_px))
+            image = find_image(folder, row["path"])
+            images.append(read_grey(image, max_side_px=config.max_side_px))
             extractions.append(extract(images[-1], config))
         except DataError as error:
             images.append(np.full((1, 1), 255, np.uint8))

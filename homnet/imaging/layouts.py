@@ -65,14 +65,18 @@ def read_layout(path: Location, content: bytes | None = None) -> Layout:
         DataError: the file cannot be read, or names no type, an unknown one, or one twice.
     """
     try:
-        text = (path.read_bytes() if content is None else content)[:_MAX_BYTES].decode("utf-8-sig")
+        content = path.read_bytes() if content is None else content
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; give a layout CSV") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({type(error).__name__})") from None
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: more than {_MAX_BYTES} bytes; write only the types of each row")
     rows: list[tuple[str, ...]] = []
     seen: set[str] = set()
-    for number, line in enumerate(csv.reader(io.StringIO(text.replace(";", ","))), start=1):
+    lines = io.StringIO(text.replace(";", ","), newline="")
+    for number, line in enumerate(csv.reader(lines), start=1):
         names = [name.strip().upper() for name in line if name.strip()]
         for name in names:
             if name not in CHROMOSOMES:

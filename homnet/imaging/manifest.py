@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from homnet.errors import ManifestError, ManifestTooLargeError
+from homnet.errors import ManifestError, ManifestTooLargeError, StoreError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 from homnet.locations import Location
 
@@ -167,15 +167,20 @@ def find_image(folder: Location, path: str) -> Location:
         The path; if nothing is there, that of the manifest.
     """
     place = folder / path
-    if place.exists():
+    try:
+        if place.exists():
+            return place
+        found = folder
+        for part in PurePosixPath(path).parts:
+            if not (found / part).exists() and found.is_dir():
+                alike = (one.name for one in found.iterdir() if nfc(one.name) == part)
+                part = next(alike, part)
+            found = found / part
+        return found
+    except StoreError:
+        raise
+    except OSError:  # a name that is too long, or a closed folder: reading it says so
         return place
-    place = folder
-    for part in PurePosixPath(path).parts:
-        if not (place / part).exists() and place.is_dir():
-            alike = (one.name for one in place.iterdir() if nfc(one.name) == part)
-            part = next(alike, part)
-        place = place / part
-    return place
 
 
 def nfc(text: str) -> str:

@@ -9,6 +9,7 @@ Shape suffixes: H rows, W columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final, Literal
 
 import numpy as np
@@ -85,9 +86,7 @@ def _label(bar: Box, words: Sequence[Word]) -> Word | None:
     # Those on the line of the nearest one.
     first = min(near, key=lambda word: abs(middle(word.box)[0] - (bar[0] + bar[2]) / 2))
     line = [word for word in near if word.box[0] < first.box[2] and word.box[2] > first.box[0]]
-    box = line[0].box
-    for word in line[1:]:
-        box = around(box, word.box)
+    box = reduce(around, (word.box for word in line))
     darkness_HW = np.zeros((box[2] - box[0], box[3] - box[1]), np.float32)
     for word in line:
         top, left, bottom, right = word.box

@@ -8,14 +8,15 @@ import math
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from homnet.errors import DataError
-from homnet.locations import Location
+from homnet.errors import DataError, StoreError
+from homnet.locations import Location, RemotePath
 
 FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP")
 """Formats that are read, by Pillow's names."""
@@ -76,9 +77,13 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         DataError: as :func:`read_grey`, but for colours.
     """
     try:
-        with source.open("rb") if isinstance(source, Location) else nullcontext(source) as file:
-            file.seek(0)
-            content = file.read(max_bytes + 1)
+        if isinstance(source, RemotePath):
+            with source.asking() as system, system.open_input_stream(source.key) as stream:
+                content = stream.read(max_bytes + 1)
+        else:
+            with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+                file.seek(0)
+                content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise DataError(f"the image file has more than {max_bytes} bytes")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -91,7 +96,7 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
                 grey_HW = np.array(image)
                 return Page(grey_HW, np.zeros(grey_HW.shape, bool), px_per_um)
             return replace(_grey_and_colour(image), px_per_um=px_per_um)
-    except DataError:
+    except (DataError, StoreError):
         raise
     except FileNotFoundError:
         raise DataError("the image file is missing") from None

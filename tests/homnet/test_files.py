@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from homnet import files
 from homnet.errors import ConfigError, DataError
 from homnet.files import (
     Staging,
@@ -77,7 +78,9 @@ def test_leftovers_of_a_killed_writer_are_not_published(staging: Staging) -> Non
     assert [path.name for path in staging.output.iterdir()] == ["two.txt"]
 
 
-def test_of_two_runs_at_once_the_second_is_told(staging: Staging) -> None:
+def test_of_two_runs_at_once_the_second_is_told(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = Staging(staging.output)
     other.claim(SETTINGS)
     for run in (staging, other):
@@ -87,6 +90,10 @@ def test_of_two_runs_at_once_the_second_is_told(staging: Staging) -> None:
         other.publish()
     with pytest.raises(DataError, match="exists already"):
         other.claim(SETTINGS)
+    # The first publishes just after the second has looked.
+    monkeypatch.setattr(files, "is_published", lambda path: False)
+    with pytest.raises(DataError, match="exists already"):
+        other.publish()
     assert (staging.output / "one.txt").read_text() == "1"
 
 

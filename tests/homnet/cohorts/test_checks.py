@@ -75,6 +75,10 @@ def test_a_truncated_file_is_named(small_cohort: Cohort) -> None:
             r"row 6: 'chromosome' in 'breakpoints' is '0', expected 1..22, X or Y",
         ),
         (
+            lambda t: _set(t, "breakpoints", 5, [None]),
+            r"row 5: 'chromosome' in 'breakpoints' is None, expected 1..22, X or Y",
+        ),
+        (
             lambda t: _set(t, "breakpoints", 6, [PLACE, {**PLACE, "position": None}]),
             None,
         ),

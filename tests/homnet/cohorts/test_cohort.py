@@ -348,6 +348,12 @@ def test_a_file_with_other_content_is_named(small_cohort: Cohort) -> None:
         small_cohort.read()
 
 
+def test_a_column_that_is_missing_is_named(small_cohort: Cohort) -> None:
+    _rewrite(small_cohort, lambda table: table.drop_columns(["quality"]))
+    with pytest.raises(CohortError, match=r"pairs-00000\.parquet: column 'quality' is missing"):
+        small_cohort.columns(small_cohort.files[0], ["cell_id", "quality"])
+
+
 def test_a_missing_file_is_named(small_cohort: Cohort) -> None:
     _file(small_cohort).unlink()
     with pytest.raises(CohortError, match=r"listed in cohort.json but missing"):

@@ -54,3 +54,5 @@ def test_one_person_in_two_hospitals_is_refused() -> None:
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="must leave patients for training"):
         SplitConfig(validation=0.5, test=0.5)
+    with pytest.raises(ConfigError, match="test nan must be 0 or more"):
+        SplitConfig(test=float("nan"))

@@ -37,13 +37,17 @@ def test_the_images_of_a_manifest_are_drawn_and_unreadable_ones_named(tmp_path: 
     manifest = tmp_path / "manifest.csv"
     manifest.write_text(
         "path,patient_id,cell_id,chromosome,homolog\ngood.png,p,c,7,0\nbad.png,p,c,7,1\n"
-        "none.png,p,c,X,0\n"
+        "none.png,p,c,X,0\n\xe9.png,p,c,8,0\n"
     )
+    Image.fromarray(drawn(60)).save(tmp_path / "e\u0301.png")  # the same name, in another form
     rows = read_manifest(manifest, hospital="h", band_level=550)
     figure = sheet_of_manifest(rows, tmp_path, CONFIG)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert [title.splitlines()[0] for title in titles] == ["row 2: 7", "row 3: 7", "row 4: X"]
+    assert [title.splitlines()[0] for title in titles] == [
+        *("row 2: 7", "row 3: 7", "row 5: 8", "row 4: X")
+    ]
     assert "damaged" in titles[1]
-    assert "missing" in titles[2]
+    assert "missing" not in titles[2]
+    assert "missing" in titles[3]
     assert len(figure.axes[0].lines) == 2  # the axis, and the tip of the short arm
     assert len(figure.axes[1].lines) == 2  # a sequence of each chromatid

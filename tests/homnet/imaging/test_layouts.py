@@ -15,7 +15,9 @@ def test_known_layouts_hold_every_type_once(layout):
     assert sorted(names) == sorted(CHROMOSOMES)
 
 
-@pytest.mark.parametrize("content", [b"1,2,,3\n\nx, Y\n", b"\xef\xbb\xbf1;2;3\r\nX;Y"])
+@pytest.mark.parametrize(
+    "content", [b"1,2,,3\n\nx, Y\n", b"\xef\xbb\xbf1;2;3\r\nX;Y", b"1,2,3\rX,Y"]
+)
 def test_a_table_has_one_line_per_row(content):
     assert read_layout(Path("own.csv"), content).rows == (("1", "2", "3"), ("X", "Y"))
 
@@ -27,6 +29,7 @@ def test_a_table_has_one_line_per_row(content):
         (b"1,2\n3,1", "line 2: type 1 is in the table twice"),
         (b"\n,,\n", "no type"),
         (b"\xff\xfe1", "cannot be read as text"),
+        (b"1" + 5000 * b"," + b"\n2", "more than 4096 bytes"),
         (None, "no such file"),
     ],
 )

@@ -2,13 +2,15 @@
 
 import io
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from homnet.errors import DataError
+from homnet.errors import DataError, StoreError
 from homnet.imaging.reading import FORMATS, read_grey, read_page
+from homnet.locations import RemotePath
 
 GREY = np.random.default_rng(0).integers(0, 256, (7, 5), np.uint8)
 BLOCKS = np.kron(GREY[:3, :2], np.ones((8, 8))).astype(np.uint8)
@@ -117,6 +119,15 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_store_that_does_not_answer_is_no_damaged_file() -> None:
+    class Refusing:
+        def open_input_stream(self, key: str) -> NoReturn:
+            raise OSError(f"AWS Error SLOW_DOWN at {key}")
+
+    with pytest.raises(StoreError, match=r"a\.png: the store does not answer"):
+        read_grey(RemotePath(Refusing(), "bucket/a.png", "s3://", ""), max_side_px=1024)
+
+
 def test_damaged_files_raise_nothing_else() -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(BLOCKS)
