@@ -5,12 +5,14 @@ Shape suffixes: N pairs, G types of patients (one per patient and chromosome typ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_NUMBERS: Final = ("patient_G", "patient_N")
+"""Fields that number patients; the last letter of each field is what it has one of."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +45,17 @@ class LabelledScores:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The patients of all parts in order, renumbered."""
-        sizes = [len(part.hospital_J) for part in parts]
-        first = np.cumsum([0, *sizes[:-1]])
-
-        def joined(name: str, shifted: bool = False) -> Any:
-            values = [getattr(part, name) for part in parts]
-            if shifted:
-                values = [value + start for value, start in zip(values, first, strict=True)]
-            return np.concatenate(values)
-
-        return cls(
-            hospital_J=tuple(name for part in parts for name in part.hospital_J),
-            abnormal_J=joined("abnormal_J"),
-            patient_G=joined("patient_G", shifted=True),
-            chromosome_G=joined("chromosome_G"),
-            num_cells_G=joined("num_cells_G"),
-            logit_G=joined("logit_G"),
-            read_G=joined("read_G"),
-            abnormal_G=joined("abnormal_G"),
-            patient_N=joined("patient_N", shifted=True),
-            logit_N=joined("logit_N"),
-            abnormal_N=joined("abnormal_N"),
-        )
+        first = np.cumsum([0, *(len(part.hospital_J) for part in parts[:-1])])
+        moved = [
+            vars(part) | {name: getattr(part, name) + start for name in _NUMBERS}
+            for part, start in zip(parts, first, strict=True)
+        ]
+        arrays = {
+            name: np.concatenate([one[name] for one in moved])
+            for name in moved[0]
+            if name != "hospital_J"
+        }
+        return cls(hospital_J=tuple(name for part in parts for name in part.hospital_J), **arrays)
 
     def to_json(self) -> dict[str, Any]:
         """The scores as plain JSON values."""
@@ -89,19 +80,9 @@ class LabelledScores:
     def of(self, chosen_J: NDArray[np.bool_]) -> Self:
         """The chosen patients, renumbered."""
         number_J = np.cumsum(chosen_J) - 1
-        keep_G, keep_N = chosen_J[self.patient_G], chosen_J[self.patient_N]
-        return type(self)(
-            hospital_J=tuple(
-                name for name, keep in zip(self.hospital_J, chosen_J, strict=True) if keep
-            ),
-            abnormal_J=self.abnormal_J[chosen_J],
-            patient_G=number_J[self.patient_G[keep_G]],
-            chromosome_G=self.chromosome_G[keep_G],
-            num_cells_G=self.num_cells_G[keep_G],
-            logit_G=self.logit_G[keep_G],
-            read_G=self.read_G[keep_G],
-            abnormal_G=self.abnormal_G[keep_G],
-            patient_N=number_J[self.patient_N[keep_N]],
-            logit_N=self.logit_N[keep_N],
-            abnormal_N=self.abnormal_N[keep_N],
-        )
+        keep = {"J": chosen_J, "G": chosen_J[self.patient_G], "N": chosen_J[self.patient_N]}
+        kept: dict[str, Any] = {
+            name: np.asarray(value)[keep[name[-1]]] for name, value in vars(self).items()
+        }
+        kept |= {name: number_J[kept[name]] for name in _NUMBERS}
+        return type(self)(**kept | {"hospital_J": tuple(kept["hospital_J"].tolist())})

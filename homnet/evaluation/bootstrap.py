@@ -108,7 +108,7 @@ def rank(weights_RA: Floats, weights_RO: Floats, scores_A: Floats, scores_O: Flo
         scores_O: scores of the normal bags, ascending.
 
     Returns:
-        The ranks; NaN in replicates without a normal bag.
+        The ranks; placement and false-positive rate are NaN in replicates without a normal bag.
     """
     normal_below = _cumulate(weights_RO)
     abnormal_below = _cumulate(weights_RA)

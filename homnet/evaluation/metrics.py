@@ -6,7 +6,8 @@ Sham bags are structurally normal but were cut and pasted: a model that detects 
 high scores. They are excluded from pooled metrics and compared separately, as the seam control.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -242,7 +243,9 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
     pooled = test[~sham]
     events = test[abnormal]
     groups: dict[str, dict[str, NDArray[np.bool_]]] = {
-        "kinds": {kind: (events["kind"] == kind).to_numpy() for kind in _sorted(events["kind"])},
+        "kinds": {
+            kind: (events["kind"] == kind).to_numpy() for kind in sorted(set(events["kind"]))
+        },
         "event_sizes": size_classes(100 * events["event_fraction"], EVENT_SIZES_PERCENT, "%"),
         "event_sizes_mb": size_classes(events["size_mb"], EVENT_SIZES_MB, "Mb"),
     }
@@ -269,10 +272,10 @@ def _scope(test: pd.DataFrame, num_bootstrap: int, rng: np.random.Generator) -> 
             name: {
                 "num_bags": int(mask.sum()),
                 "num_people": _num_people(events[mask]),
-                "auc": estimated((table, name, "auc"), events[mask]),
-                "recall": estimated((table, name, "recall"), events[mask]),
-                "sensitivity": estimated((table, name, "sensitivity"), events[mask]),
-                "detection": estimated((table, name, "detection"), events[mask]),
+                **{
+                    of: estimated((table, name, of), events[mask])
+                    for of in ("auc", "recall", "sensitivity", "detection")
+                },
                 "median_mb": _median(events["size_mb"][mask]),
             }
             for name, mask in masks.items()
@@ -353,13 +356,19 @@ def size_classes(
     sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks of the non-empty classes of event size; events of unknown size are in no class."""
-    masks = {}
-    for low, high in zip(lower_ends, (*lower_ends[1:], np.inf), strict=True):
-        upper = f"to {high:.0f} {unit}" if np.isfinite(high) else f"{unit} and more"
-        mask = ((sizes >= low) & (sizes < high)).to_numpy()
-        if mask.any():
-            masks[f"{low:.0f} {upper}"] = mask
-    return masks
+    classes = size_class(sizes, lower_ends, unit).cat.remove_unused_categories()
+    return {name: (classes == name).to_numpy() for name in classes.cat.categories}
+
+
+def size_class(
+    sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
+) -> "pd.Series[Any]":
+    """Name of the class of each event size, as a category; NaN for unknown sizes."""
+    names = [
+        f"{low:.0f} to {high:.0f} {unit}" if np.isfinite(high) else f"{low:.0f} {unit} and more"
+        for low, high in itertools.pairwise((*lower_ends, np.inf))
+    ]
+    return pd.cut(sizes, [*lower_ends, np.inf], right=False, labels=names)
 
 
 def _median(values: "pd.Series[float]") -> float | None:
@@ -382,10 +391,6 @@ def _counts(frame: pd.DataFrame) -> dict[str, int]:
 
 def _num_people(frame: pd.DataFrame) -> int:
     return len({name for bag in frame["patients"] for name in bag})
-
-
-def _sorted(kinds: Iterable[str]) -> list[str]:
-    return sorted(set(kinds))
 
 
 def _require_both_classes(frame: pd.DataFrame, split: str, consequence: str) -> None:

@@ -15,7 +15,7 @@ from homnet.cohorts.pairs import LEVEL_DOUBTED, SAME_PIXELS, THIRD_COPY, TURNED
 from homnet.karyotype.chromosomes import ACROCENTRICS
 from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.patients.finding import Finding
-from homnet.patients.naming import EXCHANGED, draft_name, rob_name
+from homnet.patients.naming import EXCHANGED, Draft, draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
 
 _FOREIGN: Final = "insertion_translocation"
@@ -103,9 +103,7 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
     if len(cells & others) < max(2.0, _SHARED_CELLS * len(cells | others)):
         return None
     kinds = [each.finding.abnormal_kind for each in (one, other) if each.finding is not None]
-    if None not in kinds and not (
-        "insertion_translocation" in kinds and set(map(str, kinds)) <= EXCHANGED
-    ):
+    if None not in kinds and not (_FOREIGN in kinds and set(map(str, kinds)) <= EXCHANGED):
         return None
     return one, other
 
@@ -166,28 +164,17 @@ def quality_notes(
         found += [f"{text}: {named}."] if named else []
     doubted = assessment.cells_flagged(LEVEL_DOUBTED, patient)
     if doubted:
-        found.append(
-            f"The bands of cells {', '.join(doubted)} are not those of the stated band level."
-            if len(doubted) > 1
-            else f"The bands of cell {doubted[0]} are not those of the stated band level."
-        )
+        cells = f"cell{'s' if len(doubted) > 1 else ''} {', '.join(doubted)}"
+        found.append(f"The bands of {cells} are not those of the stated band level.")
     return tuple(found)
 
 
-def draft_of(one: TypeVerdict, other: TypeVerdict) -> object | None:
-    """Draft name of a translocation; None unless both breakpoints were read."""
-    if one.finding is None or other.finding is None:
-        return None
-    read = all(each.start or each.stop for each in (one.finding, other.finding))
-    kinds = {one.finding.abnormal_kind, other.finding.abnormal_kind}
-    if not read or "insertion_translocation" not in kinds:
-        return None
-    first, second = (
-        (one.finding, other.finding)
-        if one.finding.abnormal_kind == "insertion_translocation"
-        else (other.finding, one.finding)
-    )
-    return draft_name(first, second)
+def draft_of(one: TypeVerdict, other: TypeVerdict) -> Draft | None:
+    """Draft name of a translocation; None unless both exchanged ends have a name."""
+    for first, second in ((one.finding, other.finding), (other.finding, one.finding)):
+        if first is not None and second is not None and first.abnormal_kind == _FOREIGN:
+            return draft_name(first, second)
+    return None
 
 
 def _abnormal_cells(finding: Finding | None) -> set[str]:

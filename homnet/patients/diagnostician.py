@@ -370,7 +370,7 @@ def read_types(
     """
     if not len(chosen_G):
         return {}
-    findings = reader(assessment.only(chosen_G), np.zeros(len(chosen_G)))
+    findings = reader(assessment.only(chosen_G))
     return dict(zip(chosen_G.tolist(), findings, strict=True))
 
 

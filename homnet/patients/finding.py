@@ -307,18 +307,14 @@ class FindingReader(Protocol):
         """Digest of the weights, by which reports and calibrations name the reader."""
         ...
 
-    def __call__(
-        self, assessment: Assessment, probability_G: NDArray[np.float64]
-    ) -> Sequence[Finding]:
+    def __call__(self, assessment: Assessment) -> Sequence[Finding]:
         """Reads types of patients.
 
         Args:
             assessment: all pairs of some patients, type by type; its bags hold the sequences.
-            probability_G: calibrated probability that each of ``assessment.types`` (G) is
-                abnormal; copied into the findings.
 
         Returns:
-            One finding for each of ``assessment.types``, in their order.
+            One finding for each of ``assessment.types``, in their order, without a probability.
         """
         ...
 

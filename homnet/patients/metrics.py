@@ -6,6 +6,8 @@ error: an abnormal one was not found, a healthy one was not cleared. Among asses
 the verdicts given count, so abstaining improves this share and worsens the other.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from homnet.evaluation.metrics import (
     calibration_error_by_chance,
     expected_calibration_error,
     sensitivity_at_specificity,
+    size_class,
 )
 from homnet.patients.tables import KEY, truth_of_patients
 
@@ -57,15 +60,7 @@ def measure_patients(
     typed = types.merge(truth, on=[*KEY, "chromosome"], how="left")
     rng = np.random.default_rng(seed)
     carriers = joined[joined["true_abnormal"]]
-    sizes = pd.cut(
-        carriers["true_size_mb"],
-        [*EVENT_SIZES_MB, np.inf],
-        right=False,
-        labels=[
-            f"{low:.0f} to {high:.0f} Mb" if np.isfinite(high) else f"{low:.0f} Mb and more"
-            for low, high in zip(EVENT_SIZES_MB, (*EVENT_SIZES_MB[1:], np.inf), strict=True)
-        ],
-    )
+    sizes = size_class(carriers["true_size_mb"], EVENT_SIZES_MB, "Mb")
     levels = joined["band_level"].map(lambda level: f"{level:.0f} bands")
     cells = pd.cut(
         joined["num_cells"],
@@ -94,13 +89,16 @@ def measure_patients(
 
 
 def join_truth(patients: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Joins verdicts and truth, one row per patient, and adds ``called`` and ``judged``."""
-    joined = patients.merge(truth_of_patients(truth), on=KEY, how="left", validate="1:1")
-    joined["true_abnormal"] = joined["true_abnormal"].eq(True)
+    """Joins verdicts and truth, one row per patient, and adds ``called`` and ``judged``.
+
+    A patient without a pair in the cohort, of whom no picture could be used, has no truth and no
+    row.
+    """
+    joined = patients.merge(truth_of_patients(truth), on=KEY, how="inner", validate="1:1")
     joined["called"] = joined["decision"] == "abnormal"
     joined["judged"] = joined["decision"] != "not_assessed"
     joined["right_type"] = [
-        bool(set(flagged) & set(types if isinstance(types, list) else ()))
+        bool(set(flagged) & set(types))
         for flagged, types in zip(joined["flagged"], joined["true_types"], strict=True)
     ]
     return joined
@@ -128,7 +126,7 @@ def _scope(
         "abstained": {
             "abnormal": share(int((abnormal & ~judged).sum()), int(abnormal.sum())),
             "normal": share(int((~abnormal & ~judged).sum()), int((~abnormal).sum())),
-            "reasons": _counted(joined["abstentions"]),
+            "reasons": dict(sorted(Counter(itertools.chain(*joined["abstentions"])).items())),
         },
         "right_type": share(
             int((joined["right_type"] & called & abnormal).sum()), int((called & abnormal).sum())
@@ -181,14 +179,6 @@ def _bootstrapped(
                 float(metric(drawn, values[rows])) if drawn.any() and not drawn.all() else np.nan
             )
     return estimate(np.array(samples), int(min(labels.sum(), (~labels).sum())))
-
-
-def _counted(reasons: "pd.Series[Any]") -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for codes in reasons:
-        for code in codes:
-            counts[code] = counts.get(code, 0) + 1
-    return dict(sorted(counts.items()))
 
 
 def _found_by(carriers: pd.DataFrame, by: "pd.Series[Any]") -> dict[str, Any]:

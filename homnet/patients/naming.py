@@ -46,7 +46,7 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
 
     Args:
         finding: kind and breakpoints.
-        partner: the other type of a translocation; for a Robertsonian one only its type is used.
+        partner: the other type of a reciprocal translocation.
 
     Returns:
         The draft, or None if a name would be a guess or mean another abnormality: kind or
@@ -62,16 +62,8 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
 def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     kind, chromosome = finding.abnormal_kind, finding.chromosome
     places = [place for place in (finding.start, finding.stop) if place is not None]
-    if kind is None:
-        return None
-    if kind == "robertsonian":
-        # The short arm is lost, with or without its centromere.
-        fits = all(
-            _arm(chromosome, place) == "p" or _at_centromere(chromosome, place) for place in places
-        )
-        lost_p = finding.start is None and fits
-        return rob_name(chromosome, partner.chromosome) if partner and lost_p else None
-    if not places:
+    # A Robertsonian translocation is named by its types, see rob_name.
+    if kind is None or kind == "robertsonian" or not places:
         return None
     level = places[0].level
     if kind == "isochromosome":

@@ -132,7 +132,8 @@ class PatientVerdict:
     cells: Mapping[str, int]
     """Band level of each cell."""
     notes: tuple[str, ...]
-    """Conclusions from several types together, such as a suspected translocation."""
+    """Conclusions from several types together, such as a suspected translocation, and what was
+    noticed in the images."""
     versions: Mapping[str, str]
     """Versions of model, calibration and reader."""
     turned: Mapping[str, int] = field(default_factory=dict)

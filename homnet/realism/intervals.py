@@ -65,6 +65,8 @@ def _replicates(
     rng: np.random.Generator,
 ) -> Floats:
     """Returns a statistic of weighted rows: on the rows themselves, then in each replicate."""
+    if not people:
+        return np.full(1, np.nan)
     people_NK, num_people = index_people([(one,) for one in people])
     drawn = bootstrap_weights(people_NK, num_people, num_bootstrap, rng)
     return np.concatenate([statistic(weights) for weights in (np.ones((1, len(people))), *drawn)])

@@ -143,7 +143,7 @@ def length_change(
 
 
 def expected_recall(change_N: NDArray[Any], sd: float) -> NDArray[np.float64]:
-    """Returns the probability that a log length change exceeds the two-sided 99 % threshold.
+    """Returns the probability that a log length change exceeds the two-sided threshold on its side.
 
     Args:
         change_N: log factor of the length change.

@@ -37,10 +37,10 @@ _NUM_SHIFTS: Final = 9
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs with both homologs, taken from a cohort table."""
+    """N normal pairs, taken from a cohort table."""
 
     frame: pd.DataFrame
-    """patient_id, cell_id, chromosome (index 0..23), abnormal, straightness, width_variation."""
+    """patient_id, cell_id, chromosome (index 0..23), straightness."""
     pair_NPCL: NDArray[np.uint8]
     """Darkness, 0 beyond the end."""
     samples_per_px: float
@@ -59,12 +59,11 @@ class Pairs:
         keep = with_single | pair[:, 1].any(axis=(1, 2))
         keep &= ~table["abnormal"].to_numpy()
         if not keep.any():
-            raise DataError("no normal pair with two homologs; give a cohort of normal chromosomes")
+            raise DataError("no normal pair to measure; give a cohort of normal chromosomes")
         frame = table.select(["patient_id", "cell_id", "chromosome"]).to_pandas()
         frame["chromosome"] = frame["chromosome"].map(CHROMOSOME_INDEX).astype(np.int64)
-        for name in ("straightness", "width_variation"):
-            values = pc.struct_field(table["quality"], name).to_numpy(zero_copy_only=False)
-            frame[name] = values.astype(np.float64)
+        straight = pc.struct_field(table["quality"], "straightness").to_numpy(zero_copy_only=False)
+        frame["straightness"] = straight.astype(np.float64)
         return cls(frame[keep].reset_index(drop=True), pair[keep], samples_per_px)
 
     def __len__(self) -> int:
@@ -192,7 +191,9 @@ def measure(pairs: Pairs, generator: np.random.Generator) -> pd.DataFrame:
         "correlation": correlation(first_NU, second_NU),
         "aligned_correlation": correlation_N,
         "reversed_correlation": aligned(first_NU, second_NU[:, ::-1])[0],
-        "other_person_correlation": aligned(first_NU, second_NU[other_N])[0],
+        "other_person_correlation": np.where(
+            other_N >= 0, aligned(first_NU, second_NU[other_N])[0], np.nan
+        ),
         "other_type_correlation": np.where(
             type_N >= 0, aligned(first_NU, second_NU[type_N])[0], np.nan
         ),
@@ -235,16 +236,16 @@ def _stagger(pairs: Pairs, distance_px: float) -> Floats:
 
 
 def _other_person(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Returns, for each row, the row of a pair of the same type of another person."""
+    """Returns, for each row, that of another person's pair of the same type; -1 if none is met."""
     other_N = np.arange(len(frame))
     people = frame["patient_id"].to_numpy(dtype=object)
     type_N = frame["chromosome"].to_numpy()
     for number in np.unique(type_N):
         order = generator.permutation(np.flatnonzero(type_N == number))
         order = order[np.argsort(people[order], kind="stable")]
-        # Shifting by half the list of people reaches a different person.
+        # Shifting by half the list reaches another person, unless one has more than half of it.
         other_N[order] = np.roll(order, len(order) // 2)
-    return other_N
+    return np.where(people[other_N] == people, -1, other_N)
 
 
 def _other_type(frame: pd.DataFrame, generator: np.random.Generator) -> NDArray[np.int64]:

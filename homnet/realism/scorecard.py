@@ -50,7 +50,7 @@ def halves_that_disagree(
     """Measures how often two halves of the same people disagree, the limit of any simulation.
 
     Args:
-        measured: measurements of :func:`homnet.realism.measure`, of at least two people.
+        measured: measurements of :func:`homnet.realism.measures.measure`, of at least two people.
         generator: draws the splits.
         num_splits: number of random splits.
 
@@ -71,7 +71,7 @@ def halves_that_disagree(
 
 
 def scorecard(measured: pd.DataFrame) -> list[Row]:
-    """Returns the scorecard of the measurements of :func:`homnet.realism.measure`."""
+    """Returns the scorecard of the measurements of :func:`homnet.realism.measures.measure`."""
     rows = [
         _quartiles(f"length of chromosome {name}, px", _both(_of(measured, [name]), "length"))
         for name in _TYPES

@@ -37,10 +37,8 @@ _NOT_FEATURES: Final = (
     "cell_id",
     "other_person_correlation",
     "other_type_correlation",
-    "width_variation",
 )
-"""Excluded: names; comparisons with other pairs, which reveal the set; and the width, which is not
-in the sequences and is only declared in simulated rows."""
+"""Excluded: names, and comparisons with other pairs, which reveal the set."""
 _UNSIGNED: Final = ("gain", "offset", "chromatid_offset_0", "chromatid_offset_1")
 """Measurements whose sign depends only on the order of homologs or chromatids."""
 

@@ -15,7 +15,7 @@ from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
-from homnet.report.tables import ABSENT, cell
+from homnet.report.tables import ABSENT, cell, number
 
 _CELLS_DRAWN: Final = 6
 """Number of cells drawn per failure; the most suspicious are drawn."""
@@ -43,7 +43,7 @@ def render_cohort(
     """Returns the page as HTML.
 
     Args:
-        figures: result of :func:`homnet.patients.metrics.measure_patients`, with ``calibrations``,
+        figures: result of :func:`homnet.patients.metrics.measure_patients`, with ``specificity``,
             ``reader``, and, if there was a reader, ``findings`` from
             :func:`homnet.reader.measures.measure`.
         gallery: failures to draw.
@@ -94,7 +94,7 @@ def verdicts_markdown(records: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
             label,
-            *(f"{one['hospitals'][name]['sensitivity']['value']:.3f}" for name in hospitals),
+            *(number(one["hospitals"][name]["sensitivity"]["value"]) for name in hospitals),
             *_rates(one["overall"]),
             *_scores(one["overall"]),
             _rate(one["variants"]["variants"]["at_one_percent_of_others"]),
@@ -265,6 +265,12 @@ def _rate(share: Mapping[str, Any]) -> str:
     )
 
 
+def named_truth(patient: Mapping[Any, Any]) -> str:
+    """Returns the name of a carrier's abnormality, or else its kind; pandas has NaN for neither."""
+    named = (one for one in (patient["true_iscn"], patient["true_kind"]) if isinstance(one, str))
+    return label(next(named, "unspecified"))
+
+
 def _drawn(case: Case) -> dict[str, str]:
     """Returns a failure as picture and text."""
     patient, finding = case.patient, case.finding
@@ -281,7 +287,7 @@ def _drawn(case: Case) -> dict[str, str]:
         size = patient["true_size_mb"]
         share = patient["true_share"]
         truth = (
-            f"{patient['true_iscn'] or label(patient['true_kind'] or 'unspecified')}"
+            named_truth(patient)
             + (f", {size:.0f} Mb" if np.isfinite(size) else "")
             + (f", in {share:.0%} of the cells" if share < 1 else "")
         )

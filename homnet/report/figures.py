@@ -87,7 +87,7 @@ def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
     axes.axvline(0.5, color=MUTED, lw=1, ls=(0, (1, 3)))
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    lows = [estimate["low"] or estimate["value"] for _, estimate, _ in rows]
+    lows = [estimate["value" if estimate["low"] is None else "low"] for _, estimate, _ in rows]
     axes.set_xlim(min(0.45, *lows) - 0.02, 1.01)
     axes.set_xlabel("AUC against the normal bags (0.5: no skill)")
     axes.grid(axis="x")

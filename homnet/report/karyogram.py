@@ -199,15 +199,14 @@ def evidence(
     return svg(right, height, [*sheet.svg(), *parts], label)
 
 
-def single_pairs(examples: Sequence[Example], *, label: str, columns: int = 8) -> str:
+def single_pairs(examples: Sequence[Example], *, label: str) -> str:
     """Returns pairs side by side; a line marks the event if known.
 
     Args:
         examples: pairs to draw.
         label: text alternative for screen readers.
-        columns: number of pairs in a row.
     """
-    column, head, scale = 110.0, 46.0, 1.35
+    columns, column, head, scale = 8, 110.0, 46.0, 1.35
     pictures, marks = list[str](), list[str]()
     y = 0.0
     for first in range(0, len(examples), columns):

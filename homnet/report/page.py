@@ -44,8 +44,8 @@ class Report:
     not_assessed: Mapping[str, int] | None = None
     """Number of pairs left out, by reason; None if not counted."""
     patients: Mapping[str, Any] | None = None
-    """Result of :func:`homnet.patients.metrics.measure_patients` with ``specificity``: verdicts on
-    the same hospitals' patients; None if there are none."""
+    """Result of :func:`homnet.patients.metrics.measure_patients` with ``specificity`` and
+    ``calibrations``: verdicts on the same hospitals' patients; None if there are none."""
     patient_pages: Sequence[tuple[str, str]] = ()
     """What is linked beside them: text, and address relative to the page."""
 

@@ -1,5 +1,6 @@
 """Formats evaluation results as text: cells, rows and the Markdown tables of the README."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -37,9 +38,10 @@ def cell(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share as a percentage, with one decimal if it is below 10 % and not whole."""
-    text = f"{100 * share:.{1 if share < 0.0995 else 0}f}"
-    return f"{text.removesuffix('.0')} %"
+    """Returns a share as a percentage, with two digits of its own or its rest's below 10 %."""
+    rare = 100 * min(share, 1 - share)
+    decimals = 1 - math.floor(math.log10(rare)) if 0 < rare < 9.95 else 0
+    return f"{round(100 * share, decimals):g} %"
 
 
 def scopes(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -46,14 +46,10 @@ def render_worklist(
 def _row(one: Mapping[str, Any], pages: Collection[str]) -> dict[str, Any]:
     page = f"patients/{one['hospital']}/{one['patient_id']}.html"
     return {
-        "patient_id": one["patient_id"],
-        "hospital": one["hospital"],
-        "decision": one["decision"],
+        **one,
         "verdict": DECISIONS[one["decision"]],
         "reasons": ", ".join(label(code) for code in one["abstentions"]),
-        "probability": one["probability"],
         "flagged": ", ".join(one["flagged"]),
         "drafts": "; ".join(one["drafts"]),
-        "num_cells": one["num_cells"],
         "page": page if page in pages else None,
     }

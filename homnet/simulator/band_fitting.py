@@ -29,7 +29,7 @@ _U: Final = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
 _STEPS: Final = (0.03, 0.015, 0.007)
 """Step sizes of the warp search, as shares of the length."""
 _WARP_COST: Final = 4.0
-"""Penalty of a warp: the correlation gain, squared, required for a parameter of 1."""
+"""Penalty of a warp: the correlation that it must gain, per square of its parameters."""
 _NUM_WARPS: Final = 5
 """Number of warp parameters: both ends and three sines."""
 _DAMPING: Final = 0.5

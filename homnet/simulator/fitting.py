@@ -44,7 +44,7 @@ _FIXED: Final = frozenset(
         "bands",
     }
 )
-"""Settings that are known or measured directly, and therefore not fitted."""
+"""Settings that are known, measured directly or left as they are, and therefore not fitted."""
 _PRIOR_SD: Final = 1.5
 """Prior standard deviation of the log of a setting around its value before the round."""
 _END_DISTANCES_PX: Final = (0.0, 0.67, 1.33, 2.0, 4.0, 8.0)
@@ -206,8 +206,8 @@ class _Trial:
         tried = _with_settings(laboratory, move_S)
         figures_R, _ = _figures(self.simulate(tried), self.config)
         wanted_R, scale_R = self.wanted
-        # Without people with several cells, between-cell figures are undefined.
-        off_R = np.nan_to_num((figures_R - wanted_R) / scale_R)
+        # A figure is undefined without people with several cells, and one that is 0 has no scale.
+        off_R = np.nan_to_num((figures_R - wanted_R) / scale_R, posinf=0.0, neginf=0.0)
         return np.concatenate([off_R, (move_S - 1) / _PRIOR_SD])
 
     def simulate(self, laboratory: Laboratory, *, with_single: bool = False) -> Pairs:
@@ -240,7 +240,7 @@ def _figures(pairs: Pairs, config: FitConfig) -> tuple[Floats, Floats]:
 
 
 def _correlation_figures(measured: pd.DataFrame) -> list[float]:
-    """Returns correlations within types, and the share of each variance explained by cells.
+    """Returns correlations within types, and the share of each standard deviation due to cells.
 
     Two sets may agree in every single measurement and still differ in these.
     """

@@ -106,7 +106,7 @@ def draw_person(
     paired = [name for name in CHROMOSOMES if number[name] == 2]
     event = draw_event(generator, hospital, paired) if abnormal else None
     broken = {name: int(generator.integers(2)) for name in event.chromosomes} if event else {}
-    # Types with breakpoints carry no variant inversions: breakpoints refer to the reference.
+    # Homologs with breakpoints carry no variant inversions: breakpoints refer to the reference.
     born = {
         name: tuple(
             _homolog(
@@ -200,7 +200,7 @@ def _insertion(generator: np.random.Generator, site: Site, other: Site, size_mb:
     return Event("insertion", (target, *in_order(*fragment)), inverted, balanced)
 
 
-def _homolog(generator: np.random.Generator, name: str, *, inverted: float = 1.0) -> Homolog:
+def _homolog(generator: np.random.Generator, name: str, *, inverted: float) -> Homolog:
     """Draws a normal chromosome with its variants; ``inverted`` scales the rate of inversions."""
     homolog = genome.reference(name)
     variants: tuple[str, ...] = ()

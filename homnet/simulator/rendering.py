@@ -2,7 +2,7 @@
 
 Band densities are looked up for all samples of all chromosomes at once, through condensation,
 uneven stretching and the segments of the homolog. :mod:`homnet.simulator.staining` does the rest.
-There is no loop over rows, homologs or positions.
+There is no loop over rows or positions.
 
 Shape suffixes: H different homologs, S segments, G cells, N pairs, P homologs of a pair (2), C
 chromatids (2: left, right), L positions (512), E landmarks.

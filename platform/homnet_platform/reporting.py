@@ -13,6 +13,7 @@ from homnet.cohorts.summary import summarise_cohort
 from homnet.evaluation.score_table import read_scores
 from homnet.files import write_whole
 from homnet.locations import Location, in_memory
+from homnet.report.cohort_page import named_truth
 from homnet.report.examples import draw_examples
 from homnet.report.page import Report, write_report
 from homnet.report.tables import tables_markdown
@@ -94,8 +95,7 @@ def _patient_pages(diagnosis: Location, output: Location) -> list[tuple[str, str
             place = f"patients/{row['hospital']}/{row['patient_id']}.html"
             if (diagnosis / place).is_file():
                 write_whole(output / place, (diagnosis / place).read_text(encoding="utf-8"))
-                truth = row["true_iscn"] or row["true_kind"]
-                links.append((f"{text}; in truth {truth}", place))
+                links.append((f"{text}; in truth {named_truth(row)}", place))
     return links
 
 

@@ -90,6 +90,7 @@ def test_a_diagnosis_comes_first_with_one_who_was_found_and_one_who_was_missed(
     joined = pd.DataFrame(people, columns=["patient_id", "true_abnormal", "decision", "score"])
     joined = joined.assign(hospital="north", true_iscn="del(5)(q31)", true_kind="deletion")
     joined["called"] = joined["decision"] == "abnormal"
+    joined.loc[joined["patient_id"] == "d", "true_iscn"] = None  # has only a kind, as real ones do
     write = diagnosis / "measured" / "patients.parquet"
     write.parent.mkdir(parents=True)
     joined.to_parquet(write)
@@ -119,6 +120,6 @@ def test_a_diagnosis_comes_first_with_one_who_was_found_and_one_who_was_missed(
     assert "(12 and more)" in text
     links = re.findall(r'<a href="(patients/[^"]+)">([^<]+)</a>', text)
     assert [name for name, _ in links] == ["patients/north/b.html", "patients/north/d.html"]
-    assert "found" in links[0][1]
-    assert "missed" in links[1][1]
+    assert links[0][1] == "A patient who was found; in truth del(5)(q31)"
+    assert links[1][1] == "A patient who was missed; in truth deletion"
     assert [(page.parent / name).read_text() for name, _ in links] == ["page of b", "page of d"]

@@ -95,6 +95,11 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     output = config.output or config.diagnosis / "measured"
     write_json(output / "evaluation.json", figures)
     joined = join_truth(patients, truth)
+    if len(joined) < len(patients):
+        print(
+            f"{len(patients) - len(joined)} patients have no pair in {config.cohort}, so nothing "
+            "says whether they are abnormal: left out of the figures"
+        )
     with replacing(output / "patients.parquet") as temporary:
         joined.to_parquet(temporary)
     gallery = _gallery(config, cohort, joined)

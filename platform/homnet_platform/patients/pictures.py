@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from homnet.imaging.extraction import MAX_SIDE_PX
+from homnet.imaging.karyogram import MAX_SIDE_PX
 from homnet.imaging.manifest import find_image, read_manifest
 from homnet.imaging.pairing import files_of_pairs
 from homnet.imaging.reading import read_grey
@@ -34,7 +34,7 @@ class Pictures:
     which there is something to say. Patients of whom nothing could be used are there, too."""
 
     def images(self, hospital: str, patient_id: str) -> Images:
-        """The images of a patient's pairs."""
+        """The images of a patient's pairs; ingest has bounded their size."""
         return {
             (cell, chromosome): [read_grey(path, max_side_px=MAX_SIDE_PX) for path in paths]
             for (where, who, cell, chromosome), paths in self.files.items()

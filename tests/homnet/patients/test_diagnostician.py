@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.likelihood_ratios import Scale
@@ -45,9 +44,7 @@ class FixedReader:
         self.findings, self.probability = findings, probability
         self.asked: list[str] = []
 
-    def __call__(
-        self, assessment: Assessment, probability_G: NDArray[np.float64]
-    ) -> Sequence[Finding]:
+    def __call__(self, assessment: Assessment) -> Sequence[Finding]:
         self.asked += [who.chromosome for who in assessment.types]
         type_N = np.repeat(assessment.type_B, assessment.bags.size_B)
         found = []
@@ -67,9 +64,7 @@ class FixedReader:
             kind = known.get("kind", "none")
             kinds = {one: 1.0 if one == kind else 0.0 for one in SHOWN}
             places = {name: place for name, place in known.items() if name != "kind"}
-            found.append(
-                Finding(*who, float(probability_G[g]), cells, kinds, reader="fixed", **places)
-            )
+            found.append(Finding(*who, None, cells, kinds, reader="fixed", **places))
         return found
 
 
@@ -203,12 +198,10 @@ def test_a_calibrated_reader_counts_and_no_other_can_stand_in(
 class UnsureReader(FixedReader):
     """A reader that cannot tell a loss from an exchange, on any type."""
 
-    def __call__(
-        self, assessment: Assessment, probability_G: NDArray[np.float64]
-    ) -> Sequence[Finding]:
+    def __call__(self, assessment: Assessment) -> Sequence[Finding]:
         kinds = dict.fromkeys(SHOWN, 0.0) | {"deletion": 0.4, "insertion_translocation": 0.4}
         kinds |= {"none": 0.2}
-        return [replace(one, kinds=kinds) for one in super().__call__(assessment, probability_G)]
+        return [replace(one, kinds=kinds) for one in super().__call__(assessment)]
 
 
 def test_kinds_know_of_the_other_types(forced: Judge, table_of: TableOf) -> None:
@@ -304,14 +297,9 @@ def test_a_reader_without_evidence_of_cells_gets_that_of_the_model(
     forced: Judge, table_of: TableOf
 ) -> None:
     class Silent(FixedReader):
-        def __call__(
-            self, assessment: Assessment, probability_G: NDArray[np.float64]
-        ) -> Sequence[Finding]:
+        def __call__(self, assessment: Assessment) -> Sequence[Finding]:
             missing = (NotAnswered("cells", "not asked"),)
-            return [
-                Finding(*who, float(p), not_answered=missing)
-                for who, p in zip(assessment.types, probability_G, strict=True)
-            ]
+            return [Finding(*who, None, not_answered=missing) for who in assessment.types]
 
     table = table_of("h1", num_patients=1, chromosomes=("1",))
     (verdict,) = forced(table, reader=Silent({}), config=VerdictConfig(min_types=1))

@@ -65,6 +65,15 @@ def _frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(patients), pd.DataFrame(types), pd.DataFrame(truth)
 
 
+def test_who_has_no_pair_has_no_truth() -> None:
+    patients, types, truth = _frames()
+    # The pictures of one who was not assessed could not be read: the cohort does not know her.
+    less = truth[truth["patient_id"] != "p9"]
+    overall = measure_patients(patients, types, less, seed=0, num_bootstrap=60)["overall"]
+    assert (overall["num_patients"], overall["num_abnormal"]) == (39, 9)
+    assert overall["cleared"]["total"] == 30
+
+
 def test_counts_are_those_by_hand() -> None:
     figures = measure_patients(*_frames(), seed=0, num_bootstrap=60)
     overall = figures["overall"]

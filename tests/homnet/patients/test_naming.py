@@ -7,7 +7,7 @@ import pytest
 
 from homnet.errors import DataError
 from homnet.karyotype.bands import band_table
-from homnet.karyotype.chromosomes import ACROCENTRICS, BAND_LEVELS, CHROMOSOMES
+from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
 from homnet.karyotype.nomenclature import Place, parse
 from homnet.patients.finding import BreakpointEstimate, Finding
@@ -58,10 +58,6 @@ def test_a_partner_makes_a_translocation() -> None:
     for pair in ((nine, twenty_two), (twenty_two, nine)):
         other = _finding("insertion_translocation", pair[0].chromosome, pair[0].start.mb)
         assert str(draft_name(other, pair[1])).startswith("t(9;22)(q34;q11.2)")
-    robertsonian = _finding("robertsonian", "14", stop=17.0)
-    assert str(draft_name(robertsonian, _finding("robertsonian", "13"))).startswith(
-        "rob(13;14)(q10;q10)"
-    )
     assert str(rob_name("14", "13")).startswith("rob(13;14)(q10;q10)")
     assert rob_name("13", "1") is None
     assert rob_name("13", "13") is None
@@ -87,11 +83,8 @@ NINE = _finding("insertion_translocation", "9", start=132.0)
         (_finding("duplication", stop=20.0), None),
         (_finding("isochromosome", start=165.0), None),
         (_finding("isochromosome", stop=20.0), None),
-        # A Robertsonian translocation has a partner, and loses the short arm.
+        # A Robertsonian translocation is named by its two types, not by breakpoints.
         (_finding("robertsonian", "13", stop=17.0), None),
-        (_finding("robertsonian", "13", stop=100.0), _finding("robertsonian", "14")),
-        (_finding("robertsonian", "13", start=17.0), _finding("robertsonian", "14")),
-        (_finding("robertsonian", "13", stop=17.0), _finding("robertsonian", "5")),
         # A partner without an end to exchange, or the type itself.
         (NINE, Finding("h", "p", "22", 0.9)),
         (NINE, _finding("deletion", "22", start=23.0, stop=40.0)),
@@ -121,7 +114,6 @@ KIND_OF = {
     "i": "isochromosome",
     "inv": "inversion",
     "r": "ring",
-    "rob": "robertsonian",
     "t": "insertion_translocation",
 }
 
@@ -152,7 +144,7 @@ def _assert_means(name: str, level: int, findings: list[Finding]) -> str:
     for chromosome, places in zip(read.types, read.places, strict=True):
         one = found[chromosome]
         bounds = [_bounds_mb(chromosome, place, level) for place in places]
-        if read.prefix in {"i", "rob"}:
+        if read.prefix == "i":
             # The arm named is kept, the other is the segment.
             ends = [None, *bounds] if places[0].arm == "q" else [*bounds, None]
         elif len(bounds) == 1:
@@ -160,11 +152,6 @@ def _assert_means(name: str, level: int, findings: list[Finding]) -> str:
         else:
             # Inner before outer: the other way round on the short arm.
             ends = bounds if places[-1].arm == "q" else bounds[::-1]
-        if read.prefix == "rob":
-            # Its breakpoint is conventional: what was read, if anything, lies in the short arm.
-            assert one.start is None
-            assert one.stop is None or one.stop.mb <= ends[1][1]
-            continue
         for end, estimate in zip(ends, (one.start, one.stop), strict=True):
             assert (end is None) == (estimate is None), (name, one)
             if end is not None:
@@ -183,7 +170,6 @@ def test_a_draft_read_back_is_the_finding(chromosome: str, level: int) -> None:
     ends += [centromere_mb + q_mb * 0.4, length_mb - q_mb * 0.1, None]
     drafted: Counter[str] = Counter()
     partners = {
-        "robertsonian": _finding("robertsonian", "13" if chromosome != "13" else "22"),
         "insertion_translocation": _finding(
             "deletion", "7" if chromosome != "7" else "X", start=120.0, level=level
         ),
@@ -196,8 +182,7 @@ def test_a_draft_read_back_is_the_finding(chromosome: str, level: int) -> None:
                 if draft is not None:
                     used = [found] if other is None else [found, other]
                     drafted[_assert_means(draft.name, level, used)] += 1
-    expected = set(KIND_OF) - ({"rob"} if chromosome not in ACROCENTRICS else set())
-    assert set(drafted) == expected
+    assert set(drafted) == set(KIND_OF)
 
 
 @pytest.mark.parametrize("chromosome", CHROMOSOMES)

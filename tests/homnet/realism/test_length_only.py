@@ -42,6 +42,13 @@ def test_no_change_of_length_shows_nothing():
     assert found["threshold"] == pytest.approx(2.58 * SD, rel=0.15)
 
 
+def test_without_five_cells_there_are_no_bags():
+    found = length_only(made_up(0.1, num_cells=3), num_bootstrap=60, seed=0)["hospitals"]["h"]
+    assert found["num_abnormal_bags"] == 0
+    assert found["bags"]["value"] is None
+    assert found["pairs"]["value"] > 0.6
+
+
 def test_bags_show_more_than_pairs():
     found = length_only(made_up(0.12), num_bootstrap=60, seed=0)["hospitals"]["h"]
     # The larger of two absolute normal deviations, one of them around 1.5 standard deviations.

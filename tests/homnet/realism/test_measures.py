@@ -75,6 +75,9 @@ def test_pairs_are_compared_with_other_people_and_other_types(table_of: TableOf)
     assert measured.loc[alone, "other_type_correlation"].isna().all()
     others = measured.loc[~alone, ["other_person_correlation", "other_type_correlation"]].mean()
     assert others["other_type_correlation"] < others["other_person_correlation"] - 0.02
+    # One person with more than half of the pairs meets herself.
+    one = measure(Pairs.from_table(table.slice(0, 5), 3.0), np.random.default_rng(0))
+    assert 0 < one["other_person_correlation"].isna().sum() <= 5
 
 
 def test_abnormal_and_single_pairs_are_left_out(table_of: TableOf) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -76,6 +77,8 @@ def test_sets_of_verdicts_are_a_line_each(figures: dict[str, object]) -> None:
     lines = verdicts_markdown({"first": figures, "second": figures}).splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "first", "second"]
     assert lines[2].endswith("| n/a |")
+    nobody = {**figures, "hospitals": {"north": {**SCOPE, "sensitivity": NONE}}}
+    assert "| nobody | n/a |" in verdicts_markdown({"nobody": nobody})
 
 
 def test_a_failure_is_drawn_with_its_truth(
@@ -101,6 +104,8 @@ def test_a_failure_is_drawn_with_its_truth(
     assert "overlooked: hospital-1, p&lt;1&gt;, chromosome 5" in page
     assert "del(5)(p14), 22 Mb, in 50% of the cells" in page
     assert page.count("<svg") >= 1
+    unnamed = Case("overlooked", {**patient, "true_iscn": np.nan}, finding, of_type, 3.0)
+    assert "deletion, 22 Mb" in render_cohort(figures, [unnamed], {"models": {}})
 
 
 def test_old_records_that_counted_abstentions_as_cleared_are_put_right() -> None:

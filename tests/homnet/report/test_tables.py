@@ -20,9 +20,21 @@ def test_numbers_have_no_negative_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0.03, "3 %"), (0.0312, "3.1 %"), (0.099, "9.9 %"), (0.99, "99 %")]
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (0.0004, "0.04 %"),
+        (0.03, "3 %"),
+        (0.0312, "3.1 %"),
+        (0.099, "9.9 %"),
+        (0.5, "50 %"),
+        (0.99, "99 %"),
+        (0.995, "99.5 %"),
+        (0.9999, "99.99 %"),
+        (1.0, "100 %"),
+    ],
 )
-def test_small_shares_have_a_decimal(share: float, text: str) -> None:
+def test_neither_rare_nor_almost_all_is_rounded_away(share: float, text: str) -> None:
     assert percent(share) == text
 
 
