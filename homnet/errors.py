@@ -41,6 +41,6 @@ class StoreError(HomNetError, OSError):
     """An object store does not answer or gives no access; caught wherever a disk's error is."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """First line of the message of an error, or its kind if it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -88,7 +88,8 @@ def _publish(registry: Registry, config: RegistryConfig) -> None:
     checkpoint = Checkpoint.load(config.checkpoint, read_form)
     reference = None
     if config.reference:
-        pairs = Cohort.open(config.reference).read(columns=MEASURED.names)
+        cohort = Cohort.open(config.reference)
+        pairs = cohort.read(cohort.files[0], MEASURED.names)
         reference = reference_bags(Predictor.of_checkpoint(checkpoint), pairs)
     version = registry.publish(checkpoint, config.hospital)
     if reference is not None:

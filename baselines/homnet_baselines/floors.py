@@ -13,7 +13,7 @@ from homnet.bags.draw import PairBank
 from homnet.training.stage import Stage
 from homnet_baselines.features import aligned_correlation, log_length_ratio
 from homnet_baselines.fitted import FittedModel
-from homnet_baselines.pooling import over_pairs
+from homnet_baselines.pooling import mean_over_pairs
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,9 @@ class Floor(FittedModel):
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
         """Returns scores (B), at least 0."""
-        return over_pairs(
-            lambda x_MPCL: (
-                log_length_ratio(x_MPCL) if self.is_length else 1 - aligned_correlation(x_MPCL)
-            ),
-            x_BKPCL,
-            mask_BK,
-        )
+        x_MPCL = x_BKPCL[mask_BK]
+        score_M = log_length_ratio(x_MPCL) if self.is_length else 1 - aligned_correlation(x_MPCL)
+        return mean_over_pairs(score_M, mask_BK)
 
     def fit(self, stage: Stage, bank: PairBank) -> None:
         """Learns nothing."""

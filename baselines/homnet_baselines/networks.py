@@ -147,8 +147,8 @@ class _Seen(BagModel):
 class PairNetwork(_Seen):
     """Both homologs as channels of one sequence, as in the paper's baselines.
 
-    Training uses a random order of the homologs. Inference averages the logits of both orders, so
-    the order has no effect.
+    Training takes the homologs as they are stored: which of them carries an event is random.
+    Inference averages the logits of both orders, so the order has no effect.
     """
 
     def __init__(self, form: NetworkForm) -> None:

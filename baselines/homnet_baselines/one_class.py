@@ -247,5 +247,7 @@ class Autoencoder(OneClass):
 
     def distance(self, feature_MF: torch.Tensor) -> torch.Tensor:
         """Euclidean distance between features and their reconstruction."""
+        if self.training and len(feature_MF) == 1:  # batch normalisation needs two
+            return self.distance(feature_MF.repeat(2, 1))[:1]
         error: torch.Tensor = (self.network(feature_MF) - feature_MF).norm(dim=-1)
         return error

@@ -3,25 +3,7 @@
 Shape suffixes: B bags, K cells, M pairs present, P homologs, C chromatids, L positions.
 """
 
-from collections.abc import Callable
-
 import torch
-
-
-def over_pairs(
-    score: Callable[[torch.Tensor], torch.Tensor], x_BKPCL: torch.Tensor, mask_BK: torch.Tensor
-) -> torch.Tensor:
-    """Applies a function to single pairs and averages it over each bag; padding is skipped.
-
-    Args:
-        score: maps pairs (M, P, C, L) to (M, ...).
-        x_BKPCL: bags.
-        mask_BK: True where there is a pair.
-
-    Returns:
-        (B, ...).
-    """
-    return mean_over_pairs(score(x_BKPCL[mask_BK]), mask_BK)
 
 
 def mean_over_pairs(value_M: torch.Tensor, mask_BK: torch.Tensor) -> torch.Tensor:

@@ -196,11 +196,10 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
         table: pairs that passed :func:`homnet.cohorts.checks.check_measured`.
         max_cells: maximum number of pairs in a bag.
     """
-    names = {
-        name: table[name].combine_chunks().dictionary_encode()
+    code = {
+        name: _ranks(table[name].combine_chunks().dictionary_encode())
         for name in ("hospital", "patient_id", "cell_id")
     }
-    code = {name: _ranks(column) for name, column in names.items()}
     chromosome = np.array(
         [CHROMOSOME_INDEX[name] for name in table["chromosome"].to_pylist()], np.int64
     )
@@ -219,17 +218,9 @@ def assess(table: pa.Table, max_cells: int = MAX_CELLS) -> Assessment:
     # If the pairs of a type cannot be divided evenly, its first bags get one more pair.
     size_B = size_G[type_B] // bags_G[type_B] + (number_B < size_G[type_B] % bags_G[type_B])
 
-    def name_of(column: str, row: int) -> str:
-        encoded = names[column]
-        return str(encoded.dictionary[encoded.indices[row].as_py()].as_py())
-
     first_G = row_N[np.cumsum(size_G) - size_G]
-    types = tuple(
-        PatientType(
-            name_of("hospital", row), name_of("patient_id", row), CHROMOSOMES[chromosome[row]]
-        )
-        for row in first_G.tolist()
-    )
+    rows = table.select(list(PatientType._fields)).take(first_G)
+    types = tuple(PatientType(**row) for row in rows.to_pylist())
     cells = np.asarray(table["cell_id"].to_pylist(), object)
     level = np.searchsorted(np.asarray(BAND_LEVELS), table["band_level"].to_numpy())
     return Assessment(
@@ -298,7 +289,6 @@ def _left_out(
 def _ranks(column: pa.DictionaryArray) -> NDArray[np.int64]:
     """Rank of each value among the sorted distinct values."""
     values = np.asarray(column.dictionary.to_pylist(), object)
-    rank = np.empty(len(values), np.int64)
-    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    rank = np.unique(values, return_inverse=True)[1]
     ranks: NDArray[np.int64] = rank[column.indices.to_numpy()]
     return ranks

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import pairs_of
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.seeding import generator
 
@@ -39,6 +39,10 @@ class BagConfig:
     over: Literal["patient", "people"] = "patient"
     """Source of a bag's pairs: one patient, or all people of a part (for normal sets with one or
     two cells per person, which allow only artificial abnormalities)."""
+
+    def __post_init__(self) -> None:
+        if self.num_cells < 1 or self.rounds < 1:
+            raise ConfigError(f"bags need num_cells and rounds of at least 1, got {self}")
 
 
 PART_PAIRS: Final = 1024
@@ -438,13 +442,8 @@ def draw_bags(
 
     Returns:
         The bags, those of a part after those of the part before.
-
-    Raises:
-        DataError: K or rounds is below 1.
     """
     num_cells = config.num_cells
-    if num_cells < 1 or config.rounds < 1:
-        raise DataError(f"bags need num_cells and rounds of at least 1, got {config}")
     codes = bank.codes
     chosen_Q = np.arange(len(codes.part_Q)) if parts is None else parts
     row_N = codes.rows(parts)

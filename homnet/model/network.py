@@ -79,6 +79,10 @@ class HomNetConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
             raise ConfigError(f"merge_range must be 1..{SEQUENCE_LENGTH}, got {self.merge_range}")
+        if min(self.width, self.pair_width // 2, self.num_heads, self.stretched_length) < 1:
+            raise ConfigError(
+                "width, num_heads and stretched_length must be above 0, pair_width above 1"
+            )
         if self.width % self.num_heads:
             raise ConfigError(
                 f"width {self.width} must be a multiple of num_heads {self.num_heads}"
@@ -339,7 +343,7 @@ class HomBlock(nn.Module):
         numbers = [log_length]
         if not self.single:
             difference = log_length[..., :1] - log_length[..., 1:]
-            # Homologs differ by about 0.08 in log length (DOMAIN 3b): ten times that is near 1.
+            # Homologs differ by about 0.08 in log length: ten times that is near 1.
             numbers += [10 * difference, 10 * difference.abs()]
         with_lengths: torch.Tensor = pair + self.length(torch.cat(numbers, dim=-1))
         return with_lengths

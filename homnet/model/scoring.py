@@ -16,7 +16,7 @@ from homnet.model.contract import NUM_TYPES
 from homnet.model.network import HomNet
 
 Precision = Literal["float32", "bfloat16"]
-"""Of matrix products; weights, and sums over the pairs of a bag, are always float32."""
+"""Of matrix products; weights, and sums over the pairs of a bag, are never below float32."""
 _PAIRS_ON_GPU: Final = 16_384
 """Largest sub-batch on a GPU: enough to fill it, while the host prepares the next one."""
 _BYTES_OF_PAIR: Final = 2**19

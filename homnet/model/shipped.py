@@ -32,5 +32,5 @@ def place_of(checkpoint: str | Location) -> Location:
 def reader_beside(checkpoint: str | Location) -> Location | None:
     """The reader that was stored with a calibrated checkpoint, or with a folder of them, if any."""
     root = place_of(checkpoint)
-    places = (root / _READER, root.parent / _READER, root.parents[1] / _READER)
+    places = [folder / _READER for folder in (root, *root.parents)[:3]]
     return next((place for place in places if (place / HASHES).is_file()), None)

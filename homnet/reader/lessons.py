@@ -42,7 +42,8 @@ class ReaderTraining:
         validation_rounds=1,
     )
     """Optimizer, schedule and batches, and whether labels are the cohort's own abnormalities or
-    artificial ones in its normal pairs. There is no early stopping."""
+    artificial ones in its normal pairs. There is no early stopping; precision, compile,
+    checkpoint_steps, window_pairs and epochs_per_pass have no effect."""
     max_normal_share: float = 0.4
     """Maximum share of normal bags in an epoch; cohorts have far more."""
     fewest_cells: int = 1
@@ -79,10 +80,7 @@ class Lessons:
 
     def take(self, index: NDArray[np.int64]) -> "Lessons":
         """Some of the bags."""
-        epoch = self.epoch
-        events = None if epoch.events is None else epoch.events.take(index)
-        kept = Epoch(epoch.bags.take(index), events, epoch.label_B[index], epoch.kind_B[index])
-        return Lessons(kept, self.targets.take(index))
+        return Lessons(self.epoch.take(index), self.targets.take(index))
 
 
 def draw_lessons(bank: PairBank, training: ReaderTraining, number: int, seed: int) -> Lessons:

@@ -74,7 +74,7 @@ class Labels(NamedTuple):
 
 
 def place_of_share(share_B2: torch.Tensor, num_positions: int) -> torch.Tensor:
-    """Places on the axis of :attr:`ReaderConfig.num_places`, as real numbers.
+    """Places of segment ends, as real numbers: the G - 2 positions of a reader between both tips.
 
     The tips are 0 and G - 1; a share s between them is at the middle of positions s L - 0.5.
     """

@@ -6,7 +6,6 @@ if the patient's verdict rests on it. Findings are measured on detected cases.
 Shape suffixes: R replicates, N cases, pairs or breakpoints.
 """
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from homnet.bags.assessment import PatientType
 from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, index_people
-from homnet.evaluation.metrics import EVENT_SIZES_MB
+from homnet.evaluation.metrics import EVENT_SIZES_MB, size_class
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 from homnet.patients.finding import BreakpointEstimate, Finding
@@ -150,10 +149,6 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
         return {str(name): part(rows) for name, rows in cases.groupby(values, observed=True)}
 
     sizes = cases["size_mb"].astype(np.float64)
-    names = [
-        f"{low:g} to {high:g} Mb" if np.isfinite(high) else f"{low:g} Mb and more"
-        for low, high in itertools.pairwise([*EVENT_SIZES_MB, np.inf])
-    ]
     detected = cases[cases["detected"]]
     kinds = [kind for kind in SHOWN if kind != NO_ABNORMALITY]
     return {
@@ -161,7 +156,7 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
         "from_10_mb": part(cases[sizes >= LARGE_MB]),
         "by_kind": by("kind"),
         "by_event": by("event"),
-        "by_size": by(pd.cut(sizes, [*EVENT_SIZES_MB, np.inf], right=False, labels=names)),
+        "by_size": by(size_class(sizes, EVENT_SIZES_MB, "Mb")),
         "by_hospital": by("hospital"),
         "kinds": {
             kind: {
@@ -267,12 +262,12 @@ def findings_tables(figures: Mapping[str, Any]) -> list[Table]:
         "Breakpoint error, median Mb",
         "In its interval",
     ]
-    scopes = {"all": figures["overall"], f"from {LARGE_MB:g} Mb": figures["from_10_mb"]}
-    for group in ("by_kind", "by_size", "by_hospital"):
-        scopes |= figures[group]
+    scopes = [("all", figures["overall"]), (f"from {LARGE_MB:g} Mb", figures["from_10_mb"])]
+    scopes += [(kind.replace("_", " or "), of) for kind, of in figures["by_kind"].items()]
+    scopes += [*figures["by_size"].items(), *figures["by_hospital"].items()]
     rows = []
-    for name, scope in scopes.items():
-        cells = [name.replace("_", " or "), f"{scope['num_detected']} of {scope['num_cases']}"]
+    for name, scope in scopes:
+        cells = [name, f"{scope['num_detected']} of {scope['num_cases']}"]
         cells += [
             _cell(scope[field], digits)
             for field, digits in (

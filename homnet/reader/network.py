@@ -59,11 +59,6 @@ class ReaderConfig:
         """Makes the form from the content of a checkpoint's ``config.json``."""
         return cls(model=HomNetConfig(**model), **fields)
 
-    @property
-    def num_places(self) -> int:
-        """Number of places of a segment end, G: the tips, and the positions between them."""
-        return self.num_positions + 2
-
     def build(self) -> "Reader":
         """Builds a reader of this form, on a HomNet with random weights."""
         return Reader(self)

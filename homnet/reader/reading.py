@@ -61,9 +61,7 @@ def places_of(logit_2G: Floats, temperature: float) -> tuple[Place, Place]:
         logit_2G: logits of :attr:`homnet.reader.network.Reading.segment_B2G` of one bag.
         temperature: divisor of the logits.
     """
-    scaled_2G = logit_2G / temperature
-    p_2G = np.exp(scaled_2G - scaled_2G.max(axis=1, keepdims=True))
-    p_2G /= p_2G.sum(axis=1, keepdims=True)
+    p_2G = _softmax(logit_2G, temperature)
     joint_GG = np.triu(p_2G[0][:, None] * p_2G[1][None])
     total = joint_GG.sum()
     if total > 0:
@@ -113,7 +111,8 @@ class CalibratedReader:
         self.reader = reader.to(device).eval()
         self.calibration = calibration
         self.device = torch.device(device)
-        self._version = version
+        self.version = version
+        """Digest of form and weights."""
 
     @classmethod
     def load(cls, path: str | Location, device: torch.device | str = "cpu") -> Self:
@@ -138,21 +137,15 @@ class CalibratedReader:
             device=device,
         )
 
-    @property
-    def version(self) -> str:
-        """Digest of form and weights."""
-        return self._version
-
-    def __call__(self, assessment: Assessment, probability_G: Floats) -> list[Finding]:
+    def __call__(self, assessment: Assessment) -> list[Finding]:
         """Reads types of patients.
 
         Args:
             assessment: all pairs of some patients, type by type.
-            probability_G: calibrated probability that each of ``assessment.types`` is abnormal;
-                copied into the findings.
 
         Returns:
-            One finding for each of ``assessment.types``, in their order.
+            One finding for each of ``assessment.types``, in their order; how probable it is that
+            the type is abnormal, HomNet says.
         """
         type_N = assessment.type_N
         rows = [np.nonzero(type_N == g)[0] for g in range(len(assessment.types))]
@@ -161,11 +154,7 @@ class CalibratedReader:
             part = [rows[g] for g in group]
             reading = self._read(assessment, part)
             for i, g in enumerate(group):
-                findings.append(
-                    self._finding(
-                        assessment.types[g], assessment, part[i], reading, i, probability_G[g]
-                    )
-                )
+                findings.append(self._finding(assessment.types[g], assessment, part[i], reading, i))
         return findings
 
     @torch.inference_mode()
@@ -194,7 +183,6 @@ class CalibratedReader:
         row_N: NDArray[np.int64],
         reading: Reading,
         bag: int,
-        probability: float,
     ) -> Finding:
         num_cells = len(row_N)
         kind_X = _softmax(_array(reading.kind_BX[bag]), self.calibration["kind"])
@@ -226,7 +214,7 @@ class CalibratedReader:
             hospital=who.hospital,
             patient_id=who.patient_id,
             chromosome=who.chromosome,
-            probability=float(probability),
+            probability=None,
             cells=tuple(cells),
             kinds={kind: float(p) for kind, p in zip(SHOWN, kind_X, strict=True)},
             start=_estimate(who.chromosome, start, level),

@@ -20,7 +20,7 @@ from homnet.bags.draw import Bags, PairIndex
 from homnet.bags.epochs import Epoch
 from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
-from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.karyotype.chromosomes import CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.karyotype.kinds import ARTIFICIAL, NO_ABNORMALITY, SHOWN, SHOWN_AS
 from homnet.reader.places import share_of_mb
 
@@ -66,7 +66,7 @@ def segment_of(
         DataError: breakpoints and kind are inconsistent.
     """
     own = [at for at in breakpoints if at["chromosome"] == chromosome]
-    if kind not in SHOWN_AS or not own:
+    if kind not in SHOWN_AS or not own or any(at["mb"] is None for at in own):
         return None
     mb = sorted(float(at["mb"]) for at in own)
     bands = band_table(FINEST_LEVEL)[chromosome]
@@ -75,6 +75,8 @@ def segment_of(
     match kind:
         case "robertsonian":
             return Segment(shown, 0.0, mb[0])
+        case "isochromosome" if not own[0]["band"]:
+            return None
         case "isochromosome":
             kept_q = str(own[0]["band"]).startswith("q")
             return Segment(shown, 0.0, mb[0]) if kept_q else Segment(shown, mb[0], length_mb)
@@ -225,7 +227,9 @@ def _of_events(epoch: Epoch, index: PairIndex) -> dict[str, Any]:
     segment_B2[robertsonian, 0] = 0.0
     segment_B2[robertsonian, 1] = centromere_T[bags.chromosome_B[robertsonian]]
     segment_B2[name_B == "wrong_pair"] = np.nan
-    after_BK = np.where(homolog_BK >= 0, events.stop_BKQ[..., -1], 1)
+    # What is longer than a sequence is cut off.
+    stop_BK = np.minimum(events.stop_BKQ[..., -1], SEQUENCE_LENGTH)
+    after_BK = np.where(homolog_BK >= 0, stop_BK, 1)
     extent_BK2 = events.truth_BK2 / after_BK[..., None]
     return {
         "kind_B": _OF_ARTIFICIAL[events.kind_B],

@@ -303,9 +303,8 @@ class Learner:
     def _score(self) -> NDArray[np.float64]:
         """Logits (B) of all validation bags, on every worker; each computes its own."""
         predictor = Predictor(self._weights.scored.eval(), {}, version="", device=self.device)
-        return self._validation.together(
-            lambda loaded: predictor.loaded_logits(loaded) if loaded else np.zeros(0)
-        )
+        own = self._validation.own
+        return self._validation.together(predictor.loaded_logits(own) if own else np.zeros(0))
 
 
 class _Validation:
@@ -320,14 +319,15 @@ class _Validation:
         held, plan = supply.validation, supply.plans.validation
         self._device, self._world, self._num_bags = device, world, plan.num_bags
         _, self._number_B = held.of_window(np.arange(len(plan)))
-        self._own: LoadedEpoch | None = None
+        self.own: LoadedEpoch | None = None
+        """This worker's bags on its device."""
         own_label_B = np.zeros(0)
         if held.bank is not None:
             # In the order of the plan, as the numbers are.
             epoch = stage.validation_epoch(held.bank, np.argsort(held.place_Q))
-            self._own = DeviceBank(held.bank, device).load(epoch)
+            self.own = DeviceBank(held.bank, device).load(epoch)
             own_label_B = epoch.label_B.astype(np.float64)
-        self.label_B = self.together(lambda _: own_label_B) > 0.5
+        self.label_B = self.together(own_label_B) > 0.5
         """Label of every validation bag, in the order of the plan."""
         self.hospital_B = np.repeat(plan.hospital_Q, plan.bags_Q)
         """Hospital of every validation bag."""
@@ -340,27 +340,21 @@ class _Validation:
         found = model.family_scores(nothing.x_BKPCL, nothing.mask_BK, nothing.chromosome_B)
         if found is None:
             return None
-        batches = [] if self._own is None else self._own.batches(_BAGS_AT_ONCE)
+        batches = [] if self.own is None else self.own.batches(_BAGS_AT_ONCE)
         parts = [model.family_scores(b.x_BKPCL, b.mask_BK, b.chromosome_B) for b in batches]
-        own_BF = torch.cat([found[:0], *(p for p in parts if p is not None)]).double().cpu().numpy()
+        own_BF = torch.cat([found[:0], *(p for p in parts if p is not None)])
+        return self.together(own_BF.double().cpu().numpy())
 
-        def family(number: int) -> NDArray[np.float64]:
-            return self.together(lambda _: own_BF[:, number])
-
-        return np.stack([family(number) for number in range(found.shape[1])], axis=1)
-
-    def together(
-        self, of_own: Callable[[LoadedEpoch | None], NDArray[np.float64]]
-    ) -> NDArray[np.float64]:
-        """A number for every validation bag (B), on every worker, given a function for its own."""
-        value_B = np.zeros(self._num_bags)
-        value_B[self._number_B] = of_own(self._own)
+    def together(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers of every validation bag (B, ...), on every worker, given those of its own."""
+        value = np.zeros((self._num_bags, *own.shape[1:]))
+        value[self._number_B] = own
         if self._world > 1:
             # Each bag has one owner and is zero elsewhere: the sum is exact.
-            total_B = torch.tensor(value_B, device=self._device)
-            torch.distributed.all_reduce(total_B)
-            value_B = total_B.cpu().numpy()
-        return value_B
+            total = torch.tensor(value, device=self._device)
+            torch.distributed.all_reduce(total)
+            value = total.cpu().numpy()
+        return value
 
 
 def train(

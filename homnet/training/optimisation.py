@@ -76,6 +76,11 @@ class TrainingConfig:
                 "learning_rate, batch_size and max_epochs must be above zero, got "
                 f"{self.learning_rate}, {self.batch_size}, {self.max_epochs}"
             )
+        if self.clip_norm <= 0 or self.weight_decay < 0:
+            raise ConfigError(
+                "clip_norm must be above zero and weight_decay 0 or more, got "
+                f"{self.clip_norm}, {self.weight_decay}"
+            )
         if self.labels == "cohort" and self.bags.over == "people":
             raise ConfigError(
                 "bags over people mix patients; the cohort's labels need over='patient'"

@@ -75,6 +75,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.bags.over == "people" and not self.artificial:
             raise ConfigError("bags over people mix patients; cohort labels need over='patient'")
+        if min(self.num_workers, self.batch_size, *self.cells) < 1:
+            raise ConfigError("num_workers, batch_size and cells must be at least 1")
 
 
 def evaluate(config: EvaluateConfig) -> Location:

@@ -62,16 +62,12 @@ class FineTuneConfig:
     """Train the model of each hospital on the labels of all other hospitals only."""
     scaling: ScalingOptions = ScalingOptions(num_workers=1)
     """Workers per hospital; with one, hospitals are trained in parallel."""
-    hospitals_per_gpu: int = 1
-    """Number of hospitals that share a GPU, if ``scaling.use_gpu`` is set."""
     tracking: TrackingOptions = TrackingOptions()
     """Where metrics go during training."""
     registry: str = ""
     """Registry to add every model to as a candidate of its hospital; empty for none."""
 
     def __post_init__(self) -> None:
-        if self.hospitals_per_gpu < 1:
-            raise ConfigError(f"hospitals_per_gpu must be at least 1, got {self.hospitals_per_gpu}")
         if self.max_abnormal is not None and self.max_abnormal < 1:
             raise ConfigError(f"max_abnormal must be at least 1, got {self.max_abnormal}")
         if self.leave_one_out and self.max_abnormal is not None:
@@ -94,6 +90,8 @@ def fine_tune(config: FineTuneConfig) -> dict[str, Location]:
     if config.leave_one_out or not labelled:
         labelled = cohort.hospitals_with_abnormal_pairs()
     hospitals = config.hospitals or labelled
+    if not hospitals:
+        raise DataError(f"{cohort.root}: no hospital has abnormal pairs to fine-tune on")
     teachers = {hospital: _teachers(hospital, labelled, config) for hospital in hospitals}
     runs, stages = {}, {}
     for hospital in hospitals:
@@ -182,16 +180,26 @@ def _side_by_side(
 ) -> None:
     """Trains every hospital as a task; finished ones are kept if another fails."""
     scaling = config.scaling
-    gpus = 1 / config.hospitals_per_gpu if scaling.use_gpu else 0.0
+    gpus = float(scaling.use_gpu)
     require_workers(
-        1, "fine-tuning", cpus=scaling.cpus_per_worker, gpus=gpus, wait_s=scaling.wait_s
+        1,
+        "fine-tuning",
+        cpus=scaling.cpus_per_worker,
+        gpus=gpus,
+        resources=scaling.resources_per_worker,
+        labels=scaling.label_selector,
+        wait_s=scaling.wait_s,
     )
     people = {p for s in stages.values() for p in s.train_patients | s.validation_patients}
     shared = stored_bank(pairs_dataset(cohort, people))
     # A hospital that cannot be validated fails here, before any training.
     ray.get(require_validation.remote(shared, list(stages.values())))
     task = ray.remote(
-        num_cpus=scaling.cpus_per_worker, num_gpus=gpus, max_retries=scaling.max_failures
+        num_cpus=scaling.cpus_per_worker,
+        num_gpus=gpus,
+        resources=scaling.resources_per_worker,
+        label_selector=dict(scaling.label_selector),
+        max_retries=scaling.max_failures,
     )(_train_hospital)
     num_epochs = len(stages) * config.training.max_epochs
     with progress_bar("fine-tuning", num_epochs, " epochs") as progress:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import tyro
 
-from homnet.errors import ConfigError, HomNetError
+from homnet.errors import ConfigError, HomNetError, first_line
 from homnet.locations import Location, local_path, to_location
 
 C = TypeVar("C")
@@ -29,6 +30,8 @@ LocationOption: TypeAlias = Annotated[
 ]
 """Field of a config for a path or URI, which is checked when the command line is parsed."""
 
+_OF_THE_DISK: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors of files that a user can cause wherever something is read or written."""
 _GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
 """An option group in tyro's help: name, first line of its text, options."""
 
@@ -105,6 +108,11 @@ def run_job(
     except Exception as error:
         # Ray wraps errors of tasks and workers and adds the remote traceback.
         cause = root_cause(error)
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+            cause = HomNetError(
+                f"{cause.filename or 'a file'}: {cause.strerror}; make room or give access, or "
+                "choose another place"
+            )
         if not isinstance(cause, HomNetError):
             raise
         sys.exit(_fail(cause))
@@ -164,5 +172,5 @@ def root_cause(error: BaseException) -> BaseException:
 
 def _fail(error: BaseException) -> int:
     # Ray Data appends advice to the messages of errors in its tasks.
-    print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+    print(f"error: {first_line(error)}", file=sys.stderr)
     return 2

@@ -56,8 +56,6 @@ class LearnReaderConfig:
     """Number of CPUs and threads of the training task."""
     use_gpu: bool = False
     """Whether the task gets a GPU."""
-    max_failures: int = 2
-    """Maximum number of restarts from the last epoch."""
 
     def __post_init__(self) -> None:
         if self.cpus <= 0:
@@ -125,9 +123,7 @@ def learn_reader(config: LearnReaderConfig) -> Location:
         settings = config.training.optimiser
         bags = settings.bags
         num_bags = num_pairs * settings.max_epochs * bags.rounds // bags.num_cells
-        task = ray.remote(num_cpus=config.cpus, num_gpus=gpus, max_retries=config.max_failures)(
-            _learn
-        )
+        task = ray.remote(num_cpus=config.cpus, num_gpus=gpus, max_retries=2)(_learn)
         with progress_bar("findings", num_bags, " bags") as progress:
             checkpoint = ray.get(task.remote(stage, bank, run.output / "last", config, progress))
     history = checkpoint.metrics["history"]

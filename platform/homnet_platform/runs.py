@@ -23,7 +23,9 @@ from homnet.results import read_json, write_json, write_result
 _PLACES: Final = frozenset(
     {
         *("checkpoint", "cohort", "diagnosis", "findings", "manifest", "output", "reader", "start"),
-        *("karyogram", "karyograms", "max_concurrent", "record", "registry", "scaling", "tracking"),
+        *("karyogram", "karyograms", "record", "registry", "scaling", "tracking"),
+        *("cpus", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "use_gpu"),
+        "workers_per_pretraining",
     }
 )
 """Config fields for paths and hardware, which do not affect the result. The content of these paths

@@ -19,8 +19,10 @@ from ray.core.generated.gcs_service_pb2 import (  # type: ignore[attr-defined]  
 )
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, first_line
 
+ACCELERATOR: Final = "accelerator_type:"
+"""Prefix of the resource of which Ray gives a node with a type of GPU one."""
 LAPTOP_ENVIRONMENT = {
     # A report waits for the controller's next poll, two seconds by default (ray/train/v2).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -83,7 +85,7 @@ def _join(address: str) -> None:
                 )
         ray.init()
     except Exception as error:
-        reason = _reason(error)
+        reason = first_line(error)
         if isinstance(error, grpc.RpcError):
             reason = str(error.details())
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -102,8 +104,8 @@ def _start() -> None:
             f"{name} is {length} bytes long, and Ray's sockets below it allow {_LONGEST_TMPDIR}; "
             "set RAY_TMPDIR to a shorter path, for example /tmp"
         )
-    for name, value in LAPTOP_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in LAPTOP_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     # A local Ray enables token authentication and leaves a token file behind, which then
     # affects the user's own clusters.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -119,14 +121,10 @@ def _start() -> None:
         )
     except Exception as error:
         raise ConfigError(
-            f"Ray does not start here ({_reason(error)}); see its logs in ray/session_latest/logs "
-            f"below {os.environ.get(name, '/tmp')}, which must be writable and have room"
+            f"Ray does not start here ({first_line(error)}); see its logs in "
+            f"{os.environ.get(name, '/tmp')}/ray/session_latest/logs, which must be writable and "
+            "have room"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's text, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def require_workers(
@@ -182,13 +180,21 @@ def require_workers(
     if num_workers > most() and wait_s > 0:
         print(f"{what}: waiting up to {wait_s:g} s for nodes", flush=True)
         # Whole CPUs, as the autoscaler counts them.
-        bundle = {name: math.ceil(need) for name, need in wanted.items()}
+        bundle = {
+            name: need if name.startswith(ACCELERATOR) else math.ceil(need)
+            for name, need in wanted.items()
+        }
         readers = [{"CPU": math.ceil(reader_cpus)}] if reader_cpus else []
-        request_resources(bundles=[bundle] * num_workers + readers)
-        while num_workers > most() and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        # The workers now keep their nodes; the wish alone would keep them for ever.
-        request_resources(bundles=[])
+        request_resources(
+            bundles=[bundle] * num_workers + readers,
+            bundle_label_selectors=[dict(labels or {})] * num_workers + [{}] * len(readers),
+        )
+        try:
+            while num_workers > most() and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+        finally:
+            # The workers now keep their nodes; the wish alone would keep them for ever.
+            request_resources(bundles=[])
     if num_workers > (number := most()):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")

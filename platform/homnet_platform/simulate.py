@@ -70,7 +70,7 @@ class SimulateConfig:
     """Factor on the numbers of people; below 1 for a demonstration."""
     laboratory: LocationOption | None = None
     """File from jobs/fit_laboratory.py. Chromosomes of all hospitals are then rendered as in this
-    laboratory instead of the five built-in ones; the people stay the same."""
+    laboratory instead of the four built-in ones; the people stay the same."""
     rearranged_types: bool = False
     """Draw only the types that a patient's abnormality has changed, and an equal number of others:
     many abnormalities in few pairs, to train the reader (jobs/learn_reader.py). Healthy people

@@ -65,8 +65,6 @@ class TuneConfig:
     """People of the pre-training."""
     hospital_split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
     """Patients of the fine-tuning."""
-    grace_epochs: int = 1
-    """Minimum number of epochs per trial."""
     reduction_factor: int = 3
     """One in ``reduction_factor`` trials continues at each rung."""
     cpus_per_trial: int = 1
@@ -87,9 +85,9 @@ class TuneConfig:
         for name in ("merge_ranges", "pretraining_rates", "fine_tuning_rates"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one value")
-        if min(self.num_finalists, self.grace_epochs, self.workers_per_pretraining) < 1:
+        if min(self.num_finalists, self.cpus_per_trial, self.workers_per_pretraining) < 1:
             raise ConfigError(
-                "num_finalists, grace_epochs and workers_per_pretraining must be at least 1"
+                "num_finalists, cpus_per_trial and workers_per_pretraining must be at least 1"
             )
         if self.num_samples < 2:
             raise ConfigError(f"num_samples must be at least 2, got {self.num_samples}")

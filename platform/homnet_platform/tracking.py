@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tensorboardX import SummaryWriter
 
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, first_line
 from homnet.files import write_whole
 from homnet.locations import Location, RemotePath
 
@@ -123,7 +123,7 @@ class _Mlflow:
                 self._client.log_param(self._run, key, str(value)[:500])
         except MlflowException as error:
             raise ConfigError(
-                f"{options.mlflow_uri}: MLflow does not answer ({str(error).splitlines()[0]}); "
+                f"{options.mlflow_uri}: MLflow does not answer ({first_line(error)}); "
                 "correct tracking.mlflow_uri, or leave it out"
             ) from None
         write_whole(kept, self._run)

@@ -40,7 +40,7 @@ from homnet_platform.bag_stream import READER_CPUS, ToWorkers, plans_of, supply
 from homnet_platform.job import root_cause
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import ray_storage
-from homnet_platform.runtime import require_workers
+from homnet_platform.runtime import ACCELERATOR, require_workers
 from homnet_platform.tracking import Tracker, TrackingOptions
 
 
@@ -92,6 +92,12 @@ class ScalingOptions:
                 f"min_workers must be 0..num_workers ({self.num_workers}), got {self.min_workers}"
             )
 
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        """Further resources of each worker; for Ray a node with a type of GPU has one of it."""
+        kind = self.accelerator_type
+        return {**self.resources, **({f"{ACCELERATOR}{kind}": 0.001} if kind else {})}
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -133,7 +139,7 @@ def run_stage(
         f"training {stage.name}",
         cpus=scaling.cpus_per_worker,
         gpus=float(scaling.use_gpu),
-        resources=scaling.resources,
+        resources=scaling.resources_per_worker,
         labels=scaling.label_selector,
         reader_cpus=READER_CPUS,
         wait_s=scaling.wait_s,

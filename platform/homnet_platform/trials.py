@@ -22,7 +22,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from homnet.bags.draw import PairBank
 from homnet.cohorts.cohort import Cohort
-from homnet.errors import DataError, DivergedError
+from homnet.errors import DataError, DivergedError, first_line
 from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.training.learning import METRIC, Learner
@@ -155,7 +155,7 @@ def _trials(
         scheduler = _Halving(
             wanted.standard,
             max_t=max_epochs,
-            grace_period=min(config.grace_epochs, max_epochs),
+            grace_period=1,
             reduction_factor=config.reduction_factor,
         )
         tuner = tune.Tuner(
@@ -181,7 +181,7 @@ def _trials(
         )
     results = tuner.fit()
     if results.errors:
-        cause = str(root_cause(results.errors[0])).splitlines()[0]
+        cause = first_line(root_cause(results.errors[0]))
         raise DataError(f"{wanted.name}: {len(results.errors)} trials failed, the first: {cause}")
     return results
 
@@ -337,7 +337,7 @@ def _train(
                     last[name] = learner.checkpoint()
         except DivergedError:
             # Divergence at a high learning rate is a result of the sweep, not an error.
-            tune.report({"epochs": 1, "diverged": True, METRIC: 0.0})
+            tune.report({"epochs": len(learner.history) + 1, "diverged": True, METRIC: 0.0})
             return
         progress.advance(1)
         reached = {name: learner.stopping.best for name, learner in learners.items()}

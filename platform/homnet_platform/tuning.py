@@ -87,7 +87,7 @@ def sweep(config: TuneConfig) -> dict[str, Any]:
         data = ray.put((cohort.fingerprint, people)), stored_bank(pairs)
         ray.get(require_validation.remote(data[1], _stages(people, config)))
         pretrained = search(_pretraining(config), data, config, at_once)
-        tuned = search(_fine_tuning(_finished(pretrained), config), data, config, at_once)
+        tuned = search(_fine_tuning(_finished(pretrained), config), data, config, fitting)
         winner = _finished(tuned).iloc[0]
         checkpoints = _keep_winner(winner, people, output)
     figures = _figures(pretrained, tuned, config, time.perf_counter() - started)
@@ -165,8 +165,9 @@ def _between(*rates: float) -> Any:
 
 
 def _finished(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials with a checkpoint, best first."""
-    found = trials[trials["checkpoint"] != ""].sort_values(METRIC, ascending=False, kind="stable")
+    """The trials that did not diverge, best first."""
+    whole = trials[(trials["checkpoint"] != "") & ~trials["diverged"].astype(bool)]
+    found = whole.sort_values(METRIC, ascending=False, kind="stable")
     if found.empty:
         raise DataError("every trial diverged; sweep lower learning rates in another --output")
     return found

@@ -754,22 +754,31 @@ def test_the_head_has_no_work_but_drivers(name: str) -> None:
     assert head["serviceType"] == "ClusterIP"
 
 
-def _resolved(name: str, tmp_path: Path, run_job: Callable[..., Any]) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def resolved(
+    run_job: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Any]]:
     """What the job makes of the entrypoint of a manifest."""
-    words = shlex.split(_read(name)["spec"]["entrypoint"])
-    assert words[0] == "python"
-    assert words[1].startswith(JOBS_IN_IMAGE)
-    done = run_job(tmp_path, words[1].removeprefix(JOBS_IN_IMAGE), *words[2:], "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    config, _ = json.JSONDecoder().raw_decode(done.stdout)
-    return config
+
+    @functools.cache
+    def resolve(name: str) -> dict[str, Any]:
+        words = shlex.split(_read(name)["spec"]["entrypoint"])
+        assert words[0] == "python"
+        assert words[1].startswith(JOBS_IN_IMAGE)
+        job = words[1].removeprefix(JOBS_IN_IMAGE)
+        done = run_job(tmp_path_factory.mktemp("resolved"), job, *words[2:], "--dry-run")
+        assert done.returncode == 0, done.stdout + done.stderr
+        config, _ = json.JSONDecoder().raw_decode(done.stdout)
+        return config
+
+    return resolve
 
 
 @pytest.mark.parametrize("name", JOB_FILES)
 def test_entrypoints_are_jobs_whose_resources_are_there(
-    name: str, tmp_path: Path, run_job: Callable[..., Any]
+    name: str, resolved: Callable[[str], dict[str, Any]]
 ) -> None:
-    config, groups = _resolved(name, tmp_path, run_job), _groups(_read(name))
+    config, groups = resolved(name), _groups(_read(name))
     for key in ("cohort", "output", "checkpoint", "registry"):
         assert config.get(key, "/shared/").startswith("/shared/"), "all pods must see it"
     gpus = _limits(groups["gpu"])
@@ -797,9 +806,8 @@ def test_jobs_have_the_same_cluster_but_for_its_size() -> None:
     assert len({without_size(name) for name in JOB_FILES}) == 1
 
 
-def test_a_pre_training_feeds_fine_tuning(tmp_path: Path, run_job: Callable[..., Any]) -> None:
-    pretrain = _resolved("rayjob-pretrain.yaml", tmp_path, run_job)
-    tuned = _resolved("rayjob-fine-tune.yaml", tmp_path, run_job)
+def test_a_pre_training_feeds_fine_tuning(resolved: Callable[[str], dict[str, Any]]) -> None:
+    pretrain, tuned = resolved("rayjob-pretrain.yaml"), resolved("rayjob-fine-tune.yaml")
     service = yaml.safe_load(_read("endpoint/rayservice.yaml")["spec"]["serveConfigV2"])
     assert tuned["checkpoint"] == f"{pretrain['output']}/checkpoint"
     assert service["applications"][0]["args"]["registry"] == tuned["registry"]

@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,14 +157,15 @@ def test_the_nodes_have_no_homnet(nodes: Nodes, tmp_path: Path) -> None:
 def test_jobs_run_from_a_checkout_and_from_the_wheel(
     nodes: Nodes, bundle: Path, tmp_path: Path
 ) -> None:
-    checkout = nodes.submit(
-        ROOT,
-        *("jobs/simulate.py", "--output", tmp_path / "checkout", *TINY),
-        runtime_env=FROM_CHECKOUT,
-    )
-    assert checkout.returncode == 0, checkout.stdout + checkout.stderr
-    wheel = nodes.submit(bundle, "jobs/simulate.py", "--output", tmp_path / "wheel", *TINY)
-    assert wheel.returncode == 0, wheel.stdout + wheel.stderr
+    def submit(name: str) -> subprocess.CompletedProcess[str]:
+        job = ("jobs/simulate.py", "--output", tmp_path / name, *TINY)
+        if name == "wheel":
+            return nodes.submit(bundle, *job)
+        return nodes.submit(ROOT, *job, runtime_env=FROM_CHECKOUT)
+
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(submit, ("checkout", "wheel")):
+            assert done.returncode == 0, done.stdout + done.stderr
     cohorts = [Cohort.open(tmp_path / name) for name in ("checkout", "wheel")]
     assert [cohort.num_patients for cohort in cohorts] == [2, 2]
     assert cohorts[0].fingerprint == cohorts[1].fingerprint

@@ -29,7 +29,7 @@ def _answered(client: Client, pairs: pa.Table) -> DiagnoseResponse:
 @pytest.mark.slow
 def test_it_answers_for_the_example_and_ends_at_sigterm(tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, str(JOB), f"--work={tmp_path}", f"--port={port}"]
+    command = [sys.executable, str(JOB), f"--work={tmp_path}", f"--port={port}", "--num-threads=1"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

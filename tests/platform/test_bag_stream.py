@@ -57,9 +57,15 @@ def cohort(request: pytest.FixtureRequest, tmp_path: Path, table_of: TableOf) ->
     return write_cohort(tmp_path / "cohort", tables, scale={"h1": 3.0}, provenance={})
 
 
+_BANKS: dict[str, PairBank] = {}
+"""Pairs of the cohorts of this process, by fingerprint."""
+
+
 def _bank(cohort: Cohort) -> PairBank:
-    tables = [rows_of_file(cohort, number) for number in range(len(cohort.files))]
-    return PairBank.from_table(pa.concat_tables(tables))
+    if cohort.fingerprint not in _BANKS:
+        tables = [rows_of_file(cohort, number) for number in range(len(cohort.files))]
+        _BANKS[cohort.fingerprint] = PairBank.from_table(pa.concat_tables(tables))
+    return _BANKS[cohort.fingerprint]
 
 
 def _stage(**training: Any) -> Stage:

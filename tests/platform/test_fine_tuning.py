@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint, patient_digests
@@ -52,6 +53,18 @@ def test_few_abnormal_patients_are_learnt_from_and_all_healthy_ones(
     assert learnt - carriers == every["train"] - carriers
     with pytest.raises(DataError, match="max_abnormal asks for 9"):
         fine_tune(replace(few, output=str(tmp_path / "many"), max_abnormal=9))
+
+
+def test_people_without_abnormalities_are_no_teachers(lineage: Any, tmp_path: Path) -> None:
+    healthy = write_cohort(
+        tmp_path / "healthy",
+        [lineage.cohort.of_hospitals(["healthy"]).read()],
+        scale={"healthy": 3.0},
+        provenance={},
+    )
+    config = replace(lineage.fine_tuning, cohort=str(healthy.root), output=str(tmp_path / "tuned"))
+    with pytest.raises(DataError, match="no hospital has abnormal pairs to fine-tune on"):
+        fine_tune(config)
 
 
 def test_a_hospital_can_be_left_out_of_its_own_model(lineage: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How a job starts and ends: recipes, a dry run, and errors as one sentence."""
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,23 @@ def test_our_errors_are_one_sentence_and_others_are_raised(
     assert capsys.readouterr().err == "error: too small\n"
     with pytest.raises(ZeroDivisionError):
         run_job(Config, fails, description=None, args=["--size", "2"])
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fills(config: Config) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x")
+
+    def errs(config: Config) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(Config, fills, description=None, args=[])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: runs/x: No space left on device; make room")
+    with pytest.raises(FileNotFoundError):  # one of ours: its trace is needed
+        run_job(Config, errs, description=None, args=[])
 
 
 @pytest.mark.parametrize("given", [["--key", "secret"], ["--key=secret"], ["--size", "2", "--key"]])

@@ -22,7 +22,9 @@ def cohort(ray_cluster, tmp_path_factory):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_laboratory_is_fitted_to_half_of_the_people(cohort, tmp_path):
+def test_a_laboratory_is_fitted_to_half_of_the_people(cohort, tmp_path, monkeypatch):
+    # One fit of the bands is enough here; the rounds are those of tests/homnet.
+    monkeypatch.setattr("homnet.simulator.fitting._BAND_ROUNDS", 0)
     config = FitLaboratoryConfig(
         cohort=cohort.root,
         hospital="healthy-1",

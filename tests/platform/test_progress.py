@@ -37,7 +37,7 @@ def test_a_run_that_goes_on_says_from_where_and_what_is_repeated(
         ):
             tell(total)
             # Messages that are sent at once may overtake each other; a run sends one per epoch.
-            time.sleep(0.5)
+            time.sleep(0.25)
     told = "".join(capsys.readouterr())
     assert "training: goes on from 4\n" in told
     assert "training: goes on from 5; 2 are repeated" in told

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import ray
@@ -11,6 +11,7 @@ import ray
 from homnet.errors import ConfigError
 from homnet_platform import runtime
 from homnet_platform.runtime import _LONGEST_TMPDIR, local_or_cluster, require_workers
+from homnet_platform.training import ScalingOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -52,16 +53,25 @@ def test_labels_and_resources_of_workers_must_be_there(monkeypatch: pytest.Monke
     assert require_workers(1, "training", labels={"zone": "b"}) == 2
     assert require_workers(2, "training", labels={"zone": "b"}, reader_cpus=1) == 2
     assert require_workers(1, "training", resources={"rack": 0.5}) == 2
+    a100 = ScalingOptions(use_gpu=True, accelerator_type="A100").resources_per_worker
+    with pytest.raises(ConfigError, match=r"0\.001 accelerator_type:A100, and 0 fit"):
+        require_workers(1, "training", resources=a100)
     with pytest.raises(ConfigError, match=r"1 CPUs, 1 rack, on a node with zone=b, and 0 fit"):
         require_workers(1, "training", resources={"rack": 1}, labels={"zone": "b"})
 
 
 def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
+    labels: list[Any] = []
+
+    def request(bundles: list[Any], bundle_label_selectors: list[Any] | None = None) -> None:
+        asked.append(bundles)
+        labels.append(bundle_label_selectors)
+
     few = [{"Alive": True, "Resources": {"CPU": 1}}]
     more = [*few, {"Alive": True, "Resources": {"CPU": 4, "GPU": 2}}]
     monkeypatch.setattr(runtime, "_POLL_S", 0.01)
-    monkeypatch.setattr(runtime, "request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr(runtime, "request_resources", request)
     looks = iter([few] * 5)
     monkeypatch.setattr(ray, "nodes", lambda: next(looks, more))
     wanted = {"cpus": 1.5, "gpus": 1.0, "reader_cpus": 1.0}
@@ -73,6 +83,18 @@ def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="and 2 fit"):
         require_workers(3, "training", **wanted)
     assert len(asked) == 4, "nobody is asked who is not waited for"
+    zone = {**wanted, "labels": {"zone": "b"}}
+    with pytest.raises(ConfigError, match="and 0 fit"):
+        require_workers(1, "training", **zone, wait_s=0.05)
+    assert labels[-2:] == [[{"zone": "b"}, {}], None]
+
+    def interrupted(seconds: float) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        require_workers(9, "training", **wanted, wait_s=30)
+    assert asked[-1] == [], "a stopped job keeps no nodes"
 
 
 def test_a_ray_that_runs_is_joined_and_left_running() -> None:

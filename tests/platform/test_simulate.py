@@ -222,9 +222,9 @@ simulate({replace(SMALL, output=tmp_path / "one")!r})
 @pytest.mark.ray
 def test_a_killed_run_continues_where_it_was(ray_cluster, tmp_path):
     config = SimulateConfig(
-        output=tmp_path / "killed", num_healthy=120, num_patients=(0, 0, 0, 0), healthy_cells=5.0
+        output=tmp_path / "killed", num_healthy=48, num_patients=(0, 0, 0, 0), healthy_cells=3.0
     )
-    people = ["--num-healthy", "120", "--num-patients", *"0000", "--healthy-cells", "5"]
+    people = ["--num-healthy", "48", "--num-patients", *"0000", "--healthy-cells", "3"]
     process = subprocess.Popen(
         [sys.executable, str(JOB), "--output", str(config.output), *people],
         stdout=subprocess.DEVNULL,

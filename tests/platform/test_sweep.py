@@ -12,6 +12,7 @@ from homnet_platform.sweep import TuneConfig
     [
         {"merge_ranges": ()},
         {"num_finalists": 0},
+        {"cpus_per_trial": 0},
         {"reduction_factor": 1},
         {"num_samples": 1},
         {"workers_per_pretraining": 2, "gpus_per_trial": 0.5},

@@ -1,6 +1,7 @@
 """Sweeps: poor trials stopped, a winner that was judged by nobody of the test, continued."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from homnet.bags.draw import BagConfig
 from homnet.errors import ConfigError
+from homnet.locations import files_in, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
+from homnet.results import read_json
 from homnet.training.learning import METRIC
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.sweep import TuneConfig
@@ -83,14 +86,17 @@ def test_a_sweep(sweep_config: TuneConfig, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_points_are_searched_for(sweep_config: TuneConfig, tmp_path: Path) -> None:
+def test_a_sweep_in_a_bucket_whose_points_are_searched_for(
+    sweep_config: TuneConfig, bucket: Callable[[str], str]
+) -> None:
     searched = replace(
         sweep_config,
+        output=bucket("runs/tune"),
         searcher="optuna",
         num_samples=3,
         pretraining_rates=(1e-4, 1e-2),
         fine_tuning_rates=(1e-4, 1e-2),
-        registry="",
+        registry=bucket("registry"),
     )
     figures = sweep(searched)
     assert [len(figures[name]) for name in ("pretraining", "fine_tuning")] == [3, 3]
@@ -103,8 +109,14 @@ def test_a_sweep_whose_points_are_searched_for(sweep_config: TuneConfig, tmp_pat
         assert (one["merge_range"], one["pretraining_rate"]) in found
         assert 1e-4 <= one["fine_tuning_rate"] <= 1e-2
     assert figures["default"] is not None
-    for params in (tmp_path / "tune" / "ray" / "fine-tuning").rglob("params.json"):
-        assert set(json.loads(params.read_text())) == {"pretrained", "fine_tuning_rate"}
+    trials = to_location(searched.output) / "ray" / "fine-tuning"
+    params = [path for path in files_in(trials, recursive=True) if path.endswith("params.json")]
+    assert len(params) == 3
+    for path in params:
+        assert set(read_json(trials / path)) == {"pretrained", "fine_tuning_rate"}
+    # Both searches are there, and restored.
+    assert sweep(searched)["winner"] == figures["winner"]
+    assert Registry(searched.registry).promoted("h1")
 
 
 def test_patients_are_no_healthy_people(sweep_config: TuneConfig) -> None:

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch, draw_epoch
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, first_line
 from homnet.model.network import HomNet, HomNetConfig, best_form, flops_per_bag, paper_form
 from homnet.model.predictor import Predictor
 from homnet.records.benchmark.looped import LoopedHomNet
@@ -293,7 +293,7 @@ def _compiled(model: nn.Module) -> nn.Module | None:
                 torch.zeros(2, 3, dtype=torch.long, device=one.device),
             )
     except Exception as error:
-        print(f"not compiled: {str(error).splitlines()[0]}")
+        print(f"not compiled: {first_line(error)}")
         return None
     return compiled
 

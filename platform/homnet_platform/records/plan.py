@@ -117,8 +117,8 @@ class ReproduceConfig:
     """The result of record."""
 
     def __post_init__(self) -> None:
-        if self.num_batches < 1:
-            raise ConfigError(f"num_batches must be at least 1, got {self.num_batches}")
+        if min(self.num_batches, self.cpus_per_run) < 1:
+            raise ConfigError("num_batches and cpus_per_run must be at least 1")
         local_path(self.output)
 
 

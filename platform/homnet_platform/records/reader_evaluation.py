@@ -5,8 +5,6 @@ For known abnormalities see :mod:`homnet_platform.patients.measurement`.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from homnet.bags.assessment import PatientType
 from homnet.bags.draw import BagConfig
 from homnet.bags.epochs import draw_epoch
@@ -85,13 +83,12 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Location:
     patients = ArtificialPatients.of(bank, epoch)
     assessment = patients.assessment
     logit_B = predictor.flat_logits(assessment.bags)
-    probability_G = np.zeros(len(assessment.types))
-    detected = set()
-    for g, who in enumerate(assessment.types):
-        probability_G[g] = predictor.probabilities(logit_B[g], who.hospital)
-        if probability_G[g] >= predictor.of(who.hospital).threshold:
-            detected.add(who)
-    cases = cases_of(reader(assessment, probability_G), patients.truth, detected)
+    detected = {
+        who
+        for logit, who in zip(logit_B, assessment.types, strict=True)
+        if predictor.probabilities(logit, who.hospital) >= predictor.of(who.hospital).threshold
+    }
+    cases = cases_of(reader(assessment), patients.truth, detected)
     cases["people"] = [
         patients.people[PatientType(*who)]
         for who in cases[list(PatientType._fields)].itertuples(index=False, name=None)

@@ -26,6 +26,7 @@ from homnet.realism.type_classifier import Chromosomes, classify
 from homnet.results import Record, write_json
 from homnet.seeding import generator
 from homnet.simulator.laboratory_file import read_laboratory
+from homnet_platform.data import files_of, rows_of
 from homnet_platform.job import root_cause
 from homnet_platform.runtime import local_or_cluster
 
@@ -168,13 +169,9 @@ def _people(cohort: Cohort) -> list[str]:
 
 def _normal(cohort: Cohort, patients: Iterable[str]) -> pa.Table:
     """Normal pairs of some people; holds one file in memory at a time."""
-    wanted = pa.array(list(patients), pa.string())
-    parts = []
-    for entry in cohort.files:
-        if not set(entry.patients).isdisjoint(wanted.to_pylist()):
-            table = cohort.read(entry)
-            chosen = pc.is_in(table["patient_id"], wanted)
-            parts.append(table.filter(pc.and_(chosen, pc.invert(table["abnormal"]))))
+    wanted = frozenset(patients)
+    tables = (rows_of(cohort.read(cohort.files[n]), wanted) for n in files_of(cohort, wanted))
+    parts = [table.filter(pc.invert(table["abnormal"])) for table in tables]
     return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
 
 
@@ -259,10 +256,7 @@ def _start_types(sets: _Sets, config: RealismConfig) -> dict[str, Any]:
         taught, judged = sets.fitted, sets.judging
     else:
         halves = _halves(sets.judging["patient_id"].to_pylist(), config.seed)
-        taught, judged = (
-            sets.judging.filter(pc.is_in(sets.judging["patient_id"], pa.array(sorted(half))))
-            for half in halves
-        )
+        taught, judged = (rows_of(sets.judging, half) for half in halves)
     simulated, real, to_judge = (
         Chromosomes.of_pairs(Pairs.from_table(table, per_px, with_single=True))
         for table, per_px in (

@@ -33,6 +33,7 @@ from homnet.records.training_tables import throughput_markdown
 from homnet.results import Record, write_json
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
+from homnet_platform.bag_stream import READER_CPUS
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.memory import peak_object_store
 from homnet_platform.records.timed_training import Measured, timed_training
@@ -100,7 +101,8 @@ def throughput(config: ThroughputConfig) -> dict[str, Any]:
     cohort = _cohort(config)
     split = split_patients(cohort.of_hospitals([_HEALTHY]).patients, SplitConfig(0.1, 0.0))
     with local_or_cluster():
-        require_workers(config.num_workers, "the measurement", gpus=float(config.use_gpu))
+        gpus = float(config.use_gpu)
+        require_workers(config.num_workers, "the measurement", gpus=gpus, reader_cpus=READER_CPUS)
         bank = collect_bank(pairs_dataset(cohort))
         bags = _bags_of_one(bank, config)
         sizes = (config.batch_size // 2, config.batch_size)

@@ -302,6 +302,8 @@ def test_flops_are_counted() -> None:
     [
         {"merge_range": 0},
         {"width": 65},
+        {"num_heads": 0},
+        {"width": 0},
         {"num_alignments": 0},
         {"template": True},
         {"search_positions": 32},

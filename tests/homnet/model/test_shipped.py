@@ -27,6 +27,7 @@ def test_a_reader_is_found_where_calibrate_puts_it(tmp_path: Path, place: str) -
     (tmp_path / "reader").mkdir()
     (tmp_path / "reader" / HASHES).write_text("{}")
     assert reader_beside(asked) == tmp_path / "reader"
+    assert reader_beside(Path("/nowhere")) is None
 
 
 def test_it_flags_one_type_of_its_example_and_names_it() -> None:

@@ -80,11 +80,10 @@ def table(table_of: Callable[..., pa.Table]) -> pa.Table:
 
 def test_one_finding_for_each_type(reader: CalibratedReader, table: pa.Table) -> None:
     assessment = assess(table, max_cells=3)
-    probability_G = np.linspace(0, 1, len(assessment.types))
-    findings = reader(assessment, probability_G)
+    findings = reader(assessment)
     assert [(f.hospital, f.patient_id, f.chromosome) for f in findings] == list(assessment.types)
-    for finding, probability in zip(findings, probability_G, strict=True):
-        assert finding.probability == probability
+    for finding in findings:
+        assert finding.probability is None
         assert finding.reader == reader.version == "v1"
         assert [cell.cell_id for cell in finding.cells] == ["c0", "c1", "c2", "c3"]
         assert finding.not_answered == ()
@@ -101,7 +100,7 @@ def test_one_finding_for_each_type(reader: CalibratedReader, table: pa.Table) ->
 
 def test_scores_end_with_the_chromosome(reader: CalibratedReader, table: pa.Table) -> None:
     assessment = assess(table)
-    for finding in reader(assessment, np.zeros(len(assessment.types))):
+    for finding in reader(assessment):
         for cell in finding.cells:
             n = next(
                 n
@@ -116,10 +115,10 @@ def test_scores_end_with_the_chromosome(reader: CalibratedReader, table: pa.Tabl
 
 
 def test_what_rides_along_changes_nothing(reader: CalibratedReader, table: pa.Table) -> None:
-    whole = reader(assess(table), np.full(6, 0.5))
+    whole = reader(assess(table))
     for patient in ("h1-p0", "h1-p1"):
         rows = [p == patient for p in table["patient_id"].to_pylist()]
-        part = reader(assess(table.filter(pa.array(rows))), np.full(3, 0.5))
+        part = reader(assess(table.filter(pa.array(rows))))
         mine = [finding for finding in whole if finding.patient_id == patient]
         for one, other in zip(part, mine, strict=True):
             for kind, p in one.kinds.items():
@@ -132,10 +131,7 @@ def test_scores_swap_with_the_homologs(reader: CalibratedReader, table: pa.Table
         assessment.bags, pair_NPCL=np.ascontiguousarray(assessment.bags.pair_NPCL[:, ::-1])
     )
     swapped = dataclasses.replace(assessment, bags=bags)
-    probability_G = np.full(len(assessment.types), 0.5)
-    for one, other in zip(
-        reader(assessment, probability_G), reader(swapped, probability_G), strict=True
-    ):
+    for one, other in zip(reader(assessment), reader(swapped), strict=True):
         for cell, back in zip(one.cells, other.cells, strict=True):
             assert cell.score_PL is not None
             assert back.score_PL is not None

@@ -123,6 +123,8 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(DataError, match="inversion with 1 breakpoints on chromosome 2"):
         segment_of("inversion", "2", [{"chromosome": "2", "mb": 1.0, "band": "p25"}])
     assert segment_of("something", "2", [{"chromosome": "2", "mb": 1.0, "band": "p25"}]) is None
+    assert segment_of("deletion", "2", [{"chromosome": "2", "mb": None, "band": "p25"}]) is None
+    assert segment_of("isochromosome", "2", [{"chromosome": "2", "mb": 93.0, "band": None}]) is None
 
 
 def test_targets_of_a_cohort_are_its_columns() -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +43,17 @@ def bank(table_of: TableOf) -> PairBank:
     table = table_of("h1", num_patients=6, chromosomes=("1", "7", "8", "13"))
     files = [table.filter(pc.equal(table["patient_id"], f"h1-p{n}")) for n in range(6)]
     return PairBank.from_table(pa.concat_tables(map(with_parts, files, range(6))))
+
+
+@pytest.fixture(scope="module")
+def straight(bank: PairBank) -> Callable[[int], Checkpoint]:
+    """What an undisturbed run with such windows ends with."""
+    return cache(lambda window_pairs: train(_steps(window_pairs), bank))
+
+
+def _steps(window_pairs: int, **changes: Any) -> Stage:
+    settings = {"checkpoint_steps": 1, "batch_size": 7, "window_pairs": window_pairs, **changes}
+    return _stage(replace(TRAINING, **settings))
 
 
 def _learner(stage: Stage, bank: PairBank, device: str = "cpu") -> Learner:
@@ -114,12 +126,13 @@ def test_the_search_counts_in_the_best_model_and_in_what_goes_on_from_it(
 @pytest.mark.parametrize("window_pairs", [20, 1000])
 @pytest.mark.parametrize("killed_at", range(1, 7))
 def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
-    bank: PairBank, tmp_path: Path, window_pairs: int, killed_at: int
+    bank: PairBank,
+    straight: Callable[[int], Checkpoint],
+    tmp_path: Path,
+    window_pairs: int,
+    killed_at: int,
 ) -> None:
-    training = replace(TRAINING, checkpoint_steps=1, batch_size=7, window_pairs=window_pairs)
-    stage = _stage(training)
-    straight = train(stage, bank)
-
+    stage = _steps(window_pairs)
     saved: list[Path] = []
 
     def save_and_die() -> None:
@@ -133,9 +146,19 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bits(
     kept = Checkpoint.load(tmp_path / "last")
     assert kept.metrics["position"]["step"] > 0
     continued = train(stage, bank, kept=tmp_path / "last")
-    assert continued.version == straight.version
-    assert continued.metrics == straight.metrics
-    assert continued.calibration == straight.calibration
+    whole = straight(window_pairs)
+    assert continued.version == whole.version
+    assert continued.metrics == whole.metrics
+    assert continued.calibration == whole.calibration
+
+
+def test_a_run_that_has_ended_goes_on_with_more_epochs(bank: PairBank, tmp_path: Path) -> None:
+    short, longer = (_steps(20, schedule="constant", max_epochs=n) for n in (2, 3))
+    train(short, bank, kept=tmp_path / "last")
+    continued, whole = train(longer, bank, kept=tmp_path / "last"), train(longer, bank)
+    assert len(whole.metrics["history"]) == 3
+    assert continued.metrics["history"] == whole.metrics["history"]
+    assert continued.version == whole.version
 
 
 def test_the_checkpoint_of_a_run_holds_the_best_model_so_far(bank: PairBank) -> None:

@@ -211,7 +211,13 @@ def test_state_of_another_model_is_refused(drawn: LoadedEpoch) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 0.0}, {"batch_size": 0}, {"max_epochs": 0}, {"averaging": 1.0}],
+    [
+        {"learning_rate": 0.0},
+        {"batch_size": 0},
+        {"max_epochs": 0},
+        {"averaging": 1.0},
+        {"clip_norm": 0.0},
+    ],
 )
 def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError):

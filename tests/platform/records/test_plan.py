@@ -23,7 +23,7 @@ def test_mistakes_are_refused() -> None:
         Comparison(minutes=-1.0)
     with pytest.raises(ConfigError, match="at least one seed"):
         Comparison(seeds=())
-    with pytest.raises(ConfigError, match="num_batches must be at least 1"):
+    with pytest.raises(ConfigError, match="num_batches and cpus_per_run must be at least 1"):
         ReproduceConfig(num_batches=0)
 
 

@@ -58,6 +58,7 @@ def test_one_failure_stays_alone_and_restarts_repeat_what_is_missing(
     assert again["peak_memory_gib"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_further_seeds_are_for_homnet_and_what_validates_near_it(
     config: ReproduceConfig, small: HomNetConfig, bench
