@@ -36,8 +36,9 @@ test: $(INSTALLED)
 	$(PYTEST) -n 2 -m "not slow"
 
 # Drills wait for processes to come back more than they compute: a third process uses that time.
+# Only files with a slow test are collected.
 test-slow: $(INSTALLED)
-	$(PYTEST) -n 3 -m slow
+	$(PYTEST) -n 3 -m slow $$(grep -rl --include='test_*.py' 'mark\.slow' tests)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
