@@ -204,7 +204,6 @@ def test_from_people_to_answers(
             registry=registry,
         )
     )
-    assert Registry(registry).promoted("hospital-1")
 
     evaluated = evaluate(
         EvaluateConfig(

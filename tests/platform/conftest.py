@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,13 +12,15 @@ from homnet.bags.draw import BagConfig
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig
 from homnet.model.network import best_form
+from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
-from homnet_platform.data import Participants, collect_shared
+from homnet.training.stage import Stage
+from homnet_platform.data import Participants, collect_bank, collect_shared, pairs_dataset
 from homnet_platform.evaluation import EvaluateConfig
 from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
 from homnet_platform.pretraining import PretrainConfig, pretrain
 from homnet_platform.sweep import TuneConfig
-from homnet_platform.training import ScalingOptions
+from homnet_platform.training import ScalingOptions, Trained
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,24 @@ def hospitals(
 
 
 @pytest.fixture(scope="session")
+def in_this_process() -> Callable[..., Trained]:
+    """Stands for ``run_stage``: Ray Train takes the same stage to the same bits (test_training.py),
+    in seconds more."""
+
+    def run(cohort: Cohort, stage: Stage, **options: Any) -> Trained:
+        return Trained(train(stage, collect_bank(pairs_dataset(cohort))), {})
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def lineage(
-    ray_cluster: None, tmp_path_factory: pytest.TempPathFactory, hospitals: Cohort
+    ray_cluster: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    hospitals: Cohort,
+    in_this_process: Callable[..., Trained],
 ) -> Lineage:
-    """Trained once: through Ray Train, then two hospitals side by side."""
+    """Trained once: in this process, then two hospitals side by side as tasks."""
     work, cohort = tmp_path_factory.mktemp("lineage"), hospitals
     training = TrainingConfig(batch_size=64, max_epochs=1, bags=BagConfig(num_cells=3))
     pretraining = PretrainConfig(
@@ -75,7 +92,9 @@ def lineage(
         split=SplitConfig(0.2, 0.2),
         scaling=ScalingOptions(num_workers=1),
     )
-    pretrained = pretrain(pretraining)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("homnet_platform.pretraining.run_stage", in_this_process)
+        pretrained = pretrain(pretraining)
     fine_tuning = FineTuneConfig(
         cohort=str(cohort.root),
         checkpoint=str(pretrained),

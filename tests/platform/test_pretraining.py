@@ -1,19 +1,16 @@
 """Pre-training: whose pairs it takes, and which directories it refuses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import SplitConfig
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
-from homnet.training.learning import train
-from homnet.training.stage import Stage
 from homnet_platform import pretraining
-from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.evaluation import evaluate
 from homnet_platform.pretraining import pretrain
 from homnet_platform.training import Trained
@@ -28,12 +25,11 @@ def test_pretraining_refuses_abnormal_people(lineage: Any, tmp_path: Path) -> No
 
 
 def test_pretraining_learns_from_people_with_known_abnormalities(
-    lineage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lineage: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_this_process: Callable[..., Trained],
 ) -> None:
-    def in_this_process(cohort: Cohort, stage: Stage, **options: Any) -> Trained:
-        return Trained(train(stage, collect_bank(pairs_dataset(cohort))), {})
-
-    # Ray Train takes the same stage to the same bits (test_training.py).
     monkeypatch.setattr(pretraining, "run_stage", in_this_process)
     config = replace(
         lineage.pretraining,
