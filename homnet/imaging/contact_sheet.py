@@ -1,12 +1,11 @@
 """A page of extractions for inspection: each image with its axis, next to its sequences."""
 
-from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from homnet.errors import DataError
 from homnet.imaging.extraction import Extraction, ExtractionConfig, extract
@@ -16,56 +15,40 @@ from homnet.locations import Location
 
 LEFT_COLOUR = "#0072b2"
 RIGHT_COLOUR = "#d55e00"
+_COLUMNS: Final = 10
+"""Extractions per row."""
 
 
 def sheet_of_manifest(rows: pd.DataFrame, folder: Location, config: ExtractionConfig) -> Figure:
-    """A :func:`contact_sheet` of the images of a manifest; unreadable images are left empty.
+    """Draws images with their axes (the dot is the p-arm's tip), and left and right sequences.
+
+    Titles have flags, and the reason where an image cannot be used; unreadable ones are left empty.
 
     Args:
         rows: output of :func:`homnet.imaging.manifest.read_manifest`.
         folder: folder of the manifest.
         config: settings of the extraction.
-    """
-    images, extractions, titles = [], [], []
-    for row in rows.to_dict("records"):
-        titles.append(f"row {row['row']}: {row['chromosome']}")
-        try:
-            image = find_image(folder, row["path"])
-            images.append(read_grey(image, max_side_px=config.max_side_px))
-            extractions.append(extract(images[-1], config))
-        except DataError as error:
-            images.append(np.full((1, 1), 255, np.uint8))
-            extractions.append(Extraction.unusable(str(error)))
-    return contact_sheet(images, extractions, titles=titles)
-
-
-def contact_sheet(
-    images: Sequence[NDArray[np.uint8]],
-    extractions: Sequence[Extraction],
-    *,
-    titles: Sequence[str] | None = None,
-    num_columns: int = 10,
-) -> Figure:
-    """Draws images with their axes (the dot is the p-arm's tip), and left and right sequences.
-
-    Args:
-        images: grey levels (H, W) of each image.
-        extractions: extraction of each image.
-        titles: title of each image; none by default. Flags and reasons are appended.
-        num_columns: number of extractions per row.
 
     Returns:
         A figure without a window; save it with ``savefig``.
     """
-    num_rows = -(-len(images) // num_columns)
-    figure = Figure(figsize=(1.5 * num_columns, 1.9 * num_rows), layout="constrained")
+    num_rows = -(-len(rows) // _COLUMNS)
+    figure = Figure(figsize=(1.5 * _COLUMNS, 1.9 * num_rows), layout="constrained")
     axes = figure.subplots(
-        num_rows, 2 * num_columns, squeeze=False, width_ratios=[3, 2] * num_columns
+        num_rows, 2 * _COLUMNS, squeeze=False, width_ratios=[3, 2] * _COLUMNS
     ).reshape(-1, 2)
-    for (image_axes, sequence_axes), image, extraction, title in zip(
-        axes, images, extractions, titles or [""] * len(images), strict=False
-    ):
-        lines = [title, ", ".join(extraction.flags), extraction.reason or ""]
+    for (image_axes, sequence_axes), row in zip(axes, rows.to_dict("records"), strict=False):
+        try:
+            image = read_grey(find_image(folder, row["path"]), max_side_px=config.max_side_px)
+            extraction = extract(image, config)
+        except DataError as error:
+            image = np.full((1, 1), 255, np.uint8)
+            extraction = Extraction.unusable(str(error))
+        lines = [
+            f"row {row['row']}: {row['chromosome']}",
+            ", ".join(extraction.flags),
+            extraction.reason or "",
+        ]
         image_axes.set_title("\n".join(line for line in lines if line), fontsize=5)
         image_axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         image_axes.plot(extraction.axis_A2[:, 1], extraction.axis_A2[:, 0], color="red", lw=1.0)

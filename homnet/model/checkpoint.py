@@ -284,8 +284,7 @@ def check_listed(where: object, hashes: bytes, present: Collection[str]) -> dict
     Args:
         where: directory of the checkpoint, for messages.
         hashes: content of ``sha256.json``.
-        present: names of the files in the directory. Names with a dot at the front are ignored:
-            they were left by a process that was killed while it wrote.
+        present: names of the files in the directory, from :func:`homnet.locations.files_in`.
 
     Returns:
         Digests by file name.
@@ -300,7 +299,6 @@ def check_listed(where: object, hashes: bytes, present: Collection[str]) -> dict
             f"{where}: the checkpoint is incomplete, {missing[0]} is missing; {_ADVICE}"
         )
     strange = sorted(set(present) - {HASHES, *listed})
-    strange = [name for name in strange if not name.startswith(".")]
     if strange:
         raise CheckpointError(
             f"{where}: {strange[0]} is not listed in {HASHES}; remove it, or {_ADVICE}"

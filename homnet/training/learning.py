@@ -41,7 +41,7 @@ from homnet.training.optimisation import (
     train_step,
 )
 from homnet.training.stage import Stage
-from homnet.training.supply import Resident, Supply
+from homnet.training.supply import Resident, Supply, no_sums
 
 _BAGS_AT_ONCE: Final = 512
 """Validation bags of a pass that searches them."""
@@ -283,12 +283,12 @@ class Learner:
 
     def _fit_template(self) -> None:
         """Fits the model's template, if any, to training pairs of all workers."""
-        nothing = empty_batch(1, self.device)
-        total_TX = self.model.template_sums(nothing.x_BKPCL[:, 0], nothing.chromosome_B)
+        total_TX = no_sums(self.model, self.device)
         if total_TX is None:
             return
         own_TX = self._supply.template_sums(self.model)
-        total_TX = total_TX.zero_() if own_TX is None else own_TX.to(self.device)
+        if own_TX is not None:
+            total_TX = own_TX.to(self.device)
         if self.world > 1:
             torch.distributed.all_reduce(total_TX)
         self.model.take_sums(total_TX)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from homnet.bags.draw import PairBank
-from homnet.bags.epochs import Batch, DeviceBank
+from homnet.bags.epochs import Batch, DeviceBank, empty_batch
 from homnet.bags.plan import Plan
 from homnet.errors import DataError
 from homnet.model.contract import BagModel
@@ -75,6 +76,13 @@ class Supply(Protocol):
         """
 
 
+def no_sums(model: BagModel, device: torch.device | str = "cpu") -> torch.Tensor | None:
+    """:meth:`BagModel.template_sums` over no pair: zeros, or None if the form needs none."""
+    some = empty_batch(1, torch.device(device))
+    found_TX = model.template_sums(some.x_BKPCL[:, 0], some.chromosome_B)
+    return None if found_TX is None else torch.zeros_like(found_TX)
+
+
 @dataclass(frozen=True)
 class Held:
     """The pairs of some parts of a plan, in the memory of one worker."""
@@ -95,13 +103,9 @@ class Held:
         """
         if bank is None:
             return cls(plan, None, np.zeros(0, np.int64))
-        sorter = np.argsort(plan.part_Q)
-        found = np.searchsorted(plan.part_Q, bank.codes.part_Q, sorter=sorter)
-        place_Q = sorter[np.minimum(found, len(plan) - 1)]
-        same = np.array_equal(plan.part_Q[place_Q], bank.codes.part_Q) and np.array_equal(
-            plan.pairs_Q[place_Q], np.diff(bank.codes.edge_Q)
-        )
-        if not same:
+        place_Q = pd.Index(plan.part_Q).get_indexer(pd.Index(bank.codes.part_Q))
+        num_pairs_Q = np.diff(bank.codes.edge_Q)
+        if (place_Q < 0).any() or not np.array_equal(plan.pairs_Q[place_Q], num_pairs_Q):
             raise DataError("the cohort was changed while it was read; make it again")
         return cls(plan, bank, place_Q)
 

@@ -36,7 +36,7 @@ from homnet_baselines.fitted import fit
 from homnet_baselines.methods import comparators, in_steps, trials_of
 from homnet_platform.job import run_job
 from homnet_platform.records.ablation import variants_of
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 from homnet_platform.records.plan import RECIPES, ReproduceConfig
 from homnet_platform.records.reproduction import chosen_methods, hours_of, record, reproduce
 from homnet_platform.records.running_time import time_methods

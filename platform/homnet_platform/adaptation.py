@@ -16,7 +16,6 @@ import ray
 import torch
 
 from homnet.bags.draw import PairBank, rows_of_file
-from homnet.bags.epochs import empty_batch
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
@@ -24,8 +23,9 @@ from homnet.files import is_published, require_writable
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.contract import NUM_TYPES, BagModel
+from homnet.model.contract import NUM_TYPES
 from homnet.model.shipped import SHIPPED, place_of
+from homnet.training.supply import no_sums
 from homnet_platform.data import files_of, rows_of
 from homnet_platform.progress import driver_bar
 from homnet_platform.runs import Run, provenance
@@ -84,7 +84,7 @@ def adapt(config: AdaptConfig) -> Location:
         run.claim()  # refuses
     require_writable(to_location(config.output))
     model = parent.build()
-    total_TX = _sums_of_nothing(model)
+    total_TX = no_sums(model)
     if total_TX is None:
         raise ConfigError(
             f"{config.checkpoint}: this form compares with nothing that is measured on normal "
@@ -128,13 +128,6 @@ def adapt(config: AdaptConfig) -> Location:
     )
 
 
-def _sums_of_nothing(model: BagModel) -> torch.Tensor | None:
-    """:meth:`BagModel.template_sums` over no pair: zeros, or None if the form needs none."""
-    some = empty_batch(1, torch.device("cpu"))
-    found_TX = model.template_sums(some.x_BKPCL[:, 0], some.chromosome_B)
-    return None if found_TX is None else torch.zeros_like(found_TX)
-
-
 def _measured(cohort: Cohort, people: frozenset[str], parent: Checkpoint) -> Any:
     """Sums and numbers of people of each file with some of the people, a task for each file.
 
@@ -162,7 +155,7 @@ def _measured_in_file(
     try:
         bank = PairBank.from_table(table.filter(pc.invert(table["abnormal"])))
     except DataError:  # nobody has both homologs of a type, all of them normal
-        return _sums_of_nothing(model), torch.zeros(NUM_TYPES, dtype=torch.int64)
+        return no_sums(model), torch.zeros(NUM_TYPES, dtype=torch.int64)
     type_N = torch.tensor(bank.codes.type_N)
     found_TX = model.template_sums(torch.tensor(bank.pair_NPCL), type_N)
     own = bank.frame[["patient_id", "chromosome"]].drop_duplicates()["chromosome"]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.train
@@ -202,12 +203,9 @@ def _deal_pairs(
         (plans.validation, stage.validation_patients, True),
     ):
         own = rows_of(table, patients) if wanted else table.slice(0, 0)
-        sorter = np.argsort(plan.part_Q)
-        part_N = own["part"].to_numpy()
-        place_N = np.searchsorted(plan.part_Q, part_N, sorter=sorter).clip(max=len(plan) - 1)
-        worker_N = plan.worker_Q(world)[sorter[place_N]]
-        known_N = plan.part_Q[sorter[place_N]] == part_N  # the others have no usable pair
-        dealt.append((own, np.where(known_N, worker_N, -1)))
+        place_N = pd.Index(plan.part_Q).get_indexer(own["part"].to_numpy())
+        # What is in no part has no usable pair.
+        dealt.append((own, np.where(place_N < 0, -1, plan.worker_Q(world)[place_N])))
     for worker in range(world):
         yield pa.table(
             {"worker": [worker]}

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ import ray
 from homnet.processes import PROC, tree_bytes
 
 _INTERVAL_S: Final = 0.5
+_PAUSE: Final = 50.0
+"""Least time between two looks, as a multiple of what one takes: memory is counted page by page,
+and the process that owns the pages waits meanwhile."""
 
 
 @dataclass
 class Peak:
-    """Maximum of a number that is looked at twice a second."""
+    """Maximum of a number that is looked at twice a second, or less often if a look takes long."""
 
     peak_bytes: int | None = None
     """Maximum seen; None if the system does not report it."""
@@ -27,9 +31,13 @@ def _watching(look: Callable[[], int | None]) -> Iterator[Peak]:
     peak, done = Peak(), threading.Event()
 
     def watch() -> None:
-        while (now := look()) is not None:
+        while True:
+            begun = time.perf_counter()
+            now = look()
+            if now is None:
+                return
             peak.peak_bytes = max(peak.peak_bytes or 0, now)
-            if done.wait(_INTERVAL_S):
+            if done.wait(max(_INTERVAL_S, _PAUSE * (time.perf_counter() - begun))):
                 return
 
     thread = threading.Thread(target=watch, daemon=True)

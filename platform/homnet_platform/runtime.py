@@ -48,10 +48,14 @@ _LONGEST_TMPDIR: Final = 107 - len(
 
 
 @contextmanager
-def local_or_cluster() -> Iterator[None]:
+def local_or_cluster(*, spare_cpus: int = 1) -> Iterator[None]:
     """Joins the cluster of a submitted job, or starts and stops a local Ray.
 
     An already initialised Ray (in a test, a notebook or a calling job) is used as it is.
+
+    Args:
+        spare_cpus: CPUs that a local Ray counts beyond those of the machine: a reader of pairs
+            needs one beside the workers, and mostly waits for them. 0 where work is timed.
 
     Raises:
         ConfigError: Ray cannot be joined or started.
@@ -63,7 +67,7 @@ def local_or_cluster() -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         _join(address)
     else:
-        _start()
+        _start(spare_cpus)
     try:
         yield
     finally:
@@ -96,7 +100,7 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start() -> None:
+def _start(spare_cpus: int) -> None:
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     length = len(os.fsencode(os.environ.get(name, "/tmp")))
     if length > _LONGEST_TMPDIR:
@@ -113,9 +117,7 @@ def _start() -> None:
         # address="local": never join a cluster that happens to run on this machine.
         ray.init(
             address="local",
-            # One more than there are: a reader of pairs needs one beside the workers, and mostly
-            # waits for them.
-            num_cpus=int(get_num_cpus()) + 1,
+            num_cpus=int(get_num_cpus()) + spare_cpus,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

@@ -7,7 +7,7 @@ from typing import Any, Final
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
 from homnet.records.beside_paper import HOMNET
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 
 _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     HOMNET: {},
@@ -30,7 +30,7 @@ def variants_of(form: HomNetConfig, fit: Callable[..., Checkpoint]) -> dict[str,
 
     Args:
         form: the full form.
-        fit: see :class:`homnet_platform.records.methods.Method`.
+        fit: see :class:`homnet_platform.records.method_trials.Method`.
     """
     return {
         name: Method(dataclasses.replace(form, **changes), fit, one_pair=name == "w/o bag")

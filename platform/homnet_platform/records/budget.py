@@ -10,7 +10,7 @@ import numpy as np
 from homnet.bags.draw import PairBank
 from homnet.bags.plan import Plan
 from homnet.training.stage import Stage
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 
 SCORING_SHARE: Final = 1 / 3
 """Cost of scoring a pair relative to training on it: one pass instead of three."""

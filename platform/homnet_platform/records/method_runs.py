@@ -23,7 +23,7 @@ from homnet.training.learning import METRIC
 from homnet.training.stage import Stage
 from homnet_platform.data import Participants
 from homnet_platform.records.budget import seconds_per_pair, sized
-from homnet_platform.records.methods import Method, line_of, ranked_of, try_once
+from homnet_platform.records.method_trials import Method, line_of, ranked_of, try_once
 from homnet_platform.records.plan import Comparison
 from homnet_platform.records.side_by_side import scored, write_scores
 from homnet_platform.runs import provenance
@@ -132,8 +132,8 @@ class MethodRuns:
 
         Returns:
             Its record: the chosen ``trial`` with its training (see
-            :func:`homnet_platform.records.methods.line_of`), ``collapsed`` if others were trained
-            first, and, after fine-tuning, the chosen ``tuning`` and all ``tunings``.
+            :func:`~homnet_platform.records.method_trials.line_of`), ``collapsed`` if others were
+            trained first, and, after fine-tuning, the chosen ``tuning`` and all ``tunings``.
 
         Raises:
             DataError: trials are missing, or all diverged.

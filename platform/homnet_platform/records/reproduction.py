@@ -31,7 +31,7 @@ from homnet.training.learning import METRIC
 from homnet_platform.data import Participants
 from homnet_platform.memory import gib, peak_memory
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 from homnet_platform.records.plan import Comparison, ReproduceConfig, collect
 from homnet_platform.records.side_by_side import (
     Columns,
@@ -205,7 +205,7 @@ def run_methods(
         lines[name] = MethodRuns(name, method, comparison, cohort.fingerprint, folder, device)
     failed: dict[MethodRun, str] = {}
     num_reused, data = 0, None
-    with peak_memory() as memory, local_or_cluster():
+    with peak_memory() as memory, local_or_cluster(spare_cpus=0):
         for runs_of in rounds:
             lost = {name for name, _, _ in failed}
             runs = runs_of({name: line for name, line in lines.items() if name not in lost})

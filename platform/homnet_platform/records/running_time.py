@@ -16,7 +16,7 @@ from homnet.training.optimisation import make_optimizer, train_step
 from homnet_platform.data import Participants
 from homnet_platform.records.budget import short_stage
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method, line_of
+from homnet_platform.records.method_trials import Method, line_of
 from homnet_platform.records.plan import ReproduceConfig
 from homnet_platform.records.reproduction import chosen_methods, run_methods
 from homnet_platform.records.side_by_side import MethodRun
@@ -82,8 +82,8 @@ def time_method(
         median and the 10 and 90 % quantiles in seconds; ``convergence`` (seconds to the epoch that
         was kept), ``converged`` (whether a later epoch was no better; always true for methods
         fitted in one go), ``epochs``, the record of the training (see
-        :func:`homnet_platform.records.methods.line_of`), and ``numbers``, the number of values
-        stored in the model.
+        :func:`homnet_platform.records.method_trials.line_of`), and ``numbers``, the number of
+        values stored in the model.
     """
     method, bank = line.method, shared.bank
     # A short training first: it imports libraries and selects kernels before timing starts.

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from homnet.imaging.contact_sheet import contact_sheet, sheet_of_manifest
-from homnet.imaging.extraction import ExtractionConfig, extract
+from homnet.imaging.contact_sheet import sheet_of_manifest
+from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import read_manifest
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
 CONFIG = ExtractionConfig()
-EMPTY = np.full((60, 30), 255, np.uint8)
 
 
 def drawn(length_px: int) -> np.ndarray:
@@ -20,15 +19,6 @@ def drawn(length_px: int) -> np.ndarray:
     line = centre_line(np.linspace(-1, 1, num), 1 / 3)
     rng = np.random.default_rng(length_px)
     return draw_chromosome(profile_CL, line, 6.0, samples_per_px=3.0, generator=rng).image_HW
-
-
-def test_usable_and_unusable_images_are_drawn(tmp_path: Path) -> None:
-    images = [drawn(50), EMPTY, drawn(80)]
-    figure = contact_sheet(images, [extract(i, CONFIG) for i in images], num_columns=2)
-    figure.savefig(tmp_path / "sheet.png")
-    assert len(figure.axes) == 8
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert np.ptp(np.asarray(sheet.convert("L"))) > 100
 
 
 def test_the_images_of_a_manifest_are_drawn_and_unreadable_ones_named(tmp_path: Path) -> None:
@@ -51,3 +41,6 @@ def test_the_images_of_a_manifest_are_drawn_and_unreadable_ones_named(tmp_path: 
     assert "missing" in titles[3]
     assert len(figure.axes[0].lines) == 2  # the axis, and the tip of the short arm
     assert len(figure.axes[1].lines) == 2  # a sequence of each chromatid
+    figure.savefig(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert np.ptp(np.asarray(sheet.convert("L"))) > 100

@@ -17,7 +17,7 @@ from homnet.training.optimisation import TrainingConfig
 from homnet_platform.data import Participants
 from homnet_platform.records import reproduction
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 from homnet_platform.records.plan import Comparison, ReproduceConfig
 from homnet_platform.records.side_by_side import MethodRun
 
@@ -156,7 +156,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch, shared: Participants) -> None:
                 failed[run] = str(error)
         return failed
 
-    monkeypatch.setattr(reproduction, "local_or_cluster", contextlib.nullcontext)
+    monkeypatch.setattr(reproduction, "local_or_cluster", lambda **_: contextlib.nullcontext())
     monkeypatch.setattr(reproduction, "collect", lambda cohort, comparison: shared)
     monkeypatch.setattr(reproduction.ray, "put", lambda data: data)
     monkeypatch.setattr(reproduction, "side_by_side", side_by_side)

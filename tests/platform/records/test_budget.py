@@ -13,7 +13,7 @@ from homnet_platform.data import Participants
 from homnet_platform.records import budget
 from homnet_platform.records.budget import seconds_per_pair, short_stage, sized
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from homnet.training.stage import Stage
 from homnet_platform.data import Participants
 from homnet_platform.records import method_runs
 from homnet_platform.records.method_runs import MethodRuns
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 
 RunsOf = Callable[..., MethodRuns]
 

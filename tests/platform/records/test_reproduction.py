@@ -15,7 +15,7 @@ from homnet.training.learning import METRIC
 from homnet_platform.data import Participants
 from homnet_platform.records import reproduction
 from homnet_platform.records.ablation import variants_of
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 from homnet_platform.records.plan import Comparison, ReproduceConfig
 from homnet_platform.records.reproduction import hours_of, record, reproduce
 from homnet_platform.records.side_by_side import METHODS, VARIANTS

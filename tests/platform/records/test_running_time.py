@@ -8,7 +8,7 @@ from homnet.errors import ConfigError
 from homnet.model.network import HomNetConfig
 from homnet.records.beside_paper import HOMNET, running_time_markdown
 from homnet_platform.records import running_time
-from homnet_platform.records.methods import Method
+from homnet_platform.records.method_trials import Method
 from homnet_platform.records.plan import ReproduceConfig
 from homnet_platform.records.running_time import time_methods
 

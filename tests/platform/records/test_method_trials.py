@@ -13,7 +13,7 @@ from homnet.training.learning import METRIC
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 from homnet_platform.data import Participants
-from homnet_platform.records.methods import Method, ranked_of, try_once
+from homnet_platform.records.method_trials import Method, ranked_of, try_once
 
 
 @pytest.fixture
