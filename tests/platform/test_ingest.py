@@ -184,6 +184,7 @@ def test_files_hold_whole_patients_and_the_cohort_knows_its_origin(summary, conf
     assert str(config.manifest.parent) not in str(cohort.provenance)
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_cohort_in_files_of_any_size(summary, config):
     """Orientation too depends on the patient's own images only."""
     few, many = (

@@ -690,6 +690,7 @@ def _said(browser: Browser, number: int, picture: int = 0) -> tuple[str, str, st
     )
 
 
+@pytest.mark.slow
 def test_from_dropped_karyograms_to_the_report(
     browser: Browser, address: Any, karyograms: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -62,7 +62,8 @@ def test_it_learns_what_is_easy(bank: PairBank, parent: Path, training: ReaderTr
     assert np.mean(pairs) > 0.7
 
 
-@pytest.mark.parametrize("started", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("started", [False, True])
 def test_resuming_equals_going_on(
     bank: PairBank, parent: Path, tmp_path: Path, started: bool, training: ReaderTraining
 ) -> None:

@@ -217,7 +217,8 @@ def _by_workers(
     return [Checkpoint.load(place / str(rank)) for rank in range(num_workers)]
 
 
-@pytest.mark.parametrize("num_workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [2, 3])
 def test_any_number_of_workers_trains_the_same_model(
     bank: PairBank, tmp_path: Path, imported: ForkServerContext, num_workers: int
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
     assert page.stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_a_folder_of_karyograms_becomes_verdicts(
     diagnosed: Any,
     tmp_path: Path,
