@@ -356,11 +356,11 @@ def size_classes(
     sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks of the non-empty classes of event size; events of unknown size are in no class."""
-    classes = size_class(sizes, lower_ends, unit).cat.remove_unused_categories()
+    classes = class_of_size(sizes, lower_ends, unit).cat.remove_unused_categories()
     return {name: (classes == name).to_numpy() for name in classes.cat.categories}
 
 
-def size_class(
+def class_of_size(
     sizes: "pd.Series[float]", lower_ends: Sequence[float], unit: str
 ) -> "pd.Series[Any]":
     """Name of the class of each event size, as a category; NaN for unknown sizes."""

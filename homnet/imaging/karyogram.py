@@ -129,14 +129,14 @@ class Karyogram:
         return tuple(one for one in self.chromosomes if not one.reason)
 
     @property
-    def left_out(self) -> tuple[FoundChromosome, ...]:
-        """Chromosomes without a certain type."""
-        return tuple(one for one in self.chromosomes if one.reason)
-
-    @property
     def band_level(self) -> int:
         """Band level of the cell, estimated from the chromosomes of certain type, at least one."""
         return _band_level(self.used)
+
+    @property
+    def left_out(self) -> tuple[FoundChromosome, ...]:
+        """Chromosomes without a certain type."""
+        return tuple(one for one in self.chromosomes if one.reason)
 
 
 def read_picture(source: Location | IO[bytes]) -> Page:

@@ -20,9 +20,9 @@ from homnet.evaluation.bootstrap import bootstrap_weights, estimate
 from homnet.evaluation.metrics import (
     EVENT_SIZES_MB,
     calibration_error_by_chance,
+    class_of_size,
     expected_calibration_error,
     sensitivity_at_specificity,
-    size_class,
 )
 from homnet.patients.tables import KEY, truth_of_patients
 
@@ -60,7 +60,7 @@ def measure_patients(
     typed = types.merge(truth, on=[*KEY, "chromosome"], how="left")
     rng = np.random.default_rng(seed)
     carriers = joined[joined["true_abnormal"]]
-    sizes = size_class(carriers["true_size_mb"], EVENT_SIZES_MB, "Mb")
+    sizes = class_of_size(carriers["true_size_mb"], EVENT_SIZES_MB, "Mb")
     levels = joined["band_level"].map(lambda level: f"{level:.0f} bands")
     cells = pd.cut(
         joined["num_cells"],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from homnet.bags.assessment import PatientType
 from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, index_people
-from homnet.evaluation.metrics import EVENT_SIZES_MB, size_class
+from homnet.evaluation.metrics import EVENT_SIZES_MB, class_of_size
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
 from homnet.patients.finding import BreakpointEstimate, Finding
@@ -156,7 +156,7 @@ def measure(cases: pd.DataFrame, *, seed: int, num_bootstrap: int = 1000) -> dic
         "from_10_mb": part(cases[sizes >= LARGE_MB]),
         "by_kind": by("kind"),
         "by_event": by("event"),
-        "by_size": by(size_class(sizes, EVENT_SIZES_MB, "Mb")),
+        "by_size": by(class_of_size(sizes, EVENT_SIZES_MB, "Mb")),
         "by_hospital": by("hospital"),
         "kinds": {
             kind: {

@@ -327,8 +327,8 @@ def running_time_markdown(figures: Mapping[str, Any]) -> str:
     note = (
         f"Seconds for 100 batches of {figures['batch_size']} bags, from {figures['num_batches']} "
         "timed batches after a warm-up: median (10 to 90 %). Methods run one after the other on "
-        f"{figures['threads']} threads. A method that is fitted in one call has no learning time "
-        "by batch. Convergence: seconds of a pre-training in batches of "
+        f"{figures['threads']} {'thread' if figures['threads'] == 1 else 'threads'}. A method that "
+        "is fitted in one call has no learning time by batch. Convergence: seconds of a pre-training in batches of "
         f"{figures['learning_batch_size']} until the epoch with the best validation AUC; {of}; "
         "*over*: the last epoch was the best, so training had not converged. Each method has the "
         f"settings of its first trial. The paper ({paper.CITATION}) does not name its hardware, "

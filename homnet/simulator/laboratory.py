@@ -170,8 +170,8 @@ class HospitalConfig:
     """Standard deviation of the log size: 0.8 puts 5 to 95 % at about 7 to 90 Mb."""
     exchange_spread: float = 0.4
     """Standard deviation of the log ratio of the two ends exchanged by a translocation or an
-    addition, and of an insertion's size. It is
-    smaller than for unrelated sizes (1.1), so that length alone does not reveal translocations."""
+    addition, and of an insertion's size. It is smaller than for unrelated sizes (1.1), so that
+    length alone does not reveal translocations."""
     variant_inversions: float = 1.0
     """Factor on the rates of normal-variant inversions, such as inv(9)."""
 
