@@ -149,7 +149,7 @@ def draw_karyogram(
     """Lays the chromosomes of a cell out as a karyogram.
 
     Args:
-        chromosomes: images of one scale; types that the layout lacks are left out.
+        chromosomes: images of one scale; blank ones and types that the layout lacks are left out.
         style: how the karyogram looks.
         draw: source of spaces, of the touching pairs and of the clutter's places.
     """
@@ -215,7 +215,9 @@ def _place(
 ) -> list[_Placed]:
     """Puts the chromosomes of one type side by side, the first at 0, tops or bottoms level."""
     here = sorted(
-        (one.homolog, number) for number, one in enumerate(chromosomes) if one.chromosome == name
+        (one.homolog, number)
+        for number, one in enumerate(chromosomes)
+        if one.chromosome == name and (one.image_HW < 255 - _DARK).any()
     )
     place: list[_Placed] = []
     touch = draw.random() < style.touching

@@ -32,6 +32,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import BagModel
 from homnet.model.predictor import Predictor
 from homnet.model.search import EventSearch
+from homnet.seeding import generator
 from homnet.training.logit_weights import LogitWeights, fit_logit_weights
 from homnet.training.optimisation import (
     EarlyStopping,
@@ -174,6 +175,9 @@ class Learner:
             rate = learning_rate_at(
                 number * num_steps + position.step, settings.max_epochs * num_steps, settings
             )
+            # What a model draws, as dropout does, must not depend on where a run was interrupted.
+            noise = generator(settings.seed, "step", number, position.step, self.rank)
+            torch.manual_seed(int(noise.integers(2**63)))
             loss_sum += self.step(batch, size, rate)
             position.step, position.bags = position.step + 1, position.bags + size
             trained += size

@@ -1,5 +1,7 @@
 """One-class methods: how they score, what they learn from, and how they are scaled."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from scipy.stats import spearmanr
 from sklearn.svm import OneClassSVM
 
 from homnet.bags.draw import PairBank
+from homnet.training.learning import Learner, train
+from homnet.training.supply import Resident
 from homnet_baselines.one_class import OneClassForm
 
 
@@ -32,6 +36,25 @@ def test_abnormal_bags_teach_nothing(method: str) -> None:
     model.loss(score_B, torch.tensor([0.0, 1.0, 0.0])).backward()
     assert score_B.grad is not None
     assert score_B.grad.tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("method", ["Deep-SVDD", "AE"])
+def test_dropout_is_the_same_after_an_interruption(
+    bank: PairBank, stage_of, tmp_path: Path, method: str
+) -> None:
+    form = OneClassForm(method)  # type: ignore[arg-type]
+    stage = stage_of(form, max_epochs=2, checkpoint_steps=2)
+    learner = Learner(stage, Resident.of(stage, bank, "cpu"))
+
+    def save_and_stop() -> None:
+        learner.checkpoint().save(tmp_path / "last")
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        learner.epoch(save=save_and_stop)
+    continued, whole = train(stage, bank, kept=tmp_path / "last"), train(stage, bank)
+    assert continued.metrics == whole.metrics
+    assert continued.version == whole.version
 
 
 @pytest.mark.parametrize("features", ["profile", "raw"])

@@ -48,6 +48,13 @@ def test_each_chromosome_is_where_the_truth_says(layout, width_px):
         assert middle == pytest.approx(60 + 4 * CHROMOSOMES.index(row.chromosome), abs=2)
 
 
+def test_a_blank_image_is_left_out():
+    given = cell()
+    given[0] = replace(given[0], image_HW=np.full_like(given[0].image_HW, 250))
+    found = draw_karyogram(given, KaryogramStyle(labels="none"), np.random.default_rng(0))
+    assert ndimage.label(found.image < 195)[1] == len(found.truth) == len(given) - 1
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_rows_have_the_order_of_the_layout(layout):
     boxes = drawn(layout=layout).truth.groupby("chromosome").agg({"left": "min", "bottom": "max"})
