@@ -1,4 +1,6 @@
-"""The main job end to end on simulated people: simulate, pre-train, fine-tune, evaluate, report.
+"""The whole line on simulated people, from a simulation to verdicts and a report.
+
+Pre-trains briefly, fine-tunes the shipped model, calibrates, gives verdicts and evaluates.
 
 Sizes are those of a laptop; the last line is the path of the report. An interrupted demonstration
 starts anew.

@@ -2,9 +2,9 @@
 
 python jobs/diagnose.py calibrate --cohort cohorts/simulated --checkpoint runs/fine_tune
 python jobs/diagnose.py patients --cohort cohorts/new --checkpoint runs/calibrate
-python jobs/diagnose.py patients --karyograms karyograms --checkpoint runs/calibrate
-python jobs/diagnose.py patients --manifest images/manifest.csv --checkpoint runs/calibrate
-python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/simulated
+python jobs/diagnose.py patients --karyograms karyograms --output runs/mine
+python jobs/diagnose.py patients --manifest images/manifest.csv --output runs/images
+python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/new
 
 With --findings runs/findings/checkpoint, "patients" also says what was found and where; given to
 "calibrate" as well, what the reader says of a type counts in the verdict.

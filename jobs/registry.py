@@ -19,6 +19,8 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
+from homnet.model.shipped import place_of, reader_beside
+from homnet.reader.network import ReaderConfig
 from homnet_baselines.methods import read_form
 from homnet_platform.job import run_job
 
@@ -36,7 +38,7 @@ class RegistryConfig:
     version: str = ""
     """Model to promote or retire: its version, or as many leading letters as are unique."""
     checkpoint: str = ""
-    """Checkpoint to publish."""
+    """Checkpoint to publish, or "shipped"; a reader that was stored with it comes along."""
     reference: str = ""
     """Cohort whose first patient's pairs are kept with a published model as reference bags. An
     endpoint scores them again before the model answers. They are kept as they are: prefer a
@@ -85,12 +87,15 @@ def main(config: RegistryConfig) -> None:
 
 def _publish(registry: Registry, config: RegistryConfig) -> None:
     # Comparators can be published too: an endpoint may have them as shadows.
-    checkpoint = Checkpoint.load(config.checkpoint, read_form)
+    checkpoint = Checkpoint.load(place_of(config.checkpoint), read_form)
+    reader = reader_beside(config.checkpoint)
     reference = None
     if config.reference:
         cohort = Cohort.open(config.reference)
         pairs = cohort.read(cohort.files[0], MEASURED.names)
         reference = reference_bags(Predictor.of_checkpoint(checkpoint), pairs)
+    if reader is not None:
+        registry.keep_reader(Checkpoint.load(reader, ReaderConfig.of_json))
     version = registry.publish(checkpoint, config.hospital)
     if reference is not None:
         registry.keep_reference_bags(version, reference)

@@ -40,22 +40,28 @@ def cells_of_names(
     Args:
         paths: relative paths of the pictures.
         names: form of the paths, less their ending, with ``{patient_id}`` and ``{cell_id}``;
-            neither reaches into another folder.
+            neither reaches into another folder. A name that can be divided in two ways is refused:
+            ``LAB_1_2`` may be cell 2 of one patient, or another patient's cell.
         where: what messages call the place of the pictures.
         hint: what to do about a name of another form.
         patient_id: of all pictures, if ``names`` has only ``{cell_id}``.
 
     Raises:
-        ManifestError: a name has another form, or two pictures show one cell.
+        ManifestError: a name has another form or more than one meaning, or two pictures show one
+            cell.
     """
-    pattern = re.escape(nfc(names))
-    for field, form in (("patient_id", "[^/]+?"), ("cell_id", "[^/]+")):
-        pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
+    shortest, longest = (_pattern(names, patient_id=form) for form in ("[^/]+?", "[^/]+"))
     cells: dict[tuple[str, ...], Cell] = {}
     for path in paths:
-        match = re.fullmatch(pattern, nfc(path).rpartition(".")[0])
-        if match is None:
+        stem = nfc(path).rpartition(".")[0]
+        match, other = shortest.fullmatch(stem), longest.fullmatch(stem)
+        if match is None or other is None:
             raise ManifestError(f"{where}: the name of '{path}' is not {names}; {hint}")
+        if match.groups() != other.groups():
+            raise ManifestError(
+                f"{where}: the name of '{path}' does not say whether the patient is "
+                f"'{match['patient_id']}' or '{other['patient_id']}'; {hint}"
+            )
         said = {"patient_id": patient_id, **match.groupdict(), **dict.fromkeys(_OPTIONAL, "")}
         cell = {"path": path, **said}
         first = cells.setdefault(_key(cell), cell)
@@ -65,6 +71,13 @@ def cells_of_names(
                 f"'{cell['cell_id']}' of patient '{cell['patient_id']}'; give each cell one"
             )
     return sorted(cells.values(), key=_key)
+
+
+def _pattern(names: str, *, patient_id: str) -> re.Pattern[str]:
+    pattern = re.escape(nfc(names))
+    for field, form in (("patient_id", patient_id), ("cell_id", "[^/]+")):
+        pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{form})")
+    return re.compile(pattern)
 
 
 def cells_of_list(

@@ -17,22 +17,27 @@ process sorts decisions by number, then by id, and derives the status of each mo
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from homnet.calibration.patients import NO_READER_USED
 from homnet.errors import CheckpointError, RegistryError
 from homnet.files import write_whole
-from homnet.locations import Location, files_in, to_location
+from homnet.locations import Location, RemotePath, files_in, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
 from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
 from homnet.model.network import HomNetConfig
+
+_SETTLED_NS: Final = 2 * 10**9
+"""Age of a change after which a further one has another time: stores and file systems record whole
+seconds, or two."""
 
 
 class Registry:
@@ -52,6 +57,8 @@ class Registry:
         self.root = str(root)
         self._form = form
         self._place = to_location(root, error=RegistryError).resolve()
+        self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
+        """Undamaged decisions by file: size and times of change, and content."""
 
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
         """Stores a checkpoint and makes it a candidate at a hospital.
@@ -268,15 +275,40 @@ class Registry:
         return list(self.standing().decisions)
 
     def _standing(self) -> Standing:
+        known: dict[str, tuple[tuple[int, ...], bytes]] = {}
         contents: list[tuple[str, bytes | OSError]] = []
         with self._reachable("read"):
-            for name in files_in(self._place / "events"):
-                if name.endswith(".json"):
+            now_ns = time.time_ns()
+            for name, state in self._listed_decisions().items():
+                before, content = self._known.get(name, ((), b""))
+                if not state or state != before:
                     try:
-                        contents.append((name, (self._place / "events" / name).read_bytes()))
+                        content = (self._place / "events" / name).read_bytes()
                     except (FileNotFoundError, PermissionError) as error:
                         contents.append((name, error))
-        return read_decisions(contents)
+                        continue
+                contents.append((name, content))
+                if state and now_ns - max(state[1:]) > _SETTLED_NS:
+                    known[name] = (state, content)
+        found = read_decisions(contents)
+        # What is damaged is read again, whatever its size and times say.
+        damaged = {name for own in found.problems.values() for name in own}
+        self._known = {name: one for name, one in known.items() if name not in damaged}
+        return found
+
+    def _listed_decisions(self) -> dict[str, tuple[int, ...]]:
+        """Files of decisions, sorted: size and times of change, ns; nothing if that is unknown."""
+        folder = self._place / "events"
+        states: dict[str, tuple[int, ...]]
+        if isinstance(folder, RemotePath):
+            states = {
+                one.base_name: (one.size, one.mtime_ns) if one.mtime_ns else ()
+                for one in folder.listed()
+                if one.is_file and not one.base_name.startswith(".")
+            }
+        else:
+            states = {name: _state(folder / name) for name in files_in(folder)}
+        return {name: states[name] for name in sorted(states) if name.endswith(".json")}
 
     def _beside(self, version: str, checkpoint: Checkpoint) -> dict[str, str]:
         readers = {one.reader for one in checkpoint.patients.values()} - {NO_READER_USED}
@@ -365,6 +397,15 @@ class Registry:
                 f"{self.root}: cannot be {what} ({error}); free space, give access, or choose "
                 "another place"
             ) from None
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Size of a file, and when its content and its status changed, ns; nothing if it is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _reference_file(version: str) -> str:

@@ -202,6 +202,9 @@ def _drawing(
     # that smooths the round ends.
     shrink, first = (3, 3) if coarse else (2, 1)
     width = round(CHROMOSOME_WIDTH_PX * samples_per_px / shrink) * shrink
+    # A picture has one row of pixels at least, however short the sequence is.
+    missing = max(0, shrink - sequence_CL.shape[1])
+    sequence_CL = np.pad(sequence_CL, ((0, 0), (0, missing)), mode="edge")
     grey = chromosome_image(_averaged(sequence_CL, first), width // first)
     stain = np.clip((255 - grey - light) / max(dark - light, 1.0), 0, 1)
     grey = np.where(grey < 255, _LIGHTEST - (_LIGHTEST - _DARKEST) * stain, 255.0)

@@ -15,7 +15,7 @@ from homnet.report.html import data_uri, label, render_page
 from homnet.report.karyogram import evidence
 from homnet.report.markdown import markdown_table, tables_text
 from homnet.report.patient_figures import detection_curve, reliability_figure
-from homnet.report.tables import ABSENT, cell, number
+from homnet.report.tables import ABSENT, cell, distinct, number, scopes
 
 _CELLS_DRAWN: Final = 6
 """Number of cells drawn per failure; the most suspicious are drawn."""
@@ -116,7 +116,7 @@ def verdicts_by_hospital(figures: Mapping[str, Any]) -> tuple[list[str], list[li
         figures: as of :func:`homnet.patients.metrics.measure_patients`.
     """
     rows = []
-    for name, one in [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]:
+    for name, one in scopes(figures):
         found, (_, assessed) = one["sensitivity"], _cleared(one)
         rows.append(
             [
@@ -134,7 +134,6 @@ def verdicts_by_hospital(figures: Mapping[str, Any]) -> tuple[list[str], list[li
 
 def _tables(figures: Mapping[str, Any]) -> list[Table]:
     """Returns titles, headings and cells of all tables."""
-    scopes = [*figures["hospitals"].items(), ("all hospitals", figures["overall"])]
     by_hospital = [
         [
             name,
@@ -143,7 +142,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
             *_rates(one),
             cell(one["right_type"]),
         ]
-        for name, one in scopes
+        for name, one in scopes(figures)
     ]
     reasons = figures["overall"]["abstained"]["reasons"]
     variants = figures["variants"]
@@ -163,7 +162,7 @@ def _tables(figures: Mapping[str, Any]) -> list[Table]:
         (
             "Scores by hospital",
             ["Hospital", "AUC", "Calibration error", "By chance alone"],
-            [[name, *_scores(one)] for name, one in scopes],
+            [[name, *_scores(one)] for name, one in scopes(figures)],
         ),
         (
             "Why patients were not assessed",
@@ -297,7 +296,7 @@ def _drawn(case: Case) -> dict[str, str]:
         "title": f"{case.title}: {patient['hospital']}, {patient['patient_id']}, chromosome "
         f"{finding.chromosome}",
         "truth": truth,
-        "score": f"{patient['score']:.1f}, threshold {patient['threshold']:.1f}",
+        "score": ", threshold ".join(distinct(patient["score"], patient["threshold"])),
         "decision": label(patient["decision"]),
         "svg": evidence(
             finding,

@@ -73,7 +73,10 @@ def precision_recall_figure(scores: pd.DataFrame, evaluation: Mapping[str, Any])
 def kinds_figure(evaluation: Mapping[str, Any]) -> bytes:
     """Returns AUC per kind of abnormality with its interval, over all hospitals, as SVG."""
     overall = evaluation["overall"]
-    rows = [(kind, entry["auc"], COLOURS[0]) for kind, entry in overall["kinds"].items()]
+    rows = [
+        (kind.replace("_", " "), entry["auc"], COLOURS[0])
+        for kind, entry in overall["kinds"].items()
+    ]
     rows.sort(key=lambda row: row[1]["value"], reverse=True)
     if overall["seam_control"] is not None:
         rows.append(("seam control", overall["seam_control"]["auc"], COLOURS[1]))

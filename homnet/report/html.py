@@ -60,6 +60,7 @@ def _environment(package: str) -> jinja2.Environment:
         "number": tables.number,
         "interval": tables.interval,
         "percent": tables.percent,
+        "probable": tables.probable,
         "count": "{:,}".format,
         "label": label,
         "sum_values": lambda counts: sum(counts.values()),

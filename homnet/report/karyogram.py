@@ -27,6 +27,7 @@ from homnet.report.html import INK, MARK, MUTED
 from homnet.report.ideogram import ideogram
 from homnet.report.marks import regions, strip
 from homnet.report.photograph import Photograph
+from homnet.report.tables import probable
 from homnet.report.upright import Floats, typical_profile
 
 Photographs = Mapping[str, Sequence[Photograph | None]]
@@ -366,10 +367,11 @@ def _cell_text(name: str, cell: CellFinding | None, middle: float, y: float) -> 
         return [*lines, text(middle, y + 12, "not compared", fill=MUTED)]
     lines.append(text(middle, y + 12, f"{cell.band_level} bands", fill=MUTED))
     if cell.probability is not None:
-        words, colour = f"abnormal {cell.probability:.2f}", MARK if cell.looks_abnormal else INK
+        words = f"abnormal {probable(cell.probability)}"
+        colour = MARK if cell.looks_abnormal else INK
         lines.append(text(middle, y + 24, words, fill=colour, bold=cell.looks_abnormal))
     homolog = _abnormal_homolog(cell)
-    if homolog is not None:
-        words = f"{('left', 'right')[homolog]} homolog {cell.homolog_probability:.2f}"
+    if homolog is not None and cell.homolog_probability is not None:
+        words = f"{('left', 'right')[homolog]} homolog {probable(cell.homolog_probability)}"
         lines.append(text(middle, y + 36, words, fill=MUTED))
     return lines

@@ -1,6 +1,7 @@
 """Report on one patient as a self-contained HTML page."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.pairs import TURNED
 from homnet.cohorts.summary import has_flag
+from homnet.imaging.extraction import ExtractionConfig
 from homnet.karyotype.kinds import IN_WORDS
 from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
 from homnet.patients.pictures import SentPicture
@@ -21,7 +23,7 @@ from homnet.report.examples import pairs_by_cell
 from homnet.report.html import label, render_page, style_sheet
 from homnet.report.karyogram import Photographs, evidence, whole_cell
 from homnet.report.photograph import Photograph, album, photographs_of
-from homnet.report.tables import percent
+from homnet.report.tables import distinct, percent, probable
 from homnet.report.upright import Floats, typical_profiles
 
 Pairs = Mapping[str, NDArray[np.uint8]]
@@ -30,6 +32,7 @@ Pairs = Mapping[str, NDArray[np.uint8]]
 Images = Mapping[tuple[str, str], Sequence[NDArray[np.uint8]]]
 """Grey images (H, W) of the homologs, by cell and type."""
 NO_IMAGES: Final[Images] = MappingProxyType({})
+DEFAULT_EXTRACTION: Final = ExtractionConfig()
 _SIDES: Final = ("left", "right")
 
 
@@ -45,6 +48,7 @@ def render_patient(
     *,
     samples_per_px: float,
     images: Images = NO_IMAGES,
+    extraction: ExtractionConfig = DEFAULT_EXTRACTION,
     sent: Sequence[SentPicture] = (),
 ) -> str:
     """Returns the page as HTML.
@@ -55,6 +59,7 @@ def render_patient(
         samples_per_px: samples of a sequence per image pixel in the hospital.
         images: the chromosomes as they were sent, which are shown instead of their sequences; the
             table needs ``quality`` then.
+        extraction: how they were measured, but for the scale.
         sent: the pictures of the patient; those with a remark are listed.
     """
     table = _own_rows(verdict, table)
@@ -65,7 +70,8 @@ def render_patient(
             types.setdefault(chromosome, {})[cell] = pair
     typical = typical_profiles(cells.values())
     shown = _fullest(verdict, cells)
-    photographs = _photographs(verdict, table, cells, shown, images, samples_per_px)
+    extraction = replace(extraction, samples_per_px=samples_per_px)
+    photographs = _photographs(verdict, table, cells, shown, images, extraction)
     of_shown = {name: of[shown] for name, of in photographs.items() if shown in of}
     flagged = [one.chromosome for one in verdict.flagged]
     drawn = [*verdict.flagged, *(one for one in verdict.types if not one.flagged)]
@@ -75,6 +81,9 @@ def render_patient(
         verdict=verdict,
         headline=DECISIONS[verdict.decision],
         sentence=verdict_sentence(verdict),
+        evidence=None
+        if verdict.score is None or verdict.threshold is None
+        else distinct(verdict.score, verdict.threshold),
         flagged=[_described(one) for one in verdict.flagged],
         rows=[_row(one, one.chromosome in types) for one in verdict.types],
         shown_cell=shown,
@@ -127,7 +136,7 @@ def _photographs(
     cells: Mapping[str, Pairs],
     shown: str | None,
     images: Images,
-    samples_per_px: float,
+    extraction: ExtractionConfig,
 ) -> dict[str, dict[str, Sequence[Photograph | None]]]:
     """Returns the photographs of all pairs that have images, by type and cell.
 
@@ -146,7 +155,7 @@ def _photographs(
             found.setdefault(chromosome, {})[cell] = photographs_of(
                 cells[cell][chromosome],
                 images[cell, chromosome],
-                samples_per_px=samples_per_px,
+                config=extraction,
                 name=f"photograph-{number}",
                 measured=cell == shown or chromosome in marked or (cell, chromosome) in measured,
             )
@@ -163,7 +172,7 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
     probability = None
     if verdict.probability is not None and verdict.prevalence is not None:
         probability = (
-            f"{_rounded(verdict.probability)}, if {percent(verdict.prevalence)} of the "
+            f"{probable(verdict.probability)}, if {percent(verdict.prevalence)} of the "
             "laboratory's patients carry one"
         )
     if verdict.decision == "not_assessed":
@@ -186,13 +195,6 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
     if left_out:
         text += f"; not assessed: {_chromosomes(left_out)}"
     return f"{text}."
-
-
-def _rounded(probability: float) -> str:
-    """Returns a probability with two decimals, and never as a certainty."""
-    if probability < 0.005:
-        return "below 0.01"
-    return "above 0.99" if probability >= 0.995 else f"{probability:.2f}"
 
 
 def _chromosomes(names: Sequence[str]) -> str:
@@ -286,9 +288,9 @@ def _drawn(pairs: Pairs, photographs: Photographs) -> list[str]:
 
 def _in_words(cell: CellFinding) -> str:
     """Returns the part of a cell in a finding as words."""
-    words = "" if cell.probability is None else f", abnormal {cell.probability:.2f}"
+    words = "" if cell.probability is None else f", abnormal {probable(cell.probability)}"
     if cell.homolog is not None and cell.homolog_probability is not None and cell.looks_abnormal:
-        words += f", {_SIDES[cell.homolog]} homolog {cell.homolog_probability:.2f}"
+        words += f", {_SIDES[cell.homolog]} homolog {probable(cell.homolog_probability)}"
     return words
 
 
@@ -297,7 +299,7 @@ def _summary(one: TypeVerdict) -> str:
     parts = ["flagged" if one.flagged else "not flagged"]
     if one.evidence is not None and one.finding is not None:
         if one.finding.probability is not None:
-            parts.append(f"probability {one.finding.probability:.3f}")
+            parts.append(f"probability {probable(one.finding.probability, 3)}")
         parts.append(f"evidence {one.evidence:.1f}")
     if one.clone is not None and one.evidence is not None:
         parts.append(f"more likely abnormal: {one.clone.num_abnormal} of {one.clone.num_cells}")

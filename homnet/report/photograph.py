@@ -66,7 +66,7 @@ def photographs_of(
     pair_PCL: NDArray[np.uint8],
     images: Sequence[NDArray[np.uint8]],
     *,
-    samples_per_px: float,
+    config: ExtractionConfig,
     name: str,
     measured: bool = True,
 ) -> tuple[Photograph | None, ...]:
@@ -75,7 +75,7 @@ def photographs_of(
     Args:
         pair_PCL: darkness (2, 2, 512).
         images: grey images (H, W) of its homologs.
-        samples_per_px: samples of a sequence per image pixel.
+        config: how the images were measured.
         name: of the pair on the page.
         measured: whether to measure the images again. Otherwise they are taken to show the homologs
             in order, none turned, with straight axes: in a third of the time.
@@ -83,7 +83,6 @@ def photographs_of(
     Returns:
         A photograph for each homolog; None if none of the images shows it.
     """
-    config = ExtractionConfig(samples_per_px=samples_per_px)
     slots = np.flatnonzero(pair_PCL.any(axis=(1, 2))).tolist()
     found: list[Photograph | None] = [None] * len(pair_PCL)
     if not measured and len(images) == len(slots):

@@ -44,6 +44,26 @@ def percent(share: float) -> str:
     return f"{round(100 * share, decimals):g} %"
 
 
+def probable(probability: float, decimals: int = 2) -> str:
+    """Returns a probability as text, and never as a certainty: ``above 0.99``."""
+    least = 10.0**-decimals
+    if probability < least / 2:
+        return f"below {least:.{decimals}f}"
+    if probability >= 1 - least / 2:
+        return f"above {1 - least:.{decimals}f}"
+    return f"{probability:.{decimals}f}"
+
+
+def distinct(first: float, second: float) -> tuple[str, str]:
+    """Returns two numbers with the fewest decimals, one at least, that tell them apart."""
+    texts = f"{first:.1f}", f"{second:.1f}"
+    for decimals in range(2, 7):
+        if texts[0] != texts[1]:
+            break
+        texts = f"{first:.{decimals}f}", f"{second:.{decimals}f}"
+    return texts if texts[0] != texts[1] else (f"{first:.1f}", f"{second:.1f}")
+
+
 def scopes(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields each hospital and, if there are several, all together."""
     yield from evaluation["hospitals"].items()
@@ -92,7 +112,13 @@ def tables_markdown(evaluation: Mapping[str, Any]) -> str:
     )
     overall = evaluation["overall"]
     kinds = [
-        (kind, cell(row["auc"]), cell(row["sensitivity"]), row["num_people"], row["num_bags"])
+        (
+            kind.replace("_", " "),
+            cell(row["auc"]),
+            cell(row["sensitivity"]),
+            row["num_people"],
+            row["num_bags"],
+        )
         for kind, row in overall["kinds"].items()
     ]
     if len(kinds) > 1:

@@ -44,12 +44,14 @@ def render_worklist(
 
 
 def _row(one: Mapping[str, Any], pages: Collection[str]) -> dict[str, Any]:
+    assessed = one["decision"] != "not_assessed"
     page = f"patients/{one['hospital']}/{one['patient_id']}.html"
     return {
         **one,
         "verdict": DECISIONS[one["decision"]],
         "reasons": ", ".join(label(code) for code in one["abstentions"]),
-        "flagged": ", ".join(one["flagged"]),
-        "drafts": "; ".join(one["drafts"]),
+        # What was seen of a patient who is not assessed is no finding; the page says what it was.
+        "flagged": ", ".join(one["flagged"] if assessed else ()),
+        "drafts": "; ".join(one["drafts"] if assessed else ()),
         "page": page if page in pages else None,
     }

@@ -215,27 +215,30 @@ class Weights(Generic[M]):
                 stored elsewhere.
         """
         self.model, self._unstored = model, unstored
-        self._averages = config.averaging > 0
-        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+        self._averaged = None
+        if config.averaging > 0:
+            average = get_ema_multi_avg_fn(config.averaging)
+            self._averaged = AveragedModel(model, multi_avg_fn=average)
         self.optimizer = make_optimizer(model, config)
 
     @property
     def scored(self) -> M:
         """The model that is validated and kept; with averaged weights if configured."""
-        return cast(M, self._averaged.module) if self._averages else self.model
+        return self.model if self._averaged is None else cast(M, self._averaged.module)
 
     def average(self) -> None:
         """Updates the moving average after a step."""
-        self._averaged.update_parameters(self.model)
+        if self._averaged is not None:
+            self._averaged.update_parameters(self.model)
 
     def copies(self) -> dict[str, torch.Tensor]:
-        """Copies of all weights of :attr:`scored`."""
-        return {name: value.clone() for name, value in self.scored.state_dict().items()}
+        """Copies of all weights of :attr:`scored`, on the CPU: others may have no GPU."""
+        return {name: _copied(value) for name, value in self.scored.state_dict().items()}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Copies of everything that :meth:`restore` needs."""
+        """Copies of everything that :meth:`restore` needs, on the CPU."""
         return optimizer_tensors(self.optimizer) | {
-            prefix + name: value.clone()
+            prefix + name: _copied(value)
             for prefix, model in self._models()
             for name, value in model.state_dict().items()
             if not name.startswith(self._unstored)
@@ -262,11 +265,17 @@ class Weights(Generic[M]):
                     "the checkpoint to continue from is of another model "
                     f"({str(error).splitlines()[-1].strip()}); start a new run"
                 ) from None
-        self._averaged.n_averaged.fill_(1)
+        if self._averaged is not None:
+            self._averaged.n_averaged.fill_(1)
         restore_optimizer(self.optimizer, state)
 
     def _models(self) -> tuple[tuple[str, nn.Module], ...]:
-        return ("raw.", self.model), ("averaged.", self._averaged.module)
+        averaged = () if self._averaged is None else (("averaged.", self._averaged.module),)
+        return ("raw.", self.model), *averaged
+
+
+def _copied(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().to("cpu", copy=True)
 
 
 @dataclass
@@ -297,10 +306,10 @@ class EarlyStopping:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """State of the optimizer as named tensors, which need no pickle."""
+    """State of the optimizer as named tensors on the CPU, which need no pickle."""
     state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{index}.{name}": value.clone()
+        f"optimizer.{index}.{name}": _copied(value)
         for index, values in state.items()
         for name, value in values.items()
     }

@@ -346,7 +346,11 @@ class _Share:
 
 
 class _Collate(ArrowBatchCollateFn):
-    """Makes a share of a row."""
+    """Makes a share of a row, for a worker on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        # A worker without a GPU may be on a node with some, whose memory is not its own.
+        self._pinned = device.type == "cuda"
 
     def __call__(self, batch: pa.Table) -> Any:
         """The share of a table of one row."""
@@ -360,7 +364,7 @@ class _Collate(ArrowBatchCollateFn):
                     whole = [num_cells if size < 0 else size for size in shape]
                     # A copy: the row is read-only memory of the object store.
                     array = torch.tensor(flat.reshape(num_bags, *whole))
-                    arrays[name] = array.pin_memory() if torch.cuda.is_available() else array
+                    arrays[name] = array.pin_memory() if self._pinned else array
         sums = np.frombuffer(batch["template"][0].as_buffer(), np.float64)
         numbers = {name: batch[name][0].as_py() for name in ("worker", "epoch", "step", "size")}
         return _Share(**numbers, arrays=arrays, sums=sums if len(sums) else None)
@@ -390,7 +394,7 @@ class Streamed:
         self._rank = rank
         self.validation = Held.of(plans.validation, validation)
         self._shares: Iterator[Any] = iter(
-            shard.iter_torch_batches(batch_size=1, collate_fn=_Collate(), prefetch_batches=2)
+            shard.iter_torch_batches(batch_size=1, collate_fn=_Collate(device), prefetch_batches=2)
         )
         self._first: _Share | None = None
 

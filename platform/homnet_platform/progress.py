@@ -2,9 +2,10 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -12,6 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 _Step = Literal["advance", "reach", "begin"]
+_PAUSE_S: Final = 0.2
+"""Shortest time between two messages of :meth:`Progress.reach` that say nothing but a number: a GPU
+takes hundreds of steps a second, and each message is a call to another process."""
 
 
 class Progress:
@@ -19,13 +23,18 @@ class Progress:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._said_at = -_PAUSE_S
 
     def advance(self, amount: int, **state: Any) -> None:
         """Reports ``amount`` more units as done; ``state`` is shown beside the bar."""
         self._put(("advance", amount, state))
 
     def reach(self, total: int, **state: Any) -> None:
-        """Sets the number of units done."""
+        """Sets the number of units done; soon after another call it may be passed over."""
+        now = time.monotonic()
+        if not state and now - self._said_at < _PAUSE_S:
+            return
+        self._said_at = now
         self._put(("reach", total, state))
 
     def begin(self, total: int, **state: Any) -> None:

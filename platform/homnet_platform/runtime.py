@@ -137,6 +137,7 @@ def require_workers(
     gpus: float = 0.0,
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
+    placement: str = "PACK",
     reader_cpus: float = 0.0,
     wait_s: float = 0.0,
 ) -> int:
@@ -149,6 +150,7 @@ def require_workers(
         gpus: of each worker.
         resources: further resources of each worker.
         labels: labels of the nodes that the workers may run on.
+        placement: Ray's strategy: STRICT_PACK is on one node, STRICT_SPREAD each on its own.
         reader_cpus: CPUs of one node to leave free for a task that reads for them.
         wait_s: seconds to wait for nodes, which an autoscaler is asked for, before refusing.
 
@@ -171,12 +173,18 @@ def require_workers(
     def most() -> int:
         """Workers that fit beside a reader, which runs where it displaces fewest of them."""
         alive = [node for node in ray.nodes() if node["Alive"]]
-        displaced = [
-            fitting(node) - fitting(node, reader_cpus)
-            for node in alive
-            if node["Resources"].get("CPU", 0.0) >= reader_cpus
-        ]
-        return sum(map(fitting, alive)) - min(displaced) if displaced else 0
+
+        def beside(reader: int) -> int:
+            """Workers that fit if the reader is on that node."""
+            each = [fitting(node, reader_cpus * (n == reader)) for n, node in enumerate(alive)]
+            if placement == "STRICT_PACK":
+                return max(each)
+            return sum(min(one, 1) for one in each) if placement == "STRICT_SPREAD" else sum(each)
+
+        hosts = (
+            n for n, node in enumerate(alive) if node["Resources"].get("CPU", 0.0) >= reader_cpus
+        )
+        return max(map(beside, hosts), default=0)
 
     deadline = time.monotonic() + wait_s
     if num_workers > most() and wait_s > 0:
@@ -187,12 +195,14 @@ def require_workers(
             for name, need in wanted.items()
         }
         readers = [{"CPU": math.ceil(reader_cpus)}] if reader_cpus else []
-        request_resources(
-            bundles=[bundle] * num_workers + readers,
-            bundle_label_selectors=[dict(labels or {})] * num_workers + [{}] * len(readers),
-        )
         try:
             while num_workers > most() and time.monotonic() < deadline:
+                # Again and again: Ray Data replaces the wish by its own every 20 s, and nodes that
+                # nobody wishes for go again.
+                request_resources(
+                    bundles=[bundle] * num_workers + readers,
+                    bundle_label_selectors=[dict(labels or {})] * num_workers + [{}] * len(readers),
+                )
                 time.sleep(_POLL_S)
         finally:
             # The workers now keep their nodes; the wish alone would keep them for ever.
@@ -203,6 +213,9 @@ def require_workers(
         each += "".join(f", {need:g} {name}" for name, need in (resources or {}).items())
         each += "".join(
             f", on a node with {name}={value}" for name, value in (labels or {}).items()
+        )
+        each += {"STRICT_PACK": ", all on one node", "STRICT_SPREAD": ", each on its own node"}.get(
+            placement, ""
         )
         there = ", ".join(
             f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes

@@ -92,7 +92,7 @@ class TuneConfig:
         if self.num_samples < 2:
             raise ConfigError(f"num_samples must be at least 2, got {self.num_samples}")
         if self.searcher == "optuna" and find_spec("optuna") is None:
-            raise ConfigError("Optuna is not installed; pip install 'homnet[optuna]', or use grid")
+            raise ConfigError("Optuna is not installed; pip install optuna, or use grid")
         if self.reduction_factor < 2:
             raise ConfigError(f"reduction_factor must be at least 2, got {self.reduction_factor}")
         if self.workers_per_pretraining > 1 and self.gpus_per_trial not in (0, 1):

@@ -1,8 +1,10 @@
 """Metrics during training: TensorBoard events, and optionally MLflow."""
 
 import dataclasses
+import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,7 @@ from homnet.errors import ConfigError, first_line
 from homnet.files import write_whole
 from homnet.locations import Location, RemotePath
 
+_LOG: Final = logging.getLogger(__name__)
 _RUN_ID: Final = "mlflow-run"
 
 
@@ -29,7 +32,11 @@ class TrackingOptions:
 
 
 class Tracker:
-    """Logs the metrics of one run; a resumed run continues its earlier log."""
+    """Logs the metrics of one run; a resumed run continues its earlier log.
+
+    What cannot be written once the run has begun is said in a warning: a training does not end for
+    its metrics.
+    """
 
     def __init__(
         self,
@@ -68,12 +75,14 @@ class Tracker:
         step = int(line["epoch"])
         values = {name: float(value) for name, value in line.items() if name != "epoch"}
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
-            self._store()
+            with _warned(f"events of epoch {step + 1}"):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()
+                self._store()
         if self._mlflow is not None:
-            self._mlflow.log(values, step)
+            with _warned(f"MLflow's metrics of epoch {step + 1}"):
+                self._mlflow.log(values, step)
 
     def _store(self) -> None:
         """Copies the events to the store, if they are kept there."""
@@ -84,12 +93,23 @@ class Tracker:
     def close(self) -> None:
         """Closes the outputs."""
         if self._writer is not None:
-            self._writer.close()
-            self._store()
+            with _warned("the last events"):
+                self._writer.close()
+                self._store()
         if self._folder is not None:
             self._folder.cleanup()
         if self._mlflow is not None:
-            self._mlflow.close()
+            with _warned("the end of MLflow's run"):
+                self._mlflow.close()
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Makes a warning of any error: outputs are foreign code on foreign machines."""
+    try:
+        yield
+    except Exception as error:
+        _LOG.warning("%s could not be written (%s); the training goes on", what, first_line(error))
 
 
 class _Mlflow:

@@ -141,6 +141,7 @@ def run_stage(
         gpus=float(scaling.use_gpu),
         resources=scaling.resources_per_worker,
         labels=scaling.label_selector,
+        placement=scaling.placement,
         reader_cpus=READER_CPUS,
         wait_s=scaling.wait_s,
     )
@@ -261,7 +262,7 @@ def _train_worker(config: dict[str, Any]) -> None:
 
     def advance(_: int = 0, **shown: float) -> None:
         if rank == 0:
-            progress.reach(learner.done_bags, epoch=len(learner.history) + 1, **shown)
+            progress.reach(learner.done_bags, **shown)
 
     def report(line: dict[str, float]) -> None:
         epoch, step = learner.position
@@ -292,7 +293,12 @@ def _train_worker(config: dict[str, Any]) -> None:
         progress.begin(learner.done_bags, epoch=len(learner.history) + 1)
     while not learner.finished:
         line = learner.epoch(advance, save=lambda: report({"epoch": len(learner.history)}))
-        advance(loss=line["train_loss"], AUC=line[METRIC], best=learner.stopping.best)
+        advance(
+            epoch=len(learner.history) + 1,
+            loss=line["train_loss"],
+            AUC=line[METRIC],
+            best=learner.stopping.best,
+        )
         report(line)
         if tracker is not None:
             tracker.log(line)

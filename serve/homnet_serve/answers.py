@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment
+from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.predictor import Evidence
 from homnet.patients.finding import CellFinding
 from homnet.patients.verdict import URGENT_FIRST, PatientVerdict
@@ -108,7 +109,7 @@ def add_pages(
     verdicts: Sequence[PatientVerdict],
     images: ImagesOfBody,
     *,
-    scales: Mapping[str, float],
+    extraction: Mapping[str, ExtractionConfig],
     pages: Wanted,
     most: int,
     stopped: Stopped = lambda: False,
@@ -119,7 +120,7 @@ def add_pages(
         results: results to add pages to.
         verdicts: verdicts on the same patients.
         images: their pairs, and the images that were sent.
-        scales: samples per image pixel of each hospital.
+        extraction: how the images of each hospital were measured.
         pages: none; or of patients with anything but "no abnormality found"; or of all.
         most: maximum number of pages; the most urgent patients have theirs.
         stopped: called before every page.
@@ -139,7 +140,8 @@ def add_pages(
         result.page = render_patient(
             verdict,
             images.table,
-            samples_per_px=scales[verdict.hospital],
+            samples_per_px=extraction[verdict.hospital].samples_per_px,
+            extraction=extraction[verdict.hospital],
             images=images.of_patient(verdict.hospital, verdict.patient_id),
             sent=images.sent(verdict.hospital, verdict.patient_id),
         )

@@ -20,6 +20,7 @@ from homnet.errors import ManifestError, ManifestTooLargeError
 from homnet.imaging.extraction import MAX_SIDE_PX, ExtractionConfig
 from homnet.imaging.manifest import CHROMOSOME_KEY, normal_path, read_manifest
 from homnet.imaging.pairing import (
+    SURPLUS,
     Source,
     files_of_pairs,
     measure_rows,
@@ -97,7 +98,7 @@ class ImagesOfBody:
     refused: Mapping[tuple[str, str], list[RefusedImage]] = field(default_factory=dict)
     """Images without a usable sequence, by hospital and patient."""
     noted: Mapping[tuple[str, str], list[NotedImage]] = field(default_factory=dict)
-    """Images that were used with a note, by hospital and patient."""
+    """Images that were used with a note, and further copies, by hospital and patient."""
     karyograms: Mapping[tuple[str, str], list[KaryogramOfCell]] = field(default_factory=dict)
     """What became of the patient's karyograms, by hospital and patient."""
     image_of: Callable[[str], NDArray[np.uint8]] | None = None
@@ -211,7 +212,10 @@ def measure_images(
         return read_grey(io.BytesIO(content), max_side_px=largest_px)
 
     images, table = measured(manifest, open_image, configs, limits, f"{MANIFEST}: row {{row}}")
-    unusable = images["reason"] != ""
+    # A further copy is not measured, but its image is not at fault, and the verdict mentions it.
+    is_surplus = images["reason"] == SURPLUS
+    images.loc[is_surplus, "note"] = SURPLUS
+    unusable = (images["reason"] != "") & ~is_surplus
     return ImagesOfBody(
         table,
         refused=_by_patient(images[unusable], RefusedImage),

@@ -38,6 +38,8 @@ from homnet.locations import Location, RemotePath, files_in, to_location
 KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
 """Environment variable with the key; used if no file is named."""
 _FIRST: Final = "0" * 64
+_TAIL_BYTES: Final = 2**16
+"""Bytes at the end of a log that are read first; a line has some hundred."""
 _ENDING: Final = re.compile(rb'(.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
 """A line without its digest, and its digest. Lines of earlier versions have none."""
 
@@ -79,8 +81,8 @@ class AuditLog:
         self.name = f"{started}-{uuid.uuid4().hex[:8]}.jsonl"
         """Name of the log in its directory."""
         try:
-            last = {name: _read(place, parts[-1:])[0][-1:] for name, parts in _logs(place)}
-            heads = {name: _stored_digest(line) for name, lines in last.items() for line in lines}
+            last = {name: _last_line(place / parts[-1]) for name, parts in _logs(place)}
+            heads = {name: _stored_digest(line) for name, line in last.items() if line is not None}
             self._lines = (
                 _Objects(place, self.name)
                 if isinstance(place, RemotePath)
@@ -361,6 +363,22 @@ def _read(place: Location, parts: list[str]) -> tuple[list[bytes], bytes]:
     """Splits a log into its lines and the bytes after the last line feed."""
     *lines, rest = b"".join((place / path).read_bytes() for path in parts).split(b"\n")
     return lines, rest
+
+
+def _last_line(path: Location) -> bytes | None:
+    """The last whole line of a file, which is read from its end; None if there is none."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        length = _TAIL_BYTES
+        while True:
+            start = max(size - length, 0)
+            file.seek(start)
+            lines = file.read(size - start).split(b"\n")[:-1]
+            if start:
+                lines = lines[1:]  # the first may have begun before
+            if lines or not start:
+                return lines[-1] if lines else None
+            length *= 8
 
 
 def _digest(content: bytes, key: bytes | None) -> str:

@@ -12,6 +12,7 @@ second.
 
 import asyncio
 import itertools
+import logging
 import math
 import time
 from collections import deque
@@ -19,15 +20,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from homnet.bags.assessment import Assessment, FlatBags
+from homnet.errors import HomNetError
 from homnet.model.predictor import Evidence, Predictor, score_bags
 from homnet.patients.finding import Finding, FindingReader
+from homnet_serve.errors import RequestError
+from homnet_serve.logs import fault_of
 from homnet_serve.metrics import Metrics
 from homnet_serve.shares import Shares
+
+_LOG: Final = logging.getLogger(__name__)
+_MOST_FAILED: Final = 3
+"""Passes that fail one after the other until this process counts as broken. After some errors of a
+GPU each further use of it fails, until the process ends."""
 
 
 class Work(Protocol):
@@ -168,6 +177,13 @@ class BatchQueue(Generic[W, R]):
         self._seconds_per_item = 0.002
         """An estimate, which follows what is measured."""
         self._thread = thread
+        self._num_failed = 0
+        """Number of passes that failed since the last one that succeeded."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last passes all failed, and by no fault of their requests."""
+        return self._num_failed >= _MOST_FAILED
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -197,7 +213,7 @@ class BatchQueue(Generic[W, R]):
             key: whose request it is.
 
         Raises:
-            RequestError: as :meth:`admit`.
+            RequestError: as :meth:`admit`; or 503, a pass failed as the passes before it did.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         request = _Waiting[W, R](key, work, answer)
@@ -225,10 +241,12 @@ class BatchQueue(Generic[W, R]):
             try:
                 results = await loop.run_in_executor(self._thread, self._process, works)
             except Exception as error:  # reported to the requests of this pass; others continue
+                reported = self._reported(error)
                 for request, _ in batch:
                     if not request.answer.done():
-                        request.answer.set_exception(error)
+                        request.answer.set_exception(reported)
                 continue
+            self._num_failed = 0
             seconds = time.perf_counter() - begin_s
             num_items = sum(map(len, works))
             self._metrics.batch_items.observe(num_items, tags=self._tags)
@@ -238,6 +256,22 @@ class BatchQueue(Generic[W, R]):
                 request.parts.append(result)
                 if not request.answer.done() and not request.left:
                     request.answer.set_result(self._join(request.parts))
+
+    def _reported(self, error: Exception) -> Exception:
+        """Counts a failed pass and returns what its requests get.
+
+        The first ones get the error, so a request that breaks its pass is not asked again. Where
+        one pass after the other fails, it is not the requests: another replica can answer them.
+        """
+        if isinstance(error, HomNetError):
+            return error
+        self._num_failed += 1
+        _LOG.error("pass_failed", extra={"reason": self._tags["step"], **fault_of(error)})
+        if not self.is_failing:
+            return error
+        return RequestError(
+            503, "failing", "nothing can be computed here now; try again later", retry_after_s=5
+        )
 
     async def _gather(self) -> list[tuple[_Waiting[W, R], W]]:
         """The next pass: at most one part of each waiting request, in order of arrival."""

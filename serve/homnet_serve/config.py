@@ -70,7 +70,8 @@ class ServiceConfig:
     audit_sync: bool = True
     """Whether an answer waits until its audit line is on the local disk."""
     device: str = "cpu"
-    """Device of the models, for example ``cuda``."""
+    """Device of the models, for example ``cuda``. A replica whose device cannot be used does not
+    start."""
     precision: str = "float32"
     """Precision of the models' matrix products: ``float32``, or ``bfloat16``, which a model gets
     only if it gives its reference bags logits within .02 of the stored ones. Its probabilities then

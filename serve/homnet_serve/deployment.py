@@ -30,13 +30,24 @@ class Replica:
         return create_app(self._service)
 
     async def check_health(self) -> None:
-        """Called by Ray Serve; after three failures the replica is replaced.
+        """Called by Ray Serve, which replaces the replica after three failures.
+
+        A replica that fails it at its start counts as not started.
 
         Raises:
-            RuntimeError: a permanent task has ended.
+            RuntimeError: a permanent task has ended, passes fail one after the other, or there are
+                promoted models and none could be loaded.
         """
         if not self._service.alive:
-            raise RuntimeError("the queue or the watcher of the registry has stopped")
+            raise RuntimeError(
+                "the queue or the watcher of the registry has stopped, or one pass after the other "
+                "fails; the log says why (pass_failed)"
+            )
+        if not self._service.ready:
+            raise RuntimeError(
+                "the registry cannot be read, or none of its promoted models can be loaded; the "
+                "log says why (registry_unreadable, model_rejected, model_not_loaded)"
+            )
 
 
 def app(settings: dict[str, Any]) -> Application:

@@ -375,7 +375,7 @@ class RefusedImage(_ImageOfManifest):
 
 
 class NotedImage(_ImageOfManifest):
-    """An image that was used, although something about it is odd."""
+    """An image with a note: used, although something is odd, or a further copy of a type."""
 
     note: str
 

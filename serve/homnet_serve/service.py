@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 
 from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
-from homnet.errors import HomNetError
+from homnet.errors import ConfigError, HomNetError, first_line
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
@@ -95,9 +95,11 @@ class Service:
             config: settings.
 
         Raises:
-            ConfigError, CheckpointError, DataError: a setting is wrong, or a file cannot be used.
+            ConfigError, CheckpointError, DataError: a setting is wrong, or a file or the device
+                cannot be used.
         """
         self.config = config
+        _prepare_device(config.device)
         self.metrics = Metrics()
         self.keys = open_keys(config.keys)
         self.audit = AuditLog(
@@ -196,12 +198,13 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether the permanent tasks are running."""
-        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+        """Whether the permanent tasks are running and passes do not fail one after the other."""
+        is_running = bool(self._tasks) and not any(task.done() for task in self._tasks)
+        return is_running and not (self.queue.is_failing or self._reading.is_failing)
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be answered."""
+        """Whether requests can be answered; not if no promoted model could be loaded yet."""
         return self.alive and self.store.ready
 
     async def models(self, key: Key) -> list[ModelOfHospital]:
@@ -430,7 +433,7 @@ class Service:
                 patients,
                 verdicts,
                 images,
-                scales=self._scales(asked, served),
+                extraction=self._extraction(asked, served),
                 pages=asked.pages,
                 most=self.config.limits.max_pages,
                 stopped=stopped,
@@ -541,3 +544,20 @@ class Service:
     async def _refresh(self) -> None:
         # No key has an empty id.
         await self._readers.run("", lambda _: self.store.refresh())
+
+
+def _prepare_device(name: str) -> None:
+    """Checks that a device computes, and has it compute float32 in full.
+
+    Raises:
+        ConfigError: the device is unknown, missing, or cannot be used.
+    """
+    try:
+        torch.ones(2, device=name).sum().item()  # waits for the device
+    except Exception as error:  # each backend has its own
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({first_line(error)}); mend the device or its "
+            "driver, or set another device"
+        ) from None
+    # By default convolutions, those of a reader, have the 10 bits of TF32 on a GPU.
+    torch.backends.cudnn.allow_tf32 = False

@@ -4,21 +4,25 @@ A hospital is served by the newest model of its line (the promoted one, then ear
 that loads and reproduces the logits of its reference bags. While a decision of a hospital is
 damaged or missing, the hospital keeps the line that was read last; other hospitals go on. A request
 keeps the model that it started with, so a change never affects a running request.
+
+A model that fails a check is rejected until there is another decision on its hospital. What this
+machine fails at, for example for lack of memory or disk, says nothing about the model: it is tried
+again.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import torch
 
 from homnet.calibration.patients import NO_READER_USED
-from homnet.errors import CheckpointError, HomNetError, RegistryError
+from homnet.errors import CheckpointError, HomNetError, RegistryError, StoreError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.decisions import Promotion, Standing
 from homnet.model.predictor import Predictor
@@ -115,6 +119,7 @@ class ModelStore:
         self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
         self.ready = False
+        """Whether the registry was read and, if it has promoted models, one of them loaded."""
 
     @property
     def hospitals(self) -> frozenset[str]:
@@ -165,7 +170,7 @@ class ModelStore:
             for hospital in [h for h, line in lines.items() if line != self._lines.get(h)]:
                 self._rejected = {pair for pair in self._rejected if pair[0] != hospital}
             self._lines = lines
-            # The first refresh loads what fits; later ones renew loaded models that are outdated.
+            # Until it is ready it loads what fits; then it renews loaded models that are outdated.
             loaded = [served.hospital for served in self.loaded()]
             for hospital in loaded if self.ready else list(lines)[: self._max_hospitals]:
                 self._renew(hospital)
@@ -181,7 +186,7 @@ class ModelStore:
                 del self._shadows[hospital]
             for hospital, version in candidates.items():
                 self._renew_shadow(hospital, version)
-            self.ready = True
+            self.ready = self.ready or not lines or bool(loaded)
 
     def _lines_of(self, standing: Standing) -> dict[str, tuple[Promotion, ...]]:
         """The lines to follow: the last good one of a hospital with damage. Reports the damage."""
@@ -269,23 +274,29 @@ class ModelStore:
         return Shadow(version, self._checked_by_reference_bags(version, predictor))
 
     def _checked(self, hospital: str, version: str, load: Callable[[], M]) -> M | None:
-        """Loads one model; logs a line and returns None if it is unusable."""
+        """Loads one model; logs a line and returns None if that fails."""
         try:
             return load()
-        except RegistryError as error:
+        except (RegistryError, StoreError) as error:
             # It may be reachable again at the next refresh.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
         except HomNetError as error:
-            self._reject(hospital, version, {"reason": str(error)})
-        except Exception as error:  # the other hospitals go on
-            self._reject(hospital, version, fault_of(error))
+            self._rejected.add((hospital, version))
+            self._metrics.rejected.inc(tags={"hospital": hospital})
+            _LOG.error(
+                "model_rejected",
+                extra={"hospital": hospital, "version": version, "reason": str(error)},
+            )
+        except Exception as error:
+            # No check of the model failed, but this machine (memory, disk, device) or this program.
+            # The other hospitals go on.
+            self._metrics.registry_errors.inc()
+            _LOG.error(
+                "model_not_loaded",
+                extra={"hospital": hospital, "version": version, **fault_of(error)},
+            )
         return None
-
-    def _reject(self, hospital: str, version: str, fault: Mapping[str, Any]) -> None:
-        self._rejected.add((hospital, version))
-        self._metrics.rejected.inc(tags={"hospital": hospital})
-        _LOG.error("model_rejected", extra={"hospital": hospital, "version": version, **fault})
 
     def _checked_by_reference_bags(self, version: str, predictor: Predictor) -> Predictor:
         """The model in the precision that its reference bags allow.
@@ -305,6 +316,8 @@ class ModelStore:
             if reference is None:
                 raise CheckpointError("it has no reference bags to be checked with")
             check_reference_bags(lower, reference)
+        except torch.OutOfMemoryError:
+            raise
         except (CheckpointError, RuntimeError) as error:  # the latter: a device without bfloat16
             _LOG.warning("precision_refused", extra={"version": version, "reason": str(error)})
             return predictor

@@ -847,6 +847,16 @@ def test_the_endpoint_is_one_that_serve_takes_and_has_room(name: str) -> None:
             assert any(application.args[key].startswith(f"{mount}/") for mount in mounts)
 
 
+def test_the_pods_on_cpus_have_the_memory_that_replicas_were_seen_with() -> None:
+    (container,) = _groups(_read("endpoint"))["endpoint"]["template"]["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    load = json.loads((ROOT / "results" / "load.json").read_text())["figures"]["load"]
+    seen = load["soak"]["memory_mib"]["end"]
+    replicas = int(limits["cpu"])
+    needed = replicas * seen["replica"] / load["soak"]["settings"]["num_replicas"] + seen["proxy"]
+    assert 1024 * int(limits["memory"].removesuffix("Gi")) > 1.5 * needed
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes(name: str) -> None:
     cluster = yaml.safe_load(_read(name)["spec"]["serveConfigV2"])

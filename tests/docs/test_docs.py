@@ -56,13 +56,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_file_that_is_named_exists(page: Path) -> None:
     # What jobs were called before is no place to look for files.
-    text = page.read_text().partition("## Commands of earlier days")[0]
+    text = page.read_text().partition("## Former names of commands")[0]
     for path in {*_PATH.findall(text), *_JOB.findall(text)}:
         assert (ROOT / path).exists(), path
 
 
 def test_every_job_has_one_row() -> None:
-    rows, _, earlier = (ROOT / "docs" / "jobs.md").read_text().partition("## Commands of earlier")
+    text = (ROOT / "docs" / "jobs.md").read_text()
+    rows, _, earlier = text.partition("## Former names of commands")
     named = set(re.findall(r"^\| `(jobs/\S+\.py)", rows, re.MULTILINE))
     assert named == {str(path.relative_to(ROOT)) for path in (ROOT / "jobs").rglob("*.py")}
     for row in re.findall(r"^\|.*$", earlier, re.MULTILINE):

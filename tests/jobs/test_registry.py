@@ -11,6 +11,8 @@ from homnet.errors import RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.registry import Registry
+from homnet.model.shipped import SHIPPED
+from homnet.reader.network import ReaderConfig
 
 JOB = runpy.run_path(str(Path(__file__).parents[2] / "jobs" / "registry.py"), run_name="job")
 SMALL = HomNetConfig(merge_range=128, width=4, pair_width=6, num_heads=2)
@@ -38,3 +40,11 @@ def test_a_damaged_decision_is_said_and_set_aside_by_a_promotion(
     _run(tmp_path, "promote", hospital="h2", version=version)
     _run(tmp_path, "list")
     assert "unknown" not in capsys.readouterr().out
+
+
+def test_the_shipped_model_comes_with_its_reader(tmp_path: Path) -> None:
+    _run(tmp_path, "publish", hospital="mine", checkpoint=SHIPPED)
+    registry = Registry(tmp_path)
+    (entry,) = registry.entries("mine")
+    (reader,) = {one.reader for one in registry.checkpoint(entry.version).patients.values()}
+    assert registry.reader(reader, ReaderConfig.of_json).version == reader

@@ -156,6 +156,15 @@ def test_streamed_batches_are_those_of_pairs_in_memory(
                 assert torch.equal(together, getattr(expected, name)), name
 
 
+def test_a_worker_without_a_gpu_pins_no_memory(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The node may have GPUs all the same.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pytest.fail("pinned"))
+    assert next(_streamed(cohort, _stage(), 1, 0).batches(0, 0))
+
+
 def test_a_stream_goes_on_at_any_step(cohort: Cohort) -> None:
     stage = _stage(max_epochs=2)
     held = Resident.of(stage, _bank(cohort))

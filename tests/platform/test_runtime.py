@@ -60,6 +60,18 @@ def test_labels_and_resources_of_workers_must_be_there(monkeypatch: pytest.Monke
         require_workers(1, "training", resources={"rack": 1}, labels={"zone": "b"})
 
 
+def test_strict_placements_are_counted_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": count}} for count in (4, 4, 1)]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert require_workers(8, "training", reader_cpus=1) == 8
+    assert require_workers(4, "training", placement="STRICT_PACK", reader_cpus=1) == 4
+    assert require_workers(3, "training", placement="STRICT_SPREAD") == 3
+    with pytest.raises(ConfigError, match="1 CPUs, all on one node, and 4 fit"):
+        require_workers(8, "training", placement="STRICT_PACK", reader_cpus=1)
+    with pytest.raises(ConfigError, match="2 CPUs, each on its own node, and 2 fit"):
+        require_workers(3, "training", cpus=2, placement="STRICT_SPREAD")
+
+
 def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     labels: list[Any] = []
@@ -76,13 +88,17 @@ def test_nodes_that_an_autoscaler_starts_are_awaited(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray, "nodes", lambda: next(looks, more))
     wanted = {"cpus": 1.5, "gpus": 1.0, "reader_cpus": 1.0}
     assert require_workers(2, "training", **wanted, wait_s=30) == 2
-    assert asked == [[{"CPU": 2, "GPU": 1}, {"CPU": 2, "GPU": 1}, {"CPU": 1}], []]
+    *wishes, last = asked
+    assert last == []
+    # Repeated at each look, because Ray Data replaces it by a wish of its own.
+    assert wishes == [[{"CPU": 2, "GPU": 1}, {"CPU": 2, "GPU": 1}, {"CPU": 1}]] * 4
     with pytest.raises(ConfigError, match="and 2 fit"):
         require_workers(3, "training", **wanted, wait_s=0.05)
-    assert len(asked) == 4
+    assert (len(asked[-2]), asked[-1]) == (4, [])
+    asked.clear()
     with pytest.raises(ConfigError, match="and 2 fit"):
         require_workers(3, "training", **wanted)
-    assert len(asked) == 4, "nobody is asked who is not waited for"
+    assert not asked, "nobody is asked who is not waited for"
     zone = {**wanted, "labels": {"zone": "b"}}
     with pytest.raises(ConfigError, match="and 0 fit"):
         require_workers(1, "training", **zone, wait_s=0.05)

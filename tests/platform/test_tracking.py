@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, StoreError
 from homnet.locations import Location, files_in, to_location
 from homnet.training.optimisation import TrainingConfig
 from homnet_platform.tracking import Tracker, TrackingOptions
@@ -41,6 +41,25 @@ def test_metrics_of_every_epoch_are_events(
     assert _events(folder / "tensorboard" / "run") == [
         ("train_loss", epoch, 0.5 + epoch) for epoch in range(4)
     ]
+
+
+def test_a_store_that_stumbles_ends_no_training(
+    bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = to_location(bucket("run"))
+    tracker = Tracker(TrackingOptions(), folder, "run", settings=TrainingConfig())
+
+    def away(place: Location, content: bytes) -> None:
+        raise StoreError(f"{place}: no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("homnet_platform.tracking.write_whole", away)
+        tracker.log({"epoch": 0, "train_loss": 0.5})
+    assert "events of epoch 1 could not be written" in caplog.text
+    assert "no answer); the training goes on" in caplog.text
+    tracker.log({"epoch": 1, "train_loss": 0.25})
+    tracker.close()
+    assert len(_events(folder / "tensorboard" / "run")) == 2, "the next copy has both"
 
 
 def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path) -> None:

@@ -80,6 +80,33 @@ def test_earlier_files_cannot_be_cut_or_removed(files: list[Path]) -> None:
         verify_audit(files[1].parent)
 
 
+@pytest.mark.parametrize("length", [0, 30, 70])
+@pytest.mark.parametrize("rest", [b"", b"x" * 50])
+@pytest.mark.parametrize("number", [0, 1, 2, 9])
+def test_the_last_line_is_found_from_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, rest: bytes, number: int
+) -> None:
+    monkeypatch.setattr(audit, "_TAIL_BYTES", 8)
+    lines = [b"%d" % n * length for n in range(number)]
+    (tmp_path / "log").write_bytes(b"".join(line + b"\n" for line in lines) + rest)
+    assert audit._last_line(tmp_path / "log") == (lines[-1] if lines else None)
+
+
+def test_of_earlier_logs_only_the_end_is_read(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "_TAIL_BYTES", 1024)
+        patch.setattr(Path, "read_bytes", _failing)
+        log = AuditLog(files[0].parent)
+    log.close()
+    assert set(verify_audit(files[0].parent)) == {log.name, *(path.name for path in files)}
+    opening = json.loads((files[0].parent / log.name).read_text().splitlines()[0])
+    assert opening["heads"] == {
+        path.name: json.loads(path.read_text().splitlines()[-1])["digest"] for path in files
+    }
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="no audit log"):

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import Assessment, FlatBags, assess
+from homnet.errors import CheckpointError
 from homnet.model.contract import BagModel
 from homnet.model.predictor import Evidence, Predictor
 from homnet.patients.finding import Finding
@@ -28,13 +29,14 @@ class _Recorder:
     def __init__(self) -> None:
         self.passes: list[int] = []
         self.fails = False
+        self.error: Exception = ValueError("broken")
 
     def __call__(
         self, predictors: Sequence[Predictor], bags: FlatBags, predictor_B: NDArray[np.int64]
     ) -> Evidence:
         self.passes.append(len(bags))
         if self.fails:
-            raise ValueError("broken")
+            raise self.error
         levels = bags.level_N.astype(float)
         start_B = np.cumsum(bags.size_B) - bags.size_B
         number_B = np.array([int(predictors[p].version) for p in predictor_B])
@@ -214,6 +216,45 @@ def test_a_failure_reaches_those_it_concerns_only() -> None:
         assert len((await queue.submit(ScoreWork(_bags([1], 0), [_model(0)]))).logit_B) == 1
 
     _run(body, score)
+
+
+def test_passes_that_fail_one_after_the_other_are_noticed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    score = _Recorder()
+    work = ScoreWork(_bags([1], 0), [_model(0)])
+
+    async def outcomes(queue: Queue, number: int) -> list[str]:
+        found = []
+        for _ in range(number):
+            (outcome,) = await asyncio.gather(queue.submit(work), return_exceptions=True)
+            found.append(type(outcome).__name__)
+        return found
+
+    async def body(queue: Queue) -> None:
+        score.fails, score.error = True, CheckpointError("a fault of what was sent")
+        assert await outcomes(queue, 4) == ["CheckpointError"] * 4
+        assert not queue.is_failing
+        score.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+        assert await outcomes(queue, 2) == ["RuntimeError"] * 2
+        score.fails = False
+        assert await outcomes(queue, 1) == ["Evidence"]
+        score.fails = True
+        assert await outcomes(queue, 2) == ["RuntimeError"] * 2
+        assert not queue.is_failing
+        # From the third on clients try again, and another replica may answer.
+        assert await outcomes(queue, 2) == ["RequestError"] * 2
+        assert queue.is_failing
+        with pytest.raises(RequestError) as refusal:
+            await queue.submit(work)
+        assert (refusal.value.status, refusal.value.retry_after_s) == (503, 5)
+        score.fails = False
+        assert await outcomes(queue, 1) == ["Evidence"]
+        assert not queue.is_failing
+
+    _run(body, score)
+    assert caplog.messages == ["pass_failed"] * 7
+    assert {record.error for record in caplog.records} == {"RuntimeError"}  # type: ignore[attr-defined]
 
 
 class _NamingReader:

@@ -1,5 +1,6 @@
 """The endpoint under Ray Serve: same scores, a killed replica, a promotion under load."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.deployment import NAME, app, endpoint
+from homnet_serve.deployment import NAME, Replica, app, endpoint
 from homnet_serve.keys import new_key, write_keys
 
 TableOf = Callable[..., pa.Table]
@@ -54,6 +55,35 @@ def test_the_configs_are_valid(name: str) -> None:
 def test_a_wrong_setting_is_found_before_a_replica_starts() -> None:
     with pytest.raises(ConfigError, match="no setting 'registri'"):
         app({"registri": "x"})
+
+
+def test_a_replica_without_any_of_its_models_fails_its_first_health_check(
+    family: Callable[..., list[Checkpoint]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which Ray Serve says whether it has started, so nothing is taken over from others."""
+    registry = Registry(tmp_path / "registry")
+    version = registry.publish(family(1)[0], "h1")
+    registry.promote("h1", version)
+    weights = tmp_path / "registry" / "models" / version / "model.safetensors"
+    whole = weights.read_bytes()
+    monkeypatch.setattr("homnet_serve.deployment.log_to_stderr", lambda: None)
+    write_keys(tmp_path / "keys.json", [new_key("lab", ["h1"])[1]])
+    settings = {name: str(tmp_path / name) for name in ("registry", "audit")}
+
+    async def check(*, passes_fail: bool = False) -> None:
+        replica = Replica({**settings, "keys": str(tmp_path / "keys.json")})
+        async with replica.__serve_build_asgi_app__().router.lifespan_context(None):
+            if passes_fail:
+                replica._service.queue._num_failed = 3
+            await replica.check_health()
+
+    asyncio.run(check())
+    weights.write_bytes(b"")
+    with pytest.raises(RuntimeError, match="none of its promoted models can be loaded"):
+        asyncio.run(check())
+    weights.write_bytes(whole)
+    with pytest.raises(RuntimeError, match="one pass after the other fails"):
+        asyncio.run(check(passes_fail=True))
 
 
 @pytest.fixture(scope="module")

@@ -35,16 +35,16 @@ def cells(pictures: Pictures, **given: Any) -> list[tuple[str, ...]]:
 
 
 def test_names_say_whose_cell_it_is(opened: Callable[..., Pictures]) -> None:
-    pictures = opened({"lab/p2_c_2.PNG": b"", "p1_c1.tif": b"", "lab/.p_c.png": b"", "a.txt": b""})
-    assert pictures.names == ("lab/p2_c_2.PNG", "p1_c1.tif")
+    pictures = opened({"lab/p2_c-2.PNG": b"", "p1_c1.tif": b"", "lab/.p_c.png": b"", "a.txt": b""})
+    assert pictures.names == ("lab/p2_c-2.PNG", "p1_c1.tif")
     assert cells(pictures) == [
         ("p1_c1.tif", "h1", "p1", "c1", "550"),
-        ("lab/p2_c_2.PNG", "h1", "p2", "c_2", "550"),
+        ("lab/p2_c-2.PNG", "h1", "p2", "c-2", "550"),
     ]
     # With a patient, names say the cell only.
     assert [cell[2:4] for cell in cells(pictures, patient_id="U\u0308")] == [
         ("\xdc", "p1_c1"),
-        ("\xdc", "p2_c_2"),
+        ("\xdc", "p2_c-2"),
     ]
 
 
@@ -58,6 +58,7 @@ def test_a_list_goes_before_names_and_parameters(opened: Callable[..., Pictures]
     ("files", "given", "said"),
     [
         ({"scan.png": b""}, {}, "the name of 'scan.png' is not {patient_id}_{cell_id}"),
+        ({"l_1_c.png": b"", "l_2_c.png": b""}, {}, "whether the patient is 'l' or 'l_1'; name all"),
         ({"a/p_c.png": b"", "b/p_c.png": b""}, {}, "whose cell 'a/p_c.png' shows"),
         (
             {"c.png": b"", "c.tif": b""},

@@ -30,7 +30,7 @@ from homnet.patients.naming import draft_name
 from homnet.patients.verdict import Abstention, Decision, PatientVerdict, TypeVerdict
 from homnet.report.patient_page import patient_style, render_patient
 from homnet_serve.page import page
-from homnet_serve.schemas import DiagnoseResponse
+from homnet_serve.schemas import DiagnoseResponse, KaryogramsResponse
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TableOf = Callable[..., pa.Table]
@@ -463,6 +463,9 @@ def test_the_keyboard_chooses_a_patient_and_a_type(
         visited.append(browser.run("document.activeElement.id"))
     assert visited == ["print", "save-verdict", "save-page", "back", "frame"]
     inside = "frame.contentDocument.activeElement"
+    # The karyogram can be scrolled with the keyboard.
+    assert browser.run(f"{inside}.getAttribute('aria-label')") == "Karyogram"
+    browser.press("Tab")
     assert browser.run(f"{inside}.getAttribute('href')").endswith("#type-1")
     assert browser.run(f"{inside}.getAttribute('aria-label')") == "Chromosome 1, to its 3 cells"
     frame = f"getComputedStyle({inside}.querySelector('.frame'))"
@@ -563,7 +566,7 @@ def test_verdict_report_and_answer_are_downloaded(
     down = tmp_path / "down"
     browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(down))
     odd = json.loads(json.dumps(answer))
-    odd["patients"][3]["verdict"]["patient_id"] = "../a b"
+    odd["patients"][3]["verdict"]["patient_id"] = "../\xe4 \u0416\u0967"
     _show(browser, address[0], odd, files["patient.arrow"])
 
     def saved(button: str, name: str) -> str:
@@ -581,7 +584,8 @@ def test_verdict_report_and_answer_are_downloaded(
     assert text.startswith('{\n "hospital": "h1",\n')
     assert saved("save-page", "h1-likelier.html") == first["page"]
     _open(browser, 1)
-    assert json.loads(saved("save-verdict", "h1-.._a_b.json"))["patient_id"] == "../a b"
+    name = "h1-.._\xe4_\u0416\u0967.json"
+    assert json.loads(saved("save-verdict", name)) == odd["patients"][3]["verdict"]
     assert json.loads(saved("save-answer", "homnet-r-1.json")) == odd
 
 
@@ -752,6 +756,8 @@ def test_from_dropped_karyograms_to_the_report(
     assert browser.run(whose) == "Patient: p1 (2 pictures)."
     browser.run("pictures[1].entry.name = 'p2_c2.png'; sayWhose()")
     assert browser.run(whose) == "Patients: p1 (1 picture), p2 (1 picture)."
+    browser.run("pictures[1].entry.name = 'p1_1_c2.png'; sayWhose()")
+    assert browser.run(whose).startswith("p1_1_c2.png does not say where the patient's name ends.")
     browser.run("pictures[1].entry.name = 'p1_c2.png'; sayWhose()")
     patient = _ask_for_verdict(browser)
     assert (patient["verdict"]["patient_id"], len(patient["verdict"]["cells"])) == ("p1", 2)
@@ -855,3 +861,252 @@ def test_files_that_are_no_pictures_are_said(
     assert "None of these files is a picture" in browser.run("byId('status').textContent")
     browser.choose(files["patient.zip"])
     browser.wait("byId('send').textContent === 'Assess'")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lab/cells.csv", "'lab/cells.csv' is not read; send cells.csv outside any folder"),
+        ("lab\\layout.csv", "'lab/layout.csv' is not read; send layout.csv outside any folder"),
+        ("Cells.csv", "'Cells.csv' is not read; send cells.csv outside any folder"),
+        ("lab/manifest.csv", "lab/manifest.csv is not read here. For images of single"),
+    ],
+)
+def test_files_in_the_wrong_place_are_not_passed_over(
+    browser: Browser,
+    address: Any,
+    zip_of: Callable[..., bytes],
+    tmp_path: Path,
+    name: str,
+    said: str,
+) -> None:
+    url, keys = address
+    (tmp_path / "lab.zip").write_bytes(zip_of({"lab/p1_1.png": b"no picture", name: b""}))
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+    browser.choose(tmp_path / "lab.zip")
+    _find_chromosomes(browser, url, keys["h1"])
+    assert said in browser.run("byId('status').textContent")
+    assert browser.run("byId('karyograms').hidden")
+
+
+@pytest.fixture
+def reading() -> dict[str, Any]:
+    """What the endpoint says of a picture, made by hand: one chromosome is certain, two are not."""
+    preview = io.BytesIO()
+    Image.new("L", (90, 40), 255).save(preview, "JPEG")
+    chromosomes = [
+        {
+            "number": number,
+            "chromosome": "1",
+            "homolog": None if reason else number - 1,
+            "probability": 0.9,
+            "box": {"left": 30 * number - 25, "top": 5, "right": 30 * number - 5, "bottom": 35},
+            "outline": [(30 * number - 25, 5), (30 * number - 5, 20), (30 * number - 25, 35)],
+            "flags": flags,
+            "reason": reason,
+            "correctable": True,
+        }
+        for number, flags, reason in (
+            (1, [], ""),
+            (2, ["unlike_its_type"], ""),
+            (3, [], "two types fit"),
+        )
+    ]
+    picture = {
+        "picture": "a.png",
+        "reason": "",
+        "width": 90,
+        "height": 40,
+        "layout": "usual",
+        "px_per_um": 15.5,
+        "scale": "scale bar",
+        "band_level": 550,
+        "chromosomes": chromosomes,
+        "preview": base64.b64encode(preview.getvalue()).decode(),
+    }
+    checked = KaryogramsResponse.model_validate({"request_id": "r", "pictures": [picture]})
+    return dict(json.loads(checked.model_dump_json()))
+
+
+@pytest.fixture
+def verdict_of_karyograms(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer on one patient whose karyogram has five notes of two kinds."""
+    notes = [{"number": at, "note": "odd" if at < 4 else "bent"} for at in range(1, 6)]
+    karyogram = {"picture": "a.png", "cell_id": "1", "reason": "", "left_out": []}
+    karyogram |= {"corrected": [], "noted": notes}
+    return {**answer, "patients": [{**answer["patients"][0], "karyograms": [karyogram]}]}
+
+
+def _send(browser: Browser, url: str, *files: Path) -> None:
+    """Lets the page send files to an endpoint whose answers are given with :func:`_reply`."""
+    browser.call("Page.navigate", url=url)
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('key')")
+    browser.run(
+        "window.asked = [];"
+        "window.fetch = (where, { body }) =>"
+        "  new Promise((done) => asked.push({ where, body, done }));"
+    )
+    browser.run("byId('key').value = 'any'")
+    browser.choose(*files)
+    browser.run("byId('send').focus(); byId('send').click()")
+
+
+def _reply(browser: Browser, number: int, content: dict[str, Any], status: int = 200) -> None:
+    """Answers the request of a number, from 0, once the page has sent it."""
+    browser.wait(f"asked.length > {number}")
+    text = json.dumps(json.dumps(content))
+    browser.run(f"asked[{number}].done(new Response({text}, {{ status: {status} }}))")
+
+
+def _names_sent(browser: Browser, number: int) -> list[tuple[str, int]]:
+    """Names of the files in the zip of a request, and whether they are stated to be UTF-8."""
+    browser.wait(f"asked.length > {number}")
+    browser.run(
+        f"window.sent = null; asked[{number}].body.arrayBuffer()"
+        ".then((body) => { sent = [...new Uint8Array(body)]; })"
+    )
+    browser.wait("!!sent")
+    with zipfile.ZipFile(io.BytesIO(bytes(browser.run("sent")))) as archive:
+        return [(info.filename, info.flag_bits & 0x800) for info in archive.infolist()]
+
+
+MODELS: dict[str, Any] = {"models": [{"hospital": "h1"}, {"hospital": "h2"}]}
+DISABLED = "['send', 'verdict'].filter((id) => byId(id).disabled)"
+
+
+def test_no_verdict_is_asked_for_before_all_pictures_are_read(
+    browser: Browser, address: Any, reading: dict[str, Any], tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        path.write_bytes(b"any")
+    _send(browser, address[0], *paths)
+    _reply(browser, 0, MODELS)
+    _reply(browser, 1, reading)
+    browser.wait("asked.length > 2")
+    assert not browser.run("byId('karyograms').hidden")
+    assert browser.run(DISABLED) == ["send", "verdict"]
+    _reply(browser, 2, {"message": "It is busy."}, 503)
+    browser.wait("byId('status').textContent === 'It is busy.'")
+    assert browser.run(DISABLED) == ["verdict"]
+    # The keyboard stays where it was.
+    assert browser.run("document.activeElement.id") == "send"
+    browser.press("Enter", "\r")
+    for number, content in enumerate((MODELS, reading, reading), start=3):
+        _reply(browser, number, content)
+    browser.wait("byId('status').textContent === '2 of 2 pictures read.'")
+    assert browser.run(DISABLED) == []
+    browser.run("byId('verdict').focus(); byId('verdict').click()")
+    assert browser.run(DISABLED) == ["send", "verdict"]
+    _reply(browser, 6, {"message": "No hospital."}, 422)
+    browser.wait("byId('verdict-status').textContent === 'No hospital.'")
+    assert browser.run(DISABLED) == []
+    assert browser.run("document.activeElement.id") == "verdict"
+
+
+def test_a_verdict_on_what_was_changed_since_is_not_shown(
+    browser: Browser,
+    address: Any,
+    reading: dict[str, Any],
+    verdict_of_karyograms: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"any")
+    _send(browser, address[0], tmp_path / "a.png")
+    _reply(browser, 0, MODELS)
+    _reply(browser, 1, reading)
+    browser.wait("byId('status').textContent === '1 of 1 picture read.'")
+    changed = "byId('verdict-status').textContent.startsWith('Something was changed since')"
+    correct = "goTo(pictures[0], pictures[0].read.chromosomes[2]); correct(pictures[0], '{}')"
+
+    # An answer that a correction overtook is ignored, and those to later requests are not.
+    browser.run("byId('verdict').click()")
+    browser.wait("asked.length === 3")
+    browser.run(correct.format("5"))
+    assert browser.run(changed)
+    assert browser.run(DISABLED) == []
+    browser.run("byId('verdict').click()")
+    browser.wait("asked.length === 4")
+    _reply(browser, 2, {**verdict_of_karyograms, "request_id": "older"})
+    time.sleep(0.2)
+    assert browser.run("byId('result').hidden")
+    assert browser.run(DISABLED) == ["send", "verdict"]
+    _reply(browser, 3, {**verdict_of_karyograms, "request_id": "newer"})
+    browser.wait("byId('verdict-status').textContent === 'Done.'")
+    assert browser.run("answer.request_id") == "newer"
+    noted = "3 chromosomes noted: odd; 2 chromosomes noted: bent."
+    assert noted in browser.run("byId('refused').textContent")
+
+    # What is to be looked at is said as it is now, and the scale as it was given.
+    remarks = "[...document.querySelectorAll('.picture li')].map((one) => one.textContent)"
+    assert browser.run(remarks) == [
+        "No. 2 type 1; its bands look unlike this type.",
+        "No. 3 type 5, corrected by you (read as uncertain).",
+    ]
+    facts = "pictures[0].parts.facts.textContent"
+    assert browser.run(facts).endswith("Scale: 15.5 pixels per micrometre by the scale bar.")
+
+    # Every change hides the verdict, which must be asked for again.
+    given = {
+        "patient": "anna",
+        "of-hospital": "h2",
+        "band-level": "400",
+        "scale": "2.5",
+        "px-per-um": "12.25",
+    }
+    changes = [
+        f"byId('{name}').value = '{value}'; byId('{name}').dispatchEvent(new Event('input'))"
+        for name, value in given.items()
+    ]
+    changes.append(correct.format("7"))
+    for number, change in enumerate(changes, start=4):
+        assert not browser.run("byId('result').hidden")
+        # Going to a chromosome changes nothing, nor does giving it the type that it has.
+        browser.run(correct.format("5"))
+        assert not browser.run(changed)
+        browser.run(change)
+        assert browser.run(changed), change
+        assert browser.run("byId('result').hidden"), change
+        browser.run("byId('verdict').click()")
+        _reply(browser, number, verdict_of_karyograms)
+        browser.wait("byId('verdict-status').textContent === 'Done.'")
+    assert browser.run(facts).endswith("Scale: 12.25 pixels per micrometre, as given.")
+    where = browser.run("asked.at(-1).where")
+    assert "px_per_um=12.25" in where
+    assert "hospital=h2" in where
+
+
+@pytest.mark.parametrize(
+    ("written", "patients"),
+    [
+        # Code page 850, read as 437: wrong where they differ, but two names stay two.
+        ((b"M\x81ller", b"M\x84ller"), ("M\xfcller", "M\xe4ller")),
+        ((b"\x9bst", b"\x9dst"), ("\xa2st", "\xa5st")),
+        # UTF-8 without the bit that says so, as macOS writes it.
+        (("M\xfcller".encode(), "\u0416".encode()), ("M\xfcller", "\u0416")),
+    ],
+)
+def test_names_in_a_zip_stay_different(
+    browser: Browser,
+    address: Any,
+    reading: dict[str, Any],
+    zip_of: Callable[..., bytes],
+    tmp_path: Path,
+    written: tuple[bytes, bytes],
+    patients: tuple[str, str],
+) -> None:
+    names = ["x" * len(written[0]) + "_1.png", "y" * len(written[1]) + "_1.png"]
+    zipped = zip_of(dict.fromkeys(names, b"any"))
+    for name, patient in zip(names, written, strict=True):
+        zipped = zipped.replace(name.encode(), patient + b"_1.png")
+    (tmp_path / "lab.zip").write_bytes(zipped)
+    _send(browser, address[0], tmp_path / "lab.zip")
+    for number, content in enumerate((MODELS, reading, reading)):
+        _reply(browser, number, content)
+    browser.wait("byId('status').textContent === '2 of 2 pictures read.'")
+    expected = ", ".join(f"{patient} (1 picture)" for patient in patients)
+    assert browser.run("byId('whose').textContent") == f"Patients: {expected}."
+    browser.run("byId('verdict').click()")
+    sent = [(f"{patient}_1.png", 0x800) for patient in patients]
+    assert _names_sent(browser, 3) == [*sent, ("corrections.json", 0x800)]

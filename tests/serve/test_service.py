@@ -14,14 +14,58 @@ import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from homnet.cohorts.pairs import MEASURED
+from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
+from homnet_serve.config import ServiceConfig
 from homnet_serve.schemas import PictureRead
+from homnet_serve.service import Service
 
 StreamOf = Callable[..., bytes]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "quantum"])
+def test_a_device_that_cannot_be_used_is_said_before_anything_is_opened(
+    tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"device: '{device}' cannot be used"):
+        Service(ServiceConfig(device=device, audit=str(tmp_path / "audit")))
+    assert not (tmp_path / "audit").exists()
+
+
+def test_readers_compute_in_float32_on_a_gpu(
+    start_endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    start_endpoint(tmp_path, run=False)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_process_whose_passes_fail_is_not_alive(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.batching.score_bags", fail)
+        answers = [endpoint.arrow(stream_of(pairs)) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [500, 500, 503, 503]
+    assert answers[-1].json()["code"] == "failing"
+    for route in ("/healthz", "/readyz"):
+        assert endpoint.request("GET", route).status_code == 503
+    assert endpoint.arrow(stream_of(pairs)).status_code == 200
+    assert endpoint.request("GET", "/readyz").status_code == 200
 
 
 def test_a_full_queue_is_said(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
@@ -14,6 +15,7 @@ from homnet.model.predictor import Predictor
 from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet.reader.network import ReaderConfig
+from homnet_serve import store as store_module
 from homnet_serve.metrics import Metrics
 from homnet_serve.store import ModelStore
 
@@ -251,8 +253,65 @@ def test_a_fault_of_one_model_is_logged_and_the_others_are_loaded(
     store.refresh()
     assert store.load("h1") is None
     assert store.load("h2").version == good  # type: ignore[union-attr]
-    (record,) = [one for one in caplog.records if one.msg == "model_rejected"]
-    assert (record.hospital, record.error) == ("h1", "ZeroDivisionError")  # type: ignore[attr-defined]
+    records = [one for one in caplog.records if one.msg == "model_not_loaded"]
+    assert {(one.hospital, one.error) for one in records} == {("h1", "ZeroDivisionError")}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "fault", [torch.OutOfMemoryError("CUDA out of memory"), OSError(28, "No space left on device")]
+)
+def test_what_this_machine_fails_at_is_no_fault_of_the_model(
+    registry: Registry,
+    family: Family,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    recorded: Recorded,
+    fault: Exception,
+) -> None:
+    first, second = family(2)
+    old = _promote(registry, first)
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    new = _promote(registry, second)
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "checkpoint", fail)
+        for _ in range(2):
+            store.refresh()
+            assert store.cached("h1").version == old  # type: ignore[union-attr]
+    assert caplog.messages.count("model_not_loaded") == recorded("homnet_registry_errors") == 2
+    assert recorded("homnet_models_rejected", hospital="h1") is None
+    store.refresh()
+    assert store.cached("h1").version == new  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_store_that_could_load_none_of_its_models_is_not_ready(
+    registry: Registry,
+    family: Family,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_damaged: bool,
+) -> None:
+    first, second = family(2)
+    version = _promote(registry, first)
+    store = ModelStore(registry, Metrics())
+    if is_damaged:
+        (tmp_path / "registry" / "models" / version / "config.json").write_bytes(b"")
+        store.refresh()
+        version = _promote(registry, second)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(Predictor, "of_checkpoint", lambda *_: torch.ones(2, device="cuda:99"))
+            store.refresh()
+    assert not store.ready
+    assert store.hospitals == {"h1"}
+    store.refresh()
+    assert store.ready
+    assert store.cached("h1").version == version  # type: ignore[union-attr]
 
 
 def test_changed_reference_bags_are_noticed(
@@ -359,3 +418,26 @@ def test_bfloat16_needs_reference_bags(
     store.refresh()
     assert [one.predictor.precision for one in store.loaded()] == ["float32"]
     assert "precision_refused" in caplog.messages
+
+
+def test_short_memory_does_not_keep_a_model_in_float32(
+    registry: Registry, family: Family, table_of: TableOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint,) = family(1)
+    version = _promote(registry, checkpoint)
+    _keep_reference_bags(registry, version, checkpoint, table_of())
+    registry.promote("h1", version)
+    store = ModelStore(registry, Metrics(), precision="bfloat16")
+    check = store_module.check_reference_bags
+
+    def check_float32(predictor: Predictor, reference: pa.Table) -> None:
+        if predictor.precision == "bfloat16":
+            raise torch.OutOfMemoryError
+        check(predictor, reference)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "check_reference_bags", check_float32)
+        store.refresh()
+    assert store.loaded() == []
+    store.refresh()
+    assert [one.predictor.precision for one in store.loaded()] == ["bfloat16"]

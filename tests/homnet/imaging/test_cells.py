@@ -25,9 +25,9 @@ def test_pictures_are_known_by_their_names(path, expected):
 
 
 def test_names_hold_patient_and_cell():
-    found = cells_of_names(["q_1.png", "p_2_b.png"], BY_NAME, where="here", hint="do")
+    found = cells_of_names(["q_1.png", "p_2-b.png"], BY_NAME, where="here", hint="do")
     assert [tuple(cell.values()) for cell in found] == [
-        ("p_2_b.png", "p", "2_b", "", ""),
+        ("p_2-b.png", "p", "2-b", "", ""),
         ("q_1.png", "q", "1", "", ""),
     ]
     one = cells_of_names(["x.y.png"], "{cell_id}", where="here", hint="do", patient_id="p")
@@ -40,6 +40,18 @@ def test_names_that_say_no_cell_or_one_twice(names):
         ManifestError, match=r"is not \{patient_id\}_\{cell_id\}; do|karyograms of one cell"
     ):
         cells_of_names(names, BY_NAME, where="here", hint="do")
+
+
+def test_a_name_with_two_meanings_is_refused():
+    two_people = ["LAB_1_7.png", "LAB_2_7.png"]
+    with pytest.raises(ManifestError, match="whether the patient is 'LAB' or 'LAB_1'; do"):
+        cells_of_names(two_people, BY_NAME, where="here", hint="do")
+    found = cells_of_names(two_people, "LAB_{patient_id}_{cell_id}", where="here", hint="do")
+    assert [cell["patient_id"] for cell in found] == ["1", "2"]
+    in_folders = cells_of_names(
+        ["LAB_1/c_7.png"], "{patient_id}/c_{cell_id}", where="here", hint="do"
+    )
+    assert in_folders[0]["patient_id"] == "LAB_1"
 
 
 def test_a_list_is_read_as_a_manifest_is():

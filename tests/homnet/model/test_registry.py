@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,8 @@ import torch
 
 from homnet.calibration.bags import Calibration
 from homnet.errors import CheckpointError, RegistryError
-from homnet.files import digest_of
+from homnet.files import digest_of, write_whole
+from homnet.locations import RemotePath, files_in, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.decisions import Decision, _replay
 from homnet.model.network import HomNet, HomNetConfig, best_form
@@ -182,6 +184,64 @@ def test_a_place_that_fails_is_one_sentence_whatever_is_asked(
     ):
         with pytest.raises(RegistryError, match="no space left"):
             ask()
+
+
+def test_decisions_are_read_once_and_again_when_they_change(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if every decision was old: what has just changed is read again in any case.
+    monkeypatch.setattr("homnet.model.registry._SETTLED_NS", -(10**18))
+    registry.promote("h1", registry.publish(_checkpoint(), "h1"))
+    events = to_location(registry.root) / "events"
+    first, second = (events / name for name in files_in(events))
+    read: list[str] = []
+    for kind in (Path, RemotePath):
+
+        def spy(self: Any, real: Any = kind.read_bytes) -> bytes:
+            read.append(self.name)
+            return real(self)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(kind, "read_bytes", spy)
+
+    def names_read() -> list[str]:
+        read.clear()
+        problems.append(set(registry.standing().problems))
+        return sorted(set(read))
+
+    problems: list[set[str]] = []
+    names_read()
+    assert names_read() == []
+    whole = second.read_bytes()
+    write_whole(second, b"")
+    assert names_read() == [second.name]
+    assert names_read() == [second.name]  # as long as it is damaged
+    write_whole(second, whole)
+    assert names_read() == [second.name]
+    assert names_read() == []
+    assert problems == [set(), set(), {"h1"}, {"h1"}, set(), set()]
+    Registry(registry.root).roll_back("h1")
+    assert len(names_read()) == 1
+    content = first.read_bytes()
+    first.unlink()
+    assert names_read() == []
+    write_whole(first, content)
+    assert names_read() == [first.name]
+    assert problems[-3:] == [set(), {"h1"}, set()]
+
+
+def test_a_decision_that_has_just_changed_is_read_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two changes of the same size within one tick of the clock look the same from outside."""
+    monkeypatch.setattr("homnet.model.registry._SETTLED_NS", 10**12)  # of any test, however slow
+    registry.publish(_checkpoint(), "h1")
+    registry.standing()
+    events = to_location(registry.root) / "events"
+    (event,) = (events / name for name in files_in(events))
+    state = registry._listed_decisions()
+    write_whole(event, event.read_bytes().replace(b"publish", b"explode"))
+    monkeypatch.setattr(registry, "_listed_decisions", lambda: state)
+    assert set(registry.standing().problems) == {"h1"}
 
 
 def _events(registry: Registry, hospital: str) -> list[Path]:

@@ -91,12 +91,13 @@ def test_numbers_inside_of_a_sentence(tmp_path: Path) -> None:
 
 
 def test_verdicts_in_short() -> None:
-    figures = {"overall": _scope(5, 49), "hospitals": {"h1": _scope(2, 50)}}
+    hospitals = {"h1": _scope(2, 50), "h2": _scope(3, 49)}
+    figures = {"overall": _scope(5, 49), "hospitals": hospitals}
     lines = result_tables(figures, short=True).splitlines()
     assert (
         lines[2] == "| h1 | 2 of 8 | 0.250 (0.25 to 0.75) | 0 of 50 | 1.000 (0.25 to 0.75) | 11 |"
     )
-    assert lines[3].startswith("| all hospitals | 5 of 8 | 0.625 (0.25 to 0.75) | 1 of 50 |")
+    assert lines[4].startswith("| all hospitals | 5 of 8 | 0.625 (0.25 to 0.75) | 1 of 50 |")
 
 
 def test_an_ablation_stands_beside_the_paper_only_after_fine_tuning() -> None:

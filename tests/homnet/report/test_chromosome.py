@@ -47,6 +47,19 @@ def test_a_missing_homolog_is_not_drawn_and_the_others_stand_around_the_middle()
     assert other.slot == 1
 
 
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_the_shortest_sequences_can_be_drawn(length: int, coarse: bool) -> None:
+    pair = np.zeros((2, 2, 512), np.uint8)
+    pair[..., :length] = 90
+    sheet = Sheet()
+    for one in draw_pair(pair, "7", None, 3.0, 0.5, coarse=coarse):
+        sheet.put_on_waist(one, 0.0, 10.0)
+        assert one.height == length / 2
+        assert _drawing(one).grey.min() < 255
+    assert sheet.svg()
+
+
 def _uneven_pair() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     pair = np.zeros((2, 2, 512), np.uint8)
     pair[..., :200] = np.arange(200) + 40

@@ -291,7 +291,7 @@ def test_markdown_holds_the_numbers(full: Report) -> None:
     names = [line.split("|")[1].strip() for line in kinds.splitlines()]
     assert names[2:] == [
         "deletion",
-        "wrong_pair",
+        "wrong pair",
         "mean over kinds",
         "seam control (sham; 0.5 is ideal)",
     ]

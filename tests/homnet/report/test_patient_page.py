@@ -180,6 +180,13 @@ def test_an_abstention_is_said_first_and_findings_are_no_findings(
     assert "Poor bands: 1 of 3 cells." in page
     assert "is no finding" in page
     assert page.index("is no finding") < page.index("Poor bands: 1 of 3 cells.")
+    assert '<h2 id="findings">What was seen, which is no finding</h2>' in page
+
+
+def test_evidence_and_threshold_are_told_apart(table: pa.Table, verdict: PatientVerdict) -> None:
+    near = replace(verdict, decision="no_abnormality_found", score=4.86, threshold=4.94)
+    page = render_patient(near, table, samples_per_px=3.0)
+    assert "Evidence 4.86; from 4.94 on a patient is called abnormal" in page
 
 
 def test_a_verdict_without_a_calibration_has_a_page(
@@ -266,11 +273,29 @@ def test_images_are_shown_instead_of_sequences(
     used = Counter(re.findall(r'<use href="#([^"]*)"', shown))
     assert set(used) == set(names)
     assert set(used.values()) == {1, 2}
-    assert "Cut out of the images that were sent; those that lay upside down" in shown
+    assert "Cut out of the images that were sent; one that still looks upside down" in shown
     assert "drawn from what was measured" not in shown.lower()
     # Upside down is turned back in the picture, not on the page.
     assert "scale(-" not in shown
     assert 'class="region"' in shown
+
+
+def test_images_are_measured_again_as_they_were_measured(
+    verdict: PatientVerdict, pictures: tuple[pa.Table, dict[tuple[str, str], list[Any]]]
+) -> None:
+    table, images = pictures
+    usual, other = (
+        render_patient(
+            verdict,
+            table,
+            samples_per_px=3.0,
+            images=images,
+            extraction=ExtractionConfig(edge_fraction=share),
+        )
+        for share in (ExtractionConfig().edge_fraction, 0.35)
+    )
+    assert "drawn from what was measured" not in usual.lower()
+    assert "drawn from what was measured" in other.lower()
 
 
 def test_what_has_no_image_is_drawn_and_said_so(

@@ -13,6 +13,7 @@ from homnet.report.photograph import Photograph, album, photographs_of
 from homnet.simulator.drawing import centre_line, draw_chromosome
 
 NUM = 300
+CONFIG = ExtractionConfig(samples_per_px=3.0)
 
 
 def image_of(bend: float = 0.0, *, samples_per_px: float = 3.0, seed: int = 0) -> np.ndarray:
@@ -66,7 +67,9 @@ def test_samples_lie_where_they_were_measured(
         image_HW = image_HW[::-1, ::-1]
         sequence_CL = turn(measured(image_HW, samples_per_px)[None])[0]
     pair_PCL = np.stack([sequence_CL, np.zeros_like(sequence_CL)])
-    one, missing = photographs_of(pair_PCL, [image_HW], samples_per_px=samples_per_px, name="p")
+    one, missing = photographs_of(
+        pair_PCL, [image_HW], config=ExtractionConfig(samples_per_px=samples_per_px), name="p"
+    )
     assert missing is None
     grey_L = greys_along(one)
     assert len(grey_L) == np.count_nonzero(sequence_CL[0])
@@ -87,7 +90,7 @@ def test_images_are_found_by_their_sequences_and_others_are_not_shown() -> None:
     pair_PCL = np.stack([second, first])
 
     def shown(*which: np.ndarray) -> list[bool]:
-        found = photographs_of(pair_PCL, which, samples_per_px=3.0, name="p")
+        found = photographs_of(pair_PCL, which, config=CONFIG, name="p")
         return [one is not None for one in found]
 
     assert shown(images[0], images[1]) == [True, True]
@@ -96,11 +99,11 @@ def test_images_are_found_by_their_sequences_and_others_are_not_shown() -> None:
     assert shown(images[2]) == shown() == [False, False]
     blank = np.full((40, 20), 255, np.uint8)
     assert shown(blank, images[0]) == [False, True]
-    one, other = photographs_of(pair_PCL, images[:2], samples_per_px=3.0, name="p")
+    one, other = photographs_of(pair_PCL, images[:2], config=CONFIG, name="p")
     assert one is not None
     assert other is not None
     assert (one.name, other.name) == ("p-0", "p-1")
-    direct = photographs_of(np.stack([first] * 2), images[:1], samples_per_px=3.0, name="p")
+    direct = photographs_of(np.stack([first] * 2), images[:1], config=CONFIG, name="p")
     assert direct[0] is not None
     assert other.picture == direct[0].picture
 
@@ -109,7 +112,7 @@ def test_without_measuring_the_same_picture_has_a_straight_axis() -> None:
     images = [image_of(0.0), image_of(0.1, seed=1)]
     pair_PCL = np.stack(list(map(measured, images)))
     exact, straight = (
-        photographs_of(pair_PCL, images, samples_per_px=3.0, name="p", measured=again)
+        photographs_of(pair_PCL, images, config=CONFIG, name="p", measured=again)
         for again in (True, False)
     )
     for one, other in zip(exact, straight, strict=True):
@@ -118,14 +121,14 @@ def test_without_measuring_the_same_picture_has_a_straight_axis() -> None:
         assert one.picture == other.picture
         np.testing.assert_allclose(one.border_X2, other.border_X2, atol=3.0)
     # Which of two homologs one image shows is not known without measuring it.
-    alone = photographs_of(pair_PCL, images[1:], samples_per_px=3.0, name="p", measured=False)
+    alone = photographs_of(pair_PCL, images[1:], config=CONFIG, name="p", measured=False)
     assert [one is not None for one in alone] == [False, True]
 
 
 def test_an_album_holds_each_picture_once() -> None:
     image_HW = image_of()
     pair_PCL = np.stack([measured(image_HW)] * 2)
-    pair = photographs_of(pair_PCL, [image_HW], samples_per_px=3.0, name="p")
+    pair = photographs_of(pair_PCL, [image_HW], config=CONFIG, name="p")
     text = album(one for one in pair if one is not None)
     assert re.findall(r'<image id="([^"]*)"', text) == ["p-0", "p-1"]
     assert album([]) == ""

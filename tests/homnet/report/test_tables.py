@@ -2,7 +2,16 @@
 
 import pytest
 
-from homnet.report.tables import ABSENT, cell, interval, number, percent, scopes
+from homnet.report.tables import (
+    ABSENT,
+    cell,
+    distinct,
+    interval,
+    number,
+    percent,
+    probable,
+    scopes,
+)
 
 
 def test_estimates_are_printed_with_their_interval() -> None:
@@ -36,6 +45,22 @@ def test_numbers_have_no_negative_zero() -> None:
 )
 def test_neither_rare_nor_almost_all_is_rounded_away(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_no_probability_is_a_certainty() -> None:
+    assert [probable(one) for one in (0.0, 0.00501, 0.9949, 0.995)] == [
+        "below 0.01", "0.01", "0.99", "above 0.99",
+    ]  # fmt: skip
+    assert [probable(one, 3) for one in (0.0004, 0.9994, 0.9999)] == [
+        "below 0.001", "0.999", "above 0.999",
+    ]  # fmt: skip
+
+
+def test_numbers_that_differ_are_told_apart() -> None:
+    assert distinct(4.86, 4.94) == ("4.86", "4.94")
+    assert distinct(4.8601, 4.8604) == ("4.8601", "4.8604")
+    assert distinct(2.0, 4.94) == ("2.0", "4.9")
+    assert distinct(-1.5, -1.5) == ("-1.5", "-1.5")
 
 
 def test_all_hospitals_are_a_scope_where_there_are_several() -> None:

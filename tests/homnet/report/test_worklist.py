@@ -25,6 +25,8 @@ def test_the_abnormal_and_the_probable_come_first(verdict: PatientVerdict) -> No
     assert '<a href="patients/hospital-1/likely.html">likely</a>' in page
     assert "too few cells" in page
     assert "del(5)(p14) draft" in page
+    # What was seen of the one who is not assessed is no finding.
+    assert page.count("del(5)(p14) draft") == 2
     assert "Pictures not used" not in page
     page = render_worklist(patients, [], {("hospital-1", "likely"): 2})
     assert page.count("Pictures not used") == 1

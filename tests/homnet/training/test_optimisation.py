@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.epochs import DeviceBank, LoadedEpoch, draw_epoch
@@ -16,6 +17,7 @@ from homnet.model.network import HomNet, HomNetConfig
 from homnet.training.optimisation import (
     EarlyStopping,
     TrainingConfig,
+    Weights,
     learning_rate_at,
     make_optimizer,
     optimizer_tensors,
@@ -227,3 +229,21 @@ def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
 def test_cohort_labels_need_bags_of_one_patient() -> None:
     with pytest.raises(ConfigError, match="mix patients"):
         TrainingConfig(labels="cohort", bags=BagConfig(over="people"))
+
+
+def test_what_is_kept_of_a_model_on_a_gpu_is_on_the_cpu() -> None:
+    # A driver without a GPU gets it. Fake tensors have a device and no content.
+    with FakeTensorMode():
+        model = nn.Module()
+        model.weight = nn.Parameter(torch.empty(3, 2, device="cuda"))
+        weights = Weights(model, TrainingConfig(averaging=0.0))
+        model.weight.grad = torch.empty(3, 2, device="cuda")
+        weights.optimizer.step()
+        kept = {**weights.copies(), **weights.state()}
+        assert {name: value.device.type for name, value in kept.items()} == {
+            "weight": "cpu",
+            "raw.weight": "cpu",
+            "optimizer.0.step": "cpu",
+            "optimizer.0.exp_avg": "cpu",
+            "optimizer.0.exp_avg_sq": "cpu",
+        }
