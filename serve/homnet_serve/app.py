@@ -52,7 +52,10 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     415: {"model": ErrorBody, "description": "Another media type."},
     422: {"model": ErrorBody, "description": "The body or a parameter is wrong."},
     429: {"model": ErrorBody, "description": "The key uses its share; see Retry-After."},
-    503: {"model": ErrorBody, "description": "No room now, or this replica cannot compute; see Retry-After."},
+    503: {
+        "model": ErrorBody,
+        "description": "No room now, or this replica cannot compute; see Retry-After.",
+    },
     504: {"model": ErrorBody, "description": "Not done before the deadline."},
 }
 _COLUMNS: Final = ", ".join(f"{field.name} {field.type}" for field in MEASURED)

@@ -54,7 +54,10 @@ class Metrics:
         self.rejected = counter(
             "homnet_models_rejected", "Models that failed their checks", "hospital"
         )
-        self.registry_errors = counter("homnet_registry_errors", "Failed reads of the registry, and failed loads that are tried again")
+        self.registry_errors = counter(
+            "homnet_registry_errors",
+            "Failed reads of the registry, and failed loads that are tried again",
+        )
         self.registry_damage = gauge(
             "homnet_registry_damage",
             "1: a decision of the hospital (if empty, of an unknown one) is damaged or missing",
