@@ -2,8 +2,8 @@
 
 :func:`parse` reads every name that this package builds, and single abnormalities of the
 literature. It rejects bands that are not in the table of the level, and breakpoints out of order.
-A range of bands is ``q13~21`` or ``q13~q21``, a doubtful band ``?q21``; ``p10`` and ``q10`` are the
-centromere as the end of an arm.
+A range of bands is written ``q13~q21`` and also read as ``q13~21``, a doubtful band ``?q21``;
+``p10`` and ``q10`` are the centromere as the end of an arm.
 """
 
 import re
@@ -51,7 +51,7 @@ PREFIX_OF: Final[Mapping[str, str]] = {
 _FORM: Final = re.compile(
     r"(?:der\((?P<der>[^()]+)\))?(?P<prefix>[a-z]+)\((?P<types>[^()]+)\)\((?P<bands>[^()]+)\)"
 )
-_PLACE: Final = re.compile(r"(\??)([pq])(\d+(?:\.\d+)?)(?:~(\d+(?:\.\d+)?))?")
+_PLACE: Final = re.compile(r"(\??)([pq])(\d+(?:\.\d+)?)(?:~\2(\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class Place:
         return self.first == "10"
 
     def __str__(self) -> str:
-        """The breakpoint as written in a name, for example ``"?q21~23"``."""
-        mark, end = "?" if self.doubtful else "", f"~{self.last}" if self.last else ""
+        """The breakpoint as written in a name, for example ``"?q21~q23"``."""
+        mark = "?" if self.doubtful else ""
+        end = f"~{self.arm}{self.last}" if self.last else ""
         return f"{mark}{self.arm}{self.first}{end}"
 
 
@@ -96,7 +97,7 @@ def band_name(chromosome: str, mb: float, level: int) -> str:
     """The band at a position, for example ``"q21.3"``.
 
     A merged band is named by the common part of its labels (``p15.3-15.1`` is ``"p15"``), or else
-    as a range: ``"q31~33"``.
+    as a range: ``"q31~q33"``.
 
     Args:
         chromosome: chromosome type.
@@ -111,7 +112,7 @@ def band_name(chromosome: str, mb: float, level: int) -> str:
     first, last = sorted(ends, key=float)
     if first.partition(".")[0] == last.partition(".")[0]:
         return band.arm + first.partition(".")[0]
-    return f"{band.arm}{first}~{last}"
+    return f"{band.arm}{first}~{band.arm}{last}"
 
 
 def short_form(prefix: str, types: Sequence[str], bands: Sequence[str]) -> str:
@@ -169,8 +170,8 @@ def parse(text: str, level: int | None = None) -> Name:
 
 
 def _places(text: str, group: str) -> tuple[Place, ...]:
-    # ISCN repeats the arm in a range.
-    group = re.sub(r"([pq])([\d.]+)~\1", r"\1\2~", group)
+    # Some leave out the arm of a range's second band.
+    group = re.sub(r"([pq])([\d.]+)~(?=\d)", r"\1\2~\1", group)
     places = tuple(
         Place(arm, first, last or None, bool(mark))
         for mark, arm, first, last in _PLACE.findall(group)

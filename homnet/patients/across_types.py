@@ -14,6 +14,8 @@ from homnet.bags.assessment import Assessment, NotAssessed
 from homnet.cohorts.pairs import LEVEL_DOUBTED, SAME_PIXELS, THIRD_COPY, TURNED
 from homnet.karyotype.chromosomes import ACROCENTRICS
 from homnet.karyotype.kinds import NO_ABNORMALITY
+from homnet.karyotype.variants import known_variant
+from homnet.patients.clonality import MIN_CLONE
 from homnet.patients.finding import Finding
 from homnet.patients.naming import EXCHANGED, Draft, draft_name, rob_name
 from homnet.patients.verdict import TypeVerdict
@@ -75,12 +77,16 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
 
 
 def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
-    """Number of cells with a single homolog, by autosome, where there are many such cells."""
+    """Number of cells with a single homolog, by type, where there are many such cells.
+
+    An X beside a Y has no homolog to miss, nor has a Y.
+    """
+    of_man = {"X", "Y"} if any(one.chromosome == "Y" for one in left_out) else {"Y"}
     return {
         one.chromosome: len(one.cells)
         for one in left_out
         if one.reason == "single_homolog"
-        and one.chromosome not in {"X", "Y"}
+        and one.chromosome not in of_man
         and len(one.cells) >= max(2.0, _MISSING * num_cells)
     }
 
@@ -108,6 +114,46 @@ def translocation_partner(flagged: Sequence[TypeVerdict]) -> tuple[TypeVerdict, 
     return one, other
 
 
+def of_one_clone(
+    types: Sequence[TypeVerdict],
+) -> tuple[list[TypeVerdict], tuple[str, ...]]:
+    """Takes back the flags of types that are no clone, if another flagged type is one.
+
+    Returns:
+        The types, and a sentence on each whose flag was taken back.
+    """
+    lonely = [one for one in types if one.flagged and not (one.clone and one.clone.clonal)]
+    if len(lonely) == sum(one.flagged for one in types):
+        return list(types), ()
+    names = {one.chromosome for one in lonely}
+    kept = [
+        replace(one, flagged=False, draft=None) if one.chromosome in names else one for one in types
+    ]
+    return kept, tuple(
+        f"Chromosome {one.chromosome} looks abnormal in fewer than {MIN_CLONE} cells: no clone, "
+        "and no part of this verdict."
+        for one in lonely
+    )
+
+
+def with_joint_draft(types: Sequence[TypeVerdict]) -> list[TypeVerdict]:
+    """Gives both types of a likely exchange its name, or none.
+
+    The draft of one type alone would name another abnormality: additional material of unknown
+    origin, or a deletion.
+    """
+    pair = translocation_partner(by_evidence(types))
+    if pair is None:
+        return list(types)
+    names, draft = {one.chromosome for one in pair}, draft_of(*pair)
+    return [replace(one, draft=draft) if one.chromosome in names else one for one in types]
+
+
+def by_evidence(types: Sequence[TypeVerdict]) -> list[TypeVerdict]:
+    """The flagged types in descending order of evidence."""
+    return sorted((one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0))
+
+
 def notes(
     flagged: Sequence[TypeVerdict],
     missing: Mapping[str, int],
@@ -125,25 +171,77 @@ def notes(
     if pair is not None:
         one, other = pair
         named = draft_of(one, other)
+        if named is not None:
+            suggested = f"a reciprocal translocation between them is suggested: {named}."
+        elif None in {_kind(one), _kind(other)}:
+            suggested = "an exchange between them, or two abnormalities of one clone."
+        else:
+            suggested = (
+                "an exchange between them (translocation or insertion) is suggested; its "
+                "breakpoints have no certain name."
+            )
         found.append(
             f"Chromosomes {one.chromosome} and {other.chromosome} look abnormal in the same cells: "
-            "a reciprocal translocation between them is suggested"
-            + (f": {named}." if named is not None else "; its breakpoints have no certain name.")
+            + suggested
         )
-    fused = {one.chromosome for one in flagged} & set(ACROCENTRICS)
+    for one in flagged:
+        if (variant := _variant(one.finding)) is not None:
+            found.append(
+                f"What is seen on chromosome {one.chromosome} is in the place of a common normal "
+                f"variant: {variant}."
+            )
+        if _kind(one) == "duplication":
+            found.append(
+                f"Whether the duplication on chromosome {one.chromosome} is direct or inverted was "
+                "not assessed."
+            )
     for chromosome, count in missing.items():
-        partners = sorted(fused - {chromosome}, key=int)
         text = f"Chromosome {chromosome} has one homolog only in {count} of {num_cells} cells"
-        if chromosome in ACROCENTRICS and partners:
-            named = rob_name(chromosome, partners[0])
+        fused = _fused_with(chromosome, flagged)
+        if fused is None:
+            no_y = " and no Y was used" if chromosome == "X" else ""
             text += (
-                f", and chromosome {partners[0]} looks abnormal: a Robertsonian translocation is "
-                f"suggested: {named}."
+                f"{no_y}: a missing chromosome, one that is part of another, or one whose image "
+                "was not used. Not assessed here."
             )
         else:
-            text += ": a missing chromosome, or one that is part of another. Not assessed here."
+            named = rob_name(chromosome, fused.chromosome) if _kind(fused) else None
+            text += f", and chromosome {fused.chromosome} looks abnormal: "
+            text += (
+                "a Robertsonian translocation of both is possible."
+                if named is None
+                else f"a Robertsonian translocation is suggested: {named}."
+            )
         found.append(text)
     return tuple(found)
+
+
+def _kind(one: TypeVerdict) -> str | None:
+    return None if one.finding is None else one.finding.abnormal_kind
+
+
+def _fused_with(chromosome: str, flagged: Sequence[TypeVerdict]) -> TypeVerdict | None:
+    """The flagged type with most evidence that may hold the arm of a missing acrocentric."""
+    fitting = (
+        one
+        for one in flagged
+        if {chromosome, one.chromosome} <= set(ACROCENTRICS)
+        and one.chromosome != chromosome
+        and _kind(one) in {None, "robertsonian"}
+    )
+    return next(fitting, None)
+
+
+def _variant(finding: Finding | None) -> str | None:
+    """The normal variant in whose place a finding lies, or None."""
+    kind = None if finding is None else finding.abnormal_kind
+    if finding is None or kind is None or (finding.start is None and finding.stop is None):
+        return None
+    start, stop = (
+        None if place is None else (place.low_mb, place.high_mb)
+        for place in (finding.start, finding.stop)
+    )
+    return known_variant(finding.chromosome, kind, start, stop)
 
 
 def quality_notes(
@@ -152,8 +250,8 @@ def quality_notes(
     """Report sentences on what was noticed in a patient's images, whatever the verdict."""
     copies = assessment.flagged(THIRD_COPY, patient)
     found = [
-        f"Chromosome {chromosome} has three copies in {count} of {num_cells} cells: numbers of "
-        "chromosomes are not judged here."
+        f"Chromosome {chromosome} has more than two copies in {count} of {num_cells} cells: two "
+        "were compared, the others not looked at, and numbers of chromosomes are not judged here."
         for chromosome, count in copies.items()
     ]
     for flag, text in _SAID_OF_IMAGES.items():

@@ -28,7 +28,15 @@ from homnet.cohorts.pairs import LEVEL_ESTIMATED, MEASURED, TURNED
 from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Evidence, Predictor
-from homnet.patients.across_types import missing_homologs, notes, quality_notes, with_partners
+from homnet.patients.across_types import (
+    by_evidence,
+    missing_homologs,
+    notes,
+    of_one_clone,
+    quality_notes,
+    with_joint_draft,
+    with_partners,
+)
 from homnet.patients.clonality import Clone, estimate_clone
 from homnet.patients.finding import NO_READER, NOT_READ, Finding, FindingReader, unread
 from homnet.patients.naming import draft_name
@@ -191,9 +199,9 @@ class Diagnostician:
                 flagged_G[counted_G] = flag_types(own, calibration.threshold)
         findings = with_partners(findings, np.where(counted_G, evidence_G, np.nan))
         types = self._types(findings, evidence_G, counted_G, flagged_G, calibration)
-        flagged = sorted(
-            (one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0)
-        )
+        types, no_clones = of_one_clone(types)
+        types = with_joint_draft(types)
+        flagged = by_evidence(types)
         abstentions: list[Abstention] = abstain(
             cells=cells,
             num_counted=int(counted_G.sum()),
@@ -227,6 +235,7 @@ class Diagnostician:
             cells=cells,
             notes=(
                 *notes(flagged, missing, len(cells)),
+                *no_clones,
                 *quality_notes(assessment, patient, len(cells)),
             ),
             versions=self._versions(calibration),

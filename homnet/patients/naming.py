@@ -7,6 +7,7 @@ from typing import Final, Self
 from homnet.errors import DataError
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS
+from homnet.karyotype.kinds import NO_ABNORMALITY
 from homnet.karyotype.nomenclature import PREFIX_OF, band_name, parse, rank, short_form
 from homnet.patients.finding import BreakpointEstimate, Finding
 
@@ -50,8 +51,9 @@ def draft_name(finding: Finding, partner: Finding | None = None) -> Draft | None
 
     Returns:
         The draft, or None if a name would be a guess or mean another abnormality: kind or
-        breakpoints were not assessed, the breakpoints do not fit the kind, a segment runs from a
-        tip over the centromere, or the name cannot be parsed.
+        breakpoints were not assessed, no abnormality is more likely than the kind, the breakpoints
+        do not fit the kind, a lost or doubled segment runs over the centromere, or the name cannot
+        be parsed.
     """
     try:
         return _named(finding, partner)
@@ -64,6 +66,8 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     places = [place for place in (finding.start, finding.stop) if place is not None]
     # A Robertsonian translocation is named by its types, see rob_name.
     if kind is None or kind == "robertsonian" or not places:
+        return None
+    if finding.kinds[kind] < finding.kinds.get(NO_ABNORMALITY, 0.0):
         return None
     level = places[0].level
     if kind == "isochromosome":
@@ -82,6 +86,9 @@ def _named(finding: Finding, partner: Finding | None) -> Draft | None:
     ordered = _in_order(chromosome, places)
     arms = [_arm(chromosome, place) for place in ordered]
     if kind == "ring" and arms != ["p", "q"]:
+        return None
+    # Without its centromere a chromosome is lost, and with two it does not last.
+    if kind in {"deletion", "duplication"} and len(set(arms)) == 2:
         return None
     bands = [_band(chromosome, place) for place in ordered]
     return Draft.checked(short_form(PREFIX_OF[kind], [chromosome], bands), level)
@@ -164,4 +171,5 @@ def _band(chromosome: str, place: BreakpointEstimate) -> str:
     if len({band.arm for band in inside}) > 1 or len(inside) > _WIDEST_RANGE:
         return f"?{best}"
     ends = [end for band in inside for end in band.name.split("-")]
-    return f"{inside[0].arm}{min(ends, key=float)}~{max(ends, key=float)}"
+    arm = inside[0].arm
+    return f"{arm}{min(ends, key=float)}~{arm}{max(ends, key=float)}"

@@ -65,7 +65,10 @@ def patient_table(verdicts: Sequence[PatientVerdict]) -> pa.Table:
                 "probability": one.probability,
                 "prevalence": one.prevalence,
                 "flagged": [each.chromosome for each in one.flagged],
-                "drafts": [str(each.draft) for each in one.flagged if each.draft is not None],
+                # Both types of a translocation have its name.
+                "drafts": list(
+                    dict.fromkeys(str(each.draft) for each in one.flagged if each.draft is not None)
+                ),
                 "notes": list(one.notes),
                 "num_cells": len(one.cells),
                 "band_level": median_low(one.cells.values()) if one.cells else None,

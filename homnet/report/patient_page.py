@@ -184,17 +184,24 @@ def verdict_sentence(verdict: PatientVerdict) -> str:
         return f"{DECISIONS[verdict.decision]}: {reasons}{seen if probability else ''}."
     text = DECISIONS[verdict.decision]
     if verdict.flagged:
-        named = [
-            one.chromosome if one.draft is None else f"{one.chromosome} ({one.draft})"
-            for one in verdict.flagged
-        ]
-        text += f" on {_chromosomes(named)}"
+        text += f" on {_chromosomes(_with_drafts(verdict.flagged))}"
     if probability:
         text += f"; probability {probability}"
     left_out = [one.chromosome for one in verdict.types if one.evidence is None]
     if left_out:
         text += f"; not assessed: {_chromosomes(left_out)}"
     return f"{text}."
+
+
+def _with_drafts(flagged: Sequence[TypeVerdict]) -> list[str]:
+    """Returns the types, each draft behind the last type that has it."""
+    drafts = [one.draft for one in flagged]
+    return [
+        one.chromosome
+        if draft is None or draft in drafts[number + 1 :]
+        else f"{one.chromosome} ({draft})"
+        for number, (one, draft) in enumerate(zip(flagged, drafts, strict=True))
+    ]
 
 
 def _chromosomes(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES
+from homnet.karyotype.variants import HETEROCHROMATIN, INVERTED
 from homnet.simulator import genome
 from homnet.simulator.breakpoints import Breakpoint, Site, bands_within
 from homnet.simulator.events import Derivative, Event, derive, in_order
@@ -50,27 +51,26 @@ _UNBALANCED_SHARE: Final = 0.3
 """Share of insertions between chromosomes with an intact donor: inherited unbalanced."""
 
 _HETEROCHROMATIN: Final = {
-    "1": ("q12", "q12", 0.15, "1qh+"),
-    "9": ("q12", "q12", 0.22, "9qh+"),
-    "16": ("q11.2", "q11.2", 0.15, "16qh+"),
-    "Y": ("q12", "q12", 0.25, "Yqh+"),
-    **{name: ("p13", "p11.2", 0.25, f"{name}pstk+") for name in ACROCENTRICS},
+    "1": (0.15, "1qh+"),
+    "9": (0.22, "9qh+"),
+    "16": (0.15, "16qh+"),
+    "Y": (0.25, "Yqh+"),
+    **{name: (0.25, f"{name}pstk+") for name in ACROCENTRICS},
 }
-"""First band, last band, standard deviation of the log length and name of common heteromorphisms:
-1qh, 9qh, 16qh, Yqh (Yamada 1978), and stalks and satellites of the acrocentrics."""
+"""Standard deviation of the log length, and name, of common heteromorphisms."""
 _MARKED_STRETCH: Final = 1.5
 """Ratio to the usual length from which a variant of heterochromatin is reported."""
 _MAX_DEVIATIONS: Final = 3.0
 """Maximum deviation of the log length, in standard deviations."""
 
 _INVERTED_VARIANT: Final = {
-    "2": ("p11.2", "q13", 0.0005),
-    "9": ("p12", "q13", 0.005),
-    "10": ("p11.2", "q21", 0.0003),
-    "Y": ("p11.2", "q11.2", 0.003),
+    "2": 0.0005,
+    "9": 0.005,
+    "10": 0.0003,
+    "Y": 0.003,
 }
-"""Bands of normal-variant inversions and the share of chromosomes that carry them: inv(9) in 0.3 to
-3.6 % of people, by descent (Hsu 1987), inv(Y) in 0.3 % of men; the others are rarer."""
+"""Share of chromosomes that carry a normal-variant inversion: inv(9) in 0.3 to 3.6 % of people, by
+descent (Hsu 1987), inv(Y) in 0.3 % of men; the others are rarer."""
 
 
 @dataclass(frozen=True)
@@ -205,15 +205,15 @@ def _homolog(generator: np.random.Generator, name: str, *, inverted: float) -> H
     homolog = genome.reference(name)
     variants: tuple[str, ...] = ()
     if name in _HETEROCHROMATIN:
-        first, last, sd, label = _HETEROCHROMATIN[name]
+        sd, label = _HETEROCHROMATIN[name]
         deviation = np.clip(generator.normal(), -_MAX_DEVIATIONS, _MAX_DEVIATIONS)
         factor = float(np.exp(sd * deviation))
-        start, stop = band_table(FINEST_LEVEL)[name].region(first, last)
+        start, stop = band_table(FINEST_LEVEL)[name].region(*HETEROCHROMATIN[name])
         homolog = genome.stretch(homolog, start, stop, factor)
         variants += (label,) * (factor >= _MARKED_STRETCH)
     if name in _INVERTED_VARIANT:
-        first, last, rate = _INVERTED_VARIANT[name]
-        if generator.random() < rate * inverted:
+        first, last = INVERTED[name]
+        if generator.random() < _INVERTED_VARIANT[name] * inverted:
             start, stop = (homolog.position_of(name, _middle(name, band)) for band in (first, last))
             homolog = genome.invert(homolog, start, stop).homolog
             variants += (f"inv({name})({first}{last})",)

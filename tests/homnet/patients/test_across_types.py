@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from homnet.bags.assessment import PatientType
+from homnet.bags.assessment import NotAssessed, PatientType
 from homnet.karyotype.kinds import SHOWN
-from homnet.patients.across_types import with_partners
-from homnet.patients.finding import Finding
+from homnet.patients.across_types import missing_homologs, notes, of_one_clone, with_partners
+from homnet.patients.clonality import Clone
+from homnet.patients.finding import BreakpointEstimate, Finding
+from homnet.patients.verdict import TypeVerdict
 
 
 def _finding(chromosome: str, **kinds: float) -> Finding:
@@ -56,3 +58,50 @@ def test_without_evidence_of_others_kinds_stay() -> None:
     first, _, last = with_partners(findings, np.array([6.0, np.nan, 0.0]))
     assert first.kinds == pytest.approx(findings[0].kinds)
     assert last.kinds == {}
+
+
+def _flagged(chromosome: str, *, num_abnormal: int = 5, **places: float) -> TypeVerdict:
+    (kind,) = [name for name in SHOWN if name in places] or ["inversion"]
+    at = {
+        name: BreakpointEstimate.at(chromosome, mb, mb - 1, mb + 1, 550)
+        for name, mb in places.items()
+        if name not in SHOWN
+    }
+    kinds = {name: float(name == kind) for name in SHOWN}
+    finding = Finding("h1", "p1", chromosome, 0.9, (), kinds, **at)
+    clone = Clone(10, num_abnormal, 0.5, 0.2, 0.8)
+    return TypeVerdict(chromosome, finding, 5.0, flagged=True, clone=clone, draft=None)
+
+
+def test_what_one_cell_shows_is_no_part_of_a_verdict_that_rests_on_a_clone() -> None:
+    five, seven = _flagged("5"), _flagged("7", num_abnormal=1)
+    kept, said = of_one_clone([five, seven])
+    assert [one.flagged for one in kept] == [True, False]
+    assert said == (
+        "Chromosome 7 looks abnormal in fewer than 2 cells: no clone, and no part of this verdict.",
+    )
+    # Without any clone the patient is not assessed, and says where.
+    assert of_one_clone([seven]) == ([seven], ())
+
+
+def test_a_normal_variant_is_said_to_be_one() -> None:
+    (said,) = notes([_flagged("9", inversion=1, start=39.5, stop=65.0)], {}, 10)
+    assert said.endswith("in the place of a common normal variant: inv(9)(p12q13).")
+    assert notes([_flagged("9", inversion=1, start=20.0, stop=100.0)], {}, 10) == ()
+
+
+def test_the_direction_of_a_duplication_is_not_claimed() -> None:
+    (said,) = notes([_flagged("5", duplication=1, start=80.0, stop=100.0)], {}, 10)
+    assert said == (
+        "Whether the duplication on chromosome 5 is direct or inverted was not assessed."
+    )
+
+
+def test_an_x_is_missing_only_where_there_is_no_y() -> None:
+    def single(chromosome: str) -> NotAssessed:
+        return NotAssessed(chromosome, ("c1", "c2", "c3"), "single_homolog")
+
+    assert missing_homologs([single("X"), single("Y")], 3) == {}
+    assert missing_homologs([single("X")], 3) == {"X": 3}
+    (said,) = notes([], {"X": 3}, 3)
+    assert "one homolog only in 3 of 3 cells and no Y was used: a missing chromosome" in said

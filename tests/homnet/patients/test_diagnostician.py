@@ -27,6 +27,7 @@ from homnet.patients.finding import (
     Finding,
     NotAnswered,
 )
+from homnet.patients.tables import patient_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
 from homnet.reader.network import ReaderConfig
 from homnet.reader.reading import CalibratedReader
@@ -236,17 +237,28 @@ def test_two_exchanged_ends_suggest_a_translocation(forced: Judge, table_of: Tab
     (verdict,) = forced(table, reader=reader, config=config)
     assert {one.chromosome for one in verdict.flagged} == {"9", "22"}
     assert "t(9;22)(q34;q11.2) draft, to be confirmed" in verdict.notes[0]
+    # The name of one side alone would be that of another abnormality.
     assert {str(one.draft) for one in verdict.flagged} == {
-        "add(9)(q34) draft, to be confirmed",
-        "add(22)(q11.2) draft, to be confirmed",
+        "t(9;22)(q34;q11.2) draft, to be confirmed"
     }
+    assert patient_table([verdict])["drafts"].to_pylist() == [
+        ["t(9;22)(q34;q11.2) draft, to be confirmed"]
+    ]
+    inserted = FixedReader(
+        {
+            "9": {"kind": kind, "start": _at("9", 100), "stop": _at("9", 100)},
+            "22": {"kind": "deletion", "start": _at("22", 23), "stop": _at("22", 35)},
+        }
+    )
+    (moved,) = forced(table, reader=inserted, config=config)
+    assert [one.draft for one in moved.flagged] == [None, None]
+    assert "(translocation or insertion) is suggested" in moved.notes[0]
     inverted = FixedReader({"9": {"kind": "inversion"}, "22": {"kind": "inversion"}})
     (other,) = forced(table, reader=inverted, config=config)
     assert other.notes == ()
     # Without a reader the same cells showing two types are reason enough to say so.
     (unread,) = forced(table, config=config)
-    assert "reciprocal translocation" in unread.notes[0]
-    assert "its breakpoints have no certain name" in unread.notes[0]
+    assert "an exchange between them, or two abnormalities of one clone" in unread.notes[0]
 
 
 def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
@@ -257,14 +269,21 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
     pair[np.array(table["chromosome"].to_pylist()) == "14", pair.shape[1] // 2 :] = 0
     column = pa.array([one.tobytes() for one in pair], table["pair"].type)
     table = table.set_column(table.schema.get_field_index("pair"), "pair", column)
-    (verdict,) = forced(table, config=VerdictConfig(min_types=1))
-    assert "rob(13;14)(q10;q10) draft, to be confirmed" in verdict.notes[0]
+    config = VerdictConfig(min_types=1)
+    (verdict,) = forced(table, config=config)
+    assert "a Robertsonian translocation of both is possible" in verdict.notes[0]
+    for kind, said in (
+        ("robertsonian", "rob(13;14)(q10;q10) draft, to be confirmed"),
+        ("deletion", "or one whose image was not used"),
+    ):
+        (read,) = forced(table, reader=FixedReader({"13": {"kind": kind}}), config=config)
+        assert said in read.notes[0]
 
 
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("third_copy", "Chromosome 21 has three copies in 2 of 3 cells"),
+        ("third_copy", "Chromosome 21 has more than two copies in 2 of 3 cells"),
         ("turned", "Chromosomes were upside down and were turned: 21 in 2 cells."),
         ("same_pixels", "Images have the same pixels as images under other names: 21 in 2 cells."),
         ("band_level_doubted", "The bands of cells c0, c2 are not those of the stated band level."),

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,9 @@ NINE = _finding("insertion_translocation", "9", start=132.0)
         (_finding("deletion"), None),
         # A segment from a tip over the centromere: the band would name the end of the other arm.
         (_finding("deletion", "13", stop=50.0), None),
+        # One that runs over the centromere leaves none, or makes two.
+        (_finding("deletion", start=40.0, stop=60.0), None),
+        (_finding("duplication", start=40.0, stop=60.0), None),
         (_finding("deletion", start=22.0), None),
         (_finding("insertion_translocation", start=22.0), None),
         # An insertion is no lost end.
@@ -97,9 +101,16 @@ def test_what_would_be_a_guess_has_no_name(finding: Finding, partner: Finding | 
     assert draft_name(finding, partner) is None
 
 
+def test_what_is_probably_no_abnormality_has_no_name() -> None:
+    sure = _finding("deletion", stop=22.0)
+    for deletion, named in ((0.6, True), (0.4, False)):
+        kinds = {**sure.kinds, "deletion": deletion, "none": 1 - deletion}
+        assert (draft_name(replace(sure, kinds=kinds)) is not None) == named
+
+
 def test_an_uncertain_breakpoint_is_a_range_or_has_a_question_mark() -> None:
     edge_mb = next(b.bp_stop for b in band_table(400)["5"].bands if b.label == "p14") / 1e6
-    for width, band in ((2.0, "p13~14"), (15.0, "?p13")):
+    for width, band in ((2.0, "p13~p14"), (15.0, "?p13")):
         named = draft_name(_finding("deletion", stop=edge_mb, width=width))
         assert named is not None
         assert named.name == f"del(5)({band})"
