@@ -70,6 +70,8 @@ _INDEXED: Final = (
 """Columns used to draw bags and events, of a cohort, of :func:`homnet.reader.truth.with_segments`
 (shown_kind to segment_stop_mb) and of :func:`with_parts`."""
 _LENGTHS: Final = ("length_0", "length_1")
+_ORDER: Final = ["hospital", "file", "patient_id", "chromosome", "cell_id"]
+"""Order of the rows of an index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,22 @@ class PairBank(PairIndex):
         """The index of the bank, without darkness."""
         return PairIndex(frame=self.frame, not_assessed=self.not_assessed)
 
+    def in_parts_of_their_own(self) -> Self:
+        """The same pairs, in parts of these people over all files of a hospital.
+
+        Bags over people mix those of a part. The parts of whole files leave few of them to each,
+        and bags of fewer pairs than were asked for.
+        """
+        frame = self.frame.drop(columns="part").assign(file=0).sort_values(_ORDER, kind="stable")
+        order = frame.index.to_numpy()
+        people = frame[["hospital", "patient_id"]].reset_index(drop=True)
+        size = people.groupby(["hospital", "patient_id"]).size()
+        left_out = size.index.get_level_values("patient_id").map(self.not_assessed)
+        # As many rows as the table had, so that the parts are those of with_parts.
+        size = size + left_out.fillna(0).astype(int).to_numpy()
+        frame = frame.reset_index(drop=True).assign(part=_parts(people, size))
+        return replace(self, frame=frame, pair_NPCL=self.pair_NPCL[order])
+
     def _where(self, keep: NDArray[np.bool_]) -> Self:
         return replace(super()._where(keep), pair_NPCL=self.pair_NPCL[keep])
 
@@ -199,14 +217,26 @@ def with_parts(table: pa.Table, file: int = 0, samples_per_px: float = math.nan)
         samples_per_px: scale of its hospital; NaN if it is unknown.
     """
     people = table.select(["hospital", "patient_id"]).to_pandas()
-    size = people.groupby(["hospital", "patient_id"]).size().rename("size").reset_index()
-    before = size.groupby("hospital")["size"].cumsum() - size["size"]
-    first = size.groupby([size["hospital"], before // PART_PAIRS])["patient_id"].transform("first")
-    size["part"] = [_part_number(*names) for names in zip(size["hospital"], first, strict=True)]
-    part = people.merge(size, how="left", on=["hospital", "patient_id"])["part"]
+    part = _parts(people, people.groupby(["hospital", "patient_id"]).size())
     for name, value in (("file", file), ("samples_per_px", float(samples_per_px))):
         table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
     return table.append_column("part", pa.array(part.to_numpy(np.int64)))
+
+
+def _parts(people: pd.DataFrame, size: "pd.Series[int]") -> "pd.Series[int]":
+    """Part of each row.
+
+    Args:
+        people: hospital and patient_id of each row.
+        size: number of rows of each of them, in order.
+    """
+    named = size.rename("size").reset_index()
+    before = named.groupby("hospital")["size"].cumsum() - named["size"]
+    first = named.groupby([named["hospital"], before // PART_PAIRS])["patient_id"].transform(
+        "first"
+    )
+    named["part"] = [_part_number(*names) for names in zip(named["hospital"], first, strict=True)]
+    return people.merge(named, how="left", on=["hospital", "patient_id"])["part"]
 
 
 def _part_number(hospital: str, patient: str) -> int:
@@ -311,9 +341,7 @@ def _arranged(table: pa.Table) -> tuple[pd.DataFrame, dict[str, int], NDArray[np
     frame["band"] = frame.pop("band_level").map({b: i for i, b in enumerate(BAND_LEVELS)})
     assessed_N = frame["length_1"].to_numpy() > 0
     single = frame["patient_id"][~assessed_N].value_counts()
-    frame = frame[assessed_N].sort_values(
-        ["hospital", "file", "patient_id", "chromosome", "cell_id"], kind="stable"
-    )
+    frame = frame[assessed_N].sort_values(_ORDER, kind="stable")
     if frame.empty:
         raise DataError("no pair with both homologs is left; nothing can be assessed")
     not_assessed = {str(patient): int(count) for patient, count in single.items()}

@@ -173,6 +173,8 @@ def draw_events(
     homolog_BK = (u_BKX[..., 0] < 0.5).astype(np.int64)
     kind_B, donor_row_BK = _draw_donors(bank, bags, kind_B, u_BX[:, 7], u_BKX[..., 1])
     donor_homolog_BK = (u_BKX[..., 2] < 0.5).astype(np.int64)
+    # A sham takes its segment from another cell, which a bag of one pair lacks.
+    kind_B[(kind_B == _CODE[SHAM]) & (bags.mask_BK.sum(axis=1) < 2)] = _CODE[NORMAL]
     sham_B = kind_B == _CODE[SHAM]
     next_BK = np.where(
         np.roll(bags.mask_BK, -1, axis=1), np.roll(bags.row_BK, -1, axis=1), bags.row_BK[:, :1]

@@ -146,11 +146,13 @@ def estimate(values_R: Floats, num_people: int) -> dict[str, Any]:
         num_people: number of people in the smaller class of the comparison.
 
     Returns:
-        value, low, high (None if undefined), num_replicates (used) and num_degenerate.
+        value, low, high (None if undefined), num_replicates (used) and num_degenerate. Replicates
+        that all agree, as with four of four found, have no interval either: it would have no width.
     """
     value, replicates = float(values_R[0]), values_R[1:]
     good = replicates[np.isfinite(replicates)]
     enough = len(good) >= MIN_REPLICATES and num_people >= MIN_PEOPLE and np.isfinite(value)
+    enough = enough and bool(np.ptp(good) > 0)
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(good, [tail, 1 - tail]).tolist() if enough else (None, None)
     return {

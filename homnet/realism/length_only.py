@@ -156,7 +156,7 @@ def _by_size(events: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     sizes: dict[str, list[dict[str, Any]]] = {}
     for kind in SIGN_OF_CHANGE:
         of_kind = events[events["kind"] == kind]
-        classes = pd.cut(of_kind["size_mb"], list(SIZES_MB))
+        classes = pd.cut(of_kind["size_mb"], list(SIZES_MB), right=False)
         sizes[kind] = [
             {
                 "from_mb": float(interval.left),

@@ -174,7 +174,8 @@ def learning_note(figures: Mapping[str, Any]) -> str:
         "Best validation AUC and its rise in the last quarter of the training (first seed; bags "
         f"and minutes of one core that it took): {'; '.join(lines)}."
         f"{''.join(verdicts) or ' All had converged.'} A rise of at most {CONVERGED:g} counts as "
-        f"converged, if {LEARNT:g} was reached at all."
+        f"converged, if {LEARNT:g} was reached at all: no more comes with this schedule, whose "
+        "learning rate falls to 0. A longer one may still bring more."
     )
 
 

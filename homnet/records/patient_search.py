@@ -109,9 +109,9 @@ def patient_scores(types: pd.DataFrame) -> pd.DataFrame:
     """Scores patients by their most conspicuous type.
 
     Scores of a type depend on its bands and on the number of cells. They are therefore compared
-    with those of normal types of the same kind in other people: a line through the number of cells
-    is subtracted, and the rest is divided by the distance of its upper tail from its median.
-    Families are added.
+    with those of the normal types of the same kind among all judged people: a line through the
+    number of cells is subtracted, and the rest is divided by the distance of its upper tail from
+    its median. Families are added.
 
     Args:
         types: from :func:`search_types`, of all hospitals.

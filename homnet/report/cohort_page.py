@@ -128,7 +128,14 @@ def verdicts_by_hospital(figures: Mapping[str, Any]) -> tuple[list[str], list[li
                 str(sum(one["abstained"][which]["count"] for which in ("abnormal", "normal"))),
             ]
         )
-    heads = ["Hospital", "Found", "Sensitivity", "False alarms", "Specificity", "Not assessed"]
+    heads = [
+        "Hospital",
+        "Found",
+        "Sensitivity",
+        "False alarms among those assessed",
+        "Specificity of those assessed",
+        "Not assessed",
+    ]
     return heads, rows
 
 

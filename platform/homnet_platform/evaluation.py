@@ -5,6 +5,7 @@ An actor reads, draws and scores one file at a time, so pairs pass through no ot
 
 import contextlib
 import dataclasses
+import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +19,20 @@ import pyarrow as pa
 import ray.data
 import torch
 
-from homnet.bags.draw import BagConfig, PairBank, rows_of_file, summary, with_parts
+from homnet.bags.draw import BagConfig, PairBank, rows_of_file, summary
 from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.bags.events import EventConfig
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
 from homnet.evaluation.metrics import evaluate as measure
-from homnet.files import replacing, require_writable
+from homnet.files import require_writable, write_whole
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.report.tables import tables_markdown
 from homnet.results import Record, describe_machine, package_versions, read_result, write_json
-from homnet_platform.data import files_of, in_blocks, rows_of
+from homnet_platform.data import files_of, in_blocks
 from homnet_platform.progress import Progress, progress_bar
 from homnet_platform.runs import models_of, portable, refuse_split
 from homnet_platform.runtime import local_or_cluster, require_workers
@@ -83,39 +84,40 @@ def evaluate(config: EvaluateConfig) -> Location:
     """Scores validation and test patients, writes the metrics and returns the output directory.
 
     Raises:
-        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+        CohortError, CheckpointError, ConfigError, DataError, StoreError: see their messages.
     """
     output = to_location(config.output)
-    require_writable(output)
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
     refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
+    require_writable(output)
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
         (scores, *of_cells), counts = _score(cohort, split, models, config)
-    with replacing(output / "scores.parquet") as temporary:
-        scores.to_parquet(temporary, index=False)
     measured = partial(measure, seed=config.seed, num_bootstrap=config.num_bootstrap)
     evaluation = measured(scores)
     evaluation["by_cells"] = {
         str(num_cells): measured(part)["overall"]
         for num_cells, part in zip(config.cells, of_cells, strict=True)
     }
-    write_json(output / "evaluation.json", evaluation)
-    write_json(
-        output / "provenance.json",
-        {
-            "cohort": cohort.fingerprint,
-            "counts": counts,
-            "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
-            "config": portable(config),
-            "packages": package_versions(),
-            "machine": describe_machine(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
+    provenance = {
+        "cohort": cohort.fingerprint,
+        "counts": counts,
+        "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
+        "config": portable(config),
+        "packages": package_versions(),
+        "machine": describe_machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    table = scores.to_parquet(index=False)
+    # Nobody believes files of two runs: the report wants this one, which is written last.
+    (output / "provenance.json").unlink(missing_ok=True)
+    write_whole(output / "scores.parquet", table)
+    digest = hashlib.sha256(table).hexdigest()
+    write_json(output / "evaluation.json", {**evaluation, "scores_sha256": digest})
+    write_json(output / "provenance.json", provenance)
     runs = {hospital: path.parent / "run.json" for hospital, path in models.items()}
     config.record.write(
         {
@@ -231,16 +233,8 @@ class _Scorer:
         Raises:
             DataError: there are none.
         """
-        if self._config.bags.over == "patient":
-            return PairBank.from_table(table).of_patients(people)
-        # Parts of these people only: those of a file would leave few of them to a part, and bags
-        # of fewer pairs than were asked for.
-        own = rows_of(table, people)
-        if not own.num_rows:
-            raise DataError("nobody of these people is there")
-        file, scale = own["file"][0].as_py(), own["samples_per_px"][0].as_py()
-        own = own.drop_columns(["file", "part", "samples_per_px"])
-        return PairBank.from_table(with_parts(own, file, scale))
+        own = PairBank.from_table(table).of_patients(people)
+        return own.in_parts_of_their_own() if self._config.bags.over == "people" else own
 
     def _scored(
         self, bank: PairBank, on_device: DeviceBank, bags: BagConfig, number: int, hospital: str

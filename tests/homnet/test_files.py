@@ -3,13 +3,13 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from homnet import files
-from homnet.errors import ConfigError, DataError
+from homnet.errors import ConfigError, DataError, StoreError
 from homnet.files import (
     Staging,
     digest_of,
@@ -17,6 +17,7 @@ from homnet.files import (
     parse_json,
     replacing,
     replacing_directory,
+    require_writable,
     write_whole,
 )
 from homnet.locations import Location, RemotePath, files_in, to_location
@@ -95,6 +96,113 @@ def test_of_two_runs_at_once_the_second_is_told(
     with pytest.raises(DataError, match="exists already"):
         other.publish()
     assert (staging.output / "one.txt").read_text() == "1"
+
+
+@pytest.mark.parametrize("relative", ["/one.txt", "../one.txt", "a/../../one.txt"])
+def test_a_file_outside_the_output_is_refused(staging: Staging, relative: str) -> None:
+    with pytest.raises(DataError, match=r"deep/out: the file .*one\.txt' would be outside"):
+        write(staging, relative, "1")
+    assert list(staging.output.parent.rglob("one.txt")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "moment"),
+    [
+        ("path", "before the end"),
+        ("object store", "before the end"),
+        ("object store", "during the upload"),
+    ],
+)
+def test_a_new_directory_replaces_none_that_was_published_meanwhile(
+    tmp_path: Path,
+    bucket: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    moment: str,
+) -> None:
+    model = to_location(bucket("model")) if place == "object store" else tmp_path / "model"
+
+    def publish(content: str) -> None:
+        with replacing_directory(model, last="index", new=True) as made:
+            (made / "index").write_text(content)
+
+    def second() -> None:
+        with replacing_directory(model, last="index", new=True) as made:
+            (made / "index").write_text("second")
+            (made / "other").touch()
+            if moment == "before the end":
+                publish("first")
+            else:
+                look = files.is_published
+                monkeypatch.setattr(files, "is_published", late(look))
+
+    def late(look: Callable[[Location], bool]) -> Callable[[Location], bool]:
+        def looked(path: Location) -> bool:
+            found = look(path)
+            monkeypatch.undo()
+            publish("first")  # just after the second has looked
+            return found
+
+        return looked
+
+    with pytest.raises(DataError, match=r"model.*exists already; remove it or choose another"):
+        second()
+    assert (model / "index").read_bytes() == b"first"
+    assert is_published(model)
+
+
+def test_a_disk_is_asked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_writable(tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep" / "out").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/out: cannot be written \(.*\); make room"):
+        require_writable(tmp_path / "file" / "out")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"deep: cannot be written \(No space left"):
+        require_writable(tmp_path / "deep")
+
+
+@pytest.fixture(params=["/proc/self/status", "umask()"])
+def closed_to_others(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A process whose files nobody but owner and group may read; and two ways to know that."""
+    if request.param == "umask()":
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: "/proc" not in str(path) and exists(path))
+    files._umask.cache_clear()
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+    files._umask.cache_clear()
+
+
+@pytest.mark.usefixtures("closed_to_others")
+def test_permissions_are_those_that_the_process_gives(tmp_path: Path) -> None:
+    def mode(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    assert mode(write_whole(tmp_path / "folder" / "file", "")) == 0o640
+    assert mode(tmp_path / "folder") == 0o750
+    assert mode(write_whole(tmp_path / "private", "", mode=0o600)) == 0o600
+    with replacing_directory(tmp_path / "model") as made:
+        (made / "file").touch()
+    assert mode(tmp_path / "model") == 0o750
+    staging = Staging(tmp_path / "out")
+    staging.claim(SETTINGS)
+    assert isinstance(staging.root, Path)
+    assert mode(staging.root) == 0o750
+    write(staging, "deep/file", "")
+    staging.publish()
+    assert [mode(tmp_path / "out" / name) for name in ("", "deep", "deep/file")] == [
+        0o750,
+        0o750,
+        0o640,
+    ]
 
 
 def test_a_full_disk_is_one_sentence(staging: Staging) -> None:

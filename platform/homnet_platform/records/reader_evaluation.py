@@ -79,6 +79,8 @@ def evaluate_findings(config: EvaluateFindingsConfig) -> Location:
     predictor, reader = Predictor.load(config.checkpoint), CalibratedReader.load(config.reader)
     with local_or_cluster():
         bank = collect_bank(pairs_dataset(cohort, test)).normal()
+    if config.bags.over == "people":
+        bank = bank.in_parts_of_their_own()
     epoch = draw_epoch(bank, config.bags, config.events, seed=config.seed, epoch=1)
     patients = ArtificialPatients.of(bank, epoch)
     assessment = patients.assessment

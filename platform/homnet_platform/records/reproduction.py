@@ -135,7 +135,9 @@ def reproduce(
         for name, line in done.items()
         for seed in seeds[name]
     ]
-    work_s = sum(one["seconds"] for lines in (runs, *trials.values()) for one in lines)
+    lines = [one for own in (runs, *trials.values()) for one in own]
+    # A job that goes on has seen the last of its runs only.
+    peaks = (one["peak_memory_gib"] for one in (*lines, figures) if "peak_memory_gib" in one)
     return {
         "rows": rows_of(
             {name: [line.scores(seed) for seed in seeds[name]] for name, line in done.items()},
@@ -155,8 +157,9 @@ def reproduce(
         "num_trials": max(len(method.pretraining) for method in methods.values()),
         "num_tunings": max(len(method.fine_tuning) for method in methods.values()),
         "fine_tuned": comparison.fine_tuned,
-        "work_s": round(work_s, 1),
+        "work_s": round(sum(one["seconds"] for one in lines), 1),
         **figures,
+        "peak_memory_gib": max(peaks),
     }
 
 

@@ -129,6 +129,8 @@ def scored(
     frames = []
     for number, name in enumerate((VALIDATION, TEST)):
         own = bank.of_patients(split[name])
+        if bags.over == "people":
+            own = own.in_parts_of_their_own()
         epoch = draw_epoch(own, bags, events, seed=0, epoch=number)
         frame = epoch.describe(own).assign(split=name)
         logit_B = predictor.epoch_logits(DeviceBank(own, predictor.device), epoch)

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from homnet.bags.draw import (
@@ -16,6 +18,7 @@ from homnet.bags.draw import (
     index_table,
     rows_of_file,
     summary,
+    with_parts,
 )
 from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.pairs import pairs_of
@@ -61,6 +64,30 @@ def test_bags_over_people_mix_patients_but_not_types(bank: PairBank) -> None:
     assert max(len(set(m)) for m in members) > 1
     types = bank.frame["chromosome"].to_numpy()[bags.row_BK]
     assert (types == bags.chromosome_B[:, None]).all()
+
+
+def test_people_of_several_files_make_parts_of_their_own(table_of: TableOf) -> None:
+    table = table_of(num_patients=6, num_cells=3, chromosomes=("1", "2", "X"))
+    single = pc.equal(table["chromosome"], "X")
+    pair = np.stack([np.frombuffer(one, np.uint8) for one in table["pair"].to_pylist()])
+    pair[single.to_numpy(zero_copy_only=False), pair.shape[1] // 2 :] = 0
+    column = pa.array([one.tobytes() for one in pair], table["pair"].type)
+    table = table.set_column(table.schema.get_field_index("pair"), "pair", column)
+    people = sorted(set(table["patient_id"].to_pylist()))
+    files = [
+        with_parts(table.filter(pc.equal(table["patient_id"], person)), number)
+        for number, person in enumerate(people[::-1])
+    ]
+    bank = PairBank.from_table(pa.concat_tables(files)).of_patients(people[:4])
+    assert bank.frame["part"].nunique() == 4
+    own = bank.in_parts_of_their_own()
+    bags = draw_bags(own, BagConfig(num_cells=5, over="people"), seed=0)
+    assert (bags.mask_BK.sum(axis=1) == 5).all()
+    # The same as if these people alone had been read.
+    wanted = pc.is_in(table["patient_id"], pa.array(people[:4]))
+    alone = PairBank.from_table(with_parts(table.filter(wanted)))
+    np.testing.assert_array_equal(own.pair_NPCL, alone.pair_NPCL)
+    pd.testing.assert_frame_equal(own.frame[list(alone.frame)], alone.frame)
 
 
 def test_the_seed_decides(bank: PairBank) -> None:

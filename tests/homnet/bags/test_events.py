@@ -424,3 +424,13 @@ def test_one_type_alone_has_no_donors(table_of: TableOf) -> None:
     bags = draw_bags(bank, BagConfig(), seed=0)
     with pytest.raises(ConfigError, match="at least two chromosome types"):
         draw_events(bank, bags, EventConfig(), seed=0)
+
+
+def test_a_bag_of_one_pair_is_no_sham(table_of: TableOf) -> None:
+    # It has no other cell to take a segment from.
+    bank = PairBank.from_table(table_of(num_patients=4, num_cells=3))
+    config = EventConfig(sham_share=1.0)
+    for num_cells, has_shams in ((1, False), (3, True)):
+        bags = draw_bags(bank, BagConfig(num_cells=num_cells, rounds=4), seed=0)
+        events = draw_events(bank, bags, config, seed=0, epoch=0)
+        assert (events.kind_B == ARTIFICIAL.index("sham")).any() == has_shams

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from homnet.cohorts.checks import read_pairs
-from homnet.cohorts.cohort import Cohort, write_cohort, write_index
+from homnet.cohorts.cohort import Cohort, file_path, write_cohort, write_index
 from homnet.cohorts.pairs import PAIR_BYTES, SCHEMA, pairs_of
-from homnet.errors import CohortError
+from homnet.errors import CohortError, DataError
 from homnet.files import write_whole
 
 TableOf = Callable[..., pa.Table]
@@ -154,6 +154,59 @@ def test_an_existing_directory_is_kept(small_cohort: Cohort, table_of: TableOf) 
     with pytest.raises(CohortError, match="exists already"):
         write_cohort(small_cohort.root, [table_of()], scale={"h1": 3.0}, provenance={})
     assert Cohort.open(small_cohort.root).fingerprint == before
+
+
+@pytest.mark.parametrize("place", ["path", "object store"])
+def test_of_two_that_write_one_cohort_the_second_is_told(
+    tmp_path: Path, bucket: Callable[[str], str], table_of: TableOf, place: str
+) -> None:
+    output = bucket("c") if place == "object store" else str(tmp_path / "c")
+    first: list[Cohort] = []
+
+    def tables():  # type: ignore[no-untyped-def]
+        yield table_of("h1", seed=1)
+        first.append(write_cohort(output, [table_of("h2")], scale=SCALE, provenance={}))
+
+    with pytest.raises(DataError, match=r"c.*: exists already"):
+        write_cohort(output, tables(), scale=SCALE, provenance={})
+    (kept,) = first
+    assert Cohort.open(output).read().equals(kept.read())
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", ".h1", "", "a b", "a\\b", "h1\n"])
+def test_a_hospital_whose_name_is_no_folder_is_refused(
+    small_cohort: Cohort, tmp_path: Path, table_of: TableOf, name: str
+) -> None:
+    """Names become paths: of files here, and of what jobs write for a hospital."""
+    with pytest.raises(CohortError, match=r"'hospital' is .*use letters, digits"):
+        write_cohort(tmp_path / "new", [table_of(name)], scale={name: 3.0}, provenance={})
+    with pytest.raises(CohortError, match=r"'hospital' is .*use letters, digits"):
+        file_path(name, 0)
+    entries = [replace(small_cohort.files[0], hospital=name)]
+    with pytest.raises(CohortError, match=r"pairs-00000\.parquet: 'hospital' is .*use letters"):
+        write_index(tmp_path / "new.json", entries, scale={name: 3.0}, provenance={})
+    # One that was made elsewhere, by its rows and by its index.
+    table = small_cohort.read(small_cohort.files[0])
+    path = _rewrite(small_cohort, lambda t: _set(t, "hospital", 3, name))
+    with pytest.raises(CohortError, match=r"pairs-00000\.parquet: row 3: 'hospital' is .*letters"):
+        read_pairs(path)
+    pq.write_table(table, path)
+
+    def rename(content: dict[str, Any]) -> None:
+        _without_digest(content)
+        content["files"][0]["hospital"] = name
+        content["scale"][name] = 3.0
+
+    _change_index(small_cohort, rename)
+    with pytest.raises(CohortError, match=r"cohort\.json: 'hospital' is .*use letters, digits"):
+        Cohort.open(small_cohort.root)
+
+
+def test_a_hospital_may_have_letters_of_any_language(tmp_path: Path, table_of: TableOf) -> None:
+    name = "Zürich-2.b_女"
+    cohort = write_cohort(tmp_path / "c", [table_of(name)], scale={name: 3.0}, provenance={})
+    assert Cohort.open(cohort.root).hospitals == (name,)
+    assert cohort.read().num_rows == cohort.num_pairs
 
 
 def test_a_patient_in_two_tables_is_refused(tmp_path: Path, table_of: TableOf) -> None:

@@ -89,3 +89,8 @@ def test_interval_needs_replicates_and_people(num_good: int, num_people: int, gi
     assert result["value"] == 0.5
     if given:
         assert (result["low"], result["high"]) == pytest.approx((0.025, 0.975))
+
+
+def test_replicates_that_all_agree_are_no_interval_of_width_0() -> None:
+    result = estimate(np.ones(2001), 4)
+    assert (result["value"], result["low"], result["high"]) == (1.0, None, None)

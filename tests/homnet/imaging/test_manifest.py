@@ -1,9 +1,10 @@
+import errno
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from homnet.errors import ManifestError
+from homnet.errors import ManifestError, StoreError
 from homnet.imaging.manifest import find_image, read_manifest
 
 HEADER = "path,patient_id,cell_id,chromosome,homolog"
@@ -210,3 +211,12 @@ def test_an_image_is_found_whatever_form_its_name_has(tmp_path):
     assert find_image(tmp_path, "\xfc/a.png") == tmp_path / "u\u0308" / "a.png"
     too_long = 300 * "a" + ".png"  # no error here: it is one row that cannot be read
     assert find_image(tmp_path, too_long) == tmp_path / too_long
+
+
+def test_an_image_in_a_folder_that_the_disk_does_not_give_is_not_missing(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(StoreError, match=r"a\.png: cannot be read \(Input/output error\); give"):
+        find_image(tmp_path, "a.png")

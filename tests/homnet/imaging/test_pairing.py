@@ -1,8 +1,10 @@
 """Images become pairs, and every image that gives nothing has a reason."""
 
+import errno
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from homnet.cohorts.pairs import SCHEMA, pairs_of
+from homnet.errors import StoreError
 from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.pairing import (
     files_of_pairs,
@@ -97,6 +100,17 @@ def test_an_image_is_measured_or_says_why_not(tmp_path: Path) -> None:
         found = measure_image(source, homolog, CONFIG)
         assert found.sequence_CL is None
         assert reason in str(found.reason)
+
+
+def test_an_image_that_the_disk_does_not_give_ends_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=r"a\.png: cannot be read \(Stale file handle\)"):
+        measure_image(tmp_path / "a.png", 0, CONFIG)
 
 
 def test_homologs_share_a_pair_and_a_further_copy_is_left_out() -> None:

@@ -1,6 +1,8 @@
 """Files are read as a viewer shows them on white, or refused with a sentence."""
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,6 +118,13 @@ def test_other_files_are_refused_with_a_sentence(content: bytes, said: str) -> N
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         read_grey(tmp_path / "none.png", max_side_px=1024)
+    (tmp_path / "folder.png").mkdir()
+    for name in ("folder.png", "folder.png/none.png", 300 * "a"):
+        with pytest.raises(DataError, match="missing"):
+            read_grey(tmp_path / name, max_side_px=1024)
+    (tmp_path / "a.png").write_bytes(PNG)
+    with pytest.raises(DataError, match="missing"):
+        read_grey(tmp_path / "a.png" / "b.png", max_side_px=1024)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -126,6 +135,29 @@ def test_a_store_that_does_not_answer_is_no_damaged_file() -> None:
 
     with pytest.raises(StoreError, match=r"a\.png: the store does not answer"):
         read_grey(RemotePath(Refusing(), "bucket/a.png", "s3://", ""), max_side_px=1024)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_a_disk_that_does_not_give_a_file_is_no_damaged_file(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        StoreError, match=rf"a\.png: cannot be read \({os.strerror(number)}\); give"
+    ):
+        read_grey(tmp_path / "a.png", max_side_px=1024)
+
+
+def test_a_lack_of_memory_is_no_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(MemoryError):
+        read_grey(io.BytesIO(PNG), max_side_px=1024)
 
 
 def test_damaged_files_raise_nothing_else() -> None:

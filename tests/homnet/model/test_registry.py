@@ -1,5 +1,6 @@
 """Models and decisions: status, roll-back, damage, and several deciding at the same time."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -309,6 +310,29 @@ def test_a_damaged_decision_is_the_problem_of_its_hospital(
             ask("h1")
     event.write_bytes(whole)
     assert two.lines() == {"h1": line, "h2": line}
+
+
+def test_a_decision_that_cannot_be_read_is_the_problem_of_its_hospital(
+    two: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = two.lines()
+    lost = {_events(two, "h1")[1].name}
+    for real in (Path.read_bytes, Path.stat):
+
+        def fails(path: Path, real: Any = real, **options: bool) -> Any:
+            if path.name in lost:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return real(path, **options)
+
+        monkeypatch.setattr(Path, real.__name__, fails)
+    assert two.lines() == {"h2": lines["h2"]}
+    (reason, *_) = two.standing().problems["h1"].values()
+    assert "Stale file handle" in reason
+    lost.clear()
+    assert two.lines() == lines
+    lost.update(path.name for path in Path(two.root, "events").iterdir())
+    with pytest.raises(RegistryError, match=r"cannot be read .*Stale file handle"):
+        two.lines()
 
 
 @pytest.mark.parametrize("number", range(4))
