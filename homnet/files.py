@@ -19,13 +19,15 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
-from homnet.errors import DataError, HomNetError
+from homnet.errors import DataError, HomNetError, StoreError
 from homnet.locations import Location, RemotePath, files_in
 
 P = TypeVar("P", bound=Location)
@@ -33,6 +35,8 @@ UNFINISHED: Final = ".unfinished.json"
 """File in a directory on an object store that is being written: what is written there."""
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape in JSON that can stand for half a character."""
+_UMASK_LOCK: Final = threading.Lock()
+"""Held while the umask is read where that changes it."""
 
 
 def digest_of(path: Location) -> str:
@@ -83,12 +87,13 @@ def parse_json(
 
 
 @contextmanager
-def replacing(path: Location, *, mode: int = 0o644) -> Iterator[Path]:
+def replacing(path: Location, *, mode: int | None = None) -> Iterator[Path]:
     """Yields a temporary local path, whose file replaces ``path`` if the body succeeds.
 
     Args:
         path: the file; its parent directory is created.
-        mode: permissions of a local file. Only its owner can read the temporary file.
+        mode: permissions of a local file, by default those that the process gives to new files.
+            Only its owner can read the temporary file.
 
     Raises:
         OSError: the disk is full or the directory not writable; an existing file is kept.
@@ -109,7 +114,7 @@ def replacing(path: Location, *, mode: int = 0o644) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_whole(path: P, content: str | bytes, *, mode: int = 0o644) -> P:
+def write_whole(path: P, content: str | bytes, *, mode: int | None = None) -> P:
     """Writes or replaces a file atomically and returns its path; see :func:`replacing`."""
     content = content.encode() if isinstance(content, str) else content
     if isinstance(path, RemotePath):
@@ -121,14 +126,16 @@ def write_whole(path: P, content: str | bytes, *, mode: int = 0o644) -> P:
 
 
 @contextmanager
-def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
+def replacing_directory(path: Location, *, last: str = "", new: bool = False) -> Iterator[Path]:
     """Yields an empty temporary local directory, which replaces ``path`` if the body succeeds.
 
     Args:
         path: the directory; its parents are created.
         last: the file of it without which no reader believes the others; empty if there is none.
+        new: whether nothing may be replaced, not even what another run published during the body.
 
     Raises:
+        DataError: ``new`` is set, and there is such a directory.
         OSError: as :func:`replacing`; an existing directory is kept. On an object store an existing
             one is unreadable from the upload of the first file to that of the last.
     """
@@ -136,15 +143,17 @@ def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
         require_writable(path)
         with tempfile.TemporaryDirectory() as directory:
             yield Path(directory)
-            _upload(Path(directory), path, last)
+            _upload(Path(directory), path, last, new=new)
         return
     make_folder(path.parent)
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield made
-        made.chmod(0o755)
+        made.chmod(_allowed(0o777))
         _sync_tree(made)
-        if path.exists():
+        if new:
+            _rename_to_new(made, path)
+        elif path.exists():
             # A directory cannot be renamed onto a non-empty one: the old one is moved away first.
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
             os.replace(path, old)  # noqa: PTH105  (onto the new empty directory)
@@ -161,32 +170,67 @@ def replacing_directory(path: Location, *, last: str = "") -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _upload(made: Path, target: RemotePath, last: str) -> None:
-    """Copies a directory to an object store, ``last`` last, and removes other files beside it."""
+def _rename_to_new(made: Path, path: Path) -> None:
+    """Renames a directory; raises DataError if there is already something of this name."""
+    try:
+        # rename() never replaces a file or a non-empty directory.
+        os.replace(made, path)  # noqa: PTH105  (Path.rename differs between systems)
+    except OSError:
+        if path.exists():
+            raise _exists(path) from None
+        raise
+
+
+def _upload(made: Path, target: RemotePath, last: str, *, new: bool) -> None:
+    """Copies a directory to an object store, ``last`` last, and removes other files beside it.
+
+    Raises:
+        DataError: ``new`` is set, and another run has published there.
+    """
     files = {one.relative_to(made).as_posix(): one for one in made.rglob("*") if one.is_file()}
     if last and last not in files:
         raise FileNotFoundError(f"{target / last}: nobody has written this file")
+    if new and is_published(target):
+        raise _exists(target)
     stale = set(files_in(target)) - set(files)  # no deeper: other things may be there
     write_whole(target / UNFINISHED, b"{}")
-    if last:
+    if last and not new:
         (target / last).unlink(missing_ok=True)
     for relative in sorted(set(files) - {last}):
         write_whole(target / relative, files[relative].read_bytes())
     for relative in stale:
         (target / relative).unlink(missing_ok=True)
+    if new and last and (target / last).is_file():  # two runs were writing at once
+        (target / UNFINISHED).unlink(missing_ok=True)
+        raise _exists(target)
     if last:
         write_whole(target / last, files[last].read_bytes())
     (target / UNFINISHED).unlink(missing_ok=True)
 
 
 def require_writable(location: Location) -> None:
-    """Asks a store to take an object, before work whose result it shall keep; a disk for nothing.
+    """Asks a store or disk to take a file, before work whose result it shall keep.
+
+    Args:
+        location: the directory. On a disk it is made.
 
     Raises:
         StoreError: it refuses.
     """
     if isinstance(location, RemotePath):
         write_whole(location / ".writable", b"").unlink()
+        return
+    try:
+        make_folder(location)
+        with tempfile.TemporaryFile(dir=location) as file:
+            file.write(b"0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems refuse only then
+    except OSError as error:
+        raise StoreError(
+            f"{location}: cannot be written ({error.strerror or error}); make room or give "
+            "access, or choose another output"
+        ) from None
 
 
 def is_published(path: Location) -> bool:
@@ -259,7 +303,7 @@ class Staging:
         make_folder(root.parent)
         fresh = Path(tempfile.mkdtemp(prefix=f"{root.name}-", dir=root.parent))
         try:
-            fresh.chmod(0o755)
+            fresh.chmod(_allowed(0o777))
             (fresh / "content").mkdir()
             (fresh / "scratch").mkdir()
             (fresh / "claim.json").write_text(text, encoding="utf-8")
@@ -280,8 +324,11 @@ class Staging:
         """Yields a temporary local path; its file gets into :attr:`content` if the body succeeds.
 
         Raises:
-            DataError: the disk is full, or the folder is not writable.
+            DataError: the disk is full, the folder is not writable, or the path leaves the output.
         """
+        inside = PurePosixPath(relative)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise DataError(f"{self.output}: the file {relative!r} would be outside; rename it")
         target = self.content / relative
         with _reported(target):
             if isinstance(target, RemotePath):
@@ -293,7 +340,7 @@ class Staging:
             try:
                 yield temporary
                 make_folder(target.parent)
-                _place(temporary, target, 0o644)
+                _place(temporary, target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -321,11 +368,30 @@ class Staging:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _place(temporary: Path, path: Path, mode: int) -> None:
-    temporary.chmod(mode)
+def _place(temporary: Path, path: Path, mode: int | None = None) -> None:
+    temporary.chmod(_allowed(0o666) if mode is None else mode)
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
+
+
+def _allowed(mode: int) -> int:
+    """The permissions that a new file or folder of this process has."""
+    return mode & ~_umask()
+
+
+@cache
+def _umask() -> int:
+    """The permissions that the process withholds, as they were when it was first asked for."""
+    status = Path("/proc/self/status")
+    said = status.read_text("latin-1") if status.exists() else ""  # only Linux has it
+    if found := re.search(r"^Umask:\s*([0-7]+)$", said, re.MULTILINE):
+        return int(found[1], 8)
+    # Elsewhere it must be changed to be known. What other threads make meanwhile is private.
+    with _UMASK_LOCK:
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
 
 
 def make_folder(path: Path) -> None:

@@ -6,6 +6,7 @@ python jobs/endpoint.py revoke-key --file keys.json --id lab-1
 python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor /other/anchor
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,13 @@ def main(config: ListKeys | VerifyAudit) -> None:
 
 def _verify(config: VerifyAudit) -> None:
     key = read_secret_key(config.key, KEY_VARIABLE)
-    files = verify_audit(config.directory, key=key, anchor=config.anchor or None)
+    try:
+        files = verify_audit(config.directory, key=key, anchor=config.anchor or None)
+    except DataError as error:
+        # A line for each fault: run_job prints the first only.
+        for fault in str(error).splitlines():
+            print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
     if not files:
         raise DataError(f"{config.directory}: there is no audit log here")
     for name, file in files.items():

@@ -8,7 +8,7 @@ python jobs/registry.py retire --registry registry --hospital h1 --version 3fa9
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import tyro
 
@@ -23,6 +23,15 @@ from homnet.model.shipped import place_of, reader_beside
 from homnet.reader.network import ReaderConfig
 from homnet_baselines.methods import read_form
 from homnet_platform.job import run_job
+
+_OPTIONS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "list": ((), ("hospital",)),
+    "publish": (("hospital", "checkpoint"), ("reference",)),
+    "promote": (("hospital", "version"), ()),
+    "roll-back": (("hospital",), ()),
+    "retire": (("hospital", "version"), ()),
+}
+"""Options that each action needs, and those that it takes."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,13 @@ class RegistryConfig:
     simulated cohort."""
 
     def __post_init__(self) -> None:
-        needed = {"publish": "checkpoint", "promote": "version", "retire": "version"}
-        names = [] if self.action == "list" else ["hospital"]
-        for name in [*names, *([needed[self.action]] if self.action in needed else [])]:
-            if not getattr(self, name):
+        needed, allowed = _OPTIONS[self.action]
+        for name in ("hospital", "version", "checkpoint", "reference"):
+            given = getattr(self, name)
+            if name in needed and not given:
                 raise ConfigError(f"{self.action} needs --{name}")
+            if given and name not in (*needed, *allowed):
+                raise ConfigError(f"{self.action} has no use for --{name}; remove it")
 
 
 def main(config: RegistryConfig) -> None:

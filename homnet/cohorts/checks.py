@@ -1,9 +1,10 @@
 """Checks of pairs, both in cohorts and in requests to the endpoint."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,20 @@ from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, PAIR_SHAPE, SCHEMA, pairs
 from homnet.errors import CohortError, first_line
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES, SEQUENCE_LENGTH
 from homnet.locations import Location
+
+HOSPITAL_NAME: Final = r"[\w-][\w.-]*"
+"""Pattern of names of hospitals, which become names of folders."""
+_ADVICE: Final = "use letters, digits, '.', '_' and '-' only, and no '.' at the beginning"
+
+
+def require_hospital_name(name: str, where: object) -> None:
+    """Refuses a hospital whose name cannot be that of a folder.
+
+    Raises:
+        CohortError: the name does not match :data:`HOSPITAL_NAME`.
+    """
+    if not re.fullmatch(HOSPITAL_NAME, name):
+        raise CohortError(f"{where}: 'hospital' is {name[:60]!r}, {_ADVICE}")
 
 
 def read_pairs(path: Location) -> tuple[pa.Table, str]:
@@ -55,6 +70,7 @@ def check_table(table: pa.Table, where: str) -> None:
     """
     check = _Checks(table, where)
     check.columns(SCHEMA)
+    check.hospital()
     check.types()
     check.truth()
     check.breakpoints()
@@ -114,6 +130,13 @@ class _Checks:
                 )
             if not wanted.nullable and self.table[name].null_count:
                 self._fail(_first(pc.is_null(self.table[name])), f"'{name}' is empty")
+
+    def hospital(self) -> None:
+        """Hospitals have names that can be those of folders."""
+        names = pc.unique(self.table["hospital"]).to_pylist()
+        good = [name for name in names if re.fullmatch(HOSPITAL_NAME, name)]
+        known = pc.is_in(self.table["hospital"], pa.array(good, pa.string()))
+        self._refuse("hospital", known, _ADVICE)
 
     def types(self) -> None:
         """Chromosome types and band levels exist."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from homnet.cohorts.checks import check_table, read_pairs
+from homnet.cohorts.checks import check_table, read_pairs, require_hospital_name
 from homnet.cohorts.pairs import SCHEMA
 from homnet.errors import CohortError
 from homnet.files import is_published, parse_json, replacing_directory, write_whole
@@ -71,7 +71,8 @@ class Cohort:
 
         Raises:
             CohortError: the URI names no store, there is no cohort, its index is damaged, changed
-                or of another version, or a file is missing or outside the directory.
+                or of another version, a file is missing or outside the directory, or the name of a
+                hospital cannot be that of a folder.
         """
         # Absolute: tasks on other nodes have other working directories.
         root = to_location(path, error=CohortError).absolute()
@@ -104,6 +105,8 @@ class Cohort:
             files = tuple(_entry(entry) for entry in content["files"])
             provenance = dict(content["provenance"])
             hospitals = tuple(dict.fromkeys(entry.hospital for entry in files))
+            for hospital in hospitals:
+                require_hospital_name(hospital, index)
             scale = _checked_scale(index, content["scale"], hospitals)
         except (KeyError, TypeError, ValueError) as error:
             raise CohortError(f"{index}: damaged cohort index ({error!r}); {again}") from None
@@ -260,11 +263,12 @@ def write_cohort(
     Raises:
         CohortError: the directory exists, a table is malformed, or a patient is in two tables or
             hospitals.
+        DataError: another run wrote a cohort there meanwhile.
     """
     root = to_location(path, error=CohortError)
     if is_published(root):
         raise CohortError(f"{root}: exists already; remove it or choose another --output")
-    with replacing_directory(root, last=INDEX) as made:
+    with replacing_directory(root, last=INDEX, new=True) as made:
         files: list[CohortFile] = []
         for table in tables:
             if table.num_rows == 0:
@@ -280,7 +284,12 @@ def write_cohort(
 
 
 def file_path(hospital: str, number: int) -> str:
-    """Path of file ``number``, with pairs of one hospital, relative to the cohort directory."""
+    """Path of file ``number``, with pairs of one hospital, relative to the cohort directory.
+
+    Raises:
+        CohortError: the name of the hospital cannot be that of a folder.
+    """
+    require_hospital_name(hospital, f"file {number}")
     return f"hospital={hospital}/pairs-{number:05d}.parquet"
 
 
@@ -343,8 +352,11 @@ def write_index(
     """Writes ``cohort.json`` with the files in the given order.
 
     Raises:
-        CohortError: a patient is in two files or in two hospitals, or a hospital has no scale.
+        CohortError: a patient is in two files or in two hospitals, or a hospital has no scale or a
+            name that cannot be that of a folder.
     """
+    for entry in files:
+        require_hospital_name(entry.hospital, entry.path)
     refuse_shared_patients((one, entry.hospital) for entry in files for one in entry.patients)
     seen: dict[str, str] = {}
     for entry in files:

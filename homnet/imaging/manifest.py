@@ -11,7 +11,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from homnet.cohorts.checks import HOSPITAL_NAME as HOSPITAL_NAME
 from homnet.errors import ManifestError, ManifestTooLargeError, StoreError
+from homnet.imaging.reading import NO_FILE, unreadable
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES
 from homnet.locations import Location
 
@@ -21,8 +23,6 @@ CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
 """Columns that identify a pair."""
 UNKNOWN_LEVEL: Final = 0
 """Band level of a cell for which none is stated."""
-HOSPITAL_NAME: Final = r"[\w-][\w.-]*"
-"""Pattern of names of hospitals."""
 MAX_ROWS: Final = 5_000_000
 """Default limit of the number of rows: a hundred thousand cells."""
 _MAX_LINE_BYTES: Final = 16_384
@@ -165,6 +165,9 @@ def find_image(folder: Location, path: str) -> Location:
 
     Returns:
         The path; if nothing is there, that of the manifest.
+
+    Raises:
+        StoreError: the folder cannot be looked into.
     """
     place = folder / path
     try:
@@ -179,8 +182,10 @@ def find_image(folder: Location, path: str) -> Location:
         return found
     except StoreError:
         raise
-    except OSError:  # a name that is too long, or a closed folder: reading it says so
-        return place
+    except OSError as error:
+        if error.errno in NO_FILE:  # reading it says so
+            return place
+        raise unreadable(place, error) from None
 
 
 def nfc(text: str) -> str:

@@ -3,6 +3,7 @@
 Shape suffixes: H rows, W columns, 3 and 4 colour channels without and with opacity.
 """
 
+import errno
 import io
 import math
 import re
@@ -20,7 +21,10 @@ from homnet.locations import Location, RemotePath
 
 FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF", "WEBP")
 """Formats that are read, by Pillow's names."""
-_MAX_BYTES: Final = 32 * 2**20
+MAX_BYTES: Final = 32 * 2**20
+"""Largest file of an image of one chromosome."""
+NO_FILE: Final = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+"""Errors of a name that no file can have, or that a folder has; others may pass."""
 _MAX_SCANS: Final = 100
 """Scans of a JPEG: each costs time, and needs few bytes."""
 _TILE_TAGS: Final = (322, 323)
@@ -51,8 +55,9 @@ def read_grey(source: Location | IO[bytes], *, max_side_px: int) -> NDArray[np.u
     Raises:
         DataError: the file is missing, damaged, too large, of another format, of several frames,
             or not 8-bit grey.
+        StoreError: the disk or store does not give it; that says nothing of the image.
     """
-    page = read_page(source, max_side_px=max_side_px, max_bytes=_MAX_BYTES)
+    page = read_page(source, max_side_px=max_side_px, max_bytes=MAX_BYTES)
     if page.coloured_HW.any():
         raise DataError("a colour image, not a grey one")
     return page.grey_HW
@@ -74,18 +79,15 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
     """Reads an 8-bit image that may hold coloured annotations; see :func:`read_grey`.
 
     Raises:
-        DataError: as :func:`read_grey`, but for colours.
+        DataError, StoreError: as :func:`read_grey`, but for colours.
     """
     try:
-        if isinstance(source, RemotePath):
-            with source.asking() as system, system.open_input_stream(source.key) as stream:
-                content = stream.read(max_bytes + 1)
-        else:
-            with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-                file.seek(0)
-                content = file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            raise DataError(f"the image file has more than {max_bytes} bytes")
+        content = read_content(source, max_bytes)
+    except FileNotFoundError:
+        raise DataError("the image file is missing") from None
+    if len(content) > max_bytes:
+        raise DataError(f"the image file has more than {max_bytes} bytes")
+    try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check(image, content, max_side_px)
             del content
@@ -96,10 +98,8 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
                 grey_HW = np.array(image)
                 return Page(grey_HW, np.zeros(grey_HW.shape, bool), px_per_um)
             return replace(_grey_and_colour(image), px_per_um=px_per_um)
-    except (DataError, StoreError):
+    except (DataError, MemoryError):  # a lack of memory says nothing of the image
         raise
-    except FileNotFoundError:
-        raise DataError("the image file is missing") from None
     except Image.DecompressionBombError:
         raise DataError(f"the image is larger than {max_side_px} pixels") from None
     except UnidentifiedImageError:
@@ -108,6 +108,37 @@ def read_page(source: Location | IO[bytes], *, max_side_px: int, max_bytes: int)
         ) from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise DataError(f"the image file is damaged ({type(error).__name__})") from None
+
+
+def read_content(source: Location | IO[bytes], max_bytes: int) -> bytes:
+    """The first ``max_bytes + 1`` bytes of an image file: one that has them is too large.
+
+    Raises:
+        FileNotFoundError: there is no such file, or a folder has its name.
+        StoreError: the disk or store does not give it.
+    """
+    try:
+        if isinstance(source, RemotePath):
+            with source.asking() as system, system.open_input_stream(source.key) as stream:
+                content: bytes = stream.read(max_bytes + 1)
+                return content
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+            file.seek(0)
+            return file.read(max_bytes + 1)
+    except (FileNotFoundError, StoreError):
+        raise
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise FileNotFoundError(f"{source}: {error.strerror}") from None
+        raise unreadable(source, error) from None
+
+
+def unreadable(where: object, error: OSError) -> StoreError:
+    """The error of a file that is perhaps there, but that the disk does not give."""
+    return StoreError(
+        f"{where}: cannot be read ({error.strerror or error}); give access to it, then repeat the "
+        "command"
+    )
 
 
 def _stated_scale(image: Image.Image) -> float | None:

@@ -81,7 +81,7 @@ class Registry:
         """What all decisions come to; damage of one hospital does not affect the others.
 
         Raises:
-            RegistryError: the registry cannot be read.
+            RegistryError: the decisions cannot be listed, or none of them can be read.
         """
         found = self._standing()
         # A list made while decisions are written can have one and lack one that it names.
@@ -284,12 +284,15 @@ class Registry:
                 if not state or state != before:
                     try:
                         content = (self._place / "events" / name).read_bytes()
-                    except (FileNotFoundError, PermissionError) as error:
+                    except OSError as error:
                         contents.append((name, error))
                         continue
                 contents.append((name, content))
                 if state and now_ns - max(state[1:]) > _SETTLED_NS:
                     known[name] = (state, content)
+            faults = [content for _, content in contents if isinstance(content, OSError)]
+            if faults and len(faults) == len(contents):
+                raise faults[0]
         found = read_decisions(contents)
         # What is damaged is read again, whatever its size and times say.
         damaged = {name for own in found.problems.values() for name in own}
@@ -400,10 +403,10 @@ class Registry:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Size of a file, and when its content and its status changed, ns; nothing if it is gone."""
+    """Size of a file, and when its content and its status changed, ns; nothing if that fails."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return ()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

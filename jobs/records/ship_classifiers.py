@@ -15,6 +15,7 @@ import pyarrow as pa
 
 import homnet.imaging
 from homnet.cohorts.cohort import Cohort
+from homnet.files import write_whole
 from homnet.imaging.band_level import FILE as LEVELS
 from homnet.imaging.band_level import LevelEstimator
 from homnet.imaging.type_classifier import FILE as TYPES
@@ -43,7 +44,7 @@ def main(config: ShipConfig) -> None:
     step = max(1, len(cohort.files) // config.max_files)
     tables = [cohort.read(entry) for entry in cohort.files[::step]]
     for name, content in ((TYPES, _types(tables)), (LEVELS, _levels(tables))):
-        (config.output / name).write_bytes(content)
+        write_whole(config.output / name, content)
         print(f"{config.output / name}: {len(content)} bytes")
 
 

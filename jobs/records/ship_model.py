@@ -33,16 +33,17 @@ python jobs/records/ship_model.py --example cohorts/fresh
 """
 
 import dataclasses
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow.compute as pc
 
 from homnet.calibration.patients import ALL_HOSPITALS
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import MEASURED
-from homnet.errors import DataError
+from homnet.errors import ConfigError, DataError
+from homnet.files import replacing_directory
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.model.shipped import FOLDER
@@ -53,6 +54,9 @@ from homnet.records.model_card import model_card
 from homnet.results import read_json
 from homnet_platform.job import run_job
 from homnet_serve.arrow_stream import write_stream
+
+_CONTENT: Final = frozenset({"checkpoint", "reader", "example.arrow", "README.md"})
+"""Names in the folder of the model, as :mod:`homnet.model.shipped` describes them."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,18 @@ class ShipConfig:
     example: Path = Path("cohorts/fresh")
     """Cohort of other simulated patients, from which the example is taken."""
     output: Path = FOLDER
-    """Folder in the package; replaced."""
+    """Folder in the package; replaced. One that holds anything else is refused."""
 
 
 def main(config: ShipConfig) -> None:
     """Writes model, reader, example and model card."""
+    present = config.output.iterdir() if config.output.is_dir() else ()
+    strange = sorted({path.name for path in present} - _CONTENT)
+    if strange:
+        raise ConfigError(
+            f"{config.output}: holds {strange[0]}, which does not belong to a model and would be "
+            "removed with it; choose another --output"
+        )
     parts = [Checkpoint.load(path) for path in sorted(config.calibrated.glob("*/checkpoint"))]
     if len({one.version for one in parts}) != 1:
         raise DataError(f"{config.calibrated}: one model for all hospitals is wanted here")
@@ -81,12 +92,13 @@ def main(config: ShipConfig) -> None:
         parts[0], patients={**own, ALL_HOSPITALS: patients[ALL_HOSPITALS]}
     )
     reader = Checkpoint.load(config.calibrated / "reader", ReaderConfig.of_json)
-    shutil.rmtree(config.output, ignore_errors=True)
-    checkpoint.save(config.output / "checkpoint")
-    reader.save(config.output / "reader")
-    (config.output / "example.arrow").write_bytes(_example(config.example, checkpoint, reader))
+    example = _example(config.example, checkpoint, reader)
     card = model_card(read_json(config.result), checkpoint, reader)
-    (config.output / "README.md").write_text(card, encoding="utf-8")
+    with replacing_directory(config.output) as made:
+        checkpoint.save(made / "checkpoint")
+        reader.save(made / "reader")
+        (made / "example.arrow").write_bytes(example)
+        (made / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in config.output.rglob("*") if path.is_file())
     print(f"{config.output}: {size / 1e6:.1f} MB, model {checkpoint.version[:12]}")
 

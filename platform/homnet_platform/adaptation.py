@@ -21,7 +21,7 @@ from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
 from homnet.files import is_published, require_writable
 from homnet.karyotype.chromosomes import CHROMOSOMES
-from homnet.locations import Location, to_location
+from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.contract import NUM_TYPES
 from homnet.model.shipped import SHIPPED, place_of
@@ -69,7 +69,9 @@ def adapt(config: AdaptConfig) -> Location:
         CheckpointError: the model has learnt from sequences of another scale.
         CohortError: a file is damaged.
         ConfigError: the model compares with nothing that was measured, or the output is taken.
-        DataError: too few types have normal pairs of enough people.
+        DataError: too few types have normal pairs of enough people, or another run with this output
+            was faster.
+        StoreError: the output is not writable.
     """
     cohort = Cohort.open(config.cohort)
     if config.hospitals:
@@ -82,7 +84,7 @@ def adapt(config: AdaptConfig) -> Location:
     run = Run.of(config.output, config, cohort=cohort.fingerprint, parent=parent.version)
     if is_published(run.checkpoint):
         run.claim()  # refuses
-    require_writable(to_location(config.output))
+    require_writable(run.output)
     model = parent.build()
     total_TX = no_sums(model)
     if total_TX is None:

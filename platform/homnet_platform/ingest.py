@@ -8,13 +8,15 @@ flagged image.
 import dataclasses
 import hashlib
 import hmac
+import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -28,19 +30,27 @@ from homnet.cohorts.summary import has_flag
 from homnet.errors import CohortError, ConfigError
 from homnet.files import is_published, replacing
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import CHROMOSOME_KEY, find_image, read_manifest
+from homnet.imaging.manifest import (
+    CHROMOSOME_KEY,
+    HOSPITAL_NAME,
+    find_image,
+    nfc,
+    read_manifest,
+)
 from homnet.imaging.pairing import (
+    Source,
     measure_rows,
     note_same_pixels,
     pair_up,
     set_band_levels,
     set_upright,
 )
+from homnet.imaging.reading import MAX_BYTES, read_content
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location
 from homnet.secret_key import read_secret_key
 from homnet_platform.job import LocationOption
-from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
+from homnet_platform.karyograms import KaryogramConfig, cut_karyograms, pages_of
 from homnet_platform.progress import driver_bar
 from homnet_platform.runtime import local_or_cluster
 
@@ -98,10 +108,23 @@ class IngestConfig:
     def __post_init__(self) -> None:
         if (self.manifest is None) == (self.karyograms is None):
             raise ConfigError("give either --manifest or --karyograms")
-        if self.band_level not in (None, *BAND_LEVELS):
-            raise ConfigError(f"band_level is {self.band_level}; give one of {BAND_LEVELS}")
+        if self.karyograms is None and self.karyogram != KaryogramConfig():
+            raise ConfigError("--karyogram.* is for --karyograms; remove it")
+        require_defaults(self.hospital, self.band_level)
         if self.images_per_file < 1:
             raise ConfigError(f"images_per_file is {self.images_per_file}; give at least 1")
+
+
+def require_defaults(hospital: str, band_level: int | None) -> None:
+    """Checks what is said of images that name no hospital or band level.
+
+    Raises:
+        ConfigError: names the option that is wrong.
+    """
+    if not re.fullmatch(HOSPITAL_NAME, nfc(hospital)):
+        raise ConfigError(f"--hospital is {hospital!r}; use letters, digits, '.', '_' and '-' only")
+    if band_level not in (None, *BAND_LEVELS):
+        raise ConfigError(f"--band-level is {band_level}; give one of {BAND_LEVELS}")
 
 
 def report_of(cohort: Location) -> Location:
@@ -133,6 +156,8 @@ class IngestSummary:
     """Rows of the report."""
     seen: dict[bytes, str] = field(default_factory=dict)
     """See :func:`homnet.imaging.pairing.note_same_pixels`."""
+    digests: dict[int, bytes] = field(default_factory=dict)
+    """SHA-256 of the images by their rows."""
 
     @property
     def num_pairs(self) -> int:
@@ -162,6 +187,7 @@ class IngestSummary:
             turn: which chromosomes that lie upside down are turned.
             by_row: whether notes name images by their rows and not by their paths.
         """
+        self.digests.update(zip(part["row"].tolist(), part["sha256"], strict=True))
         names = "row " + part["row"].astype(str) if by_row else part["path"]
         part = note_same_pixels(part, names, self.seen)
         if turn != "never":
@@ -192,6 +218,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
         ConfigError: the pseudonym key is unreadable or too short.
         CohortError: the output exists, two hospitals share a patient id and there is no pseudonym
             key, or no image was usable; in the last case the report is still written.
+        StoreError: a disk or store does not give an image.
     """
     key = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE)
     if is_published(config.output):
@@ -200,10 +227,14 @@ def ingest(config: IngestConfig) -> IngestSummary:
         return _ingest(config, config.manifest, key)
     assert config.karyograms is not None
     chromosomes = config.output.with_name(f"{config.output.name}-chromosomes")
-    with local_or_cluster():
-        return _ingest(
-            config, cut_karyograms(config.karyograms, config.karyogram, chromosomes), key
+    pages = pages_of(config.karyograms, config.karyogram)
+    if key is None:  # before pages are cut, each of which takes seconds
+        refuse_shared_patients(
+            (page["patient_id"], page["hospital"] or nfc(config.hospital)) for page in pages
         )
+    with local_or_cluster():
+        listed = cut_karyograms(config.karyograms, config.karyogram, chromosomes, pages=pages)
+        return _ingest(config, listed, key)
 
 
 def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> IngestSummary:
@@ -222,32 +253,74 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
         # Names of files often hold those of patients; the row leads back to the manifest.
         reported = [name for name in _REPORTED if name != "path"]
     done = IngestSummary(report_of(config.output), len(manifest))
+    provenance: dict[str, Any] = {
+        "job": "ingest",
+        "version": __version__,
+        "settings": settings,
+        "manifest_sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
+    }
+
+    def tables() -> Iterator[pa.Table]:
+        for part in _measured(manifest, listed, config):
+            yield done.pairs(part, turn, by_row=key is not None)
+        # The cohort's index is written after its last table, and only then is it published: nobody
+        # may find it without its report.
+        provenance["images_sha256"] = _digest_of_rows(done.digests)
+        noted = pd.concat(done.noted)[reported].sort_values("row")
+        with replacing(done.report) as temporary:
+            noted.to_csv(temporary, index=False, float_format="%.3f")
+
     try:
         with local_or_cluster():
             done.cohort = write_cohort(
                 config.output,
-                (
-                    done.pairs(part, turn, by_row=key is not None)
-                    for part in _measured(manifest, listed, config)
-                ),
+                tables(),
                 scale=dict.fromkeys(
                     sorted(manifest["hospital"].unique()), config.extraction.samples_per_px
                 ),
-                provenance={
-                    "job": "ingest",
-                    "version": __version__,
-                    "settings": settings,
-                    "manifest_sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
-                },
+                provenance=provenance,
             )
     except CohortError as error:
         raise CohortError(f"{error}{done.why_nothing()}") from None
-    finally:
-        if done.noted:
-            noted = pd.concat(done.noted)[reported].sort_values("row")
-            with replacing(done.report) as temporary:
-                noted.to_csv(temporary, index=False, float_format="%.3f")
     return done
+
+
+def digest_of_images(rows: pd.DataFrame, folder: Location) -> str:
+    """The digest of all images of a manifest, as the provenance of a cohort keeps it.
+
+    Args:
+        rows: output of :func:`homnet.imaging.manifest.read_manifest`.
+        folder: folder of the manifest.
+
+    Raises:
+        StoreError: a disk or store does not give an image.
+    """
+    digests: dict[int, bytes] = {}
+    with ThreadPoolExecutor() as pool, driver_bar(len(rows), "compare", "image") as bar:
+        for at in range(0, len(rows), _IMAGES_PER_BLOCK):
+            part = rows.iloc[at : at + _IMAGES_PER_BLOCK]
+            found = pool.map(lambda path: _image(folder, path)[1], part["path"])
+            digests.update(zip(part["row"].tolist(), found, strict=True))
+            bar.update(len(part))
+    return _digest_of_rows(digests)
+
+
+def _digest_of_rows(digests: Mapping[int, bytes]) -> str:
+    """One digest of those of all images, in the order of the manifest."""
+    whole = hashlib.sha256()
+    for row in sorted(digests):
+        whole.update(f"{row}:{digests[row].hex()}\n".encode())
+    return whole.hexdigest()
+
+
+def _image(folder: Location, path: str) -> tuple[Source, bytes]:
+    """An image of a manifest and its SHA-256, which is empty if there is no such file."""
+    place = find_image(folder, path)
+    try:
+        content = read_content(place, MAX_BYTES)
+    except FileNotFoundError:
+        return place, b""
+    return io.BytesIO(content), hashlib.sha256(content).digest()
 
 
 def _measured(
@@ -283,9 +356,16 @@ def _measured(
 
 
 def _measure_block(table: pa.Table, *, folder: Location, config: ExtractionConfig) -> pa.Table:
-    """Manifest rows with the measurements of each image."""
-    rows = measure_rows(table.to_pandas(), lambda row: find_image(folder, row["path"]), config)
-    return pa.Table.from_pandas(rows, preserve_index=False)
+    """Manifest rows with the measurements of each image and its SHA-256."""
+    digests: list[bytes] = []
+
+    def open_image(row: Mapping[str, Any]) -> Source:
+        source, digest = _image(folder, row["path"])
+        digests.append(digest)
+        return source
+
+    rows = measure_rows(table.to_pandas(), open_image, config)
+    return pa.Table.from_pandas(rows.assign(sha256=digests), preserve_index=False)
 
 
 def _with_pseudonyms(manifest: pd.DataFrame, key: bytes) -> pd.DataFrame:

@@ -30,8 +30,17 @@ LocationOption: TypeAlias = Annotated[
 ]
 """Field of a config for a path or URI, which is checked when the command line is parsed."""
 
-_OF_THE_DISK: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""Errors of files that a user can cause wherever something is read or written."""
+_NO_ROOM: Final = "make room or give access, or choose another place"
+_LOST: Final = "see that the disk or network share works, then repeat the command"
+_NO_SUCH_PLACE: Final = "choose another path"
+_OF_THE_DISK: Final = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT), _NO_ROOM),
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN), _LOST
+    ),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), _NO_SUCH_PLACE),
+}
+"""Errors of files that a user can cause or mend wherever something is read or written, and how."""
 _GROUP: Final = re.compile(r"^ ([\w.-]+) options\n -+\n  (.*)\n(?:(?:  .*)?\n)*", re.MULTILINE)
 """An option group in tyro's help: name, first line of its text, options."""
 
@@ -110,8 +119,7 @@ def run_job(
         cause = root_cause(error)
         if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
             cause = HomNetError(
-                f"{cause.filename or 'a file'}: {cause.strerror}; make room or give access, or "
-                "choose another place"
+                f"{cause.filename or 'a file'}: {cause.strerror}; {_OF_THE_DISK[cause.errno]}"
             )
         if not isinstance(cause, HomNetError):
             raise

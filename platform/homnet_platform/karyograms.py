@@ -5,6 +5,7 @@ drawing of the page with all outlines, the chromosomes that were left out with t
 the pages that could not be read.
 """
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +16,20 @@ import pandas as pd
 from PIL import Image
 
 from homnet import __version__
-from homnet.errors import ConfigError, DataError, ManifestError
+from homnet.errors import ConfigError, DataError, ManifestError, StoreError
 from homnet.files import Staging, is_published
 from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, is_picture
 from homnet.imaging.cutting import PX_PER_UM_RANGE, cut_out
-from homnet.imaging.karyogram import find_chromosomes, read_picture
+from homnet.imaging.karyogram import MAX_BYTES, find_chromosomes, read_picture
 from homnet.imaging.layouts import Layout, read_layout
 from homnet.imaging.manifest import REQUIRED, nfc
 from homnet.imaging.outlines import draw_outlines
+from homnet.imaging.reading import read_content
 from homnet.locations import Location, files_in
 from homnet.results import read_json, write_json
 from homnet_platform.blocks import process_blocks
 from homnet_platform.job import LocationOption
+from homnet_platform.progress import driver_bar
 
 MANIFEST: Final = "manifest.csv"
 """Manifest of the chromosomes that were cut out."""
@@ -64,18 +67,35 @@ class KaryogramConfig:
                 raise ConfigError(f"karyogram.names is {self.names!r}; it needs {field} once")
 
 
-def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) -> Location:
+def cut_karyograms(
+    folder: Location,
+    config: KaryogramConfig,
+    output: Location,
+    *,
+    pages: Sequence[Cell] | None = None,
+    made_of_it: Sequence[Location] = (),
+) -> Location:
     """Cuts all karyograms of a folder into images of single chromosomes; returns their manifest.
 
     ``output`` is created. An interrupted run resumes at the page it was reading; a finished one of
-    the same settings is kept. On a cluster all nodes must share the storage.
+    the same pictures and settings is kept. On a cluster all nodes must share the storage.
+
+    Args:
+        folder: the karyograms.
+        config: their names, layout and scale.
+        output: directory or URI of what is cut out.
+        pages: what :func:`pages_of` has said of the folder, if it was asked.
+        made_of_it: what was perhaps made of an earlier output, for the message.
 
     Raises:
         ManifestError: files cannot be assigned to cells.
         DataError: the layout is wrong, no page could be read, or the directory exists with other
-            settings.
+            pictures or settings.
+        StoreError: a picture cannot be read, or is gone.
     """
-    pages = pages_of(folder, config)
+    if pages is None:
+        pages = pages_of(folder, config)
+    pages = _with_digests(pages, folder)
     layout = None if config.layout is None else read_layout(config.layout)
     settings: dict[str, Any] = {
         "job": "karyograms",
@@ -86,8 +106,14 @@ def cut_karyograms(folder: Location, config: KaryogramConfig, output: Location) 
     }
     staging = Staging(output.absolute())
     manifest, kept = output / MANIFEST, output / _SETTINGS
-    if is_published(output) and kept.exists() and read_json(kept) == settings:
-        return manifest
+    if is_published(output) and kept.exists():
+        if read_json(kept) == settings:
+            return manifest
+        old = [str(one) for one in (output, *made_of_it) if one.exists()]
+        raise DataError(
+            f"{output}: exists already, and was cut from other pictures, with other settings or by "
+            f"another version; remove {' and '.join(old)}, or choose another --output"
+        )
     staging.claim(settings)
     parts = process_blocks(
         len(pages),
@@ -151,6 +177,30 @@ def pages_of(folder: Location, config: KaryogramConfig) -> list[Cell]:
     return cells
 
 
+def _with_digests(pages: Sequence[Cell], folder: Location) -> list[Cell]:
+    """The pages with the SHA-256 of their files: a picture may change under its name."""
+    digested = []
+    with driver_bar(len(pages), "read", "karyogram") as bar:
+        for page in pages:
+            digested.append({**page, "sha256": _sha256(_content(folder / page["path"]))})
+            bar.update()
+    return digested
+
+
+def _content(picture: Location) -> bytes:
+    """Content of the file of a karyogram that was listed."""
+    try:
+        return read_content(picture, MAX_BYTES)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{picture}: was in the folder and is gone; give access to it, then repeat the command"
+        ) from None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _cut_page(
     number: int,
     *,
@@ -166,8 +216,14 @@ def _cut_page(
     if done.exists():
         return 1, done.read_text()
     outlines = f"pages/{number:05d}.png"
+    content = _content(folder / page["path"])
+    if _sha256(content) != page["sha256"]:
+        raise DataError(
+            f"{folder / page['path']}: the picture has changed since cutting began; remove "
+            f"{staging.root} and repeat the command"
+        )
     try:
-        picture = read_picture(folder / page["path"])
+        picture = read_picture(io.BytesIO(content))
         karyogram = find_chromosomes(picture, layout)
         images = cut_out(karyogram, px_per_um)
     except DataError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TRAIN, SplitConfig, split_patients
 from homnet.errors import ConfigError
+from homnet.files import require_writable
 from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig, fit_laboratory
 from homnet.simulator.laboratory_file import FittedLaboratory, write_laboratory
@@ -43,12 +44,14 @@ def fit(config: FitLaboratoryConfig) -> FittedLaboratory:
         CohortError: there is no such cohort or hospital.
         ConfigError: the file exists already.
         DataError: there are too few people, or they have no normal pair.
+        StoreError: the folder of the file is not writable.
     """
     if config.output.exists():
         raise ConfigError(f"{config.output}: exists already; remove it or choose another --output")
     cohort = Cohort.open(config.cohort).of_hospitals([config.hospital])
     split = SplitConfig(validation=0.0, test=1.0 - config.share, seed=config.seed)
     chosen = sorted(split_patients(cohort.patients, split)[TRAIN])
+    require_writable(config.output.parent)
     print(f"people to fit: {len(chosen)} of {cohort.num_patients} of {config.hospital}")
     with local_or_cluster():
         laboratory = fit_laboratory(

@@ -10,8 +10,9 @@ import pandas as pd
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.summary import summarise_cohort
+from homnet.errors import DataError
 from homnet.evaluation.score_table import read_scores
-from homnet.files import write_whole
+from homnet.files import digest_of, write_whole
 from homnet.locations import Location, in_memory
 from homnet.report.cohort_page import named_truth
 from homnet.report.examples import draw_examples
@@ -45,9 +46,21 @@ class ReportConfig:
 
 
 def report(config: ReportConfig) -> Location:
-    """Prints the tables of an evaluation, writes its page and returns the location."""
+    """Prints the tables of an evaluation, writes its page and returns the location.
+
+    Raises:
+        CohortError, DataError: a file is missing, damaged or of another evaluation.
+    """
     evaluation = read_json(config.evaluation / "evaluation.json")
     provenance = read_json(config.evaluation / "provenance.json")
+    place = config.evaluation / "scores.parquet"
+    scores = read_scores(place)
+    # An evaluation of an earlier version has no digest.
+    if evaluation.get("scores_sha256") not in (None, digest_of(place)):
+        raise DataError(
+            f"{place}: the scores are not those of evaluation.json, or were changed; run "
+            "jobs/evaluate.py again"
+        )
     summary, examples = None, []
     if config.cohort is not None:
         cohort = Cohort.open(config.cohort)
@@ -61,7 +74,7 @@ def report(config: ReportConfig) -> Location:
     content = Report(
         title=config.title,
         evaluation=evaluation,
-        scores=read_scores(config.evaluation / "scores.parquet"),
+        scores=scores,
         provenance=provenance,
         histories=_histories(config.checkpoints),
         cohort=summary,

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from homnet import __version__
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import CheckpointError, ConfigError
-from homnet.files import is_published
+from homnet.files import is_published, replacing_directory
 from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
 from homnet.model.contract import settings_of
@@ -92,8 +92,20 @@ class Run:
         write_json(self.output / "config.json", self.claimed)
 
     def publish(self, checkpoint: Checkpoint) -> Location:
-        """Writes the final checkpoint and its history, and returns the checkpoint's path."""
-        path = checkpoint.save(self.checkpoint)
+        """Writes the final checkpoint and its history, and returns the checkpoint's path.
+
+        Raises:
+            CheckpointError: the directory cannot be written, or a value is not finite.
+            DataError: another run with this output was faster.
+        """
+        path = self.checkpoint
+        try:
+            with replacing_directory(path, last=HASHES, new=True) as made:
+                checkpoint.save(made)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: cannot write the checkpoint ({error}); free space or choose another place"
+            ) from None
         write_json(self.output / "history.json", {"history": checkpoint.metrics["history"]})
         print(f"checkpoint: {path} (version {checkpoint.version[:12]})")
         return path

@@ -193,10 +193,16 @@ def _keep_winner(
 
 
 def _promote(checkpoints: Mapping[str, Checkpoint], registry: Registry) -> None:
-    """Promotes the winner, unless the registry has it from an earlier run."""
+    """Promotes the winner, unless an earlier run has, or somebody decided something about it."""
+    standing = registry.standing()
+    decided = {
+        *((one.hospital, one.version) for one in standing.decisions if one.action != "publish"),
+        # A promotion may be among the damaged decisions.
+        *((one.hospital, one.version) for one in standing.entries if one.status == "unknown"),
+    }
     for hospital, checkpoint in checkpoints.items():
-        if any(entry.version == checkpoint.digest for entry in registry.entries(hospital)):
-            print(f"{hospital}: the winner is already in {registry.root}; left unchanged")
+        if (hospital, checkpoint.digest) in decided:
+            print(f"{hospital}: {registry.root} has decisions on the winner; left unchanged")
         else:
             registry.promote(hospital, registry.publish(checkpoint, hospital))
 

@@ -74,7 +74,7 @@ class Archive:
         if info.file_size > max_bytes:
             raise too_large(f"{place}: {name[:100]!r} has more than {max_bytes} bytes")
         try:
-            return self.content.read(info)
+            return self._unpacked(info)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -87,6 +87,12 @@ class Archive:
             raise invalid(
                 f"{place}: {name[:100]!r} cannot be unpacked ({str(error)[:100]})"
             ) from None
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> bytes:
+        # Without a number of bytes, zipfile unpacks all that is there before it cuts that to the
+        # stated size. What is longer than stated ends here, and its checksum is wrong.
+        with self.content.open(info) as file:
+            return file.read(info.file_size + 1)
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ def measure_images(
         return io.BytesIO(archive.read(row["path"], limits.max_image_bytes, place))
 
     def image_of(name: str) -> NDArray[np.uint8]:
-        content = archive.content.read(archive.files[name])
+        content = archive.read(name, limits.max_image_bytes, MANIFEST)
         return read_grey(io.BytesIO(content), max_side_px=largest_px)
 
     images, table = measured(manifest, open_image, configs, limits, f"{MANIFEST}: row {{row}}")

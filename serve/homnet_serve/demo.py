@@ -1,5 +1,6 @@
 """Prepares an endpoint on this machine: the shipped model for every hospital, a key, an example."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from homnet.model.reference_bags import reference_bags
 from homnet.model.registry import Registry
 from homnet.model.shipped import EXAMPLE, SHIPPED, place_of, reader_beside
 from homnet.reader.network import ReaderConfig
-from homnet_serve.keys import new_key, write_keys
+from homnet_serve.keys import add_key
 
 GENERIC: Final = "generic"
 """Hospital for laboratories without a calibration of their own: that of all hospitals is used."""
@@ -22,7 +23,9 @@ GENERIC: Final = "generic"
 def prepare(work: Path) -> tuple[str, dict[str, str], Path]:
     """Makes a registry with the shipped model, a key for its hospitals, and an example.
 
-    A hospital whose model was promoted by somebody keeps that model.
+    A hospital with a promoted model keeps it, also if it is the shipped model of an earlier
+    version: the registry does not say who promoted it. If it is another model than the shipped one,
+    this is printed, with the commands that change it. Other keys stay in the key file.
 
     Args:
         work: directory of the endpoint.
@@ -37,17 +40,31 @@ def prepare(work: Path) -> tuple[str, dict[str, str], Path]:
     reader = reader_beside(SHIPPED)
     if reader is not None:
         registry.keep_reader(Checkpoint.load(reader, ReaderConfig.of_json))
-    free = [hospital for hospital in hospitals if registry.promoted(hospital) is None]
-    for hospital in free:
+    in_use = {hospital: registry.promoted(hospital) for hospital in hospitals}
+    for hospital in (name for name, entry in in_use.items() if entry is None):
         version = registry.publish(checkpoint, hospital)
         if registry.reference_bags(version) is None:
             with pa.ipc.open_stream(EXAMPLE) as stream:
                 bags = reference_bags(Predictor.of_checkpoint(checkpoint), stream.read_all())
             registry.keep_reference_bags(version, bags)
         registry.promote(hospital, version)
-    secret, key = new_key("demo", sorted({*hospitals, *registry.lines()}))
-    write_keys(work / "keys.json", [key])
+    for hospital, entry in in_use.items():
+        if entry is not None and entry.version != checkpoint.digest:
+            print(_other_model(registry, hospital, entry.version, checkpoint.digest))
+    permitted = sorted({*hospitals, *registry.lines()})
+    secret = add_key(work / "keys.json", "demo", permitted, renew=True)
     example = work / EXAMPLE.name
     shutil.copyfile(EXAMPLE, example)
     names = {"registry": "registry", "keys": "keys.json", "audit": "audit"}
     return secret, {name: str((work / file).resolve()) for name, file in names.items()}, example
+
+
+def _other_model(registry: Registry, hospital: str, version: str, shipped: str) -> str:
+    """What to print of a hospital for which another model than the shipped one answers."""
+    where = f"--registry {shlex.quote(registry.root)} --hospital {shlex.quote(hospital)}"
+    return (
+        f"{hospital}: the model {version[:12]} answers, which was promoted earlier, not the "
+        f"shipped {shipped[:12]}; to change that:\n"
+        f"  python jobs/registry.py publish {where} --checkpoint {SHIPPED}\n"
+        f"  python jobs/registry.py promote {where} --version {shipped[:12]}"
+    )

@@ -21,7 +21,7 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
     Args:
         body: the form.
         content_type: its media type with the boundary.
-        max_files: maximum number of files.
+        max_files: maximum number of files, including those that nobody chose.
 
     Raises:
         RequestError: the body is not a form or is cut off, it has too many files, or a field that
@@ -30,7 +30,7 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise invalid("Content-Type: the form has no boundary; let the client write this header")
-    content, ended = io.BytesIO(), []
+    content, ended, num_parts = io.BytesIO(), [], 0
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
 
         def on_field(field: Field) -> None:
@@ -40,7 +40,9 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
             )
 
         def on_file(file: File) -> None:
-            if len(archive.infolist()) == max_files:
+            nonlocal num_parts
+            num_parts += 1
+            if num_parts > max_files:
                 raise too_large(f"body: more than {max_files} files; send fewer images")
             name = (file.file_name or b"").decode("utf-8", "replace")
             if not name and not file.size:  # a browser sends so what nobody chose

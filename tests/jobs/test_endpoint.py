@@ -37,10 +37,31 @@ def test_verification_says_what_it_found_and_what_it_cannot_find(
         file.write(b"{")
     assert "its process ended while it wrote one more" in verify(tmp_path / "log", **whole)
     (tmp_path / "log" / log.name).unlink()
-    with pytest.raises(DataError, match=f"{log.name}: was removed"):
+    with pytest.raises(SystemExit) as ended:
         verify(tmp_path / "log", **whole)
+    assert ended.value.code == 2
+    assert f"{log.name}: was removed" in capsys.readouterr().err
     with pytest.raises(DataError, match="there is no audit log here"):
         verify(tmp_path / "log")
     key.write_text("short")
     with pytest.raises(ConfigError, match="give at least 16"):
         verify(tmp_path / "log", **whole)
+
+
+def test_each_fault_of_an_audit_log_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = []
+    for _ in range(2):
+        log = AuditLog(tmp_path / "log", anchor=tmp_path / "anchor")
+        log.close()
+        logs.append(log.name)
+    for name in logs:
+        (tmp_path / "log" / name).write_bytes(b"{}\n")
+    with pytest.raises(SystemExit) as ended:
+        JOB["main"](JOB["VerifyAudit"](directory=str(tmp_path / "log")))
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for name, line in zip(sorted(logs), lines, strict=True):
+        assert line.startswith(f"error: {tmp_path / 'log'}/{name}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from homnet.errors import RegistryError
+from homnet.errors import ConfigError, RegistryError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
 from homnet.model.registry import Registry
@@ -40,6 +40,25 @@ def test_a_damaged_decision_is_said_and_set_aside_by_a_promotion(
     _run(tmp_path, "promote", hospital="h2", version=version)
     _run(tmp_path, "list")
     assert "unknown" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("action", "options", "message"),
+    [
+        ("promote", {"version": "3f", "reference": "cohort"}, "no use for --reference"),
+        ("promote", {"version": "3f", "checkpoint": "shipped"}, "no use for --checkpoint"),
+        ("publish", {"checkpoint": "shipped", "version": "3f"}, "no use for --version"),
+        ("roll-back", {"version": "3f"}, "no use for --version"),
+        ("list", {"reference": "cohort"}, "no use for --reference"),
+        ("promote", {}, "promote needs --version"),
+    ],
+)
+def test_options_that_an_action_needs_or_has_no_use_for(
+    action: str, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        JOB["RegistryConfig"](action, hospital="h", **options)
+    JOB["RegistryConfig"]("publish", hospital="h", checkpoint="shipped", reference="cohort")
 
 
 def test_the_shipped_model_comes_with_its_reader(tmp_path: Path) -> None:

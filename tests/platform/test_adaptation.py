@@ -13,7 +13,7 @@ import torch
 from homnet.bags.draw import PairBank, rows_of_file
 from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import TEST, TRAIN, SplitConfig, split_patients
-from homnet.errors import ConfigError, DataError
+from homnet.errors import ConfigError, DataError, StoreError
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet_platform.adaptation import _MEASURED, AdaptConfig, adapt
@@ -80,6 +80,15 @@ def test_the_same_command_is_refused_when_it_is_done(config: AdaptConfig) -> Non
         adapt(config)
     again = adapt(replace(config, output=f"{config.output}-again"))
     assert Checkpoint.load(again).version == first
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
+    config: AdaptConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("homnet_platform.adaptation._measured")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/out: cannot be written"):
+        adapt(replace(config, output=str(tmp_path / "file" / "out")))
 
 
 def test_too_few_people_are_refused_and_the_advice_can_be_followed(config: AdaptConfig) -> None:

@@ -1,6 +1,7 @@
 """Evaluation of held-out patients: scores, metrics, and whom it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from homnet.bags.draw import BagConfig, draw_bags, rows_of_file
 from homnet.bags.epochs import DeviceBank, draw_epoch
 from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.split import TEST, VALIDATION, SplitConfig, split_patients
-from homnet.errors import CheckpointError, ConfigError
+from homnet.errors import CheckpointError, ConfigError, DataError, StoreError
+from homnet.files import digest_of
 from homnet.model.predictor import Predictor
 from homnet.results import Record
+from homnet_platform import evaluation
 from homnet_platform.data import collect_bank, pairs_dataset
 from homnet_platform.evaluation import EvaluateConfig, _Scorer, evaluate
 from homnet_platform.progress import Progress
+from homnet_platform.reporting import ReportConfig, report
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -38,8 +42,49 @@ def test_the_whole_line_leaves_scores_and_metrics(evaluated: Path) -> None:
     assert scores["score"].between(0, 1).all()
     evaluation = json.loads((evaluated / "evaluation.json").read_text())
     assert set(evaluation["hospitals"]) == {"h1", "h2"}
+    assert evaluation["scores_sha256"] == digest_of(evaluated / "scores.parquet")
     provenance = json.loads((evaluated / "provenance.json").read_text())
     assert len(set(provenance["checkpoints"].values())) == 2
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "evaluation.json", "provenance.json"])
+def test_no_report_shows_files_of_two_evaluations(
+    lineage: Any, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Wherever an evaluation is killed that replaces another."""
+    output = tmp_path / "again"
+    shutil.copytree(evaluated, output)
+    scored = [pd.read_parquet(evaluated / "scores.parquet").assign(score=0.5)]
+    monkeypatch.setattr("homnet_platform.evaluation._score", lambda *_: (scored, {}))
+
+    def killed(write: Callable[..., Any]) -> Callable[..., Any]:
+        def writing(path: Path, content: Any) -> None:
+            if path.name == name:
+                raise KeyboardInterrupt
+            write(path, content)
+
+        return writing
+
+    for writer in ("write_whole", "write_json"):
+        monkeypatch.setattr(evaluation, writer, killed(getattr(evaluation, writer)))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(replace(lineage.evaluation, output=str(output)))
+    assert (output / "scores.parquet").is_file()
+    with pytest.raises(DataError, match=r"provenance\.json.*run the job"):
+        report(ReportConfig(evaluation=output))
+    monkeypatch.undo()
+    monkeypatch.setattr("homnet_platform.evaluation._score", lambda *_: (scored, {}))
+    evaluate(replace(lineage.evaluation, output=str(output)))
+    assert set(json.loads((output / "provenance.json").read_text())["checkpoints"]) == {"h1", "h2"}
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
+    lineage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("homnet_platform.evaluation._score")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/out: cannot be written"):
+        evaluate(replace(lineage.evaluation, output=str(tmp_path / "file" / "out")))
 
 
 def test_no_patient_is_in_two_splits_anywhere(lineage: Any, evaluated: Path) -> None:

@@ -12,15 +12,24 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from homnet.cohorts.cohort import write_cohort
 from homnet.cohorts.pairs import pairs_of
-from homnet.errors import CohortError, ConfigError, ManifestError
+from homnet.errors import CohortError, ConfigError, ManifestError, StoreError
 from homnet.files import write_whole
 from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.manifest import read_manifest
 from homnet.imaging.reading import read_grey
 from homnet.locations import files_in, to_location
 from homnet.simulator.drawing import centre_line, draw_chromosome
-from homnet_platform.ingest import IngestConfig, _with_pseudonyms, ingest, report_of
+from homnet_platform.ingest import (
+    IngestConfig,
+    _with_pseudonyms,
+    digest_of_images,
+    ingest,
+    report_of,
+)
+from homnet_platform.job import root_cause
+from homnet_platform.karyograms import KaryogramConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -278,8 +287,71 @@ def test_existing_output_wrong_manifest_and_wrong_settings_are_refused(summary, 
         ingest(config)
     with pytest.raises(ManifestError, match="no such file"):
         ingest(replace(config, manifest=tmp_path / "none.csv", output=tmp_path / "out"))
-    with pytest.raises(ConfigError, match="band_level is 500"):
+    with pytest.raises(ConfigError, match="--band-level is 500"):
         replace(config, band_level=500)
+    with pytest.raises(ConfigError, match=r"--hospital is 'St\. Mary'; use letters"):
+        replace(config, hospital="St. Mary")
+    assert replace(config, hospital="Mu\u0308nster").hospital
+    with pytest.raises(ConfigError, match=r"--karyogram\.\* is for --karyograms"):
+        replace(config, karyogram=KaryogramConfig(px_per_um=20.0))
+
+
+def test_the_report_is_there_when_the_cohort_is_published(folder, tmp_path, monkeypatch):
+    pd.DataFrame(rows_of(2, 2, "south")).to_csv(folder / "some.csv", index=False)
+    found = []
+
+    def write(path, *args, **kwargs):
+        cohort = write_cohort(path, *args, **kwargs)
+        found.append(report_of(path).exists())
+        return cohort
+
+    monkeypatch.setattr("homnet_platform.ingest.write_cohort", write)
+    ingest(IngestConfig(tmp_path / "cohort", manifest=folder / "some.csv", band_level=400))
+    assert found == [True]
+
+
+def test_an_image_that_the_disk_does_not_give_ends_the_job(tmp_path):
+    """A link to itself stands for a share that is lost: it can be made without being root."""
+    rows = pd.DataFrame(rows_of(1, 1, "south"))
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    for path in rows["path"]:
+        save_chromosome(tmp_path / path, 30, 1)
+    image = tmp_path / rows["path"][2]
+    image.unlink()
+    image.symlink_to(image)
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (Ray's, around ours)
+        ingest(IngestConfig(tmp_path / "cohort", manifest=tmp_path / "manifest.csv"))
+    cause = root_cause(caught.value)
+    assert isinstance(cause, StoreError)
+    assert str(cause).startswith(f"{image}: cannot be read (Too many levels of symbolic links);")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.csv", "south0"]
+
+
+def test_a_cohort_knows_its_images(summary, config, folder, tmp_path):
+    rows = read_manifest(config.manifest, hospital="hospital", band_level=400)
+    known = summary.cohort.provenance["images_sha256"]
+    assert digest_of_images(rows.sample(frac=1, random_state=0), folder) == known
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "south1/1-2-0.png").unlink()
+    assert digest_of_images(rows, other) != known
+    shutil.copy(folder / "south1/1-2-1.png", other / "south1/1-2-0.png")
+    assert digest_of_images(rows, other) != known
+
+
+def test_one_patient_id_in_two_hospitals_is_refused_before_karyograms_are_cut(tmp_path):
+    cells = tmp_path / "cells.csv"
+    cells.write_text("path,patient_id,cell_id,hospital\na.png,p,1,\nb.png,p,2,north\n")
+    (tmp_path / "pages").mkdir()
+    for name in "ab":
+        (tmp_path / f"pages/{name}.png").touch()
+    config = IngestConfig(
+        tmp_path / "cohort",
+        karyograms=tmp_path / "pages",
+        karyogram=KaryogramConfig(cells=cells),
+    )
+    with pytest.raises(CohortError, match=r"patient p is in hospital 'hospital' and in .*'north'"):
+        ingest(config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.csv", "pages"]
 
 
 @pytest.mark.slow

@@ -110,6 +110,31 @@ def test_a_full_disk_is_one_sentence_wherever_it_is_met(
         run_job(Config, errs, description=None, args=[])
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EIO, "see that the disk or network share works"),
+        (errno.ESTALE, "see that the disk or network share works"),
+        (errno.ENOTCONN, "see that the disk or network share works"),
+        (errno.ETIMEDOUT, "see that the disk or network share works"),
+        (errno.EHOSTDOWN, "see that the disk or network share works"),
+        (errno.ENAMETOOLONG, "choose another path"),
+        (errno.ENOTDIR, "choose another path"),
+        (errno.EISDIR, "choose another path"),
+    ],
+)
+def test_a_lost_share_or_a_wrong_path_is_one_sentence(
+    number: int, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(config: Config) -> None:
+        raise OSError(number, "it fails", "share/x")
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(Config, fails, description=None, args=[])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: share/x: it fails; {advice}")
+
+
 @pytest.mark.parametrize("given", [["--key", "secret"], ["--key=secret"], ["--size", "2", "--key"]])
 def test_an_option_of_an_earlier_version_says_what_to_use_instead(
     given: list[str], capsys: pytest.CaptureFixture[str]

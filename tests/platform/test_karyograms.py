@@ -1,5 +1,7 @@
 """Folders of karyograms become cohorts and verdicts; files without a cell are named."""
 
+import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +11,19 @@ import pytest
 from PIL import Image
 
 from homnet.cohorts.pairs import pairs_of
-from homnet.errors import ConfigError, DataError, ManifestError
+from homnet.errors import ConfigError, DataError, ManifestError, StoreError
+from homnet.files import Staging
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 from homnet_platform.ingest import IngestConfig, ingest
-from homnet_platform.karyograms import KaryogramConfig, cut_karyograms, pages_of
+from homnet_platform.karyograms import (
+    KaryogramConfig,
+    _cut_page,
+    _with_digests,
+    cut_karyograms,
+    pages_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +131,67 @@ def test_cutting_resumes_and_keeps_what_is_finished(folder, ray_cluster, tmp_pat
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
     assert cut_karyograms(folder, one_page(folder), output) == manifest
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.png")} == before
-    with pytest.raises(DataError, match="exists already"):
-        cut_karyograms(folder, replace(one_page(folder), px_per_um=20.0), output)
+    beside = [tmp_path / "cut-cohort", tmp_path / ".mine.partial", tmp_path / "none"]
+    for one in beside[:2]:
+        one.mkdir()
+    old = rf"remove {output} and {beside[0]} and {beside[1]}, or choose another --output"
+    with pytest.raises(DataError, match=f"exists already, .*; {old}"):
+        cut_karyograms(folder, replace(one_page(folder), px_per_um=20.0), output, made_of_it=beside)
+
+
+@pytest.fixture
+def two_blank(tmp_path) -> Path:
+    """A folder of two pictures of which nothing can be used."""
+    folder = tmp_path / "blank"
+    folder.mkdir()
+    for number in (1, 2):
+        Image.new("L", (400, 300 + number), 255).save(folder / f"p_{number}.png")
+    return folder
+
+
+@pytest.mark.ray
+def test_a_picture_that_changed_under_its_name_is_no_old_page(two_blank, ray_cluster, tmp_path):
+    def cut(folder):
+        cut_karyograms(folder, KaryogramConfig(), tmp_path / "cut")
+
+    with pytest.raises(DataError, match="no chromosome could be used"):
+        cut(two_blank)
+    partial = tmp_path / ".cut.partial"
+    pages = sorted((partial / "content/pages").glob("*.csv"))
+    before = [path.stat().st_mtime_ns for path in pages]
+    # The same pictures in another folder are the same pictures.
+    other = shutil.copytree(two_blank, tmp_path / "moved")
+    with pytest.raises(DataError, match="no chromosome could be used"):
+        cut(other)
+    assert [path.stat().st_mtime_ns for path in pages] == before
+    Image.new("L", (400, 500), 255).save(other / "p_2.png")
+    with pytest.raises(DataError, match=r"\.cut\.partial: holds unfinished work with other"):
+        cut(other)
+
+
+def cut_page(folder, number, tmp_path, **changes):
+    staging = Staging(tmp_path / "cut")
+    staging.claim({})
+    pages = [
+        {**page, **changes} for page in _with_digests(pages_of(folder, KaryogramConfig()), folder)
+    ]
+    return _cut_page(
+        number, pages=pages, folder=folder, staging=staging, layout=None, px_per_um=None
+    )
+
+
+def test_a_picture_that_changes_or_goes_while_pages_are_cut(two_blank, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"p_1\.png: the picture has changed since cutting began"):
+        cut_page(two_blank, 0, tmp_path, sha256="0")
+    with pytest.raises(StoreError, match=r"p_3\.png: was in the folder and is gone"):
+        cut_page(two_blank, 1, tmp_path, path="p_3.png")
+
+    def refuse(path, mode):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=r"p_1\.png: cannot be read \(Input/output error\)"):
+        cut_karyograms(two_blank, KaryogramConfig(), tmp_path / "cut")
 
 
 @pytest.mark.ray

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from homnet.errors import CohortError, ConfigError
+from homnet.errors import CohortError, ConfigError, StoreError
 from homnet.model.checkpoint import patient_digests
 from homnet.simulator.fitting import FitConfig
 from homnet.simulator.laboratory_file import read_laboratory
@@ -39,6 +39,15 @@ def test_a_laboratory_is_fitted_to_half_of_the_people(cohort, tmp_path, monkeypa
     assert set(fitted.patients) < set(patient_digests(cohort.patients["healthy-1"]))
     with pytest.raises(ConfigError, match="exists already"):
         fit(config)
+
+
+@pytest.mark.ray
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(cohort, tmp_path, monkeypatch):
+    monkeypatch.delattr("homnet_platform.laboratory_fitting.fit_laboratory")
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "l.json"
+    with pytest.raises(StoreError, match="file: cannot be written"):
+        fit(FitLaboratoryConfig(cohort=cohort.root, hospital="healthy-1", output=output))
 
 
 @pytest.mark.ray

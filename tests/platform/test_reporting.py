@@ -7,8 +7,9 @@ import pytest
 
 from homnet.errors import DataError
 from homnet.evaluation.metrics import evaluate
+from homnet.files import digest_of
 from homnet.patients.metrics import share
-from homnet.results import write_json
+from homnet.results import read_json, write_json
 from homnet_platform.reporting import ReportConfig, report
 
 
@@ -71,6 +72,17 @@ def test_missing_and_damaged_parts_give_one_sentence(evaluation: Path) -> None:
         report(config)
     (evaluation / "evaluation.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match="expected a JSON object"):
+        report(config)
+
+
+def test_scores_of_another_evaluation_are_refused(evaluation: Path) -> None:
+    """Also those of the same people, of whom as many are abnormal."""
+    config = ReportConfig(evaluation=evaluation)
+    scores, metrics = evaluation / "scores.parquet", evaluation / "evaluation.json"
+    write_json(metrics, {**read_json(metrics), "scores_sha256": digest_of(scores)})
+    report(config)
+    pd.read_parquet(scores).assign(score=0.5).to_parquet(scores)
+    with pytest.raises(DataError, match=r"scores\.parquet: the scores are not those of .*again"):
         report(config)
 
 

@@ -1,12 +1,14 @@
 """A run's directory: claimed, continued, refused; whom a checkpoint knows is refused too."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from homnet.errors import CheckpointError, ConfigError
+from homnet.errors import CheckpointError, ConfigError, DataError
 from homnet.files import UNFINISHED, write_whole
 from homnet.locations import to_location
 from homnet.model.checkpoint import Checkpoint, patient_digests
@@ -65,6 +67,37 @@ def test_a_finished_run_is_known_and_not_claimed_again(tmp_path: Path) -> None:
         run.claim()
 
 
+@pytest.mark.parametrize("place", ["path", "object store"])
+def test_of_two_runs_with_one_output_the_second_replaces_nothing(
+    tmp_path: Path, bucket: Callable[[str], str], place: str
+) -> None:
+    output = bucket("run") if place == "object store" else str(tmp_path / "run")
+    first, second = (Run.of(output, Config(), cohort="c") for _ in range(2))
+    for run in (first, second):
+        run.claim()
+    first.publish(checkpoint())
+    other = replace(checkpoint(), metrics={"history": []})
+    with pytest.raises(DataError, match=r"run/checkpoint.*: exists already"):
+        second.publish(other)
+    assert Checkpoint.load(first.checkpoint).metrics == checkpoint().metrics
+    assert read_json(first.output / "history.json") == {"history": [{"epoch": 0}]}
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.of(tmp_path / "run", Config(), cohort="c")
+    run.claim()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"checkpoint.*: cannot write .*No space left"):
+        run.publish(checkpoint())
+    assert not run.finished
+
+
 def test_a_run_in_a_bucket_is_claimed_and_finished_as_on_a_disk(
     bucket: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -74,11 +107,10 @@ def test_a_run_in_a_bucket_is_claimed_and_finished_as_on_a_disk(
     Run.of(output, Config(), cohort="c").claim()
     with pytest.raises(ConfigError, match=r"s3://.*runs/a\?.*other settings or another cohort"):
         Run.of(output, Config(), cohort="d").claim()
-    half = write_whole(run.checkpoint / UNFINISHED, "")
+    write_whole(run.checkpoint / UNFINISHED, "")  # an interrupted upload
     write_whole(run.checkpoint / "model.safetensors", "half")
     assert not run.finished
     run.claim()
-    half.unlink()
     run.publish(checkpoint())
     run.record("claim", {"a": 1}, recipe="r", seed=0)
     assert run.finished

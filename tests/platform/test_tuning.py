@@ -12,12 +12,13 @@ from homnet.bags.draw import BagConfig
 from homnet.errors import ConfigError
 from homnet.locations import files_in, to_location
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.network import HomNetConfig
 from homnet.model.registry import Registry
 from homnet.results import read_json
 from homnet.training.learning import METRIC
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.sweep import TuneConfig
-from homnet_platform.tuning import sweep
+from homnet_platform.tuning import _promote, sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -117,6 +118,33 @@ def test_a_sweep_in_a_bucket_whose_points_are_searched_for(
     # Both searches are there, and restored.
     assert sweep(searched)["winner"] == figures["winner"]
     assert Registry(searched.registry).promoted("h1")
+
+
+def test_a_winner_is_promoted_once_also_after_a_kill(tmp_path: Path) -> None:
+    """People may decide otherwise afterwards: a repetition leaves that."""
+    form = HomNetConfig(width=8, pair_width=12, num_heads=2)
+    winner = Checkpoint(form, form.build().state_dict())
+    registry = Registry(tmp_path)
+    registry.publish(winner, "h1")  # and was killed
+    _promote({"h1": winner, "h2": winner}, registry)
+    for hospital in ("h1", "h2"):
+        promoted = registry.promoted(hospital)
+        assert promoted is not None
+        assert promoted.version == winner.digest
+    registry.roll_back("h1")
+    _promote({"h1": winner, "h2": winner}, registry)
+    assert registry.promoted("h1") is None
+    assert [one.action for one in registry.decisions()].count("promote") == 2
+    registry.publish(winner, "h3")
+    registry.retire("h3", winner.digest)
+    _promote({"h3": winner}, registry)
+    assert [one.status for one in registry.entries("h3")] == ["retired"]
+    # Nor is a decision set aside that is damaged.
+    for path in (tmp_path / "events").glob("*-h2-*"):
+        if '"promote"' in path.read_text():
+            path.write_text("{")
+    _promote({"h2": winner}, registry)
+    assert [one.status for one in registry.entries("h2")] == ["unknown"]
 
 
 def test_patients_are_no_healthy_people(sweep_config: TuneConfig) -> None:

@@ -12,6 +12,7 @@ import pytest
 from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
 from homnet.calibration.likelihood_ratios import Scale
 from homnet.cohorts.pairs import MEASURED, pairs_of
+from homnet.imaging.extraction import ExtractionConfig
 from homnet.karyotype.chromosomes import CHROMOSOMES
 from homnet.karyotype.kinds import SHOWN
 from homnet.model.checkpoint import Checkpoint
@@ -22,6 +23,8 @@ from homnet.patients.verdict import Decision
 from homnet_serve.answers import Wanted, add_pages, patient_results
 from homnet_serve.archives import ImagesOfBody
 from homnet_serve.schemas import PatientResult, RefusedImage
+
+MEASURED_SO = {"h1": ExtractionConfig(samples_per_px=2.0)}
 
 TableOf = Callable[..., pa.Table]
 
@@ -195,7 +198,7 @@ def test_pages_are_added_where_asked(table_of: TableOf, checkpoint: Checkpoint) 
         assert [one.decision for one in verdicts] == [decision]
         for pages, wanted in (("none", False), ("flagged", decision == "abnormal"), ("all", True)):
             (result,) = patient_results(verdicts, assessment, evidence, images)
-            add_pages([result], verdicts, images, scales={"h1": 2.0}, pages=pages, most=9)
+            add_pages([result], verdicts, images, extraction=MEASURED_SO, pages=pages, most=9)
             assert (result.page is not None) == wanted
             if result.page is not None:
                 assert result.page.startswith("<!DOCTYPE html>")
@@ -215,5 +218,5 @@ def test_pages_are_for_the_most_urgent(table_of: TableOf, checkpoint: Checkpoint
     ]
     for most, drawn in ((2, [False, True, True]), (1, [False, False, True])):
         results = patient_results(verdicts, assessment, evidence, images)
-        add_pages(results, verdicts, images, scales={"h1": 2.0}, pages="all", most=most)
+        add_pages(results, verdicts, images, extraction=MEASURED_SO, pages="all", most=most)
         assert [one.page is not None for one in results] == drawn

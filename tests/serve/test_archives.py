@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.imaging.extraction import ExtractionConfig
-from homnet_serve.archives import ImagesOfBody, measure_images, read_manifest_of_body
+from homnet_serve.archives import ImagesOfBody, measure_images, open_zip, read_manifest_of_body
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
 
@@ -130,6 +131,20 @@ def test_a_size_that_lies_does_not_expand(zip_of: Maker) -> None:
     struct.pack_into("<I", body, body.rindex(b"PK\x01\x02") + 24, 100)
     with pytest.raises(RequestError, match="cannot be unpacked"):
         _read(bytes(body))
+
+
+def test_a_size_that_lies_takes_no_memory(zip_of: Maker) -> None:
+    body = bytearray(zip_of({"a.png": bytes(2**25)}))
+    struct.pack_into("<I", body, body.rindex(b"PK\x01\x02") + 24, 100)
+    archive = open_zip(bytes(body), 1, SMALL, "images")
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="cannot be unpacked"):
+            archive.read("a.png", 1000, "body")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**18
 
 
 def test_a_file_that_begins_beyond_all_numbers_is_refused(zip_of: Maker) -> None:

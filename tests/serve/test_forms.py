@@ -36,6 +36,7 @@ def part(head: str, content: str = "x") -> str:
 
 
 MANY = "".join(part(f'name="files"; filename="p_{n}.png"') for n in range(4))
+UNCHOSEN = part('name="a"; filename=""', "")
 FILE = part('name="files"; filename="p_1.png"')
 
 
@@ -49,7 +50,8 @@ FILE = part('name="files"; filename="p_1.png"')
         ("no form", TYPE, 422, "not a readable form"),
         (MANY + "--b--", TYPE, 413, "more than 3 files"),
         (part('name="patient_id"') + "--b--", TYPE, 422, "'patient_id' is a field, not a file"),
-        (part('name="a"; filename=""', "") * 2 + "--b--", TYPE, 422, "there is no picture in it"),
+        (UNCHOSEN * 3 + "--b--", TYPE, 422, "there is no picture in it"),
+        (UNCHOSEN * 4 + "--b--", TYPE, 413, "more than 3 files"),
         (part('name="a"; filename=""') + "--b--", TYPE, 422, "has no usable name"),
         (part('name="a"; filename="\0p_1.png"') + "--b--", TYPE, 422, "has no usable name"),
         (FILE + "--b--", FORM_TYPE + "; boundary=" + "b" * 300, 422, "not a readable form"),

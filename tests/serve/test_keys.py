@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import logging
 import os
 import stat
+import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from homnet.errors import ConfigError
 from homnet_serve.errors import RequestError
 from homnet_serve.keys import (
     ENVIRONMENT,
+    Key,
     add_key,
     check_key,
     new_key,
@@ -97,7 +102,8 @@ def test_files_of_before_can_be_read(tmp_path: Path) -> None:
 
 def test_ids_are_unique(tmp_path: Path) -> None:
     _, key = new_key("lab", [])
-    write_keys(tmp_path / "keys.json", [key, key])
+    content = json.dumps({"keys": [vars(key), vars(key)]})
+    (tmp_path / "keys.json").write_text(content)
     with pytest.raises(ConfigError, match="two keys"):
         read_keys(tmp_path / "keys.json")
 
@@ -115,6 +121,107 @@ def test_keys_are_added_and_revoked(tmp_path: Path) -> None:
     assert [(key.id, key.revoked) for key in read_keys(file)] == [("lab", True), ("watch", False)]
     with pytest.raises(ConfigError, match="cannot be written"):
         write_keys(file / "keys.json", [])
+
+
+@pytest.mark.parametrize(
+    ("id", "hospitals", "said"),
+    [("", [], "is empty"), ("\udcff", [], "not UTF-8"), ("lab", ["\udcff"], "not UTF-8")],
+)
+def test_a_key_that_could_not_be_read_again_is_refused(
+    tmp_path: Path, id: str, hospitals: list[str], said: str
+) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "first", ["h1"])
+    whole = file.read_bytes()
+    with pytest.raises(ConfigError, match=said):
+        add_key(file, id, hospitals)
+    with pytest.raises(ConfigError, match=r"keys\.json: "):
+        write_keys(file, [Key(id, "0" * 64, tuple(hospitals))])
+    assert file.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives away")
+def test_a_changed_key_file_keeps_owner_group_mode_and_access_list(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "lab", [])
+    os.chown(file, 1234, 2345)
+    file.chmod(0o640)
+    revoke_key(file, "lab")
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 2345, 0o640)
+    if sys.platform != "linux":
+        return
+    # User 77 may read, by tag, permissions and id; group and others may not.
+    entries = [(1, 6, -1), (2, 4, 77), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in entries)
+    name = "system.posix_acl_access"
+    try:
+        os.setxattr(file, name, access)
+    except OSError:
+        pytest.skip("this file system has no access lists")
+    add_key(file, "more", [])
+    assert os.getxattr(file, name) == access
+
+
+def test_an_owner_that_cannot_be_kept_is_said_before_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "lab", [])
+    whole = file.read_bytes()
+
+    def refuse(path: Path, user: int, group: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    real = Path.stat
+
+    def of_another(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        return os.stat_result((*found[:4], 1234, *found[5:])) if path == file else found
+
+    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(Path, "stat", of_another)
+    with pytest.raises(ConfigError, match=r"user 1234.*run this as that user or as root"):
+        revoke_key(file, "lab")
+    monkeypatch.undo()
+    assert file.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_link_to_a_key_file_stays_a_link(tmp_path: Path) -> None:
+    file, link = tmp_path / "real.json", tmp_path / "keys.json"
+    add_key(file, "lab", [])
+    link.symlink_to(file)
+    revoke_key(link, "lab")
+    assert link.is_symlink()
+    assert [key.revoked for key in read_keys(file)] == [True]
+
+
+def test_changes_at_once_are_all_kept(tmp_path: Path) -> None:
+    ids = [f"lab-{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda id: add_key(tmp_path / "new" / "keys.json", id, []), ids))
+    assert sorted(key.id for key in read_keys(tmp_path / "new" / "keys.json")) == sorted(ids)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["keys.json"]
+
+
+def test_a_read_that_fails_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "lab", [])
+    keys = open_keys(str(file))
+    revoke_key(file, "lab")
+
+    def fails(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(Path, "read_bytes", fails)
+        assert [[key.revoked for key in keys] for _ in range(2)] == [[False], [False]]
+    assert [record.message for record in caplog.records] == ["keys_unreadable"]
+    assert [key.revoked for key in keys] == [True]
 
 
 def test_a_key_file_is_private_from_the_start(

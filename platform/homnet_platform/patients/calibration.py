@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -23,7 +23,7 @@ from homnet.cohorts.split import VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.files import require_writable
 from homnet.locations import Location, to_location
-from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet.patients.diagnostician import read_types
@@ -51,7 +51,8 @@ class CalibrateConfig:
     """Checkpoint of a reader of findings, whose score of each type is combined with the model's.
     Verdicts then need the same reader. If empty, verdicts use the model only."""
     output: str = "runs/calibrate"
-    """Output directory, with one calibrated checkpoint per hospital."""
+    """Output directory, with one calibrated checkpoint per hospital. An earlier calibration of the
+    same hospitals is replaced; one of others, or a reader that this one has not, is refused."""
     hospitals: tuple[str, ...] = ()
     """Hospitals to calibrate; by default those that have a model."""
     split: SplitConfig = SplitConfig(validation=0.08, test=0.8)
@@ -86,10 +87,9 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
     """Calibrates for whole patients; returns the new checkpoint locations by hospital.
 
     Raises:
-        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+        CohortError, CheckpointError, ConfigError, DataError, StoreError: see their messages.
     """
     output = to_location(config.output)
-    require_writable(output)
     registry = Registry(config.registry) if config.registry else None
     cohort = Cohort.open(config.cohort)
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
@@ -102,6 +102,16 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         origins[to_location(config.findings)], reader = above.provenance, above.version
     for path, origin in origins.items():
         refuse_known(path, origin, split[VALIDATION], "learnt_from")
+    _refuse_others(output, models, reads=bool(config.findings))
+    replaced = {(output / name / "checkpoint").resolve() for name in models}
+    replaced.add((output / "reader").resolve())
+    for path in sorted(origins, key=str):
+        if path.resolve() in replaced:
+            raise ConfigError(
+                f"{path}: is read, and would be replaced by what is calibrated; choose another "
+                "--output"
+            )
+    require_writable(output)
     blocks = patient_blocks(cohort, split[VALIDATION])
     with local_or_cluster():
         texts = process_blocks(
@@ -133,13 +143,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         own = {cohort.scale[hospital] for hospital in one.hospitals}
         found[name] = dataclasses.replace(one, samples_per_px=own.pop() if len(own) == 1 else None)
     fitted = {hospital: found.get(hospital, found[ALL_HOSPITALS]) for hospital in models}
-    if registry is not None and config.findings:
-        # Before the models that name it.
-        registry.keep_reader(above)
-    if config.findings:
-        # Beside the models, so that diagnosis finds the reader that belongs to them.
-        above.save(output / "reader")
-    published = {}
+    calibrated = {}
     for hospital, path in models.items():
         checkpoint = Checkpoint.load(path)
         provenance = {
@@ -147,17 +151,47 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
             "calibrated_on": patient_digests(split[VALIDATION]),
             "calibration": {"cohort": cohort.fingerprint, "config": portable(config)},
         }
-        calibrated = dataclasses.replace(
+        calibrated[hospital] = dataclasses.replace(
             checkpoint,
             patients={hospital: fitted[hospital], ALL_HOSPITALS: found[ALL_HOSPITALS]},
             provenance=provenance,
         )
-        published[hospital] = calibrated.save(output / hospital / "checkpoint")
+    published = {hospital: output / hospital / "checkpoint" for hospital in calibrated}
+    # Models of two calibrations do not belong together: the earlier ones end before the first new
+    # one begins.
+    for place in (*published.values(), output / "reader"):
+        (place / HASHES).unlink(missing_ok=True)
+    if config.findings:
+        # Beside the models, so that diagnosis finds the reader that belongs to them.
+        above.save(output / "reader")
         if registry is not None:
-            registry.publish(calibrated, hospital)
+            # Before the models that name it.
+            registry.keep_reader(above)
+    for hospital, model in calibrated.items():
+        model.save(published[hospital])
+        if registry is not None:
+            registry.publish(model, hospital)
     print(_calibration_lines(fitted))
     print(f"calibrated checkpoints: {config.output}")
     return published
+
+
+def _refuse_others(output: Location, hospitals: Collection[str], *, reads: bool) -> None:
+    """Refuses an output where something of an earlier calibration would stay beside the new one.
+
+    Raises:
+        ConfigError: other hospitals are there, or a reader although this calibration has none.
+    """
+    there = [one.name for one in output.iterdir()] if output.is_dir() else []
+    others = {name for name in there if (output / name / "checkpoint").is_dir()} - set(hospitals)
+    found = [f"a calibration of {name}" for name in sorted(others)]
+    if not reads and (output / "reader" / HASHES).is_file():
+        found.append("a reader")
+    if found:
+        raise ConfigError(
+            f"{output}: holds {found[0]} from an earlier run, which would stay beside this one; "
+            "choose another --output, or remove it"
+        )
 
 
 # Loaded once per process.

@@ -9,45 +9,53 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homnet.calibration.patients import NO_READER_USED
-from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.cohort import Cohort, refuse_shared_patients
 from homnet.cohorts.pairs import SCHEMA
 from homnet.cohorts.split import SplitConfig, split_patients
-from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.errors import ConfigError, DataError
 from homnet.files import Staging, is_published, write_whole
 from homnet.imaging.extraction import ExtractionConfig
-from homnet.imaging.manifest import read_manifest
+from homnet.imaging.manifest import nfc, read_manifest
 from homnet.locations import Location, files_in, in_memory, to_location
-from homnet.model.checkpoint import Checkpoint
-from homnet.model.predictor import Predictor
 from homnet.model.shipped import SHIPPED, reader_beside
-from homnet.patients.diagnostician import Diagnostician, verdicts_on_unseen
 from homnet.patients.diagnostician import diagnose as diagnose_patients
+from homnet.patients.diagnostician import verdicts_on_unseen
 from homnet.patients.pictures import with_pictures
 from homnet.patients.tables import patient_table, type_table
 from homnet.patients.verdict import PatientVerdict, VerdictConfig
-from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import CalibratedReader
 from homnet.report.patient_page import render_patient
 from homnet.report.worklist import render_worklist
 from homnet.results import write_json
+from homnet.secret_key import read_secret_key
 from homnet_platform.blocks import process_blocks
-from homnet_platform.ingest import IngestConfig, Turn, ingest, report_of
+from homnet_platform.ingest import (
+    KEY_VARIABLE,
+    IngestConfig,
+    Turn,
+    digest_of_images,
+    ingest,
+    report_of,
+    require_defaults,
+)
 from homnet_platform.job import LocationOption
-from homnet_platform.karyograms import KaryogramConfig, cut_karyograms
+from homnet_platform.karyograms import KaryogramConfig, cut_karyograms, pages_of
 from homnet_platform.patients.blocks import PatientBlock, patient_blocks, read_block
+from homnet_platform.patients.models import load_models, loaded_once
 from homnet_platform.patients.pictures import Pictures, pictures_of
 from homnet_platform.runs import models_of, paths_of_models, portable
 from homnet_platform.runtime import local_or_cluster
 
 Pages = Literal["all", "flagged", "none"]
 Who = Literal["all", "validation", "test"]
+_HOSPITAL: Final = "hospital"
+_MAX_ID_BYTES: Final = 200
+"""Longest patient id: a file system takes 255 bytes, and temporary names are longer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class DiagnoseConfig:
     ``<output>-chromosomes``, the measurements in ``<output>-cohort``."""
     karyogram: KaryogramConfig = field(default_factory=KaryogramConfig)
     """Names, layout and scale of karyograms."""
-    hospital: str = "hospital"
+    hospital: str = _HOSPITAL
     """Hospital of images and karyograms that name none."""
     band_level: int | None = None
     """Band level of cells for which the manifest states none; by default estimated from their
@@ -93,53 +101,72 @@ class DiagnoseConfig:
     pages: Pages = "all"
     """Patients to write pages for: all, those with an abnormal or unassessed result, or none."""
 
+    def __post_init__(self) -> None:
+        require_defaults(self.hospital, self.band_level)
+        if self.karyograms is not None:
+            return
+        if self.karyogram != KaryogramConfig():
+            raise ConfigError("--karyogram.* is for --karyograms; remove it")
+        if self.manifest is None:
+            for given, message in (
+                (self.turn, "--turn is for images; the chromosomes of a cohort are not turned"),
+                (self.band_level, "--band-level is for images; a cohort has band levels"),
+                (self.samples_per_px, "--samples-per-px is for images; a cohort is measured"),
+            ):
+                if given is not None:
+                    raise ConfigError(message)
+            if self.hospital != _HOSPITAL:
+                raise ConfigError(
+                    "--hospital is for images that name none; --hospitals selects those of a cohort"
+                )
+
 
 def diagnose(config: DiagnoseConfig) -> Location:
     """Diagnoses all selected patients and returns the output directory.
 
     Raises:
-        CohortError, CheckpointError, ConfigError, DataError: see their messages.
+        CohortError, CheckpointError, ConfigError, DataError, StoreError: see their messages.
     """
     output = to_location(config.output).absolute()
+    if is_published(output):
+        raise DataError(f"{output}: exists already; remove it or choose another --output")
     config = _with_manifest(config)
     cohort = _cohort(config)
     measured = set(cohort.scale)
-    models = models_of(config.checkpoint, cohort.scale, config.hospitals)
+    loaded = load_models(
+        config.checkpoint,
+        config.findings,
+        config.verdict,
+        models_of(config.checkpoint, cohort.scale, config.hospitals),
+    )
+    models, reader = loaded.paths, loaded.reader
     cohort = cohort.of_hospitals(models)
-    checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
-    findings = config.findings or reader_beside(config.checkpoint)
-    reader = CalibratedReader.load(findings) if findings else None
-    judges = {
-        path: _diagnostician(path, one, config.verdict, reader) for path, one in checkpoints.items()
-    }
-    calibrations = {
-        hospital: judges[path].calibration_of(hospital) for hospital, path in models.items()
-    }
-    nowhere = [name for name, one in calibrations.items() if one is None]
-    if len(nowhere) == len(models):
-        raise CheckpointError(
-            f"{config.checkpoint}: not calibrated for whole patients, or was by another version; "
-            "run jobs/diagnose.py calibrate first and give its output"
-        )
+    nowhere = [name for name, one in loaded.calibrations.items() if one is None]
     if nowhere:
         print(f"no calibration of patients: nobody of {', '.join(nowhere)} is assessed")
     # Patients that a model or the reader was trained on must not be measured with it.
-    origins = [one.provenance for one in checkpoints.values()]
-    if findings:
-        origins.append(Checkpoint.load(findings, ReaderConfig.of_json).provenance)
+    origins = [one.provenance for one in loaded.checkpoints.values()]
+    if reader is not None:
+        origins.append(reader.provenance)
     people = None
     if config.patients != "all":
         people = split_patients(cohort.patients, config.split)[config.patients]
     blocks = patient_blocks(cohort, people)
     pictures = _pictures(config, cohort)
-    _require_file_names(patient for block in blocks for patient in block.patients)
-    _require_file_names(patient for _, patient in pictures.sent)
+    selected = {
+        (cohort.files[block.file].hospital, patient)
+        for block in blocks
+        for patient in block.patients
+    }
+    _require_file_names(selected | pictures.sent.keys())
     settings = {
         **portable(config),
         "manifest": None if config.manifest is None else config.manifest.name,
-        "findings": reader.version if reader is not None else NO_READER_USED,
+        "findings": loaded.reader_version,
+        "reader": None if reader is None else reader.digest,
         "cohort": cohort.fingerprint,
-        "models": {hospital: checkpoints[path].digest for hospital, path in models.items()},
+        "images": cohort.provenance.get("images_sha256"),
+        "models": {hospital: loaded.checkpoints[path].digest for hospital, path in models.items()},
     }
     staging = Staging(output)
     staging.claim(settings)
@@ -151,10 +178,11 @@ def diagnose(config: DiagnoseConfig) -> Location:
                 cohort=cohort,
                 blocks=blocks,
                 models=models,
+                digests=loaded.digests,
                 staging=staging,
                 config=dataclasses.replace(
                     config,
-                    findings=str(to_location(findings).absolute()) if findings else "",
+                    findings=loaded.findings,
                     manifest=None if config.manifest is None else config.manifest.absolute(),
                 ),
             ),
@@ -176,7 +204,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
         )
         if unseen:
             names.append(f"blocks/unseen-{hospital}")
-            verdicts = verdicts_on_unseen(judges[path], hospital, unseen)
+            verdicts = verdicts_on_unseen(loaded.judges[path], hospital, unseen)
             _write_patients(names[-1], verdicts, SCHEMA.empty_table(), cohort, staging, config)
     for table in ("patients", "types"):
         parts = [
@@ -204,7 +232,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
                 },
                 "calibrations": {
                     hospital: None if one is None else one.to_json()
-                    for hospital, one in calibrations.items()
+                    for hospital, one in loaded.calibrations.items()
                 },
             },
         )
@@ -227,17 +255,33 @@ def facts(config: Any) -> Mapping[str, object]:
     return {}
 
 
-def _require_file_names(patients: Iterable[str]) -> None:
+def _require_file_names(people: Iterable[tuple[str, str]]) -> None:
     """Checks that patient ids, which name the pages, are valid in file names and links.
 
+    Args:
+        people: hospital and patient id.
+
     Raises:
-        DataError: one is not.
+        DataError: one is not, is too long, or differs from another in upper and lower case only.
     """
-    for patient in patients:
+    seen: dict[tuple[str, str], str] = {}
+    for hospital, patient in sorted(set(people)):
         if not re.fullmatch(r"[\w-][\w.-]*", patient):
             raise DataError(
                 f"patient_id {patient!r} is not a valid page name; use letters, digits, '.', '_' "
                 "and '-' only, or let ingest make pseudonyms"
+            )
+        if (size := len(patient.encode())) > _MAX_ID_BYTES:
+            raise DataError(
+                f"patient_id '{patient[:20]}...' has {size} bytes, and the name of a page at most "
+                f"{_MAX_ID_BYTES}; shorten it, or let ingest make pseudonyms"
+            )
+        other = seen.setdefault((hospital.casefold(), patient.casefold()), patient)
+        if other != patient:
+            raise DataError(
+                f"patient_id {other!r} and {patient!r} of hospital '{hospital}' differ in upper "
+                "and lower case only, and many disks take their pages for one; rename one of them, "
+                "or let ingest make pseudonyms"
             )
 
 
@@ -248,27 +292,47 @@ def _with_manifest(config: DiagnoseConfig) -> DiagnoseConfig:
         ConfigError: a manifest is given as well.
     """
     if config.karyograms is None:
-        if config.manifest is None and config.turn is not None:
-            raise ConfigError("--turn is for images; the chromosomes of a cohort are not turned")
         return config
     if config.manifest is not None:
         raise ConfigError("give either --manifest or --karyograms")
     output = to_location(config.output)
     chromosomes = output.with_name(f"{output.name}-chromosomes")
+    # Cutting takes seconds for each page: what can be refused is refused before.
+    pages = pages_of(config.karyograms, config.karyogram)
+    people = [(page["hospital"] or nfc(config.hospital), page["patient_id"]) for page in pages]
+    if read_secret_key(None, KEY_VARIABLE) is None:
+        refuse_shared_patients((patient, hospital) for hospital, patient in people)
+    _scale(config, people)
     with local_or_cluster():
-        manifest = cut_karyograms(config.karyograms, config.karyogram, chromosomes)
+        manifest = cut_karyograms(
+            config.karyograms,
+            config.karyogram,
+            chromosomes,
+            pages=pages,
+            made_of_it=_made_of_images(config),
+        )
     turn: Turn = config.turn or "karyograms"
     return dataclasses.replace(config, manifest=manifest, turn=turn)
+
+
+def _made_of_images(config: DiagnoseConfig) -> tuple[Location, Location, Location]:
+    """The cohort that is measured from images, its report, and unfinished verdicts."""
+    output = to_location(config.output)
+    measured = output.with_name(f"{output.name}-cohort")
+    return measured, report_of(measured), Staging(output).root
 
 
 def _cohort(config: DiagnoseConfig) -> Cohort:
     """The cohort to diagnose; measures images first unless an earlier run did."""
     if config.manifest is None:
         return Cohort.open(config.cohort)
-    output = to_location(config.output)
-    measured = output.with_name(f"{output.name}-cohort")
-    scale, turn = _scale(config, config.manifest), config.turn or "images"
-    if not is_published(measured):
+    made_of_images = _made_of_images(config)
+    measured = made_of_images[0]
+    rows = read_manifest(config.manifest, hospital=config.hospital, band_level=config.band_level)
+    scale = _scale(config, zip(rows["hospital"], rows["patient_id"], strict=True))
+    turn = config.turn or "images"
+    earlier = is_published(measured)
+    if not earlier:
         ingest(
             IngestConfig(
                 manifest=config.manifest,
@@ -286,30 +350,43 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
     found = [settings[name] for name in ("hospital", "band_level", "turn")]
     found.append(settings["extraction"]["samples_per_px"])
     wanted = [config.hospital, config.band_level, turn, scale]
-    if made["manifest_sha256"] != digest or found != wanted:
+    if (
+        made["manifest_sha256"] != digest
+        or found != wanted
+        # A picture may change under its name.
+        or (earlier and made.get("images_sha256") != digest_of_images(rows, config.manifest.parent))
+    ):
+        old = [str(one) for one in made_of_images if one.exists()]
         raise ConfigError(
-            f"{measured} was measured from another manifest, or with another hospital, band_level, "
-            "turn or samples_per_px; remove it, or choose another --output"
+            f"{measured} was measured from another manifest or other images, or with another "
+            f"hospital, band_level, turn or samples_per_px; remove {' and '.join(old)}, or choose "
+            "another --output"
         )
     return cohort
 
 
-def _scale(config: DiagnoseConfig, manifest: Location) -> float:
-    """Samples per image pixel at which a manifest's images are measured.
+def _scale(config: DiagnoseConfig, people: Iterable[tuple[str, str]]) -> float:
+    """Samples per image pixel at which images are measured; checks names and models before.
+
+    Args:
+        config: with the models.
+        people: hospital and patient id.
 
     Raises:
-        CheckpointError: a model has another scale than the one that was given.
+        CheckpointError: a model is missing or not calibrated, or has another scale than the one
+            that was given.
         ConfigError: the models have several scales.
         DataError: a patient's name cannot name a page.
-        ManifestError: the manifest is invalid.
     """
-    rows = read_manifest(manifest, hospital=config.hospital, band_level=config.band_level)
-    _require_file_names(rows["patient_id"].unique())
-    models = paths_of_models(config.checkpoint, sorted(set(rows["hospital"])), config.hospitals)
+    people = set(people)
+    _require_file_names(people)
+    hospitals = sorted({hospital for hospital, _ in people})
+    models = paths_of_models(config.checkpoint, hospitals, config.hospitals)
+    loaded = load_models(config.checkpoint, config.findings, config.verdict, models)
     given = config.samples_per_px
     scales = set()
     for hospital, path in models.items():
-        checkpoint = Checkpoint.load(path)
+        checkpoint = loaded.checkpoints[path]
         if given is not None:
             checkpoint.require_scale({hospital: given}, str(path))
         scales.add(checkpoint.scale_of(hospital) or ExtractionConfig().samples_per_px)
@@ -327,6 +404,7 @@ def _diagnose_block(
     cohort: Cohort,
     blocks: Sequence[PatientBlock],
     models: Mapping[str, Location],
+    digests: Mapping[str, str],
     staging: Staging,
     config: DiagnoseConfig,
 ) -> tuple[int, str]:
@@ -338,7 +416,10 @@ def _diagnose_block(
         return len(people), ""
     table = read_block(cohort, blocks[number])
     hospital = cohort.files[blocks[number].file].hospital
-    judge, predictor, reader = _loaded(models[hospital], config.verdict, config.findings)
+    path, findings = models[hospital], config.findings
+    judge, predictor, reader = loaded_once(
+        path, digests[str(path)], config.verdict, findings, digests.get(findings, "")
+    )
     verdicts = diagnose_patients(judge, predictor, table, reader)
     _write_patients(name, verdicts, table, cohort, staging, config)
     return len(people), ""
@@ -391,27 +472,3 @@ def _pictures(config: DiagnoseConfig, cohort: Cohort) -> Pictures:
         report_of(cohort.root),
         cut=config.karyograms is not None,
     )
-
-
-@cache
-def _loaded(
-    path: Location, verdict: VerdictConfig, findings: str
-) -> tuple[Diagnostician, Predictor, CalibratedReader | None]:
-    """Model and reader, loaded once per process."""
-    reader = CalibratedReader.load(findings) if findings else None
-    checkpoint = Checkpoint.load(path)
-    return (
-        _diagnostician(path, checkpoint, verdict, reader),
-        Predictor.of_checkpoint(checkpoint),
-        reader,
-    )
-
-
-def _diagnostician(
-    path: Location, checkpoint: Checkpoint, verdict: VerdictConfig, reader: CalibratedReader | None
-) -> Diagnostician:
-    version = NO_READER_USED if reader is None else reader.version
-    try:
-        return Diagnostician(checkpoint, verdict, reader=version)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None

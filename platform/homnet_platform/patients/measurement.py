@@ -11,7 +11,7 @@ from homnet.bags.assessment import PatientType
 from homnet.calibration.patients import NO_READER_USED
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import ConfigError, DataError
-from homnet.files import replacing, write_whole
+from homnet.files import write_whole
 from homnet.locations import Location, in_memory
 from homnet.patients.finding import Finding
 from homnet.patients.metrics import join_truth, measure_patients
@@ -93,17 +93,20 @@ def measure(config: MeasureConfig) -> dict[str, Any]:
     figures["calibrations"] = provenance["calibrations"]
     figures["reader"] = provenance["findings"]
     output = config.output or config.diagnosis / "measured"
-    write_json(output / "evaluation.json", figures)
     joined = join_truth(patients, truth)
     if len(joined) < len(patients):
         print(
             f"{len(patients) - len(joined)} patients have no pair in {config.cohort}, so nothing "
             "says whether they are abnormal: left out of the figures"
         )
-    with replacing(output / "patients.parquet") as temporary:
-        joined.to_parquet(temporary)
-    gallery = _gallery(config, cohort, joined)
-    write_whole(output / "index.html", render_cohort(figures, gallery, provenance))
+    table = joined.to_parquet()
+    page = render_cohort(figures, _gallery(config, cohort, joined), provenance)
+    # Nobody believes files of two runs: readers ask for the figures, which are written last.
+    for name in ("evaluation.json", "index.html"):
+        (output / name).unlink(missing_ok=True)
+    write_whole(output / "patients.parquet", table)
+    write_whole(output / "index.html", page)
+    write_json(output / "evaluation.json", figures)
     config.record.write(
         figures, recipe=f"patients, specificity {figures['specificity']:g}", seed=config.seed
     )

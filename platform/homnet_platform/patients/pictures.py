@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from homnet.errors import DataError
 from homnet.imaging.karyogram import MAX_SIDE_PX
 from homnet.imaging.manifest import find_image, read_manifest
 from homnet.imaging.pairing import files_of_pairs
@@ -52,17 +53,21 @@ def pictures_of(
         manifest: its path.
         hospital: hospital of rows without one.
         band_level: band level of cells without one.
-        report: what ingest says of its images; it may be missing.
+        report: what ingest says of its images.
         cut: whether the images were cut out of karyograms.
 
     Raises:
         ManifestError: the manifest is invalid.
+        DataError: the report is missing.
     """
+    if not report.exists():
+        raise DataError(
+            f"{report}: there is no such file, so nobody knows which images were used; remove the "
+            "cohort beside it and repeat the command, which measures the images again"
+        )
     rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
-    noted = pd.DataFrame(columns=[*rows.columns, "reason", "note"])
-    if report.exists():
-        noted = pd.read_csv(in_memory(report), keep_default_na=False, dtype=str)
-        noted["row"] = noted["row"].astype(int)
+    noted = pd.read_csv(in_memory(report), keep_default_na=False, dtype=str)
+    noted["row"] = noted["row"].astype(int)
     files = files_of_pairs(rows[~rows["row"].isin(noted.loc[noted["reason"] != "", "row"])])
     return Pictures(
         {

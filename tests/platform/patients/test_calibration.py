@@ -1,5 +1,6 @@
 """Calibration of whole patients: kept in checkpoints, and by whom."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from homnet.calibration.patients import ALL_HOSPITALS
 from homnet.cohorts.split import VALIDATION, split_patients
-from homnet.errors import CheckpointError, ConfigError
+from homnet.errors import CheckpointError, ConfigError, StoreError
 from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.registry import Registry
 from homnet_platform.patients.calibration import calibrate
@@ -39,7 +40,66 @@ def test_who_was_learnt_from_calibrates_nothing(diagnosed: Any, tmp_path: Path) 
     with pytest.raises(ConfigError, match="learnt from"):
         calibrate(replace(diagnosed.calibration, checkpoint=str(tmp_path / "model")))
     with pytest.raises(CheckpointError, match="calibrate first"):
-        diagnose(replace(diagnosed.diagnosis, checkpoint=str(diagnosed.model)))
+        diagnose(
+            replace(
+                diagnosed.diagnosis,
+                checkpoint=str(diagnosed.model),
+                output=str(tmp_path / "verdicts"),
+            )
+        )
+
+
+def test_nothing_of_an_earlier_calibration_stays_beside_a_new_one(
+    diagnosed: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "calibrated"
+    shutil.copytree(diagnosed.calibrated, output)
+    again = replace(diagnosed.calibration, output=str(output), specificity=0.9)
+    with pytest.raises(ConfigError, match="calibrated: holds a calibration of h2 from an earlier"):
+        calibrate(replace(again, hospitals=("h1",)))
+    with pytest.raises(ConfigError, match="h1/checkpoint: is read, and would be replaced"):
+        calibrate(replace(again, checkpoint=str(output)))
+    Checkpoint.load(diagnosed.model).save(output / "reader")
+    with pytest.raises(ConfigError, match="calibrated: holds a reader from an earlier run"):
+        calibrate(again)
+    for name in ("h1", "h2"):
+        own = Checkpoint.load(output / name / "checkpoint").patients[name]
+        assert own.specificity == diagnosed.calibration.specificity
+
+
+def test_a_calibration_that_is_killed_leaves_no_mixture(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "calibrated"
+    shutil.copytree(diagnosed.calibrated, output)
+    again = replace(diagnosed.calibration, output=str(output), specificity=0.9)
+    save = Checkpoint.save
+
+    def killed(self: Checkpoint, path: Any) -> Any:
+        if path.parent.name == "h2":
+            raise KeyboardInterrupt
+        return save(self, path)
+
+    monkeypatch.setattr(Checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(again)
+    assert Checkpoint.load(output / "h1" / "checkpoint").patients["h1"].specificity == 0.9
+    with pytest.raises(CheckpointError, match="h2/checkpoint: no checkpoint here"):
+        diagnose(
+            replace(diagnosed.diagnosis, checkpoint=str(output), output=str(tmp_path / "verdicts"))
+        )
+    monkeypatch.undo()
+    calibrate(again)
+    assert Checkpoint.load(output / "h2" / "checkpoint").patients["h2"].specificity == 0.9
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("homnet_platform.patients.calibration.process_blocks")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/out: cannot be written"):
+        calibrate(replace(diagnosed.calibration, output=str(tmp_path / "file" / "out")))
 
 
 def test_a_hospital_left_out_is_calibrated_on_the_others_and_registered(

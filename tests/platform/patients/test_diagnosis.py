@@ -2,10 +2,11 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,16 @@ from PIL import Image
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, split_patients
-from homnet.errors import CheckpointError, ConfigError, DataError
+from homnet.errors import CheckpointError, CohortError, ConfigError, DataError
+from homnet.model.checkpoint import Checkpoint
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
-from homnet_platform.ingest import KEY_VARIABLE
+from homnet_platform.ingest import KEY_VARIABLE, report_of
 from homnet_platform.karyograms import KaryogramConfig
 from homnet_platform.patients import diagnosis
-from homnet_platform.patients.diagnosis import diagnose
+from homnet_platform.patients.diagnosis import DiagnoseConfig, _require_file_names, diagnose
+from homnet_platform.patients.pictures import pictures_of
 from homnet_platform.simulate import SimulateConfig, simulate
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -99,12 +102,122 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"for sequences of 3 .* have 1\.5;"):
         diagnose(replace(config, samples_per_px=1.5))
     output = diagnose(config)
-    with pytest.raises(ConfigError, match="another --output"):
-        diagnose(replace(config, band_level=400))
     patients = pd.read_parquet(output / "patients.parquet")
     assert len(patients) == 1
     (page,) = (output / "patients").rglob("*.html")
     assert page.stat().st_size > 50_000
+
+    with pytest.raises(DataError, match="exists already; remove it or choose another --output"):
+        diagnose(config)
+    shutil.rmtree(output)
+    with pytest.raises(ConfigError, match="another --output"):
+        diagnose(replace(config, band_level=400))
+    cohort = tmp_path / "diagnosed-cohort"
+    report = report_of(cohort).rename(tmp_path / "aside")
+    pictures_of.cache_clear()
+    with pytest.raises(DataError, match=r"diagnosed-cohort-extraction\.csv: there is no such file"):
+        diagnose(config)
+    report.rename(report_of(cohort))
+    image = sorted(config.manifest.parent.rglob("*.png"))[0]
+    Image.fromarray(255 - (255 - np.asarray(Image.open(image))) // 2).save(image)
+    old = f"remove {cohort} and {report_of(cohort)}, or choose another --output"
+    with pytest.raises(ConfigError, match=f"measured from another manifest or other images.*{old}"):
+        diagnose(config)
+
+
+def test_a_model_that_is_replaced_during_a_run_ends_it(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = shutil.copytree(diagnosed.calibrated, tmp_path / "calibrated")
+
+    def replaced_meanwhile(num_blocks: int, work: Callable[[int], object], **_: object) -> None:
+        for place in models.glob("*/checkpoint"):
+            before = Checkpoint.load(place)
+            replace(before, metrics={**before.metrics, "again": 1}).save(place)
+        work(0)
+
+    monkeypatch.setattr(diagnosis, "process_blocks", replaced_meanwhile)
+    config = replace(diagnosed.diagnosis, checkpoint=str(models), output=str(tmp_path / "out"))
+    with pytest.raises(CheckpointError, match="checkpoint: was replaced since this run began"):
+        diagnose(config)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "kind", "message"),
+    [
+        ("a.png,p 1,1,\n", {}, DataError, "patient_id 'p 1' is not a valid page name"),
+        ("a.png,p,1,\nb.png,p,2,h2\n", {}, CohortError, "patient p is in hospital 'h1' and in"),
+        ("a.png,p,1,\nb.png,P,2,\n", {}, DataError, "differ in upper and lower case only"),
+        ("a.png,p,1,\n", {"checkpoint": "none"}, CheckpointError, "neither a checkpoint nor"),
+        ("a.png,p,1,\n", {"checkpoint": ""}, CheckpointError, "not calibrated for whole patients"),
+        ("a.png,p,1,\n", {"output": "."}, DataError, "exists already"),
+    ],
+)
+def test_mistakes_are_found_before_karyograms_are_cut(
+    diagnosed: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: str,
+    settings: dict[str, str],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    def cut(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("pages were cut")
+
+    monkeypatch.setattr(diagnosis, "cut_karyograms", cut)
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    cells = tmp_path / "cells.csv"
+    cells.write_text(f"path,patient_id,cell_id,hospital\n{rows}")
+    places = {name: str(tmp_path / value) for name, value in settings.items()}
+    if settings.get("checkpoint") == "":
+        places["checkpoint"] = str(diagnosed.model)
+    config = replace(
+        diagnosed.diagnosis,
+        karyograms=tmp_path,
+        karyogram=KaryogramConfig(cells=cells),
+        hospital="h1",
+        output=str(tmp_path / "out"),
+    )
+    with pytest.raises(kind, match=message):
+        diagnose(replace(config, **places))
+
+
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        ([("h", "a" * 201)], "patient_id 'a{20}...' has 201 bytes, and the name .* at most 200"),
+        ([("h", "Q1"), ("h", "p"), ("h", "q1")], "'Q1' and 'q1' of hospital 'h' differ in upper"),
+        ([("H", "p"), ("h", "P")], "differ in upper and lower case only"),
+        ([("h", "../p")], "is not a valid page name"),
+    ],
+)
+def test_names_that_cannot_be_those_of_pages(people: list[tuple[str, str]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _require_file_names(people)
+    _require_file_names([("h", "a" * 200), ("h", "p"), ("n", "q"), ("h", "p")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hospital": "north"}, "--hospital is for images .*; --hospitals selects"),
+        ({"band_level": 400}, "--band-level is for images"),
+        ({"samples_per_px": 3.0}, "--samples-per-px is for images"),
+        ({"turn": "never"}, "of a cohort are not turned"),
+        ({"karyogram": KaryogramConfig(px_per_um=20.0)}, r"--karyogram\.\* is for --karyograms"),
+        (
+            {"manifest": Path("m.csv"), "karyogram": KaryogramConfig(px_per_um=20.0)},
+            r"--karyogram\.\* is for --karyograms",
+        ),
+        ({"karyograms": Path("k"), "hospital": "St. Mary"}, r"--hospital is 'St\. Mary'; use"),
+        ({"manifest": Path("m.csv"), "band_level": 500}, "--band-level is 500; give one of"),
+    ],
+)
+def test_options_that_are_wrong_or_without_a_use(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DiagnoseConfig(**settings)
 
 
 @pytest.mark.slow
@@ -151,10 +264,15 @@ def test_a_folder_of_karyograms_becomes_verdicts(
     listed = (output / "index.html").read_text()
     assert "Pictures not used" in listed
     assert re.findall(r'<td class="num">(\d)</td>\s*</tr>', listed) == ["1", "1"]
+    shutil.rmtree(output)
     with pytest.raises(ConfigError, match="turn or samples_per_px"):
         diagnose(replace(config, turn="never"))
-    with pytest.raises(ConfigError, match="of a cohort are not turned"):
-        diagnose(replace(config, karyograms=None, turn="never"))
+    Image.new("L", (400, 500), 255).save(folder / "q_1.png")
+    old = "diagnosed-cohort and .*diagnosed-cohort-extraction.csv, or choose"
+    with pytest.raises(
+        DataError, match=f"cut from other pictures.*remove .*-chromosomes and .*{old}"
+    ):
+        diagnose(config)
     # With pseudonyms nobody is listed under a name that was sent.
     monkeypatch.setenv(KEY_VARIABLE, "a key of sixteen bytes")
     output = diagnose(replace(config, output=str(tmp_path / "pseudonyms")))

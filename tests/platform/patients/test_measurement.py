@@ -10,6 +10,7 @@ import pytest
 from homnet.errors import ConfigError
 from homnet.report.cohort_page import verdicts_markdown
 from homnet.results import Record, read_result
+from homnet_platform.patients import measurement
 from homnet_platform.patients.diagnosis import diagnose
 from homnet_platform.patients.measurement import MeasureConfig, measure
 
@@ -36,6 +37,30 @@ def test_measuring_leaves_figures_a_page_and_a_record(diagnosed: Any, tmp_path: 
     assert beside[2].split(" | ")[2] == beside[3].split(" | ")[2] == f"{sensitivity:.3f}"
     overlooked = figures["overall"]["sensitivity"]
     assert page.count("<h3>overlooked") == min(4, overlooked["total"] - overlooked["count"])
+
+
+def test_a_measurement_that_is_killed_leaves_no_mixture(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = MeasureConfig(
+        diagnosis=diagnosed.output,
+        cohort=str(diagnosed.cohort.root),
+        output=tmp_path,
+        num_bootstrap=0,
+        num_gallery=0,
+    )
+    measure(config)
+    write = measurement.write_whole
+
+    def killed(path: Path, content: Any) -> None:
+        if path.name == "index.html":
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(measurement, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        measure(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["patients.parquet"]
 
 
 def test_patients_who_chose_anything_are_not_measured(diagnosed: Any, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from homnet.errors import DataError
 from homnet.patients.pictures import NOTHING_USED, SentPicture
 from homnet_platform.karyograms import FOUND
 from homnet_platform.patients.pictures import pictures_of
@@ -84,8 +87,12 @@ def test_karyograms(tmp_path: Path) -> None:
     }
 
 
-def test_without_a_report_everything_was_used(tmp_path: Path) -> None:
-    manifest, _ = written(tmp_path)
-    pictures = pictures_of(manifest, "h", None, tmp_path / "none.csv", cut=False)
+def test_without_a_report_nobody_knows_what_was_used(tmp_path: Path) -> None:
+    manifest, report = written(tmp_path)
+    report.unlink()
+    with pytest.raises(DataError, match=r"-extraction\.csv: there is no such file.*; remove the"):
+        pictures_of(manifest, "h", None, report, cut=False)
+    report.write_text(REPORT.splitlines()[0] + "\n")
+    pictures = pictures_of(manifest, "h", None, report, cut=False)
     assert len(pictures.files["h", "007", "c1", "1"]) == 2
     assert pictures.sent == {("h", "007"): [], ("north", "q"): []}
