@@ -323,13 +323,6 @@ def _require_writable(storage: Location) -> None:
     """
     try:
         require_writable(storage)
-        if isinstance(storage, RemotePath):
-            return
-        storage.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=storage) as file:
-            file.write(b"0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(storage, error) from None
 
