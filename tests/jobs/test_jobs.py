@@ -121,6 +121,7 @@ def test_mistakes_are_one_sentence(
     assert message in lines[0]
 
 
+@pytest.mark.slow
 def test_a_job_starts_from_anywhere(tmp_path: Path) -> None:
     """As a user starts it: nothing is imported yet."""
     command = [sys.executable, ROOT / "jobs" / "simulate.py", "--output", "here", "--dry-run"]

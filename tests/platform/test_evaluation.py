@@ -125,6 +125,7 @@ def test_known_patients_are_never_scored(lineage: Any) -> None:
         evaluate(replace(config, split=SplitConfig(validation=0.125, test=0.625)))
 
 
+@pytest.mark.slow
 def test_artificial_abnormalities_are_scored_after_pretraining(
     lineage: Any, tmp_path: Path
 ) -> None:

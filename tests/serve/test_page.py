@@ -775,6 +775,7 @@ def test_from_dropped_karyograms_to_the_report(
     assert all(one.startswith((url, "data:", "about:")) for one in browser.requests())
 
 
+@pytest.mark.slow
 def test_a_zip_of_karyograms_is_shown_with_what_is_refused_and_left_out(
     browser: Browser,
     address: Any,
