@@ -18,6 +18,7 @@ from homnet.reader.lessons import Lessons, ReaderTraining, batches, draw_lessons
 from homnet.reader.loss import Part, calibrate, loss_of, means
 from homnet.reader.network import FROZEN, Reader, ReaderConfig, Reading
 from homnet.training.optimisation import Weights, descend, learning_rate_at
+from homnet.training.stage import require_patients
 
 METRIC: Final = "validation_loss"
 
@@ -42,9 +43,7 @@ class ReaderStage:
     """Origin recorded in the checkpoint."""
 
     def __post_init__(self) -> None:
-        shared = self.train_patients & self.validation_patients
-        if shared:
-            raise DataError(f"patient {min(shared)} is in both training and validation")
+        require_patients(self.train_patients, self.validation_patients, self.provenance)
 
 
 class ReaderLearner:

@@ -1,6 +1,7 @@
 """Settings of one training run, and its bags, which are the same on all workers."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,10 +12,36 @@ from homnet.bags.draw import BagConfig, PairIndex
 from homnet.bags.epochs import Epoch, draw_epoch
 from homnet.bags.plan import Plan, Window
 from homnet.errors import ConfigError, DataError
+from homnet.model.checkpoint import patient_digests
 from homnet.model.contract import Form
 from homnet.training.optimisation import TrainingConfig
 
 P = TypeVar("P", bound=PairIndex)
+
+
+def require_patients(
+    train: frozenset[str], validation: frozenset[str], provenance: Mapping[str, Any]
+) -> None:
+    """Checks that no patient has two uses, and that the provenance names each with its use.
+
+    Args:
+        train: patients to train on.
+        validation: patients to validate on.
+        provenance: of the checkpoint to be made; one without patients is not compared.
+
+    Raises:
+        DataError: one of the checks fails.
+    """
+    shared = train & validation
+    if shared:
+        raise DataError(f"patient {min(shared)} is in both training and validation")
+    for use, patients in (("learnt_from", train), ("validated_on", validation)):
+        unnamed = set(patient_digests(patients)) - set(provenance.get(use, ()))
+        if use in provenance and unnamed:
+            raise DataError(
+                f"{len(unnamed)} patients are not among those that the checkpoint would say it was "
+                f"{use.replace('_', ' ')}; its tests could not be trusted"
+            )
 
 
 @dataclass(frozen=True)
@@ -34,12 +61,10 @@ class Stage:
     parent: str | None = None
     """Checkpoint to start from, with its frozen parts; None starts from random weights."""
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Origin recorded in the checkpoint."""
+    """Origin recorded in the checkpoint; names its patients, by whom a later test is refused."""
 
     def __post_init__(self) -> None:
-        shared = self.train_patients & self.validation_patients
-        if shared:
-            raise DataError(f"patient {min(shared)} is in both training and validation")
+        require_patients(self.train_patients, self.validation_patients, self.provenance)
 
     def parts(self, pairs: P) -> tuple[P, P]:
         """Training pairs and validation pairs.

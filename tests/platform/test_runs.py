@@ -167,6 +167,10 @@ def test_a_checkpoint_knows_its_people_and_those_of_its_parent() -> None:
     refuse_split({"validation": split["validation"], "test": split["test"]}, {Path("m"): origin})
     with pytest.raises(ConfigError, match="validated on"):
         refuse_split({"validation": frozenset(), "test": frozenset({"b"})}, {Path("m"): origin})
+    for part in ("validation", "test"):
+        asked = {"validation": frozenset[str](), "test": frozenset[str](), part: frozenset({"a"})}
+        with pytest.raises(ConfigError, match="learnt from"):
+            refuse_split(asked, {Path("m"): origin})
 
 
 def test_every_hospital_has_its_model(tmp_path: Path) -> None:

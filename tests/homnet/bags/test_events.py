@@ -375,6 +375,27 @@ def test_donors_come_from_the_same_cell_and_the_right_type(drawn: Drawn) -> None
             assert DENVER_GROUP_OF[types[0]] == DENVER_GROUP_OF[types[1]]
 
 
+def test_a_sham_is_the_same_place_of_the_same_homolog_in_another_cell(drawn: Drawn) -> None:
+    bank, bags, events = drawn
+    frame = bank.frame
+    shams = np.nonzero(events.kind_B == ARTIFICIAL.index("sham"))[0]
+    assert len(shams) > 5
+    for b in shams:
+        for k in np.nonzero(bags.mask_BK[b])[0]:
+            rows = [bags.row_BK[b, k], events.donor_row_BK[b, k]]
+            own, donor = (frame.iloc[row] for row in rows)
+            assert donor["chromosome"] == own["chromosome"]
+            assert donor["patient_id"] == own["patient_id"]
+            assert donor["cell_id"] != own["cell_id"]
+            homolog = events.homolog_BK[b, k]
+            assert events.donor_homolog_BK[b, k] == homolog
+            start, size, donor_start = _parameters("sham", events, b, k)
+            length, donor_length = bank.codes.length_NP[rows, homolog]
+            # A longer own segment may have to begin earlier in a shorter donor.
+            if donor_start + size < donor_length - 1:
+                assert start / length == pytest.approx(donor_start / donor_length, abs=0.03)
+
+
 def test_robertsonian_is_for_acrocentrics_unless_asked_otherwise(drawn: Drawn) -> None:
     bank, bags, events = drawn
     code = ARTIFICIAL.index("robertsonian")

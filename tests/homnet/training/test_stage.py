@@ -10,6 +10,7 @@ import pytest
 from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.plan import Plan
 from homnet.errors import ConfigError, DataError
+from homnet.model.checkpoint import patient_digests
 from homnet.model.network import HomNetConfig
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
@@ -34,6 +35,19 @@ def _stage(**training: object) -> Stage:
 def test_a_patient_in_both_parts_is_refused() -> None:
     with pytest.raises(DataError, match="h1-p3 is in both training and validation"):
         replace(_stage(), train_patients=frozenset({"h1-p0", "h1-p3"}))
+
+
+@pytest.mark.parametrize("use", ["learnt_from", "validated_on"])
+def test_a_run_with_other_patients_than_it_records_is_refused(use: str) -> None:
+    stage = _stage()
+    known = {
+        "learnt_from": patient_digests({*stage.train_patients, "of the parent"}),
+        "validated_on": patient_digests(stage.validation_patients),
+    }
+    assert replace(stage, provenance=known).provenance == known
+    known[use] = known[use][1:]
+    with pytest.raises(DataError, match=f"1 patients are not among .* {use.replace('_', ' ')}"):
+        replace(stage, provenance=known)
 
 
 def test_artificial_abnormalities_are_made_of_normal_pairs(bank: PairBank) -> None:
