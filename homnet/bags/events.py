@@ -176,12 +176,8 @@ def draw_events(
     # A sham takes its segment from another cell, which a bag of one pair lacks.
     kind_B[(kind_B == _CODE[SHAM]) & (bags.mask_BK.sum(axis=1) < 2)] = _CODE[NORMAL]
     sham_B = kind_B == _CODE[SHAM]
-    next_BK = np.where(
-        np.roll(bags.mask_BK, -1, axis=1), np.roll(bags.row_BK, -1, axis=1), bags.row_BK[:, :1]
-    )
-    donor_row_BK[sham_B] = next_BK[sham_B]
+    donor_row_BK[sham_B] = _rows_of_equals(codes.length_NP, bags, homolog_BK, sham_B)
     donor_homolog_BK[sham_B] = homolog_BK[sham_B]
-    donor_start_B[sham_B] = start_B[sham_B]
 
     length_BK = codes.length_NP[bags.row_BK, homolog_BK]
     donor_length_BK = codes.length_NP[donor_row_BK, donor_homolog_BK]
@@ -196,7 +192,10 @@ def draw_events(
         foreign_B[:, None], np.minimum(size_BK, np.maximum(donor_length_BK - 2, 1)), size_BK
     )
     donor_start_BK = np.rint((donor_start_B[:, None] + jitter_BK) * donor_length_BK)
-    donor_start_BK = donor_start_BK.astype(np.int64)
+    # The middle of a sham's segment is at the same place in both.
+    middle_BK = (start_BK + size_BK / 2) / length_BK
+    same_BK = np.rint(middle_BK * donor_length_BK - size_BK / 2)
+    donor_start_BK = np.where(sham_B[:, None], same_BK, donor_start_BK).astype(np.int64)
     donor_start_BK = donor_start_BK.clip(1, np.maximum(donor_length_BK - size_BK - 1, 1))
 
     # The end gained in a translocation has its own size, and may be on either arm.
@@ -403,6 +402,21 @@ def _draw_donors(
     place_BK = (u_BK * size_PT[person_BK, donor_B[:, None]]).astype(np.int64)
     stand_in_BK = codes.first_PT[person_BK, donor_B[:, None]] + place_BK
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
+
+
+def _rows_of_equals(
+    length_NP: NDArray[Any], bags: Bags, homolog_BK: NDArray[np.int64], sham_B: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """For each pair of the chosen bags, the row (B, K) of the other cell with the nearest length.
+
+    A segment keeps its size in samples, so its bands are displaced by as much as lengths differ.
+    """
+    row_BK, mask_BK, homolog_BK = bags.row_BK[sham_B], bags.mask_BK[sham_B], homolog_BK[sham_B]
+    own_BK = length_NP[row_BK, homolog_BK].clip(1).astype(np.float64)
+    other_BKJ = length_NP[row_BK[:, None, :], homolog_BK[:, :, None]]
+    apart_BKJ = np.abs(np.log(own_BK[:, :, None] / other_BKJ.clip(1)))
+    apart_BKJ[~mask_BK[:, None, :] | np.eye(mask_BK.shape[1], dtype=np.bool_)] = np.inf
+    return np.take_along_axis(row_BK, apart_BKJ.argmin(axis=2), axis=1)
 
 
 def spread_of(seam_B: NDArray[np.float32]) -> NDArray[np.int16]:
