@@ -10,7 +10,7 @@ import torch
 
 from homnet.bags.draw import PairBank
 from homnet.bags.epochs import DeviceBank
-from homnet.errors import ConfigError, DataError, DivergedError
+from homnet.errors import ConfigError, DivergedError
 from homnet.files import is_published
 from homnet.locations import Location
 from homnet.model.checkpoint import Checkpoint
