@@ -79,18 +79,20 @@ class ViT(nn.Module):
         self.tokens = Tokens(num_channels, num_positions, _TOKENS, self.num_features)
         self.summary = nn.Parameter(torch.zeros(1, 1, self.num_features))
         self.place = nn.Parameter(0.02 * torch.randn(1, 1 + _TOKENS, self.num_features))
-        layer = nn.TransformerEncoderLayer(
-            self.num_features,
-            nhead=4,
-            dim_feedforward=4 * self.num_features,
-            dropout=0.0,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
+        # nn.TransformerEncoder copies one layer, so that all begin with the same weights.
+        layers = (
+            nn.TransformerEncoderLayer(
+                self.num_features,
+                nhead=4,
+                dim_feedforward=4 * self.num_features,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(4)
         )
-        self.encoder = nn.TransformerEncoder(
-            layer, 4, norm=nn.LayerNorm(self.num_features), enable_nested_tensor=False
-        )
+        self.encoder = nn.Sequential(*layers, nn.LayerNorm(self.num_features))
 
     def forward(self, x_NCS: torch.Tensor) -> torch.Tensor:
         """Returns features (N, D)."""

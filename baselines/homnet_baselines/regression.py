@@ -15,10 +15,12 @@ from scipy.special import expit
 
 from homnet.bags.draw import PairBank
 from homnet.bags.epochs import DeviceBank, Epoch
+from homnet.bags.plan import Plan
 from homnet.errors import ConfigError
 from homnet.model.contract import NUM_TYPES
 from homnet.model.network import NUM_LEVELS
 from homnet.training.stage import Stage
+from homnet.training.supply import Held
 from homnet_baselines.features import NUM_PAPER, paper_features, type_scaling
 from homnet_baselines.fitted import FittedModel
 from homnet_baselines.pooling import mean_over_pairs
@@ -127,12 +129,17 @@ class Regression(FittedModel):
         self.keep(weight_F=weight_F, bias=bias)
 
     def _drawn(self, stage: Stage, bank: PairBank) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        loaded = DeviceBank(bank, "cpu")
+        loaded, held = (
+            DeviceBank(bank, "cpu"),
+            Held.of(Plan.of(bank.index, stage.training.bags), bank),
+        )
         features: list[NDArray[np.float64]] = []
         labels: list[NDArray[np.bool_]] = []
         left = self.form.max_bags
         for number in count():
-            epoch: Epoch = stage.train_epoch(bank, number)
+            windows = stage.windows(held.plan, number)
+            parts = [held.of_window(window.part_Q)[0] for window in windows]
+            epoch: Epoch = stage.train_epoch(bank, number, np.concatenate(parts))
             bags = loaded.load(epoch)
             for start in range(0, min(len(epoch), left), _SCORING_BATCH):
                 chosen = slice(start, min(start + _SCORING_BATCH, left))

@@ -111,6 +111,14 @@ class Stage:
             for window, first in zip(windows, edges, strict=False)
         ]
 
+    def first_window(self, plan: Plan) -> Window:
+        """The first window of a run with all its parts, not only those of the first epoch's turn.
+
+        The model's template is measured on it.
+        """
+        size, seed = self.training.window_pairs, self.training.seed
+        return plan.windows(size, seed=seed, epoch=0)[0]
+
     def num_bags(self, plan: Plan, epoch: int) -> int:
         """Number of bags in one epoch of training."""
         return sum(int(plan.bags_Q[w.part_Q].sum()) for w in self.windows(plan, epoch))

@@ -69,7 +69,7 @@ class Supply(Protocol):
         """
 
     def template_sums(self, model: BagModel) -> torch.Tensor | None:
-        """:meth:`BagModel.template_sums` over the normal pairs of the first window of the run.
+        """:meth:`BagModel.template_sums` over the normal pairs of :meth:`Stage.first_window`.
 
         None if the model has no template, or if this worker has none of these pairs. Workers add
         their sums.
@@ -192,7 +192,7 @@ class Resident:
 
     def template_sums(self, model: BagModel) -> torch.Tensor | None:
         """See :meth:`Supply.template_sums`."""
-        first = self._stage.windows(self.plans.train, 0)[0]
+        first = self._stage.first_window(self.plans.train)
         own_Q, _ = self._train.of_window(first.part_Q)
         if self._bank is None or not len(own_Q):
             return None

@@ -28,7 +28,7 @@ from ray.train import DataConfig
 from homnet.bags.draw import PairBank, PairIndex, index_table, rows_of_file, with_parts
 from homnet.bags.epochs import Batch, Epoch
 from homnet.bags.events import EventTensors, rearrange, spread_of
-from homnet.bags.plan import Plan
+from homnet.bags.plan import Plan, Window
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import PAIR_SHAPE, SCHEMA, SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
@@ -236,18 +236,13 @@ def assemble(
     )
     plan, size = plans.train, stage.training.batch_size
     window = stage.windows(plan, epoch)[number]
-    bank = PairBank.from_table(
-        pa.concat_tables(
-            rows_of(_table(cohort, file, stage), stage.train_patients) for file in window.files
-        )
-    )
-    held = Held.of(plan, bank)
-    own_Q, _ = held.of_window(window.part_Q)
+    bank, own_Q = _of_window(cohort, stage, plan, window)
     drawn = stage.train_epoch(bank, epoch, own_Q).take(stage.order(plan, window, epoch))
-    # The template of a new run is that of its first window.
     sums = b""
     if epoch == number == skipped == 0:
-        sums = _sums(stage, bank, own_Q)
+        first = stage.first_window(plan)
+        same = np.array_equal(first.part_Q, window.part_Q)
+        sums = _sums(stage, *((bank, own_Q) if same else _of_window(cohort, stage, plan, first)))
     for step in range(skipped, -(-len(drawn) // size)):
         of_batch = drawn.take(slice(step * size, (step + 1) * size))
         for worker in range(world):
@@ -266,6 +261,18 @@ def assemble(
                 | {name: pa.array([value], pa.large_binary()) for name, value in content.items()}
             )
         sums = b""
+
+
+def _of_window(
+    cohort: Cohort, stage: Stage, plan: Plan, window: Window
+) -> tuple[PairBank, NDArray[np.int64]]:
+    """The training pairs of a window's files, and the places of the window's parts in them."""
+    bank = PairBank.from_table(
+        pa.concat_tables(
+            rows_of(_table(cohort, file, stage), stage.train_patients) for file in window.files
+        )
+    )
+    return bank, Held.of(plan, bank).of_window(window.part_Q)[0]
 
 
 def _sums(stage: Stage, bank: PairBank, own_Q: NDArray[np.int64]) -> bytes:

@@ -55,3 +55,7 @@ def test_budget_ends_the_drawing_of_bags(
         stage = stage_of(form, max_epochs=max_epochs)
         form.build().fit(stage, stage.parts(bank)[0])
     assert seen == [50, num_bags + 3, 2 * num_bags]
+    # Of epochs that share a pass, each has its part of the people, as in every other method.
+    stage = stage_of(RegressionForm(), max_epochs=2, epochs_per_pass=2)
+    RegressionForm().build().fit(stage, stage.parts(bank)[0])
+    assert seen[3:] == [num_bags]

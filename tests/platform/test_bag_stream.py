@@ -212,8 +212,9 @@ def test_only_files_with_pairs_that_stay_are_read_for_them(
     assert (bag_stream.BAGS in made) == (not resident)
 
 
-def test_the_template_comes_with_the_first_batch(cohort: Cohort) -> None:
-    stage = _stage()
+@pytest.mark.parametrize("turns", [1, 2])
+def test_the_template_comes_with_the_first_batch(cohort: Cohort, turns: int) -> None:
+    stage = _stage(epochs_per_pass=turns)
     model = stage.model.build()
     expected = Resident.of(stage, _bank(cohort)).template_sums(model)
     streamed = [_streamed(cohort, stage, 2, rank) for rank in range(2)]

@@ -101,7 +101,8 @@ def time_method(
     predictor = Predictor(checkpoint.build(), {}, version="")
     found = {"score_100": _timed(lambda: predictor.logits(bags.batch(next(drawn))), num_batches)}
     if method.in_steps:
-        model = checkpoint.build().train()
+        # Not of the checkpoint, in which the search counts; in training it does not.
+        model = stage.model.build().train()
         optimizer = make_optimizer(model, stage.training)
 
         def step() -> None:

@@ -102,6 +102,10 @@ def test_templates_are_of_the_first_window(bank: PairBank) -> None:
         parts = [own.template_sums(model) for own in _workers(stage, bank, 3)]
         added = torch.stack([part for part in parts if part is not None]).sum(0)
         torch.testing.assert_close(added, total)
+        turns = replace(stage, training=replace(stage.training, epochs_per_pass=2))
+        own = Resident.of(turns, bank).template_sums(model)
+        assert own is not None
+        torch.testing.assert_close(own, total)
     assert Resident.of(_stage(), bank).template_sums(HomNetConfig().build()) is None
 
 
