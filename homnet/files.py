@@ -72,7 +72,7 @@ def parse_json(
         text = content.decode()
         found = json.loads(
             text,
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique_keys,
             parse_constant=_finite,
             parse_float=_finite,
             parse_int=_whole,
@@ -416,7 +416,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for ``json.loads``.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(f"one of the keys {', '.join(found)} stands twice")

@@ -76,6 +76,7 @@ def check_table(table: pa.Table, where: str) -> None:
     check.breakpoints()
     if table.num_rows:
         check.one_pair_each("patient_id", "cell_id", "chromosome")
+        check.one_level_each("patient_id", "cell_id")
         check.one_file()
         check.sequences()
 
@@ -98,6 +99,7 @@ def check_measured(
     check.types()
     if table.num_rows:
         check.one_pair_each("hospital", "patient_id", "cell_id", "chromosome")
+        check.one_level_each("hospital", "patient_id", "cell_id")
         check.sequences()
 
 
@@ -195,6 +197,20 @@ class _Checks:
                 row,
                 f"a second pair of chromosome {who['chromosome']} in cell {who['cell_id']} of "
                 f"patient {who['patient_id']}; a cell has one pair of each type",
+            )
+
+    def one_level_each(self, *key: str) -> None:
+        """A cell has one band level."""
+        frame = self.table.select([*key, "band_level"]).to_pandas()
+        level = frame["band_level"]
+        first = frame.groupby(list(key), sort=False)["band_level"].transform("first")
+        other = (level != first).to_numpy()
+        if other.any():
+            row = int(other.argmax())
+            self._fail(
+                row,
+                f"'band_level' is {level[row]}, but {first[row]} elsewhere in cell "
+                f"{frame['cell_id'][row]} of patient {frame['patient_id'][row]}; a cell has one",
             )
 
     def one_file(self) -> None:

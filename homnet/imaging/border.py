@@ -78,10 +78,8 @@ def border_fault(
     """
     grey_HW = image_HW.astype(np.int16)
     border_N = _border(grey_HW)
-    if np.mean(border_N > edge) < _MIN_LIGHT:
-        return _DARK_BORDER
-    if _has_dark_corner(grey_HW, background, edge, contrast):
-        return _DARK_CORNER
+    if (fault := _dark_fault(grey_HW, background, edge, contrast)) is not None:
+        return fault
     dark = grey_HW[grey_HW <= edge]
     reach = max(round(_FLAT * contrast / 2), 1)
     counts = ndimage.uniform_filter1d(
@@ -104,6 +102,18 @@ def border_fault(
     if np.mean(grey_HW > background + _LIGHTER * contrast) > _MAX_LIGHTER:
         return _TWO_GROUNDS
     return None
+
+
+def margin_fault(
+    image_HW: NDArray[np.uint8], background: float, edge: float, contrast: float
+) -> str | None:
+    """Says that a margin of background was laid around a dark border; None if it was not.
+
+    The arguments are those of :func:`border_fault`. The box of what is darker than the edge is
+    looked at as an image of its own: a real chromosome does not fill the corners of its box.
+    """
+    place = ndimage.find_objects((image_HW <= edge).astype(np.int8))[0]
+    return _dark_fault(image_HW[place].astype(np.int16), background, edge, contrast)
 
 
 def ground_fault(
@@ -145,6 +155,12 @@ def ground_fault(
 def _border(grey_HW: Greys) -> Greys:
     sides = grey_HW[0, :-1], grey_HW[:-1, -1], grey_HW[-1, :0:-1], grey_HW[:0:-1, 0]
     return np.concatenate(sides) if min(grey_HW.shape) > 1 else grey_HW.ravel()
+
+
+def _dark_fault(grey_HW: Greys, background: float, edge: float, contrast: float) -> str | None:
+    if np.mean(_border(grey_HW) > edge) < _MIN_LIGHT:
+        return _DARK_BORDER
+    return _DARK_CORNER if _has_dark_corner(grey_HW, background, edge, contrast) else None
 
 
 def _has_dark_corner(grey_HW: Greys, background: float, edge: float, contrast: float) -> bool:

@@ -12,6 +12,7 @@ from homnet.imaging.manifest import (
     normal_path,
     read_rows,
     refuse_rows,
+    trimmed,
 )
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.locations import Location
@@ -21,7 +22,10 @@ Cell = dict[str, str]
 are empty where nothing is said."""
 BY_NAME: Final = "{patient_id}_{cell_id}"
 """Usual form of the names of pictures, less their ending."""
-_SUFFIXES: Final = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_SUFFIXES: Final = (
+    *(".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif"),
+)
 _REQUIRED: Final = ("path", "patient_id", "cell_id")
 _OPTIONAL: Final = ("hospital", "band_level")
 
@@ -62,7 +66,8 @@ def cells_of_names(
                 f"{where}: the name of '{path}' does not say whether the patient is "
                 f"'{match['patient_id']}' or '{other['patient_id']}'; {hint}"
             )
-        said = {"patient_id": patient_id, **match.groupdict(), **dict.fromkeys(_OPTIONAL, "")}
+        parts = {name: trimmed(part) for name, part in match.groupdict().items()}
+        said = {"patient_id": patient_id, **parts, **dict.fromkeys(_OPTIONAL, "")}
         cell = {"path": path, **said}
         first = cells.setdefault(_key(cell), cell)
         if first is not cell:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from homnet.errors import ConfigError
-from homnet.imaging.border import border_fault, ground_fault
+from homnet.imaging.border import border_fault, ground_fault, margin_fault
 from homnet.imaging.midline import arc_length, find_midline, points_at, project, tangents_at
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 
@@ -184,6 +184,8 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
             f"--extraction.samples-per-px {fitting:g} would fit",
             [*flags, TOO_LONG],
         )
+    if (fault := margin_fault(image_HW, background, edge, contrast)) is not None:
+        return Extraction.unusable(fault, flags)
     middle = (start + stop) / 2
     from_middle = np.arange(num_samples, dtype=np.float64) - (num_samples - 1) / 2
     arc_A = middle + from_middle / config.samples_per_px

@@ -23,6 +23,8 @@ CHROMOSOME_KEY: Final = ["hospital", "patient_id", "cell_id", "chromosome"]
 """Columns that identify a pair."""
 UNKNOWN_LEVEL: Final = 0
 """Band level of a cell for which none is stated."""
+INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
+"""Characters of no width, which programs leave around a name."""
 MAX_ROWS: Final = 5_000_000
 """Default limit of the number of rows: a hundred thousand cells."""
 _MAX_LINE_BYTES: Final = 16_384
@@ -193,6 +195,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def trimmed(text: str) -> str:
+    """The text without what nobody sees around it: spaces, and characters of no width."""
+    return text.strip().strip(INVISIBLE).strip()
+
+
 def normal_path(text: str) -> str:
     """A relative path in NFC with slashes, without dots and doubled slashes; empty stays empty."""
     return str(PurePosixPath(nfc(text).replace("\\", "/"))) if text else text
@@ -230,7 +237,7 @@ def read_rows(
         except OSError as error:
             raise ManifestError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = _rows(path, _checked(path, content, max_rows))
-    names = [name.strip() for name in next(rows, [])]
+    names = [trimmed(name) for name in next(rows, [])]
     _check_header(path, names, required)
     values, numbers = [], []
     for number, row in enumerate(rows, start=2):
@@ -239,7 +246,7 @@ def read_rows(
                 f"{path}: row {number}: it has {len(row)} values, the header {len(names)}; put "
                 "values with commas in quotation marks"
             )
-        row = [value.strip() for value in row[: len(names)]]
+        row = [trimmed(value) for value in row[: len(names)]]
         if any(row):
             values.append(row + [""] * (len(names) - len(row)))
             numbers.append(number)
@@ -280,7 +287,7 @@ def _checked(path: Location, content: bytes, max_rows: int) -> str:
 def _rows(path: Location, text: str) -> Iterator[list[str]]:
     number = 0
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
+        for row in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True):
             number += 1
             yield row
     except csv.Error as error:

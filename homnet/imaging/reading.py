@@ -29,6 +29,13 @@ _MAX_SCANS: Final = 100
 """Scans of a JPEG: each costs time, and needs few bytes."""
 _TILE_TAGS: Final = (322, 323)
 """Width and length of a TIFF's tiles, which are decoded whole."""
+_BITS: Final = 258
+"""Tag of the bits of each channel of a TIFF."""
+_KIND: Final = 254
+"""Tag of what a page of a TIFF is; an odd number means a smaller copy of another."""
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_BITS: Final = 24
+"""Place of the bits of a channel in a PNG."""
 _DESCRIPTION: Final = 270
 """Tag of a TIFF's description."""
 _RESOLUTION: Final = 282
@@ -208,5 +215,13 @@ def _check(image: Image.Image, content: bytes, max_side_px: int) -> None:
             image.mode, "16 bits or more" if image.mode[0] == "I" else image.mode
         )
         raise DataError(f"not an 8-bit grey image ({depth}); save it with 256 grey levels")
+    # Of colours and opacity, Pillow keeps the upper eight bits without a word.
+    bits = [content[_PNG_BITS]] if content.startswith(_PNG) else np.ravel(tags.get(_BITS, 8))
+    if max(bits) > 8:
+        raise DataError(
+            f"not an 8-bit image ({max(bits)} bits a channel); save it with 256 grey levels"
+        )
+    if tags.get(_KIND, 0) & 1:
+        raise DataError("the first page of the file is a smaller copy; save the image alone")
     if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
         raise DataError(f"a JPEG of more than {_MAX_SCANS} scans; save it as PNG")

@@ -68,6 +68,15 @@ def _tight(image: Grey) -> Grey:
     return image[rows, columns]
 
 
+def _tight_on(level: int) -> Callable[[Grey], Grey]:
+    def treat(image: Grey) -> Grey:
+        mask = _mask(image, 1)
+        rows, columns = ndimage.find_objects(mask.astype(int))[0]
+        return np.where(mask, image, np.uint8(level))[rows, columns]
+
+    return treat
+
+
 def _jpeg(image: Grey) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=75)
@@ -122,6 +131,15 @@ def _as_jpeg(treatment: Treatment) -> Treatment:
     return treat
 
 
+def _in_white_margin(treatment: Treatment) -> Treatment:
+    def treat(image: Grey, rng: np.random.Generator) -> Treated:
+        treated, right = treatment(image, rng)
+        assert not isinstance(treated, bytes)
+        return np.pad(treated, int(rng.integers(3, 20)), constant_values=255), right
+
+    return treat
+
+
 def _turned_by_exif(image: Grey, rng: np.random.Generator) -> Treated:
     orientation, file, exif = int(rng.integers(2, 9)), io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation
@@ -144,6 +162,13 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
     "light on dark, noise": lambda image, rng: (
         _levels(np.asarray(_inverted(image, rng)[0]) + rng.normal(0, 5, image.shape)),
         image,
+    ),
+    "light on dark, in a white margin": _in_white_margin(_inverted),
+    "light on dark, cropped tightly, in a white margin": _in_white_margin(
+        _after(_tight, _inverted)
+    ),
+    "cut out on black, cropped tightly, in a white margin": _in_white_margin(
+        lambda image, rng: (_tight_on(0)(image), image)
     ),
     "cut out on black": _cut_out(0, 0, 1, 2),
     "cut out on black, JPEG": _as_jpeg(_cut_out(0, 0, 1, 2)),

@@ -49,6 +49,8 @@ MANIFEST: Final = "manifest.csv"
 ZIP_TYPE: Final = "application/zip"
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
+_IS_UTF8: Final = 0x800
+"""Flag of a file in a zip whose name is UTF-8."""
 """Maximum size of a file's entry in the zip directory, including its name."""
 
 
@@ -311,7 +313,7 @@ def open_zip(body: bytes, max_files: int, limits: Limits, expected: str) -> Arch
         raise invalid(f"body: not a readable zip ({str(error)[:100]})") from None
     if len(infos) > max_files:
         raise too_large(f"body: more than {max_files} files; send fewer images")
-    files = {normal_path(info.filename): info for info in infos}
+    files = {normal_path(_name(info)): info for info in infos}
     if len(files) < len(infos):
         raise invalid("body: the zip has two files of one name; give each file its own")
     for info in infos:
@@ -325,3 +327,25 @@ def open_zip(body: bytes, max_files: int, limits: Limits, expected: str) -> Arch
             "images"
         )
     return Archive(archive, files)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The name of a file, whether or not the zip says that it is UTF-8; macOS does not.
+
+    Raises:
+        RequestError: the name is written in one of several older encodings.
+    """
+    if info.flag_bits & _IS_UTF8 or info.filename.isascii():
+        return info.filename
+    written = info.filename.encode("cp437")
+    try:
+        return written.decode()
+    except UnicodeDecodeError:
+        pass
+    if written.decode("cp850") != info.filename:
+        raise invalid(
+            f"body: the zip does not say how the name {info.filename[:100]!r} is written, which "
+            "has other letters elsewhere; make the zip with UTF-8 names, or give the file a plain "
+            "name"
+        )
+    return info.filename

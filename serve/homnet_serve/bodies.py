@@ -2,6 +2,7 @@
 
 import json
 import math
+import string
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from homnet.cohorts.checks import check_measured
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, QUALITY, THIRD_COPY
 from homnet.errors import CohortError
+from homnet.imaging.manifest import INVISIBLE
 from homnet_serve.arrow_stream import read_stream
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError, invalid, too_large
@@ -85,9 +87,10 @@ def _with_flags(table: pa.Table, place: Callable[[int], str]) -> pa.Table:
     """The table with names in NFC, and with quality flags in place of numbers of copies."""
     for index, name in enumerate(SENT.names):
         if name in _NAMES:
-            table = table.set_column(
-                index, SENT.field(index), pc.utf8_normalize(table[name], form="NFC")
-            )
+            column = pc.utf8_trim_whitespace(pc.utf8_normalize(table[name], form="NFC"))
+            for text in (INVISIBLE, string.whitespace):
+                column = pc.utf8_trim(column, characters=text)
+            table = table.set_column(index, SENT.field(index), column)
     copies, table = table["num_copies"].to_pylist(), table.select(MEASURED.names)
     if not any(number is not None for number in copies):
         return table

@@ -44,7 +44,13 @@ def zip_of_form(body: bytes, content_type: str, max_files: int) -> bytes:
             num_parts += 1
             if num_parts > max_files:
                 raise too_large(f"body: more than {max_files} files; send fewer images")
-            name = (file.file_name or b"").decode("utf-8", "replace")
+            try:
+                name = (file.file_name or b"").decode()
+            except UnicodeDecodeError:
+                # Letters replaced by a mark would make one patient of two.
+                raise invalid(
+                    "body: the name of a file is not UTF-8; send it so, or send a zip"
+                ) from None
             if not name and not file.size:  # a browser sends so what nobody chose
                 return
             if not name or "\0" in name:

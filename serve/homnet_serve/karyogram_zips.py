@@ -6,6 +6,7 @@ Reading is deterministic: corrections name chromosomes by their number on the pi
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from homnet.errors import DataError, ManifestError, ManifestTooLargeError
+from homnet.files import unique_keys
 from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, is_picture
 from homnet.imaging.karyogram import read_picture
 from homnet.imaging.layouts import Layout, read_layout
@@ -117,9 +119,12 @@ def _corrections(archive: Archive, names: Sequence[str]) -> dict[str, dict[int, 
         return {}
     content = archive.read(CORRECTIONS, _MAX_BYTES_BESIDE, CORRECTIONS)
     try:
-        listed = Corrections.model_validate_json(content).root
+        parsed = json.loads(content, object_pairs_hook=unique_keys)
+        listed = Corrections.model_validate(parsed).root
     except ValidationError as error:
         raise invalid(sentence_of(error, CORRECTIONS)) from None
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"{CORRECTIONS}: not readable JSON ({str(error)[:100]})") from None
     found: dict[str, dict[int, Correction]] = {}
     for place, one in enumerate(listed):
         name = normal_path(one.picture)

@@ -545,7 +545,10 @@ class Correction(_Request):
         description="Name of the file."
     )
     number: int = Field(
-        ge=1, le=1000, description="Of the chromosome, as in the answer of /v1/karyograms."
+        strict=True,
+        ge=1,
+        le=1000,
+        description="Of the chromosome, as in the answer of /v1/karyograms.",
     )
     chromosome: Chromosome | Literal[""] = Field(description="Its type; empty leaves it out.")
     before: Chromosome | Literal[""] | None = Field(

@@ -1,11 +1,15 @@
 """Logistic regression against scikit-learn, and what bounds and keeps it."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from homnet.bags.draw import PairBank
+from homnet.bags.draw import PairBank, with_parts
 from homnet_baselines.regression import Regression, RegressionForm, fit_logistic
 
 
@@ -39,6 +43,25 @@ def test_fine_tuning_keeps_the_scaling(bank: PairBank, stage_of) -> None:
     assert torch.equal(model.centre_TF, scaling)
 
 
+def test_epochs_that_share_a_pass_have_each_their_part_of_the_people(
+    table_of: Callable[..., pa.Table], stage_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [table_of(f"h{n}", num_patients=2, chromosomes=("1", "7")) for n in range(3)]
+    bank = PairBank.from_table(pa.concat_tables(map(with_parts, tables, range(3))))
+    people = frozenset(bank.frame["patient_id"])
+    stage = stage_of(RegressionForm(), max_epochs=3, epochs_per_pass=3)
+    stage = replace(stage, train_patients=people, validation_patients=frozenset())
+    labels_of = []
+
+    def spy(features: np.ndarray, labels: np.ndarray, *rest: object) -> tuple[np.ndarray, float]:
+        labels_of.append(len(labels))
+        return np.zeros(features.shape[1]), 0.0
+
+    monkeypatch.setattr("homnet_baselines.regression.fit_logistic", spy)
+    RegressionForm().build().fit(stage, bank)
+    assert labels_of == [len(stage.train_epoch(bank, 0))]
+
+
 def test_budget_ends_the_drawing_of_bags(
     bank: PairBank, stage_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +78,3 @@ def test_budget_ends_the_drawing_of_bags(
         stage = stage_of(form, max_epochs=max_epochs)
         form.build().fit(stage, stage.parts(bank)[0])
     assert seen == [50, num_bags + 3, 2 * num_bags]
-    # Of epochs that share a pass, each has its part of the people, as in every other method.
-    stage = stage_of(RegressionForm(), max_epochs=2, epochs_per_pass=2)
-    RegressionForm().build().fit(stage, stage.parts(bank)[0])
-    assert seen[3:] == [num_bags]

@@ -12,7 +12,13 @@ from PIL import Image
 
 from homnet.cohorts.pairs import pairs_of
 from homnet.imaging.extraction import ExtractionConfig
-from homnet_serve.archives import ImagesOfBody, measure_images, open_zip, read_manifest_of_body
+from homnet_serve.archives import (
+    ImagesOfBody,
+    _name,
+    measure_images,
+    open_zip,
+    read_manifest_of_body,
+)
 from homnet_serve.config import Limits
 from homnet_serve.errors import RequestError
 
@@ -85,6 +91,34 @@ def test_names_are_compared_as_people_read_them(png: Maker, zip_of: Maker, name:
     row = f"{HEADER}{path},h1,p1,c1,1,0\n"
     got = _read(zip_of({"./manifest.csv": row.encode(), name: png()}))
     assert (got.table.num_rows, got.refused) == (1, {})
+
+
+def _in_zip(name: bytes) -> zipfile.ZipInfo:
+    """A file of a zip that does not say how its name is written."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("x" * len(name), b"")
+    renamed = content.getvalue().replace(b"x" * len(name), name)
+    return zipfile.ZipFile(io.BytesIO(renamed)).infolist()[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("\xfc.png".encode(), "\xfc.png"),  # by macOS
+        ("M\xdcLLER.png".encode("cp437"), "M\xdcLLER.png"),
+        (b"plain.png", "plain.png"),
+    ],
+)
+def test_names_whose_encoding_is_not_said_are_read_if_they_can_be(
+    written: bytes, name: str
+) -> None:
+    assert _name(_in_zip(written)) == name
+
+
+def test_a_name_with_other_letters_elsewhere_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"does not say how the name .* is written"):
+        _name(_in_zip("S\xd8REN_1.png".encode("cp850")))
 
 
 def test_nothing_usable_is_no_error(zip_of: Maker) -> None:

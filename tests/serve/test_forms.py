@@ -56,6 +56,7 @@ FILE = part('name="files"; filename="p_1.png"')
         (part('name="a"; filename="\0p_1.png"') + "--b--", TYPE, 422, "has no usable name"),
         (FILE + "--b--", FORM_TYPE + "; boundary=" + "b" * 300, 422, "not a readable form"),
         (FILE + FILE + "--b--", TYPE, 422, "two files of one name"),
+        (part('name="a"; filename="M\xdcLLER_1.png"') + "--b--", TYPE, 422, "is not UTF-8"),
         ("--b\r\nNo-Colon\r\n\r\nx\r\n--b--", TYPE, 422, "not a readable form"),
         ("--b\r\nX: y\r\n\r\nx\r\n--b--", TYPE, 422, "not a readable form"),
         (part('filename="../p_1.png"') + "--b--", TYPE, 422, "not a readable form"),
@@ -65,5 +66,5 @@ def test_what_is_no_form_of_files_is_refused(
     body: str, content_type: str, status: int, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message) as error:
-        open_pictures(body.encode(), replace(Limits(), max_pictures=1), content_type)
+        open_pictures(body.encode("latin-1"), replace(Limits(), max_pictures=1), content_type)
     assert error.value.status == status

@@ -63,6 +63,7 @@ def test_a_truncated_file_is_named(small_cohort: Cohort) -> None:
         ),
         (lambda t: _set(t, "chromosome", 5, "23"), r"row 5: 'chromosome' is '23'"),
         (lambda t: _set(t, "band_level", 6, 500), r"row 6: 'band_level' is 500"),
+        (lambda t: _set(t, "band_level", 6, 300), r"'band_level' is .* elsewhere in cell"),
         (lambda t: _set(t, "homolog", 8, 2), r"row 8: 'homolog' is 2"),
         (lambda t: _set(t, "stop", 9, 600), r"row 9: 'stop' is 600"),
         (lambda t: _set(t, "size_mb", 2, -3.0), r"row 2: 'size_mb' is -3.0, expected megabases"),

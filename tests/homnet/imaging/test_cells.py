@@ -18,7 +18,14 @@ def listed(text, pictures=("a.png", "lab/b.tif"), **options):
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("a/B.PNG", True), ("a.tif", True), ("a/.b.png", False), (".a/b.png", True), ("png", False)],
+    [
+        ("a/B.PNG", True),
+        ("a.tif", True),
+        ("a.jfif", True),
+        ("a/.b.png", False),
+        (".a/b.png", True),
+        ("png", False),
+    ],
 )
 def test_pictures_are_known_by_their_names(path, expected):
     assert is_picture(path) == expected
@@ -30,6 +37,8 @@ def test_names_hold_patient_and_cell():
         ("p_2-b.png", "p", "2-b", "", ""),
         ("q_1.png", "q", "1", "", ""),
     ]
+    spaced = cells_of_names(["q _ 3.png", "q_4\ufeff.png"], BY_NAME, where="here", hint="do")
+    assert [(cell["patient_id"], cell["cell_id"]) for cell in spaced] == [("q", "3"), ("q", "4")]
     one = cells_of_names(["x.y.png"], "{cell_id}", where="here", hint="do", patient_id="p")
     assert (one[0]["patient_id"], one[0]["cell_id"]) == ("p", "x.y")
 

@@ -194,6 +194,11 @@ def cross() -> np.ndarray:
     return np.where(arms, 90, 255).astype(np.uint8)
 
 
+def oval(height_px: int, width_px: int) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : height_px * 1j, -1 : 1 : width_px * 1j]
+    return np.pad((255 * np.minimum(x**2 + y**2, 1)).astype(np.uint8), 20, constant_values=255)
+
+
 def two_parts() -> np.ndarray:
     image = np.full((90, 60), 255, np.uint8)
     image[10:80, 8:20] = image[20:60, 40:52] = 90
@@ -214,7 +219,8 @@ def noise() -> np.ndarray:
         (np.full((40, 30), 1.0), "not an 8-bit grey image"),
         (np.full((2000, 30), 255, np.uint8), "larger than 1024"),
         (np.pad(np.zeros((4, 5), np.uint8), 20, constant_values=255), "too small"),
-        (np.pad(np.zeros((5, 30), np.uint8), 20, constant_values=255)[:, :45], None),
+        (np.pad(np.zeros((5, 30), np.uint8), 20, constant_values=255)[:, :45], "border is dark"),
+        (oval(11, 34), None),
         (ring(), "ring-shaped"),
         (np.pad(np.full((300, 14), 90, np.uint8), 9, constant_values=255), "too long"),
     ],

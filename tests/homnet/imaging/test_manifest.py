@@ -49,6 +49,11 @@ def test_optional_columns_are_read_and_others_ignored(tmp_path):
     assert "remark" not in frame
 
 
+def test_what_nobody_sees_around_a_value_is_no_part_of_it(tmp_path):
+    rows = ['a.png, "p,1", c1, 1, 0', "b.png,\ufeffp2\u200b,c1,1,0"]
+    assert sorted(read(write(tmp_path, *rows))["patient_id"]) == ["p,1", "p2"]
+
+
 def test_a_band_level_stated_once_holds_for_the_cell_and_none_is_made_up(tmp_path):
     rows = [f"{ROWS[0]},", f"{ROWS[1]},700", f"{ROWS[2]},"]
     path = write(tmp_path, *rows, header=f"{HEADER},band_level")

@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import NoReturn
 
@@ -87,6 +89,25 @@ def saved(image: Image.Image, form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def png_of_16_bits(kind: int, channels: int) -> bytes:
+    """A PNG that Pillow opens, as it does 16 bits of grey with opacity and of colour, as 8 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    rows = b"".join(b"\0" + bytes([63, 1] * channels * 2) for _ in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, kind, 0, 0, 0)
+    packed = zlib.compress(rows)
+    return PNG[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def reduced() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "TIFF", tiffinfo={254: 1})
+    return file.getvalue()
+
+
 PNG = saved(Image.fromarray(GREY))
 
 
@@ -103,6 +124,9 @@ PNG = saved(Image.fromarray(GREY))
         (saved(Image.new("RGB", (20, 30), (200, 30, 30))), "colour"),
         (saved(Image.new("1", (20, 30))), r"not an 8-bit grey image \(1 bit\)"),
         (saved(Image.fromarray(np.zeros((20, 30), np.uint16))), r"\(16 bits or more\)"),
+        (png_of_16_bits(2, 3), r"not an 8-bit image \(16 bits a channel\)"),
+        (png_of_16_bits(4, 2), r"not an 8-bit image \(16 bits a channel\)"),
+        (reduced(), "the first page of the file is a smaller copy"),
         (saved(Image.new("F", (20, 30)), "TIFF"), r"\(floating-point levels\)"),
         (saved(Image.new("CMYK", (20, 30)), "JPEG"), r"\(printing colours\)"),
         (saved(Image.new("L", (1025, 2))), "larger than 1024"),
