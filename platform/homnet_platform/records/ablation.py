@@ -17,7 +17,7 @@ _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "align → CNN": {"alignment": "convolution"},
     **{f"range {merge}": {"merge_range": merge} for merge in (8, 16, 48, 64)},
 }
-"""Changed fields of the form, by line; HomNet itself has merge range 32. All are without the search,
+"""Changed fields of the form, by line; HomNet has merge range 32. All are without the search,
 which the paper lacks: it compares homologs by itself and would hide what the parts bring."""
 _WITH_SEARCH: Final = "with the search"
 
