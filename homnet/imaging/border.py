@@ -50,19 +50,21 @@ _MIN_BELOW: Final = 0.3
 """Share of the dark pixels clearly darker, which a chromosome drawn in one level has not."""
 
 
+_MIN_GROUND: Final = 0.3
+"""Share of the border of its box that has one level on a dark ground."""
 _OUTLINE_PX: Final = 3
 """Width of the outline in which the dark bands of a chromosome reach its edge."""
 _MIN_FILLED: Final = 0.87
 """Share of its smallest box that a rectangle fills at least; 1 % of real chromosomes do."""
 _BANDS_ABOVE: Final = 0.3
-"""Height of dark bands above the level of the outline, as a fraction of the contrast."""
+"""Difference of bands from the level of the outline, as a fraction of the contrast."""
 _MIN_STEP: Final = 0.75
 """Darkness of the outermost pixels of a sharp edge, as a fraction of that of the next ones. Optics
 blur the edge of a chromosome: real ones that fill a rectangle reach 0.5, at twice the size 0.72."""
 _LIGHTEST: Final = 20
 """Percentile of their darkness that is compared: elsewhere a chromosome may touch the edge."""
 _MAX_REACHING: Final = 0.5
-"""Share of dark pixels in the outline, relative to the inside, below which they keep away."""
+"""Share of bands in the outline, relative to the inside, below which they keep away."""
 
 
 def border_fault(
@@ -110,10 +112,20 @@ def margin_fault(
     """Says that a margin of background was laid around a dark border; None if it was not.
 
     The arguments are those of :func:`border_fault`. The box of what is darker than the edge is
-    looked at as an image of its own: a real chromosome does not fill the corners of its box.
+    looked at as an image of its own. A real chromosome does not fill the corners of its box, and
+    one that is drawn as a bar has bands there, where a ground has one level.
     """
     place = ndimage.find_objects((image_HW <= edge).astype(np.int8))[0]
-    return _dark_fault(image_HW[place].astype(np.int16), background, edge, contrast)
+    grey_HW = image_HW[place].astype(np.int16)
+    border_N = _border(grey_HW)
+    reach = max(round(_FLAT * contrast / 2), 1)
+    counts = np.bincount(border_N[border_N <= edge], minlength=256)
+    of_one_level = ndimage.uniform_filter1d(
+        counts.astype(float), 2 * reach + 1, mode="constant"
+    ) * (2 * reach + 1)
+    if of_one_level.max() < _MIN_GROUND * len(border_N):
+        return None
+    return _dark_fault(grey_HW, background, edge, contrast)
 
 
 def ground_fault(
@@ -121,9 +133,9 @@ def ground_fault(
 ) -> str | None:
     """Says that what was taken for a chromosome is a ground with a chromosome on it; else None.
 
-    Such a ground fills a rectangle, has a sharp edge, and the dark bands stay away from it. The
-    edge of a chromosome is soft, however compact and dark it is, and the bands of a bar that is
-    drawn as one reach its edge.
+    Such a ground fills a rectangle, has a sharp edge, and the bands stay away from it: dark ones
+    from a grey ground, light ones from a dark ground. The edge of a chromosome is soft, however
+    compact and dark it is, and the bands of a bar that is drawn as one reach its edge.
 
     Args:
         darkness_HW: background minus grey level.
@@ -146,10 +158,13 @@ def ground_fault(
         np.percentile(darkness_HW[ring_HW], _LIGHTEST)
         for ring_HW in (mask_HW & ~inner_HW, inner_HW & ~ndimage.binary_erosion(inner_HW))
     )
-    dark_HW = darkness_HW > np.median(darkness_HW[outline_HW]) + _BANDS_ABOVE * contrast
-    reaching, inside = dark_HW[outline_HW].mean(), dark_HW[core_HW].mean()
-    sharp = outermost > _MIN_STEP * next_ones
-    return _TWO_GROUNDS if sharp and reaching < _MAX_REACHING * inside else None
+    if outermost <= _MIN_STEP * next_ones:
+        return None
+    above_HW = (darkness_HW - np.median(darkness_HW[outline_HW])) / contrast
+    for bands_HW in (above_HW > _BANDS_ABOVE, above_HW < -_BANDS_ABOVE):
+        if bands_HW[outline_HW].mean() < _MAX_REACHING * bands_HW[core_HW].mean():
+            return _TWO_GROUNDS
+    return None
 
 
 def _border(grey_HW: Greys) -> Greys:

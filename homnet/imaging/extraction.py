@@ -37,6 +37,8 @@ _PAD: Final = 6
 """Width of the empty margin added to an image, in pixels: crops often touch the chromosome."""
 _SOFT_EDGE_PX: Final = 2
 """Width of the faint edge outside the mask that belongs to a chromosome."""
+_MIN_LEVELS: Final = 3
+"""Number of grey levels below which there are no bands; real chromosomes have a hundred."""
 _MAX_AREA_PX: Final = 100_000
 """Area of a chromosome of 1,000 by 100 pixels; the centre line of a larger one takes seconds."""
 _ACROSS_PX: Final = 0.5
@@ -183,6 +185,10 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
             f"too long: {num_samples} samples do not fit into {SEQUENCE_LENGTH}; "
             f"--extraction.samples-per-px {fitting:g} would fit",
             [*flags, TOO_LONG],
+        )
+    if len(np.unique(darkness_HW[mask_HW])) < _MIN_LEVELS:
+        return Extraction.unusable(
+            "no bands: one or two grey levels, as a mask has; save the image with 256 levels", flags
         )
     if (fault := margin_fault(image_HW, background, edge, contrast)) is not None:
         return Extraction.unusable(fault, flags)

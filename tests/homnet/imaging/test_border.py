@@ -35,6 +35,11 @@ def compact(num_px: int, darkness: float) -> np.ndarray:
     ).image_HW
 
 
+def drawn(bands: np.ndarray) -> np.ndarray:
+    """A bar with bands, as people draw a chromosome."""
+    return np.pad(np.repeat(bands[:, None], 16, axis=1), 10, constant_values=255).astype(np.uint8)
+
+
 def turned(image: np.ndarray, degrees: float, ground: int) -> np.ndarray:
     canvas = Image.fromarray(image)
     return np.asarray(canvas.rotate(degrees, Image.Resampling.BICUBIC, True, fillcolor=ground))
@@ -53,10 +58,10 @@ def noisy(image: np.ndarray) -> np.ndarray:
         (noisy(200 - (IMAGE * 0.6).astype(np.uint8)), "border is dark"),
         (CUT, "border is dark"),
         (noisy(np.maximum(CUT, 60)), "border is dark"),
-        (np.pad(255 - IMAGE, 8, constant_values=255), "border is dark"),
-        (np.pad(255 - TIGHT, 8, constant_values=255), "border is dark"),
-        (np.pad(CUT, 8, constant_values=255), "ring-shaped or framed"),
-        (np.pad(np.where(MASK, IMAGE, 0), 8, constant_values=255), "dark"),
+        (np.pad(255 - IMAGE, 8, constant_values=255), "two backgrounds"),
+        (np.pad(255 - TIGHT, 8, constant_values=255), "two backgrounds"),
+        (np.pad(CUT, 8, constant_values=255), "two backgrounds"),
+        (np.pad(np.where(MASK, IMAGE, 0), 8, constant_values=255), "two backgrounds"),
         (np.pad(IMAGE, 1), "border is dark"),
         (np.pad(IMAGE, 5, constant_values=128), "border is dark"),
         *[(turned(IMAGE, degrees, 0), "dark") for degrees in (5, 20, 45, 85)],
@@ -91,6 +96,8 @@ def test_a_border_that_is_not_background_is_refused(image: np.ndarray, said: str
         noisy((IMAGE * 0.7).astype(np.uint8)),
         (255 - 0.3 * (255.0 - IMAGE)).astype(np.uint8),
         turned(IMAGE, 30, 255),
+        drawn(np.repeat((90, 150, 60, 120, 40), 12)),
+        drawn(90 + 70 * np.sin(np.arange(60) / 4)),
         *[compact(*of) for of in ((20, 190), (40, 130), (40, 190), (80, 130))],
     ],
 )

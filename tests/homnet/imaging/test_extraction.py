@@ -191,7 +191,7 @@ def ring() -> np.ndarray:
 def cross() -> np.ndarray:
     rows, columns = np.abs(np.indices((90, 90)) - 45)
     arms = ((rows < 6) & (columns < 40)) | ((columns < 6) & (rows < 40))
-    return np.where(arms, 90, 255).astype(np.uint8)
+    return np.where(arms, 60 + rows, 255).astype(np.uint8)
 
 
 def oval(height_px: int, width_px: int) -> np.ndarray:
@@ -221,6 +221,7 @@ def noise() -> np.ndarray:
         (np.pad(np.zeros((4, 5), np.uint8), 20, constant_values=255), "too small"),
         (np.pad(np.zeros((5, 30), np.uint8), 20, constant_values=255)[:, :45], "border is dark"),
         (oval(11, 34), None),
+        (np.where(oval(11, 34) < 200, 90, 255).astype(np.uint8), "no bands"),
         (ring(), "ring-shaped"),
         (np.pad(np.full((300, 14), 90, np.uint8), 9, constant_values=255), "too long"),
     ],
