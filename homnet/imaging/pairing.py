@@ -37,6 +37,12 @@ from homnet.locations import Location
 SURPLUS: Final = "a further copy: a pair has room for two homologs"
 """Why a third copy has no sequence; it is no fault of its image."""
 
+_NOTED: Final = {
+    "several_parts": "a second dark part of the picture was left out",
+    "uneven_width": "its width changes along the axis: perhaps it is two chromosomes",
+    "ends_level": "it may lie on its side",
+}
+"""What is said of an image that is used, by its flag."""
 Source = Location | IO[bytes] | NDArray[np.uint8]
 """An image file, or the grey levels (H, W) of an image."""
 
@@ -75,7 +81,8 @@ def measure_rows(
     Returns:
         The rows with ``sequence`` (bytes of the darkness (2, 512), empty if unusable),
         ``straightness``, ``width_variation``, ``flags`` (separated by spaces), ``reason`` (why
-        there is no sequence; empty if there is one), and empty ``note`` and ``cell_flags``.
+        there is no sequence; empty if there is one), ``note`` (what a reader of a verdict should
+        know of an image that is used, else empty), and empty ``cell_flags``.
     """
     measured = [
         measure_image(open_image(row), row["homolog"], config)
@@ -89,7 +96,10 @@ def measure_rows(
         width_variation=[one.width_variation for one in measured],
         flags=[" ".join(one.flags) for one in measured],
         reason=[one.reason or "" for one in measured],
-        note="",
+        note=[
+            "; ".join(_NOTED[flag] for flag in one.flags if flag in _NOTED and not one.reason)
+            for one in measured
+        ],
         cell_flags="",
     )
 
@@ -113,9 +123,14 @@ def note_same_pixels(
         digest = hashlib.blake2b(sequence, digest_size=16).digest()
         first = seen.setdefault(digest, name) if sequence else name
         notes.append("" if first == name else f"{name} has the same pixels as {first}")
-    note = pd.Series(notes, index=images.index, dtype=str)
-    flags = images["flags"].where(note == "", (images["flags"] + f" {SAME_PIXELS}").str.strip())
-    return images.assign(flags=flags, note=note)
+    found = pd.Series(notes, index=images.index, dtype=str)
+    flags = images["flags"].where(found == "", (images["flags"] + f" {SAME_PIXELS}").str.strip())
+    return images.assign(flags=flags, note=_joined(images["note"], found))
+
+
+def _joined(notes: "pd.Series[str]", others: "pd.Series[str]") -> "pd.Series[str]":
+    pairs = zip(notes, others, strict=True)
+    return pd.Series(["; ".join(filter(None, pair)) for pair in pairs], notes.index, dtype=str)
 
 
 def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[str, ...]]:

@@ -219,7 +219,7 @@ def noise() -> np.ndarray:
         (np.full((40, 30), 1.0), "not an 8-bit grey image"),
         (np.full((2000, 30), 255, np.uint8), "larger than 1024"),
         (np.pad(np.zeros((4, 5), np.uint8), 20, constant_values=255), "too small"),
-        (np.pad(np.zeros((5, 30), np.uint8), 20, constant_values=255)[:, :45], "border is dark"),
+        (np.pad(np.zeros((5, 30), np.uint8), 20, constant_values=255)[:, :45], "no bands"),
         (oval(11, 34), None),
         (np.where(oval(11, 34) < 200, 90, 255).astype(np.uint8), "no bands"),
         (ring(), "ring-shaped"),

@@ -1,6 +1,7 @@
 """Images become pairs, and every image that gives nothing has a reason."""
 
 import errno
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,24 @@ def images(*rows: tuple[str, int], **columns: list[object]) -> pd.DataFrame:
         ),
         CONFIG,
     )
+
+
+def test_what_a_reader_should_know_of_an_image_is_noted() -> None:
+    row = {"chromosome": "1", "hospital": "h", "patient_id": "p", "cell_id": "c", "homolog": 0}
+    large, small = drawn(), drawn(20, seed=1)
+    two = np.full((len(large), large.shape[1] + small.shape[1]), 255, np.uint8)
+    two[:, : large.shape[1]] = large
+    two[: len(small), large.shape[1] :] = small
+    pictures = [large, two, np.full((60, 30), 255, np.uint8)]
+    frame = pd.DataFrame([row | {"band_level": 550, "picture": n} for n in range(3)])
+    found = measure_rows(frame, lambda one: pictures[one["picture"]], CONFIG)
+    said = "a second dark part of the picture was left out"
+    assert found["note"].tolist() == ["", said, ""], "and nothing of one that is not used"
+    again = note_same_pixels(found, pd.Series(["a", "b", "c"]), {})
+    assert again["note"].tolist() == found["note"].tolist()
+    seen = {hashlib.blake2b(found["sequence"][1], digest_size=16).digest(): "x"}
+    again = note_same_pixels(found, pd.Series(["a", "b", "c"]), seen)
+    assert again["note"].tolist() == ["", f"{said}; b has the same pixels as x", ""]
 
 
 def test_the_same_pixels_under_two_names_are_noted() -> None:
