@@ -28,7 +28,8 @@ from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSO
 MAX_CELLS: Final = 10
 """Maximum number of pairs in a bag. Eq. 10 sums over pairs, so larger bags would exceed the range
 in which bag thresholds were chosen; 10 is the largest size tested (results/evaluate-images.json).
-Patient verdicts do not depend on it (:func:`homnet.patients.scores.score_patients`)."""
+Patient verdicts do not depend on it (:func:`homnet.patients.scores.score_patients`), but for the
+search over events, which looks at the bags of a type one by one."""
 
 Reason = Literal["single_homolog", "no_pair"]
 REASONS: Final[dict[Reason, str]] = {

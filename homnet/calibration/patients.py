@@ -190,7 +190,8 @@ def threshold_for_specificity(normal_J: Floats, specificity: float) -> float:
     Among n healthy referrals and the next one, all ranks are equally likely. So the next score
     exceeds the j-th lowest with a probability of at most 1 - j / (n + 1) (conformal prediction;
     Vovk 2005). With n below 1 / (1 - specificity) - 1 no threshold can guarantee the specificity;
-    the threshold is then just above all scores.
+    the threshold is then just above all scores. Scales and offsets that were fitted to the same
+    patients make the scores of the next one a little less alike than this assumes.
 
     Args:
         normal_J: scores of healthy referrals.
