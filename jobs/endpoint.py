@@ -24,12 +24,18 @@ class ListKeys:
     """Lists the keys of a file."""
 
     file: Path = Path("keys.json")
-    """The key file. It holds digests, no secrets; a running endpoint sees every change at once."""
+    """The key file. It holds digests, no secrets. A running endpoint that was given its path
+    (``keys:``) sees every change at the next request; one that was given its content in
+    HOMNET_API_KEYS sees none until it is started again."""
 
 
 @dataclass(frozen=True)
 class RevokeKey(ListKeys):
-    """Revokes a key: it stays in the file and opens nothing. Prints the keys of the file."""
+    """Revokes a key: it stays in the file and opens nothing. Prints the keys of the file.
+
+    An endpoint whose keys came from HOMNET_API_KEYS accepts the key until it is started again with
+    the new content.
+    """
 
     id: str = tyro.MISSING
     """Name of the key in logs."""

@@ -140,6 +140,22 @@ class PatientCalibration:
         """Probability that a patient with a score of :func:`combine` is abnormal."""
         return float(expit(self.patient_scale(np.array(score)) + logit(prevalence)))
 
+    def hospitals_for(self, hospital: str) -> list[str]:
+        """:attr:`hospitals` as an answer to one of them may say it: no other one by name.
+
+        Args:
+            hospital: whose patients the answer is on.
+
+        Returns:
+            Its own name, if its patients were used, and the number of the others.
+        """
+        num_others = sum(name != hospital for name in self.hospitals)
+        own = [hospital] if hospital in self.hospitals else []
+        if not num_others:
+            return own
+        noun = "hospital" if num_others == 1 else "hospitals"
+        return [*own, f"{num_others} other {noun}" if own else f"{num_others} {noun}"]
+
     def to_json(self) -> dict[str, Any]:
         """The calibration as plain JSON values."""
         lists = {"hospitals": list(self.hospitals), "type_offsets": list(self.type_offsets)}

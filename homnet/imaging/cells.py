@@ -6,8 +6,10 @@ from typing import Final
 
 from homnet.errors import ManifestError
 from homnet.imaging.manifest import (
+    FORMULA,
     HOSPITAL_NAME,
     MAX_ROWS,
+    NO_FORMULA,
     nfc,
     normal_path,
     read_rows,
@@ -51,8 +53,8 @@ def cells_of_names(
         patient_id: of all pictures, if ``names`` has only ``{cell_id}``.
 
     Raises:
-        ManifestError: a name has another form or more than one meaning, or two pictures show one
-            cell.
+        ManifestError: a name has another form or more than one meaning, or a spreadsheet would
+            take it for a formula, or two pictures show one cell.
     """
     shortest, longest = (_pattern(names, patient_id=form) for form in ("[^/]+?", "[^/]+"))
     cells: dict[tuple[str, ...], Cell] = {}
@@ -69,6 +71,9 @@ def cells_of_names(
         parts = {name: trimmed(part) for name, part in match.groupdict().items()}
         said = {"patient_id": patient_id, **parts, **dict.fromkeys(_OPTIONAL, "")}
         cell = {"path": path, **said}
+        for name, value in cell.items():
+            if re.match(FORMULA, value):
+                raise ManifestError(f"{where}: '{path}': '{name}' is {value!r}; {NO_FORMULA}")
         first = cells.setdefault(_key(cell), cell)
         if first is not cell:
             raise ManifestError(

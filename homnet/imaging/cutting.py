@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from homnet.errors import DataError
 from homnet.imaging.blobs import resized
-from homnet.imaging.karyogram import SEPARATED, UM_PER_PX, Karyogram, numbered
+from homnet.imaging.extraction import MAX_SIDE_PX
+from homnet.imaging.karyogram import (
+    SEPARATED,
+    UM_PER_PX,
+    FoundChromosome,
+    Karyogram,
+    numbered,
+)
 
 PX_PER_UM_RANGE: Final = (0.5, 500.0)
 """Pixels of a page per micrometre, between which a given number must be."""
@@ -19,29 +26,51 @@ _MAX_ZOOM: Final = 4.0
 """Largest enlargement; a page that needs more has too few pixels."""
 
 
-def cut_out(karyogram: Karyogram, px_per_um: float | None = None) -> dict[int, NDArray[np.uint8]]:
-    """The images (H, W) of the chromosomes that are used, by their number from 1 in reading order.
+def cut_out(
+    karyogram: Karyogram, px_per_um: float | None = None
+) -> tuple[Karyogram, dict[int, NDArray[np.uint8]]]:
+    """Cuts out the chromosomes that are used.
+
+    A chromosome that would be larger than an image of one may be is left out before it is
+    enlarged: a page of 8,000 pixels could become sixteen times as large in memory.
 
     Args:
         karyogram: chromosomes of a page.
         px_per_um: pixels of the page per micrometre; None takes what the page says.
 
+    Returns:
+        The chromosomes, those that are too large with that reason, homologs numbered anew; and the
+        images (H, W) of those that are used, by their number from 1 in reading order.
+
     Raises:
         DataError: the page has far too few pixels.
     """
     if not karyogram.used:
-        return {}
+        return karyogram, {}
     zoom = 1.0 / (UM_PER_PX * (px_per_um or karyogram.scale.px_per_um))
     if zoom > _MAX_ZOOM:
         raise DataError(
             f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "
             "karyogram with more pixels"
         )
-    return {
+    found = [_refused_if_large(one, zoom) for one in karyogram.chromosomes]
+    karyogram = replace(karyogram, chromosomes=numbered(found))
+    return karyogram, {
         number: resized(one.image_HW, zoom)
         for number, one in enumerate(karyogram.chromosomes, start=1)
         if not one.reason
     }
+
+
+def _refused_if_large(one: FoundChromosome, zoom: float) -> FoundChromosome:
+    side_px = round(max(one.image_HW.shape) * zoom)
+    if one.reason or side_px <= MAX_SIDE_PX:
+        return one
+    return replace(
+        one,
+        reason=f"it is too large: {side_px} pixels at the common scale, at most {MAX_SIDE_PX}; "
+        "check the scale of the page",
+    )
 
 
 def corrected(karyogram: Karyogram, types: Mapping[int, str]) -> Karyogram:

@@ -27,6 +27,12 @@ INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff"
 """Characters of no width, which programs leave around a name."""
 MAX_ROWS: Final = 5_000_000
 """Default limit of the number of rows: a hundred thousand cells."""
+FORMULA: Final = r"(?:\.?[\\/])*[=+@\t\r]"
+"""Beginning by which a spreadsheet takes a value for a formula, and runs it: names are written into
+CSV files, which laboratories open. A path may lose a first './'."""
+NO_FORMULA: Final = "begin it otherwise: a spreadsheet takes it for a formula"
+"""What to do about a name that begins with one of them."""
+_NAMES: Final = ("path", "patient_id", "cell_id")
 _MAX_LINE_BYTES: Final = 16_384
 _MAX_COLUMNS: Final = 64
 _SHOWN: Final = 60
@@ -227,7 +233,8 @@ def read_rows(
 
     Raises:
         ManifestTooLargeError: there are more than ``max_rows``.
-        ManifestError: names the file and the first bad row.
+        ManifestError: names the file and the first bad row, also one with a name that begins as a
+            :data:`FORMULA` does.
     """
     if content is None:
         try:
@@ -254,7 +261,10 @@ def read_rows(
         raise ManifestError(f"{path}: row 1: there is no row below the header; list the pictures")
     frame = pd.DataFrame(values, columns=names, dtype=str)
     known = {name: frame[name] if name in names else "" for name in (*required, *optional)}
-    return pd.DataFrame({"row": numbers, **known})
+    found = pd.DataFrame({"row": numbers, **known})
+    named = [name for name in _NAMES if name in known]
+    refuse_rows(path, found, [(name, found[name].str.match(FORMULA), NO_FORMULA) for name in named])
+    return found
 
 
 def _checked(path: Location, content: bytes, max_rows: int) -> str:

@@ -238,7 +238,7 @@ class Diagnostician:
                 *no_clones,
                 *quality_notes(assessment, patient, len(cells)),
             ),
-            versions=self._versions(calibration),
+            versions=self._versions(patient[0], calibration),
             turned=assessment.flagged(TURNED, patient),
             num_levels_estimated=len(assessment.cells_flagged(LEVEL_ESTIMATED, patient)),
         )
@@ -281,16 +281,18 @@ class Diagnostician:
             types=_complete(types, assessment.left_out.get(patient, NOTHING_SENT)),
             cells=cells,
             notes=quality_notes(assessment, patient, len(cells)),
-            versions=self._versions(None),
+            versions=self._versions(patient[0], None),
             turned=assessment.flagged(TURNED, patient),
             num_levels_estimated=len(assessment.cells_flagged(LEVEL_ESTIMATED, patient)),
         )
 
-    def _versions(self, calibration: PatientCalibration | None) -> dict[str, str]:
+    def _versions(self, hospital: str, calibration: PatientCalibration | None) -> dict[str, str]:
         return {
             "model": self._model,
             "calibration": "none" if calibration is None else calibration_digest(calibration),
-            "calibrated_on": "nobody" if calibration is None else ", ".join(calibration.hospitals),
+            "calibrated_on": "nobody"
+            if calibration is None
+            else " and ".join(calibration.hospitals_for(hospital)),
             "reader": self._reader,
         }
 

@@ -224,14 +224,14 @@ def _cut_page(
         )
     try:
         picture = read_picture(io.BytesIO(content))
-        karyogram = find_chromosomes(picture, layout)
-        images = cut_out(karyogram, px_per_um)
+        read = find_chromosomes(picture, layout)
+        karyogram, images = cut_out(read, px_per_um)
     except DataError as error:
         rows: list[dict[str, object]] = [
             {**page, "page": page["path"], "path": "", "reason": str(error)}
         ]
     else:
-        rows, level = [], karyogram.band_level
+        rows, level = [], read.band_level
         for place, one in enumerate(karyogram.chromosomes, start=1):
             path = "" if one.reason else f"pages/{number:05d}/{one.chromosome}_{one.homolog}.png"
             top, left, bottom, right = one.box

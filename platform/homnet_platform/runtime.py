@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ LAPTOP_ENVIRONMENT = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 """Defaults of environment variables, so that small runs start and report in seconds."""
+_AUTHENTICATION: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables by which a user chooses whether and with which token Ray is asked."""
 _POLL_S: Final = 1.0
 """Between two looks at the nodes that an autoscaler starts."""
 _JOIN_TIMEOUT_S: Final = 30.0
@@ -110,9 +113,7 @@ def _start(spare_cpus: int) -> None:
         )
     for variable, value in LAPTOP_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    # A local Ray enables token authentication and leaves a token file behind, which then
-    # affects the user's own clusters.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    _require_token()
     try:
         # address="local": never join a cluster that happens to run on this machine.
         ray.init(
@@ -127,6 +128,22 @@ def _start(spare_cpus: int) -> None:
             f"{os.environ.get(name, '/tmp')}/ray/session_latest/logs, which must be writable and "
             "have room"
         ) from error
+
+
+def _require_token() -> None:
+    """Has a local Ray ask for a token, which only this process and its own know.
+
+    Ray's node agent and its control store listen on the machine's network address, whatever that of
+    the dashboard is, and who reaches them can run any code as this user. What the user has set
+    stays.
+
+    Ray turns tokens on by itself where nothing is said of RAY_AUTH_MODE. To set that variable here
+    would be too late: Ray has read it when it was imported, and would start servers that want a
+    token from a driver that sends none. Without a token in the environment Ray would write one to
+    ~/.ray/auth_token, which then affects the user's own clusters.
+    """
+    if not any(name in os.environ for name in _AUTHENTICATION):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def require_workers(

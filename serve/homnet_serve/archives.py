@@ -138,7 +138,7 @@ class ImagesOfBody:
                 (
                     *(corrected(c.number, c.before, c.chromosome) for c in one.corrected),
                     *(left_out(c.number, c.chromosome, c.reason) for c in one.left_out),
-                    *(f"number {c.number}: {without_names(c.note)}" for c in one.noted),
+                    *(f"number {c.number}: {c.note}" for c in one.noted),
                 ),
             )
             for one in self.karyograms[patient]
@@ -254,8 +254,8 @@ def measured(
         on_karyogram: whether the images were cut out of karyograms.
 
     Returns:
-        The rows with what was measured, and the pairs with the columns of
-        :data:`homnet.cohorts.pairs.MEASURED` and their quality; there may be none.
+        The rows with what was measured, whose notes name no picture, and the pairs with the columns
+        of :data:`homnet.cohorts.pairs.MEASURED` and their quality; there may be none.
 
     Raises:
         RequestError: the pairs exceed a limit.
@@ -269,6 +269,8 @@ def measured(
     )
     images = note_same_pixels(images, images["path"], {})
     images = set_band_levels(set_upright(images, on_karyogram=on_karyogram))
+    # Whoever reads the answer on one patient must not learn the name of another.
+    images["note"] = images["note"].map(without_names)
     table = pair_up(images).select([*MEASURED.names, "quality"])
     if table.num_rows:
         first = images[images["reason"] == ""].drop_duplicates(CHROMOSOME_KEY)

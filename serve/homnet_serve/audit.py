@@ -1,5 +1,7 @@
 """The audit log: the caller, time, model and result of each request.
 
+A request that names a hospital for which its key is not has a line, too, without a patient.
+
 Each process writes a log of JSON lines: a file of its own on a local disk, or, at the URI of an
 object store, a folder with one object for each line. Each line ends with its own digest and holds
 that of the previous line, so that changing, removing or inserting a line breaks the chain. The

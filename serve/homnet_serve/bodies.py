@@ -132,20 +132,34 @@ def check_pairs(table: pa.Table, limits: Limits, place: Callable[[int], str]) ->
         check_measured(table, "body", place)
     except CohortError as error:
         raise invalid(str(error)) from None
-    num_patients = _num_patients(table)
+    num_patients, num_cells, row = _patients_and_cells(table)
     if num_patients > limits.max_patients:
         raise too_large(
             f"body: {num_patients} patients, at most {limits.max_patients} at once; send fewer"
         )
+    if num_cells > limits.max_cells:
+        raise too_large(
+            f"body: {place(row)}: chromosome {table['chromosome'][row].as_py()} of this patient is "
+            f"sent in {num_cells} cells, at most {limits.max_cells}; send fewer cells"
+        )
 
 
-def _num_patients(table: pa.Table) -> int:
-    """Number of patients. A group_by would start threads and take as long as all other checks."""
-    hospital, patient = (
-        table[name].combine_chunks().dictionary_encode() for name in ("hospital", "patient_id")
-    )
-    code_N = hospital.indices.to_numpy().astype(np.int64) * len(patient.dictionary)
-    return len(np.unique(code_N + patient.indices.to_numpy()))
+def _patients_and_cells(table: pa.Table) -> tuple[int, int, int]:
+    """Number of patients, largest number of cells of a patient's type, and a row of that type.
+
+    A group_by would start threads and take as long as all other checks.
+    """
+    code_N = np.zeros(table.num_rows, np.int64)
+    num_patients = 0
+    for name in ("hospital", "patient_id", "chromosome"):
+        if name == "chromosome":
+            num_patients = len(np.unique(code_N))
+        column = table[name].combine_chunks().dictionary_encode()
+        code_N = code_N * len(column.dictionary) + column.indices.to_numpy()
+    # A cell has one pair of each type.
+    _, first_G, count_G = np.unique(code_N, return_index=True, return_counts=True)
+    most = int(count_G.argmax())
+    return num_patients, int(count_G[most]), int(first_G[most])
 
 
 def _check_format(body: bytes, wanted: str) -> None:

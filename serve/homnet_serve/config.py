@@ -31,6 +31,10 @@ class Limits:
     """Maximum number of patients per request."""
     max_pairs: int = 30_000
     """Maximum number of pairs per request."""
+    max_cells: int = 200
+    """Maximum number of cells in which one chromosome type of a patient is sent: a reader takes all
+    of them in one pass, so its memory and time grow with their number. A laboratory counts 20, and
+    50 to 100 where it looks for a mosaic."""
     max_pages: int = 40
     """Maximum number of patients whose pages an answer includes, the most urgent ones; a page takes
     about half a second, with the images of ten cells two to three."""
@@ -57,7 +61,8 @@ class ServiceConfig:
     registry: str = "registry"
     """Directory or URI of the model registry."""
     keys: str = ""
-    """File of API keys; if empty, the environment variable HOMNET_API_KEYS holds its content."""
+    """File of API keys, whose changes take effect at the next request. If empty, the environment
+    variable HOMNET_API_KEYS holds its content, which is read once, at the start."""
     audit: str = "audit"
     """Directory or URI of the audit log. On an object store each answer is one object, and waits
     for its upload."""

@@ -135,7 +135,7 @@ def cut_picture(pictures: Pictures, name: str, px_per_um: float | None) -> CutPi
             )
         changes.append(Corrected(number=at, before=before, chromosome=one.chromosome))
     try:
-        images = cut_out(karyogram, px_per_um)
+        karyogram, images = cut_out(karyogram, px_per_um)
     except DataError as error:
         return CutPicture(str(error), {})
     return CutPicture(

@@ -90,7 +90,11 @@ def new_key(id: str, hospitals: Iterable[str]) -> tuple[str, Key]:
 
 
 class KeyFile:
-    """Keys in a JSON file; a change takes effect at the next request."""
+    """Keys in a JSON file; a change takes effect at the next request.
+
+    If the file is gone there are no keys. If it cannot be read for another reason, the last keys
+    that could be read stay valid.
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads the file.
@@ -105,21 +109,31 @@ class KeyFile:
 
     def __iter__(self) -> Iterator[Key]:
         stamp = self._stamp()
-        if stamp != self._seen:
+        if stamp is None:
+            # Whoever takes the file away wants its keys to open nothing.
+            self._keys, self._seen = (), None
+            self._log_once(f"{self.path}: the key file is gone; no key is valid until it is back")
+        elif stamp != self._seen:
             try:
                 self._keys = read_keys(self.path)
                 self._seen, self._fault = stamp, ""
             except ConfigError as error:
-                # Keep the last valid keys, log the error once, and read again at the next request:
-                # the disk may only have failed for a moment.
-                if str(error) != self._fault:
-                    self._fault = str(error)
-                    _LOG.error("keys_unreadable", extra={"reason": self._fault})
+                # Keep the last valid keys, and read again at the next request: the disk may only
+                # have failed for a moment.
+                self._log_once(str(error))
         return iter(self._keys)
 
-    def _stamp(self) -> tuple[int, int, int]:
+    def _log_once(self, reason: str) -> None:
+        if reason != self._fault:
+            self._fault = reason
+            _LOG.error("keys_unreadable", extra={"reason": reason})
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """What changes whenever the file does; None if there is no file."""
         try:
             found = self.path.stat()
+        except FileNotFoundError:
+            return None
         except OSError:
             return (0, 0, 0)
         return (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -127,6 +141,8 @@ class KeyFile:
 
 def open_keys(path: str) -> Iterable[Key]:
     """Opens a key file, or reads the environment variable if no file is named.
+
+    The variable is read here and never again: a key in it stays valid as long as the process runs.
 
     Raises:
         ConfigError: neither exists, or the content is not a list of keys.

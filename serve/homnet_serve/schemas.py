@@ -185,7 +185,8 @@ class ModelOfHospital(BaseModel):
     )
     calibration: str = Field(description="Digest of the calibration of patients, or none.")
     calibrated_on: list[str] = Field(
-        description="Hospitals whose patients set the threshold; empty: nobody is assessed."
+        description="Hospitals whose patients set the threshold: this one by name, and the number "
+        "of the others; empty: nobody is assessed."
     )
     threshold: float | None = Field(description="Score from which a patient is called abnormal.")
     specificity: float | None = Field(

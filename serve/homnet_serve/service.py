@@ -47,6 +47,8 @@ from homnet_serve.warm_up import warm_up
 
 R = TypeVar("R")
 _LOG: Final = logging.getLogger(__name__)
+_MAX_FOREIGN: Final = 8
+"""Number of hospitals that the audit line of a refusal names."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class Service:
             table = await self._readers.run(
                 key.id, lambda _: read_pairs_of_body(asked.body, asked.content_type, limits)
             )
-            served = await self._models_for(key, pc.unique(table["hospital"]).to_pylist())
+            served = await self._models_for(asked, pc.unique(table["hospital"]).to_pylist())
             self._scales(asked, served)
             assessment = await self._readers.run(key.id, lambda _: assess(table))
         return await self._answer(asked, ImagesOfBody(table), assessment, served)
@@ -252,7 +254,7 @@ class Service:
                 ),
             )
             # Before measuring images: the key may not permit these hospitals.
-            served = await self._models_for(key, sorted(manifest["hospital"].unique()))
+            served = await self._models_for(asked, sorted(manifest["hospital"].unique()))
             configs = self._extraction(asked, served)
             images = await self._images.run(
                 key.id,
@@ -323,7 +325,7 @@ class Service:
                 ),
             )
             # Before reading pictures: the key may not permit these hospitals.
-            served = await self._models_for(key, sorted({cell["hospital"] for cell in cells}))
+            served = await self._models_for(asked, sorted({cell["hospital"] for cell in cells}))
             configs = self._extraction(asked, served)
             cut = await self._page_by_page(
                 key, pictures, lambda name: cut_picture(pictures, name, px_per_um)
@@ -490,18 +492,22 @@ class Service:
         work = ReadWork(assessment.only(chosen), [readers[g] for g in chosen])
         return dict(zip(chosen, await self._reading.submit(work, key.id), strict=True))
 
-    def _record(self, asked: Asked, content: bytes, entry: Mapping[str, Any]) -> str:
-        """Writes the audit line; no answer is sent without it."""
+    def _record(self, asked: Asked, content: bytes | None, entry: Mapping[str, Any]) -> str:
+        """Writes the audit line of an answer, or of a refusal, which has no content.
+
+        Neither is sent without it.
+        """
+        result = {} if content is None else {"result_sha256": hashlib.sha256(content).hexdigest()}
         try:
             return self.audit.append(
                 {
-                    "event": "answered",
+                    "event": "refused" if content is None else "answered",
                     "request_id": asked.request_id,
                     "caller_request_id": asked.caller_request_id,
                     "key": asked.key.id,
                     "route": asked.route,
                     "request_sha256": hashlib.sha256(asked.body).hexdigest(),
-                    "result_sha256": hashlib.sha256(content).hexdigest(),
+                    **result,
                     **entry,
                 }
             )
@@ -511,9 +517,15 @@ class Service:
                 503, "audit", "the audit log cannot be written; nothing is answered without it"
             ) from None
 
-    async def _models_for(self, key: Key, hospitals: Sequence[str]) -> dict[str, Served]:
+    async def _models_for(self, asked: Asked, hospitals: Sequence[str]) -> dict[str, Served]:
         """Returns the models of the hospitals; the key must permit all of them."""
-        if not set(hospitals) <= set(key.hospitals):
+        key = asked.key
+        foreign = sorted(set(hospitals) - set(key.hospitals))
+        if foreign:
+            # Bounded: the caller chooses how many there are, and how long.
+            named = [name[: self.config.limits.max_name_chars] for name in foreign[:_MAX_FOREIGN]]
+            entry = {"hospitals": named, "num_hospitals": len(foreign)}
+            await self._readers.run(key.id, lambda _: self._record(asked, None, entry))
             raise RequestError(
                 403, "forbidden", "this key is not for every hospital that the request names"
             )

@@ -375,7 +375,7 @@ def _description(
         reader=NO_READER_USED if reader is None else reader.version,
         samples_per_px=checkpoint.scale_of(hospital),
         calibration=calibration_digest(calibration) if calibration is not None else "none",
-        calibrated_on=list(calibration.hospitals) if calibration is not None else [],
+        calibrated_on=calibration.hospitals_for(hospital) if calibration is not None else [],
         threshold=calibration.threshold if calibration is not None else None,
         specificity=calibration.specificity if calibration is not None else None,
         prevalence=judge.prevalence_of(calibration) if calibration is not None else None,

@@ -265,8 +265,10 @@ def test_manifests_have_only_fields_that_exist(name: str) -> None:
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", manifest["metadata"]["name"])
 
 
-SECRET_OF = {"homnet-api-keys": "endpoint"}
+SECRET_OF = {"homnet-api-keys": "endpoint", "homnet-audit-key": "endpoint"}
 """The one group of pods that reads a secret."""
+CLAIM_OF = {"homnet-audit": "endpoint"}
+"""The one group of pods that mounts a claim; all pods mount the others."""
 
 
 def _problems(manifest: dict[str, Any]) -> list[str]:
@@ -306,6 +308,9 @@ def _problems(manifest: dict[str, Any]) -> list[str]:
         for name, volume in volumes.items():
             if "secret" in volume and SECRET_OF.get(volume["secret"]["secretName"]) != group:
                 found.append(f"{group}: a secret that it does not use")
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if CLAIM_OF.get(claim, group) != group:
+                found.append(f"{group}: a claim that it does not use")
             if "secret" in volume and not mounts[name].get("readOnly"):
                 found.append(f"{group}: a secret that it could change")
         if container["resources"]["requests"] != container["resources"]["limits"]:
@@ -406,6 +411,41 @@ def test_a_secret_elsewhere_than_where_it_is_used_is_found(name: str) -> None:
     head["volumes"].append(KEYS_VOLUME)
     head["containers"][0]["volumeMounts"].append({**KEYS_MOUNT, "readOnly": True})
     assert _problems(manifest) == ["head: a secret that it does not use"]
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_an_audit_log_that_drivers_of_jobs_could_change_is_found(name: str) -> None:
+    manifest = json.loads(json.dumps(_read(name)))
+    head = _pods(manifest)[0]
+    claim = {"name": "audit", "persistentVolumeClaim": {"claimName": "homnet-audit"}}
+    head["volumes"].append(claim)
+    head["containers"][0]["volumeMounts"].append({"name": "audit", "mountPath": "/audit"})
+    assert _problems(manifest) == ["head: a claim that it does not use"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_audit_log_lies_on_its_own_claim_and_has_a_key(name: str) -> None:
+    claim = yaml.safe_load((CLUSTER / "audit.yaml").read_text())
+    assert claim["kind"] == "PersistentVolumeClaim"
+    # Replicas on several nodes write at once.
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    (application,) = yaml.safe_load(_read(name)["spec"]["serveConfigV2"])["applications"]
+    pod = _groups(_read(name))["endpoint"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+
+    def volume_of(path: str) -> dict[str, Any]:
+        (mount,) = (
+            one
+            for one in pod["containers"][0]["volumeMounts"]
+            if path.startswith(f"{one['mountPath']}/")
+        )
+        return volumes[mount["name"]]
+
+    audit = volume_of(application["args"]["audit"])
+    assert audit["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+    assert CLAIM_OF[claim["metadata"]["name"]] == "endpoint"
+    key = volume_of(application["args"]["audit_key"])
+    assert key["secret"] == {"secretName": "homnet-audit-key"}
 
 
 def _allowed(policy: dict[str, Any], way: str) -> set[tuple[str, int | None]]:
@@ -842,8 +882,9 @@ def test_the_endpoint_is_one_that_serve_takes_and_has_room(name: str) -> None:
         (container,) = pod["containers"]
         assert {"containerPort": schema.http_options.port, "name": "serve"} in container["ports"]
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-        # The head has no CPU for a replica, which alone reads the keys.
-        for key in ("registry", "audit") if pod is head else ("keys", "registry", "audit"):
+        # The head has no CPU for a replica, which alone reads the keys and writes the audit log.
+        replica = ("registry", "keys", "audit", "audit_key")
+        for key in replica[:1] if pod is head else replica:
             assert any(application.args[key].startswith(f"{mount}/") for mount in mounts)
 
 
@@ -885,10 +926,11 @@ def test_the_endpoint_is_that_of_the_laptop_but_for_what_a_cluster_changes(name:
     }
     # A default may be named, to explain it.
     assert differ == {
-        # The pod's own address, and the places of the cluster's storage and secret.
+        # The pod's own address, and the places of the cluster's storage and secrets.
         "http_options.host",
         "args.registry",
         "args.audit",
+        "args.audit_key",
         "args.keys",
     }
     assert theirs["deployment.autoscaling_config"]["min_replicas"] > 1

@@ -97,3 +97,13 @@ def test_options_of_commands_are_known() -> None:
             for option in re.findall(r"(?<=\s)--(?:no-)?([a-z][\w.-]*)", command):
                 unknown = set(option.replace("-", "_").split(".")) - known
                 assert not unknown, (_name(page), command)
+
+
+def test_the_page_says_what_the_open_port_of_the_metrics_tells() -> None:
+    """A counter by hospital and decision is the verdict on the only patient of a minute."""
+    text = (ROOT / "docs" / "endpoint.md").read_text()
+    section = text.partition("## Metrics")[2].partition("\n## ")[0]
+    assert re.search(r"`ray_homnet_patients_total` \| hospital, decision", section)
+    assert "firewall" in section
+    assert "all interfaces" in section
+    assert "No metric describes a single patient" not in text

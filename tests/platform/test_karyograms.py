@@ -1,6 +1,7 @@
 """Folders of karyograms become cohorts and verdicts; files without a cell are named."""
 
 import errno
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -169,12 +170,11 @@ def test_a_picture_that_changed_under_its_name_is_no_old_page(two_blank, ray_clu
         cut(other)
 
 
-def cut_page(folder, number, tmp_path, **changes):
+def cut_page(folder, number, tmp_path, config=None, **changes):
     staging = Staging(tmp_path / "cut")
     staging.claim({})
-    pages = [
-        {**page, **changes} for page in _with_digests(pages_of(folder, KaryogramConfig()), folder)
-    ]
+    listed = pages_of(folder, config or KaryogramConfig())
+    pages = [{**page, **changes} for page in _with_digests(listed, folder)]
     return _cut_page(
         number, pages=pages, folder=folder, staging=staging, layout=None, px_per_um=None
     )
@@ -192,6 +192,16 @@ def test_a_picture_that_changes_or_goes_while_pages_are_cut(two_blank, tmp_path,
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(StoreError, match=r"p_1\.png: cannot be read \(Input/output error\)"):
         cut_karyograms(two_blank, KaryogramConfig(), tmp_path / "cut")
+
+
+def test_chromosomes_that_are_too_large_are_listed_and_not_cut_out(folder, tmp_path, monkeypatch):
+    """Even if none is left whose band level could be estimated."""
+    monkeypatch.setattr("homnet.imaging.cutting.MAX_SIDE_PX", 10)
+    _, text = cut_page(folder, 0, tmp_path, one_page(folder))
+    rows = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    assert len(rows) > 40
+    assert rows["reason"].str.contains("pixels at the common scale, at most 10").sum() > 40
+    assert set(rows["path"]) == {""}
 
 
 @pytest.mark.ray

@@ -79,6 +79,22 @@ def test_images_that_give_nothing_are_listed(png: Maker, zip_of: Maker) -> None:
     assert (third.refused, third.remarks) == ("", (noted.note,))
 
 
+def test_a_note_on_one_patient_does_not_name_the_image_of_another(
+    png: Maker, zip_of: Maker
+) -> None:
+    files = {
+        f"{name}_{homolog}.png": png(seed=homolog)
+        for name in ("ANNA", "BERTA")
+        for homolog in (0, 1)
+    }
+    lines = [f"{name},h1,{name[:-6]},c1,1,{name[-5]}" for name in files]
+    got = _read(zip_of({"manifest.csv": (HEADER + "\n".join(lines)).encode(), **files}))
+    notes = [one.note for one in got.noted["h1", "BERTA"]]
+    assert len(notes) == 2
+    assert all(note.startswith("it has the same pixels as another picture") for note in notes)
+    assert "ANNA" not in str(notes)
+
+
 def test_more_rows_than_images_are_allowed_are_over_a_limit(zip_of: Maker) -> None:
     with pytest.raises(RequestError, match="more than 50 rows") as error:
         _read(zip_of({"manifest.csv": b"\n" * 100 + b"a"}))

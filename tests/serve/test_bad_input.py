@@ -18,6 +18,7 @@ from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, pairs_of
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet_serve.archives import ZIP_TYPE
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
+from homnet_serve.config import Limits
 from homnet_serve.schemas import ErrorBody
 
 TableOf = Callable[..., pa.Table]
@@ -345,10 +346,15 @@ def test_every_bad_body_gets_a_sentence(endpoint: Any, corpus: list[Bad]) -> Non
 def test_unusual_bodies_are_answered(
     endpoint: Any, table_of: TableOf, stream_of: Callable[..., bytes]
 ) -> None:
-    # A thousand cells of one type: a hundred bags.
-    many = table_of(num_patients=1, num_cells=1000, chromosomes=("21",)).select(MEASURED.names)
+    # As many cells of one type as are taken: twenty bags. One more is refused.
+    most = Limits().max_cells
+    many = table_of(num_patients=1, num_cells=most, chromosomes=("21",)).select(MEASURED.names)
     (patient,) = endpoint.arrow(stream_of(many)).json()["patients"]
-    assert patient["evidence"][0]["num_bags"] == 100
+    assert patient["evidence"][0]["num_bags"] == 20
+    more = table_of(num_patients=1, num_cells=most + 1, chromosomes=("21",)).select(MEASURED.names)
+    refused = endpoint.arrow(stream_of(more))
+    assert refused.status_code == 413
+    assert "chromosome 21 of this patient is sent in 201 cells" in refused.json()["message"]
     # A male: one X and one Y, in one cell.
     male = table_of(num_patients=1, num_cells=1, chromosomes=("X", "Y")).select(MEASURED.names)
     pair = pairs_of(male).copy()

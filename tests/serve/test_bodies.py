@@ -322,6 +322,10 @@ def test_wrong_tables_are_named(
         (Limits(max_pairs=5), "at most 5 at once"),
         (Limits(max_patients=2), "5 patients, at most 2"),
         (Limits(max_expanded_bytes=1000), "more than 1000 bytes"),
+        (
+            Limits(max_cells=3),
+            "row 8: chromosome 1 of this patient is sent in 4 cells, at most 3; send fewer cells",
+        ),
     ],
 )
 def test_too_much_is_refused(
@@ -329,6 +333,21 @@ def test_too_much_is_refused(
 ) -> None:
     with pytest.raises(RequestError, match=said) as error:
         read_pairs_of_body(stream_of(pairs), ARROW_TYPE, limits)
+    assert error.value.status == 413
+
+
+def test_cells_are_counted_for_each_type_of_each_patient(
+    table_of: TableOf, stream_of: StreamOf
+) -> None:
+    """One reader takes all cells of a type at once, however the rows are ordered."""
+    many = table_of("h1", num_patients=2, num_cells=3, chromosomes=("1", "X"))
+    more = table_of("h2", num_patients=2, num_cells=4, chromosomes=("5",))
+    table = pa.concat_tables([many, more]).select(MEASURED.names)
+    table = table.take(pa.array(np.random.default_rng(3).permutation(table.num_rows)))
+    body = stream_of(table)
+    assert read_pairs_of_body(body, ARROW_TYPE, Limits(max_cells=4)).num_rows == 20
+    with pytest.raises(RequestError, match=r"chromosome 5 .* in 4 cells, at most 3") as error:
+        read_pairs_of_body(body, ARROW_TYPE, Limits(max_cells=3))
     assert error.value.status == 413
 
 

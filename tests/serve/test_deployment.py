@@ -43,6 +43,7 @@ def test_the_configs_are_valid(name: str) -> None:
     assert schema.http_options.host == "127.0.0.1"
     (application,) = schema.applications
     config = config_from(ServiceConfig, application.args)
+    assert config.keys, "keys of HOMNET_API_KEYS cannot be revoked while the endpoint runs"
     assert application.import_path == "homnet_serve.deployment:app"
     (deployment,) = application.deployments
     assert deployment.name == NAME

@@ -222,7 +222,17 @@ def test_the_same_picture_twice_is_noted(
     first, second = patient.karyograms
     assert first.noted == []
     assert len(second.noted) > 40
-    assert f"has the same pixels as {FIRST}, number " in second.noted[0].note
+    assert second.noted[0].note == "it has the same pixels as another picture"
+
+
+def test_the_answer_on_one_patient_does_not_name_the_picture_of_another(
+    endpoint: Any, karyograms: dict[str, bytes], zip_of: Maker
+) -> None:
+    body = zip_of({FIRST: karyograms[FIRST], "q2_c9.png": karyograms[FIRST]})
+    response = post(endpoint, DIAGNOSE, body, hospital="h1", pages="all")
+    (other,) = [one for one in response.json()["patients"] if one["verdict"]["patient_id"] == "q2"]
+    assert len(other["karyograms"][0]["noted"]) > 40
+    assert "p1_c1" not in json.dumps(other)
 
 
 def test_a_request_without_a_karyogram_is_refused_and_a_patient_without_one_is_answered(

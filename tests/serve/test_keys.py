@@ -224,6 +224,53 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(
     assert [key.revoked for key in keys] == [True]
 
 
+def test_without_its_file_no_key_is_valid(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Taking the file away must not leave its keys open; putting it back opens them again."""
+    file, away = tmp_path / "keys.json", tmp_path / "away.json"
+    add_key(file, "lab", [])
+    keys = open_keys(str(file))
+    with caplog.at_level(logging.ERROR):
+        for _ in range(2):
+            file.rename(away)
+            assert [list(keys) for _ in range(2)] == [[], []]
+            away.rename(file)
+            assert [key.id for key in keys] == ["lab"]
+    assert [record.message for record in caplog.records] == ["keys_unreadable"] * 2
+    assert "is gone" in caplog.records[0].reason
+
+
+def test_a_file_that_is_damaged_or_out_of_reach_leaves_the_last_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.json"
+    add_key(file, "lab", [])
+    keys = open_keys(str(file))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    assert [key.id for key in keys] == ["lab"]
+    file.write_bytes(whole)
+
+    def denied(path: Path, **options: bool) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", denied)
+        assert [key.id for key in keys] == ["lab"]
+
+
+def test_keys_of_the_environment_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the help of revoke-key says."""
+    secret, key = new_key("lab", ["h1"])
+    for revoked in (False, True):
+        stored = vars(replace(key, revoked=revoked))
+        monkeypatch.setenv(ENVIRONMENT, json.dumps({"keys": [{**stored, "hospitals": ["h1"]}]}))
+        if not revoked:
+            keys = open_keys("")
+    assert check_key(keys, f"Bearer {secret}").id == "lab"
+    with pytest.raises(RequestError):
+        check_key(open_keys(""), f"Bearer {secret}")
+
+
 def test_a_key_file_is_private_from_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from homnet.cohorts.pairs import MEASURED
 from homnet.errors import ConfigError
 from homnet.model.checkpoint import Checkpoint
 from homnet_serve.archives import ZIP_TYPE
+from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
 from homnet_serve.config import ServiceConfig
 from homnet_serve.schemas import PictureRead
@@ -202,6 +203,41 @@ def test_without_an_audit_log_nothing_is_answered(
     response = endpoint.arrow(stream_of(pairs))
     assert response.status_code == 503
     assert response.json()["code"] == "audit"
+
+
+def test_a_key_that_is_used_for_another_hospital_leaves_a_line_without_a_patient(
+    start_endpoint: Any,
+    tmp_path: Path,
+    table_of: Callable[..., pa.Table],
+    stream_of: StreamOf,
+    images_zip: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    log = tmp_path / "audit" / endpoint.service.audit.name
+    tables = [table_of(name, num_patients=1, num_cells=1) for name in ("h2", "h1", "h3")]
+    body = stream_of(pa.concat_tables(tables).select(MEASURED.names))
+    images = {"headers": {"Content-Type": ZIP_TYPE}, "content": images_zip(hospital="h2")}
+    assert endpoint.arrow(body, key="h1").status_code == 403
+    assert endpoint.request("POST", "/v1/diagnose/images", key="h1", **images).status_code == 403
+    _, first, second = (json.loads(line) for line in log.read_text().splitlines())
+    assert (first["event"], first["key"], first["route"]) == ("refused", "one", "/v1/diagnose")
+    assert (first["hospitals"], first["num_hospitals"]) == (["h2", "h3"], 2)
+    assert (second["route"], second["hospitals"]) == ("/v1/diagnose/images", ["h2"])
+    assert not any(name in log.read_text() for name in ("h2-p0", "h3-p0", "p1", "result_sha256"))
+    assert [file.num_lines for file in verify_audit(tmp_path / "audit").values()] == [3]
+    # However many hospitals a caller makes up, a line stays short.
+    many = [table_of(f"x{n}" * 40, num_patients=1, num_cells=1) for n in range(20)]
+    many_body = stream_of(pa.concat_tables(many).select(MEASURED.names))
+    assert endpoint.arrow(many_body, key="h1").status_code == 403
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (len(last["hospitals"]), last["num_hospitals"]) == (8, 20)
+
+    def full(entry: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(endpoint.service.audit, "append", full)
+    assert endpoint.arrow(body, key="h1").status_code == 503
 
 
 @pytest.mark.parametrize(("keys", "most"), [(("h1", "h1", "h1"), 1), (("h1", "h2", "both"), 2)])

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from homnet.calibration.patients import ALL_HOSPITALS
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import best_form
 from homnet.model.predictor import Predictor
@@ -70,6 +71,19 @@ def test_a_promotion_reaches_a_store(
     assert store.cached("h1") is None
     assert store.load("h1") is None
     assert recorded("homnet_model_swaps") == 3
+
+
+def test_the_description_of_a_model_names_no_other_hospital(
+    registry: Registry, family: Family
+) -> None:
+    (model,) = family(1)
+    shared = replace(model.patients["h1"], hospitals=("h1", "h2", "h3"))
+    _promote(registry, replace(model, patients={ALL_HOSPITALS: shared}))
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    served = store.load("h1")
+    assert served is not None
+    assert served.description.calibrated_on == ["h1", "2 other hospitals"]
 
 
 def test_hospitals_with_one_version_share_a_model(registry: Registry, family: Family) -> None:

@@ -209,6 +209,24 @@ def test_a_hospital_with_few_patients_borrows_and_one_left_out_gives_nothing() -
     assert left_out["west"].num_normal == found["east"].num_normal
 
 
+@pytest.mark.parametrize(
+    ("hospitals", "said"),
+    [
+        ((), []),
+        (("h1",), ["h1"]),
+        (("h1", "h2"), ["h1", "1 other hospital"]),
+        (("h0", "h1", "h2"), ["h1", "2 other hospitals"]),
+        (("h2",), ["1 hospital"]),
+        (("h2", "h3"), ["2 hospitals"]),
+    ],
+)
+def test_a_hospital_learns_how_many_others_there_were_and_no_name(
+    hospitals: tuple[str, ...], said: list[str]
+) -> None:
+    fitted = fit_patients(_scores(30, 20), min_cells=2)
+    assert replace(fitted, hospitals=hospitals).hospitals_for("h1") == said
+
+
 def test_types_with_too_few_cells_do_not_count() -> None:
     scores = _scores(20, 10)
     few: NDArray[np.int64] = np.where(np.arange(30 * 23) % 23 == 5, 1, 3)

@@ -51,6 +51,26 @@ def test_names_that_say_no_cell_or_one_twice(names):
         cells_of_names(names, BY_NAME, where="here", hint="do")
 
 
+@pytest.mark.parametrize(
+    ("path", "column"),
+    [
+        ("=1_c.png", "path"),
+        ("@p_c.png", "path"),
+        ("p_+1.png", "cell_id"),
+        ("p_\tc.png", "cell_id"),
+        ("lab/\r=p_c.png", "patient_id"),
+    ],
+)
+def test_names_that_a_spreadsheet_takes_for_a_formula_are_refused(path, column):
+    form = f"lab/{BY_NAME}" if path.startswith("lab") else BY_NAME
+    with pytest.raises(ManifestError, match=f"here: .*'{column}' is .*takes it for a formula"):
+        cells_of_names([path], form, where="here", hint="do")
+    with pytest.raises(ManifestError, match="'patient_id' is '=1'; begin it otherwise"):
+        cells_of_names(["c.png"], "{cell_id}", where="here", hint="do", patient_id="=1")
+    with pytest.raises(ManifestError, match="row 2: 'patient_id' is '=1'; begin it otherwise"):
+        listed(f"{HEADER}a.png,=1,c,,\n")
+
+
 def test_a_name_with_two_meanings_is_refused():
     two_people = ["LAB_1_7.png", "LAB_2_7.png"]
     with pytest.raises(ManifestError, match="whether the patient is 'LAB' or 'LAB_1'; do"):

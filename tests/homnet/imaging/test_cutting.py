@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from homnet.errors import DataError
-from homnet.imaging.blobs import INSEPARABLE
+from homnet.imaging.blobs import INSEPARABLE, resized
 from homnet.imaging.cutting import LEFT_OUT, corrected, cut_out
+from homnet.imaging.extraction import MAX_SIDE_PX
 from homnet.imaging.karyogram import (
     SEPARATED,
     UM_PER_PX,
@@ -94,8 +95,9 @@ def test_corrections_that_do_not_fit(karyogram, number, name, message):
 def test_images_come_at_the_common_scale(karyogram):
     alone = Karyogram((replace(karyogram.chromosomes[1], homolog=0),), LAYOUTS[0], SCALE)
     expected = round(110 / (UM_PER_PX * SCALE.px_per_um))
-    assert cut_out(alone)[1].shape[0] == pytest.approx(expected, abs=1)
-    stated = cut_out(karyogram, 0.5 / UM_PER_PX)
+    assert cut_out(alone)[1][1].shape[0] == pytest.approx(expected, abs=1)
+    same, stated = cut_out(karyogram, 0.5 / UM_PER_PX)
+    assert same == karyogram
     assert sorted(stated) == [1, 2, 3, 4]
     assert stated[1].shape == (220, 60)
 
@@ -104,4 +106,42 @@ def test_pages_of_too_few_pixels_and_without_chromosomes(karyogram):
     with pytest.raises(DataError, match=r"too small: 0\.20 of the usual size"):
         cut_out(karyogram, 0.2 / UM_PER_PX)
     nothing = corrected(karyogram, dict.fromkeys(range(1, 5), ""))
-    assert cut_out(nothing) == {}
+    assert cut_out(nothing) == (nothing, {})
+
+
+def test_what_is_too_large_is_left_out_before_it_is_enlarged(karyogram, monkeypatch):
+    """A page of 8,000 pixels, with a scale that a caller states, would take 1 GB."""
+    enlarged = []
+
+    def record(image_HW, factor):
+        enlarged.append(max(image_HW.shape) * factor)
+        return resized(image_HW, factor)
+
+    monkeypatch.setattr("homnet.imaging.cutting.resized", record)
+    first, *others = karyogram.chromosomes
+    # 300 pixels on the page, enlarged by 4.
+    large = replace(first, image_HW=np.full((300, 40), 90, np.uint8))
+    marked, images = cut_out(replace(karyogram, chromosomes=(large, *others)), 0.25 / UM_PER_PX)
+    assert enlarged
+    assert max(enlarged) <= MAX_SIDE_PX
+    assert sorted(images) == [2, 3, 4]
+    assert marked.chromosomes[0].reason == (
+        "it is too large: 1200 pixels at the common scale, at most 1024; check the scale of the "
+        "page"
+    )
+    # Its homolog is now the first of its type; what was left out keeps its reason.
+    assert types(marked) == [("1", 0), ("2", 0), ("2", 1)]
+    assert marked.chromosomes[4:] == karyogram.chromosomes[4:]
+
+
+def test_a_page_of_chromosomes_that_are_all_too_large_has_none(karyogram):
+    page = Karyogram(
+        tuple(
+            replace(one, image_HW=np.full((300, 40), 90, np.uint8)) for one in karyogram.chromosomes
+        ),
+        LAYOUTS[0],
+        SCALE,
+    )
+    marked, images = cut_out(page, 0.25 / UM_PER_PX)
+    assert images == {}
+    assert marked.used == ()

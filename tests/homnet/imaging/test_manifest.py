@@ -1,4 +1,5 @@
 import errno
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -117,6 +118,28 @@ def test_a_bad_row_is_named(tmp_path, row, message):
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "@SUM(A1)", "=HYPERLINK"])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_a_name_that_a_spreadsheet_takes_for_a_formula_is_refused(tmp_path, column, name):
+    """The report beside the cohort holds it, and a laboratory opens the report."""
+    values = ["a/4.png", "p1", "c9", "1", "0"]
+    values[column] = name
+    message = f"row 5: '{HEADER.split(',')[column]}' is '{name}'; begin it otherwise: a spreadsheet"
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        read(write(tmp_path, *ROWS, ",".join(values)))
+
+
+@pytest.mark.parametrize("path", ["./=1.png", ".\\.\\+1.png"])
+def test_a_path_that_becomes_a_formula_is_refused(tmp_path, path):
+    with pytest.raises(ManifestError, match="a spreadsheet takes it for a formula"):
+        read(write(tmp_path, *ROWS, f"{path},p1,c9,1,0"))
+
+
+def test_names_that_hold_such_characters_later_are_taken(tmp_path):
+    frame = read(write(tmp_path, "a/=1.png,p+1,c@1,1,0", "a/2.png,-7,1=2,1,0"))
+    assert sorted(frame["patient_id"]) == ["-7", "p+1"]
 
 
 @pytest.mark.parametrize(

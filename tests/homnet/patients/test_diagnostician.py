@@ -69,6 +69,14 @@ class FixedReader:
         return found
 
 
+def test_a_verdict_names_no_other_hospital(judge: Judge, table_of: TableOf) -> None:
+    """Its calibration may be that of all hospitals."""
+    table = table_of("h1", num_patients=1)
+    (verdict,) = judge(table, hospitals=("h1", "clinic-b", "clinic-c"))
+    assert verdict.versions["calibrated_on"] == "h1 and 2 other hospitals"
+    assert "clinic" not in json.dumps(verdict.to_json())
+
+
 def test_the_threshold_decides_and_truth_is_not_looked_at(
     forced: Judge, judge: Judge, table_of: TableOf
 ) -> None:
