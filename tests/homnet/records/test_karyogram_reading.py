@@ -1,6 +1,8 @@
 """Karyograms made of a manifest's images are judged by their truth."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,15 +15,14 @@ from homnet.records.karyogram_reading import (
     measure_reading,
 )
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.karyograms import images_of_cell
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 
 
-def test_a_karyogram_is_read_and_judged(tmp_path: Path) -> None:
+def test_a_karyogram_is_read_and_judged(tmp_path: Path, images_of_cell: Callable[..., Any]) -> None:
     table = simulate_person(3, HospitalConfig("h", Laboratory(), abnormal_fraction=0.0), 0, 1.0)
     cell = table["cell_id"][0].as_py()
     rows = []
-    for one in images_of_cell(table, cell, samples_per_px=3.0, seed=0):
+    for one in images_of_cell(table, cell, seed=0):
         path = f"{one.chromosome}-{one.homolog}.png"
         Image.fromarray(one.image_HW).save(tmp_path / path)
         rows.append((path, "p", cell, one.chromosome, one.homolog))
