@@ -207,7 +207,7 @@ def test_a_stated_scale_is_used(folder, ray_cluster, tmp_path):
 
 
 @pytest.mark.ray
-def test_pages_of_which_nothing_can_be_used(folder, ray_cluster, tmp_path):
+def test_pages_of_which_nothing_can_be_used(ray_cluster, tmp_path):
     pages = tmp_path / "pages"
     pages.mkdir()
     Image.new("L", (400, 300), 255).save(pages / "p_1.png")
