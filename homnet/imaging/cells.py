@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from homnet.cohorts.checks import HOSPITAL_NAME
 from homnet.errors import ManifestError
 from homnet.imaging.manifest import (
-    HOSPITAL_NAME,
     MAX_ROWS,
     nfc,
     normal_path,
