@@ -114,13 +114,13 @@ def replacing(path: Location, *, mode: int | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_whole(path: P, content: str | bytes, *, mode: int | None = None) -> P:
+def write_whole(path: P, content: str | bytes) -> P:
     """Writes or replaces a file atomically and returns its path; see :func:`replacing`."""
     content = content.encode() if isinstance(content, str) else content
     if isinstance(path, RemotePath):
         path.write_bytes(content)
         return path
-    with replacing(path, mode=mode) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
 

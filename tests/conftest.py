@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,9 @@ import torch
 from pyarrow import fs
 
 from homnet.cohorts.cohort import Cohort, write_cohort
-from homnet.cohorts.pairs import pair_table
+from homnet.cohorts.pairs import pair_table, pairs_of
 from homnet.karyotype.chromosomes import CHROMOSOMES
+from homnet.seeding import generator
 
 ROOT = Path(__file__).resolve().parents[1]
 S3_ENVIRONMENT = {
@@ -108,6 +110,33 @@ def _same_numbers_every_time() -> None:
 def table_of() -> Callable[..., pa.Table]:
     """The maker of small tables."""
     return make_table
+
+
+@pytest.fixture(scope="session")
+def images_of_cell() -> Callable[..., list[Any]]:
+    """Draws the chromosomes of one cell of a simulated person's pairs."""
+    from homnet.simulator.images import cell_look, draw_pair
+    from homnet.simulator.karyograms import ChromosomeImage
+
+    def draw(table: pa.Table, cell_id: str, *, seed: int) -> list[ChromosomeImage]:
+        return [
+            ChromosomeImage(row["chromosome"], homolog, image)
+            for row, pair_PCL in zip(table.to_pylist(), pairs_of(table), strict=True)
+            if row["cell_id"] == cell_id
+            for homolog, image in enumerate(
+                draw_pair(
+                    pair_PCL,
+                    row["chromosome"],
+                    row["quality"]["straightness"],
+                    cell_look(seed, row["hospital"], cell_id),
+                    samples_per_px=3.0,
+                    draw=generator(seed, "karyogram", cell_id, row["chromosome"]),
+                )
+            )
+            if image is not None
+        ]
+
+    return draw
 
 
 @pytest.fixture

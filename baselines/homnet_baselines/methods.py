@@ -13,8 +13,6 @@ from homnet_baselines.networks import NetworkForm, SiameseForm, View
 from homnet_baselines.one_class import OneClassForm
 from homnet_baselines.regression import RegressionForm
 
-FLOORS: Final = ("Length ratio", "Aligned correlation")
-"""Baselines that the paper lacks."""
 _FORMS: Final[Mapping[str, type]] = {
     "Length ratio": FloorForm,
     "Aligned correlation": FloorForm,

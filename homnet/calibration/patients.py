@@ -317,7 +317,6 @@ def fit_hospitals(
     reader: str = NO_READER_USED,
     read_share: float = READ_SHARE,
     min_patients: int = 5,
-    leave_out: bool = False,
 ) -> dict[str, PatientCalibration]:
     """Fits a calibration for every hospital, and one for all hospitals together.
 
@@ -333,8 +332,6 @@ def fit_hospitals(
         read_share: share of the types of healthy referrals that are read; 1 reads all types.
         min_patients: minimum number of healthy referrals, and of carriers, for a calibration of a
             hospital's own.
-        leave_out: fit each hospital's calibration on the patients of all others, as for a hospital
-            without labelled patients.
 
     Raises:
         DataError: all hospitals together lack healthy referrals or carriers.
@@ -352,9 +349,6 @@ def fit_hospitals(
         own_J = hospital_J == hospital
         carriers = int(scores.abnormal_J[own_J].sum())
         enough = min(carriers, int(own_J.sum()) - carriers) >= min_patients
-        if leave_out:
-            found[hospital] = fit_patients(scores.of(~own_J), **settings)
-            continue
         found[hospital] = pooled
         if enough:
             with contextlib.suppress(DataError):

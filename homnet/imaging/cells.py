@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from homnet.cohorts.checks import HOSPITAL_NAME
 from homnet.errors import ManifestError
 from homnet.imaging.manifest import (
     FORMULA,
-    HOSPITAL_NAME,
     MAX_ROWS,
     NO_FORMULA,
     nfc,

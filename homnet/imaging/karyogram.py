@@ -32,7 +32,6 @@ from homnet.karyotype.chromosomes import CHROMOSOME_INDEX, CHROMOSOMES, DENVER_G
 from homnet.locations import Location
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 MAX_SIDE_PX: Final = 8000
 """Largest side of a page."""

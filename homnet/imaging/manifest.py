@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from homnet.cohorts.checks import HOSPITAL_NAME as HOSPITAL_NAME
+from homnet.cohorts.checks import HOSPITAL_NAME
 from homnet.errors import ManifestError, ManifestTooLargeError, StoreError
 from homnet.imaging.reading import NO_FILE, unreadable
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOMES

@@ -304,20 +304,15 @@ class HomBlock(nn.Module):
         )
 
     def forward(
-        self,
-        r_MBKPD: torch.Tensor,
-        log_length_BKP: torch.Tensor | None = None,
-        *,
-        num_aligned: int = 0,
+        self, r_MBKPD: torch.Tensor, log_length_BKP: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Pair features H' (B, K, E), or (B, 2K, E) of single homologs.
 
         Args:
             r_MBKPD: region features.
             log_length_BKP: log lengths before stretching; None in the absolute view.
-            num_aligned: number of alignments already applied to ``r_MBKPD``.
         """
-        for alignment in self.alignments[num_aligned:]:
+        for alignment in self.alignments:
             r_MBKPD = alignment(r_MBKPD)
         if self.single:
             r_MBKPD = r_MBKPD.flatten(2, 3).unsqueeze(3)
@@ -481,8 +476,8 @@ class HomNet(BagModel):
         level_BK: torch.Tensor,
     ) -> torch.Tensor:
         """H' (Eq. 8) of each pair (B, K, E), or of each single homolog (B, 2K, E), in the view."""
-        r_MBKPD = self._aligned(x_BKPCL, chromosome_B, level_BK)
-        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP, num_aligned=1)
+        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
+        pair_BKE: torch.Tensor = self.hom(r_MBKPD, log_length_BKP)
         return pair_BKE
 
     def trunk(
@@ -495,13 +490,8 @@ class HomNet(BagModel):
             (B, K, P), or None in the absolute view.
         """
         x_BKPCL, log_length_BKP = self._view(x_BKPCL)
-        return self._aligned(x_BKPCL, chromosome_B, level_BK), log_length_BKP
-
-    def _aligned(
-        self, x_BKPCL: torch.Tensor, chromosome_B: torch.Tensor, level_BK: torch.Tensor
-    ) -> torch.Tensor:
-        r_MBKPD: torch.Tensor = self.hom.alignments[0](self.cms(x_BKPCL, chromosome_B, level_BK))
-        return r_MBKPD
+        r_MBKPD = self.cms(x_BKPCL, chromosome_B, level_BK)
+        return self.hom.alignments[0](r_MBKPD), log_length_BKP
 
     def _view(self, x_BKPCL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         config, log_length_BKP = self.config, None

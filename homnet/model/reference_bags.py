@@ -25,14 +25,13 @@ BFLOAT16_TOLERANCE: Final = 0.02
 shipped model is .011 on its example (LAB.md)."""
 
 
-def reference_bags(predictor: Predictor, table: pa.Table, num_patients: int = 1) -> pa.Table:
-    """Makes reference bags from all pairs of the first patients.
+def reference_bags(predictor: Predictor, table: pa.Table) -> pa.Table:
+    """Makes reference bags from all pairs of the first patient.
 
     Args:
         predictor: computes the logits.
         table: pairs with the columns of :data:`homnet.cohorts.pairs.MEASURED`. Pairs of the first
-            patients are stored unchanged with the model, so prefer simulated patients.
-        num_patients: number of patients.
+            patient are stored unchanged with the model, so prefer a simulated one.
 
     Returns:
         One row per assessable pair, of :data:`SCHEMA`.
@@ -40,8 +39,8 @@ def reference_bags(predictor: Predictor, table: pa.Table, num_patients: int = 1)
     Raises:
         DataError: no pair can be assessed.
     """
-    patients = pc.unique(table["patient_id"]).slice(0, num_patients)
-    table = table.filter(pc.is_in(table["patient_id"], patients)).select(MEASURED.names)
+    first = table["patient_id"].slice(0, 1)
+    table = table.filter(pc.is_in(table["patient_id"], first)).select(MEASURED.names)
     assessment = assess(table)
     if not assessment.types:
         raise DataError("reference bags need a patient with both homologs of some type")

@@ -17,8 +17,6 @@ from typing import Any, Final
 import matplotlib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
 from homnet.errors import ConfigError, DataError
 from homnet.imaging.blobs import resized
@@ -60,9 +58,6 @@ class KaryogramReadingConfig:
     """Share of the pairs whose homologs touch."""
     seed: int = 0
     """Seed of the choice of people, cells and styles."""
-    keep: Path | None = None
-    """Folder for the pictures with cells.csv, and for the single images with manifest.csv, so that
-    verdicts on both can be compared."""
     record: Record = Record()
     """The result of record."""
 
@@ -89,7 +84,6 @@ def measure_reading(config: KaryogramReadingConfig) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
     seconds, correlations = [], []
-    kept: list[pd.DataFrame] = []
     for number in range(config.num_karyograms):
         cell = cells[order[number % len(cells)]]
         images = [
@@ -102,8 +96,6 @@ def measure_reading(config: KaryogramReadingConfig) -> dict[str, Any]:
         ]
         style = _style(draw, config.touching)
         drawn = draw_karyogram(images, style, draw)
-        if config.keep is not None and number < len(cells):
-            kept.append(_keep(config.keep, number, drawn.image, cell, images))
         begin_s = time.process_time()
         try:
             karyogram = find_chromosomes(page_of(drawn.image))
@@ -126,8 +118,6 @@ def measure_reading(config: KaryogramReadingConfig) -> dict[str, Any]:
             if one is not None:
                 zoom = 1 / (drawn.px_per_um * UM_PER_PX)
                 correlations.append(_correlation(resized(one.image_HW, zoom), image.image_HW))
-    if config.keep is not None:
-        _list_kept(config.keep, kept)
     frame = pd.DataFrame(found)
     values = np.array([value for value in correlations if value is not None])
     return {
@@ -151,33 +141,6 @@ def measure_reading(config: KaryogramReadingConfig) -> dict[str, Any]:
             "most": float(np.max(seconds)),
         },
     }
-
-
-def _keep(
-    folder: Path,
-    number: int,
-    picture: NDArray[np.uint8],
-    cell: pd.DataFrame,
-    images: Sequence[ChromosomeImage],
-) -> pd.DataFrame:
-    """Writes a picture and its single images; returns the rows of their manifest."""
-    (folder / f"single/{number}").mkdir(parents=True, exist_ok=True)
-    (folder / "pictures").mkdir(exist_ok=True)
-    Image.fromarray(picture).save(folder / f"pictures/{number}.png")
-    paths = [f"single/{number}/{one.chromosome}_{one.homolog}.png" for one in images]
-    for path, one in zip(paths, images, strict=True):
-        Image.fromarray(one.image_HW).save(folder / path)
-    return cell[["patient_id", "cell_id", "chromosome", "homolog"]].assign(
-        path=paths, picture=f"{number}.png"
-    )
-
-
-def _list_kept(folder: Path, kept: Sequence[pd.DataFrame]) -> None:
-    """Writes the manifest of the single images and the cells of the pictures."""
-    rows = pd.concat(kept)
-    rows.drop(columns="picture").to_csv(folder / "manifest.csv", index=False)
-    cells = rows.drop_duplicates("picture").assign(path=rows["picture"])
-    cells[["path", "patient_id", "cell_id"]].to_csv(folder / "cells.csv", index=False)
 
 
 def karyogram_reading_markdown(figures: Mapping[str, Any]) -> str:

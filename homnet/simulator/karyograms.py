@@ -13,16 +13,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from homnet.cohorts.pairs import pairs_of
 from homnet.imaging.karyogram import UM_PER_PX
 from homnet.imaging.layouts import LAYOUTS, Layout
 from homnet.karyotype.chromosomes import DENVER_GROUPS
-from homnet.seeding import generator
-from homnet.simulator.images import cell_look, draw_pair
 
 Grey = NDArray[np.uint8]
 
@@ -109,38 +105,6 @@ class _Placed:
     left: float = 0.0
     top: float = 0.0
     touching: bool = False
-
-
-def images_of_cell(
-    table: pa.Table, cell_id: str, *, samples_per_px: float, seed: int
-) -> list[ChromosomeImage]:
-    """Draws the chromosomes of one simulated cell.
-
-    Args:
-        table: rows as of :data:`homnet.cohorts.pairs.SCHEMA`.
-        cell_id: the cell.
-        samples_per_px: scale of the table.
-        seed: seed of width, bend and noise.
-    """
-    rows = table.select(["hospital", "cell_id", "chromosome", "quality"]).to_pylist()
-    found = []
-    for row, pair_PCL in zip(rows, pairs_of(table), strict=True):
-        if row["cell_id"] != cell_id:
-            continue
-        drawn = draw_pair(
-            pair_PCL,
-            row["chromosome"],
-            row["quality"]["straightness"],
-            cell_look(seed, row["hospital"], cell_id),
-            samples_per_px=samples_per_px,
-            draw=generator(seed, "karyogram", cell_id, row["chromosome"]),
-        )
-        found += [
-            ChromosomeImage(row["chromosome"], homolog, image)
-            for homolog, image in enumerate(drawn)
-            if image is not None
-        ]
-    return found
 
 
 def draw_karyogram(

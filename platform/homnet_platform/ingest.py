@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import ray
 
 from homnet import __version__
+from homnet.cohorts.checks import HOSPITAL_NAME
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
 from homnet.cohorts.pairs import LEVEL_DOUBTED, LEVEL_ESTIMATED, SINGLE_HOMOLOG
 from homnet.cohorts.summary import has_flag
@@ -32,7 +33,6 @@ from homnet.files import is_published, replacing
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.imaging.manifest import (
     CHROMOSOME_KEY,
-    HOSPITAL_NAME,
     find_image,
     nfc,
     read_manifest,

@@ -52,10 +52,10 @@ def fault_of(error: BaseException) -> dict[str, str]:
     return {"error": type(error).__name__, "where": where}
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
+def log_to_stderr() -> None:
     """Sends the log of this package to stderr. Called once when a process starts."""
     logger = logging.getLogger("homnet_serve")
-    logger.setLevel(level)
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     if not any(isinstance(h.formatter, JsonLines) for h in logger.handlers):
         handler = logging.StreamHandler(sys.stderr)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from homnet.model.network import NUM_TYPES
+from homnet.model.contract import NUM_TYPES
 from homnet_baselines.features import (
     NUM_PAPER,
     NUM_PROFILE,

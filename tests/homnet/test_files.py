@@ -188,7 +188,6 @@ def test_permissions_are_those_that_the_process_gives(tmp_path: Path) -> None:
 
     assert mode(write_whole(tmp_path / "folder" / "file", "")) == 0o640
     assert mode(tmp_path / "folder") == 0o750
-    assert mode(write_whole(tmp_path / "private", "", mode=0o600)) == 0o600
     with replacing_directory(tmp_path / "model") as made:
         (made / "file").touch()
     assert mode(tmp_path / "model") == 0o750

@@ -12,7 +12,7 @@ from homnet_platform.demo import DemoConfig, demonstrate
 
 
 @pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+def stages(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Stages that do nothing; each leaves its config here."""
     asked: list[Any] = []
 

@@ -15,7 +15,7 @@ from homnet.cohorts.pairs import pairs_of
 from homnet.errors import ConfigError, DataError, ManifestError, StoreError
 from homnet.files import Staging
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
+from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 from homnet_platform.ingest import IngestConfig, ingest
 from homnet_platform.karyograms import (
@@ -35,13 +35,13 @@ def person():
 
 
 @pytest.fixture(scope="module")
-def folder(person, tmp_path_factory) -> Path:
+def folder(person, images_of_cell, tmp_path_factory) -> Path:
     """Three karyograms of two people, a page that is none, and a text."""
     folder = tmp_path_factory.mktemp("lab") / "karyograms"
     (folder / "old").mkdir(parents=True)
     cells = person["cell_id"].unique().to_pylist()
     for number, name in enumerate(("p1_c1", "p1_c2", "old/p2_c1")):
-        images = images_of_cell(person, cells[number], samples_per_px=3.0, seed=1)
+        images = images_of_cell(person, cells[number], seed=1)
         style = KaryogramStyle(width_px=1000 + 200 * number)
         drawn = draw_karyogram(images, style, np.random.default_rng(number))
         Image.fromarray(drawn.image).save(folder / f"{name}.png")
@@ -217,7 +217,7 @@ def test_a_stated_scale_is_used(folder, ray_cluster, tmp_path):
 
 
 @pytest.mark.ray
-def test_pages_of_which_nothing_can_be_used(folder, ray_cluster, tmp_path):
+def test_pages_of_which_nothing_can_be_used(ray_cluster, tmp_path):
     pages = tmp_path / "pages"
     pages.mkdir()
     Image.new("L", (400, 300), 255).save(pages / "p_1.png")

@@ -99,7 +99,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(
 
 
 def test_a_run_in_a_bucket_is_claimed_and_finished_as_on_a_disk(
-    bucket: Callable[[str], str], tmp_path: Path
+    bucket: Callable[[str], str],
 ) -> None:
     output = bucket("runs/a")
     run = Run.of(output, Config(), cohort="c")

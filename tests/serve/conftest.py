@@ -31,7 +31,7 @@ from homnet.model.network import HomNet, HomNetConfig, best_form
 from homnet.model.registry import Registry
 from homnet.reader.network import ReaderConfig
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
+from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 from homnet_serve.app import create_app
 from homnet_serve.bodies import ARROW_TYPE
@@ -147,14 +147,14 @@ def images_zip(png: Callable[..., bytes], zip_of: Callable[..., bytes]) -> Calla
 
 
 @pytest.fixture(scope="session")
-def karyograms() -> dict[str, bytes]:
+def karyograms(images_of_cell: Callable[..., Any]) -> dict[str, bytes]:
     """Pictures of two cells of a simulated person; all chromosomes of the first are found."""
     laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
     hospital = HospitalConfig("h", laboratory, abnormal_fraction=0.0)
     person = simulate_person(11, hospital, 0, 6.0)
     files = {}
     for number, cell in enumerate(person["cell_id"].unique().to_pylist()[:2]):
-        images = images_of_cell(person, cell, samples_per_px=3.0, seed=1)
+        images = images_of_cell(person, cell, seed=1)
         style = KaryogramStyle(width_px=900)
         drawn = draw_karyogram(images, style, np.random.default_rng(number))
         content = io.BytesIO()

@@ -47,9 +47,9 @@ def test_the_log_goes_to_stderr_once(
 ) -> None:
     monkeypatch.setattr(logger, "handlers", [])
     log_to_stderr()
-    log_to_stderr(logging.WARNING)
+    log_to_stderr()
     assert [type(handler) for handler in logger.handlers] == [logging.StreamHandler]
-    logging.getLogger("homnet_serve.access").info("quiet")
+    logging.getLogger("homnet_serve.access").debug("quiet")
     logging.getLogger("homnet_serve.access").error("loud")
     captured = capsys.readouterr()
     assert captured.out == ""

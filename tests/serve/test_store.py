@@ -329,7 +329,7 @@ def test_a_store_that_could_load_none_of_its_models_is_not_ready(
 
 
 def test_changed_reference_bags_are_noticed(
-    registry: Registry, family: Family, table_of: TableOf, tmp_path: Path
+    registry: Registry, family: Family, table_of: TableOf
 ) -> None:
     """Also if the model gives their logits: it would give those of its own mistakes, too."""
     first, second = family(2)

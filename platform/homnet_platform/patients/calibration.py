@@ -67,8 +67,6 @@ class CalibrateConfig:
     min_patients: int = 5
     """Minimum number of healthy referrals, and of carriers, for a hospital's own calibration; with
     fewer, it gets the calibration of all hospitals together."""
-    leave_out: bool = False
-    """Calibrate each hospital on all others' patients: the state before it has labels."""
     registry: str = ""
     """Registry to add every calibrated model to as a candidate of its hospital, with the reader;
     empty for none."""
@@ -136,7 +134,6 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
         reader=reader,
         read_share=config.read_share,
         min_patients=config.min_patients,
-        leave_out=config.leave_out,
     )
     for name, one in found.items():
         # The scale that its hospitals have in common, if they have one.

@@ -73,7 +73,7 @@ def test_what_a_person_says_is_certain(karyogram):
     assert [one.reason for one in fixed.left_out] == [LEFT_OUT, "it crosses"]
 
 
-def test_two_that_touch_get_no_type(karyogram):
+def test_two_that_touch_get_no_type():
     both = found("", reason=INSEPARABLE)
     with pytest.raises(DataError, match="number 1 can have no type: it touches or crosses"):
         corrected(Karyogram((both,), LAYOUTS[0], SCALE), {1: "3"})

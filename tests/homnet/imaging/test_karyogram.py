@@ -18,7 +18,6 @@ from homnet.simulator.karyograms import (
     ChromosomeImage,
     KaryogramStyle,
     draw_karyogram,
-    images_of_cell,
 )
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("karyogram")
 
 
 @pytest.fixture(scope="module")
-def cell() -> list[ChromosomeImage]:
+def cell(images_of_cell) -> list[ChromosomeImage]:
     """A woman's cell at a high band level, with all 46 chromosomes, none of which is very bent."""
     laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
     hospital = HospitalConfig("h", laboratory, abnormal_fraction=0.0)
@@ -36,7 +35,7 @@ def cell() -> list[ChromosomeImage]:
         if "Y" in table["chromosome"].to_pylist():
             continue
         cell_id = table["cell_id"][0].as_py()
-        images = images_of_cell(table, cell_id, samples_per_px=laboratory.samples_per_px, seed=4)
+        images = images_of_cell(table, cell_id, seed=4)
         if len(images) == 46:
             return images
     raise AssertionError("no such cell")

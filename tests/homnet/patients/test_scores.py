@@ -10,9 +10,7 @@ from homnet.bags.assessment import assess
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
 from homnet.patients.scores import PatientScores, labelled_scores, score_patients
-from homnet.patients.verdict import PatientVerdict
 
-Judge = Callable[..., list[PatientVerdict]]
 TableOf = Callable[..., pa.Table]
 
 

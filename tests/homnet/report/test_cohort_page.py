@@ -21,9 +21,6 @@ RESULTS = Path(__file__).parents[3] / "results"
 RECORDS = sorted(RESULTS.glob("diagnose-hospitals*.json"))
 SHARE = {"value": 0.8, "low": 0.6, "high": 0.9, "count": 8, "total": 10}
 NONE = {"value": None, "low": None, "high": None, "count": 0, "total": 0}
-RATES = dict.fromkeys(
-    ("sensitivity", "sensitivity_of_assessed", "cleared", "specificity_of_assessed"), SHARE
-)
 SCOPE = {
     "num_abnormal": 10,
     "num_normal": 90,

@@ -1,21 +1,9 @@
-"""Pages: written whole, escaped, and strict about what their templates ask for."""
-
-from pathlib import Path
+"""Pages: escaped, and strict about what their templates ask for."""
 
 import jinja2
 import pytest
 
-from homnet.files import write_whole
 from homnet.report.html import data_uri, label, render_page, style_sheet
-
-
-def test_a_page_replaces_an_earlier_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "page.html"
-    assert write_whole(path, "first") == path
-    write_whole(path, "zweite Fassung: ü")
-    assert path.read_text(encoding="utf-8") == "zweite Fassung: ü"
-    assert list(path.parent.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_a_template_lacks_is_an_error() -> None:

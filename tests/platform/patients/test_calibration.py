@@ -102,18 +102,8 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
         calibrate(replace(diagnosed.calibration, output=str(tmp_path / "file" / "out")))
 
 
-def test_a_hospital_left_out_is_calibrated_on_the_others_and_registered(
-    diagnosed: Any, tmp_path: Path
-) -> None:
-    calibrate(
-        replace(
-            diagnosed.calibration,
-            output=str(tmp_path / "left"),
-            leave_out=True,
-            registry=str(tmp_path / "registry"),
-        )
-    )
-    checkpoint = Checkpoint.load(tmp_path / "left" / "h1" / "checkpoint")
-    assert checkpoint.patients["h1"].hospitals == ("h2",)
-    (entry,) = Registry(tmp_path / "registry").entries("h1")
-    assert entry.version == checkpoint.digest
+def test_a_calibrated_model_is_registered(diagnosed: Any, tmp_path: Path) -> None:
+    registry = str(tmp_path / "registry")
+    calibrate(replace(diagnosed.calibration, output=str(tmp_path / "out"), registry=registry))
+    (entry,) = Registry(registry).entries("h1")
+    assert entry.version == Checkpoint.load(tmp_path / "out" / "h1" / "checkpoint").digest

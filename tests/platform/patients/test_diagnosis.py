@@ -18,7 +18,7 @@ from homnet.cohorts.split import TEST, split_patients
 from homnet.errors import CheckpointError, CohortError, ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram, images_of_cell
+from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
 from homnet_platform.ingest import KEY_VARIABLE, report_of
 from homnet_platform.karyograms import KaryogramConfig
@@ -224,6 +224,7 @@ def test_options_that_are_wrong_or_without_a_use(settings: dict[str, Any], messa
 def test_a_folder_of_karyograms_becomes_verdicts(
     diagnosed: Any,
     tmp_path: Path,
+    images_of_cell: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -232,7 +233,7 @@ def test_a_folder_of_karyograms_becomes_verdicts(
     folder.mkdir()
     laboratory = replace(Laboratory(), band_levels=(0.0, 0.0, 1.0, 0.0), bend=0.2)
     person = simulate_person(11, HospitalConfig("h", laboratory, abnormal_fraction=0.0), 0, 2.0)
-    images = images_of_cell(person, person["cell_id"][0].as_py(), samples_per_px=3.0, seed=1)
+    images = images_of_cell(person, person["cell_id"][0].as_py(), seed=1)
     drawn = draw_karyogram(images, KaryogramStyle(width_px=1000), np.random.default_rng(0))
     Image.fromarray(drawn.image).save(folder / "p_1.png")
     for name in ("p_2.png", "q_1.png", "r_1.png"):

@@ -41,9 +41,7 @@ def test_a_training_takes_its_seconds(stage: Stage, shared: Participants, second
     assert replace(own, training=stage.training) == stage
 
 
-def test_little_time_means_parts_of_the_people_in_turn(
-    stage: Stage, shared: Participants, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_little_time_means_parts_of_the_people_in_turn(stage: Stage, shared: Participants) -> None:
     bank = shared.bank.of_patients(stage.train_patients | stage.validation_patients)
     few = sized(stage, bank, 1.0, 1.0).training
     parts = len(Plan.of(stage.parts(bank.index)[0], few.bags))

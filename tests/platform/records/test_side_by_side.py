@@ -47,9 +47,7 @@ def paths(shared: Participants, small: HomNetConfig, tmp_path: Path) -> dict[str
     return found
 
 
-def test_all_methods_score_the_same_bags(
-    paths: dict[str, list[Path]], shared: Participants
-) -> None:
+def test_all_methods_score_the_same_bags(paths: dict[str, list[Path]]) -> None:
     first, *others = (pd.read_parquet(path) for own in paths.values() for path in own)
     assert set(first["split"]) == {VALIDATION, TEST}
     assert first["bag"].tolist() == list(range(len(first)))

@@ -2,17 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from homnet_serve.bodies import ARROW_TYPE, JSON_TYPE
 from homnet_serve.records.generator import Generator, Question
-
-TableOf = Callable[..., pa.Table]
 
 
 class _Slow(BaseHTTPRequestHandler):
