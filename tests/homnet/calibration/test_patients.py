@@ -214,8 +214,22 @@ def test_types_with_too_few_cells_do_not_count() -> None:
     few: NDArray[np.int64] = np.where(np.arange(30 * 23) % 23 == 5, 1, 3)
     lonely = LabelledScores(**{**vars(scores), "num_cells_G": few})
     assert fit_patients(lonely, min_cells=2) != fit_patients(scores, min_cells=2)
+    moved = replace(lonely, logit_G=lonely.logit_G + np.where(few == 1, 50.0, 0.0))
+    assert fit_patients(moved, min_cells=2) == fit_patients(lonely, min_cells=2)
+    # Exactly as many as are needed is enough.
+    exactly = fit_patients(scores, min_cells=3)
+    assert replace(exactly, min_cells=2) == fit_patients(scores, min_cells=2)
     with pytest.raises(DataError, match="min_cells"):
         fit_patients(scores, min_cells=4)
+
+
+@pytest.mark.parametrize("read_share", [0.2, 1.0])
+def test_types_with_too_few_cells_are_not_read(read_share: float) -> None:
+    scores = _scores(60, 30, read=3.0)
+    one = fit_patients(scores, min_cells=2, reader="v", read_share=read_share)
+    high = np.full(3, 50.0)
+    chosen_G = one.to_read(high, np.arange(3), np.array([1, 2, 3]))
+    assert chosen_G.tolist() == [False, True, True]
 
 
 def test_a_calibration_needs_both_classes() -> None:
