@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,24 @@ def test_hospitals_are_fitted_around_all_of_them() -> None:
         return abs(math.log(one.patient_scale.factor / pooled.patient_scale.factor))
 
     assert distance(west) < distance(alone)
+
+
+def test_a_hospital_like_all_of_them_has_their_scale_where_a_reader_reads_a_share() -> None:
+    scores = _scores(12, 6, gap=3.0, read=3.0)
+    found = fit_hospitals(scores, min_cells=2, reader="v", read_share=0.2)
+    east, pooled = found["east"], found[ALL_HOSPITALS]
+    assert pooled.unread_evidence < -0.5  # being read is evidence, too: it must not count twice
+    assert east.type_scale.shift == pytest.approx(pooled.type_scale.shift, abs=0.3)
+
+
+def test_hospitals_are_fitted_with_all_settings() -> None:
+    scores = _scores(40, 20, gap=3.0, read=3.0)
+    settings: dict[str, Any] = {"min_cells": 3, "specificity": 0.9, "reader": "v", "read_share": 0.5}
+    for one in fit_hospitals(scores, **settings).values():
+        assert (one.min_cells, one.specificity, one.reader) == (3, 0.9, "v")
+        assert one.read_from is not None
+        chosen_G = one.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G)
+        assert chosen_G[~scores.abnormal_G].mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_combining_one_of_many_types_is_its_ratio_over_their_number() -> None:
