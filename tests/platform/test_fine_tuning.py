@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
-from homnet.cohorts.cohort import write_cohort
-from homnet.cohorts.split import SplitConfig, split_patients
+from homnet.cohorts.cohort import Cohort, write_cohort
+from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import HomNetConfig
 from homnet.model.registry import Registry
-from homnet_platform.fine_tuning import fine_tune
+from homnet.training.stage import Stage
+from homnet_platform import fine_tuning
+from homnet_platform.fine_tuning import FineTuneConfig, fine_tune
+from homnet_platform.tracking import TrackingOptions
+from homnet_platform.training import ScalingOptions, Trained
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -28,6 +33,45 @@ def test_fine_tuning_continues_with_the_hospitals_that_are_missing(
     tuned = Checkpoint.load(lineage.tuned / "h1" / "checkpoint")
     assert candidates["h1"].version == tuned.digest
     assert digests.stat().st_mtime_ns == before
+
+
+def test_several_workers_take_one_hospital_after_the_other(
+    hospitals: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = HomNetConfig(width=8, pair_width=12, num_heads=2)
+    parent = Checkpoint(form, form.build().state_dict())
+    config = FineTuneConfig(
+        cohort=str(hospitals.root),
+        checkpoint=str(parent.save(tmp_path / "parent")),
+        output=str(tmp_path / "tuned"),
+        split=SplitConfig(validation=0.25, test=0.5),
+        scaling=ScalingOptions(num_workers=3),
+        tracking=TrackingOptions(tensorboard=False),
+    )
+    seen: dict[str, dict[str, Any]] = {}
+
+    def run(cohort: Cohort, stage: Stage, **options: Any) -> Trained:
+        (hospital,) = cohort.hospitals
+        seen[hospital] = {"stage": stage, **options}
+        metrics = {"history": [], "hospital": hospital}
+        return Trained(Checkpoint(form, form.build().state_dict(), metrics=metrics), {})
+
+    monkeypatch.setattr(fine_tuning, "run_stage", run)
+    monkeypatch.delattr(fine_tuning, "_side_by_side")
+    paths = fine_tune(config)
+    assert list(seen) == ["h1", "h2"]
+    for hospital, asked in seen.items():
+        assert asked["storage"] == tmp_path / "tuned" / hospital / "ray"
+        assert (asked["scaling"], asked["tracking"]) == (config.scaling, config.tracking)
+        split = split_patients(hospitals.of_hospitals([hospital]).patients, config.split)
+        stage = asked["stage"]
+        assert (stage.train_patients, stage.validation_patients) == (
+            split[TRAIN],
+            split[VALIDATION],
+        )
+        assert (stage.parent, stage.training) == (config.checkpoint, config.training)
+        assert paths[hospital] == tmp_path / "tuned" / hospital / "checkpoint"
+        assert Checkpoint.load(paths[hospital]).metrics["hospital"] == hospital
 
 
 def test_few_abnormal_patients_are_learnt_from_and_all_healthy_ones(

@@ -252,21 +252,34 @@ def test_impossible_workers_are_refused() -> None:
         ScalingOptions(accelerator_type="A100")
 
 
-def test_workers_get_what_they_are_asked_for(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As far as Ray's own settings: this machine has one node, no label and no GPU."""
-    seen: list[Any] = []
+def _asked(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaling: ScalingOptions
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What is required of the cluster, and what Ray Train and its workers are asked for."""
+    seen: list[dict[str, Any]] = []
 
     class Trainer:
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            seen.append(options["scaling_config"])
+            seen.append(options)
 
         def fit(self) -> Any:
             raise DataError("enough")
 
+    def required(num_workers: int, *_: Any, **options: Any) -> None:
+        seen.append({"num_workers": num_workers, **options})
+
     monkeypatch.setattr(training, "TorchTrainer", Trainer)
-    monkeypatch.setattr(training, "require_workers", lambda *_, **options: seen.append(options))
+    monkeypatch.setattr(training, "require_workers", required)
+    with pytest.raises(DataError, match="enough"):
+        run_stage(cohort, _stage("asked"), storage=tmp_path / "runs", scaling=scaling)
+    needs, asked = seen
+    return needs, vars(asked["scaling_config"]), asked["train_loop_config"]
+
+
+def test_workers_get_what_they_are_asked_for(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as Ray's own settings: this machine has one node, no label and no GPU."""
     scaling = ScalingOptions(
         use_gpu=True,
         accelerator_type="A100",
@@ -274,16 +287,35 @@ def test_workers_get_what_they_are_asked_for(
         resources={"rack": 0.5},
         placement="STRICT_SPREAD",
     )
-    with pytest.raises(DataError, match="enough"):
-        run_stage(cohort, _stage("asked"), storage=tmp_path / "runs", scaling=scaling)
-    required, asked = seen
+    required, asked, _ = _asked(cohort, tmp_path, monkeypatch, scaling)
     assert required["labels"] == {"zone": "a"}
     # A node with such a GPU has one of this resource.
     assert required["resources"] == {"rack": 0.5, "accelerator_type:A100": 0.001}
-    assert asked.accelerator_type == "A100"
-    assert asked.label_selector == {"zone": "a"}
-    assert asked.placement_strategy == "STRICT_SPREAD"
-    assert asked.resources_per_worker == {"CPU": 1.0, "GPU": 1, "rack": 0.5}
+    assert asked["accelerator_type"] == "A100"
+    assert asked["label_selector"] == {"zone": "a"}
+    assert asked["placement_strategy"] == "STRICT_SPREAD"
+    assert asked["resources_per_worker"] == {"CPU": 1.0, "GPU": 1, "rack": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("min_workers", "fewest", "asked_for", "resident"), [(0, 3, 3, True), (2, 2, (2, 3), False)]
+)
+def test_a_run_goes_on_with_the_fewest_workers_it_was_given(
+    cohort: Cohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    min_workers: int,
+    fewest: int,
+    asked_for: int | tuple[int, int],
+    resident: bool,
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")  # a run sets it for good
+    # All pairs fit three workers and not two.
+    scaling = ScalingOptions(3, min_workers=min_workers, pairs_gib=4e-4)
+    required, asked, run = _asked(cohort, tmp_path, monkeypatch, scaling)
+    assert required["num_workers"] == fewest
+    assert asked["num_workers"] == asked_for
+    assert run["resident"] == resident
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(cohort: Cohort) -> None:

@@ -4,18 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import pytest
 
 from homnet.bags.draw import BagConfig
-from homnet.errors import ConfigError
+from homnet.cohorts.cohort import Cohort
+from homnet.cohorts.split import TEST, TRAIN, VALIDATION, split_patients
+from homnet.errors import ConfigError, DataError
 from homnet.locations import files_in, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig
 from homnet.model.registry import Registry
 from homnet.results import read_json
 from homnet.training.learning import METRIC
+from homnet_platform import data, tuning
 from homnet_platform.evaluation import EvaluateConfig, evaluate
 from homnet_platform.sweep import TuneConfig
 from homnet_platform.tuning import _promote, sweep
@@ -145,6 +149,28 @@ def test_a_winner_is_promoted_once_also_after_a_kill(tmp_path: Path) -> None:
             path.write_text("{")
     _promote({"h2": winner}, registry)
     assert [one.status for one in registry.entries("h2")] == ["unknown"]
+
+
+def test_a_sweep_reads_nobody_of_the_test(
+    sweep_config: TuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[set[str]] = []
+
+    def pairs_of(cohort: Cohort, patients: set[str]) -> NoReturn:
+        read.append(patients)
+        raise DataError("enough")
+
+    monkeypatch.setattr(data, "pairs_dataset", pairs_of)
+    monkeypatch.setattr(tuning, "require_workers", lambda *_, **__: 3)
+    with pytest.raises(DataError, match="enough"):
+        sweep(sweep_config)
+    cohort = Cohort.open(sweep_config.cohort)
+    allowed = set()
+    for hospital in ("healthy", "h1", "h2"):
+        split = split_patients(cohort.of_hospitals([hospital]).patients, sweep_config.split)
+        assert split[TEST]
+        allowed |= split[TRAIN] | split[VALIDATION]
+    assert read == [allowed]
 
 
 def test_patients_are_no_healthy_people(sweep_config: TuneConfig) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,24 @@ def test_hospitals_are_fitted_around_all_of_them() -> None:
     assert distance(west) < distance(alone)
 
 
+def test_a_hospital_like_all_of_them_has_their_scale_where_a_reader_reads_a_share() -> None:
+    scores = _scores(12, 6, gap=3.0, read=3.0)
+    found = fit_hospitals(scores, min_cells=2, reader="v", read_share=0.2)
+    east, pooled = found["east"], found[ALL_HOSPITALS]
+    assert pooled.unread_evidence < -0.5  # being read is evidence, too: it must not count twice
+    assert east.type_scale.shift == pytest.approx(pooled.type_scale.shift, abs=0.3)
+
+
+def test_hospitals_are_fitted_with_all_settings() -> None:
+    scores = _scores(40, 20, gap=3.0, read=3.0)
+    settings: dict[str, Any] = {"min_cells": 3, "specificity": 0.9, "reader": "v", "read_share": 0.5}
+    for one in fit_hospitals(scores, **settings).values():
+        assert (one.min_cells, one.specificity, one.reader) == (3, 0.9, "v")
+        assert one.read_from is not None
+        chosen_G = one.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G)
+        assert chosen_G[~scores.abnormal_G].mean() == pytest.approx(0.5, abs=0.01)
+
+
 def test_combining_one_of_many_types_is_its_ratio_over_their_number() -> None:
     evidence_G = np.array([math.log(46.0), -30.0, -30.0, math.log(5.0)])
     score_J = combine(evidence_G, np.array([0, 0, 2, 2]), 3)
@@ -229,8 +248,22 @@ def test_types_with_too_few_cells_do_not_count() -> None:
     few: NDArray[np.int64] = np.where(np.arange(30 * 23) % 23 == 5, 1, 3)
     lonely = LabelledScores(**{**vars(scores), "num_cells_G": few})
     assert fit_patients(lonely, min_cells=2) != fit_patients(scores, min_cells=2)
+    moved = replace(lonely, logit_G=lonely.logit_G + np.where(few == 1, 50.0, 0.0))
+    assert fit_patients(moved, min_cells=2) == fit_patients(lonely, min_cells=2)
+    # Exactly as many as are needed is enough.
+    exactly = fit_patients(scores, min_cells=3)
+    assert replace(exactly, min_cells=2) == fit_patients(scores, min_cells=2)
     with pytest.raises(DataError, match="min_cells"):
         fit_patients(scores, min_cells=4)
+
+
+@pytest.mark.parametrize("read_share", [0.2, 1.0])
+def test_types_with_too_few_cells_are_not_read(read_share: float) -> None:
+    scores = _scores(60, 30, read=3.0)
+    one = fit_patients(scores, min_cells=2, reader="v", read_share=read_share)
+    high = np.full(3, 50.0)
+    chosen_G = one.to_read(high, np.arange(3), np.array([1, 2, 3]))
+    assert chosen_G.tolist() == [False, True, True]
 
 
 def test_a_calibration_needs_both_classes() -> None:

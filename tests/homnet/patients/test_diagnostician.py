@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from homnet.bags.assessment import Assessment, assess
 from homnet.calibration.likelihood_ratios import Scale
@@ -128,6 +129,36 @@ def test_too_few_cells_or_poor_bands_are_answers(forced: Judge, table_of: TableO
     (worse,) = forced(table, config=VerdictConfig(min_band_level=700))
     assert [one.code for one in worse.abstentions] == ["poor_bands"]
     assert worse.flagged
+
+
+def test_a_type_with_fewer_cells_than_needed_neither_counts_nor_is_flagged(
+    forced: Judge, table_of: TableOf
+) -> None:
+    table = table_of("h1", num_patients=1, num_cells=4, chromosomes=("1", "5", "9"))
+    # Two cells are a clone, so that nothing else takes chromosome 9 out.
+    num_cells = {"1": 4, "5": 3, "9": 2}
+    kept = [
+        int(cell[1:]) < num_cells[name]
+        for name, cell in zip(
+            table["chromosome"].to_pylist(), table["cell_id"].to_pylist(), strict=True
+        )
+    ]
+    settings = {
+        "config": VerdictConfig(min_types=2),
+        # Chromosome 9 would decide alone if it counted.
+        "type_offsets": tuple(40.0 if number == 8 else 0.0 for number in range(24)),
+        "threshold": -20.0,
+    }
+    (verdict,) = forced(table.filter(pa.array(kept)), min_cells=3, **settings)
+    types = {one.chromosome: one for one in verdict.types}
+    assert types["9"].evidence is None
+    assert "both homologs in 2, and 3 are needed" in types["9"].not_assessed[0]
+    # Exactly as many as are needed is enough.
+    assert {one.chromosome for one in verdict.flagged} == {"1", "5"}
+    counted = [one.evidence for one in verdict.types if one.evidence is not None]
+    assert len(counted) == 2
+    assert verdict.score == pytest.approx(float(logsumexp(counted)) - np.log(2))
+    assert verdict.decision == "abnormal"
 
 
 def test_one_cell_is_no_clone(forced: Judge, table_of: TableOf) -> None:

@@ -128,6 +128,30 @@ def test_calibration_error_is_the_distance_from_the_truth() -> None:
     assert 0 < chance["low"] < error < chance["high"] < 0.15
 
 
+def test_measures_of_scores_are_those_by_hand() -> None:
+    patients, types, truth = _frames()
+    overall = measure_patients(patients, types, truth, seed=0, num_bootstrap=0)["overall"]
+    # Of 30 healthy people, seven carriers are above all but one, and three are above nobody.
+    assert overall["auc"]["value"] == pytest.approx(7 * 29 / 300)
+    # Seven right and one wrong at 0.9; three wrong and 29 right at 0.05.
+    brier = (7 * 0.1**2 + 0.9**2 + 3 * 0.95**2 + 29 * 0.05**2) / 40
+    assert overall["brier"] == pytest.approx(brier)
+    # Ten of 120 types are abnormal, and each is said to be with 0.1.
+    assert overall["type_calibration_error"] == pytest.approx(0.1 - 10 / 120)
+
+
+def test_who_or_what_has_no_score_is_in_no_measure_of_scores() -> None:
+    patients, types, truth = _frames()
+    # Two healthy people, and a normal type of everybody.
+    patients.loc[patients["patient_id"].isin(["p20", "p30"]), ["score", "probability"]] = np.nan
+    types.loc[types["chromosome"] == "1", "evidence"] = np.nan
+    types.loc[types["chromosome"] == "1", "probability"] = 0.9
+    overall = measure_patients(patients, types, truth, seed=0, num_bootstrap=0)["overall"]
+    assert overall["auc"]["value"] == pytest.approx(7 * 28 / 280)
+    assert overall["brier"] == pytest.approx((7 * 0.1**2 + 3 * 0.95**2 + 28 * 0.05**2) / 38)
+    assert overall["type_calibration_error"] == pytest.approx(10 / 80 - 0.1)
+
+
 def test_variants_have_a_rate_of_their_own() -> None:
     patients, types, truth = _frames()
     marked = truth["variant"].notna()

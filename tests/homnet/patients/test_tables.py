@@ -1,6 +1,8 @@
 """Tables of verdicts, with the truth beside them."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -27,3 +29,19 @@ def test_tables_hold_a_line_per_patient_and_per_type(forced: Judge, table_of: Ta
     carriers = truth_of_patients(truth)
     assert carriers["true_types"].tolist() == [["3"], []]
     assert carriers["true_kind"].tolist()[0] == "deletion"
+
+
+def test_alone_is_what_would_reach_the_threshold_without_the_other_types(
+    judge: Judge, table_of: TableOf
+) -> None:
+    table = table_of("h1", num_patients=1)
+    (verdict,) = judge(table)
+    evidence = sorted(one.evidence for one in verdict.types if one.evidence is not None)
+    assert len(evidence) == 22
+    # If all others had a likelihood ratio of 0, that of the patient would be its 22nd part.
+    between = (evidence[10] + evidence[11]) / 2 - math.log(22)
+    types = type_table([replace(verdict, threshold=between)]).to_pylist()
+    alone = [one["evidence"] for one in types if one["alone"]]
+    assert sorted(alone) == evidence[11:]
+    (lonely,) = judge(table, min_cells=99, threshold=-99.0)
+    assert not any(type_table([lonely])["alone"].to_pylist())

@@ -21,7 +21,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig, best_form
 from homnet.model.predictor import Predictor
 from homnet.training.learning import METRIC, Learner, finished, train
-from homnet.training.optimisation import TrainingConfig, precision_on
+from homnet.training.optimisation import TrainingConfig, learning_rate_at, precision_on
 from homnet.training.stage import Stage
 from homnet.training.supply import Plans, Resident
 
@@ -246,6 +246,27 @@ def test_a_fixed_model_has_one_validation_auc_on_any_workers(
         assert of.metrics[METRIC] == pytest.approx(one.metrics[METRIC], abs=1e-6)
         losses = [checkpoint.metrics["history"][0]["train_loss"] for checkpoint in (one, of)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_the_schedule_counts_the_steps_of_all_epochs(
+    bank: PairBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Enough steps for a warm-up of several.
+    stage = _stage(replace(TRAINING, batch_size=1))
+    seen: list[float] = []
+
+    def step(self: Learner, batch: object, size: int, learning_rate: float) -> torch.Tensor:
+        seen.append(learning_rate)
+        return torch.zeros(())
+
+    monkeypatch.setattr(Learner, "step", step)
+    learner = _learner(stage, bank)
+    for _ in range(2):
+        learner.epoch()
+    assert seen[0] < seen[1] < seen[2]
+    assert seen == [
+        learning_rate_at(number, len(seen), stage.training) for number in range(len(seen))
+    ]
 
 
 def test_time_spent_waiting_is_a_share(bank: PairBank) -> None:

@@ -18,6 +18,7 @@ from homnet.training.optimisation import (
     EarlyStopping,
     TrainingConfig,
     Weights,
+    descend,
     learning_rate_at,
     make_optimizer,
     optimizer_tensors,
@@ -161,6 +162,51 @@ def test_frozen_parts_do_not_move(drawn: LoadedEpoch) -> None:
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved
     assert not any(name.startswith(("cms.", "hom.alignments.0.")) for name in moved)
+
+
+def test_only_matrices_decay() -> None:
+    model = nn.Linear(3, 2)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(model, TrainingConfig(learning_rate=0.5, weight_decay=0.2))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(model.weight, before["weight"] * (1 - 0.5 * 0.2))
+    assert torch.equal(model.bias, before["bias"])
+
+
+@pytest.mark.parametrize(("clip_norm", "moved"), [(0.1, 0.1), (10.0, 5.0)])
+def test_a_large_gradient_is_scaled_down_to_the_largest_norm(
+    clip_norm: float, moved: float
+) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    before = model.weight.detach().clone()
+    loss = (model.weight * torch.tensor([[3.0, 4.0]])).sum()  # a gradient of norm 5
+    optimizer = torch.optim.SGD(model.parameters(), lr=9.0)
+    descend(model, optimizer, [loss], learning_rate=1.0, clip_norm=clip_norm)
+    step = before - model.weight.detach()
+    torch.testing.assert_close(step, moved * torch.tensor([[0.6, 0.8]]))
+
+
+def test_the_average_forgets_earlier_weights_at_the_decay() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    weights = Weights(model, TrainingConfig(averaging=0.75))
+    expected = []
+    for value in (8.0, 4.0, 0.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        weights.average()
+        expected.append(float(weights.copies()["weight"]))
+    # The average begins with the weights after the first step.
+    assert expected == pytest.approx([8.0, 0.75 * 8 + 0.25 * 4, 0.75 * 7 + 0.25 * 0])
+    assert model.weight.item() == 0.0  # training goes on from the weights themselves
+
+
+def test_without_averaging_the_weights_themselves_are_kept() -> None:
+    model = nn.Linear(1, 1)
+    weights = Weights(model, TrainingConfig(averaging=0.0))
+    weights.average()
+    assert weights.scored is model
 
 
 def test_schedules() -> None:

@@ -5,13 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from homnet.calibration.patients import ALL_HOSPITALS
+from homnet.bags.assessment import assess
+from homnet.calibration.labelled_scores import LabelledScores
+from homnet.calibration.patients import ALL_HOSPITALS, PatientCalibration, fit_hospitals
 from homnet.cohorts.split import VALIDATION, split_patients
 from homnet.errors import CheckpointError, ConfigError, StoreError
 from homnet.model.checkpoint import Checkpoint, patient_digests
+from homnet.model.network import best_form
+from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
+from homnet.patients.scores import score_patients
+from homnet.reader.network import ReaderConfig
+from homnet_platform.data import rows_of
+from homnet_platform.patients import calibration
 from homnet_platform.patients.calibration import calibrate
 from homnet_platform.patients.diagnosis import diagnose
 
@@ -28,6 +37,59 @@ def test_calibration_is_kept_in_checkpoints_and_names_its_patients(diagnosed: An
     assert own.num_normal + own.num_abnormal == 4
     assert not own.supported
     assert checkpoint.version == Checkpoint.load(diagnosed.model).version
+
+
+def test_settings_and_reader_are_those_of_the_calibration(diagnosed: Any, tmp_path: Path) -> None:
+    form = ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16)
+    reader = Checkpoint(
+        form,
+        form.build().state_dict(),
+        metrics={"calibration": {"kind": 1.0, "segment": 1.0, "cell": 1.0}},
+        provenance={"learnt_from": []},
+    )
+    config = replace(
+        diagnosed.calibration,
+        findings=str(reader.save(tmp_path / "reader")),
+        output=str(tmp_path / "calibrated"),
+        hospitals=("h1",),
+        min_cells=3,
+    )
+    read_from = {}
+    for share in (0.5, 1.0):
+        calibrate(replace(config, read_share=share))
+        own = Checkpoint.load(tmp_path / "calibrated" / "h1" / "checkpoint").patients["h1"]
+        assert (own.min_cells, own.reader) == (3, reader.version)
+        read_from[share] = own.read_from
+    assert read_from[0.5] is not None
+    assert read_from[1.0] is None  # everything is read
+
+
+def test_each_hospital_is_scored_by_its_own_model(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Checkpoint.load(diagnosed.model)
+    models = {"h1": first, "h2": replace(first, weights=first.config.build().state_dict())}
+    for name, model in models.items():
+        model.save(tmp_path / "models" / name / "checkpoint")
+    seen: list[LabelledScores] = []
+
+    def fit(scores: LabelledScores, **options: Any) -> dict[str, PatientCalibration]:
+        seen.append(scores)
+        return fit_hospitals(scores, **options)
+
+    monkeypatch.setattr(calibration, "fit_hospitals", fit)
+    models_root, output = str(tmp_path / "models"), str(tmp_path / "calibrated")
+    calibrate(replace(diagnosed.calibration, checkpoint=models_root, output=output))
+    (scores,) = seen
+    validation = split_patients(diagnosed.cohort.patients, diagnosed.calibration.split)[VALIDATION]
+    for name, model in models.items():
+        assessment = assess(rows_of(diagnosed.cohort.of_hospitals([name]).read(), validation))
+        evidence = Predictor.of_checkpoint(model).evidence(assessment.bags)
+        np.testing.assert_allclose(
+            scores.of(np.array(scores.hospital_J) == name).logit_G,
+            score_patients(assessment, evidence).logit_G,
+            atol=1e-5,
+        )
 
 
 def test_who_was_learnt_from_calibrates_nothing(diagnosed: Any, tmp_path: Path) -> None:

@@ -17,9 +17,14 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, split_patients
 from homnet.errors import CheckpointError, CohortError, ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.predictor import Predictor
+from homnet.patients.diagnostician import Diagnostician
+from homnet.patients.diagnostician import diagnose as verdicts_of
+from homnet.patients.verdict import VerdictConfig
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.karyograms import KaryogramStyle, draw_karyogram
 from homnet.simulator.laboratory import HospitalConfig, Laboratory
+from homnet_platform.data import rows_of
 from homnet_platform.ingest import KEY_VARIABLE, report_of
 from homnet_platform.karyograms import KaryogramConfig
 from homnet_platform.patients import diagnosis
@@ -46,6 +51,54 @@ def test_every_test_patient_has_a_verdict_and_the_flagged_a_page(diagnosed: Any)
         assert shown == (row["decision"] != "no_abnormality_found")
         link = f'href="patients/{row["hospital"]}/{row["patient_id"]}.html"'
         assert (link in (output / "index.html").read_text()) == shown
+
+
+def test_verdicts_follow_the_settings_of_the_run(diagnosed: Any, tmp_path: Path) -> None:
+    config = replace(
+        diagnosed.diagnosis,
+        output=str(tmp_path / "rare"),
+        verdict=VerdictConfig(prevalence=0.01, min_band_level=850),
+    )
+    output = diagnose(config)
+    patients = pd.read_parquet(output / "patients.parquet")
+    usual = pd.read_parquet(diagnosed.output / "patients.parquet")
+    assert set(patients["prevalence"]) == {0.01}
+    assert patients["score"].tolist() == usual["score"].tolist()
+    assert (patients["probability"] < usual["probability"]).all()
+    assert set(patients["decision"]) == {"not_assessed"}  # no cell has such bands
+    for row in patients.to_dict("records"):
+        place = output / "patients" / row["hospital"] / f"{row['patient_id']}.json"
+        verdict = json.loads(place.read_text())
+        assert verdict["prevalence"] == 0.01
+        assert verdict["probability"] == row["probability"]
+
+
+def test_each_hospital_is_judged_by_its_own_model(diagnosed: Any, tmp_path: Path) -> None:
+    first, second = (
+        Checkpoint.load(diagnosed.calibrated / name / "checkpoint") for name in ("h1", "h2")
+    )
+    # Weights of its own, and a calibration of its own, which is that of h1 with another threshold.
+    own = replace(first.patients["h1"], hospitals=("h2",), threshold=-7.0)
+    second = replace(second, weights=second.config.build().state_dict(), patients={"h2": own})
+    for name, model in (("h1", first), ("h2", second)):
+        model.save(tmp_path / "models" / name / "checkpoint")
+    config = replace(
+        diagnosed.diagnosis,
+        checkpoint=str(tmp_path / "models"),
+        output=str(tmp_path / "out"),
+        pages="none",
+    )
+    patients = pd.read_parquet(diagnose(config) / "patients.parquet")
+    test = split_patients(diagnosed.cohort.patients, config.split)[TEST]
+    for name, model in (("h1", first), ("h2", second)):
+        table = rows_of(diagnosed.cohort.of_hospitals([name]).read(), test)
+        verdicts = verdicts_of(Diagnostician(model), Predictor.of_checkpoint(model), table)
+        rows = patients[patients["hospital"] == name].set_index("patient_id")
+        assert set(rows.index) == {one.patient_id for one in verdicts}
+        for one in verdicts:
+            assert rows["score"][one.patient_id] == pytest.approx(one.score, abs=1e-5)
+            assert rows["threshold"][one.patient_id] == one.threshold
+            assert rows["decision"][one.patient_id] == one.decision
 
 
 def test_an_interrupted_run_keeps_what_it_had(
