@@ -22,6 +22,8 @@ PX_PER_UM_RANGE: Final = (0.5, 500.0)
 """Pixels of a page per micrometre, between which a given number must be."""
 LEFT_OUT: Final = "a person left it out"
 """Reason of a chromosome that a person did not want to be used."""
+_MAX_DIFFERENCE: Final = 1.6
+"""Largest factor between a given scale and that of the page, whose chromosomes may be condensed."""
 _MAX_ZOOM: Final = 4.0
 """Largest enlargement; a page that needs more has too few pixels."""
 
@@ -43,15 +45,23 @@ def cut_out(
         images (H, W) of those that are used, by their number from 1 in reading order.
 
     Raises:
-        DataError: the page has far too few pixels.
+        DataError: the page has far too few pixels, or another scale than the given one.
     """
     if not karyogram.used:
         return karyogram, {}
-    zoom = 1.0 / (UM_PER_PX * (px_per_um or karyogram.scale.px_per_um))
+    by_page = karyogram.scale.px_per_um
+    px_per_um = px_per_um or by_page
+    zoom = 1.0 / (UM_PER_PX * px_per_um)
     if zoom > _MAX_ZOOM:
         raise DataError(
             f"the chromosomes are too small: {1 / zoom:.2f} of the usual size; export the "
             "karyogram with more pixels"
+        )
+    if max(px_per_um / by_page, by_page / px_per_um) > _MAX_DIFFERENCE:
+        raise DataError(
+            f"{px_per_um:.3g} pixels per micrometre were given, and by its "
+            f"{karyogram.scale.source} the page has {by_page:.3g}; give the number of this page, "
+            "or none"
         )
     found = [_refused_if_large(one, zoom) for one in karyogram.chromosomes]
     karyogram = replace(karyogram, chromosomes=numbered(found))

@@ -73,6 +73,12 @@ def test_what_a_person_says_is_certain(karyogram):
     assert [one.reason for one in fixed.left_out] == [LEFT_OUT, "it crosses"]
 
 
+def test_a_scale_that_the_page_contradicts_is_refused(karyogram):
+    assert len(cut_out(karyogram, 15.0)[1]) == len(cut_out(karyogram)[1]) == 4
+    with pytest.raises(DataError, match="24 pixels per micrometre were given, and by its chromoso"):
+        cut_out(karyogram, 24.0)
+
+
 def test_two_that_touch_get_no_type():
     both = found("", reason=INSEPARABLE)
     with pytest.raises(DataError, match="number 1 can have no type: it touches or crosses"):
@@ -110,7 +116,7 @@ def test_pages_of_too_few_pixels_and_without_chromosomes(karyogram):
 
 
 def test_what_is_too_large_is_left_out_before_it_is_enlarged(karyogram, monkeypatch):
-    """A page of 8,000 pixels, with a scale that a caller states, would take 1 GB."""
+    """A page of 8,000 pixels with such a scale would take 1 GB."""
     enlarged = []
 
     def record(image_HW, factor):
@@ -121,7 +127,8 @@ def test_what_is_too_large_is_left_out_before_it_is_enlarged(karyogram, monkeypa
     first, *others = karyogram.chromosomes
     # 300 pixels on the page, enlarged by 4.
     large = replace(first, image_HW=np.full((300, 40), 90, np.uint8))
-    marked, images = cut_out(replace(karyogram, chromosomes=(large, *others)), 0.25 / UM_PER_PX)
+    scale = Scale(0.25 / UM_PER_PX, "file")
+    marked, images = cut_out(replace(karyogram, chromosomes=(large, *others), scale=scale))
     assert enlarged
     assert max(enlarged) <= MAX_SIDE_PX
     assert sorted(images) == [2, 3, 4]
@@ -140,8 +147,8 @@ def test_a_page_of_chromosomes_that_are_all_too_large_has_none(karyogram):
             replace(one, image_HW=np.full((300, 40), 90, np.uint8)) for one in karyogram.chromosomes
         ),
         LAYOUTS[0],
-        SCALE,
+        Scale(0.25 / UM_PER_PX, "file"),
     )
-    marked, images = cut_out(page, 0.25 / UM_PER_PX)
+    marked, images = cut_out(page)
     assert images == {}
     assert marked.used == ()
