@@ -61,8 +61,9 @@ class ServiceConfig:
     registry: str = "registry"
     """Directory or URI of the model registry."""
     keys: str = ""
-    """File of API keys, whose changes take effect at the next request. If empty, the environment
-    variable HOMNET_API_KEYS holds its content, which is read once, at the start."""
+    """File of API keys, whose changes take effect at the next request. If empty, or if there is no
+    such file at the start, the environment variable HOMNET_API_KEYS holds its content, which is
+    read once."""
     audit: str = "audit"
     """Directory or URI of the audit log. On an object store each answer is one object, and waits
     for its upload."""

@@ -140,16 +140,16 @@ class KeyFile:
 
 
 def open_keys(path: str) -> Iterable[Key]:
-    """Opens a key file, or reads the environment variable if no file is named.
+    """Opens a key file, or reads the environment variable if no file is named or none is there.
 
     The variable is read here and never again: a key in it stays valid as long as the process runs.
 
     Raises:
         ConfigError: neither exists, or the content is not a list of keys.
     """
-    if path:
-        return KeyFile(Path(path))
     content = os.environ.get(ENVIRONMENT)
+    if path and (content is None or Path(path).exists()):
+        return KeyFile(Path(path))
     if content is None:
         raise ConfigError(
             f"no API keys: name a key file (jobs/endpoint.py makes one), or set {ENVIRONMENT} to "

@@ -60,10 +60,14 @@ def test_revoked_and_empty_keys_open_nothing() -> None:
         check_key([empty], "Bearer ")
 
 
-def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret, key = new_key("lab", ["h1"])
     monkeypatch.setenv(ENVIRONMENT, json.dumps({"keys": [{**vars(key), "hospitals": ["h1"]}]}))
-    assert check_key(open_keys(""), f"Bearer {secret}").hospitals == ("h1",)
+    for path in ("", str(tmp_path / "nowhere.json")):
+        assert check_key(open_keys(path), f"Bearer {secret}").hospitals == ("h1",)
+    write_keys(tmp_path / "keys.json", [new_key("lab-2", ["h2"])[1]])
+    with pytest.raises(RequestError):
+        check_key(open_keys(str(tmp_path / "keys.json")), f"Bearer {secret}")
     monkeypatch.delenv(ENVIRONMENT)
     with pytest.raises(ConfigError, match="no API keys"):
         open_keys("")
