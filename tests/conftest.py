@@ -113,6 +113,21 @@ def table_of() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture(scope="session")
+def quiet() -> Any:
+    """A laboratory without randomness, blur or rounding: the bands only."""
+    from homnet.simulator.laboratory import Laboratory
+
+    camera = ("samples_per_px", "px_per_iscn", "band_levels", "bands", "darkness", "contrast")
+    kept = {*camera, "saturation", "edge", "end_spread", "bend_spread", "bend_growth"}
+    without = {
+        name: (0.0,) * len(value) if isinstance(value, tuple) else 0.0
+        for name, value in vars(Laboratory()).items()
+        if name not in kept
+    }
+    return Laboratory(**without | dict.fromkeys(("end_px", "blur_px", "defocus_px"), 0.01))
+
+
+@pytest.fixture(scope="session")
 def images_of_cell() -> Callable[..., list[Any]]:
     """Draws the chromosomes of one cell of a simulated person's pairs."""
     from homnet.simulator.images import cell_look, draw_pair

@@ -106,7 +106,7 @@ class Diagnostician:
         if self._reader == NO_READER_USED or calibration is None:
             return np.zeros(0, np.int64)
         scores = score_patients(assessment, evidence)
-        own_G = _of_hospital(assessment, hospital)
+        own_G = np.array([who.hospital == hospital for who in assessment.types], np.bool_)
         if calibration.reader != NO_READER_USED:
             chosen_G = calibration.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G)
             return np.flatnonzero(chosen_G & own_G)
@@ -383,11 +383,6 @@ def read_types(
         return {}
     findings = reader(assessment.only(chosen_G))
     return dict(zip(chosen_G.tolist(), findings, strict=True))
-
-
-def _of_hospital(assessment: Assessment, hospital: str) -> NDArray[np.bool_]:
-    """Which types (G) are of a hospital's patients."""
-    return np.array([who.hospital == hospital for who in assessment.types], np.bool_)
 
 
 def _complete(

@@ -6,8 +6,7 @@ the other, and the other two differ from both. Kinds of abnormality follow publi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
 
 from homnet.errors import ConfigError
 from homnet.imaging.karyogram import PX_PER_ISCN
@@ -107,25 +106,6 @@ class Laboratory:
     """Share of chromosomes that are missing from their cell."""
     bands: BandAppearance | None = None
     """Darkness and length of its bands; None for those of the ideogram tables."""
-
-
-_KEPT_IN_IDEAL: Final = frozenset(
-    {
-        *("samples_per_px", "px_per_iscn", "band_levels", "bands", "darkness", "contrast"),
-        *("saturation", "edge", "end_spread", "bend_spread", "bend_growth"),
-    }
-)
-_BLURS: Final = ("end_px", "blur_px", "defocus_px")
-
-
-def ideal(laboratory: Laboratory) -> Laboratory:
-    """Returns the same camera without randomness, blur or rounding: the bands only."""
-    changed: dict[str, Any] = {}
-    for name, value in vars(laboratory).items():
-        if name not in _KEPT_IN_IDEAL:
-            amount = 0.01 if name in _BLURS else 0.0
-            changed[name] = (amount,) * len(value) if isinstance(value, tuple) else amount
-    return replace(laboratory, **changed)
 
 
 def _even_mix() -> dict[str, float]:

@@ -12,7 +12,7 @@ from homnet.bags.draw import BagConfig, PairBank
 from homnet.bags.events import EventConfig
 from homnet.model.contract import Form
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.laboratory import healthy, ideal
+from homnet.simulator.laboratory import Laboratory, healthy
 from homnet.training.optimisation import TrainingConfig
 from homnet.training.stage import Stage
 
@@ -21,9 +21,9 @@ TYPES = ("3", "9", "13", "17")
 
 
 @pytest.fixture(scope="session")
-def bank() -> PairBank:
+def bank(quiet: Laboratory) -> PairBank:
     """Pairs of 14 simulated people."""
-    hospital = replace(healthy(), laboratory=replace(ideal(healthy().laboratory), length_sd=0.02))
+    hospital = replace(healthy(), laboratory=replace(quiet, length_sd=0.02))
     people = [simulate_person(0, hospital, number, 5.0) for number in range(14)]
     table = pa.concat_tables(people)
     return PairBank.from_table(table.filter(pc.is_in(table["chromosome"], pa.array(TYPES))))

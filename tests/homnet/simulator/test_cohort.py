@@ -9,7 +9,7 @@ from homnet.cohorts.pairs import SINGLE_HOMOLOG, pairs_of
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX
 from homnet.karyotype.kinds import SIMULATED
 from homnet.simulator.cohort import simulate_person
-from homnet.simulator.laboratory import HospitalConfig, Laboratory, healthy, hospitals, ideal
+from homnet.simulator.laboratory import HospitalConfig, Laboratory, healthy, hospitals
 
 HOSPITAL = hospitals()[1]
 
@@ -167,13 +167,15 @@ def test_no_pair_is_lost_when_nothing_is_missing():
         assert table.num_rows == num_cells * len(types)
 
 
-QUIET = ideal(Laboratory(band_levels=(0.0, 0.0, 0.0, 1.0), contrast=100.0))
-"""Every chromosome looks as its bands say."""
+@pytest.fixture
+def quiet(quiet):
+    """Every chromosome looks as its bands say."""
+    return replace(quiet, band_levels=(0.0, 0.0, 0.0, 1.0), contrast=100.0)
 
 
-def quiet_rows(kind, number=6):
+def rows_of(kind, laboratory):
     """Abnormal and normal sequence of each abnormal pair, with its truth."""
-    for table in people(only(kind, laboratory=QUIET), number, mean_cells=2.0):
+    for table in people(only(kind, laboratory=laboratory), 12, mean_cells=2.0):
         abnormal = table.filter(table["abnormal"])
         for row, pair in zip(abnormal.to_pylist(), pairs_of(abnormal)[:, :, 0], strict=True):
             changed, normal = pair[row["homolog"]], pair[1 - row["homolog"]]
@@ -197,9 +199,9 @@ def alike(one, other):
     return min(differing, default=0.0) < 0.2
 
 
-def test_between_the_breakpoints_an_inversion_runs_backwards():
+def test_between_the_breakpoints_an_inversion_runs_backwards(quiet):
     seen = turned = 0
-    for row, changed, normal in quiet_rows("inversion", 12):
+    for row, changed, normal in rows_of("inversion", quiet):
         if stretched(row["chromosome"]):
             continue
         low, high = sorted(place["position"] for place in row["breakpoints"])
@@ -214,9 +216,9 @@ def test_between_the_breakpoints_an_inversion_runs_backwards():
     assert turned > seen / 2
 
 
-def test_at_the_breakpoints_of_a_deletion_something_is_missing():
+def test_at_the_breakpoints_of_a_deletion_something_is_missing(quiet):
     seen = 0
-    for row, changed, normal in quiet_rows("deletion", 12):
+    for row, changed, normal in rows_of("deletion", quiet):
         if stretched(row["chromosome"]):
             continue
         at = row["breakpoints"][0]["position"]
@@ -231,9 +233,9 @@ def test_at_the_breakpoints_of_a_deletion_something_is_missing():
     assert seen > 5
 
 
-def test_between_the_breakpoints_of_a_duplication_lies_the_copy():
+def test_between_the_breakpoints_of_a_duplication_lies_the_copy(quiet):
     seen = 0
-    for row, changed, normal in quiet_rows("duplication", 12):
+    for row, changed, normal in rows_of("duplication", quiet):
         if stretched(row["chromosome"]):
             continue
         low, high = sorted(place["position"] for place in row["breakpoints"])
@@ -247,8 +249,8 @@ def test_between_the_breakpoints_of_a_duplication_lies_the_copy():
     assert seen > 5
 
 
-def test_a_ring_is_opened_elsewhere_in_every_cell():
-    for table in people(only("ring", laboratory=QUIET), 3, mean_cells=9.0):
+def test_a_ring_is_opened_elsewhere_in_every_cell(quiet):
+    for table in people(only("ring", laboratory=quiet), 3, mean_cells=9.0):
         abnormal = table.filter(table["abnormal"])
         places = [
             {place["position"] for place in row} for row in abnormal["breakpoints"].to_pylist()

@@ -8,11 +8,15 @@ import pytest
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.chromosomes import BAND_LEVELS
 from homnet.simulator import genome
-from homnet.simulator.laboratory import Laboratory, ideal
+from homnet.simulator.laboratory import Laboratory
 from homnet.simulator.rendering import Batch, render, tabulate
 
-QUIET = ideal(Laboratory(band_levels=(0.0, 1.0, 0.0, 0.0), contrast=100.0))
 LEVEL = 1
+
+
+@pytest.fixture
+def quiet(quiet):
+    return replace(quiet, band_levels=(0.0, 1.0, 0.0, 0.0), contrast=100.0)
 
 
 def batch_of(homologs, slots, events=None, cells=None, level=LEVEL):
@@ -26,11 +30,11 @@ def batch_of(homologs, slots, events=None, cells=None, level=LEVEL):
     )
 
 
-def rendered(batch, laboratory=QUIET, seed=0):
+def rendered(batch, laboratory, seed=0):
     return render(batch, laboratory, np.random.default_rng(seed))
 
 
-def looped(homolog, laboratory=QUIET):
+def looped(homolog, laboratory):
     """Darkness of each sample well inside a chromosome, read from its bands one by one."""
     px_per_sample = 1 / laboratory.samples_per_px
     body_px = homolog.length_iscn * laboratory.px_per_iscn
@@ -64,10 +68,10 @@ REARRANGED = {
 
 
 @pytest.mark.parametrize("name", REARRANGED)
-def test_rendering_reads_the_segments(name):
+def test_rendering_reads_the_segments(name, quiet):
     homolog = REARRANGED[name]
-    got = rendered(batch_of([homolog], [[0, 0]])).pair_NPCL[0, 0, 0]
-    expected = looped(homolog)
+    got = rendered(batch_of([homolog], [[0, 0]]), quiet).pair_NPCL[0, 0, 0]
+    expected = looped(homolog, quiet)
     assert np.count_nonzero(got) == len(expected)
     middle = slice(10, len(expected) - 10)
     difference = np.abs(got[: len(expected)] - expected)[middle]
@@ -90,36 +94,36 @@ def test_shapes_background_and_empty_slots():
         assert not on[:, length:].any()
 
 
-def test_absolute_length_is_kept():
+def test_absolute_length_is_kept(quiet):
     homologs = [genome.reference("1"), genome.reference("18")]
-    pair = rendered(batch_of(homologs, [[0, 1]])).pair_NPCL[0]
+    pair = rendered(batch_of(homologs, [[0, 1]]), quiet).pair_NPCL[0]
     lengths = np.count_nonzero(pair[:, 0], axis=-1)
-    expected = (np.array([15100, 4650]) * QUIET.px_per_iscn + 2 * QUIET.halo_px) * 3
+    expected = (np.array([15100, 4650]) * quiet.px_per_iscn + 2 * quiet.halo_px) * 3
     assert np.abs(lengths - expected).max() <= 1
-    twice = replace(QUIET, samples_per_px=1.5)
+    twice = replace(quiet, samples_per_px=1.5)
     coarse = rendered(batch_of(homologs, [[0, 1]]), twice).pair_NPCL[0]
     assert np.abs(np.count_nonzero(coarse[:, 0], axis=-1) - expected / 2).max() <= 1
 
 
-def test_cells_share_condensation_and_higher_levels_are_longer():
+def test_cells_share_condensation_and_higher_levels_are_longer(quiet):
     one = genome.reference("1")
-    laboratory = replace(QUIET, condensation_sd=0.2)
+    laboratory = replace(quiet, condensation_sd=0.2)
     batch = batch_of([one], [[0, 0]] * 4, cells=[0, 1, 0, 1])
     lengths = np.count_nonzero(rendered(batch, laboratory).pair_NPCL[..., 0, :], axis=-1)
     assert (lengths[0] == lengths[2]).all()
     assert (lengths[1] == lengths[3]).all()
     assert lengths[0, 0] != lengths[1, 0]
     long, short = (
-        np.count_nonzero(rendered(batch_of([one], [[0, 0]], level=level)).pair_NPCL[0, 0, 0])
+        np.count_nonzero(rendered(batch_of([one], [[0, 0]], level=level), quiet).pair_NPCL[0, 0, 0])
         for level in (3, 0)
     )
     assert long > 1.2 * short
 
 
-def test_flipped_chromosomes_are_upside_down():
+def test_flipped_chromosomes_are_upside_down(quiet):
     batch = batch_of([genome.reference("5")], [[0, 0]], events=[[1000.0, 3000.0]])
-    upright = rendered(batch)
-    upside = rendered(batch, replace(QUIET, flip_rate=1.0))
+    upright = rendered(batch, quiet)
+    upside = rendered(batch, replace(quiet, flip_rate=1.0))
     length = np.count_nonzero(upright.pair_NPCL[0, 0, 0])
     difference = upright.pair_NPCL[0, 0, 0, :length] - upside.pair_NPCL[0, 0, 0, :length][
         ::-1
@@ -130,13 +134,13 @@ def test_flipped_chromosomes_are_upside_down():
     assert np.abs(upside.landmark_NPE[0, 0] - expected).max() <= 1
 
 
-def test_landmarks_are_located_on_the_sequence():
+def test_landmarks_are_located_on_the_sequence(quiet):
     changed = genome.invert(genome.reference("6"), 2000.0, 6000.0)
     nan = np.nan
     events = [[2000.0, 6000.0, nan, 4000.0], [nan, nan, nan, nan]]
     homologs = [changed.homolog, genome.reference("6")]
-    event = rendered(batch_of(homologs, [[0, 1], [1, 0], [1, -1]], events)).landmark_NPE
-    sample = (np.array([2000.0, 6000.0, 4000.0]) * QUIET.px_per_iscn + QUIET.halo_px) * 3
+    event = rendered(batch_of(homologs, [[0, 1], [1, 0], [1, -1]], events), quiet).landmark_NPE
+    sample = (np.array([2000.0, 6000.0, 4000.0]) * quiet.px_per_iscn + quiet.halo_px) * 3
     assert np.abs(event[0, 0, [0, 1, 3]] - sample).max() <= 1
     assert event[0, 0, 2] == -1
     assert (event[1, 1] == event[0, 0]).all()
@@ -144,15 +148,15 @@ def test_landmarks_are_located_on_the_sequence():
     assert (event[2] == -1).all()
 
 
-def test_levels_show_a_band_in_one_place():
+def test_levels_show_a_band_in_one_place(quiet):
     """The tables of the levels differ by up to 300 ISCN units in where they draw 3q11."""
     three = genome.reference("3")
     bands = band_table(FINEST_LEVEL)["3"]
     dark = bands.region("p12.3", "p12.1"), bands.region("q13.11", "q13.33")
     for level in range(len(BAND_LEVELS)):
-        sequence = rendered(batch_of([three], [[0, 0]], level=level)).pair_NPCL[0, 0, 0]
+        sequence = rendered(batch_of([three], [[0, 0]], level=level), quiet).pair_NPCL[0, 0, 0]
         length = np.count_nonzero(sequence)
-        halo = QUIET.halo_px * QUIET.samples_per_px
+        halo = quiet.halo_px * quiet.samples_per_px
         first, last = (np.array(dark[0]) / three.length_iscn * (length - 2 * halo) + halo).astype(
             int
         )
@@ -160,21 +164,21 @@ def test_levels_show_a_band_in_one_place():
         assert sequence[first + 2 : last - 1].mean() > max(beside) + 5
 
 
-def test_too_long_chromosomes_are_cut_and_flagged():
+def test_too_long_chromosomes_are_cut_and_flagged(quiet):
     homologs = [genome.reference("1"), genome.reference("2")]
-    laboratory = replace(QUIET, px_per_iscn=0.0115)
+    laboratory = replace(quiet, px_per_iscn=0.0115)
     rendering = rendered(batch_of(homologs, [[0, 0], [1, 1], [1, -1]]), laboratory)
     assert rendering.too_long_N.tolist() == [True, False, False]
     assert rendering.pair_NPCL[0, 0, 0, -1] > 0
 
 
-def test_chromatids_and_homologs_differ_as_asked():
+def test_chromatids_and_homologs_differ_as_asked(quiet):
     batch = batch_of([genome.reference("2")], [[0, 0]])
-    same = rendered(batch).pair_NPCL[0]
+    same = rendered(batch, quiet).pair_NPCL[0]
     assert (same[0] == same[1]).all()
     assert (same[:, 0] == same[:, 1]).all()
     own, shared = (
-        rendered(batch, replace(QUIET, **changed)).pair_NPCL[0].astype(int)
+        rendered(batch, replace(quiet, **changed)).pair_NPCL[0].astype(int)
         for changed in (
             {"chromatid_texture": (0.0, 9.0, 0.0)},
             {"homolog_texture": (0.0, 0.0, 9.0)},
