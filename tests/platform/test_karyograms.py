@@ -207,7 +207,7 @@ def test_chromosomes_that_are_too_large_are_listed_and_not_cut_out(folder, tmp_p
 @pytest.mark.ray
 def test_a_stated_scale_is_used(folder, ray_cluster, tmp_path):
     heights = []
-    for px_per_um in (10.0, 20.0):
+    for px_per_um in (18.0, 36.0):
         config = replace(one_page(folder), px_per_um=px_per_um)
         manifest = cut_karyograms(folder, config, tmp_path / f"at-{px_per_um:g}")
         rows = pd.read_csv(manifest, dtype=str)

@@ -57,7 +57,7 @@ def test_names_that_say_no_cell_or_one_twice(names):
         ("=1_c.png", "path"),
         ("@p_c.png", "path"),
         ("p_+1.png", "cell_id"),
-        ("p_\tc.png", "cell_id"),
+        ("p_ =c.png", "cell_id"),
         ("lab/\r=p_c.png", "patient_id"),
     ],
 )
