@@ -149,7 +149,12 @@ def test_a_hospital_like_all_of_them_has_their_scale_where_a_reader_reads_a_shar
 
 def test_hospitals_are_fitted_with_all_settings() -> None:
     scores = _scores(40, 20, gap=3.0, read=3.0)
-    settings: dict[str, Any] = {"min_cells": 3, "specificity": 0.9, "reader": "v", "read_share": 0.5}
+    settings: dict[str, Any] = {
+        "min_cells": 3,
+        "specificity": 0.9,
+        "reader": "v",
+        "read_share": 0.5,
+    }
     for one in fit_hospitals(scores, **settings).values():
         assert (one.min_cells, one.specificity, one.reader) == (3, 0.9, "v")
         assert one.read_from is not None
