@@ -165,7 +165,7 @@ def test_a_sweep_reads_nobody_of_the_test(
     with pytest.raises(DataError, match="enough"):
         sweep(sweep_config)
     cohort = Cohort.open(sweep_config.cohort)
-    allowed = set()
+    allowed: set[str] = set()
     for hospital in ("healthy", "h1", "h2"):
         split = split_patients(cohort.of_hospitals([hospital]).patients, sweep_config.split)
         assert split[TEST]

@@ -252,8 +252,13 @@ def test_pages_are_those_of_the_batch_job(
     for one in answer["patients"]:
         who = one["verdict"]
         page = output / "patients" / who["hospital"] / f"{who['patient_id']}.html"
-        # Pictures and words are the same; numbers of SVG may differ in the last digit.
-        assert len(one["page"]) == pytest.approx(len(page.read_text()), rel=1e-3)
+        # Pictures and words are the same; numbers may differ in the last digit.
+        assert _with_hidden_numbers(one["page"]) == _with_hidden_numbers(page.read_text())
+
+
+def _with_hidden_numbers(page: str) -> str:
+    # Of shares too: those without decimals may have some when the last digit differs.
+    return re.sub(r"-?\d+\.\d+|\d+(?= %)", "#", page)
 
 
 @pytest.mark.slow

@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pyarrow as pa
@@ -17,12 +18,14 @@ import pytest
 import torch
 
 from homnet.cohorts.pairs import MEASURED
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.model.checkpoint import Checkpoint
+from homnet.patients.verdict import VerdictConfig
 from homnet_serve.archives import ZIP_TYPE
-from homnet_serve.audit import verify_audit
+from homnet_serve.audit import AuditFile, verify_audit
 from homnet_serve.bodies import ARROW_TYPE, read_pairs_of_body
-from homnet_serve.config import ServiceConfig
+from homnet_serve.config import Limits, ServiceConfig
+from homnet_serve.errors import RequestError
 from homnet_serve.schemas import PictureRead
 from homnet_serve.service import Service
 
@@ -185,6 +188,109 @@ def test_a_key_that_occupies_its_threads_holds_up_no_other(
     other, many = endpoint.run(both())
     assert other.status_code == 200
     assert {response.status_code for response in many} == {200}
+
+
+def test_an_audit_line_proves_what_was_asked_what_was_answered_and_by_which_models(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    key, body = b"0123456789abcdef", stream_of(pairs)
+    (tmp_path / "audit-key").write_bytes(key)
+    kept = {"audit_key": str(tmp_path / "audit-key"), "audit_anchor": str(tmp_path / "anchor")}
+    endpoint = start_endpoint(tmp_path, **kept)
+    response = endpoint.arrow(body)
+    answer = response.json()
+    name = endpoint.service.audit.name
+    line = json.loads((tmp_path / "audit" / name).read_text().splitlines()[-1])
+    assert line["event"] == "answered"
+    assert line["route"] == "/v1/diagnose"
+    assert line["request_sha256"] == hashlib.sha256(body).hexdigest()
+    assert line["result_sha256"] == hashlib.sha256(response.content).hexdigest()
+    promoted = {one: endpoint.registry.promoted(one).version for one in ("h1", "h2")}
+    assert promoted["h1"] != promoted["h2"]
+    assert line["models"] == promoted
+    for field, described in (("readers", "reader"), ("calibrations", "calibration")):
+        assert line[field] == {one["hospital"]: one[described] for one in answer["models"]}
+    decisions = [one["verdict"]["decision"] for one in answer["patients"]]
+    assert line["num_patients"] == len(decisions) == 3
+    assert line["num_abnormal"] == decisions.count("abnormal")
+    anchored = json.loads((tmp_path / "anchor" / f"{name}.json").read_text())
+    assert anchored["digest"] == line["digest"]
+    whole = {name: AuditFile(2, 0, False)}
+    assert verify_audit(tmp_path / "audit", key=key, anchor=tmp_path / "anchor") == whole
+    with pytest.raises(DataError, match="was written with a key"):
+        verify_audit(tmp_path / "audit")
+
+
+def test_verdicts_follow_the_settings_of_the_endpoint(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf, endpoint: Any
+) -> None:
+    rare = start_endpoint(tmp_path, verdict=VerdictConfig(prevalence=0.01, min_types=1))
+    usual, answer = (one.arrow(stream_of(pairs)).json() for one in (endpoint, rare))
+    assert {one["prevalence"] for one in answer["models"]} == {0.01}
+    for before, after in zip(usual["patients"], answer["patients"], strict=True):
+        assert before["verdict"]["score"] == pytest.approx(after["verdict"]["score"], abs=1e-5)
+        assert before["verdict"]["prevalence"] == 0.2
+        assert after["verdict"]["prevalence"] == 0.01
+        assert after["verdict"]["probability"] < before["verdict"]["probability"]
+        codes = [[c["code"] for c in one["verdict"]["abstentions"]] for one in (before, after)]
+        assert "too_few_cells" in codes[0]
+        assert "too_few_cells" not in codes[1]
+
+
+def test_an_answer_has_only_so_many_pages(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path, limits=Limits(max_pages=2))
+    monkeypatch.setattr("homnet_serve.answers.render_patient", lambda *_, **__: "<html>")
+    answer = endpoint.arrow(stream_of(pairs), params={"pages": "all"}).json()
+    assert sorted(one["page"] is not None for one in answer["patients"]) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("route", "reading"),
+    [
+        ("/v1/diagnose/images", "read_manifest_of_body"),
+        ("/v1/karyograms", "open_pictures"),
+        ("/v1/diagnose/karyograms", "open_pictures"),
+    ],
+)
+def test_zips_together_are_bounded(
+    start_endpoint: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    route: str,
+    reading: str,
+) -> None:
+    endpoint = start_endpoint(tmp_path, max_waiting_images=1)
+    begun, release = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> NoReturn:
+        begun.set()
+        release.wait(5)
+        raise RequestError(422, "read", "it was read")
+
+    monkeypatch.setattr(f"homnet_serve.service.{reading}", slow)
+
+    def ask(key: str) -> Any:
+        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ZIP_TYPE}
+        return endpoint.client.post(route, content=b"", headers=headers)
+
+    async def one_after_the_other() -> list[httpx.Response]:
+        first = asyncio.create_task(ask("h1"))
+        await asyncio.to_thread(begun.wait, 20)
+        others = [await ask(key) for key in ("h1", "h2")]
+        release.set()
+        return [await first, *others, await ask("h2")]
+
+    answers = endpoint.run(one_after_the_other())
+    assert [one.status_code for one in answers] == [422, 429, 503, 422]
+    for refused in answers[1:3]:
+        assert "zips" in refused.json()["message"]
+        assert refused.headers["retry-after"] == "5"
 
 
 def test_without_an_audit_log_nothing_is_answered(

@@ -85,6 +85,42 @@ def test_bodies_together_are_bounded(
     assert endpoint.arrow(body).status_code == 200
 
 
+@pytest.mark.parametrize(("other", "status"), [("both", 429), ("h1", 503)])
+def test_requests_together_are_bounded(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    other: str,
+    status: int,
+) -> None:
+    endpoint = start_endpoint(tmp_path, max_requests=1)
+    body = stream_of(pairs)
+    sent, refused = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Any:
+        yield body[:9]
+        sent.set()
+        await asyncio.wait_for(refused.wait(), 5)
+        yield body[9:]
+
+    def ask(key: str, content: Any) -> Any:
+        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ARROW_TYPE}
+        return endpoint.client.post("/v1/diagnose", content=content, headers=headers)
+
+    async def both() -> tuple[httpx.Response, httpx.Response]:
+        first = asyncio.create_task(ask("both", slow()))
+        await sent.wait()
+        second = await ask(other, body)
+        refused.set()
+        return await first, second
+
+    first, second = endpoint.run(both())
+    assert (first.status_code, second.status_code) == (200, status)
+    assert "requests" in second.json()["message"]
+    assert endpoint.arrow(body).status_code == 200
+
+
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_work_that_nobody_waits_for_is_cancelled(is_gone: bool) -> None:
     ended: list[str] = []

@@ -17,8 +17,10 @@ from homnet.model.checkpoint import Checkpoint, patient_digests
 from homnet.model.network import best_form
 from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
-from homnet.patients.scores import score_patients
+from homnet.patients.diagnostician import read_types
+from homnet.patients.scores import read_log_odds, score_patients
 from homnet.reader.network import ReaderConfig
+from homnet.reader.reading import CalibratedReader
 from homnet_platform.data import rows_of
 from homnet_platform.patients import calibration
 from homnet_platform.patients.calibration import calibrate
@@ -39,14 +41,21 @@ def test_calibration_is_kept_in_checkpoints_and_names_its_patients(diagnosed: An
     assert checkpoint.version == Checkpoint.load(diagnosed.model).version
 
 
-def test_settings_and_reader_are_those_of_the_calibration(diagnosed: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def reader() -> Checkpoint:
+    """A reader of findings that has learnt nothing."""
     form = ReaderConfig(model=replace(best_form(), width=16, pair_width=16), width=16)
-    reader = Checkpoint(
+    return Checkpoint(
         form,
         form.build().state_dict(),
         metrics={"calibration": {"kind": 1.0, "segment": 1.0, "cell": 1.0}},
         provenance={"learnt_from": []},
     )
+
+
+def test_settings_and_reader_are_those_of_the_calibration(
+    diagnosed: Any, reader: Checkpoint, tmp_path: Path
+) -> None:
     config = replace(
         diagnosed.calibration,
         findings=str(reader.save(tmp_path / "reader")),
@@ -64,8 +73,8 @@ def test_settings_and_reader_are_those_of_the_calibration(diagnosed: Any, tmp_pa
     assert read_from[1.0] is None  # everything is read
 
 
-def test_each_hospital_is_scored_by_its_own_model(
-    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_hospital_is_scored_by_its_own_model_and_by_the_reader(
+    diagnosed: Any, reader: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Checkpoint.load(diagnosed.model)
     models = {"h1": first, "h2": replace(first, weights=first.config.build().state_dict())}
@@ -78,18 +87,28 @@ def test_each_hospital_is_scored_by_its_own_model(
         return fit_hospitals(scores, **options)
 
     monkeypatch.setattr(calibration, "fit_hospitals", fit)
-    models_root, output = str(tmp_path / "models"), str(tmp_path / "calibrated")
-    calibrate(replace(diagnosed.calibration, checkpoint=models_root, output=output))
+    calibrate(
+        replace(
+            diagnosed.calibration,
+            checkpoint=str(tmp_path / "models"),
+            findings=str(reader.save(tmp_path / "reader")),
+            output=str(tmp_path / "calibrated"),
+        )
+    )
     (scores,) = seen
     validation = split_patients(diagnosed.cohort.patients, diagnosed.calibration.split)[VALIDATION]
     for name, model in models.items():
         assessment = assess(rows_of(diagnosed.cohort.of_hospitals([name]).read(), validation))
         evidence = Predictor.of_checkpoint(model).evidence(assessment.bags)
-        np.testing.assert_allclose(
-            scores.of(np.array(scores.hospital_J) == name).logit_G,
-            score_patients(assessment, evidence).logit_G,
-            atol=1e-5,
-        )
+        num_types = len(assessment.types)
+        read = read_types(CalibratedReader.of_checkpoint(reader), assessment, np.arange(num_types))
+        own = scores.of(np.array(scores.hospital_J) == name)
+        for found, expected in (
+            (own.logit_G, score_patients(assessment, evidence).logit_G),
+            (own.read_G, read_log_odds(num_types, read, reads=True)),
+        ):
+            assert np.ptp(expected) > 1e-3
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_who_was_learnt_from_calibrates_nothing(diagnosed: Any, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_verdicts_follow_the_settings_of_the_run(diagnosed: Any, tmp_path: Path)
         verdict=VerdictConfig(prevalence=0.01, min_band_level=850),
     )
     output = diagnose(config)
-    patients = pd.read_parquet(output / "patients.parquet")
+    patients = pd.read_parquet(str(output / "patients.parquet"))
     usual = pd.read_parquet(diagnosed.output / "patients.parquet")
     assert set(patients["prevalence"]) == {0.01}
     assert patients["score"].tolist() == usual["score"].tolist()
@@ -88,7 +88,7 @@ def test_each_hospital_is_judged_by_its_own_model(diagnosed: Any, tmp_path: Path
         output=str(tmp_path / "out"),
         pages="none",
     )
-    patients = pd.read_parquet(diagnose(config) / "patients.parquet")
+    patients = pd.read_parquet(str(diagnose(config) / "patients.parquet"))
     test = split_patients(diagnosed.cohort.patients, config.split)[TEST]
     for name, model in (("h1", first), ("h2", second)):
         table = rows_of(diagnosed.cohort.of_hospitals([name]).read(), test)
