@@ -39,9 +39,13 @@ for _ in range(2):
 print(json.dumps(seen))
 """
 STARTED = """
-import json, urllib.error, urllib.request
+import functools, json, urllib.error, urllib.request
 import ray
+from ray._private.parameter import RayParams
 from homnet_platform.runtime import local_or_cluster
+
+# The usual port is taken where another Ray runs; the agent is then not reached at all.
+RayParams.__init__ = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
 
 @ray.remote
 def answer():
@@ -50,7 +54,7 @@ def answer():
 def status(header):
     port = ray._private.worker.global_worker.node.dashboard_agent_listen_port
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/job_agent/jobs/",
+        f"http://{ray.util.get_node_ip_address()}:{port}/api/job_agent/jobs/",
         data=json.dumps({"entrypoint": "true"}).encode(),
         headers={"Content-Type": "application/json", **header},
     )
