@@ -129,10 +129,8 @@ class Regression(FittedModel):
         self.keep(weight_F=weight_F, bias=bias)
 
     def _drawn(self, stage: Stage, bank: PairBank) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        loaded, held = (
-            DeviceBank(bank, "cpu"),
-            Held.of(Plan.of(bank.index, stage.training.bags), bank),
-        )
+        loaded = DeviceBank(bank, "cpu")
+        held = Held.of(Plan.of(bank.index, stage.training.bags), bank)
         features: list[NDArray[np.float64]] = []
         labels: list[NDArray[np.bool_]] = []
         left = self.form.max_bags

@@ -176,7 +176,7 @@ def draw_events(
     # A sham takes its segment from another cell, which a bag of one pair lacks.
     kind_B[(kind_B == _CODE[SHAM]) & (bags.mask_BK.sum(axis=1) < 2)] = _CODE[NORMAL]
     sham_B = kind_B == _CODE[SHAM]
-    donor_row_BK[sham_B] = _rows_of_equals(codes.length_NP, bags, homolog_BK, sham_B)
+    donor_row_BK[sham_B] = _most_similar(codes.length_NP, bags, homolog_BK, sham_B)
     donor_homolog_BK[sham_B] = homolog_BK[sham_B]
 
     length_BK = codes.length_NP[bags.row_BK, homolog_BK]
@@ -404,12 +404,15 @@ def _draw_donors(
     return kind_B, np.where(in_cell_BK >= 0, in_cell_BK, stand_in_BK)
 
 
-def _rows_of_equals(
+def _most_similar(
     length_NP: NDArray[Any], bags: Bags, homolog_BK: NDArray[np.int64], sham_B: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """For each pair of the chosen bags, the row (B, K) of the other cell with the nearest length.
+    """For each pair of the sham bags, the row of the other cell whose homolog is nearest in length.
 
     A segment keeps its size in samples, so its bands are displaced by as much as lengths differ.
+
+    Returns:
+        Rows (S, K) of the S sham bags.
     """
     row_BK, mask_BK, homolog_BK = bags.row_BK[sham_B], bags.mask_BK[sham_B], homolog_BK[sham_B]
     own_BK = length_NP[row_BK, homolog_BK].clip(1).astype(np.float64)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from homnet.cohorts.pairs import MEASURED, PAIR_BYTES, PAIR_SHAPE, SCHEMA, pairs_of
 from homnet.errors import CohortError, first_line
@@ -183,15 +184,9 @@ class _Checks:
 
     def one_pair_each(self, *key: str) -> None:
         """A cell has one pair of each type."""
-        code_N = np.zeros(self.table.num_rows, np.int64)
-        for name in key:
-            column = self.table[name].combine_chunks().dictionary_encode()
-            # Dense codes of the previous columns keep the product from overflowing.
-            code_N = np.unique(code_N, return_inverse=True)[1]
-            code_N = code_N * len(column.dictionary) + column.indices.to_numpy()
-        first_N = np.unique(code_N, return_index=True)[1]
-        if len(first_N) < self.table.num_rows:
-            row = int(np.setdiff1d(np.arange(self.table.num_rows), first_N)[0])
+        first_G = np.unique(self._codes(key), return_index=True)[1]
+        if len(first_G) < self.table.num_rows:
+            row = int(np.setdiff1d(np.arange(self.table.num_rows), first_G)[0])
             who = {name: self.table[name][row].as_py() for name in key}
             self._fail(
                 row,
@@ -201,16 +196,17 @@ class _Checks:
 
     def one_level_each(self, *key: str) -> None:
         """A cell has one band level."""
-        frame = self.table.select([*key, "band_level"]).to_pandas()
-        level = frame["band_level"]
-        first = frame.groupby(list(key), sort=False)["band_level"].transform("first")
-        other = (level != first).to_numpy()
-        if other.any():
-            row = int(other.argmax())
+        _, first_G, group_N = np.unique(self._codes(key), return_index=True, return_inverse=True)
+        level_N = self.table["band_level"].to_numpy()
+        first_N = level_N[first_G[group_N]]
+        other_N = level_N != first_N
+        if other_N.any():
+            row = int(other_N.argmax())
+            who = {name: self.table[name][row].as_py() for name in key}
             self._fail(
                 row,
-                f"'band_level' is {level[row]}, but {first[row]} elsewhere in cell "
-                f"{frame['cell_id'][row]} of patient {frame['patient_id'][row]}; a cell has one",
+                f"'band_level' is {level_N[row]}, but {first_N[row]} elsewhere in cell "
+                f"{who['cell_id']} of patient {who['patient_id']}; a cell has one",
             )
 
     def one_file(self) -> None:
@@ -250,6 +246,16 @@ class _Checks:
         ):
             if bad_N.any():
                 self._fail(int(bad_N.argmax()), f"'pair' {what}")
+
+    def _codes(self, key: Sequence[str]) -> NDArray[np.int64]:
+        """A number for each row (N), the same where all columns of the key are the same."""
+        code_N = np.zeros(self.table.num_rows, np.int64)
+        for name in key:
+            column = self.table[name].combine_chunks().dictionary_encode()
+            # Dense codes of the previous columns keep the product from overflowing.
+            code_N = np.unique(code_N, return_inverse=True)[1]
+            code_N = code_N * len(column.dictionary) + column.indices.to_numpy()
+        return code_N
 
     def _refuse(self, column: str, good: Any, expected: str) -> None:
         bad = pc.invert(good)

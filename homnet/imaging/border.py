@@ -48,8 +48,6 @@ _MAX_ABOVE: Final = 0.05
 """Share of the dark pixels lighter than that level, below which nearly all others are darker."""
 _MIN_BELOW: Final = 0.3
 """Share of the dark pixels clearly darker, which a chromosome drawn in one level has not."""
-
-
 _MIN_GROUND: Final = 0.3
 """Share of the border of its box that has one level on a dark ground."""
 _OUTLINE_PX: Final = 3
@@ -83,11 +81,8 @@ def border_fault(
     if (fault := _dark_fault(grey_HW, background, edge, contrast)) is not None:
         return fault
     dark = grey_HW[grey_HW <= edge]
-    reach = max(round(_FLAT * contrast / 2), 1)
-    counts = ndimage.uniform_filter1d(
-        np.bincount(dark, minlength=256).astype(float), 2 * reach + 1, mode="constant"
-    )
-    level = int(counts.argmax())
+    reach = _reach(contrast)
+    level = _commonest(dark, reach)
     ground, lighter, darker = (
         np.mean(which)
         for which in (
@@ -117,13 +112,9 @@ def margin_fault(
     """
     place = ndimage.find_objects((image_HW <= edge).astype(np.int8))[0]
     grey_HW = image_HW[place].astype(np.int16)
-    border_N = _border(grey_HW)
-    reach = max(round(_FLAT * contrast / 2), 1)
-    counts = np.bincount(border_N[border_N <= edge], minlength=256)
-    of_one_level = ndimage.uniform_filter1d(
-        counts.astype(float), 2 * reach + 1, mode="constant"
-    ) * (2 * reach + 1)
-    if of_one_level.max() < _MIN_GROUND * len(border_N):
+    border_N, reach = _border(grey_HW), _reach(contrast)
+    level = _commonest(border_N[border_N <= edge], reach)
+    if np.mean(np.abs(border_N - level) <= reach) < _MIN_GROUND:
         return None
     return _dark_fault(grey_HW, background, edge, contrast)
 
@@ -165,6 +156,17 @@ def ground_fault(
         if bands_HW[outline_HW].mean() < _MAX_REACHING * bands_HW[core_HW].mean():
             return _TWO_GROUNDS
     return None
+
+
+def _reach(contrast: float) -> int:
+    """Largest difference from the level of an area of one level."""
+    return max(round(_FLAT * contrast / 2), 1)
+
+
+def _commonest(grey_N: Greys, reach: int) -> int:
+    """The level that most pixels have, within ``reach``."""
+    counts = np.bincount(grey_N, minlength=256).astype(float)
+    return int(ndimage.uniform_filter1d(counts, 2 * reach + 1, mode="constant").argmax())
 
 
 def _border(grey_HW: Greys) -> Greys:

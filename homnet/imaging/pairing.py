@@ -125,12 +125,8 @@ def note_same_pixels(
         notes.append("" if first == name else f"{name} has the same pixels as {first}")
     found = pd.Series(notes, index=images.index, dtype=str)
     flags = images["flags"].where(found == "", (images["flags"] + f" {SAME_PIXELS}").str.strip())
-    return images.assign(flags=flags, note=_joined(images["note"], found))
-
-
-def _joined(notes: "pd.Series[str]", others: "pd.Series[str]") -> "pd.Series[str]":
-    pairs = zip(notes, others, strict=True)
-    return pd.Series(["; ".join(filter(None, pair)) for pair in pairs], notes.index, dtype=str)
+    both = zip(images["note"], found, strict=True)
+    return images.assign(flags=flags, note=["; ".join(filter(None, pair)) for pair in both])
 
 
 def files_of_pairs(images: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[str, ...]]:

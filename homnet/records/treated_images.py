@@ -68,15 +68,6 @@ def _tight(image: Grey) -> Grey:
     return image[rows, columns]
 
 
-def _tight_on(level: int) -> Callable[[Grey], Grey]:
-    def treat(image: Grey) -> Grey:
-        mask = _mask(image, 1)
-        rows, columns = ndimage.find_objects(mask.astype(int))[0]
-        return np.where(mask, image, np.uint8(level))[rows, columns]
-
-    return treat
-
-
 def _jpeg(image: Grey) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=75)
@@ -131,6 +122,12 @@ def _as_jpeg(treatment: Treatment) -> Treatment:
     return treat
 
 
+def _tight_on_black(image: Grey, _: np.random.Generator) -> Treated:
+    mask = _mask(image, 1)
+    rows, columns = ndimage.find_objects(mask.astype(int))[0]
+    return np.where(mask, image, np.uint8(0))[rows, columns], image
+
+
 def _in_white_margin(treatment: Treatment) -> Treatment:
     def treat(image: Grey, rng: np.random.Generator) -> Treated:
         treated, right = treatment(image, rng)
@@ -167,9 +164,7 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
     "light on dark, cropped tightly, in a white margin": _in_white_margin(
         _after(_tight, _inverted)
     ),
-    "cut out on black, cropped tightly, in a white margin": _in_white_margin(
-        lambda image, rng: (_tight_on(0)(image), image)
-    ),
+    "cut out on black, cropped tightly, in a white margin": _in_white_margin(_tight_on_black),
     "cut out on black": _cut_out(0, 0, 1, 2),
     "cut out on black, JPEG": _as_jpeg(_cut_out(0, 0, 1, 2)),
     "cut out on dark grey": _cut_out(100, 0, 1, 2),

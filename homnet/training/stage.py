@@ -39,8 +39,8 @@ def require_patients(
         unnamed = set(patient_digests(patients)) - set(provenance.get(use, ()))
         if use in provenance and unnamed:
             raise DataError(
-                f"{len(unnamed)} patients are not among those that the checkpoint would say it was "
-                f"{use.replace('_', ' ')}; its tests could not be trusted"
+                f"{len(unnamed)} patients of the run are missing from '{use}' in its provenance, "
+                "by which later tests refuse them"
             )
 
 

@@ -49,9 +49,9 @@ MANIFEST: Final = "manifest.csv"
 ZIP_TYPE: Final = "application/zip"
 _MAX_MANIFEST_BYTES: Final = 8 * 2**20
 _MAX_ENTRY_BYTES: Final = 1024
+"""Maximum size of a file's entry in the zip directory, including its name."""
 _IS_UTF8: Final = 0x800
 """Flag of a file in a zip whose name is UTF-8."""
-"""Maximum size of a file's entry in the zip directory, including its name."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import string
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -87,9 +86,9 @@ def _with_flags(table: pa.Table, place: Callable[[int], str]) -> pa.Table:
     """The table with names in NFC, and with quality flags in place of numbers of copies."""
     for index, name in enumerate(SENT.names):
         if name in _NAMES:
+            # As :func:`homnet.imaging.manifest.trimmed` does.
             column = pc.utf8_trim_whitespace(pc.utf8_normalize(table[name], form="NFC"))
-            for text in (INVISIBLE, string.whitespace):
-                column = pc.utf8_trim(column, characters=text)
+            column = pc.utf8_trim_whitespace(pc.utf8_trim(column, characters=INVISIBLE))
             table = table.set_column(index, SENT.field(index), column)
     copies, table = table["num_copies"].to_pylist(), table.select(MEASURED.names)
     if not any(number is not None for number in copies):

@@ -92,7 +92,7 @@ def sized(stage: Stage, bank: PairBank, per_pair_s: float, seconds: float) -> St
     num = int(np.clip(VALIDATION_SHARE * seconds / scored, MIN_EPOCHS, MAX_EPOCHS))
     passes = max(seconds / num - scored, 0.0) / a_pass
     parts = len(Plan.of(stage.parts(bank.index)[0], one))
-    # Rather larger epochs than more of them.
+    # What does not fit a whole number of times makes epochs larger, not more.
     turns = 1 if passes >= 1 else math.floor(1 / max(passes, 1 / parts))
     rounds = max(1, math.ceil(passes))
     whole = scored + a_pass * rounds / turns

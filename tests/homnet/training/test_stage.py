@@ -46,7 +46,7 @@ def test_a_run_with_other_patients_than_it_records_is_refused(use: str) -> None:
     }
     assert replace(stage, provenance=known).provenance == known
     known[use] = known[use][1:]
-    with pytest.raises(DataError, match=f"1 patients are not among .* {use.replace('_', ' ')}"):
+    with pytest.raises(DataError, match=f"1 patients of the run are missing from '{use}'"):
         replace(stage, provenance=known)
 
 
