@@ -230,6 +230,13 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.keys.get(key, key)}"
         return self.run(self.client.request(method, url, headers=headers, **options))
 
+    async def post(
+        self, key: str, content: Any, kind: str = ARROW_TYPE, route: str = "/v1/diagnose"
+    ) -> httpx.Response:
+        """A request beside others, for a coroutine that :attr:`run` takes."""
+        headers = {"Authorization": f"Bearer {self.keys[key]}", "Content-Type": kind}
+        return await self.client.post(route, content=content, headers=headers)
+
     def arrow(self, body: bytes, **options: Any) -> Any:
         """Asks with an Arrow body."""
         headers = {"Content-Type": ARROW_TYPE, **options.pop("headers", {})}

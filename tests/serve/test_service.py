@@ -175,8 +175,7 @@ def test_a_key_that_occupies_its_threads_holds_up_no_other(
     monkeypatch.setattr("homnet_serve.service.read_pairs_of_body", slow)
 
     def ask(name: str) -> Any:
-        headers = {"Authorization": f"Bearer {endpoint.keys[name]}", "Content-Type": ARROW_TYPE}
-        return endpoint.client.post("/v1/diagnose", content=own[name], headers=headers)
+        return endpoint.post(name, own[name])
 
     async def both() -> tuple[httpx.Response, list[httpx.Response]]:
         many = [asyncio.create_task(ask("h1")) for _ in range(12)]
@@ -276,8 +275,7 @@ def test_zips_together_are_bounded(
     monkeypatch.setattr(f"homnet_serve.service.{reading}", slow)
 
     def ask(key: str) -> Any:
-        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ZIP_TYPE}
-        return endpoint.client.post(route, content=b"", headers=headers)
+        return endpoint.post(key, b"", ZIP_TYPE, route)
 
     async def one_after_the_other() -> list[httpx.Response]:
         first = asyncio.create_task(ask("h1"))
@@ -370,12 +368,9 @@ def test_few_pictures_are_read_at_once(
     monkeypatch.setattr("homnet_serve.service.describe_picture", read)
     body = zip_of({f"{number}.png": b"" for number in range(4)})
 
-    async def ask(key: str) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ZIP_TYPE}
-        return await endpoint.client.post("/v1/karyograms", content=body, headers=headers)
-
     async def all_of_them() -> list[httpx.Response]:
-        return await asyncio.gather(*map(ask, keys))
+        asked = (endpoint.post(key, body, ZIP_TYPE, "/v1/karyograms") for key in keys)
+        return await asyncio.gather(*asked)
 
     assert {answer.status_code for answer in endpoint.run(all_of_them())} == {200}
     assert seen == [most]

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from fastapi import Request
 
-from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.config import Limits, ServiceConfig
 from homnet_serve.errors import RequestError
 from homnet_serve.service import Answer
@@ -67,14 +66,10 @@ def test_bodies_together_are_bounded(
         await asyncio.sleep(0.3)
         yield body[len(body) // 2 :]
 
-    def ask(key: str, content: Any) -> Any:
-        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ARROW_TYPE}
-        return endpoint.client.post("/v1/diagnose", content=content, headers=headers)
-
     async def both() -> tuple[httpx.Response, httpx.Response]:
-        first = asyncio.create_task(ask("both", slow()))
+        first = asyncio.create_task(endpoint.post("both", slow()))
         await sent.wait()
-        second = await ask(other, body)
+        second = await endpoint.post(other, body)
         return await first, second
 
     first, second = endpoint.run(both())
@@ -104,14 +99,10 @@ def test_requests_together_are_bounded(
         await asyncio.wait_for(refused.wait(), 5)
         yield body[9:]
 
-    def ask(key: str, content: Any) -> Any:
-        headers = {"Authorization": f"Bearer {endpoint.keys[key]}", "Content-Type": ARROW_TYPE}
-        return endpoint.client.post("/v1/diagnose", content=content, headers=headers)
-
     async def both() -> tuple[httpx.Response, httpx.Response]:
-        first = asyncio.create_task(ask("both", slow()))
+        first = asyncio.create_task(endpoint.post("both", slow()))
         await sent.wait()
-        second = await ask(other, body)
+        second = await endpoint.post(other, body)
         refused.set()
         return await first, second
 
