@@ -587,7 +587,8 @@ def test_verdict_report_and_answer_are_downloaded(
     _open(browser, 1)
     name = "h1-.._\xe4_\u0416\u0967.json"
     assert json.loads(saved("save-verdict", name)) == odd["patients"][3]["verdict"]
-    assert json.loads(saved("save-answer", "homnet-r-1.json")) == odd
+    # As it came: the audit log holds its digest.
+    assert saved("save-answer", "homnet-r-1.json") == json.dumps(odd)
 
 
 @pytest.mark.parametrize("name", ["patient.zip", "patient.json"])
