@@ -6,8 +6,8 @@ python jobs/diagnose.py patients --karyograms karyograms --output runs/mine
 python jobs/diagnose.py patients --manifest images/manifest.csv --output runs/images
 python jobs/diagnose.py measure --diagnosis runs/diagnose --cohort cohorts/new
 
-With --findings runs/findings/checkpoint, "patients" also says what was found and where; given to
-"calibrate" as well, what the reader says of a type counts in the verdict.
+A reader says what was found and where: the one that was calibrated with the model, or --findings.
+Given to "calibrate", what it says of a type counts in the verdict.
 """
 
 from homnet_platform.job import run_job

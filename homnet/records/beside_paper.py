@@ -140,10 +140,11 @@ def rule_note(figures: Mapping[str, Any]) -> str:
         )
     if not figures["minutes"]:
         return f"One rule for all: 100 epochs over all people for each training. {keep}"
+    most = max(len(run["curve"]) for run in figures["runs"])
     return (
         f"One rule for all: {figures['minutes']:g} minutes of one core for each training, "
         f"{figures['trial_minutes']:g} for each trial, on all people; each method sees the bags "
-        f"that it has time for, by its rate measured before, in at most 20 epochs. {keep}"
+        f"that it has time for, by its rate measured before, in up to {most} epochs. {keep}"
     )
 
 

@@ -46,9 +46,9 @@ training. Research use only. Not for diagnosis.
 
 ## Limits
 
-- Real laboratories differ from the simulated ones. Before it says anything about a laboratory's
-  patients it must be fine-tuned or at least calibrated there:
-  `python jobs/fine_tune.py --checkpoint shipped`, `python jobs/diagnose.py calibrate`.
+- Real laboratories differ from the simulated ones. Take its verdicts as a trial until it is
+  calibrated there (`python jobs/diagnose.py calibrate`), perhaps after fine-tuning
+  (`python jobs/fine_tune.py --checkpoint shipped`).
 - Probabilities assume that as many patients carry an abnormality as in its calibration; set the
   laboratory's own share with `--verdict.prevalence`.
 - Sequences must have the scale of the simulated laboratories.

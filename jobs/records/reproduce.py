@@ -3,7 +3,7 @@
 python jobs/records/reproduce.py 2 --cohort cohorts/simulated
 python jobs/records/reproduce.py 3 --cohort cohorts/pki3 --minutes 20
 python jobs/records/reproduce.py 4 --methods HomNet "w/o pair" "range 16"
-python jobs/records/reproduce.py 5 --cpus-per-run 2
+python jobs/records/reproduce.py 5
 python jobs/records/reproduce.py ablate --cohort cohorts/pki3
 
 Table 2: pre-training and fine-tuning on simulated hospitals. Table 3: artificial abnormalities of

@@ -102,7 +102,7 @@ def simulated_recipe() -> PretrainConfig:
 
 
 def images_recipe() -> PretrainConfig:
-    """The best form for an image set with one or two cells per person.
+    """The best form for an image set with one to three cells per person.
 
     Bags mix pairs of one type from several people. Four in ten normal bags are cut and pasted
     without structural change, so that seams and mixed staining carry no information. Real images

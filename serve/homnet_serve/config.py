@@ -45,7 +45,7 @@ class Limits:
     max_image_bytes: int = 2 * 2**20
     """Maximum size in bytes of one image file."""
     max_pictures: int = 20
-    """Maximum number of karyograms per zip. One takes 1 to 3 s of a core, so many more would need a
+    """Maximum number of karyograms per request. One takes 1 to 3 s of a core, so many more would need a
     longer ``deadline_s``."""
     max_picture_bytes: int = 32 * 2**20
     """Maximum size in bytes of the file of a karyogram."""

@@ -38,7 +38,7 @@ from homnet_platform.runtime import local_or_cluster
 
 @dataclass(frozen=True)
 class CalibrateConfig:
-    """Fits thresholds, temperatures and priors for whole patients on validation patients."""
+    """Fits thresholds and scales of evidence for whole patients on validation patients."""
 
     cohort: str = "cohorts/simulated"
     """Cohort with truth. Specificity is measured on its healthy referrals: the patients of each

@@ -110,7 +110,7 @@ class ReproduceConfig:
     picture: Path | None = None
     """Path of the picture, for example docs/table-2.png; in the output directory by default."""
     cpus_per_run: int = 1
-    """CPUs and threads per run; for Table 5 use the whole machine."""
+    """CPUs and threads per run; the records have one."""
     gpus_per_run: float = 0.0
     """GPUs per run; below 1, several runs share a GPU."""
     record: Record = Record()
@@ -159,7 +159,7 @@ RECIPES: Final[Mapping[str, ReproduceConfig]] = {
 }
 """The paper's tables.
 
-Table 3 and ``ablate`` (Table 4 without fine-tuning) use a set of images with one or two cells per
+Table 3 and ``ablate`` (Table 4 without fine-tuning) use a set of images with one to three cells per
 person, so that bags mix people."""
 
 
