@@ -43,8 +43,7 @@ class TuneConfig:
     """Number of pre-trained models to fine-tune."""
     searcher: Literal["grid", "optuna"] = "grid"
     """Whether to try all values above (fine-tuning rates on the finalists only), or to let Optuna
-    choose the merge range and the finalist among them, and rates between the lowest and the highest.
-    """
+    choose the merge range and the finalist among them, and rates between lowest and highest."""
     num_samples: int = 20
     """Trials of each search with Optuna."""
     model: HomNetConfig = best_form()

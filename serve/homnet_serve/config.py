@@ -45,8 +45,8 @@ class Limits:
     max_image_bytes: int = 2 * 2**20
     """Maximum size in bytes of one image file."""
     max_pictures: int = 20
-    """Maximum number of karyograms per request. One takes 1 to 3 s of a core, so many more would need a
-    longer ``deadline_s``."""
+    """Maximum number of karyograms per request. One takes 1 to 3 s of a core, so many more would
+    need a longer ``deadline_s``."""
     max_picture_bytes: int = 32 * 2**20
     """Maximum size in bytes of the file of a karyogram."""
 
