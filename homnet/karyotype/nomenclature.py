@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from homnet.errors import DataError
-from homnet.karyotype.bands import ChromosomeBands, band_table
+from homnet.karyotype.bands import Band, ChromosomeBands, band_table
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES
 
 _NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
@@ -94,10 +94,7 @@ class Name:
 
 
 def band_name(chromosome: str, mb: float, level: int) -> str:
-    """The band at a position, for example ``"q21.3"``.
-
-    A merged band is named by the common part of its labels (``p15.3-15.1`` is ``"p15"``), or else
-    as a range: ``"q31~q33"``.
+    """The name of the band at a position, for example ``"q21.3"``; see :func:`name_of`.
 
     Args:
         chromosome: chromosome type.
@@ -105,7 +102,15 @@ def band_name(chromosome: str, mb: float, level: int) -> str:
         level: of the band table.
     """
     bands = band_table(level)[chromosome]
-    band = bands.at(bands.to_iscn(mb * 1e6))
+    return name_of(bands.at(bands.to_iscn(mb * 1e6)))
+
+
+def name_of(band: Band) -> str:
+    """The name of a band.
+
+    A merged band is named by the common part of its labels (``p15.3-15.1`` is ``"p15"``), or else
+    as a range: ``"q31~q33"``.
+    """
     ends = band.name.split("-")
     if len(ends) == 1:
         return band.label

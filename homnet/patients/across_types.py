@@ -81,7 +81,9 @@ def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[st
 
     An X beside a Y has no homolog to miss, nor has a Y.
     """
-    of_man = {"X", "Y"} if any(one.chromosome == "Y" for one in left_out) else {"Y"}
+    # A type that was not sent is left out, too, without cells: the Y of a woman.
+    has_y = any(one.chromosome == "Y" and one.cells for one in left_out)
+    of_man = {"X", "Y"} if has_y else {"Y"}
     return {
         one.chromosome: len(one.cells)
         for one in left_out

@@ -7,7 +7,10 @@ from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from homnet.cohorts.pairs import SINGLE_HOMOLOG
+from homnet.cohorts.summary import has_flag
 from homnet.patients.verdict import PatientVerdict
 
 KEY: Final = ["hospital", "patient_id"]
@@ -114,15 +117,18 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
 
     Returns:
         hospital, patient_id, chromosome, true_abnormal, true_kind, true_size_mb, true_iscn,
-        true_share (of the cells) and variant (names of harmless variants, or None).
+        true_share (of the cells with both homologs) and variant (names of harmless variants, or None).
     """
     names = ["abnormal", "kind", "size_mb", "iscn", "variant"]
     frame = table.select([*KEY, "chromosome", *names]).to_pandas()
+    # A cell in which one homolog is missing says nothing of the clone.
+    single = has_flag(pc.struct_field(table["quality"], "flags"), SINGLE_HOMOLOG)
+    frame["in_clone"] = frame["abnormal"].astype(float).mask(single.to_numpy(zero_copy_only=False))
     groups = frame.groupby([*KEY, "chromosome"], sort=True)
     # These columns are null for normal pairs, and "first" skips nulls.
     truth = groups.agg(
         true_abnormal=("abnormal", "any"),
-        true_share=("abnormal", "mean"),
+        true_share=("in_clone", "mean"),
         true_kind=("kind", "first"),
         true_size_mb=("size_mb", "max"),
         true_iscn=("iscn", "first"),

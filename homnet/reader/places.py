@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 def share_of_mb(chromosome: str, mb: float) -> float:
     """The share of a place given in megabases from the tip of the short arm."""
     bands = band_table(FINEST_LEVEL)[chromosome]
+    # Exactly, because rounding would make the tip an inner place: 64.444167 times a million.
+    if mb >= bands.length_bp / 1e6:
+        return 1.0
     return bands.to_iscn(mb * 1e6) / bands.length_iscn
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from homnet.karyotype.bands import Band, ChromosomeBands, band_table
+from homnet.karyotype.nomenclature import band_name, name_of
 from homnet.patients.finding import BreakpointEstimate
 from homnet.report.chromosome import text
 from homnet.report.html import MARK, MUTED
@@ -40,7 +41,8 @@ def ideogram(
         middle = top + (band.iscn_start + band.iscn_stop) / 2 * unit
         if middle - last_label >= 8.5 and band.stain != "acen":
             last_label = middle
-            parts.append(text(x - 5, middle + 2.8, band.label, fill=MUTED, size=8, anchor="end"))
+            named = name_of(band)
+            parts.append(text(x - 5, middle + 2.8, named, fill=MUTED, size=8, anchor="end"))
     for place in places:
         parts += _breakpoint(place, bands, x + _WIDTH, top, unit)
     parts.append(text(x + _WIDTH / 2, top + height + 16, "reference", fill=MUTED))
@@ -69,11 +71,12 @@ def _breakpoint(
     place: BreakpointEstimate, bands: ChromosomeBands, x: float, top: float, unit: float
 ) -> list[str]:
     """Returns a breakpoint as an arrow, and its interval as a bracket."""
+    named = band_name(bands.chromosome, place.mb, place.level)
     at, low, high = (
         top + bands.to_iscn(mb * 1e6) * unit for mb in (place.mb, place.low_mb, place.high_mb)
     )
     return [
         f'<path d="M{x + 9:.1f} {low:.1f}h4V{high:.1f}h-4" fill="none" stroke="{MARK}"/>',
         f'<path d="M{x + 2:.1f} {at:.1f}l8 -4v8Z" fill="{MARK}"/>',
-        text(x + 16, at + 3, place.band, fill=MARK, bold=True, anchor="start"),
+        text(x + 16, at + 3, named, fill=MARK, bold=True, anchor="start"),
     ]

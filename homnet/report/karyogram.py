@@ -148,13 +148,13 @@ def evidence(
         typical_F: typical profile of the patient's homologs of the type; found from ``pairs`` if
             it is not given.
         photographs: of the homologs by cell.
-        coarse: draw smaller pictures in a quarter of the time.
+        coarse: draw coarser pictures in a quarter of the time.
     """
     bands = band_table(level)[finding.chromosome]
     # One scale for all types: that at which chromosome 1 would be drawn.
     relative = band_table(level)["1"].length_iscn / bands.length_iscn
     lengths = [int(pair.any(axis=(0, 1)).sum()) for pair in pairs.values()] or [0]
-    unit = _unit(1.35 if coarse else 2.0, samples_per_px, relative * float(np.median(lengths)))
+    unit = _unit(2.0, samples_per_px, relative * float(np.median(lengths)))
     known = {cell.cell_id: cell for cell in finding.cells if cell.cell_id in pairs}
     names = sorted(known, key=lambda name: -(known[name].probability or 0.0))
     names += sorted(set(pairs) - set(known))

@@ -16,6 +16,7 @@ from homnet.cohorts.pairs import TURNED
 from homnet.cohorts.summary import has_flag
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.karyotype.kinds import IN_WORDS
+from homnet.karyotype.nomenclature import band_name
 from homnet.patients.finding import NOT_READ, BreakpointEstimate, CellFinding, Finding
 from homnet.patients.pictures import SentPicture
 from homnet.patients.verdict import DECISIONS, PatientVerdict, TypeVerdict
@@ -347,13 +348,12 @@ def _places(finding: Finding) -> list[str]:
 
 
 def _place(chromosome: str, place: BreakpointEstimate) -> str:
-    bands = (
-        place.low_band
-        if place.low_band == place.high_band
-        else f"{place.low_band} to {place.high_band}"
+    named, low, high = (
+        band_name(chromosome, mb, place.level) for mb in (place.mb, place.low_mb, place.high_mb)
     )
+    bands = low if low == high else f"{low} to {high}"
     return (
-        f"{chromosome}{place.band}, {place.mb:.1f} Mb "
+        f"{chromosome}{named}, {place.mb:.1f} Mb "
         f"({place.low_mb:.1f} to {place.high_mb:.1f} Mb, {bands}, {place.level} bands)"
     )
 

@@ -122,8 +122,8 @@ def _table(path: Location) -> pd.DataFrame:
 
 
 def _truth(cohort: Cohort, number: int, people: set[str]) -> pd.DataFrame:
-    columns = ["hospital", "patient_id", "chromosome", "abnormal", "kind", "size_mb", "iscn"]
-    table = cohort.read(cohort.files[number], [*columns, "variant"])
+    columns = ["hospital", "patient_id", "chromosome", "quality", "abnormal", "kind", "size_mb"]
+    table = cohort.read(cohort.files[number], [*columns, "iscn", "variant"])
     return truth_of_types(rows_of(table, people))
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from homnet.cohorts.pairs import SINGLE_HOMOLOG
 from homnet.patients.tables import patient_table, truth_of_patients, truth_of_types, type_table
 from homnet.patients.verdict import PatientVerdict
 
@@ -29,6 +30,17 @@ def test_tables_hold_a_line_per_patient_and_per_type(forced: Judge, table_of: Ta
     carriers = truth_of_patients(truth)
     assert carriers["true_types"].tolist() == [["3"], []]
     assert carriers["true_kind"].tolist()[0] == "deletion"
+
+
+def test_a_cell_without_the_second_homolog_says_nothing_of_the_clone(table_of: TableOf) -> None:
+    rows = table_of("h1", num_patients=1, abnormal="3").to_pylist()
+    for row in [row for row in rows if row["chromosome"] == "3"][1:2]:
+        row["quality"] = {"flags": [SINGLE_HOMOLOG]}
+        row["abnormal"] = False
+    table = pa.Table.from_pylist(rows, table_of("h1").schema)
+    shares = truth_of_types(table).set_index("chromosome")["true_share"]
+    assert shares["3"] == 1.0
+    assert shares["4"] == 0.0
 
 
 def test_alone_is_what_would_reach_the_threshold_without_the_other_types(

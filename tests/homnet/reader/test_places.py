@@ -22,6 +22,8 @@ def test_borders_of_bands_are_those_of_the_table() -> None:
 def test_tips_are_tips() -> None:
     assert mb_of_share("5", 0.0) == 0.0
     assert mb_of_share("5", 1.0) == pytest.approx(band_table(FINEST_LEVEL)["5"].length_bp / 1e6)
+    for chromosome, bands in band_table(FINEST_LEVEL).items():
+        assert share_of_mb(chromosome, bands.length_bp / 1e6) == 1.0, chromosome
 
 
 def test_scores_go_back_to_where_the_view_took_them_from() -> None:

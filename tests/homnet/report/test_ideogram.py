@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 from homnet.karyotype.bands import band_table
+from homnet.karyotype.nomenclature import band_name
 from homnet.patients.finding import BreakpointEstimate
 from homnet.report.ideogram import ideogram
 
@@ -17,3 +18,10 @@ def test_every_band_is_drawn_and_a_breakpoint_named_in_its_band() -> None:
     words = [one.text for one in drawn if one.tag == "text"]
     assert words[-1] == "reference"
     assert words.count(place.band) == 2  # its label, and the arrow's
+
+
+def test_a_merged_band_has_the_name_that_drafts_give_it() -> None:
+    place = BreakpointEstimate.at("1", 20.0, 19.0, 21.0, 300)
+    parts = ideogram("1", 300, [place], x=80.0, centromere_y=60.0, height=200.0)
+    words = [ElementTree.fromstring(part).text for part in parts]
+    assert words.count(band_name("1", 20.0, 300)) == words.count("p32~p36.3") == 2

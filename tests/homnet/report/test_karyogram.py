@@ -71,6 +71,24 @@ def test_cells_that_were_not_compared_come_last_and_are_said_so(
         assert (texts[-2] or "").endswith(first.cell_id[-9:])
 
 
+def test_types_that_are_not_flagged_are_drawn_at_the_same_scale(
+    table: pa.Table, verdict: PatientVerdict
+) -> None:
+    finding = verdict.types[0].finding
+    assert finding is not None
+    cells = pairs_by_cell(table, verdict.patient_id)
+    pairs = {name: cell["5"] for name, cell in cells.items() if "5" in cell}
+    tall = [
+        ElementTree.fromstring(
+            evidence(finding, pairs, level=400, samples_per_px=3.0, label="", coarse=coarse)
+        ).attrib["viewBox"]
+        for coarse in (False, True)
+    ]
+    # The waist is found in one of them and taken from the ideogram in the other.
+    heights = [float(box.split()[-1]) for box in tall]
+    assert heights[1] == pytest.approx(heights[0], rel=0.1)
+
+
 def test_a_cell_is_shown_in_the_usual_order_and_groups(table: pa.Table) -> None:
     cells = pairs_by_cell(table, table["patient_id"][0].as_py())
     cell = next(iter(cells.values()))
