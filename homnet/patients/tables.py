@@ -117,7 +117,8 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
 
     Returns:
         hospital, patient_id, chromosome, true_abnormal, true_kind, true_size_mb, true_iscn,
-        true_share (of the cells with both homologs) and variant (names of harmless variants, or None).
+        true_share (of the cells with both homologs) and variant (names of harmless variants, or
+        None).
     """
     names = ["abnormal", "kind", "size_mb", "iscn", "variant"]
     frame = table.select([*KEY, "chromosome", *names]).to_pandas()
