@@ -1,5 +1,8 @@
 """Errors that a user can cause. Each message says what was found, where, and what to do."""
 
+import dataclasses
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
 
 class HomNetError(Exception):
     """Base of every error that a user of the platform can cause."""
@@ -39,6 +42,24 @@ class RegistryError(HomNetError):
 
 class StoreError(HomNetError, OSError):
     """An object store does not answer or gives no access; caught wherever a disk's error is."""
+
+
+def check_choices(config: Any) -> None:
+    """Checks the fields of a config that have a list of choices; others are not looked at.
+
+    Args:
+        config: an instance of a dataclass.
+
+    Raises:
+        ConfigError: a field has a value that is no choice.
+    """
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, choices = getattr(config, field.name), get_args(hints[field.name])
+        if get_origin(hints[field.name]) is Literal and value not in choices:
+            raise ConfigError(
+                f"{field.name} is {value!r}; give {' or '.join(repr(one) for one in choices)}"
+            )
 
 
 def first_line(error: BaseException) -> str:

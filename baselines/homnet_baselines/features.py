@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from dtaidistance import dtw
 from torch.nn import functional as F
 
 from homnet.model.contract import NUM_TYPES
@@ -126,6 +125,9 @@ def _mean_where(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def _dtw_distance(x_MPCL: torch.Tensor) -> torch.Tensor:
     """DTW distance (M) between the unstretched chromatid means of the two homologs."""
+    # A server that only serves can load the other methods without this package.
+    from dtaidistance import dtw
+
     coarse = F.avg_pool1d(x_MPCL.float().mean(dim=-2) / 255, _COARSE).double().cpu().numpy()
     ends = (-(-lengths(x_MPCL) // _COARSE)).cpu().numpy()
     distances = [

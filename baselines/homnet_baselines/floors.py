@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from homnet.bags.draw import PairBank
+from homnet.errors import check_choices
 from homnet.training.stage import Stage
 from homnet_baselines.features import aligned_correlation, log_length_ratio
 from homnet_baselines.fitted import FittedModel
@@ -23,6 +24,9 @@ class FloorForm:
     method: Literal["Length ratio", "Aligned correlation"] = "Length ratio"
     """Absolute log ratio of the two lengths (as in :mod:`homnet.realism.length_only`), or one minus
     the correlation of the two aligned profiles."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     def build(self) -> "Floor":
         """A floor, which needs no fitting."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, check_choices
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES, BagModel
 from homnet.model.network import NUM_LEVELS
@@ -43,6 +43,7 @@ class NetworkForm:
     """Channels of the first layer; later layers have multiples of it."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check(self.width)
 
     def build(self) -> "PairNetwork":
@@ -68,6 +69,7 @@ class SiameseForm:
     """Minimum distance that the loss asks of abnormal pairs."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _check(self.width)
         if self.num_features < 1 or self.margin <= 0:
             raise ConfigError(

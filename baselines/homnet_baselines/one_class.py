@@ -21,7 +21,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
 
 from homnet.bags.draw import PairBank
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, check_choices
 from homnet.karyotype.chromosomes import SEQUENCE_LENGTH
 from homnet.model.contract import NUM_TYPES
 from homnet.training.stage import Stage
@@ -58,6 +58,7 @@ class OneClassForm:
     """Width of the autoencoder's code and of Deep-SVDD's output."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not 0 < self.nu <= 1 or min(self.width, self.bottleneck) < 1:
             raise ConfigError(
                 "one-class methods need nu in (0, 1], and width and bottleneck of at least 1, got "

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import pairs_of
-from homnet.errors import ConfigError, DataError
+from homnet.errors import ConfigError, DataError, check_choices
 from homnet.karyotype.chromosomes import BAND_LEVELS, CHROMOSOME_INDEX, CHROMOSOMES
 from homnet.seeding import generator
 
@@ -41,6 +41,7 @@ class BagConfig:
     two cells per person, which allow only artificial abnormalities)."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.num_cells < 1 or self.rounds < 1:
             raise ConfigError(f"bags need num_cells and rounds of at least 1, got {self}")
 

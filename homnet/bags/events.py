@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from homnet.bags.draw import Bags, Draws, PairIndex
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError, check_choices
 from homnet.karyotype.chromosomes import (
     ACROCENTRICS,
     CHROMOSOME_INDEX,
@@ -77,6 +77,13 @@ class EventConfig:
     on real images. 0 cuts sharply, as do pairs of unknown scale (in memory, of no cohort)."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        shares = ("abnormal_share", "sham_share", "min_fraction", "max_fraction", "margin")
+        for name in (*shares, "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"events.{name} is {getattr(self, name)}; give a share between 0 and 1"
+                )
         if not 0 <= self.seam_px < math.inf:
             raise ConfigError(
                 f"events.seam_px is {self.seam_px}; give a width in pixels, 0 for sharp cuts"
@@ -150,7 +157,10 @@ def draw_events(
 
     Raises:
         ConfigError: fractions and margins leave no room, or no person has two chromosome types.
+        DataError: a pair of the bank is abnormal.
     """
+    if bank.codes.abnormal_N.any():
+        raise DataError("artificial abnormalities are made in normal pairs; take bank.normal()")
     if not 0 < config.min_fraction <= config.max_fraction <= 1 - 2 * config.margin:
         raise ConfigError(
             f"events of {config.min_fraction} to {config.max_fraction} of a chromosome do not fit "

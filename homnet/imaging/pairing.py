@@ -191,10 +191,10 @@ def set_band_levels(images: pd.DataFrame) -> pd.DataFrame:
         level of the cell was estimated, and :data:`LEVEL_DOUBTED` if its bands are two or more
         levels from the stated one; then the first of the cell has a note.
     """
+    images = images.reset_index(drop=True)  # rows are found again by their label
     rows = images[images["reason"] == ""]
     if rows.empty:
         return images
-    images = images.copy()
     cells = rows.groupby(CHROMOSOME_KEY[:3], sort=False)
     level_G = shipped_estimator().estimate(
         np.frombuffer(b"".join(rows["sequence"]), np.uint8).reshape(-1, *PAIR_SHAPE[1:]),

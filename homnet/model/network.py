@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, check_choices
 from homnet.karyotype.chromosomes import BAND_LEVELS, SEQUENCE_LENGTH
 from homnet.model.contract import LATER, NUM_TYPES, BagModel
 from homnet.model.search import FEWEST_POSITIONS, EventSearch
@@ -77,6 +77,7 @@ class HomNetConfig:
     (:mod:`homnet.model.search`); 0 searches none. A divisor of stretched_length."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not 1 <= self.merge_range <= SEQUENCE_LENGTH:
             raise ConfigError(f"merge_range must be 1..{SEQUENCE_LENGTH}, got {self.merge_range}")
         if min(self.width, self.pair_width // 2, self.num_heads, self.stretched_length) < 1:

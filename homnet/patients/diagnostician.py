@@ -85,6 +85,22 @@ class Diagnostician:
         self._config = config or VerdictConfig()
         self._model, self._reader = checkpoint.version, reader
 
+    def check(self, model: str, reader: str) -> None:
+        """Refuses evidence of another model, and findings of another reader.
+
+        Raises:
+            CheckpointError: a version is not the one that was calibrated.
+        """
+        for what, given, own in (
+            ("model", model, self._model),
+            ("reader", reader, self._reader),
+        ):
+            if given != own:
+                raise CheckpointError(
+                    f"the calibrations are of the {what} {own[:12]}, and given is {given[:12]}; "
+                    "give both from one checkpoint"
+                )
+
     def calibration_of(self, hospital: str) -> PatientCalibration | None:
         """The calibration for a hospital's patients: its own, or that of all hospitals, or None."""
         return self._calibrations.get(hospital) or self._calibrations.get(ALL_HOSPITALS)
@@ -138,9 +154,21 @@ class Diagnostician:
             assessment: pairs of whole patients, of this hospital and perhaps of others.
             evidence: scores of its bags.
             findings: what the reader says, by index of the type (:meth:`types_to_read`).
+
+        Raises:
+            DataError: the reader counts, and a type that it has to read has no finding.
         """
         calibration = self.calibration_of(hospital)
         scores = score_patients(assessment, evidence)
+        if calibration is not None and calibration.reader != NO_READER_USED:
+            to_read_G = calibration.to_read(scores.logit_G, scores.chromosome_G, scores.num_cells_G)
+            # Without its finding a type would count as one that HomNet can exclude.
+            for g in np.flatnonzero(to_read_G).tolist():
+                if assessment.types[g].hospital == hospital and g not in findings:
+                    raise DataError(
+                        f"{'/'.join(assessment.types[g])}: the reader has to read this type; "
+                        "give its finding, from read_types"
+                    )
         num_types = len(assessment.types)
         probability_G: Sequence[float | None] = [None] * num_types
         evidence_G, cell_N = np.full(num_types, np.nan), None
@@ -343,8 +371,9 @@ def diagnose(
 
     Raises:
         DataError: the table mixes hospitals.
-        CheckpointError: the model is not HomNet.
+        CheckpointError: the model is not HomNet, or model and reader are not those of ``judge``.
     """
+    judge.check(predictor.version, NO_READER_USED if reader is None else reader.version)
     hospitals = table["hospital"].unique().to_pylist()
     if len(hospitals) != 1:
         raise DataError(f"give the patients of one hospital at a time, not of {hospitals}")

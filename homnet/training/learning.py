@@ -106,7 +106,13 @@ class Learner:
             if resumed is None:
                 self._fit_template()
         else:
-            self.model = Checkpoint.load(stage.parent, type(stage.model)).build()
+            parent = Checkpoint.load(stage.parent, type(stage.model))
+            if parent.config != stage.model:
+                raise CheckpointError(
+                    f"{stage.parent}: has another form than the stage; give the stage the form "
+                    "of its parent"
+                )
+            self.model = parent.build()
             self.model.freeze_for_fine_tuning()
         self.history: list[dict[str, float]] = []
         self._earlier_bags = 0

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from homnet.bags.draw import BagConfig
 from homnet.bags.epochs import Batch
 from homnet.bags.events import EventConfig
-from homnet.errors import CheckpointError, ConfigError
+from homnet.errors import CheckpointError, ConfigError, check_choices
 from homnet.model.contract import Loss, cross_entropy
 
 M = TypeVar("M", bound=nn.Module)
@@ -71,12 +71,19 @@ class TrainingConfig:
     """Determines initial weights, bags and events."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.batch_size < 1 or self.max_epochs < 1:
+        check_choices(self)
+        # Comparisons with NaN are false, so they are written to fail then.
+        if not 0 < self.learning_rate < math.inf or min(self.batch_size, self.max_epochs) < 1:
             raise ConfigError(
                 "learning_rate, batch_size and max_epochs must be above zero, got "
                 f"{self.learning_rate}, {self.batch_size}, {self.max_epochs}"
             )
-        if self.clip_norm <= 0 or self.weight_decay < 0:
+        if self.patience < 1:
+            raise ConfigError(
+                f"patience must be at least 1, got {self.patience}; give a large one to go on to "
+                "max_epochs"
+            )
+        if not (0 < self.clip_norm < math.inf and 0 <= self.weight_decay < math.inf):
             raise ConfigError(
                 "clip_norm must be above zero and weight_decay 0 or more, got "
                 f"{self.clip_norm}, {self.weight_decay}"

@@ -25,6 +25,7 @@ def _artificial(bank: PairBank, seed: int = 0, number: int = 0) -> Epoch:
 
 
 def test_seed_and_epoch_decide(bank: PairBank) -> None:
+    bank = bank.normal()
     rows = _artificial(bank).bags.row_BK
     np.testing.assert_array_equal(_artificial(bank).bags.row_BK, rows)
     for change in ({"seed": 1}, {"number": 1}):

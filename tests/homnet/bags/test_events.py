@@ -19,7 +19,7 @@ from homnet.bags.events import (
     apply_events,
     draw_events,
 )
-from homnet.errors import ConfigError
+from homnet.errors import ConfigError, DataError
 from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOMES, DENVER_GROUP_OF
 from homnet.karyotype.kinds import ARTIFICIAL
 
@@ -436,6 +436,25 @@ def test_the_bank_is_not_changed(drawn: Drawn) -> None:
     rows, donors = torch.tensor(bags.row_BK), torch.tensor(events.donor_BK2)
     apply_events(pairs, rows, donors, EventTensors.of(events, "cpu"))
     assert torch.equal(pairs, torch.tensor(bank.pair_NPCL))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sham_share": 40}, {"abnormal_share": -0.1}, {"margin": -0.1}, {"jitter": math.nan}],
+)
+def test_what_is_no_share_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"events.{next(iter(change))} .* between 0 and 1"):
+        EventConfig(**change)  # type: ignore[arg-type]
+
+
+def test_carriers_are_no_material_for_artificial_abnormalities(table_of: TableOf) -> None:
+    table = table_of()
+    abnormal = pa.array([n == 3 for n in range(len(table))])
+    at = table.schema.get_field_index("abnormal")
+    bank = PairBank.from_table(table.set_column(at, table.schema.field(at), abnormal))
+    bags = draw_bags(bank, BagConfig(), seed=0)
+    with pytest.raises(DataError, match=r"take bank\.normal\(\)"):
+        draw_events(bank, bags, EventConfig(), seed=0)
 
 
 def test_events_that_do_not_fit_are_refused(drawn: Drawn) -> None:

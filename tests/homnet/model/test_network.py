@@ -310,6 +310,8 @@ def test_flops_are_counted() -> None:
         {"search_positions": 16, "view": "stretched", "standardise": True, "template": True},
         {"search_positions": 32, "view": "stretched", "standardise": True},
         {"homologs": "single", "symmetric": True},
+        {"view": "strecthed"},
+        {"attention": "soft"},
     ],
 )
 def test_impossible_forms_are_refused(change: dict[str, int]) -> None:

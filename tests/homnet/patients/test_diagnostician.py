@@ -398,6 +398,24 @@ def test_a_hospital_without_a_calibration_takes_that_of_all_or_is_not_assessed(
         diagnose(pooled, predictor, mixed)
 
 
+def test_model_and_reader_are_those_that_were_calibrated(
+    checkpoint: Checkpoint, calibration: PatientCalibration, table_of: TableOf
+) -> None:
+    table, reader = table_of("h1", num_patients=1), FixedReader({})
+    reads = replace(calibration, reader=reader.version, read_from=-99.0, unread_evidence=-5.0)
+    model = replace(checkpoint, patients={"h1": reads})
+    judge = Diagnostician(model, reader=reader.version)
+    predictor = Predictor.of_checkpoint(model)
+    with pytest.raises(CheckpointError, match="of the reader fixed, and given is none"):
+        diagnose(judge, predictor, table)
+    other = Predictor(predictor.model, {}, version="another")
+    with pytest.raises(CheckpointError, match=r"of the model .*, and given is another"):
+        diagnose(judge, other, table, reader)
+    assessment = assess(table)
+    with pytest.raises(DataError, match="the reader has to read this type"):
+        judge.judge("h1", assessment, predictor.evidence(assessment.bags))
+
+
 def test_patients_of_two_hospitals_in_one_assessment_are_judged_as_if_alone(
     checkpoint: Checkpoint, calibration: PatientCalibration, table_of: TableOf
 ) -> None:

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from homnet.bags.draw import BagConfig, PairBank, with_parts
 from homnet.bags.epochs import DeviceBank
+from homnet.errors import CheckpointError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig, best_form
 from homnet.model.predictor import Predictor
@@ -115,6 +116,8 @@ def test_the_search_counts_in_the_best_model_and_in_what_goes_on_from_it(
         model=kept.config,
         training=replace(TRAINING, learning_rate=1e-9, averaging=0.0),
     )
+    with pytest.raises(CheckpointError, match="has another form than the stage"):
+        _learner(replace(tuned, model=replace(kept.config, attention="ratio")), bank)
     after = _learner(tuned, bank)
     after.epoch()
     weights = after.checkpoint().weights

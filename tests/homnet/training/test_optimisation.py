@@ -1,5 +1,6 @@
 """The parts of a training loop."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -265,6 +266,11 @@ def test_state_of_another_model_is_refused(drawn: LoadedEpoch) -> None:
         {"max_epochs": 0},
         {"averaging": 1.0},
         {"clip_norm": 0.0},
+        {"learning_rate": math.nan},
+        {"weight_decay": math.nan},
+        {"patience": 0},
+        {"labels": "artifical"},
+        {"schedule": "linear"},
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
