@@ -99,7 +99,7 @@ def fit(
         model.load_state_dict(dict(before.weights))
     model.fit(stage, train_bank)
     predictor = Predictor(model, {}, version="")
-    logit_B = predictor.epoch_logits(DeviceBank(validation_bank, "cpu"), validation)
+    logit_B = predictor.loaded_logits(DeviceBank(validation_bank, "cpu").load(validation))
     label_B = validation.label_B
     hospital_N = validation_bank.frame["hospital"].to_numpy(object)
     hospital_B = hospital_N[validation.bags.row_BK[:, 0]]

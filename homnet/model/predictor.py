@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from homnet.bags.assessment import FlatBags
-from homnet.bags.epochs import Batch, DeviceBank, Epoch, LoadedEpoch
+from homnet.bags.epochs import Batch, LoadedEpoch
 from homnet.calibration.bags import UNCALIBRATED, Calibration
 from homnet.errors import CheckpointError
 from homnet.locations import Location
@@ -123,12 +123,6 @@ class Predictor:
             logit_B = self.model(batch.x_BKPCL, batch.mask_BK, batch.chromosome_B, batch.level_BK)
         values_B: NDArray[np.float64] = logit_B.double().cpu().numpy()
         return values_B
-
-    def epoch_logits(
-        self, bank: DeviceBank, epoch: Epoch, batch_size: int = 512
-    ) -> NDArray[np.float64]:
-        """Uncalibrated logits (B) of all bags of an epoch."""
-        return self.loaded_logits(bank.load(epoch), batch_size)
 
     def loaded_logits(self, bags: LoadedEpoch, batch_size: int = 512) -> NDArray[np.float64]:
         """Uncalibrated logits (B) of bags on the device."""

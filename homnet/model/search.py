@@ -21,7 +21,7 @@ S positions of an event, Y sums.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -136,8 +136,9 @@ class EventSearch(nn.Module):
         self.register_buffer("covariance_TXX", torch.eye(self._width).repeat(NUM_TYPES, 1, 1))
         self.register_buffer("any_D", F.one_hot(torch.tensor(0), num_positions).float())
         self.register_buffer("weight_F", torch.zeros(len(FAMILIES)))
-        inversion_rows = sum(_half(stop - start) for start, stop in self._inversions.places)
-        foreign_rows = sum(_whole(stop - start) for start, stop in self._foreign.places)
+        # An inversion exchanges pairs of positions: it has a row for each pair.
+        inversion_rows = sum((stop - start) // 2 for start, stop in self._inversions.places)
+        foreign_rows = sum(stop - start for start, stop in self._foreign.places)
         for name, shape in (
             ("precision_TXD", (NUM_TYPES, self._width, num_positions)),
             ("swap_RD", (inversion_rows, num_positions)),
@@ -302,10 +303,10 @@ class EventSearch(nn.Module):
             # distance from normal pairs then changes by a linear and a quadratic part.
             turned = profile @ self.turn_TRD[chromosome].T
             linear = (profile @ self.swap_RD.T) * (gradient @ self.swap_RD.T)
-            inversion = _summed(linear - turned * turned / 2, self._inversions, rows_of=_half)
+            inversion = _summed(linear - turned * turned / 2, self._inversions, each=2)
             own = gradient @ self.own_TRD[chromosome].T
             of_any = profile @ self.any_RD.T
-            surprise = _summed(own * own - of_any * of_any, self._foreign, rows_of=_whole)
+            surprise = _summed(own * own - of_any * of_any, self._foreign, each=1)
             foreign = surprise / 2 + self.constant_TH[chromosome]
             ratio_NPH = torch.cat([inversion, foreign], dim=-1)
             # Of a type without normal training pairs nothing is known.
@@ -364,23 +365,11 @@ def _full_precision(device_type: str) -> AbstractContextManager[Any]:
     return torch.autocast(device_type, enabled=False)
 
 
-def _half(size: int) -> int:
-    """Rows of an inversion: the pairs of positions that it exchanges."""
-    return size // 2
-
-
-def _whole(size: int) -> int:
-    """Rows of a foreign segment: its positions."""
-    return size
-
-
-def _summed(
-    row_NPR: torch.Tensor, segments: _Segments, *, rows_of: Callable[[int], int]
-) -> torch.Tensor:
-    """Sums the rows of each segment (N, P, H)."""
+def _summed(row_NPR: torch.Tensor, segments: _Segments, *, each: int) -> torch.Tensor:
+    """Sums the rows of each segment (N, P, H), which has one for ``each`` positions."""
     found, at = [], 0
     for size, starts in segments.by_size():
-        rows, count = rows_of(size), len(starts)
+        rows, count = size // each, len(starts)
         part = row_NPR[..., at : at + rows * count]
         found.append(part.unflatten(-1, (count, rows)).sum(dim=-1))
         at += rows * count

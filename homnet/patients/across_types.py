@@ -18,7 +18,7 @@ from homnet.karyotype.variants import known_variant
 from homnet.patients.clonality import MIN_CLONE
 from homnet.patients.finding import Finding
 from homnet.patients.naming import EXCHANGED, Draft, draft_name, rob_name
-from homnet.patients.verdict import TypeVerdict
+from homnet.patients.verdict import TypeVerdict, by_evidence
 
 _FOREIGN: Final = "insertion_translocation"
 """Kind with material from another type."""
@@ -151,11 +151,6 @@ def with_joint_draft(types: Sequence[TypeVerdict]) -> list[TypeVerdict]:
     return [replace(one, draft=draft) if one.chromosome in names else one for one in types]
 
 
-def by_evidence(types: Sequence[TypeVerdict]) -> list[TypeVerdict]:
-    """The flagged types in descending order of evidence."""
-    return sorted((one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0))
-
-
 def notes(
     flagged: Sequence[TypeVerdict],
     missing: Mapping[str, int],
@@ -246,10 +241,9 @@ def _variant(finding: Finding | None) -> str | None:
     return known_variant(finding.chromosome, kind, start, stop)
 
 
-def quality_notes(
-    assessment: Assessment, patient: tuple[str, str], num_cells: int
-) -> tuple[str, ...]:
+def quality_notes(assessment: Assessment, patient: tuple[str, str]) -> tuple[str, ...]:
     """Report sentences on what was noticed in a patient's images, whatever the verdict."""
+    num_cells = len(assessment.levels.get(patient, {}))
     copies = assessment.flagged(THIRD_COPY, patient)
     found = [
         f"Chromosome {chromosome} has more than two copies in {count} of {num_cells} cells: two "

@@ -29,7 +29,6 @@ from homnet.errors import CheckpointError, DataError
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Evidence, Predictor
 from homnet.patients.across_types import (
-    by_evidence,
     missing_homologs,
     notes,
     of_one_clone,
@@ -47,6 +46,7 @@ from homnet.patients.verdict import (
     TypeVerdict,
     VerdictConfig,
     abstain,
+    by_evidence,
     explain,
     flag_types,
     karyotype_types,
@@ -264,7 +264,7 @@ class Diagnostician:
             notes=(
                 *notes(flagged, missing, len(cells)),
                 *no_clones,
-                *quality_notes(assessment, patient, len(cells)),
+                *quality_notes(assessment, patient),
             ),
             versions=self._versions(patient[0], calibration),
             turned=assessment.flagged(TURNED, patient),
@@ -308,7 +308,7 @@ class Diagnostician:
             prevalence=self._config.prevalence,
             types=_complete(types, assessment.left_out.get(patient, NOTHING_SENT)),
             cells=cells,
-            notes=quality_notes(assessment, patient, len(cells)),
+            notes=quality_notes(assessment, patient),
             versions=self._versions(patient[0], None),
             turned=assessment.flagged(TURNED, patient),
             num_levels_estimated=len(assessment.cells_flagged(LEVEL_ESTIMATED, patient)),

@@ -103,6 +103,11 @@ class TypeVerdict:
         }
 
 
+def by_evidence(types: Sequence[TypeVerdict]) -> list[TypeVerdict]:
+    """The flagged types in descending order of evidence."""
+    return sorted((one for one in types if one.flagged), key=lambda one: -(one.evidence or 0.0))
+
+
 @dataclass(frozen=True, eq=False)
 class PatientVerdict:
     """The verdict on a patient with its evidence."""
@@ -145,8 +150,7 @@ class PatientVerdict:
     @property
     def flagged(self) -> tuple[TypeVerdict, ...]:
         """Types that the verdict rests on, in descending order of evidence."""
-        found = [one for one in self.types if one.flagged]
-        return tuple(sorted(found, key=lambda one: -(one.evidence or 0.0)))
+        return tuple(by_evidence(self.types))
 
     @property
     def nearly(self) -> str | None:

@@ -18,7 +18,7 @@ from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, ind
 from homnet.evaluation.metrics import EVENT_SIZES_MB, class_of_size
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
-from homnet.patients.finding import BreakpointEstimate, Finding
+from homnet.patients.finding import Finding
 
 Floats = NDArray[np.float64]
 
@@ -122,9 +122,7 @@ def breakpoint_errors(
         if abs(true_mb - tip_mb) < 1e-3:
             continue
         errors.append(abs(true_mb - (tip_mb if found is None else found.mb)))
-        inside.append(
-            isinstance(found, BreakpointEstimate) and found.low_mb <= true_mb <= found.high_mb
-        )
+        inside.append(found is not None and found.low_mb <= true_mb <= found.high_mb)
     return errors, inside
 
 

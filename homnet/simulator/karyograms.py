@@ -35,6 +35,8 @@ _EMPTY_PX: Final = 12.0
 """Width of a place without a chromosome."""
 _LINE_PX: Final = 16
 """Height of a line of text, and space around it."""
+_SPACE_ABOVE: Final = {"bottom": 1.0, "centre": 0.5, "top": 0.0}
+"""Share of the space of a shorter chromosome that is above it, by alignment."""
 _MARGIN_PX: Final = 30
 _BAR_UM: Final = 10.0
 _INK: Final = {False: ((0, 0, 0), (90, 90, 90)), True: ((190, 0, 0), (0, 60, 200))}
@@ -138,7 +140,7 @@ def draw_karyogram(
             width_px = max(_right(place), _EMPTY_PX)
             for one in place:
                 over = height - one.dark_HW.shape[0]
-                one.top += top + over * {"bottom": 1.0, "centre": 0.5, "top": 0.0}[style.align]
+                one.top += top + over * _SPACE_ABOVE[style.align]
                 one.left += left
             line = top - style.label_px - 6 if style.labels == "above" else top + height + 6
             spots.append((name, left, left + width_px, line))
@@ -147,7 +149,9 @@ def draw_karyogram(
     page = (top + 3 * _LINE_PX + _MARGIN_PX, inner + 2 * _MARGIN_PX)
     zoom = style.width_px / page[1]
     canvas_HW = np.full((round(page[0] * zoom), style.width_px), 255, np.uint8)
-    placed = sorted((one for row in rows for place in row for one in place), key=_number)
+    placed = sorted(
+        (one for row in rows for place in row for one in place), key=lambda one: one.number
+    )
     truth = [_paste(canvas_HW, chromosomes[one.number], one, zoom) for one in placed]
     on_ground_HW = np.rint(canvas_HW * (style.ground / 255)).astype(np.uint8)
     image = Image.fromarray(on_ground_HW).convert("RGB")
@@ -157,10 +161,6 @@ def draw_karyogram(
         pd.DataFrame(truth),
         zoom / UM_PER_PX,
     )
-
-
-def _number(one: _Placed) -> int:
-    return one.number
 
 
 def _group_gaps(types: Sequence[str]) -> int:
@@ -207,7 +207,7 @@ def _clear_px(before: _Placed, one: _Placed, align: str) -> float:
     """Smallest horizontal space between two neighbours."""
     heights = before.dark_HW.shape[0], one.dark_HW.shape[0]
     tall = max(heights)
-    share = {"bottom": 1.0, "centre": 0.5, "top": 0.0}[align]
+    share = _SPACE_ABOVE[align]
     edge = []
     for side, of in ((1, before), (0, one)):
         over = int((tall - of.dark_HW.shape[0]) * share)

@@ -137,7 +137,7 @@ class Learner:
     def finished(self) -> bool:
         """Whether all epochs are done, or early stopping ended the run."""
         enough = len(self.history) >= self.stage.training.max_epochs
-        return enough or (bool(self.history) and self.stopping.stop)
+        return enough or self.stopping.stop
 
     @property
     def position(self) -> tuple[int, int]:

@@ -293,23 +293,20 @@ class EarlyStopping:
     """Epochs without improvement before stopping."""
     best: float = -math.inf
     """Best value so far."""
-    best_epoch: int = -1
-    """Epoch of the best value, from 0."""
-    epoch: int = -1
-    """Last epoch."""
+    since: int = 0
+    """Epochs since then."""
 
     def update(self, value: float) -> bool:
         """Adds the metric of the next epoch; returns whether it is the best so far."""
-        self.epoch += 1
         better = value > self.best
-        if better:
-            self.best, self.best_epoch = value, self.epoch
+        self.since = 0 if better else self.since + 1
+        self.best = max(self.best, value)
         return better
 
     @property
     def stop(self) -> bool:
         """Whether the run should end."""
-        return self.epoch - self.best_epoch >= self.patience
+        return self.since >= self.patience
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

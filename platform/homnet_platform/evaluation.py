@@ -242,7 +242,7 @@ class _Scorer:
         config, predictor = self._config, self._models[hospital]
         events = config.events if config.artificial else None
         epoch = draw_epoch(bank, bags, events, seed=config.seed, epoch=number)
-        logit_B = predictor.epoch_logits(on_device, epoch, config.batch_size)
+        logit_B = predictor.loaded_logits(on_device.load(epoch), config.batch_size)
         return epoch.describe(bank).assign(score=predictor.probabilities(logit_B, hospital))
 
 

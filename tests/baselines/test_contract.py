@@ -165,7 +165,7 @@ def test_batch_evaluation_takes_them_as_it_takes_homnet(
     frame = epoch.describe(bank).assign(split="test", bag=np.arange(len(epoch)))
     validation = frame["patients"].map(lambda people: people[0] in patients[9:])
     frame.loc[validation, "split"] = "validation"
-    logit = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+    logit = predictor.loaded_logits(DeviceBank(bank, "cpu").load(epoch))
     frame["score"] = predictor.probabilities(logit, bank.frame["hospital"].iloc[0])
     measured = evaluate(frame, seed=0, num_bootstrap=0)
     assert measured["overall"]["metrics"]["auc"]["value"] > LEAST[name]

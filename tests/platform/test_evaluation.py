@@ -110,7 +110,7 @@ def test_scores_equal_those_of_the_predictor_on_the_same_bags(
     test = scores[scores["split"] == "test"].reset_index(drop=True)
     for hospital in ("h1", "h2"):
         predictor = Predictor.load(lineage.tuned / hospital / "checkpoint")
-        logit_B = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+        logit_B = predictor.loaded_logits(DeviceBank(bank, "cpu").load(epoch))
         mine = (test["hospital"] == hospital).to_numpy()
         expected = predictor.probabilities(logit_B, hospital)[mine]
         assert test["score"][mine].to_numpy() == pytest.approx(expected, abs=1e-6)

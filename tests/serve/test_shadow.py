@@ -76,7 +76,7 @@ def test_a_comparator_is_a_shadow_and_never_answers(
     # The same bags through batch evaluation.
     bank = PairBank.from_table(table_of("h1", num_patients=2, num_cells=3))
     epoch = draw_epoch(bank, BagConfig(num_cells=3), None, seed=0, epoch=0)
-    logit = predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+    logit = predictor.loaded_logits(DeviceBank(bank, "cpu").load(epoch))
     frame = epoch.describe(bank)
     keys = zip((people[0] for people in frame["patients"]), frame["chromosome"], strict=True)
     of_shadow = dict(zip(keys, predictor.probabilities(logit, "h1"), strict=True))

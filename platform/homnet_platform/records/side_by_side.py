@@ -133,7 +133,7 @@ def scored(
             own = own.in_parts_of_their_own()
         epoch = draw_epoch(own, bags, events, seed=0, epoch=number)
         frame = epoch.describe(own).assign(split=name)
-        logit_B = predictor.epoch_logits(DeviceBank(own, predictor.device), epoch)
+        logit_B = predictor.loaded_logits(DeviceBank(own, predictor.device).load(epoch))
         hospital_B = frame["hospital"].to_numpy()
         frame["score"] = np.nan
         for hospital in np.unique(hospital_B):

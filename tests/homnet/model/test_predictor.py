@@ -99,7 +99,7 @@ def _batch_evaluation(
     epoch = Epoch(
         Bags(row_BK, mask_BK, bags.chromosome_N[first]), None, none, np.full(len(bags), "normal")
     )
-    return predictor.epoch_logits(DeviceBank(bank, "cpu"), epoch)
+    return predictor.loaded_logits(DeviceBank(bank, "cpu").load(epoch))
 
 
 def _predictor(calibration: dict[str, Calibration] | None = None) -> Predictor:
@@ -111,8 +111,8 @@ def _predictor(calibration: dict[str, Calibration] | None = None) -> Predictor:
 def test_scores_do_not_depend_on_the_batch(table_of: TableOf, batch_size: int) -> None:
     bank = PairBank.from_table(table_of())
     epoch = draw_epoch(bank, BagConfig(num_cells=3), EventConfig(), seed=0, epoch=0)
-    expected = _predictor().epoch_logits(DeviceBank(bank, "cpu"), epoch, 40)
-    got = _predictor().epoch_logits(DeviceBank(bank, "cpu"), epoch, batch_size)
+    expected = _predictor().loaded_logits(DeviceBank(bank, "cpu").load(epoch), 40)
+    got = _predictor().loaded_logits(DeviceBank(bank, "cpu").load(epoch), batch_size)
     assert len(got) == len(epoch)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 

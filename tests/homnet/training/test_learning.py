@@ -104,8 +104,8 @@ def test_the_search_counts_in_the_best_model_and_in_what_goes_on_from_it(
     assert not kept.state["raw.search.weight_F"].any()  # training goes on without
     model = finished(kept).build()
     epoch = stage.validation_epoch(stage.parts(bank)[1])
-    scored = Predictor(model, {}, version="").epoch_logits(
-        DeviceBank(stage.parts(bank)[1], "cpu"), epoch
+    scored = Predictor(model, {}, version="").loaded_logits(
+        DeviceBank(stage.parts(bank)[1], "cpu").load(epoch)
     )
     assert line[METRIC] == pytest.approx(roc_auc_score(epoch.label_B, scored), abs=1e-6)
 

@@ -229,7 +229,7 @@ def test_early_stopping_counts_epochs_without_improvement() -> None:
         seen.append(stopping.update(value))
     assert seen == [True, True, False, False]
     assert stopping.stop
-    assert (stopping.best, stopping.best_epoch) == (0.7, 1)
+    assert (stopping.best, stopping.since) == (0.7, 2)
 
 
 def test_optimizer_state_survives_as_tensors(drawn: LoadedEpoch) -> None:
