@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from homnet.model.contract import NUM_TYPES
-from homnet.model.views import standardise, stretch
+from homnet.model.views import lengths, standardise, stretch
 
 NUM_PAPER: Final = 11
 """Number of features from :func:`paper_features`."""
@@ -32,13 +32,6 @@ _WARP: Final = 16
 """Largest shift in DTW, in steps: an eighth of the sequence."""
 _SHIFTS: Final = (-0.08, -0.04, 0.0, 0.04, 0.08)
 """Shifts of each end that the alignment tries, as fractions of the length."""
-
-
-def lengths(x_MPCL: torch.Tensor) -> torch.Tensor:
-    """Length of each homolog (M, P) in samples, at least 1: up to the last non-background one."""
-    size = x_MPCL.shape[-1]
-    ends_L = torch.arange(1, size + 1, device=x_MPCL.device)
-    return ((x_MPCL != 0).any(dim=-2) * ends_L).amax(dim=-1).clamp(min=1)
 
 
 def log_length_ratio(x_MPCL: torch.Tensor) -> torch.Tensor:

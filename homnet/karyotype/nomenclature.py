@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from homnet.errors import DataError
-from homnet.karyotype.bands import Band, ChromosomeBands, band_table
-from homnet.karyotype.chromosomes import ACROCENTRICS, CHROMOSOME_INDEX, CHROMOSOMES
+from homnet.karyotype.bands import FINEST_LEVEL, Band, ChromosomeBands, band_table
+from homnet.karyotype.chromosomes import (
+    ACROCENTRICS,
+    BAND_LEVELS,
+    CHROMOSOME_INDEX,
+    CHROMOSOMES,
+)
 
 _NUM_PLACES: Final[Mapping[str, set[tuple[int, ...]]]] = {
     "add": {(1,)},
@@ -162,7 +167,7 @@ def parse(text: str, level: int | None = None) -> Name:
         raise DataError(f"'{text}': {len(types)} chromosomes but {len(groups)} groups of bands")
     places = tuple(_places(text, group) for group in groups)
     name = Name(prefix, types, places, found["der"])
-    levels = (level,) if level is not None else (300, 400, 550, 700, 850)
+    levels = (level,) if level is not None else (*BAND_LEVELS, FINEST_LEVEL)
     for chromosome, own in zip(types, places, strict=True):
         for place in own:
             if not any(_exists(place, band_table(one)[chromosome]) for one in levels):

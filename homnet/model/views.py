@@ -21,6 +21,12 @@ def standardise(x_BKPCL: torch.Tensor) -> torch.Tensor:
     return centred * torch.rsqrt(variance + 1e-4)
 
 
+def lengths(x_KPCL: torch.Tensor) -> torch.Tensor:
+    """Length of each homolog (..., P) in samples, at least 1: up to the last one with darkness."""
+    ends_L = torch.arange(1, x_KPCL.shape[-1] + 1, device=x_KPCL.device)
+    return ((x_KPCL != 0).any(dim=-2) * ends_L).amax(dim=-1).clamp(min=1)
+
+
 def stretch(x_BKPCL: torch.Tensor, num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Resamples each homolog to a common length by linear interpolation.
 
@@ -34,9 +40,7 @@ def stretch(x_BKPCL: torch.Tensor, num_positions: int) -> tuple[torch.Tensor, to
         duplications.
     """
     size = x_BKPCL.shape[-1]
-    filled_BKPX = (x_BKPCL != 0).any(dim=-2)
-    ends_X = torch.arange(1, size + 1, device=x_BKPCL.device)
-    length_BKP1 = (filled_BKPX * ends_X).amax(dim=-1, keepdim=True).clamp(min=1)
+    length_BKP1 = lengths(x_BKPCL)[..., None]
     t_L = torch.arange(num_positions, device=x_BKPCL.device)
     place_BKPL = ((t_L + 0.5) * (length_BKP1 / num_positions) - 0.5).clamp(min=0)
     left_BKPL = place_BKPL.long()

@@ -135,7 +135,7 @@ def length_change(
 ) -> NDArray[np.float64]:
     """Returns the log factor of the length change of an event, at uniform base density."""
     table = band_table(FINEST_LEVEL)
-    whole_mb = np.array([table[name].bands[-1].bp_stop / 1e6 for name in chromosome])
+    whole_mb = np.array([table[name].length_bp / 1e6 for name in chromosome])
     sign = np.array([SIGN_OF_CHANGE[name] for name in kind])
     # A deletion never takes the whole chromosome, but sizes are rounded.
     factor_N = np.maximum(1 + sign * np.array(size_mb) / whole_mb, 1e-3)

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from homnet.model.contract import NUM_TYPES
+from homnet.model.views import lengths
 from homnet_baselines.features import (
     NUM_PAPER,
     NUM_PROFILE,
     aligned_correlation,
-    lengths,
     log_length_ratio,
     paper_features,
     profile_features,
