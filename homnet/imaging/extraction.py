@@ -118,6 +118,8 @@ def extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extraction
     """
     try:
         return _extract(image_HW, config)
+    except MemoryError:  # says nothing of the image
+        raise
     except Exception as error:  # one image that no step expects must not stop the others
         return Extraction.unusable(f"cannot be measured ({type(error).__name__})")
 

@@ -159,7 +159,7 @@ def find_chromosomes(page: Page, layout: Layout | None = None) -> Karyogram:
     """
     try:
         return _find(page, layout)
-    except DataError:
+    except (DataError, MemoryError):  # a lack of memory says nothing of the page
         raise
     except Exception as error:  # one page that no step expects must not stop the others
         raise DataError(f"the page cannot be read ({type(error).__name__})") from None

@@ -97,6 +97,7 @@ def demonstrate(config: DemoConfig) -> Path:
                     averaging=0.98,
                     seed=config.seed,
                 ),
+                split=SplitConfig(seed=config.seed),
                 scaling=ScalingOptions(num_workers=config.num_workers),
             ),
         )
@@ -139,7 +140,7 @@ def demonstrate(config: DemoConfig) -> Path:
                 split=split,
             ),
         )
-        measure(MeasureConfig(diagnosis=work / "diagnose", cohort=cohort))
+        measure(MeasureConfig(diagnosis=work / "diagnose", cohort=cohort, seed=config.seed))
         _stage(
             "6/7 evaluate bags of the same patients",
             evaluate,
@@ -162,6 +163,7 @@ def demonstrate(config: DemoConfig) -> Path:
             cohort=work / "cohort",
             checkpoints=(pretrained, *tuned.values()),
             title="HomNet demonstration on simulated people",
+            seed=config.seed,
         ),
     )
     return config.output / "index.html"

@@ -209,6 +209,11 @@ class IngestSummary:
         return table
 
 
+def _refuse_published(output: Location) -> None:
+    if is_published(output):
+        raise CohortError(f"{output}: exists already; remove it or choose another --output")
+
+
 def ingest(config: IngestConfig) -> IngestSummary:
     """Measures all images and writes the cohort and the report; karyograms are cut first.
 
@@ -221,8 +226,7 @@ def ingest(config: IngestConfig) -> IngestSummary:
         StoreError: a disk or store does not give an image.
     """
     key = read_secret_key(config.pseudonym_key_file, KEY_VARIABLE)
-    if is_published(config.output):
-        raise CohortError(f"{config.output}: exists already; remove it or choose another --output")
+    _refuse_published(config.output)
     if config.manifest is not None:
         return _ingest(config, config.manifest, key)
     assert config.karyograms is not None
@@ -266,6 +270,7 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
         # The cohort's index is written after its last table, and only then is it published: nobody
         # may find it without its report.
         provenance["images_sha256"] = _digest_of_rows(done.digests)
+        _refuse_published(config.output)  # by another run, whose report stands beside it
         noted = pd.concat(done.noted)[reported].sort_values("row")
         with replacing(done.report) as temporary:
             noted.to_csv(temporary, index=False, float_format="%.3f")

@@ -96,6 +96,9 @@ def run_job(
             registry=rules,
         )
 
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        # A name that is read one way and written another becomes two patients.
+        sys.exit(_fail(ConfigError(f"names are read as {encoding} here; set LANG=C.UTF-8")))
     given = list(sys.argv[1:] if args is None else args)
     asked = next((number for number, one in enumerate(given) if one in ("-h", "--help")), None)
     if asked is not None:

@@ -214,7 +214,7 @@ def _cut_page(
     page = pages[number]
     done = staging.content / "pages" / f"{number:05d}.csv"
     if done.exists():
-        return 1, done.read_text()
+        return 1, done.read_text(encoding="utf-8")
     outlines = f"pages/{number:05d}.png"
     content = _content(folder / page["path"])
     if _sha256(content) != page["sha256"]:

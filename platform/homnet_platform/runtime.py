@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import grpc
 import ray
+from ray._common.utils import get_default_system_temp_dir
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import get_num_cpus
@@ -44,10 +46,11 @@ _POLL_S: Final = 1.0
 """Between two looks at the nodes that an autoscaler starts."""
 _JOIN_TIMEOUT_S: Final = 30.0
 """Ray itself tries a dead address for minutes."""
-_LONGEST_TMPDIR: Final = 107 - len(
+_LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
+_LONGEST_TMPDIR: Final = _LONGEST_SOCKET - len(
     "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 )
-"""Bytes. A socket's path has at most 107 on Linux, and Ray appends that much."""
+"""Bytes. Ray appends that much to its folder, and the path of a socket has a limit."""
 
 
 @contextmanager
@@ -63,14 +66,16 @@ def local_or_cluster(*, spare_cpus: int = 1) -> Iterator[None]:
     Raises:
         ConfigError: Ray cannot be joined or started.
     """
-    configure_ray_data(quiet="RAY_ADDRESS" not in os.environ)
+    configure_ray_data(quiet=os.environ.get("RAY_ADDRESS", "local") == "local")
     if ray.is_initialized():
         yield
         return
-    if address := os.environ.get("RAY_ADDRESS"):
-        _join(address)
-    else:
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "local"):  # Ray's own word for one that is started here
+        os.environ.pop("RAY_ADDRESS", None)
         _start(spare_cpus)
+    else:
+        _join(address)
     try:
         yield
     finally:
@@ -104,12 +109,12 @@ def _join(address: str) -> None:
 
 
 def _start(spare_cpus: int) -> None:
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
-    length = len(os.fsencode(os.environ.get(name, "/tmp")))
-    if length > _LONGEST_TMPDIR:
+    folder = get_default_system_temp_dir()
+    if len(os.fsencode(folder)) > _LONGEST_TMPDIR:
         raise ConfigError(
-            f"{name} is {length} bytes long, and Ray's sockets below it allow {_LONGEST_TMPDIR}; "
-            "set RAY_TMPDIR to a shorter path, for example /tmp"
+            f"RAY_TMPDIR or TMPDIR, below which Ray has its sockets, is {folder}, "
+            f"{len(os.fsencode(folder))} bytes long, and they allow {_LONGEST_TMPDIR}; set "
+            "RAY_TMPDIR to a shorter path, for example /tmp"
         )
     for variable, value in LAPTOP_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
@@ -125,8 +130,7 @@ def _start(spare_cpus: int) -> None:
     except Exception as error:
         raise ConfigError(
             f"Ray does not start here ({first_line(error)}); see its logs in "
-            f"{os.environ.get(name, '/tmp')}/ray/session_latest/logs, which must be writable and "
-            "have room"
+            f"{folder}/ray/session_latest/logs, which must be writable and have room"
         ) from error
 
 

@@ -3,13 +3,16 @@
 import dataclasses
 import logging
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from homnet.errors import ConfigError, first_line
 from homnet.files import write_whole
@@ -62,12 +65,15 @@ class Tracker:
         if options.tensorboard:
             if isinstance(self._events, RemotePath):
                 self._folder = tempfile.TemporaryDirectory()
-            # File names have a resolution of one second; the suffix makes a quick restart unique.
-            self._writer = SummaryWriter(
-                str(self._events) if self._folder is None else self._folder.name,
-                purge_step=first_epoch,
-                filename_suffix=f".from-{first_epoch}",
-            )
+            place = Path(str(self._events) if self._folder is None else self._folder.name)
+            place.mkdir(parents=True, exist_ok=True)
+            # Not the SummaryWriter, whose thread dies of a full disk, unseen: then its queue fills
+            # up, and the training waits for ever. File names have a resolution of one second; the
+            # suffix makes a quick restart unique.
+            self._writer = EventsWriter(str(place / "events"), f".from-{first_epoch}")
+            # What was logged of this epoch and later ones counts no more.
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=first_epoch, session_log=start))
         self._mlflow = _Mlflow(options, directory, name, settings) if options.mlflow_uri else None
 
     def log(self, line: Mapping[str, float]) -> None:
@@ -77,7 +83,8 @@ class Tracker:
         if self._writer is not None:
             with _warned(f"events of epoch {step + 1}"):
                 for name, value in values.items():
-                    self._writer.add_scalar(name, value, step)
+                    shown = scalar(name, value)
+                    self._writer.write_event(Event(wall_time=time.time(), step=step, summary=shown))
                 self._writer.flush()
                 self._store()
         if self._mlflow is not None:

@@ -21,6 +21,7 @@ from homnet.imaging.manifest import read_manifest
 from homnet.imaging.reading import read_grey
 from homnet.locations import files_in, to_location
 from homnet.simulator.drawing import centre_line, draw_chromosome
+from homnet_platform import ingest as ingest_module
 from homnet_platform.ingest import (
     IngestConfig,
     _with_pseudonyms,
@@ -308,6 +309,27 @@ def test_the_report_is_there_when_the_cohort_is_published(folder, tmp_path, monk
     monkeypatch.setattr("homnet_platform.ingest.write_cohort", write)
     ingest(IngestConfig(tmp_path / "cohort", manifest=folder / "some.csv", band_level=400))
     assert found == [True]
+
+
+def test_a_run_that_comes_second_leaves_the_report_of_the_first(folder, tmp_path, monkeypatch):
+    pd.DataFrame(rows_of(2, 2, "south")).to_csv(folder / "some.csv", index=False)
+    config = IngestConfig(tmp_path / "cohort", manifest=folder / "some.csv", band_level=400)
+    measured = ingest_module._measured
+    first = list[bytes]()
+
+    def slowly(*args):
+        yield from measured(*args)
+        if not first:  # meanwhile another run is done
+            first.append(b"")
+            ingest(config)
+            first[0] = report_of(config.output).read_bytes()
+            report_of(config.output).write_bytes(b"the first run's")
+
+    monkeypatch.setattr(ingest_module, "_measured", slowly)
+    with pytest.raises(CohortError, match="exists already"):
+        ingest(config)
+    assert first[0]
+    assert report_of(config.output).read_bytes() == b"the first run's"
 
 
 def test_an_image_that_the_disk_does_not_give_ends_the_job(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_help_shows_groups_of_options_when_they_are_asked_for(
     text = capsys.readouterr().out
     assert all(one in text for one in shown)
     assert not any(one in text for one in hidden)
+
+
+def test_names_are_read_in_one_way_everywhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    with pytest.raises(SystemExit, match="2"):
+        run_job(Nested, print, description="A job.", args=[])
+    assert "names are read as iso8859-1 here; set LANG=C.UTF-8" in capsys.readouterr().err
 
 
 def test_our_errors_are_one_sentence_and_others_are_raised(

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -162,8 +163,8 @@ def silent_port() -> Iterator[int]:
         ("RAY_ADDRESS", "127.0.0.1:{silent}", "no answer within"),
         ("RAY_ADDRESS", "nonsense", "cannot be joined .*give the address"),
         ("RAY_ADDRESS", "ray://head:10001", r"cannot be joined \(no memory\)"),
-        ("RAY_TMPDIR", "/tmp/" + "x" * 40, "RAY_TMPDIR is 45 bytes long, .*allow 39"),
-        ("TMPDIR", "/tmp/" + "ü" * 18, "TMPDIR is 41 bytes long"),
+        ("RAY_TMPDIR", "/tmp/" + "x" * 40, "RAY_TMPDIR .*, 45 bytes long, .*allow 39"),
+        ("TMPDIR", "/tmp/" + "ü" * 18, "TMPDIR .*, 41 bytes long"),
         ("RAY_TMPDIR", "/tmp/" + "x" * 34, r"does not start here \(no memory\)"),
     ],
 )
@@ -174,6 +175,23 @@ def test_a_ray_that_cannot_be_had_is_one_sentence(
     with pytest.raises(ConfigError, match=message) as raised, local_or_cluster():
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_a_long_folder_that_ray_does_not_use_is_no_fault(no_ray: pytest.MonkeyPatch) -> None:
+    """macOS has always a long TMPDIR, and Ray takes /tmp there."""
+    no_ray.setattr(sys, "platform", "darwin")
+    no_ray.setenv("TMPDIR", "/var/folders/zz/" + "x" * 33)
+    with pytest.raises(ConfigError, match=r"does not start here \(no memory\)"), local_or_cluster():
+        pass
+
+
+def test_local_is_no_address(no_ray: pytest.MonkeyPatch) -> None:
+    no_ray.setenv("RAY_ADDRESS", "local")
+    started = list[int]()
+    no_ray.setattr(runtime, "_start", started.append)
+    with local_or_cluster(spare_cpus=3):
+        assert "RAY_ADDRESS" not in os.environ
+    assert started == [3]
 
 
 def test_sockets_fit_below_the_longest_folder() -> None:

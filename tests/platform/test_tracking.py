@@ -1,11 +1,13 @@
 """What a run tells people: TensorBoard events and MLflow metrics, over interruptions."""
 
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
 
 from homnet.errors import ConfigError, StoreError
 from homnet.locations import Location, files_in, to_location
@@ -24,6 +26,35 @@ def _events(directory: Location) -> list[tuple[str, int, float]]:
             content = content[12 + size + 4 :]
             found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
     return found
+
+
+def test_a_disk_that_is_full_for_a_moment_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(TrackingOptions(), tmp_path, "h1", settings=TrainingConfig())
+    line = {"loss": 0.5, "auc": 0.9, "seconds": 3.0, "rate": 1e-3, "bags": 64.0}
+    flushed = RecordWriter.flush
+    failed = list[str]()
+
+    def flush(writer: RecordWriter) -> None:
+        if not failed:
+            failed.append("once")
+            raise OSError(28, "No space left on device")
+        flushed(writer)
+
+    monkeypatch.setattr(RecordWriter, "flush", flush)
+
+    def train() -> None:
+        for epoch in range(8):
+            tracker.log({"epoch": epoch, **line})
+
+    training = threading.Thread(target=train, daemon=True)
+    training.start()
+    training.join(10)
+    assert not training.is_alive()
+    tracker.close()
+    assert failed
+    assert {step for _, step, _ in _events(tmp_path)} >= set(range(1, 8))
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])

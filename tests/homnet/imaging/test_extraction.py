@@ -293,6 +293,15 @@ def test_a_step_that_fails_costs_one_image_only(monkeypatch):
     assert found.reason == "cannot be measured (ZeroDivisionError)"
 
 
+def test_a_lack_of_memory_is_no_fault_of_the_image(monkeypatch):
+    def find(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("homnet.imaging.extraction.find_midline", find)
+    with pytest.raises(MemoryError):
+        extract(chromosome(60.0)[0].image_HW, CONFIG)
+
+
 @pytest.mark.slow
 def test_real_images_are_nearly_all_usable():
     beside = Path(__file__).parents[4] / "shared" / "real"
