@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from homnet import __version__
+from homnet import PROGRAM, __version__
 from homnet.cohorts.checks import HOSPITAL_NAME
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients, write_cohort
 from homnet.cohorts.pairs import LEVEL_DOUBTED, LEVEL_ESTIMATED, SINGLE_HOMOLOG
@@ -260,6 +260,7 @@ def _ingest(config: IngestConfig, listed: Location, key: bytes | None) -> Ingest
     provenance: dict[str, Any] = {
         "job": "ingest",
         "version": __version__,
+        "program": PROGRAM,
         "settings": settings,
         "manifest_sha256": hashlib.sha256(listed.read_bytes()).hexdigest(),
     }

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pandas as pd
 from PIL import Image
 
-from homnet import __version__
+from homnet import PROGRAM, __version__
 from homnet.errors import ConfigError, DataError, ManifestError, StoreError
 from homnet.files import Staging, is_published
 from homnet.imaging.cells import BY_NAME, Cell, cells_of_list, cells_of_names, is_picture
@@ -100,6 +100,7 @@ def cut_karyograms(
     settings: dict[str, Any] = {
         "job": "karyograms",
         "version": __version__,
+        "program": PROGRAM,
         "pages": pages,
         "layout": None if layout is None else [list(row) for row in layout.rows],
         "px_per_um": config.px_per_um,

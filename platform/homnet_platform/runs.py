@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from homnet import __version__
+from homnet import PROGRAM, __version__
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import CheckpointError, ConfigError
 from homnet.files import is_published, replacing_directory
@@ -57,7 +57,7 @@ class Run:
             config: the settings.
             content: digests of the run's inputs, which may not change.
         """
-        return cls.claiming(output, {"settings": portable(config), **content})
+        return cls.claiming(output, {"program": PROGRAM, "settings": portable(config), **content})
 
     @classmethod
     def claiming(cls, output: str | Location, claimed: Mapping[str, Any]) -> Self:
@@ -86,8 +86,8 @@ class Run:
             )
         if self._kept() not in (None, self.claimed):
             raise ConfigError(
-                f"{self.output}: an interrupted run with other settings or another cohort is here; "
-                "choose another --output, or give its settings to resume it"
+                f"{self.output}: an interrupted run with other settings or another cohort, or of "
+                "another version, is here; choose another --output, or give its settings to go on"
             )
         write_json(self.output / "config.json", self.claimed)
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from homnet import __version__
+from homnet import PROGRAM, __version__
 from homnet.cohorts.cohort import (
     INDEX,
     SCHEMA_VERSION,
@@ -224,6 +224,7 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
         {
             **provenance,
             "schema_version": SCHEMA_VERSION,
+            "program": PROGRAM,
             "groups": [dataclasses.asdict(group) for group in every],
         }
     )

@@ -40,13 +40,18 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(config, config.build().state_dict(), metrics={"history": [{"epoch": 0}]})
 
 
-def test_the_same_run_continues_and_others_are_refused(tmp_path: Path) -> None:
+def test_the_same_run_continues_and_others_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = Config()
     Run.of(tmp_path, config, cohort="c").claim()
     Run.of(tmp_path, config, cohort="c").claim()
     for other, content in ((replace(config, rates=(0.1,)), "c"), (config, "d")):
         with pytest.raises(ConfigError, match="other settings or another cohort"):
             Run.of(tmp_path, other, cohort=content).claim()
+    monkeypatch.setattr("homnet_platform.runs.PROGRAM", 0)
+    with pytest.raises(ConfigError, match="another version"):
+        Run.of(tmp_path, config, cohort="c").claim()
 
 
 def test_places_and_hardware_may_change(tmp_path: Path) -> None:

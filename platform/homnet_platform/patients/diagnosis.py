@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from homnet import PROGRAM
 from homnet.cohorts.cohort import Cohort, refuse_shared_patients
 from homnet.cohorts.pairs import SCHEMA
 from homnet.cohorts.split import SplitConfig, split_patients
@@ -161,6 +162,7 @@ def diagnose(config: DiagnoseConfig) -> Location:
     _require_file_names(selected | pictures.sent.keys())
     settings = {
         **portable(config),
+        "program": PROGRAM,
         "manifest": None if config.manifest is None else config.manifest.name,
         "findings": loaded.reader_version,
         "reader": None if reader is None else reader.digest,
@@ -350,17 +352,21 @@ def _cohort(config: DiagnoseConfig) -> Cohort:
     found = [settings[name] for name in ("hospital", "band_level", "turn")]
     found.append(settings["extraction"]["samples_per_px"])
     wanted = [config.hospital, config.band_level, turn, scale]
+    # The manifest's name is left out of a pseudonymous cohort.
+    has_pseudonyms = "manifest" not in settings
     if (
         made["manifest_sha256"] != digest
+        or made.get("program") != PROGRAM
+        or has_pseudonyms != (read_secret_key(None, KEY_VARIABLE) is not None)
         or found != wanted
         # A picture may change under its name.
         or (earlier and made.get("images_sha256") != digest_of_images(rows, config.manifest.parent))
     ):
         old = [str(one) for one in made_of_images if one.exists()]
         raise ConfigError(
-            f"{measured} was measured from another manifest or other images, or with another "
-            f"hospital, band_level, turn or samples_per_px; remove {' and '.join(old)}, or choose "
-            "another --output"
+            f"{measured} was measured from another manifest or other images, by another version, "
+            "or with another hospital, band_level, turn, samples_per_px or (no) pseudonym key; "
+            f"remove {' and '.join(old)}, or choose another --output"
         )
     return cohort
 

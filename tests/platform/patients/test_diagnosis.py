@@ -128,7 +128,9 @@ def test_an_interrupted_run_keeps_what_it_had(
         diagnose(config)
 
 
-def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> None:
+def test_a_folder_of_images_becomes_verdicts(
+    diagnosed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simulate(
         SimulateConfig(
             output=tmp_path / "cohort",
@@ -165,6 +167,14 @@ def test_a_folder_of_images_becomes_verdicts(diagnosed: Any, tmp_path: Path) -> 
     shutil.rmtree(output)
     with pytest.raises(ConfigError, match="another --output"):
         diagnose(replace(config, band_level=400))
+    with monkeypatch.context() as patch:
+        patch.setenv(KEY_VARIABLE, "a key of sixteen bytes")
+        with pytest.raises(ConfigError, match=r"\(no\) pseudonym key; remove"):
+            diagnose(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(diagnosis, "PROGRAM", 0)
+        with pytest.raises(ConfigError, match="by another version"):
+            diagnose(config)
     cohort = tmp_path / "diagnosed-cohort"
     report = report_of(cohort).rename(tmp_path / "aside")
     pictures_of.cache_clear()
@@ -319,7 +329,7 @@ def test_a_folder_of_karyograms_becomes_verdicts(
     assert "Pictures not used" in listed
     assert re.findall(r'<td class="num">(\d)</td>\s*</tr>', listed) == ["1", "1"]
     shutil.rmtree(output)
-    with pytest.raises(ConfigError, match="turn or samples_per_px"):
+    with pytest.raises(ConfigError, match="turn, samples_per_px or"):
         diagnose(replace(config, turn="never"))
     Image.new("L", (400, 500), 255).save(folder / "q_1.png")
     old = "diagnosed-cohort and .*diagnosed-cohort-extraction.csv, or choose"
