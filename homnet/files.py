@@ -20,6 +20,7 @@ import re
 import shutil
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,16 +194,25 @@ def _upload(made: Path, target: RemotePath, last: str, *, new: bool) -> None:
     if new and is_published(target):
         raise _exists(target)
     stale = set(files_in(target)) - set(files)  # no deeper: other things may be there
-    write_whole(target / UNFINISHED, b"{}")
+    mine = json.dumps({"run": uuid.uuid4().hex}).encode()
+
+    def refuse_two() -> None:
+        """Raises DataError if another run has published meanwhile, or writes here now."""
+        marked = (target / UNFINISHED).read_bytes() if (target / UNFINISHED).is_file() else b""
+        if new and last and (marked != mine or (target / last).is_file()):
+            if marked == mine:
+                (target / UNFINISHED).unlink(missing_ok=True)
+            raise _exists(target)
+
+    write_whole(target / UNFINISHED, mine)
     if last and not new:
         (target / last).unlink(missing_ok=True)
     for relative in sorted(set(files) - {last}):
+        refuse_two()
         write_whole(target / relative, files[relative].read_bytes())
     for relative in stale:
         (target / relative).unlink(missing_ok=True)
-    if new and last and (target / last).is_file():  # two runs were writing at once
-        (target / UNFINISHED).unlink(missing_ok=True)
-        raise _exists(target)
+    refuse_two()
     if last:
         write_whole(target / last, files[last].read_bytes())
     (target / UNFINISHED).unlink(missing_ok=True)
@@ -218,7 +228,8 @@ def require_writable(location: Location) -> None:
         StoreError: it refuses.
     """
     if isinstance(location, RemotePath):
-        write_whole(location / ".writable", b"").unlink()
+        # Another job may ask at the same time.
+        write_whole(location / ".writable", b"").unlink(missing_ok=True)
         return
     try:
         make_folder(location)

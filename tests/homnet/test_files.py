@@ -125,11 +125,12 @@ def test_a_new_directory_replaces_none_that_was_published_meanwhile(
     def publish(content: str) -> None:
         with replacing_directory(model, last="index", new=True) as made:
             (made / "index").write_text(content)
+            (made / "other").write_text(content)
 
     def second() -> None:
         with replacing_directory(model, last="index", new=True) as made:
             (made / "index").write_text("second")
-            (made / "other").touch()
+            (made / "other").write_text("second")
             if moment == "before the end":
                 publish("first")
             else:
@@ -147,7 +148,7 @@ def test_a_new_directory_replaces_none_that_was_published_meanwhile(
 
     with pytest.raises(DataError, match=r"model.*exists already; remove it or choose another"):
         second()
-    assert (model / "index").read_bytes() == b"first"
+    assert (model / "index").read_bytes() == (model / "other").read_bytes() == b"first"
     assert is_published(model)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 
@@ -24,14 +24,13 @@ from homnet.errors import ConfigError
 from homnet.files import require_writable
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, patient_digests
-from homnet.model.predictor import Predictor
 from homnet.model.registry import Registry
 from homnet.patients.diagnostician import read_types
 from homnet.patients.scores import labelled_scores, read_log_odds, score_patients
 from homnet.reader.network import ReaderConfig
-from homnet.reader.reading import CalibratedReader
 from homnet_platform.blocks import process_blocks
 from homnet_platform.patients.blocks import PatientBlock, patient_blocks, read_block
+from homnet_platform.patients.models import predictor_once, reader_once
 from homnet_platform.runs import models_of, portable, refuse_known
 from homnet_platform.runtime import local_or_cluster
 
@@ -93,11 +92,15 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    origins = {path: Checkpoint.load(path).provenance for path in set(models.values())}
-    reader = NO_READER_USED
+    checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
+    origins = {path: one.provenance for path, one in checkpoints.items()}
+    digests = {str(path): one.digest for path, one in checkpoints.items()}
+    reader, findings = NO_READER_USED, ""
     if config.findings:
         above = Checkpoint.load(config.findings, ReaderConfig.of_json)
         origins[to_location(config.findings)], reader = above.provenance, above.version
+        findings = str(to_location(config.findings).absolute())
+        digests[findings] = above.digest
     for path, origin in origins.items():
         refuse_known(path, origin, split[VALIDATION], "learnt_from")
     _refuse_others(output, models, reads=bool(config.findings))
@@ -119,7 +122,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
                 cohort=cohort,
                 blocks=blocks,
                 models=models,
-                findings=str(to_location(config.findings).absolute()) if config.findings else "",
+                findings=findings,
+                digests=digests,
             ),
             title="calibrate",
             total=len(split[VALIDATION]),
@@ -142,7 +146,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Location]:
     fitted = {hospital: found.get(hospital, found[ALL_HOSPITALS]) for hospital in models}
     calibrated = {}
     for hospital, path in models.items():
-        checkpoint = Checkpoint.load(path)
+        checkpoint = checkpoints[path]
         provenance = {
             **checkpoint.provenance,
             "calibrated_on": patient_digests(split[VALIDATION]),
@@ -191,11 +195,6 @@ def _refuse_others(output: Location, hospitals: Collection[str], *, reads: bool)
         )
 
 
-# Loaded once per process.
-_predictor = cache(Predictor.load)
-_reader = cache(CalibratedReader.load)
-
-
 def _score_block(
     number: int,
     *,
@@ -203,13 +202,16 @@ def _score_block(
     blocks: Sequence[PatientBlock],
     models: Mapping[str, Location],
     findings: str,
+    digests: Mapping[str, str],
 ) -> tuple[int, str]:
     """Scores and truth of a block's patients, as JSON."""
     table = read_block(cohort, blocks[number])
-    predictor = _predictor(models[cohort.files[blocks[number].file].hospital])
+    path = models[cohort.files[blocks[number].file].hospital]
+    predictor = predictor_once(path, digests[str(path)])
     assessment = assess(table)
     everything_G = np.arange(len(assessment.types))
-    read = read_types(_reader(findings), assessment, everything_G) if findings else {}
+    reader = reader_once(findings, digests[findings]) if findings else None
+    read = {} if reader is None else read_types(reader, assessment, everything_G)
     read_G = read_log_odds(len(everything_G), read, reads=bool(findings))
     evidence = predictor.evidence(assessment.bags)
     scores = labelled_scores(score_patients(assessment, evidence), read_G, table)

@@ -91,11 +91,7 @@ def loaded_once(
     Raises:
         CheckpointError: one is no longer that of the run.
     """
-    reader = None
-    if findings:
-        stored = Checkpoint.load(findings, ReaderConfig.of_json)
-        _require_unchanged(findings, stored, reader_digest)
-        reader = CalibratedReader.of_checkpoint(stored)
+    reader = reader_once(findings, reader_digest) if findings else None
     checkpoint = Checkpoint.load(path)
     _require_unchanged(path, checkpoint, digest)
     version = NO_READER_USED if reader is None else reader.version
@@ -104,6 +100,22 @@ def loaded_once(
         Predictor.of_checkpoint(checkpoint),
         reader,
     )
+
+
+@cache
+def predictor_once(path: Location, digest: str) -> Predictor:
+    """A model, loaded once per process; raises CheckpointError if it is not that of the run."""
+    checkpoint = Checkpoint.load(path)
+    _require_unchanged(path, checkpoint, digest)
+    return Predictor.of_checkpoint(checkpoint)
+
+
+@cache
+def reader_once(path: str, digest: str) -> CalibratedReader:
+    """A reader, loaded once per process; raises CheckpointError if it is not that of the run."""
+    stored = Checkpoint.load(path, ReaderConfig.of_json)
+    _require_unchanged(path, stored, digest)
+    return CalibratedReader.of_checkpoint(stored)
 
 
 def _require_unchanged(where: object, checkpoint: Checkpoint, digest: str) -> None:

@@ -1,5 +1,6 @@
 """The pictures on which verdicts are given: where they lie, and what became of each."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -43,11 +44,10 @@ class Pictures:
         }
 
 
-@cache
 def pictures_of(
     manifest: Location, hospital: str, band_level: int | None, report: Location, *, cut: bool
 ) -> Pictures:
-    """The pictures of a manifest, read once per process.
+    """The pictures of a manifest, read once per process and content.
 
     Args:
         manifest: its path.
@@ -65,6 +65,21 @@ def pictures_of(
             f"{report}: there is no such file, so nobody knows which images were used; remove the "
             "cohort beside it and repeat the command, which measures the images again"
         )
+    digest = hashlib.sha256(manifest.read_bytes() + report.read_bytes()).hexdigest()
+    return _pictures_of(digest, manifest, hospital, band_level, report, cut=cut)
+
+
+@cache
+def _pictures_of(
+    _: str,
+    manifest: Location,
+    hospital: str,
+    band_level: int | None,
+    report: Location,
+    *,
+    cut: bool,
+) -> Pictures:
+    """See :func:`pictures_of`; the first argument is a digest of what is read."""
     rows = read_manifest(manifest, hospital=hospital, band_level=band_level)
     noted = pd.read_csv(in_memory(report), keep_default_na=False, dtype=str)
     noted["row"] = noted["row"].astype(int)

@@ -29,7 +29,6 @@ from homnet_platform.ingest import KEY_VARIABLE, report_of
 from homnet_platform.karyograms import KaryogramConfig
 from homnet_platform.patients import diagnosis
 from homnet_platform.patients.diagnosis import DiagnoseConfig, _require_file_names, diagnose
-from homnet_platform.patients.pictures import pictures_of
 from homnet_platform.simulate import SimulateConfig, simulate
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -177,7 +176,6 @@ def test_a_folder_of_images_becomes_verdicts(
             diagnose(config)
     cohort = tmp_path / "diagnosed-cohort"
     report = report_of(cohort).rename(tmp_path / "aside")
-    pictures_of.cache_clear()
     with pytest.raises(DataError, match=r"diagnosed-cohort-extraction\.csv: there is no such file"):
         diagnose(config)
     report.rename(report_of(cohort))

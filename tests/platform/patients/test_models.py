@@ -1,5 +1,6 @@
 """Workers load the models that the driver checked, and no others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from homnet.model.checkpoint import Checkpoint
 from homnet.model.shipped import SHIPPED, place_of, reader_beside
 from homnet.patients.verdict import VerdictConfig
 from homnet.reader.network import ReaderConfig
-from homnet_platform.patients.models import load_models, loaded_once
+from homnet_platform.patients.models import load_models, loaded_once, predictor_once
 
 VERDICT = VerdictConfig()
 
@@ -38,6 +39,20 @@ def test_what_was_replaced_since_is_refused(changed: str) -> None:
     digest[changed] = "0" * 64
     with pytest.raises(CheckpointError, match=": was replaced since this run began"):
         loaded_once(place, digest["model"], VERDICT, reader, digest["reader"])
+
+
+def test_what_is_loaded_once_is_what_is_at_its_place(tmp_path: Path) -> None:
+    """In a notebook a model is trained again at its place, and calibrated again."""
+    first = Checkpoint.load(place_of(SHIPPED))
+    place = first.save(tmp_path / "model")
+    assert predictor_once(place, first.digest).version == first.version
+    weights = {name: 2 * values for name, values in first.weights.items()}
+    second = replace(first, weights=weights)
+    second.save(place)
+    assert predictor_once(place, second.digest).version == second.version != first.version
+    predictor_once.cache_clear()
+    with pytest.raises(CheckpointError, match=": was replaced since this run began"):
+        predictor_once(place, first.digest)
 
 
 def test_models_without_a_calibration_of_patients_are_refused(tmp_path: Path) -> None:

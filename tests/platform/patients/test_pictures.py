@@ -92,6 +92,7 @@ def test_without_a_report_nobody_knows_what_was_used(tmp_path: Path) -> None:
     report.unlink()
     with pytest.raises(DataError, match=r"-extraction\.csv: there is no such file.*; remove the"):
         pictures_of(manifest, "h", None, report, cut=False)
+    # What is read is what is there now, also in a process that has read it before.
     report.write_text(REPORT.splitlines()[0] + "\n")
     pictures = pictures_of(manifest, "h", None, report, cut=False)
     assert len(pictures.files["h", "007", "c1", "1"]) == 2
