@@ -184,10 +184,6 @@ class Reader(BagModel):
         """
         self.homnet.load_state_dict(dict(weights), strict=True)
 
-    def learnt(self) -> dict[str, torch.Tensor]:
-        """Trained weights: all but those of HomNet."""
-        return {n: t for n, t in self.state_dict().items() if not n.startswith(FROZEN)}
-
     def read(
         self,
         x_BKPCL: torch.Tensor,

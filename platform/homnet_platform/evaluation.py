@@ -91,7 +91,8 @@ def evaluate(config: EvaluateConfig) -> Location:
     models = models_of(config.checkpoint, cohort.scale, config.hospitals)
     cohort = cohort.of_hospitals(models)
     split = split_patients(cohort.patients, config.split)
-    refuse_split(split, {path: Checkpoint.load(path).provenance for path in set(models.values())})
+    checkpoints = {path: Checkpoint.load(path) for path in set(models.values())}
+    refuse_split(split, {path: one.provenance for path, one in checkpoints.items()})
     require_writable(output)
     with local_or_cluster():
         require_workers(config.num_workers, "scoring", gpus=float(config.use_gpu))
@@ -105,7 +106,7 @@ def evaluate(config: EvaluateConfig) -> Location:
     provenance = {
         "cohort": cohort.fingerprint,
         "counts": counts,
-        "checkpoints": {h: Predictor.load(path).version for h, path in models.items()},
+        "checkpoints": {h: checkpoints[path].version for h, path in models.items()},
         "config": portable(config),
         "packages": package_versions(),
         "machine": describe_machine(),

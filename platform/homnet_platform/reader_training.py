@@ -18,7 +18,7 @@ from homnet.cohorts.split import TRAIN, VALIDATION, SplitConfig, split_patients
 from homnet.errors import ConfigError
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
-from homnet.model.network import HomNetConfig
+from homnet.model.network import HomNetConfig, best_form
 from homnet.model.shipped import place_of
 from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
@@ -64,9 +64,9 @@ class LearnReaderConfig:
 
 def facts(config: LearnReaderConfig) -> Mapping[str, object]:
     """Size of the reader, for a dry run."""
-    form = HomNetConfig(view="stretched")
-    reader = ReaderConfig(model=form, width=config.width).build()
-    return {"trainable parameters": f"{sum(t.numel() for t in reader.learnt().values()):,}"}
+    reader = ReaderConfig(model=best_form(), width=config.width).build()
+    trained = sum(p.numel() for p in reader.parameters() if p.requires_grad)
+    return {"trainable parameters": f"{trained:,}"}
 
 
 def learn_reader(config: LearnReaderConfig) -> Location:
