@@ -372,6 +372,7 @@ def _cell_text(name: str, cell: CellFinding | None, middle: float, y: float) -> 
         lines.append(text(middle, y + 24, words, fill=colour, bold=cell.looks_abnormal))
     homolog = _abnormal_homolog(cell)
     if homolog is not None and cell.homolog_probability is not None:
-        words = f"{('left', 'right')[homolog]} homolog {probable(cell.homolog_probability)}"
+        # No longer than this, or it runs into that of the next cell.
+        words = f"{('left', 'right')[homolog]} {probable(cell.homolog_probability)}"
         lines.append(text(middle, y + 36, words, fill=MUTED))
     return lines

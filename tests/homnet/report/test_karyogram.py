@@ -47,7 +47,7 @@ def test_all_cells_of_a_type_are_one_well_formed_picture(
     assert texts.count("▲") == sum(int(pair[1].any()) for pair in pairs.values())
     assert "p14" in texts
     assert "abnormal 0.90" in texts
-    assert "right homolog 0.80" in texts
+    assert "right 0.80" in texts
     strips = [one for one in root.iter() if "stroke-opacity" in one.attrib]
     # The score of the right homologs is 0.8 over 40 samples, and falls off at both ends.
     values = [float(one.attrib["stroke-opacity"]) for one in strips]
@@ -69,6 +69,24 @@ def test_cells_that_were_not_compared_come_last_and_are_said_so(
         texts = [one.text for one in _all(ElementTree.fromstring(svg), "text")]
         assert texts[-1] == "not compared"
         assert (texts[-2] or "").endswith(first.cell_id[-9:])
+
+
+def test_what_is_said_of_a_cell_does_not_run_into_the_next_one(
+    table: pa.Table, verdict: PatientVerdict
+) -> None:
+    finding = verdict.types[0].finding
+    assert finding is not None
+    sure = [replace(one, probability=0.999, homolog_probability=0.999) for one in finding.cells]
+    cells = pairs_by_cell(table, verdict.patient_id)
+    pairs = {name: cell["5"] for name, cell in cells.items() if "5" in cell}
+    svg = evidence(
+        replace(finding, cells=tuple(sure)), pairs, level=400, samples_per_px=3.0, label=""
+    )
+    said = [one.text or "" for one in _all(ElementTree.fromstring(svg), "text")]
+    assert "abnormal above 0.99" in said
+    assert "right above 0.99" in said
+    # Cells are 129 units apart, and letters about 6.5 wide.
+    assert max(map(len, said)) <= 19
 
 
 def test_types_that_are_not_flagged_are_drawn_at_the_same_scale(
