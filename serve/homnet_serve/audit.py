@@ -26,7 +26,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,6 +230,8 @@ def verify_audit(
                 checked[name] = _follow(f"{directory}/{name}", *_read(place, parts), key)
             except DataError as error:
                 problems.append(str(error))
+        # A log that began since the anchors were read has one by now.
+        begun = set() if anchor is None else _names_of_anchors(_place(anchor))
     except OSError as error:
         raise DataError(f"{directory}: the audit log cannot be read ({error})") from None
     unproven = {
@@ -255,16 +257,19 @@ def verify_audit(
             "last line; it can have been computed anew"
         )
     if anchor is not None:
-        problems += _against(anchors, checked, str(directory))
+        problems += _against(anchors, begun, checked, str(directory))
     if problems:
         raise DataError("\n".join(problems))
     return {name: one.file for name, one in checked.items()}
 
 
 def _against(
-    anchors: Mapping[str, tuple[int, str]], checked: Mapping[str, _Checked], directory: str
+    anchors: Mapping[str, tuple[int, str]],
+    begun: Set[str],
+    checked: Mapping[str, _Checked],
+    directory: str,
 ) -> list[str]:
-    """What does not fit the anchor, in sentences."""
+    """What does not fit the anchor, in sentences; ``begun`` are logs that have an anchor by now."""
     problems = []
     for name, (num_lines, digest) in anchors.items():
         if name not in checked:
@@ -282,7 +287,9 @@ def _against(
                 "the anchor"
             )
     for name, one in checked.items():
-        if one.opening.get("anchored") and name not in anchors:
+        # A replica that could not anchor its first line did not start, and answered nothing.
+        is_needed = one.opening.get("anchored") and len(one.digests) > 1
+        if is_needed and name not in anchors and name not in begun:
             problems.append(f"{directory}/{name}: its anchor is missing; restore the anchor")
     return problems
 
@@ -304,6 +311,11 @@ def _anchors(place: Location) -> dict[str, tuple[int, str]]:
             raise DataError(f"anchor {name}: is damaged; restore it from a copy")
         found[name.removesuffix(".json")] = (lines, digest)
     return found
+
+
+def _names_of_anchors(place: Location) -> set[str]:
+    """Names of the logs that have an anchor."""
+    return {name.removesuffix(".json") for name in files_in(place)}
 
 
 def _follow(where: str, lines: list[bytes], rest: bytes, key: bytes | None) -> _Checked:

@@ -290,6 +290,47 @@ def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(
     assert found == {log.name: AuditFile(4, 0, False, 2)}
 
 
+def test_a_log_whose_replica_did_not_start_needs_no_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"anchor": tmp_path / "elsewhere"}
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.write_whole", _failing)
+        with pytest.raises(DataError, match="no audit log can be written"):
+            AuditLog(tmp_path / "log", **options)
+    name = _write(tmp_path / "log", **options)
+    found = verify_audit(tmp_path / "log", **options)
+    assert sorted(file.num_lines for file in found.values()) == [1, 4]
+    (tmp_path / "elsewhere" / f"{name}.json").unlink()
+    with pytest.raises(DataError, match=f"{name}: its anchor is missing"):
+        verify_audit(tmp_path / "log", **options)
+
+
+def test_a_log_that_begins_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"anchor": tmp_path / "elsewhere"}
+    _write(tmp_path / "log", **options)
+    logs, read = audit._logs, audit._read
+    begun: list[AuditLog] = []
+
+    def begins_and_lists(place: Any) -> Any:
+        monkeypatch.setattr(audit, "_logs", logs)  # the new log lists the others, too
+        begun.append(AuditLog(tmp_path / "log", **options))
+        begun[0].append({"event": "answered"})
+        return logs(place)
+
+    def reads_and_answers(*arguments: Any) -> Any:
+        found = read(*arguments)
+        begun[0].append({"event": "answered"})
+        return found
+
+    monkeypatch.setattr(audit, "_logs", begins_and_lists)
+    monkeypatch.setattr(audit, "_read", reads_and_answers)
+    assert len(verify_audit(tmp_path / "log", **options)) == 2
+    begun[0].close()
+
+
 def test_an_object_store_has_an_object_for_each_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Callable[[str], str]
 ) -> None:
