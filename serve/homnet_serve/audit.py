@@ -153,7 +153,8 @@ class _File:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             if self._sync:
-                os.fdatasync(self._file)
+                # macOS has no fdatasync.
+                getattr(os, "fdatasync", os.fsync)(self._file)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -167,14 +168,23 @@ class _File:
 class _Objects:
     """Lines at a URI that cannot append: one object each, which is stored whole or not at all.
 
-    An object whose upload failed has the name of the next line, which replaces it.
+    An object whose upload failed has the name of the next line, which would replace it if it
+    remained.
     """
 
     def __init__(self, place: Location, name: str) -> None:
         self._place, self._name = place, name
 
     def add(self, number: int, line: bytes) -> None:
-        write_whole(self._place / self._name / f"{number:09d}", line)
+        place = self._place / self._name / f"{number:09d}"
+        try:
+            write_whole(place, line)
+        except OSError:
+            # It may have arrived all the same. A replica that starts would name its digest, which
+            # no line has any more as soon as the next one replaces it.
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+            raise
 
     def close(self) -> None:
         pass

@@ -151,6 +151,20 @@ def test_the_chain_goes_on_after_a_failed_line(
     assert verify_audit(tmp_path) == {log.name: AuditFile(4, 2, False)}
 
 
+def test_a_system_without_fdatasync_syncs_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "fdatasync")
+    log = AuditLog(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _failing)
+        with pytest.raises(OSError, match="Input/output"):
+            log.append({"event": "answered"})
+    log.append({"event": "answered"})
+    log.close()
+    assert verify_audit(tmp_path) == {log.name: AuditFile(2, 1, False)}
+
+
 def test_the_beginning_of_a_line_is_no_broken_chain(tmp_path: Path) -> None:
     """A killed process leaves one; the next file names the last whole line."""
     for _ in range(2):
@@ -360,3 +374,22 @@ def test_an_object_store_has_an_object_for_each_line(
     objects[1].unlink()
     with pytest.raises(DataError, match="line 2 does not continue the chain"):
         verify_audit(audit, **options)
+
+
+def test_an_upload_that_fails_and_arrives_leaves_no_line_that_another_log_could_name(
+    monkeypatch: pytest.MonkeyPatch, bucket: Callable[[str], str]
+) -> None:
+    def arrives(*arguments: Any) -> None:
+        write_whole(*arguments)
+        raise OSError(110, "Connection timed out")
+
+    log = AuditLog(bucket("audit"))
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.write_whole", arrives)
+        with pytest.raises(OSError, match="timed out"):
+            log.append({"event": "answered"})
+    other = AuditLog(bucket("audit"))
+    log.append({"event": "answered"})
+    for one in (log, other):
+        one.close()
+    assert set(verify_audit(bucket("audit"))) == {log.name, other.name}
