@@ -36,6 +36,8 @@ from homnet.errors import DataError
 from homnet.files import make_folder, parse_json, write_whole
 from homnet.files import sync as sync_to_disk
 from homnet.locations import Location, RemotePath, files_in, to_location
+from homnet_serve.errors import given_up
+from homnet_serve.shares import Stopped
 
 KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
 """Environment variable with the key; used if no file is named."""
@@ -95,14 +97,23 @@ class AuditLog:
         except OSError as error:
             raise DataError(f"{directory}: no audit log can be written ({error})") from None
 
-    def append(self, entry: Mapping[str, Any]) -> str:
+    def append(self, entry: Mapping[str, Any], stopped: Stopped | None = None) -> str:
         """Appends a line and returns its digest in hexadecimal.
+
+        Args:
+            entry: content of the line.
+            stopped: whether its request was given up, and must not have the line; None if the line
+                is written in any case.
 
         Raises:
             OSError: the line could not be written or anchored; nothing may be answered for it. The
                 log remains usable.
+            RequestError: 504, the request was given up.
         """
         with self._lock:
+            # Only now: another line may have taken long.
+            if stopped is not None and stopped():
+                raise given_up()
             content = {
                 "number": self._number,
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -156,6 +156,17 @@ def test_what_is_given_up_stops_and_leaves_no_line_in_the_audit_log(
     assert log.read_text().count("answered") == before
 
 
+def test_what_is_given_up_while_another_line_is_written_has_none(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    endpoint = start_endpoint(tmp_path, deadline_s=0.8)
+    log = tmp_path / "audit" / endpoint.service.audit.name
+    with endpoint.service.audit._lock:  # as a slow disk holds it
+        assert endpoint.arrow(stream_of(pairs)).status_code == 504
+    endpoint.run(asyncio.sleep(0.2))
+    assert log.read_text().count("answered") == 0
+
+
 def test_a_key_that_occupies_its_threads_holds_up_no_other(
     start_endpoint: Any,
     tmp_path: Path,
@@ -300,7 +311,7 @@ def test_without_an_audit_log_nothing_is_answered(
 ) -> None:
     endpoint = start_endpoint(tmp_path)
 
-    def full(entry: object) -> str:
+    def full(*_: object) -> str:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(endpoint.service.audit, "append", full)
@@ -337,7 +348,7 @@ def test_a_key_that_is_used_for_another_hospital_leaves_a_line_without_a_patient
     last = json.loads(log.read_text().splitlines()[-1])
     assert (len(last["hospitals"]), last["num_hospitals"]) == (8, 20)
 
-    def full(entry: object) -> str:
+    def full(*_: object) -> str:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(endpoint.service.audit, "append", full)
