@@ -151,6 +151,8 @@ class Service:
         self._readers = SharedThreads(4, share, "homnet-read")
         # One for each of two keys: a zip takes many seconds.
         self._images = SharedThreads(2, min(share, 0.5), "homnet-images")
+        # One, as models load one after the other: those who wait for it keep no body unread.
+        self._loader = SharedThreads(1, 1.0, "homnet-load")
         self.requests = Shares("requests", config.max_requests, share)
         """Requests being read or answered."""
         self.held = Shares("large bodies", config.max_held_bytes, share)
@@ -196,6 +198,7 @@ class Service:
         self._thread.shutdown()
         self._images.close()
         self._readers.close()
+        self._loader.close()
         self.audit.close()
 
     @property
@@ -549,7 +552,7 @@ class Service:
         cached = self.store.cached(hospital)
         if cached is not None or hospital not in self.store.hospitals:
             return cached
-        return await self._readers.run(key.id, lambda _: self.store.load(hospital))
+        return await self._loader.run(key.id, lambda _: self.store.load(hospital))
 
     async def _watch(self) -> None:
         while True:
@@ -561,7 +564,7 @@ class Service:
 
     async def _refresh(self) -> None:
         # No key has an empty id.
-        await self._readers.run("", lambda _: self.store.refresh())
+        await self._loader.run("", lambda _: self.store.refresh())
 
 
 def _prepare_device(name: str) -> None:

@@ -200,6 +200,39 @@ def test_a_key_that_occupies_its_threads_holds_up_no_other(
     assert {response.status_code for response in many} == {200}
 
 
+def test_who_waits_for_a_model_keeps_no_body_unread(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    store, release = endpoint.service.store, threading.Event()
+    own = {name: stream_of(pairs.filter(pc.field("hospital") == name)) for name in ("h1", "h2")}
+    cached = store.cached
+
+    def slow(hospital: str) -> Any:
+        release.wait(20)
+        return cached(hospital)
+
+    monkeypatch.setattr(store, "cached", lambda name: None if name == "h1" else cached(name))
+    monkeypatch.setattr(store, "load", slow)
+
+    async def all_of_them() -> tuple[httpx.Response, list[httpx.Response]]:
+        asked = [endpoint.post(key, own["h1"]) for key in ("h1", "both") for _ in range(4)]
+        many = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0.3)
+        try:
+            other = await asyncio.wait_for(endpoint.post("h2", own["h2"]), 5)
+        finally:
+            release.set()
+        return other, await asyncio.gather(*many)
+
+    other, many = endpoint.run(all_of_them())
+    assert {response.status_code for response in (other, *many)} == {200}
+
+
 def test_an_audit_line_proves_what_was_asked_what_was_answered_and_by_which_models(
     start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
 ) -> None:
