@@ -107,9 +107,10 @@ def _publish(registry: Registry, config: RegistryConfig) -> None:
         reference = reference_bags(Predictor.of_checkpoint(checkpoint), pairs)
     if reader is not None:
         registry.keep_reader(Checkpoint.load(reader, ReaderConfig.of_json))
-    version = registry.publish(checkpoint, config.hospital)
     if reference is not None:
-        registry.keep_reference_bags(version, reference)
+        # Before the decision: an endpoint looks for them as soon as it sees the candidate.
+        registry.keep_reference_bags(checkpoint.digest, reference)
+    registry.publish(checkpoint, config.hospital)
 
 
 if __name__ == "__main__":

@@ -302,13 +302,18 @@ class ModelStore:
         """The model in the precision that its reference bags allow.
 
         Raises:
-            CheckpointError, HomNetError: it fails them in float32, or has none and needs them.
+            CheckpointError, HomNetError: it fails them in float32.
+            RegistryError: it has none and needs them.
         """
         reference = self._registry.reference_bags(version)
         if reference is not None:
             check_reference_bags(predictor, reference)
         elif self._require_reference_bags:
-            raise HomNetError("it has no reference bags, and this endpoint requires them")
+            # No failed check: they can be stored later, without another decision.
+            raise RegistryError(
+                f"{version}: has no reference bags, and this endpoint requires them; publish it "
+                "with --reference"
+            )
         if predictor.precision == self._precision:
             return predictor
         lower = predictor.at(self._precision)

@@ -142,6 +142,24 @@ def test_reference_bags_can_be_required(
     assert store.load("h1") is not None
 
 
+def test_a_candidate_that_gets_its_reference_bags_later_becomes_the_shadow(
+    registry: Registry, family: Family, table_of: TableOf, recorded: Recorded
+) -> None:
+    first, second = family(2)
+    _keep_reference_bags(registry, first.digest, first, table_of())
+    _promote(registry, first)
+    version = registry.publish(second, "h1")
+    store = ModelStore(registry, Metrics(), require_reference_bags=True, shadow_candidates=True)
+    store.refresh()
+    assert store.cached("h1") is not None
+    assert store.shadow("h1") is None
+    assert recorded("homnet_registry_errors") == 1
+    _keep_reference_bags(registry, version, second, table_of())
+    store.refresh()
+    assert store.shadow("h1").version == version  # type: ignore[union-attr]
+    assert recorded("homnet_models_rejected", hospital="h1") is None
+
+
 def test_the_cache_is_bounded(registry: Registry, family: Family) -> None:
     names = [f"h{n}" for n in range(5)]
     for name, checkpoint in zip(names, family(5), strict=True):
