@@ -237,15 +237,31 @@ class Registry:
     def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
         """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
 
-        A model that was promoted with other reference bags must be promoted again.
+        A model that was promoted with other reference bags must be promoted again; see
+        :meth:`hospitals_with_other_bags`.
 
         Raises:
             RegistryError: the registry cannot be written.
         """
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, reference.schema) as writer:
-            writer.write_table(reference)
-        self._write(_reference_file(version), sink.getvalue().to_pybytes())
+        self._write(_reference_file(version), _arrow_file(reference))
+
+    def hospitals_with_other_bags(self, version: str, reference: pa.Table) -> list[str]:
+        """Hospitals that promoted a model with other reference bags than these, sorted.
+
+        Their endpoints would no longer load the model once these were stored.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        path, digest = _reference_file(version), _sha256(_arrow_file(reference))
+        return sorted(
+            hospital
+            for hospital, line in self.standing().lines.items()
+            if any(
+                promotion.version == version and promotion.beside.get(path, digest) != digest
+                for promotion in line
+            )
+        )
 
     def reference_bags(self, version: str) -> pa.Table | None:
         """Loads the reference bags of a model; None if none were stored.
@@ -414,6 +430,14 @@ def _state(path: Path) -> tuple[int, ...]:
 def _reference_file(version: str) -> str:
     # The folder keeps its original name, so that registries of earlier versions stay readable.
     return f"golden/{version}.arrow"
+
+
+def _arrow_file(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _sha256(content: bytes) -> str:

@@ -104,3 +104,30 @@ def test_reference_bags_are_there_before_the_candidate(
     monkeypatch.setattr(Registry, "_decide", looks)
     publish("h1", 1)
     assert present == [True]
+
+
+def test_reference_bags_are_not_changed_under_another_hospital(
+    tmp_path: Path, publish: Callable[[str, int], str]
+) -> None:
+    registry = Registry(tmp_path / "r")
+    version = publish("h1", 1)
+    registry.promote("h1", version)
+    publish("h2", 1)
+    with pytest.raises(RegistryError, match="h1 promoted this model with other reference bags"):
+        publish("h3", 2)
+    assert [entry.hospital for entry in registry.entries()] == ["h1", "h2"]
+    assert registry.reference_bags(version) == pa.table({"number": [1]})
+    # The hospital itself can promote it again; until then its endpoint keeps the loaded model.
+    publish("h1", 2)
+    registry.promote("h1", version)
+    publish("h3", 2)
+
+
+def test_reference_bags_can_come_after_a_promotion_without(
+    tmp_path: Path, publish: Callable[[str, int], str]
+) -> None:
+    registry = Registry(tmp_path / "r")
+    version = registry.publish(Checkpoint.load(tmp_path / "checkpoint"), "h1")
+    registry.promote("h1", version)
+    publish("h2", 1)
+    assert registry.reference_bags(version) is not None
