@@ -60,6 +60,15 @@ class Registry:
         self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
         """Undamaged decisions by file: size and times of change, and content."""
 
+    def exists(self) -> bool:
+        """Whether the directory exists; always on an object store, which has no empty folders.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        with self._reachable("read"):
+            return isinstance(self._place, RemotePath) or self._place.exists()
+
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
         """Stores a checkpoint and makes it a candidate at a hospital.
 

@@ -35,8 +35,8 @@ class Replica:
         A replica that fails it at its start counts as not started.
 
         Raises:
-            RuntimeError: a permanent task has ended, passes fail one after the other, or there are
-                promoted models and none could be loaded.
+            RuntimeError: a permanent task has ended, passes fail one after the other, there is no
+                registry, or there are promoted models and none could be loaded.
         """
         if not self._service.alive:
             raise RuntimeError(
@@ -45,8 +45,9 @@ class Replica:
             )
         if not self._service.ready:
             raise RuntimeError(
-                "the registry cannot be read, or none of its promoted models can be loaded; the "
-                "log says why (registry_unreadable, model_rejected, model_not_loaded)"
+                "the registry is missing or cannot be read, or none of its promoted models can be "
+                "loaded; the log says why (registry_missing, registry_unreadable, model_rejected, "
+                "model_not_loaded)"
             )
 
 

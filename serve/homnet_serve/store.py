@@ -119,7 +119,8 @@ class ModelStore:
         self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
         self.ready = False
-        """Whether the registry was read and, if it has promoted models, one of them loaded."""
+        """Whether the registry was read and, if it has promoted models, one of them loaded. A
+        directory that does not exist is not read: nothing is taken over for a misspelt path."""
 
     @property
     def hospitals(self) -> frozenset[str]:
@@ -160,10 +161,19 @@ class ModelStore:
         """Reads the registry and applies its decisions; never raises."""
         try:
             standing = self._registry.standing()
+            is_missing = not self.ready and not self._registry.exists()
         except HomNetError as error:
             # The loaded models stay in service.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
+            return
+        if is_missing:
+            reason = (
+                f"{self._registry.root}: there is no such directory; correct the path (a relative "
+                "one is that of the replica), mount the disk, or publish a model first"
+            )
+            self._metrics.registry_errors.inc()
+            _LOG.error("registry_missing", extra={"reason": reason})
             return
         with self._loading:
             lines = self._lines_of(standing)
