@@ -32,7 +32,7 @@ from homnet.files import write_whole
 from homnet.locations import Location, RemotePath, files_in, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
-from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
+from homnet.model.decisions import Action, Entry, Standing, read_decisions
 from homnet.model.network import HomNetConfig
 
 _SETTLED_NS: Final = 2 * 10**9
@@ -290,14 +290,6 @@ class Registry:
                 f"{self.root}: the reference bags of {version[:12]} are damaged ({error}); store "
                 "them again"
             ) from None
-
-    def decisions(self) -> list[Decision]:
-        """Returns all decisions that can be read, in order.
-
-        Raises:
-            RegistryError: the registry cannot be read.
-        """
-        return list(self.standing().decisions)
 
     def _standing(self) -> Standing:
         known: dict[str, tuple[tuple[int, ...], bytes]] = {}

@@ -64,7 +64,7 @@ class Shares:
         self._used[key] += number
         self.total += number
 
-    def give_back(self, key: str, number: int = 1) -> None:
+    def give_back(self, key: str, number: int) -> None:
         """Ends the use of what :meth:`take` counted, or of a part of it."""
         self._used[key] -= number
         self.total -= number
