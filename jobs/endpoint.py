@@ -1,9 +1,10 @@
-"""Manages the API keys of an endpoint, and checks that nobody changed its audit log.
+"""Manages the API keys of an endpoint, and checks its config and its audit log.
 
 python jobs/endpoint.py new-key --file keys.json --id lab-1 --hospitals hospital-1 hospital-2
 python jobs/endpoint.py list-keys --file keys.json
 python jobs/endpoint.py revoke-key --file keys.json --id lab-1
 python jobs/endpoint.py verify-audit --directory audit --key audit.key --anchor /other/anchor
+python jobs/endpoint.py check-config --file serve/config.yaml
 """
 
 import sys
@@ -63,10 +64,24 @@ class VerifyAudit:
     """Directory or URI of the anchor, if the endpoint has one."""
 
 
-def main(config: ListKeys | VerifyAudit) -> None:
+@dataclass(frozen=True)
+class CheckConfig:
+    """Checks a config for ``serve run`` and ``serve deploy``, which ignore misspelt names."""
+
+    file: Path = Path("serve/config.yaml")
+    """The config."""
+
+
+def main(config: ListKeys | VerifyAudit | CheckConfig) -> None:
     """Does what was asked for; prints the keys of the file, or the files of the audit log."""
     if isinstance(config, VerifyAudit):
         _verify(config)
+        return
+    if isinstance(config, CheckConfig):
+        from homnet_serve.deployment import check_config  # the other commands need no Ray
+
+        check_config(config.file)
+        print(f"{config.file}: Serve and the endpoint know every name")
         return
     if isinstance(config, NewKey):
         secret = add_key(config.file, config.id, config.hospitals)
@@ -101,10 +116,11 @@ def _verify(config: VerifyAudit) -> None:
 
 
 if __name__ == "__main__":
-    commands: dict[str, ListKeys | VerifyAudit] = {
+    commands: dict[str, ListKeys | VerifyAudit | CheckConfig] = {
         "new-key": NewKey(),
         "list-keys": ListKeys(),
         "revoke-key": RevokeKey(),
         "verify-audit": VerifyAudit(),
+        "check-config": CheckConfig(),
     }
     run_job(commands, main, description=__doc__)

@@ -105,11 +105,21 @@ def _publish(registry: Registry, config: RegistryConfig) -> None:
         cohort = Cohort.open(config.reference)
         pairs = cohort.read(cohort.files[0], MEASURED.names)
         reference = reference_bags(Predictor.of_checkpoint(checkpoint), pairs)
+    if reference is not None:
+        # A promotion holds the digest of the bags, which all hospitals with the model share.
+        broken = registry.hospitals_with_other_bags(checkpoint.digest, reference)
+        if others := [name for name in broken if name != config.hospital]:
+            raise RegistryError(
+                f"{config.registry}: {', '.join(others)} promoted this model with other "
+                "reference bags and could not load it with these; publish without --reference, "
+                "which keeps the bags, or roll back there first"
+            )
     if reader is not None:
         registry.keep_reader(Checkpoint.load(reader, ReaderConfig.of_json))
-    version = registry.publish(checkpoint, config.hospital)
     if reference is not None:
-        registry.keep_reference_bags(version, reference)
+        # Before the decision: an endpoint looks for them as soon as it sees the candidate.
+        registry.keep_reference_bags(checkpoint.digest, reference)
+    registry.publish(checkpoint, config.hospital)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ of your own: ``jobs/registry.py promote`` them in the registry of --work, or see
 """
 
 import signal
+import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray import serve
 
+from homnet.errors import ConfigError
 from homnet.patients.verdict import VerdictConfig
 from homnet_platform.job import run_job
 from homnet_platform.runtime import local_or_cluster
@@ -35,7 +37,12 @@ class ServeDemoConfig:
 
 
 def main(config: ServeDemoConfig) -> None:
-    """Serves until it is interrupted."""
+    """Serves until it is interrupted.
+
+    Raises:
+        ConfigError: the port cannot be used.
+    """
+    _check_free(config.port)
     config.work.mkdir(parents=True, exist_ok=True)
     secret, files, example = prepare(config.work)
     settings = {**files, "num_threads": config.num_threads, "verdict": vars(config.verdict)}
@@ -53,6 +60,27 @@ def main(config: ServeDemoConfig) -> None:
             print("ending", flush=True)
         finally:
             serve.shutdown()
+
+
+def _check_free(port: int) -> None:
+    """Checks that nothing listens on a port.
+
+    Ray's proxy would not notice: it binds with SO_REUSEPORT, so a second endpoint of the same user
+    binds too, and the kernel divides the connections between the two.
+
+    Raises:
+        ConfigError: the port cannot be used.
+    """
+    with socket.socket() as probe:
+        # Connections of an endpoint that has just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port}: cannot be used ({error.strerror}); end what answers there, or "
+                "choose another --port"
+            ) from None
 
 
 if __name__ == "__main__":

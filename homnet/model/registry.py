@@ -32,7 +32,7 @@ from homnet.files import write_whole
 from homnet.locations import Location, RemotePath, files_in, to_location
 from homnet.model.checkpoint import HASHES, Checkpoint, check_listed
 from homnet.model.contract import Form
-from homnet.model.decisions import Action, Decision, Entry, Standing, read_decisions
+from homnet.model.decisions import Action, Entry, Standing, read_decisions
 from homnet.model.network import HomNetConfig
 
 _SETTLED_NS: Final = 2 * 10**9
@@ -59,6 +59,15 @@ class Registry:
         self._place = to_location(root, error=RegistryError).resolve()
         self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
         """Undamaged decisions by file: size and times of change, and content."""
+
+    def exists(self) -> bool:
+        """Whether the directory exists; always on an object store, which has no empty folders.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        with self._reachable("read"):
+            return isinstance(self._place, RemotePath) or self._place.exists()
 
     def publish(self, checkpoint: Checkpoint, hospital: str) -> str:
         """Stores a checkpoint and makes it a candidate at a hospital.
@@ -237,15 +246,31 @@ class Registry:
     def keep_reference_bags(self, version: str, reference: pa.Table) -> None:
         """Stores the reference bags of a model (see :mod:`homnet.model.reference_bags`).
 
-        A model that was promoted with other reference bags must be promoted again.
+        A model that was promoted with other reference bags must be promoted again; see
+        :meth:`hospitals_with_other_bags`.
 
         Raises:
             RegistryError: the registry cannot be written.
         """
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, reference.schema) as writer:
-            writer.write_table(reference)
-        self._write(_reference_file(version), sink.getvalue().to_pybytes())
+        self._write(_reference_file(version), _arrow_file(reference))
+
+    def hospitals_with_other_bags(self, version: str, reference: pa.Table) -> list[str]:
+        """Hospitals that promoted a model with other reference bags than these, sorted.
+
+        Their endpoints would no longer load the model once these were stored.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        path, digest = _reference_file(version), _sha256(_arrow_file(reference))
+        return sorted(
+            hospital
+            for hospital, line in self.standing().lines.items()
+            if any(
+                promotion.version == version and promotion.beside.get(path, digest) != digest
+                for promotion in line
+            )
+        )
 
     def reference_bags(self, version: str) -> pa.Table | None:
         """Loads the reference bags of a model; None if none were stored.
@@ -265,14 +290,6 @@ class Registry:
                 f"{self.root}: the reference bags of {version[:12]} are damaged ({error}); store "
                 "them again"
             ) from None
-
-    def decisions(self) -> list[Decision]:
-        """Returns all decisions that can be read, in order.
-
-        Raises:
-            RegistryError: the registry cannot be read.
-        """
-        return list(self.standing().decisions)
 
     def _standing(self) -> Standing:
         known: dict[str, tuple[tuple[int, ...], bytes]] = {}
@@ -414,6 +431,14 @@ def _state(path: Path) -> tuple[int, ...]:
 def _reference_file(version: str) -> str:
     # The folder keeps its original name, so that registries of earlier versions stay readable.
     return f"golden/{version}.arrow"
+
+
+def _arrow_file(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _sha256(content: bytes) -> str:

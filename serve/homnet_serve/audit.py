@@ -26,7 +26,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,8 @@ from homnet.errors import DataError
 from homnet.files import make_folder, parse_json, write_whole
 from homnet.files import sync as sync_to_disk
 from homnet.locations import Location, RemotePath, files_in, to_location
+from homnet_serve.errors import given_up
+from homnet_serve.shares import Stopped
 
 KEY_VARIABLE: Final = "HOMNET_AUDIT_KEY"
 """Environment variable with the key; used if no file is named."""
@@ -95,14 +97,23 @@ class AuditLog:
         except OSError as error:
             raise DataError(f"{directory}: no audit log can be written ({error})") from None
 
-    def append(self, entry: Mapping[str, Any]) -> str:
+    def append(self, entry: Mapping[str, Any], stopped: Stopped | None = None) -> str:
         """Appends a line and returns its digest in hexadecimal.
+
+        Args:
+            entry: content of the line.
+            stopped: whether its request was given up, and must not have the line; None if the line
+                is written in any case.
 
         Raises:
             OSError: the line could not be written or anchored; nothing may be answered for it. The
                 log remains usable.
+            RequestError: 504, the request was given up.
         """
         with self._lock:
+            # Only now: another line may have taken long.
+            if stopped is not None and stopped():
+                raise given_up()
             content = {
                 "number": self._number,
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -153,7 +164,8 @@ class _File:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             if self._sync:
-                os.fdatasync(self._file)
+                # macOS has no fdatasync.
+                getattr(os, "fdatasync", os.fsync)(self._file)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -167,14 +179,23 @@ class _File:
 class _Objects:
     """Lines at a URI that cannot append: one object each, which is stored whole or not at all.
 
-    An object whose upload failed has the name of the next line, which replaces it.
+    An object whose upload failed has the name of the next line, which would replace it if it
+    remained.
     """
 
     def __init__(self, place: Location, name: str) -> None:
         self._place, self._name = place, name
 
     def add(self, number: int, line: bytes) -> None:
-        write_whole(self._place / self._name / f"{number:09d}", line)
+        place = self._place / self._name / f"{number:09d}"
+        try:
+            write_whole(place, line)
+        except OSError:
+            # It may have arrived all the same. A replica that starts would name its digest, which
+            # no line has any more as soon as the next one replaces it.
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+            raise
 
     def close(self) -> None:
         pass
@@ -230,6 +251,8 @@ def verify_audit(
                 checked[name] = _follow(f"{directory}/{name}", *_read(place, parts), key)
             except DataError as error:
                 problems.append(str(error))
+        # A log that began since the anchors were read has one by now.
+        begun = set() if anchor is None else _names_of_anchors(_place(anchor))
     except OSError as error:
         raise DataError(f"{directory}: the audit log cannot be read ({error})") from None
     unproven = {
@@ -255,16 +278,19 @@ def verify_audit(
             "last line; it can have been computed anew"
         )
     if anchor is not None:
-        problems += _against(anchors, checked, str(directory))
+        problems += _against(anchors, begun, checked, str(directory))
     if problems:
         raise DataError("\n".join(problems))
     return {name: one.file for name, one in checked.items()}
 
 
 def _against(
-    anchors: Mapping[str, tuple[int, str]], checked: Mapping[str, _Checked], directory: str
+    anchors: Mapping[str, tuple[int, str]],
+    begun: Set[str],
+    checked: Mapping[str, _Checked],
+    directory: str,
 ) -> list[str]:
-    """What does not fit the anchor, in sentences."""
+    """What does not fit the anchor, in sentences; ``begun`` are logs that have an anchor by now."""
     problems = []
     for name, (num_lines, digest) in anchors.items():
         if name not in checked:
@@ -282,7 +308,9 @@ def _against(
                 "the anchor"
             )
     for name, one in checked.items():
-        if one.opening.get("anchored") and name not in anchors:
+        # A replica that could not anchor its first line did not start, and answered nothing.
+        is_needed = one.opening.get("anchored") and len(one.digests) > 1
+        if is_needed and name not in anchors and name not in begun:
             problems.append(f"{directory}/{name}: its anchor is missing; restore the anchor")
     return problems
 
@@ -304,6 +332,11 @@ def _anchors(place: Location) -> dict[str, tuple[int, str]]:
             raise DataError(f"anchor {name}: is damaged; restore it from a copy")
         found[name.removesuffix(".json")] = (lines, digest)
     return found
+
+
+def _names_of_anchors(place: Location) -> set[str]:
+    """Names of the logs that have an anchor."""
+    return {name.removesuffix(".json") for name in files_in(place)}
 
 
 def _follow(where: str, lines: list[bytes], rest: bytes, key: bytes | None) -> _Checked:

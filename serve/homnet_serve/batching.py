@@ -195,13 +195,13 @@ class BatchQueue(Generic[W, R]):
             self._arriving -= 1
             self._changed.set()
 
-    def admit(self, key: str, num_items: int = 1) -> None:
+    def admit(self, key: str) -> None:
         """Refuses a request if it may not wait.
 
         Raises:
             RequestError: 429 or 503, with the seconds until there should be room.
         """
-        self._waiting.check(key, num_items, retry_after_s=self._seconds_until_empty())
+        self._waiting.check(key, retry_after_s=self._seconds_until_empty())
 
     async def submit(self, work: W, key: str = "") -> R:
         """Does a request's work together with that of other requests; keys take turns.

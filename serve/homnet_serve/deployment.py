@@ -4,12 +4,17 @@ HTTP, queue and models are one deployment, as each further one adds milliseconds
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, cast, get_args
 
+import yaml
 from fastapi import FastAPI
+from pydantic import BaseModel, ValidationError
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.schema import ServeDeploySchema
 
+from homnet.errors import ConfigError, first_line
 from homnet_serve.app import create_app
 from homnet_serve.config import ServiceConfig, config_from, find_read_form
 from homnet_serve.logs import log_to_stderr
@@ -35,8 +40,8 @@ class Replica:
         A replica that fails it at its start counts as not started.
 
         Raises:
-            RuntimeError: a permanent task has ended, passes fail one after the other, or there are
-                promoted models and none could be loaded.
+            RuntimeError: a permanent task has ended, passes fail one after the other, there is no
+                registry, or there are promoted models and none could be loaded.
         """
         if not self._service.alive:
             raise RuntimeError(
@@ -45,8 +50,9 @@ class Replica:
             )
         if not self._service.ready:
             raise RuntimeError(
-                "the registry cannot be read, or none of its promoted models can be loaded; the "
-                "log says why (registry_unreadable, model_rejected, model_not_loaded)"
+                "the registry is missing or cannot be read, or none of its promoted models can be "
+                "loaded; the log says why (registry_missing, registry_unreadable, model_rejected, "
+                "model_not_loaded)"
             )
 
 
@@ -75,3 +81,64 @@ def endpoint(settings: dict[str, Any], **options: Any) -> Application:
     find_read_form(config_from(ServiceConfig, settings).forms)
     made = serve.deployment(serve.ingress()(Replica), name=NAME, **options)
     return cast(Deployment, made).bind(settings)
+
+
+def check_config(file: Path) -> None:
+    """Checks a file for ``serve run`` and ``serve deploy``.
+
+    Raises:
+        ConfigError: it cannot be read, has a name that Serve does not know, or a value that Serve
+            or the endpoint refuses.
+    """
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({first_line(error)}); give a Serve config in YAML"
+        ) from None
+    if unknown := unknown_names(content):
+        raise ConfigError(
+            f"{file}: Serve does not know {', '.join(unknown)} and would use a default without a "
+            "word; correct or remove it"
+        )
+    try:
+        schema = ServeDeploySchema.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "the file"
+        raise ConfigError(f"{file}: {where}: {fault['msg']}; correct it") from None
+    for application in schema.applications:
+        if application.import_path == f"{__name__}:{app.__name__}":
+            config_from(ServiceConfig, application.args)
+
+
+def unknown_names(content: object, kind: Any = ServeDeploySchema, where: str = "") -> list[str]:
+    """Dotted names in a Serve config that Serve does not know; its own schema ignores them.
+
+    Args:
+        content: the config, or a part of it.
+        kind: Serve's type of it.
+        where: its dotted name.
+    """
+    if isinstance(content, list):
+        parts = [(one, kind, f"{where}.{number}") for number, one in enumerate(content)]
+        return [name for part in parts for name in unknown_names(*part)]
+    fields = {
+        name: field.annotation
+        for model in _models(kind)
+        for name, field in model.model_fields.items()
+    }
+    if not fields or not isinstance(content, Mapping):  # of any names, such as args
+        return []
+    found = []
+    for name, value in content.items():
+        path = f"{where}.{name}" if where else str(name)
+        found += unknown_names(value, fields[name], path) if name in fields else [path]
+    return found
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The models in a type, for example in a union with a dict."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models(part)]

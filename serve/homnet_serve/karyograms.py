@@ -164,7 +164,7 @@ def measure_karyograms(
     cut: Mapping[str, CutPicture],
     configs: Mapping[str, ExtractionConfig],
     limits: Limits,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool],
 ) -> ImagesOfBody:
     """Measures the chromosomes of karyograms as images with a manifest are measured.
 

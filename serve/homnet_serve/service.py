@@ -33,7 +33,7 @@ from homnet_serve.audit import KEY_VARIABLE, AuditLog
 from homnet_serve.batching import BatchQueue, ReadWork, ScoreWork, chained, read, score
 from homnet_serve.bodies import read_pairs_of_body
 from homnet_serve.config import ServiceConfig, find_read_form
-from homnet_serve.errors import RequestError, given_up
+from homnet_serve.errors import RequestError
 from homnet_serve.karyogram_zips import Pictures, cells_of_body, open_pictures
 from homnet_serve.karyograms import cut_picture, describe_picture, measure_karyograms
 from homnet_serve.keys import Key, open_keys
@@ -151,6 +151,8 @@ class Service:
         self._readers = SharedThreads(4, share, "homnet-read")
         # One for each of two keys: a zip takes many seconds.
         self._images = SharedThreads(2, min(share, 0.5), "homnet-images")
+        # One, as models load one after the other: those who wait for it keep no body unread.
+        self._loader = SharedThreads(1, 1.0, "homnet-load")
         self.requests = Shares("requests", config.max_requests, share)
         """Requests being read or answered."""
         self.held = Shares("large bodies", config.max_held_bytes, share)
@@ -196,6 +198,7 @@ class Service:
         self._thread.shutdown()
         self._images.close()
         self._readers.close()
+        self._loader.close()
         self.audit.close()
 
     @property
@@ -286,9 +289,7 @@ class Service:
                 pictures=read,
             )
             content = response.model_dump_json().encode()
-            if stopped():
-                raise given_up()
-            return content, self._record(asked, content, {"num_pictures": len(read)})
+            return content, self._record(asked, content, {"num_pictures": len(read)}, stopped)
 
         content, audit = await self._readers.run(key.id, write)
         self._count_pictures(one.reason for one in read)
@@ -448,8 +449,6 @@ class Service:
                 patients=patients,
             )
             content = response.model_dump_json().encode()
-            if stopped():
-                raise given_up()
             record = {
                 "models": {name: one.version for name, one in sorted(served.items())},
                 "readers": {name: one.description.reader for name, one in sorted(served.items())},
@@ -460,7 +459,7 @@ class Service:
                 "num_abnormal": sum(one.decision == "abnormal" for one in verdicts),
                 **entry,
             }
-            return content, verdicts, self._record(asked, content, record)
+            return content, verdicts, self._record(asked, content, record, stopped)
 
         content, verdicts, audit = await self._readers.run(asked.key.id, write)
         for verdict in verdicts:
@@ -492,10 +491,19 @@ class Service:
         work = ReadWork(assessment.only(chosen), [readers[g] for g in chosen])
         return dict(zip(chosen, await self._reading.submit(work, key.id), strict=True))
 
-    def _record(self, asked: Asked, content: bytes | None, entry: Mapping[str, Any]) -> str:
+    def _record(
+        self,
+        asked: Asked,
+        content: bytes | None,
+        entry: Mapping[str, Any],
+        stopped: Stopped | None = None,
+    ) -> str:
         """Writes the audit line of an answer, or of a refusal, which has no content.
 
-        Neither is sent without it.
+        Neither is sent without it. A refusal has its line also if nobody waits for it any more.
+
+        Raises:
+            RequestError: 503, the line cannot be written; or 504, the request was given up.
         """
         result = {} if content is None else {"result_sha256": hashlib.sha256(content).hexdigest()}
         try:
@@ -509,7 +517,8 @@ class Service:
                     "request_sha256": hashlib.sha256(asked.body).hexdigest(),
                     **result,
                     **entry,
-                }
+                },
+                stopped,
             )
         except OSError:
             _LOG.critical("audit_unwritable")
@@ -543,7 +552,7 @@ class Service:
         cached = self.store.cached(hospital)
         if cached is not None or hospital not in self.store.hospitals:
             return cached
-        return await self._readers.run(key.id, lambda _: self.store.load(hospital))
+        return await self._loader.run(key.id, lambda _: self.store.load(hospital))
 
     async def _watch(self) -> None:
         while True:
@@ -555,7 +564,7 @@ class Service:
 
     async def _refresh(self) -> None:
         # No key has an empty id.
-        await self._readers.run("", lambda _: self.store.refresh())
+        await self._loader.run("", lambda _: self.store.refresh())
 
 
 def _prepare_device(name: str) -> None:

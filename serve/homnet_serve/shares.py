@@ -64,7 +64,7 @@ class Shares:
         self._used[key] += number
         self.total += number
 
-    def give_back(self, key: str, number: int = 1) -> None:
+    def give_back(self, key: str, number: int) -> None:
         """Ends the use of what :meth:`take` counted, or of a part of it."""
         self._used[key] -= number
         self.total -= number
@@ -123,12 +123,17 @@ class SharedThreads:
         free = self._free[key]
         given_up = threading.Event()
         await free.acquire()
-        future = self._pool.submit(work, given_up.is_set)
+        # The pool keeps cancelled work in its queue until a thread gets there, and a body with it
+        # that nothing counts any more: what it keeps is a list, which is emptied.
+        held = [work]
+        del work
+        future = self._pool.submit(lambda: held.pop()(given_up.is_set))
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(free.release))
         try:
             return await asyncio.wrap_future(future)
         finally:
             given_up.set()
+            held.clear()
 
     def close(self) -> None:
         """Drops what has not begun, and waits for the rest."""

@@ -119,7 +119,8 @@ class ModelStore:
         self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
         self.ready = False
-        """Whether the registry was read and, if it has promoted models, one of them loaded."""
+        """Whether the registry was read and, if it has promoted models, one of them loaded. A
+        directory that does not exist is not read: nothing is taken over for a misspelt path."""
 
     @property
     def hospitals(self) -> frozenset[str]:
@@ -160,10 +161,19 @@ class ModelStore:
         """Reads the registry and applies its decisions; never raises."""
         try:
             standing = self._registry.standing()
+            is_missing = not self.ready and not self._registry.exists()
         except HomNetError as error:
             # The loaded models stay in service.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
+            return
+        if is_missing:
+            reason = (
+                f"{self._registry.root}: there is no such directory; correct the path (a relative "
+                "one is that of the replica), mount the disk, or publish a model first"
+            )
+            self._metrics.registry_errors.inc()
+            _LOG.error("registry_missing", extra={"reason": reason})
             return
         with self._loading:
             lines = self._lines_of(standing)
@@ -302,13 +312,18 @@ class ModelStore:
         """The model in the precision that its reference bags allow.
 
         Raises:
-            CheckpointError, HomNetError: it fails them in float32, or has none and needs them.
+            CheckpointError, HomNetError: it fails them in float32.
+            RegistryError: it has none and needs them.
         """
         reference = self._registry.reference_bags(version)
         if reference is not None:
             check_reference_bags(predictor, reference)
         elif self._require_reference_bags:
-            raise HomNetError("it has no reference bags, and this endpoint requires them")
+            # No failed check: they can be stored later, without another decision.
+            raise RegistryError(
+                f"{version}: has no reference bags, and this endpoint requires them; publish it "
+                "with --reference"
+            )
         if predictor.precision == self._precision:
             return predictor
         lower = predictor.at(self._precision)

@@ -1,4 +1,4 @@
-"""The audit log on the command line: what is whole, what was lost, and what is not checked."""
+"""An endpoint on the command line: its audit log, and misspelt names in its config."""
 
 import runpy
 from pathlib import Path
@@ -65,3 +65,15 @@ def test_each_fault_of_an_audit_log_is_printed(
     assert len(lines) == 2
     for name, line in zip(sorted(logs), lines, strict=True):
         assert line.startswith(f"error: {tmp_path / 'log'}/{name}")
+
+
+def test_a_config_whose_host_is_misspelt_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Serve would listen on all interfaces."""
+    shipped = Path(__file__).parents[2] / "serve" / "config.yaml"
+    JOB["main"](JOB["CheckConfig"](shipped))
+    assert "know every name" in capsys.readouterr().out
+    (tmp_path / "config.yaml").write_text(shipped.read_text().replace("  host:", "  hosst:"))
+    with pytest.raises(ConfigError, match=r"does not know http_options\.hosst"):
+        JOB["main"](JOB["CheckConfig"](tmp_path / "config.yaml"))

@@ -1,9 +1,12 @@
 """The registry on the command line: damage of one hospital is printed beside the others."""
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -67,3 +70,64 @@ def test_the_shipped_model_comes_with_its_reader(tmp_path: Path) -> None:
     (entry,) = registry.entries("mine")
     (reader,) = {one.reader for one in registry.checkpoint(entry.version).patients.values()}
     assert registry.reader(reader, ReaderConfig.of_json).version == reader
+
+
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], str]:
+    """Publishes a small model for a hospital with reference bags of a number; says its version."""
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(SMALL, HomNet(SMALL).state_dict())
+    checkpoint.save(tmp_path / "checkpoint")
+    names = JOB["main"].__globals__
+    cohort = SimpleNamespace(files=[""], read=lambda *_: None)
+    monkeypatch.setitem(names, "Cohort", SimpleNamespace(open=lambda _: cohort))
+
+    def act(hospital: str, number: int) -> str:
+        bags = pa.table({"number": [number]})
+        monkeypatch.setitem(names, "reference_bags", lambda *_: bags)
+        source = str(tmp_path / "checkpoint")
+        _run(tmp_path / "r", "publish", hospital=hospital, checkpoint=source, reference="some")
+        return checkpoint.digest
+
+    return act
+
+
+def test_reference_bags_are_there_before_the_candidate(
+    tmp_path: Path, publish: Callable[[str, int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, present = Registry._decide, []
+
+    def looks(self: Registry, action: Any, hospital: str, version: str) -> None:
+        present.append(self.reference_bags(version) is not None)
+        decide(self, action, hospital, version)
+
+    monkeypatch.setattr(Registry, "_decide", looks)
+    publish("h1", 1)
+    assert present == [True]
+
+
+def test_reference_bags_are_not_changed_under_another_hospital(
+    tmp_path: Path, publish: Callable[[str, int], str]
+) -> None:
+    registry = Registry(tmp_path / "r")
+    version = publish("h1", 1)
+    registry.promote("h1", version)
+    publish("h2", 1)
+    with pytest.raises(RegistryError, match="h1 promoted this model with other reference bags"):
+        publish("h3", 2)
+    assert [entry.hospital for entry in registry.entries()] == ["h1", "h2"]
+    assert registry.reference_bags(version) == pa.table({"number": [1]})
+    # The hospital itself can promote it again; until then its endpoint keeps the loaded model.
+    publish("h1", 2)
+    registry.promote("h1", version)
+    publish("h3", 2)
+
+
+def test_reference_bags_can_come_after_a_promotion_without(
+    tmp_path: Path, publish: Callable[[str, int], str]
+) -> None:
+    registry = Registry(tmp_path / "r")
+    version = registry.publish(Checkpoint.load(tmp_path / "checkpoint"), "h1")
+    registry.promote("h1", version)
+    publish("h2", 1)
+    assert registry.reference_bags(version) is not None

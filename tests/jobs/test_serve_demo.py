@@ -1,5 +1,7 @@
 """The endpoint on this machine: it answers rightly out of the box, and ends as asked."""
 
+import runpy
+import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from homnet.errors import ConfigError
 from homnet.processes import free_port
 from homnet_serve.client import Client, EndpointError
 from homnet_serve.schemas import DiagnoseResponse
@@ -59,3 +62,16 @@ def test_it_answers_for_the_example_and_ends_at_sigterm(tmp_path: Path) -> None:
     (kind,) = (one for one in verdict.types if one.chromosome == flagged)
     assert kind.draft is not None
     assert patient.page is not None
+
+
+def test_a_second_endpoint_does_not_share_the_port_of_the_first(tmp_path: Path) -> None:
+    job = runpy.run_path(str(JOB), run_name="job")
+    with socket.socket() as other:
+        # As Ray's proxy listens.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port}: cannot be used"):
+            job["main"](job["ServeDemoConfig"](work=tmp_path / "work", port=port))
+    assert not (tmp_path / "work").exists()

@@ -138,7 +138,7 @@ def test_a_winner_is_promoted_once_also_after_a_kill(tmp_path: Path) -> None:
     registry.roll_back("h1")
     _promote({"h1": winner, "h2": winner}, registry)
     assert registry.promoted("h1") is None
-    assert [one.action for one in registry.decisions()].count("promote") == 2
+    assert [one.action for one in registry.standing().decisions].count("promote") == 2
     registry.publish(winner, "h3")
     registry.retire("h3", winner.digest)
     _promote({"h3": winner}, registry)

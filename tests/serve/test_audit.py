@@ -151,6 +151,20 @@ def test_the_chain_goes_on_after_a_failed_line(
     assert verify_audit(tmp_path) == {log.name: AuditFile(4, 2, False)}
 
 
+def test_a_system_without_fdatasync_syncs_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "fdatasync")
+    log = AuditLog(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _failing)
+        with pytest.raises(OSError, match="Input/output"):
+            log.append({"event": "answered"})
+    log.append({"event": "answered"})
+    log.close()
+    assert verify_audit(tmp_path) == {log.name: AuditFile(2, 1, False)}
+
+
 def test_the_beginning_of_a_line_is_no_broken_chain(tmp_path: Path) -> None:
     """A killed process leaves one; the next file names the last whole line."""
     for _ in range(2):
@@ -290,6 +304,47 @@ def test_a_line_that_cannot_be_anchored_stays_and_says_that_it_was_withheld(
     assert found == {log.name: AuditFile(4, 0, False, 2)}
 
 
+def test_a_log_whose_replica_did_not_start_needs_no_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"anchor": tmp_path / "elsewhere"}
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.write_whole", _failing)
+        with pytest.raises(DataError, match="no audit log can be written"):
+            AuditLog(tmp_path / "log", **options)
+    name = _write(tmp_path / "log", **options)
+    found = verify_audit(tmp_path / "log", **options)
+    assert sorted(file.num_lines for file in found.values()) == [1, 4]
+    (tmp_path / "elsewhere" / f"{name}.json").unlink()
+    with pytest.raises(DataError, match=f"{name}: its anchor is missing"):
+        verify_audit(tmp_path / "log", **options)
+
+
+def test_a_log_that_begins_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"anchor": tmp_path / "elsewhere"}
+    _write(tmp_path / "log", **options)
+    logs, read = audit._logs, audit._read
+    begun: list[AuditLog] = []
+
+    def begins_and_lists(place: Any) -> Any:
+        monkeypatch.setattr(audit, "_logs", logs)  # the new log lists the others, too
+        begun.append(AuditLog(tmp_path / "log", **options))
+        begun[0].append({"event": "answered"})
+        return logs(place)
+
+    def reads_and_answers(*arguments: Any) -> Any:
+        found = read(*arguments)
+        begun[0].append({"event": "answered"})
+        return found
+
+    monkeypatch.setattr(audit, "_logs", begins_and_lists)
+    monkeypatch.setattr(audit, "_read", reads_and_answers)
+    assert len(verify_audit(tmp_path / "log", **options)) == 2
+    begun[0].close()
+
+
 def test_an_object_store_has_an_object_for_each_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: Callable[[str], str]
 ) -> None:
@@ -319,3 +374,22 @@ def test_an_object_store_has_an_object_for_each_line(
     objects[1].unlink()
     with pytest.raises(DataError, match="line 2 does not continue the chain"):
         verify_audit(audit, **options)
+
+
+def test_an_upload_that_fails_and_arrives_leaves_no_line_that_another_log_could_name(
+    monkeypatch: pytest.MonkeyPatch, bucket: Callable[[str], str]
+) -> None:
+    def arrives(*arguments: Any) -> None:
+        write_whole(*arguments)
+        raise OSError(110, "Connection timed out")
+
+    log = AuditLog(bucket("audit"))
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet_serve.audit.write_whole", arrives)
+        with pytest.raises(OSError, match="timed out"):
+            log.append({"event": "answered"})
+    other = AuditLog(bucket("audit"))
+    log.append({"event": "answered"})
+    for one in (log, other):
+        one.close()
+    assert set(verify_audit(bucket("audit"))) == {log.name, other.name}

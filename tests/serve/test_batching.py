@@ -185,8 +185,7 @@ def test_room_is_free_as_soon_as_nobody_waits() -> None:
             queue.admit("c")
         waiting[0].cancel()
         await asyncio.sleep(0)
-        queue.admit("c", 30)
-        await waiting[1]
+        await asyncio.gather(queue.submit(work, "c"), waiting[1])
 
     _run(body, _Recorder(), max_waiting_bags=60)
 

@@ -27,7 +27,7 @@ from homnet_serve.audit import verify_audit
 from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.client import Client, EndpointError, Retries
 from homnet_serve.config import ServiceConfig, config_from
-from homnet_serve.deployment import NAME, Replica, app, endpoint
+from homnet_serve.deployment import NAME, Replica, app, check_config, endpoint
 from homnet_serve.keys import new_key, write_keys
 
 TableOf = Callable[..., pa.Table]
@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_configs_are_valid(name: str) -> None:
     from ray.serve.schema import ServeDeploySchema
 
+    check_config(ROOT / "serve" / name)
     content = yaml.safe_load((ROOT / "serve" / name).read_text())
     schema = ServeDeploySchema.model_validate(content)
     assert schema.http_options.host == "127.0.0.1"
@@ -51,6 +52,29 @@ def test_the_configs_are_valid(name: str) -> None:
     longest_s = config.body_timeout_s + config.deadline_s
     assert schema.http_options.request_timeout_s > longest_s
     assert deployment.graceful_shutdown_timeout_s > longest_s
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  host:", "  hosst:", "does not know http_options.hosst"),
+        ("http_options:", "http_option:", "does not know http_option "),
+        ("min_replicas", "least", r"applications.0.deployments.0.autoscaling_config.least"),
+        ("num_cpus:", "cpus:", r"applications.0.deployments.0.ray_actor_options.cpus"),
+        ("enable_access_log", "access_log", "does not know logging_config.access_log"),
+        ("port: 8000", "port: some", "http_options.port: "),
+        ("registry: registry", "registri: registry", "no setting 'registri'"),
+        ("http_options:", "{", "cannot be read"),
+    ],
+)
+def test_a_misspelt_name_in_a_config_is_named(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    text = (ROOT / "serve" / "config.yaml").read_text()
+    assert before in text
+    (tmp_path / "config.yaml").write_text(text.replace(before, after))
+    with pytest.raises(ConfigError, match=message):
+        check_config(tmp_path / "config.yaml")
 
 
 def test_a_wrong_setting_is_found_before_a_replica_starts() -> None:

@@ -156,6 +156,17 @@ def test_what_is_given_up_stops_and_leaves_no_line_in_the_audit_log(
     assert log.read_text().count("answered") == before
 
 
+def test_what_is_given_up_while_another_line_is_written_has_none(
+    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+) -> None:
+    endpoint = start_endpoint(tmp_path, deadline_s=0.8)
+    log = tmp_path / "audit" / endpoint.service.audit.name
+    with endpoint.service.audit._lock:  # as a slow disk holds it
+        assert endpoint.arrow(stream_of(pairs)).status_code == 504
+    endpoint.run(asyncio.sleep(0.2))
+    assert log.read_text().count("answered") == 0
+
+
 def test_a_key_that_occupies_its_threads_holds_up_no_other(
     start_endpoint: Any,
     tmp_path: Path,
@@ -187,6 +198,39 @@ def test_a_key_that_occupies_its_threads_holds_up_no_other(
     other, many = endpoint.run(both())
     assert other.status_code == 200
     assert {response.status_code for response in many} == {200}
+
+
+def test_who_waits_for_a_model_keeps_no_body_unread(
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = start_endpoint(tmp_path)
+    store, release = endpoint.service.store, threading.Event()
+    own = {name: stream_of(pairs.filter(pc.field("hospital") == name)) for name in ("h1", "h2")}
+    cached = store.cached
+
+    def slow(hospital: str) -> Any:
+        release.wait(20)
+        return cached(hospital)
+
+    monkeypatch.setattr(store, "cached", lambda name: None if name == "h1" else cached(name))
+    monkeypatch.setattr(store, "load", slow)
+
+    async def all_of_them() -> tuple[httpx.Response, list[httpx.Response]]:
+        asked = [endpoint.post(key, own["h1"]) for key in ("h1", "both") for _ in range(4)]
+        many = [asyncio.create_task(one) for one in asked]
+        await asyncio.sleep(0.3)
+        try:
+            other = await asyncio.wait_for(endpoint.post("h2", own["h2"]), 5)
+        finally:
+            release.set()
+        return other, await asyncio.gather(*many)
+
+    other, many = endpoint.run(all_of_them())
+    assert {response.status_code for response in (other, *many)} == {200}
 
 
 def test_an_audit_line_proves_what_was_asked_what_was_answered_and_by_which_models(
@@ -300,7 +344,7 @@ def test_without_an_audit_log_nothing_is_answered(
 ) -> None:
     endpoint = start_endpoint(tmp_path)
 
-    def full(entry: object) -> str:
+    def full(*_: object) -> str:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(endpoint.service.audit, "append", full)
@@ -337,7 +381,7 @@ def test_a_key_that_is_used_for_another_hospital_leaves_a_line_without_a_patient
     last = json.loads(log.read_text().splitlines()[-1])
     assert (len(last["hospitals"]), last["num_hospitals"]) == (8, 20)
 
-    def full(entry: object) -> str:
+    def full(*_: object) -> str:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(endpoint.service.audit, "append", full)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -97,3 +98,25 @@ def test_work_that_is_given_up_is_told_and_what_waits_is_dropped() -> None:
 
     _run(body)
     assert ran == ["stopped"] * 3
+
+
+def test_work_that_is_given_up_before_it_begins_is_not_kept() -> None:
+    class Body:
+        pass
+
+    async def body(threads: SharedThreads) -> None:
+        release = threading.Event()
+        running = [asyncio.create_task(threads.run(k, lambda _: release.wait(5))) for k in "ab"]
+        await asyncio.sleep(0)
+        sent = Body()
+        kept = weakref.ref(sent)
+        waiting = asyncio.create_task(threads.run("c", lambda _, sent=sent: sent))
+        del sent
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert kept() is None
+        release.set()
+        assert all(await asyncio.gather(*running))
+
+    _run(body, 2)

@@ -27,6 +27,8 @@ Recorded = Callable[..., float | None]
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
+    """An empty registry."""
+    (tmp_path / "registry").mkdir()
     return Registry(tmp_path / "registry")
 
 
@@ -71,6 +73,27 @@ def test_a_promotion_reaches_a_store(
     assert store.cached("h1") is None
     assert store.load("h1") is None
     assert recorded("homnet_model_swaps") == 3
+
+
+def test_a_registry_that_does_not_exist_takes_over_nothing(
+    family: Family, tmp_path: Path, caplog: pytest.LogCaptureFixture, recorded: Recorded
+) -> None:
+    registry = Registry(tmp_path / "registri")
+    store = ModelStore(registry, Metrics())
+    store.refresh()
+    assert not store.ready
+    assert caplog.messages == ["registry_missing"]
+    assert recorded("homnet_registry_errors") == 1
+    version = _promote(registry, family(1)[0])
+    store.refresh()
+    assert store.ready
+    assert store.cached("h1").version == version  # type: ignore[union-attr]
+
+
+def test_an_empty_folder_of_an_object_store_is_a_registry(bucket: Callable[[str], str]) -> None:
+    store = ModelStore(Registry(bucket("registry")), Metrics())
+    store.refresh()
+    assert store.ready
 
 
 def test_the_description_of_a_model_names_no_other_hospital(
@@ -140,6 +163,24 @@ def test_reference_bags_can_be_required(
     store = ModelStore(registry, Metrics(), require_reference_bags=True)
     store.refresh()
     assert store.load("h1") is not None
+
+
+def test_a_candidate_that_gets_its_reference_bags_later_becomes_the_shadow(
+    registry: Registry, family: Family, table_of: TableOf, recorded: Recorded
+) -> None:
+    first, second = family(2)
+    _keep_reference_bags(registry, first.digest, first, table_of())
+    _promote(registry, first)
+    version = registry.publish(second, "h1")
+    store = ModelStore(registry, Metrics(), require_reference_bags=True, shadow_candidates=True)
+    store.refresh()
+    assert store.cached("h1") is not None
+    assert store.shadow("h1") is None
+    assert recorded("homnet_registry_errors") == 1
+    _keep_reference_bags(registry, version, second, table_of())
+    store.refresh()
+    assert store.shadow("h1").version == version  # type: ignore[union-attr]
+    assert recorded("homnet_models_rejected", hospital="h1") is None
 
 
 def test_the_cache_is_bounded(registry: Registry, family: Family) -> None:

@@ -110,7 +110,7 @@ def test_a_reader_is_kept_by_the_version_that_calibrations_name(tmp_path: Path) 
 def test_publishing_twice_changes_nothing(registry: Registry) -> None:
     registry.publish(_checkpoint(), "h1")
     registry.publish(_checkpoint(), "h1")
-    assert len(registry.decisions()) == 1
+    assert len(registry.standing().decisions) == 1
 
 
 def test_mistakes_are_refused(registry: Registry) -> None:
@@ -492,7 +492,7 @@ def test_processes_that_promote_at_once_corrupt_nothing(
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    decisions = registry.decisions()
+    decisions = registry.standing().decisions
     assert len(decisions) == 2 + 24  # no decision is lost
     assert replace(decisions[-1]).version == registry.promoted("h1").version  # type: ignore[union-attr]
     assert sum(entry.status == "promoted" for entry in registry.entries("h1")) == 1

@@ -119,7 +119,7 @@ def test_damage_of_a_registry_stays_with_its_hospital(registry: Registry) -> Non
     root = Path(registry.root)
     whole = _answers(registry)
     assert all(whole.values())
-    newest = {one.hospital: one.name for one in registry.decisions()}
+    newest = {one.hospital: one.name for one in registry.standing().decisions}
     lines = registry.standing().lines
     # Parts of the paths of each hospital's files.
     own: dict[str, set[str]] = {
