@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from homnet.errors import ConfigError, first_line
 from homnet.model.contract import NUM_TYPES
 from homnet.model.network import HomNet
 
@@ -28,6 +29,24 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def prepare_device(name: str) -> None:
+    """Checks that a device computes, and has it compute float32 in full.
+
+    Raises:
+        ConfigError: the device is unknown, missing, or cannot be used, such as a GPU that is too
+            old for this PyTorch.
+    """
+    try:
+        torch.ones(2, device=name).sum().item()  # waits for the device
+    except Exception as error:  # each backend has its own
+        raise ConfigError(
+            f"device: {name!r} cannot be used ({first_line(error)}); mend the device or its "
+            "driver, or set another device"
+        ) from None
+    # By default convolutions, those of a reader, have the 10 bits of TF32 on a GPU.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @torch.inference_mode()

@@ -30,6 +30,7 @@ from homnet.files import require_writable, write_whole
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.predictor import Predictor
+from homnet.model.scoring import prepare_device
 from homnet.report.tables import tables_markdown
 from homnet.results import Record, describe_machine, package_versions, read_result, write_json
 from homnet_platform.data import files_of, in_blocks
@@ -203,6 +204,7 @@ class _Scorer:
         progress: Progress,
     ) -> None:
         self._device = torch.device("cuda" if config.use_gpu else "cpu")
+        prepare_device(self._device.type)
         loaded = {path: Predictor.load(path, self._device) for path in set(models.values())}
         self._models = {hospital: loaded[path] for hospital, path in models.items()}
         self._cohort, self._split, self._config = cohort, split, config

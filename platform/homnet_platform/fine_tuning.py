@@ -22,6 +22,7 @@ from homnet.files import is_published
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.registry import Registry
+from homnet.model.scoring import prepare_device
 from homnet.model.shipped import place_of
 from homnet.training.learning import train
 from homnet.training.optimisation import TrainingConfig
@@ -234,6 +235,7 @@ def _train_hospital(
         progress.advance(1, **{output.name: line["validation_auc"]})
 
     device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
+    prepare_device(device.type)
     progress.advance(first)
     checkpoint = train(stage, bank, device=device, kept=kept, report=report)
     # The bar also counts the epochs that early stopping skips.

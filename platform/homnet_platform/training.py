@@ -33,6 +33,7 @@ from homnet.files import require_writable
 from homnet.locations import Location, RemotePath
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.scoring import prepare_device
 from homnet.training.learning import METRIC, Learner, finished
 from homnet.training.stage import Stage
 from homnet.training.supply import Plans
@@ -247,6 +248,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     progress: Progress = config["progress"]
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
+    prepare_device(str(device))
     keep_freed_memory()  # a step takes 5 to 8 % longer without (LAB.md)
     learner = Learner(
         stage,

@@ -25,6 +25,7 @@ from homnet.cohorts.cohort import Cohort
 from homnet.errors import DataError, DivergedError, first_line
 from homnet.locations import Location, RemotePath, to_location
 from homnet.model.checkpoint import Checkpoint
+from homnet.model.scoring import prepare_device
 from homnet.training.learning import METRIC, Learner
 from homnet.training.stage import Stage
 from homnet.training.supply import Resident
@@ -313,6 +314,7 @@ def _train(
     device = torch.device("cpu")
     if config.gpus_per_trial:
         device = torch.device("cuda")
+        prepare_device(device.type)
         # Ray counts fractions of a GPU, but does not limit the memory of each trial.
         torch.cuda.set_per_process_memory_fraction(min(config.gpus_per_trial, 1.0))
     last: dict[str, Checkpoint] = {}

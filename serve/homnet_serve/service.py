@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import torch
 
 from homnet.bags.assessment import NOTHING_SENT, Assessment, assess
-from homnet.errors import ConfigError, HomNetError, first_line
+from homnet.errors import HomNetError
 from homnet.imaging.extraction import ExtractionConfig
 from homnet.model.allocator import keep_freed_memory
 from homnet.model.predictor import Evidence
 from homnet.model.registry import Registry
-from homnet.model.scoring import Precision
+from homnet.model.scoring import Precision, prepare_device
 from homnet.patients.finding import Finding, FindingReader
 from homnet.patients.pictures import with_pictures
 from homnet.patients.verdict import PatientVerdict
@@ -101,7 +101,7 @@ class Service:
                 cannot be used.
         """
         self.config = config
-        _prepare_device(config.device)
+        prepare_device(config.device)
         self.metrics = Metrics()
         self.keys = open_keys(config.keys)
         self.audit = AuditLog(
@@ -565,20 +565,3 @@ class Service:
     async def _refresh(self) -> None:
         # No key has an empty id.
         await self._loader.run("", lambda _: self.store.refresh())
-
-
-def _prepare_device(name: str) -> None:
-    """Checks that a device computes, and has it compute float32 in full.
-
-    Raises:
-        ConfigError: the device is unknown, missing, or cannot be used.
-    """
-    try:
-        torch.ones(2, device=name).sum().item()  # waits for the device
-    except Exception as error:  # each backend has its own
-        raise ConfigError(
-            f"device: {name!r} cannot be used ({first_line(error)}); mend the device or its "
-            "driver, or set another device"
-        ) from None
-    # By default convolutions, those of a reader, have the 10 bits of TF32 on a GPU.
-    torch.backends.cudnn.allow_tf32 = False
