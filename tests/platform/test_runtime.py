@@ -189,6 +189,7 @@ def test_local_is_no_address(no_ray: pytest.MonkeyPatch) -> None:
     no_ray.setenv("RAY_ADDRESS", "local")
     started = list[int]()
     no_ray.setattr(runtime, "_start", started.append)
+    no_ray.setattr(ray, "shutdown", lambda: None)  # there is one, of the session
     with local_or_cluster(spare_cpus=3):
         assert "RAY_ADDRESS" not in os.environ
     assert started == [3]
