@@ -7,6 +7,7 @@ from functools import cache, partial
 import pandas as pd
 from PIL import Image
 
+from homnet import PROGRAM
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
@@ -37,7 +38,8 @@ def draw_images(cohort: Cohort, output: Location, *, seed: int) -> Location:
         DataError: the directory exists, has unfinished work of other settings, or is not writable.
     """
     staging = Staging(output.absolute())
-    staging.claim({"job": "images", "cohort": cohort.fingerprint, "seed": seed})
+    claimed = {"job": "images", "cohort": cohort.fingerprint, "seed": seed}
+    staging.claim({**claimed, "program": PROGRAM})
     absolute = replace(cohort, root=cohort.root.absolute())
     parts = process_blocks(
         len(cohort.files),

@@ -184,7 +184,7 @@ def require_workers(
     needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
     wanted = {name: need for name, need in needs.items() if need > 0}
 
-    def fitting(node: Mapping[str, Any], taken: float = 0.0) -> int:
+    def fitting(node: Mapping[str, Any], taken: float) -> int:
         """Workers that fit on a node of which some CPUs are taken."""
         if not (labels or {}).items() <= node.get("Labels", {}).items():
             return 0

@@ -65,8 +65,10 @@ def pictures_of(
             f"{report}: there is no such file, so nobody knows which images were used; remove the "
             "cohort beside it and repeat the command, which measures the images again"
         )
-    digest = hashlib.sha256(manifest.read_bytes() + report.read_bytes()).hexdigest()
-    return _pictures_of(digest, manifest, hospital, band_level, report, cut=cut)
+    content = hashlib.sha256()
+    for read in (manifest, report, *([manifest.with_name(FOUND)] if cut else [])):
+        content.update(read.read_bytes())
+    return _pictures_of(content.hexdigest(), manifest, hospital, band_level, report, cut=cut)
 
 
 @cache

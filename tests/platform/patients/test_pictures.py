@@ -85,6 +85,11 @@ def test_karyograms(tmp_path: Path) -> None:
             SentPicture("left.png", "c3", NOTHING_USED, ("number 1 is left out: two types fit",)),
         ],
     }
+    # What is read is what is there now, also in a process that has read it before.
+    found = manifest.with_name("found.csv")
+    found.write_text(found.read_text().replace("the page is blank", "it has no scale"))
+    again = pictures_of(manifest, "h", None, report, cut=True)
+    assert again.sent["north", "q"][0] == SentPicture("none.png", "c2", "it has no scale")
 
 
 def test_without_a_report_nobody_knows_what_was_used(tmp_path: Path) -> None:
@@ -92,7 +97,6 @@ def test_without_a_report_nobody_knows_what_was_used(tmp_path: Path) -> None:
     report.unlink()
     with pytest.raises(DataError, match=r"-extraction\.csv: there is no such file.*; remove the"):
         pictures_of(manifest, "h", None, report, cut=False)
-    # What is read is what is there now, also in a process that has read it before.
     report.write_text(REPORT.splitlines()[0] + "\n")
     pictures = pictures_of(manifest, "h", None, report, cut=False)
     assert len(pictures.files["h", "007", "c1", "1"]) == 2
