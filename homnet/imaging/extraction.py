@@ -41,6 +41,10 @@ _MIN_LEVELS: Final = 3
 """Number of grey levels below which there are no bands; real chromosomes have a hundred."""
 _MAX_AREA_PX: Final = 100_000
 """Area of a chromosome of 1,000 by 100 pixels; the centre line of a larger one takes seconds."""
+_TWO_PARTS: Final = (
+    "two dark parts of similar size: they are two chromosomes, or one in pieces; save one picture "
+    "for each chromosome"
+)
 _ACROSS_PX: Final = 0.5
 """Spacing of samples across the axis, in pixels."""
 
@@ -68,6 +72,9 @@ class ExtractionConfig:
     """Width variation above which it is flagged ``uneven_width``: satellites, overlaps, blobs."""
     part_above: float = 0.1
     """Area of the other components over the largest, above which ``several_parts`` is set."""
+    two_above: float = 0.5
+    """Area of the second largest part over the largest, above which the image shows two
+    chromosomes and is unusable."""
     ring_above: float = 0.12
     """Area of the holes over the whole area, above which it is an unusable ``ring``, or a frame."""
 
@@ -92,7 +99,7 @@ class Extraction:
     width_variation: float
     """Standard deviation of the width over its mean; NaN without an axis."""
     flags: tuple[str, ...]
-    """Any of bent, ends_level, uneven_width, several_parts, ring and too_long."""
+    """Any of bent, ends_level, uneven_width, several_parts, two_parts, ring and too_long."""
     reason: str | None
     """Why there is no sequence; None if there is one."""
 
@@ -161,7 +168,8 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
     if fault is not None:
         return Extraction.unusable(fault)
     darkness_HW = background - np.pad(image_HW.astype(float), _PAD, constant_values=background)
-    blob_HW, mask_HW, flags = _segment(darkness_HW > background - edge, config)
+    dark_HW = darkness_HW > background - edge
+    blob_HW, mask_HW, flags = _segment(dark_HW, config)
     if (area_px := int(mask_HW.sum())) > _MAX_AREA_PX:
         return Extraction.unusable(
             f"the chromosome is too large: {area_px} pixels, at most {_MAX_AREA_PX}; "
@@ -175,6 +183,8 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
         return Extraction.unusable("the chromosome is too small", flags)
     if "ring" in flags:
         return Extraction.unusable("ring-shaped or framed: the axis has no ends", flags)
+    if "two_parts" in flags:
+        return Extraction.unusable(_TWO_PARTS, flags)
     line_A2, width_px = find_midline(blob_HW, points_N2)
     along_N, across_N = project(points_N2, line_A2)
     start, stop = _tips(along_N, width_px)
@@ -209,6 +219,10 @@ def _extract(image_HW: NDArray[np.uint8], config: ExtractionConfig) -> Extractio
     variation = float(body_A.std() / max(mean_width, 1.0))
     if straightness < config.bent_below:
         flags.append(BENT)
+        # One that a pale band divides is straight; of two side by side, the line turns round from
+        # one into the other.
+        if _second_part(dark_HW & mask_HW) > config.two_above:
+            return Extraction.unusable(_TWO_PARTS, [*flags, "two_parts"])
     if axis_A2[-1, 0] - axis_A2[0, 0] < config.level_below * (stop - start):
         flags.append("ends_level")
     if variation > config.uneven_above:
@@ -254,6 +268,8 @@ def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[
     flags = []
     if area.sum() - area.max() > config.part_above * area.max():
         flags.append("several_parts")
+    if np.sort(area)[-2] > config.two_above * area.max():
+        flags.append("two_parts")
     blob_HW = ndimage.binary_fill_holes(largest_HW)
     mask_HW = dark_HW & largest_HW
     filled_HW = ndimage.binary_fill_holes(mask_HW)
@@ -261,6 +277,13 @@ def _segment(dark_HW: Mask, config: ExtractionConfig) -> tuple[Mask, Mask, list[
     if filled_HW.sum() - mask_HW.sum() > config.ring_above * filled_HW.sum():
         flags.append("ring")
     return blob_HW, filled_HW, flags
+
+
+def _second_part(dark_HW: Mask) -> float:
+    """Area of the second largest component over the largest; 0 if there is one."""
+    labels_HW, _ = ndimage.label(dark_HW, np.ones((3, 3), bool))
+    area = np.sort(np.bincount(labels_HW[dark_HW], minlength=2)[1:])
+    return float(area[-2] / area[-1]) if len(area) > 1 else 0.0
 
 
 def _tips(along_N: Floats, width_px: float) -> tuple[float, float]:

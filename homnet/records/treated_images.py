@@ -153,6 +153,12 @@ def _transparent(image: Grey, _: np.random.Generator) -> Treated:
     return file.getvalue(), image
 
 
+def _beside(image: Grey) -> Grey:
+    """The image and itself, upside down, on white."""
+    gap = np.full((len(image), 3), 255, np.uint8)
+    return np.pad(np.hstack([image, gap, image[::-1]]), 4, constant_values=255)
+
+
 TREATMENTS: Final[Mapping[str, Treatment]] = {
     "light on dark": _inverted,
     "light on dark, cropped tightly": _after(_tight, _inverted),
@@ -180,6 +186,8 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
     "black frame drawn over the image": _framed(0, 0, over=True),
     "black frame around a tight crop": _after(_tight, _framed(0, 0)),
     "black frame in a white margin": _framed(0, 0, margin_px=3),
+    "another chromosome beside it": lambda image, _: (np.hstack([image, image[::-1]]), image),
+    "another chromosome beside it, 3 pixels away": lambda image, _: (_beside(_tight(image)), image),
     "turned, with EXIF orientation": _turned_by_exif,
     "transparent ground, black below": _transparent,
     "tight crop": lambda image, _: (_tight(image), image),

@@ -39,6 +39,7 @@ from homnet.imaging.manifest import (
 )
 from homnet.imaging.pairing import (
     Source,
+    leave_out_wide,
     measure_rows,
     note_same_pixels,
     pair_up,
@@ -189,7 +190,7 @@ class IngestSummary:
         """
         self.digests.update(zip(part["row"].tolist(), part["sha256"], strict=True))
         names = "row " + part["row"].astype(str) if by_row else part["path"]
-        part = note_same_pixels(part, names, self.seen)
+        part = note_same_pixels(leave_out_wide(part), names, self.seen)
         if turn != "never":
             part = set_upright(part, on_karyogram=turn == "karyograms")
         part = set_band_levels(part)

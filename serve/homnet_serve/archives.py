@@ -23,6 +23,7 @@ from homnet.imaging.pairing import (
     SURPLUS,
     Source,
     files_of_pairs,
+    leave_out_wide,
     measure_rows,
     note_same_pixels,
     pair_up,
@@ -267,7 +268,7 @@ def measured(
         ],
         ignore_index=True,
     )
-    images = note_same_pixels(images, images["path"], {})
+    images = note_same_pixels(leave_out_wide(images), images["path"], {})
     images = set_band_levels(set_upright(images, on_karyogram=on_karyogram))
     # Whoever reads the answer on one patient must not learn the name of another.
     images["note"] = images["note"].map(without_names)

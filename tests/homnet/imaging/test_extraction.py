@@ -205,6 +205,21 @@ def two_parts() -> np.ndarray:
     return image
 
 
+def with_a_gap(turn: float) -> np.ndarray:
+    """A chromosome whose middle is as light as the background, over three pixels along its axis."""
+    drawing, _ = chromosome(80.0, turn=turn)
+    half = len(drawing.axis_L2) // 2
+    before, middle, after = drawing.axis_L2[[half - 3, half, half + 3]]
+    along_HW = (np.moveaxis(np.indices(drawing.image_HW.shape), 0, -1) - middle) @ (after - before)
+    near_HW = np.abs(along_HW) < 1.5 * np.linalg.norm(after - before)
+    return np.where(near_HW, 255, drawing.image_HW).astype(np.uint8)
+
+
+def two_alike() -> np.ndarray:
+    image = chromosome(60.0)[0].image_HW
+    return np.hstack([image, image])
+
+
 def noise() -> np.ndarray:
     return np.random.default_rng(0).normal(235, 5, (60, 40)).clip(0, 255).astype(np.uint8)
 
@@ -223,6 +238,9 @@ def noise() -> np.ndarray:
         (oval(11, 34), None),
         (np.where(oval(11, 34) < 200, 90, 255).astype(np.uint8), "no bands"),
         (ring(), "ring-shaped"),
+        (two_alike(), "two dark parts of similar size"),
+        (with_a_gap(0.0), None),  # at a pale centromere
+        (with_a_gap(2.5), "two dark parts of similar size"),  # two that meet in a bend
         (np.pad(np.full((300, 14), 90, np.uint8), 9, constant_values=255), "too long"),
     ],
 )

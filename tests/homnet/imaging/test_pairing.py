@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,7 @@ from homnet.errors import StoreError
 from homnet.imaging.extraction import ExtractionConfig, extract
 from homnet.imaging.pairing import (
     files_of_pairs,
+    leave_out_wide,
     measure_image,
     measure_rows,
     note_same_pixels,
@@ -31,12 +33,14 @@ from homnet.simulator.drawing import centre_line, draw_chromosome
 CONFIG = ExtractionConfig()
 
 
-def drawn(length_px: int = 40, seed: int = 0) -> np.ndarray:
+def drawn(length_px: int = 40, seed: int = 0, half_width_px: float = 6.0) -> np.ndarray:
     num = 3 * length_px
     profile_CL = 120 + 50 * np.sin(np.arange(2 * num).reshape(2, num) / 11 + seed)
     line = centre_line(np.zeros(num), 1 / 3)
     rng = np.random.default_rng(seed)
-    return draw_chromosome(profile_CL, line, 6.0, samples_per_px=3.0, generator=rng).image_HW
+    return draw_chromosome(
+        profile_CL, line, half_width_px, samples_per_px=3.0, generator=rng
+    ).image_HW
 
 
 def png(image_HW: np.ndarray) -> io.BytesIO:
@@ -82,6 +86,30 @@ def test_what_a_reader_should_know_of_an_image_is_noted() -> None:
     seen = {hashlib.blake2b(found["sequence"][1], digest_size=16).digest(): "x"}
     again = note_same_pixels(found, pd.Series(["a", "b", "c"]), seen)
     assert again["note"].tolist() == ["", f"{said}; b has the same pixels as x", ""]
+
+
+def test_an_image_as_wide_as_two_chromosomes_is_left_out() -> None:
+    """In a cell of ten, not in one of nine, whose width is not known well enough."""
+    two = drawn(half_width_px=11.0)
+    frame = pd.DataFrame(
+        [
+            {"chromosome": name, "hospital": "h", "patient_id": "p", "cell_id": cell, "homolog": 0}
+            | {"band_level": 550, "row": n}
+            for cell, count in (("a", 10), ("b", 9))
+            for n, name in enumerate(CHROMOSOMES[:count])
+        ]
+    )
+    found = measure_rows(frame, lambda one: two if one["row"] == 4 else drawn(), CONFIG)
+    found = found.assign(note=np.where(found["row"] == 4, "looks odd", ""))
+    left = leave_out_wide(found.set_axis(np.zeros(len(found), int)))
+    assert left.index[left["reason"] != ""].tolist() == [4]
+    assert re.match(
+        r"too wide: 2\d pixels, where half of its cell have at most 1\d;", left["reason"][4]
+    )
+    assert (left["sequence"][4], left["note"][4]) == (b"", "")
+    assert (left.drop(index=4)["sequence"] != b"").all()
+    nothing = measure_rows(frame[:1], lambda _: np.full((60, 30), 255, np.uint8), CONFIG)
+    pd.testing.assert_frame_equal(leave_out_wide(nothing), nothing)
 
 
 def test_the_same_pixels_under_two_names_are_noted() -> None:
