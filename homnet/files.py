@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
+from homnet import PROGRAM
 from homnet.errors import DataError, HomNetError, StoreError
 from homnet.locations import Location, RemotePath, files_in
 
@@ -198,11 +199,21 @@ def _upload(made: Path, target: RemotePath, last: str, *, new: bool) -> None:
 
     def refuse_two() -> None:
         """Raises DataError if another run has published meanwhile, or writes here now."""
-        marked = (target / UNFINISHED).read_bytes() if (target / UNFINISHED).is_file() else b""
-        if new and last and (marked != mine or (target / last).is_file()):
-            if marked == mine:
-                (target / UNFINISHED).unlink(missing_ok=True)
+        if not (new and last):
+            return
+        try:
+            marked = (target / UNFINISHED).read_bytes()
+        except FileNotFoundError:  # the other has published, or given way
+            marked = b""
+        published = (target / last).is_file()
+        if published and marked == mine:
+            (target / UNFINISHED).unlink(missing_ok=True)
+        if published:
             raise _exists(target)
+        if marked != mine:
+            raise DataError(
+                f"{target}: another run writes there now; wait for it, or choose another output"
+            )
 
     write_whole(target / UNFINISHED, mine)
     if last and not new:
@@ -285,15 +296,16 @@ class Staging:
         """Starts the work, or resumes work with the same settings.
 
         Args:
-            settings: everything that the content depends on, JSON-serialisable.
+            settings: everything that the content depends on beside the program,
+                JSON-serialisable.
 
         Raises:
-            DataError: the output exists, unfinished work has other settings, or the folder is not
-                writable.
+            DataError: the output exists, unfinished work has other settings or is of another
+                program, or the folder is not writable.
         """
         if is_published(self.output):
             raise _exists(self.output)
-        text = json.dumps(settings, indent=1, sort_keys=True)
+        text = json.dumps({"program": PROGRAM, **settings}, indent=1, sort_keys=True)
         with _reported(self.output):
             if isinstance(self.root, RemotePath):
                 claim: Location = self.root / UNFINISHED

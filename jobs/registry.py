@@ -112,7 +112,12 @@ def _publish(registry: Registry, config: RegistryConfig) -> None:
             raise RegistryError(
                 f"{config.registry}: {', '.join(others)} promoted this model with other "
                 "reference bags and could not load it with these; publish without --reference, "
-                "which keeps the bags, or roll back there first"
+                "which keeps the bags, or retire it there first, after promoting another"
+            )
+        if broken:
+            print(
+                f"{config.hospital} promoted this model with other reference bags: promote it "
+                "again, or its endpoint does not load it"
             )
     if reader is not None:
         registry.keep_reader(Checkpoint.load(reader, ReaderConfig.of_json))

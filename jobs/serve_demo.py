@@ -76,10 +76,10 @@ def _check_free(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"port {port}: cannot be used ({error.strerror}); end what answers there, or "
-                "choose another --port"
+                f"port {port}: cannot be used ({getattr(error, 'strerror', error)}); choose "
+                "another --port, or end what answers there"
             ) from None
 
 

@@ -43,7 +43,7 @@ _NOTED: Final = {
     "ends_level": "it may lie on its side",
 }
 """What is said of an image that is used, by its flag."""
-_MAX_WIDTH: Final = 1.4
+MAX_WIDTH: Final = 1.4
 """Width over the median of the cell's chromosomes: of 2,754 real images of normal chromosomes three
 reach it, all folded; of two homologs put side by side nine in ten."""
 _FEWEST_WIDTHS: Final = 10
@@ -126,7 +126,7 @@ def leave_out_wide(images: pd.DataFrame) -> pd.DataFrame:
     used = images[images["reason"] == ""]
     widths = used.groupby(CHROMOSOME_KEY[:3])["width_px"]
     usual = widths.transform("median").where(widths.transform("size") >= _FEWEST_WIDTHS)
-    for row in usual.index[used["width_px"] > _MAX_WIDTH * usual]:
+    for row in usual.index[used["width_px"] > MAX_WIDTH * usual]:
         images.loc[row, ["sequence", "note", "reason"]] = (
             b"",
             "",

@@ -255,22 +255,22 @@ class Registry:
         self._write(_reference_file(version), _arrow_file(reference))
 
     def hospitals_with_other_bags(self, version: str, reference: pa.Table) -> list[str]:
-        """Hospitals that promoted a model with other reference bags than these, sorted.
+        """Hospitals that last promoted a model with other reference bags than these, sorted.
 
-        Their endpoints would no longer load the model once these were stored.
+        Their endpoints would no longer load the model once these were stored. A hospital with a
+        damaged decision is not known here.
 
         Raises:
             RegistryError: the registry cannot be read.
         """
         path, digest = _reference_file(version), _sha256(_arrow_file(reference))
-        return sorted(
-            hospital
+        last = {
+            hospital: promotion
             for hospital, line in self.standing().lines.items()
-            if any(
-                promotion.version == version and promotion.beside.get(path, digest) != digest
-                for promotion in line
-            )
-        )
+            for promotion in line
+            if promotion.version == version
+        }
+        return sorted(h for h, one in last.items() if one.beside.get(path, digest) != digest)
 
     def reference_bags(self, version: str) -> pa.Table | None:
         """Loads the reference bags of a model; None if none were stored.

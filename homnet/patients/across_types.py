@@ -3,7 +3,7 @@
 Shape suffix: G types of one patient.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -76,13 +76,20 @@ def with_partners(findings: Sequence[Finding], evidence_G: NDArray[np.float64]) 
     return found
 
 
-def missing_homologs(left_out: Sequence[NotAssessed], num_cells: int) -> dict[str, int]:
+def missing_homologs(
+    left_out: Sequence[NotAssessed], assessed: Collection[str], num_cells: int
+) -> dict[str, int]:
     """Number of cells with a single homolog, by type, where there are many such cells.
 
     An X beside a Y has no homolog to miss, nor has a Y.
+
+    Args:
+        left_out: types and cells left out.
+        assessed: types with both homologs in some cells; a Y of a man with two is among them.
+        num_cells: number of the patient's cells.
     """
     # A type that was not sent is left out, too, without cells: the Y of a woman.
-    has_y = any(one.chromosome == "Y" and one.cells for one in left_out)
+    has_y = "Y" in assessed or any(one.chromosome == "Y" and one.cells for one in left_out)
     of_man = {"X", "Y"} if has_y else {"Y"}
     return {
         one.chromosome: len(one.cells)

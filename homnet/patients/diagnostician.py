@@ -89,7 +89,7 @@ class Diagnostician:
         """Refuses evidence of another model, and findings of another reader.
 
         Raises:
-            CheckpointError: a version is not the one that was calibrated.
+            CheckpointError: a version is not the one that this was made for.
         """
         for what, given, own in (
             ("model", model, self._model),
@@ -97,8 +97,8 @@ class Diagnostician:
         ):
             if given != own:
                 raise CheckpointError(
-                    f"the calibrations are of the {what} {own[:12]}, and given is {given[:12]}; "
-                    "give both from one checkpoint"
+                    f"this Diagnostician was made for the {what} {own[:12]}, and given is "
+                    f"{given[:12]}; use one checkpoint and one reader for both"
                 )
 
     def calibration_of(self, hospital: str) -> PatientCalibration | None:
@@ -240,7 +240,7 @@ class Diagnostician:
             lonely = one_cell_only(flagged)
             abstentions += [lonely] if lonely is not None else []
         left_out = assessment.left_out.get(patient, NOTHING_SENT)
-        missing = missing_homologs(left_out, len(cells))
+        missing = missing_homologs(left_out, {one.chromosome for one in findings}, len(cells))
         prevalence = self.prevalence_of(calibration)
         return PatientVerdict(
             hospital=patient[0],

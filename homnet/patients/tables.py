@@ -117,8 +117,8 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
 
     Returns:
         hospital, patient_id, chromosome, true_abnormal, true_kind, true_size_mb, true_iscn,
-        true_share (of the cells with both homologs) and variant (names of harmless variants, or
-        None).
+        true_share (of the cells with both homologs; of all if none of these is abnormal) and
+        variant (names of harmless variants, or None).
     """
     names = ["abnormal", "kind", "size_mb", "iscn", "variant"]
     frame = table.select([*KEY, "chromosome", *names]).to_pandas()
@@ -130,12 +130,15 @@ def truth_of_types(table: pa.Table) -> pd.DataFrame:
     truth = groups.agg(
         true_abnormal=("abnormal", "any"),
         true_share=("in_clone", "mean"),
+        share_of_all=("abnormal", "mean"),
         true_kind=("kind", "first"),
         true_size_mb=("size_mb", "max"),
         true_iscn=("iscn", "first"),
         variant=("variant", "first"),
     )
-    found: pd.DataFrame = truth.reset_index()
+    # A carrier whose abnormal homolog is single in each cell that has it is no mosaic of 0 %.
+    truth["true_share"] = truth["true_share"].where(truth["true_share"] > 0, truth["share_of_all"])
+    found: pd.DataFrame = truth.drop(columns="share_of_all").reset_index()
     return found
 
 

@@ -140,11 +140,12 @@ def rule_note(figures: Mapping[str, Any]) -> str:
         )
     if not figures["minutes"]:
         return f"One rule for all: 100 epochs over all people for each training. {keep}"
-    most = max(len(run["curve"]) for run in figures["runs"])
+    most = max((len(run["curve"]) for run in figures["runs"]), default=0)
     return (
         f"One rule for all: {figures['minutes']:g} minutes of one core for each training, "
         f"{figures['trial_minutes']:g} for each trial, on all people; each method sees the bags "
-        f"that it has time for, by its rate measured before, in up to {most} epochs. {keep}"
+        f"that it has time for, by its rate measured before; the longest training had {most} "
+        f"epochs. {keep}"
     )
 
 

@@ -1,8 +1,8 @@
 """What becomes of real images that were treated as people and programs treat them.
 
-An image is accepted, or refused with a reason. An accepted one is wrong if its profile, the mean of
-both chromatids, correlates below 0.9 with that of the image before the treatment, both stretched to
-one length.
+An image is accepted, or refused with a reason, such as a width that its cell does not have. An
+accepted one is wrong if its profile, the mean of both chromatids, correlates below 0.9 with that of
+the image before the treatment, both stretched to one length.
 """
 
 import io
@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from homnet.errors import ConfigError
 from homnet.imaging.extraction import Extraction, ExtractionConfig
-from homnet.imaging.pairing import measure_image
+from homnet.imaging.pairing import MAX_WIDTH, measure_image
 from homnet.imaging.reading import read_grey
 from homnet.report.markdown import markdown_table
 from homnet.results import Record
@@ -28,6 +28,7 @@ Grey = NDArray[np.uint8]
 Treated = tuple[Grey | bytes, Grey]
 """The treated image, or a file of it, and the image whose profile is right."""
 Treatment = Callable[[Grey, np.random.Generator], Treated]
+_LARGER: Final = "twice as large"
 _INVERSE: Final = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
 """Transposition of Pillow that an EXIF orientation undoes."""
 
@@ -37,7 +38,7 @@ class TreatedImagesConfig:
     """Images and number of treatments."""
 
     manifest: Path
-    """CSV of real images, dark on white (column path)."""
+    """CSV of real images, dark on white (columns path, patient_id and cell_id)."""
     num_images: int = 100
     """Number of images for each treatment."""
     num_untouched: int = 20_000
@@ -195,7 +196,7 @@ TREATMENTS: Final[Mapping[str, Treatment]] = {
     "low contrast": lambda image, _: (_levels(255 - 0.3 * (255.0 - image)), image),
     "JPEG": lambda image, _: (_jpeg(image), image),
     "noise": lambda image, rng: (_levels(image + rng.normal(0, 3, image.shape)), image),
-    "twice as large": lambda image, _: (
+    _LARGER: lambda image, _: (
         _levels(ndimage.zoom(image.astype(float), 2, order=1)),
         image,
     ),
@@ -210,18 +211,25 @@ def measure_treatments(config: TreatedImagesConfig) -> dict[str, Any]:
         and, among these, ``wrong`` ones.
     """
     rng = np.random.default_rng(config.seed)
-    paths = pd.read_csv(config.manifest, dtype=str)["path"].to_numpy()
-    paths = rng.permutation(paths)[: config.num_untouched]
+    frame = pd.read_csv(config.manifest, dtype=str)
+    frame = frame.iloc[rng.permutation(len(frame))[: config.num_untouched]]
+    images = [read_grey(config.manifest.parent / path, max_side_px=1024) for path in frame["path"]]
+    measured = [_measured(image) for image in images]
+    frame["width_px"] = [one.width_px for one in measured]
+    usual = frame.groupby(["patient_id", "cell_id"])["width_px"].transform("median")
     names = ["untouched", *TREATMENTS]
     rows = {name: {"name": name, "images": 0, "accepted": 0, "wrong": 0} for name in names}
-    for number, path in enumerate(paths):
-        image = read_grey(config.manifest.parent / path, max_side_px=1024)
-        own = _measured(image)
-        _count(rows["untouched"], own, own)
-        if number < config.num_images and own.sequence_CL is not None:
+    for number, (image, own, usual_px) in enumerate(zip(images, measured, usual, strict=True)):
+        # One that is too wide as it is would show nothing of what a treatment does.
+        is_read = own.sequence_CL is not None and not own.width_px > MAX_WIDTH * usual_px
+        _count(rows["untouched"], own, own, usual_px)
+        if number < config.num_images and is_read:
             for name, treatment in TREATMENTS.items():
                 treated, right = treatment(image, rng)
-                _count(rows[name], _measured(treated), own if right is image else _measured(right))
+                # The rest of the cell is treated alike, and as large as it then is.
+                scale = 2.0 if name == _LARGER else 1.0
+                right_is = own if right is image else _measured(right)
+                _count(rows[name], _measured(treated), right_is, scale * usual_px)
     return {"rows": list(rows.values())}
 
 
@@ -248,10 +256,10 @@ def _measured(image: Grey | bytes) -> Extraction:
     return measure_image(file, 0, ExtractionConfig(samples_per_px=1.5))
 
 
-def _count(row: dict[str, Any], found: Extraction, right: Extraction) -> None:
+def _count(row: dict[str, Any], found: Extraction, right: Extraction, usual_px: float) -> None:
     row["images"] += 1
-    row["accepted"] += found.sequence_CL is not None
-    if found.sequence_CL is not None:
+    if found.sequence_CL is not None and not found.width_px > MAX_WIDTH * usual_px:
+        row["accepted"] += 1
         row["wrong"] += right.sequence_CL is None or bool(
             np.corrcoef(_profile(found), _profile(right))[0, 1] < 0.9
         )

@@ -48,7 +48,7 @@ _LONGEST_PX: Final = 200.0
 _EVIDENCE_LEFT: Final = 150.0
 _EVIDENCE_WIDTH: Final = 624.0
 """Left edge and width of the cells of one type."""
-_CELL_WIDTH: Final = 104.0
+_CELL_WIDTH: Final = 124.0
 """Width of a cell of one type, at least."""
 _CELL_GAP: Final = 13.0
 """Space between its homologs."""

@@ -75,7 +75,7 @@ class TrainingConfig:
         # Comparisons with NaN are false, so they are written to fail then.
         if not 0 < self.learning_rate < math.inf or min(self.batch_size, self.max_epochs) < 1:
             raise ConfigError(
-                "learning_rate, batch_size and max_epochs must be above zero, got "
+                "learning_rate, batch_size and max_epochs must be above zero and finite, got "
                 f"{self.learning_rate}, {self.batch_size}, {self.max_epochs}"
             )
         if self.patience < 1:
@@ -85,7 +85,7 @@ class TrainingConfig:
             )
         if not (0 < self.clip_norm < math.inf and 0 <= self.weight_decay < math.inf):
             raise ConfigError(
-                "clip_norm must be above zero and weight_decay 0 or more, got "
+                "clip_norm must be above zero, weight_decay 0 or more, and both finite, got "
                 f"{self.clip_norm}, {self.weight_decay}"
             )
         if self.labels == "cohort" and self.bags.over == "people":

@@ -7,7 +7,6 @@ from functools import cache, partial
 import pandas as pd
 from PIL import Image
 
-from homnet import PROGRAM
 from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.pairs import pairs_of
 from homnet.errors import DataError
@@ -39,7 +38,7 @@ def draw_images(cohort: Cohort, output: Location, *, seed: int) -> Location:
     """
     staging = Staging(output.absolute())
     claimed = {"job": "images", "cohort": cohort.fingerprint, "seed": seed}
-    staging.claim({**claimed, "program": PROGRAM})
+    staging.claim(claimed)
     absolute = replace(cohort, root=cohort.root.absolute())
     parts = process_blocks(
         len(cohort.files),

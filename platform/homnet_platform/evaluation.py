@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -204,16 +204,22 @@ class _Scorer:
         progress: Progress,
     ) -> None:
         self._device = torch.device("cuda" if config.use_gpu else "cpu")
-        prepare_device(self._device.type)
-        loaded = {path: Predictor.load(path, self._device) for path in set(models.values())}
-        self._models = {hospital: loaded[path] for hospital, path in models.items()}
+        self._models = models
         self._cohort, self._split, self._config = cohort, split, config
         self._progress = progress
+
+    @cached_property
+    def _predictors(self) -> dict[str, Predictor]:
+        """The models; not made by the constructor, whose errors Ray hides."""
+        prepare_device(self._device.type)
+        loaded = {path: Predictor.load(path, self._device) for path in set(self._models.values())}
+        return {hospital: loaded[path] for hospital, path in self._models.items()}
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
         """The first of some files of a hospital, and by split: counts, a table per size of bags."""
         files, config = [int(number) for number in batch["files"][0]], self._config
         hospital = self._cohort.files[files[0]].hospital
+        predictor = self._predictors[hospital]
         table = pa.concat_tables([rows_of_file(self._cohort, number) for number in files])
         sizes = [config.bags, *(_of_size(config.bags, num_cells) for num_cells in config.cells)]
         counts, scores = {}, {}
@@ -224,7 +230,9 @@ class _Scorer:
                 bank = bank.normal() if config.artificial else bank
                 on_device = DeviceBank(bank, self._device)
                 scores[name] = [
-                    self._scored(bank, on_device, bags, epoch, hospital).assign(split=name)
+                    self._scored(predictor, bank, on_device, bags, epoch, hospital).assign(
+                        split=name
+                    )
                     for bags in sizes
                 ]
         self._progress.advance(sum(self._cohort.files[number].num_pairs for number in files))
@@ -240,9 +248,15 @@ class _Scorer:
         return own.in_parts_of_their_own() if self._config.bags.over == "people" else own
 
     def _scored(
-        self, bank: PairBank, on_device: DeviceBank, bags: BagConfig, number: int, hospital: str
+        self,
+        predictor: Predictor,
+        bank: PairBank,
+        on_device: DeviceBank,
+        bags: BagConfig,
+        number: int,
+        hospital: str,
     ) -> pd.DataFrame:
-        config, predictor = self._config, self._models[hospital]
+        config = self._config
         events = config.events if config.artificial else None
         epoch = draw_epoch(bank, bags, events, seed=config.seed, epoch=number)
         logit_B = predictor.loaded_logits(on_device.load(epoch), config.batch_size)

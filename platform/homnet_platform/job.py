@@ -98,7 +98,7 @@ def run_job(
 
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         # A name that is read one way and written another becomes two patients.
-        sys.exit(_fail(ConfigError(f"names are read as {encoding} here; set LANG=C.UTF-8")))
+        sys.exit(_fail(ConfigError(f"names are read as {encoding} here; set LC_ALL=C.UTF-8")))
     given = list(sys.argv[1:] if args is None else args)
     asked = next((number for number, one in enumerate(given) if one in ("-h", "--help")), None)
     if asked is not None:
@@ -123,6 +123,10 @@ def run_job(
         if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
             cause = HomNetError(
                 f"{cause.filename or 'a file'}: {cause.strerror}; {_OF_THE_DISK[cause.errno]}"
+            )
+        if isinstance(cause, MemoryError):
+            cause = HomNetError(
+                "there is not enough memory; end other programs, or use a machine with more"
             )
         if not isinstance(cause, HomNetError):
             raise

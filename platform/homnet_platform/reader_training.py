@@ -19,6 +19,7 @@ from homnet.errors import ConfigError
 from homnet.locations import Location, to_location
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNetConfig, best_form
+from homnet.model.scoring import prepare_device
 from homnet.model.shipped import place_of
 from homnet.reader.learning import ReaderStage, learn, require_start
 from homnet.reader.lessons import ReaderTraining
@@ -149,6 +150,8 @@ def _learn(
     progress: Progress,
 ) -> Checkpoint:
     torch.set_num_threads(max(1, math.floor(config.cpus)))
+    device = "cuda" if config.use_gpu else "cpu"
+    prepare_device(device)
 
     def report(line: Mapping[str, float]) -> None:
         progress.advance(0, **{n: v for n, v in line.items() if n.startswith("validation")})
@@ -156,7 +159,7 @@ def _learn(
     return learn(
         stage,
         bank,
-        device="cuda" if config.use_gpu else "cpu",
+        device=device,
         kept=kept,
         report=report,
         advance=progress.advance,

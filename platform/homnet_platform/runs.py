@@ -57,11 +57,12 @@ class Run:
             config: the settings.
             content: digests of the run's inputs, which may not change.
         """
-        return cls.claiming(output, {"program": PROGRAM, "settings": portable(config), **content})
+        return cls.claiming(output, {"settings": portable(config), **content})
 
     @classmethod
     def claiming(cls, output: str | Location, claimed: Mapping[str, Any]) -> Self:
-        """Makes a run from JSON-serialisable values that it depends on."""
+        """Makes a run from JSON-serialisable values that it depends on, beside the program."""
+        claimed = {"program": PROGRAM, **claimed}
         return cls(to_location(output).absolute(), json.loads(json.dumps(claimed)))
 
     @property
@@ -71,8 +72,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether this run, with these settings, is finished."""
-        return is_published(self.checkpoint) and self._kept() == self.claimed
+        """Whether this run, with these settings, is finished, by whichever program."""
+        return is_published(self.checkpoint) and self._is_of_these_settings(self._kept())
 
     def claim(self) -> None:
         """Creates the directory, or resumes this run in it.
@@ -84,10 +85,16 @@ class Run:
             raise ConfigError(
                 f"{self.output}: this run is finished; choose another --output, or remove it"
             )
-        if self._kept() not in (None, self.claimed):
+        kept = self._kept()
+        if kept is not None and not self._is_of_these_settings(kept):
             raise ConfigError(
-                f"{self.output}: an interrupted run with other settings or another cohort, or of "
-                "another version, is here; choose another --output, or give its settings to go on"
+                f"{self.output}: an interrupted run with other settings or another cohort is here; "
+                "choose another --output, or give its settings to go on"
+            )
+        if kept not in (None, self.claimed):
+            raise ConfigError(
+                f"{self.output}: a run of another version of this program is here; choose another "
+                "--output, or go on with that version"
             )
         write_json(self.output / "config.json", self.claimed)
 
@@ -115,6 +122,9 @@ class Run:
         write_result(
             self.output / "run.json", claim=claim, figures=figures, recipe=recipe, seed=seed
         )
+
+    def _is_of_these_settings(self, kept: Mapping[str, Any] | None) -> bool:
+        return {**(kept or {}), "program": PROGRAM} == self.claimed
 
     def _kept(self) -> dict[str, Any] | None:
         file = self.output / "config.json"

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from homnet import PROGRAM, __version__
+from homnet import __version__
 from homnet.cohorts.cohort import (
     INDEX,
     SCHEMA_VERSION,
@@ -210,7 +210,7 @@ def _provenance(config: SimulateConfig) -> dict[str, Any]:
 
 
 def _is_cohort_of(path: Location, provenance: dict[str, Any]) -> bool:
-    """Whether there is a finished cohort with these settings."""
+    """Whether there is a finished cohort with these settings, by whichever program."""
     if not is_published(path) or not (path / INDEX).is_file():
         return False
     # JSON turns tuples into lists.
@@ -224,7 +224,6 @@ def _make_cohort(config: SimulateConfig, provenance: dict[str, Any]) -> Cohort:
         {
             **provenance,
             "schema_version": SCHEMA_VERSION,
-            "program": PROGRAM,
             "groups": [dataclasses.asdict(group) for group in every],
         }
     )

@@ -73,7 +73,9 @@ class Tracker:
             self._writer = EventsWriter(str(place / "events"), f".from-{first_epoch}")
             # What was logged of this epoch and later ones counts no more.
             start = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(step=first_epoch, session_log=start))
+            self._writer.write_event(
+                Event(wall_time=time.time(), step=first_epoch, session_log=start)
+            )
         self._mlflow = _Mlflow(options, directory, name, settings) if options.mlflow_uri else None
 
     def log(self, line: Mapping[str, float]) -> None:

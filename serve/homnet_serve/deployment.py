@@ -3,6 +3,7 @@
 HTTP, queue and models are one deployment, as each further one adds milliseconds to a request.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast, get_args
@@ -78,24 +79,36 @@ def endpoint(settings: dict[str, Any], **options: Any) -> Application:
     Raises:
         ConfigError: as :func:`app`.
     """
-    find_read_form(config_from(ServiceConfig, settings).forms)
+    _check(settings)
     made = serve.deployment(serve.ingress()(Replica), name=NAME, **options)
     return cast(Deployment, made).bind(settings)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuses wrong settings.
+
+    Raises:
+        ConfigError: as :func:`app`.
+    """
+    find_read_form(config_from(ServiceConfig, settings).forms)
 
 
 def check_config(file: Path) -> None:
     """Checks a file for ``serve run`` and ``serve deploy``.
 
     Raises:
-        ConfigError: it cannot be read, has a name that Serve does not know, or a value that Serve
-            or the endpoint refuses.
+        ConfigError: it cannot be read, gives a name twice or one that Serve does not know, has a
+            value that Serve or the endpoint refuses, or starts no endpoint.
     """
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        content, twice = yaml.safe_load(text), _given_twice(yaml.compose(text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"{file}: cannot be read ({first_line(error)}); give a Serve config in YAML"
         ) from None
+    if twice:
+        raise ConfigError(f"{file}: {', '.join(twice)} given twice, and the last would count")
     if unknown := unknown_names(content):
         raise ConfigError(
             f"{file}: Serve does not know {', '.join(unknown)} and would use a default without a "
@@ -107,9 +120,12 @@ def check_config(file: Path) -> None:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the file"
         raise ConfigError(f"{file}: {where}: {fault['msg']}; correct it") from None
-    for application in schema.applications:
-        if application.import_path == f"{__name__}:{app.__name__}":
-            config_from(ServiceConfig, application.args)
+    own = f"{__name__}.{app.__name__}"
+    endpoints = [one for one in schema.applications if one.import_path.replace(":", ".") == own]
+    if not endpoints:
+        raise ConfigError(f"{file}: no application has the import_path {__name__}:{app.__name__}")
+    for one in endpoints:
+        _check(one.args)
 
 
 def unknown_names(content: object, kind: Any = ServeDeploySchema, where: str = "") -> list[str]:
@@ -135,6 +151,17 @@ def unknown_names(content: object, kind: Any = ServeDeploySchema, where: str = "
         path = f"{where}.{name}" if where else str(name)
         found += unknown_names(value, fields[name], path) if name in fields else [path]
     return found
+
+
+def _given_twice(node: Any) -> list[str]:
+    """Names that stand twice in one mapping of a YAML document, or in one of its parts."""
+    if isinstance(node, yaml.SequenceNode):
+        return [name for part in node.value for name in _given_twice(part)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    number = Counter(str(name.value) for name, _ in node.value)
+    within = [name for _, part in node.value for name in _given_twice(part)]
+    return [name for name, count in number.items() if count > 1] + within
 
 
 def _models(kind: Any) -> list[type[BaseModel]]:

@@ -236,7 +236,7 @@ class Breakpoint(BaseModel):
     low_mb: float = Field(description="Lower end of the 90 % interval.")
     high_mb: float
     level: int = Field(description="Band level of the bands.")
-    band: str
+    band: str = Field(description="One that joins finer ones has their ends: p36.3-32.")
     low_band: str
     high_band: str
 

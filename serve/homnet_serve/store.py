@@ -41,6 +41,10 @@ _LOG: Final = logging.getLogger(__name__)
 M = TypeVar("M")
 
 
+class _NoReferenceBagsError(HomNetError):
+    """A model has no reference bags yet, and this endpoint requires them."""
+
+
 @dataclass(frozen=True)
 class Served:
     """A model that serves a hospital."""
@@ -118,6 +122,8 @@ class ModelStore:
         self._current: OrderedDict[str, Served] = OrderedDict()
         self._shadows: dict[str, Shadow] = {}
         self._rejected: set[tuple[str, str]] = set()
+        self._waiting: set[tuple[str, str]] = set()
+        """Models that wait for their reference bags, which need no other decision."""
         self.ready = False
         """Whether the registry was read and, if it has promoted models, one of them loaded. A
         directory that does not exist is not read: nothing is taken over for a misspelt path."""
@@ -247,11 +253,12 @@ class ModelStore:
     def _served(self, hospital: str, promotion: Promotion) -> Served:
         """Loads a model with its reader and checks both."""
         version = promotion.version
+        reference = self._reference_bags(version)
         self._registry.check_beside(promotion.beside)
         checkpoint = self._registry.checkpoint(version)
         predictor = self._same(version) or Predictor.of_checkpoint(checkpoint, self._device)
         predictor.homnet()
-        predictor = self._checked_by_reference_bags(version, predictor)
+        predictor = self._checked_by(reference, version, predictor)
         named = {one.reader for one in checkpoint.patients.values()} - {NO_READER_USED}
         reader = self._reader_of(named.pop()) if named else self._reader
         judge = Diagnostician(
@@ -278,10 +285,11 @@ class ModelStore:
         return self._readers[version]
 
     def _shadow_of(self, version: str) -> Shadow:
+        reference = self._reference_bags(version)
         predictor = self._same(version) or Predictor.of_checkpoint(
             self._registry.checkpoint(version), self._device
         )
-        return Shadow(version, self._checked_by_reference_bags(version, predictor))
+        return Shadow(version, self._checked_by(reference, version, predictor))
 
     def _checked(self, hospital: str, version: str, load: Callable[[], M]) -> M | None:
         """Loads one model; logs a line and returns None if that fails."""
@@ -291,6 +299,14 @@ class ModelStore:
             # It may be reachable again at the next refresh.
             self._metrics.registry_errors.inc()
             _LOG.error("registry_unreadable", extra={"reason": str(error)})
+        except _NoReferenceBagsError as error:
+            if (hospital, version) not in self._waiting:  # said once
+                self._waiting.add((hospital, version))
+                self._metrics.rejected.inc(tags={"hospital": hospital})
+                _LOG.error(
+                    "reference_bags_missing",
+                    extra={"hospital": hospital, "version": version, "reason": str(error)},
+                )
         except HomNetError as error:
             self._rejected.add((hospital, version))
             self._metrics.rejected.inc(tags={"hospital": hospital})
@@ -308,22 +324,32 @@ class ModelStore:
             )
         return None
 
-    def _checked_by_reference_bags(self, version: str, predictor: Predictor) -> Predictor:
+    def _reference_bags(self, version: str) -> pa.Table | None:
+        """The reference bags of a model; read before the model, which is large.
+
+        Raises:
+            CheckpointError: they are damaged.
+            RegistryError: they cannot be read.
+            _NoReferenceBagsError: there are none, and this endpoint requires them.
+        """
+        reference = self._registry.reference_bags(version)
+        if reference is None and self._require_reference_bags:
+            raise _NoReferenceBagsError(
+                "it has no reference bags, and this endpoint requires them; publish it with "
+                "--reference"
+            )
+        return reference
+
+    def _checked_by(
+        self, reference: pa.Table | None, version: str, predictor: Predictor
+    ) -> Predictor:
         """The model in the precision that its reference bags allow.
 
         Raises:
             CheckpointError, HomNetError: it fails them in float32.
-            RegistryError: it has none and needs them.
         """
-        reference = self._registry.reference_bags(version)
         if reference is not None:
             check_reference_bags(predictor, reference)
-        elif self._require_reference_bags:
-            # No failed check: they can be stored later, without another decision.
-            raise RegistryError(
-                f"{version}: has no reference bags, and this endpoint requires them; publish it "
-                "with --reference"
-            )
         if predictor.precision == self._precision:
             return predictor
         lower = predictor.at(self._precision)

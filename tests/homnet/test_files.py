@@ -421,7 +421,7 @@ def test_a_directory_of_a_store_is_seen_when_its_last_file_is(
 
 
 def test_work_on_a_store_resumes_with_its_settings_and_ends_once(
-    bucket: Callable[[str], str],
+    bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = to_location(bucket("out"))
     staging = Staging(output)
@@ -430,6 +430,10 @@ def test_work_on_a_store_resumes_with_its_settings_and_ends_once(
     assert not is_published(output)
     with pytest.raises(DataError, match="other settings"):
         Staging(output).claim({"seed": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr("homnet.files.PROGRAM", 0)
+        with pytest.raises(DataError, match="of another version"):
+            Staging(output).claim(SETTINGS)
     again = Staging(output)
     again.claim(SETTINGS)
     assert (again.content / "deep/one.txt").read_text() == "1"

@@ -107,7 +107,7 @@ def test_reference_bags_are_there_before_the_candidate(
 
 
 def test_reference_bags_are_not_changed_under_another_hospital(
-    tmp_path: Path, publish: Callable[[str, int], str]
+    tmp_path: Path, publish: Callable[[str, int], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = Registry(tmp_path / "r")
     version = publish("h1", 1)
@@ -119,6 +119,9 @@ def test_reference_bags_are_not_changed_under_another_hospital(
     assert registry.reference_bags(version) == pa.table({"number": [1]})
     # The hospital itself can promote it again; until then its endpoint keeps the loaded model.
     publish("h1", 2)
+    assert "h1 promoted this model with other reference bags: promote it again" in (
+        capsys.readouterr().out
+    )
     registry.promote("h1", version)
     publish("h3", 2)
 

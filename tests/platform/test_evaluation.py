@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pandas as pd
 import pyarrow as pa
@@ -163,6 +164,18 @@ def test_a_hospital_without_a_model_is_named(lineage: Any) -> None:
 def test_cohort_labels_are_not_scored_in_mixed_bags() -> None:
     with pytest.raises(ConfigError, match="mix patients"):
         EvaluateConfig(bags=BagConfig(over="people"))
+
+
+def test_a_gpu_that_cannot_be_used_is_named_at_the_first_files(
+    table_of: Callable[..., pa.Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray hides what the constructor of an actor raises."""
+    cohort = write_cohort(tmp_path / "c", [table_of("h1")], scale={"h1": 3.0}, provenance={})
+    monkeypatch.setattr("torch.ones", Mock(side_effect=RuntimeError("no kernel image")))
+    config = EvaluateConfig(use_gpu=True)
+    scorer = _Scorer(cohort, {}, {"h1": tmp_path}, config, cast(Progress, None))
+    with pytest.raises(ConfigError, match=r"device 'cuda' cannot be used \(no kernel image\)"):
+        scorer({"files": [[0]]})
 
 
 def test_bags_over_people_mix_those_of_all_files(

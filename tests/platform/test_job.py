@@ -84,7 +84,16 @@ def test_names_are_read_in_one_way_everywhere(
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     with pytest.raises(SystemExit, match="2"):
         run_job(Nested, print, description="A job.", args=[])
-    assert "names are read as iso8859-1 here; set LANG=C.UTF-8" in capsys.readouterr().err
+    assert "names are read as iso8859-1 here; set LC_ALL=C.UTF-8" in capsys.readouterr().err
+
+
+def test_a_lack_of_memory_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(config: Nested) -> None:
+        raise MemoryError
+
+    with pytest.raises(SystemExit, match="2"):
+        run_job(Nested, fails, description="A job.", args=[])
+    assert capsys.readouterr().err.startswith("error: there is not enough memory; ")
 
 
 def test_our_errors_are_one_sentence_and_others_are_raised(

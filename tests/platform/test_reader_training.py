@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pyarrow as pa
@@ -20,6 +21,7 @@ from homnet.reader.network import ReaderConfig
 from homnet.simulator.cohort import simulate_person
 from homnet.simulator.laboratory import HospitalConfig
 from homnet.training.optimisation import TrainingConfig
+from homnet_platform import reader_training
 from homnet_platform.patients.calibration import CalibrateConfig, calibrate
 from homnet_platform.patients.diagnosis import DiagnoseConfig, diagnose
 from homnet_platform.patients.measurement import MeasureConfig, measure
@@ -34,6 +36,12 @@ TRAINING = ReaderTraining(
         batch_size=16, max_epochs=1, labels="cohort", bags=BagConfig(num_cells=3), averaging=0.9
     )
 )
+
+
+def test_a_gpu_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.ones", Mock(side_effect=RuntimeError("no kernel image")))
+    with pytest.raises(ConfigError, match=r"device 'cuda' cannot be used \(no kernel image\)"):
+        reader_training._learn(Mock(), Mock(), Mock(), LearnReaderConfig(use_gpu=True), Mock())
 
 
 @pytest.fixture(scope="module")

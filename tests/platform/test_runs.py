@@ -50,8 +50,23 @@ def test_the_same_run_continues_and_others_are_refused(
         with pytest.raises(ConfigError, match="other settings or another cohort"):
             Run.of(tmp_path, other, cohort=content).claim()
     monkeypatch.setattr("homnet_platform.runs.PROGRAM", 0)
-    with pytest.raises(ConfigError, match="another version"):
+    with pytest.raises(ConfigError, match="a run of another version of this program is here"):
         Run.of(tmp_path, config, cohort="c").claim()
+    with pytest.raises(ConfigError, match="other settings or another cohort"):
+        Run.of(tmp_path, config, cohort="d").claim()
+
+
+def test_a_run_that_another_program_finished_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.of(tmp_path, Config(), cohort="c")
+    run.claim()
+    run.publish(checkpoint())
+    monkeypatch.setattr("homnet_platform.runs.PROGRAM", 0)
+    assert Run.of(tmp_path, Config(), cohort="c").finished
+    assert not Run.of(tmp_path, Config(), cohort="d").finished
+    with pytest.raises(ConfigError, match="this run is finished"):
+        Run.of(tmp_path, Config(), cohort="c").claim()
 
 
 def test_places_and_hardware_may_change(tmp_path: Path) -> None:

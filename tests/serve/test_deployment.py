@@ -65,6 +65,18 @@ def test_the_configs_are_valid(name: str) -> None:
         ("port: 8000", "port: some", "http_options.port: "),
         ("registry: registry", "registri: registry", "no setting 'registri'"),
         ("http_options:", "{", "cannot be read"),
+        (
+            "http_options:",
+            "http_options: {host: 0.0.0.0}\nhttp_options:",
+            "http_options given twice",
+        ),
+        ("import_path: homnet_serve", "import_path: homnet_serv", "no application has"),
+        (
+            "deployment:app\n    args:\n      registry:",
+            "deployment.app\n    args:\n      registri:",
+            "no setting 'registri'",
+        ),
+        ("registry: registry", "registry: registry\n      forms: nonsense", "nonsense"),
     ],
 )
 def test_a_misspelt_name_in_a_config_is_named(

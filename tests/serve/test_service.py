@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import httpx
 import pyarrow as pa
@@ -36,7 +37,7 @@ StreamOf = Callable[..., bytes]
 def test_a_device_that_cannot_be_used_is_said_before_anything_is_opened(
     tmp_path: Path, device: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"device: '{device}' cannot be used"):
+    with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
         Service(ServiceConfig(device=device, audit=str(tmp_path / "audit")))
     assert not (tmp_path / "audit").exists()
 
@@ -157,12 +158,20 @@ def test_what_is_given_up_stops_and_leaves_no_line_in_the_audit_log(
 
 
 def test_what_is_given_up_while_another_line_is_written_has_none(
-    start_endpoint: Any, tmp_path: Path, pairs: pa.Table, stream_of: StreamOf
+    start_endpoint: Any,
+    tmp_path: Path,
+    pairs: pa.Table,
+    stream_of: StreamOf,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    endpoint = start_endpoint(tmp_path, deadline_s=0.8)
-    log = tmp_path / "audit" / endpoint.service.audit.name
-    with endpoint.service.audit._lock:  # as a slow disk holds it
+    endpoint = start_endpoint(tmp_path, deadline_s=2.0)
+    audit = endpoint.service.audit
+    log = tmp_path / "audit" / audit.name
+    append = Mock(side_effect=audit.append)
+    monkeypatch.setattr(audit, "append", append)
+    with audit._lock:  # as a slow disk holds it
         assert endpoint.arrow(stream_of(pairs)).status_code == 504
+        assert append.call_count, "it had come as far as the log"
     endpoint.run(asyncio.sleep(0.2))
     assert log.read_text().count("answered") == 0
 

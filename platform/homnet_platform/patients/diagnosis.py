@@ -162,7 +162,6 @@ def diagnose(config: DiagnoseConfig) -> Location:
     _require_file_names(selected | pictures.sent.keys())
     settings = {
         **portable(config),
-        "program": PROGRAM,
         "manifest": None if config.manifest is None else config.manifest.name,
         "findings": loaded.reader_version,
         "reader": None if reader is None else reader.digest,

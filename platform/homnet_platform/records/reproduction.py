@@ -25,6 +25,7 @@ from homnet.cohorts.cohort import Cohort
 from homnet.cohorts.split import TEST, TRAIN, VALIDATION
 from homnet.errors import ConfigError
 from homnet.model.contract import settings_of
+from homnet.model.scoring import prepare_device
 from homnet.records.beside_paper import HOMNET
 from homnet.results import read_json, write_json
 from homnet.training.learning import METRIC
@@ -295,6 +296,7 @@ def _do(
     """Executes one run in a separate process and writes its record; returns its seconds."""
     name, what, number = run
     torch.set_num_threads(num_threads)
+    prepare_device(lines[name].device)
     started = time.perf_counter()
     with peak_memory() as memory:
         record = tasks[what](lines[name], shared, number)

@@ -101,8 +101,9 @@ def test_an_x_is_missing_only_where_there_is_no_y() -> None:
     def single(chromosome: str) -> NotAssessed:
         return NotAssessed(chromosome, ("c1", "c2", "c3"), "single_homolog")
 
-    assert missing_homologs([single("X"), single("Y")], 3) == {}
+    assert missing_homologs([single("X"), single("Y")], {"1"}, 3) == {}
+    assert missing_homologs([single("X")], {"1", "Y"}, 3) == {}, "two Y"
     without_y = NotAssessed("Y", (), "no_pair")
-    assert missing_homologs([single("X"), without_y], 3) == {"X": 3}
+    assert missing_homologs([single("X"), without_y], {"1"}, 3) == {"X": 3}
     (said,) = notes([], {"X": 3}, 3)
     assert "one homolog only in 3 of 3 cells and no Y was used: a missing chromosome" in said

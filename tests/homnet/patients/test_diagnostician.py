@@ -406,10 +406,10 @@ def test_model_and_reader_are_those_that_were_calibrated(
     model = replace(checkpoint, patients={"h1": reads})
     judge = Diagnostician(model, reader=reader.version)
     predictor = Predictor.of_checkpoint(model)
-    with pytest.raises(CheckpointError, match="of the reader fixed, and given is none"):
+    with pytest.raises(CheckpointError, match="for the reader fixed, and given is none"):
         diagnose(judge, predictor, table)
     other = Predictor(predictor.model, {}, version="another")
-    with pytest.raises(CheckpointError, match=r"of the model .*, and given is another"):
+    with pytest.raises(CheckpointError, match=r"for the model .*, and given is another"):
         diagnose(judge, other, table, reader)
     assessment = assess(table)
     with pytest.raises(DataError, match="the reader has to read this type"):

@@ -41,6 +41,13 @@ def test_a_cell_without_the_second_homolog_says_nothing_of_the_clone(table_of: T
     shares = truth_of_types(table).set_index("chromosome")["true_share"]
     assert shares["3"] == 1.0
     assert shares["4"] == 0.0
+    # Of a carrier whose abnormal homolog is single wherever it is seen, all cells say more.
+    for row in rows:
+        if row["chromosome"] == "3":
+            row["quality"] = {"flags": [SINGLE_HOMOLOG] * row["abnormal"]}
+    shares = truth_of_types(pa.Table.from_pylist(rows, table.schema))
+    num_cells = sum(row["chromosome"] == "3" for row in rows)
+    assert shares.set_index("chromosome")["true_share"]["3"] == 1 - 1 / num_cells
 
 
 def test_alone_is_what_would_reach_the_threshold_without_the_other_types(

@@ -82,11 +82,13 @@ def test_what_is_said_of_a_cell_does_not_run_into_the_next_one(
     svg = evidence(
         replace(finding, cells=tuple(sure)), pairs, level=400, samples_per_px=3.0, label=""
     )
-    said = [one.text or "" for one in _all(ElementTree.fromstring(svg), "text")]
-    assert "abnormal above 0.99" in said
-    assert "right above 0.99" in said
-    # Cells are 129 units apart, and letters about 6.5 wide.
-    assert max(map(len, said)) <= 19
+    lines: dict[str, list[float]] = {}
+    for one in _all(ElementTree.fromstring(svg), "text"):
+        lines.setdefault(one.text or "", []).append(float(one.attrib["x"]))
+    assert "right above 0.99" in lines
+    apart = np.diff(lines["abnormal above 0.99"])
+    # Bold letters of 10 pixels are 6.2 wide on average in DejaVu Sans, a wide font.
+    assert apart[apart > 0].min() > 6.2 * max(map(len, lines))
 
 
 def test_types_that_are_not_flagged_are_drawn_at_the_same_scale(
