@@ -222,7 +222,9 @@ def set_band_levels(images: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The same rows. The ``cell_flags`` of usable ones are :data:`LEVEL_ESTIMATED` if the band
         level of the cell was estimated, and :data:`LEVEL_DOUBTED` if its bands are two or more
-        levels from the stated one; then the first of the cell has a note.
+        levels from the stated one; then the first of the cell has a note. Poorer bands than stated
+        count as they look: small or blurred pictures show no more than that, whoever looked at the
+        slide.
     """
     images = images.reset_index(drop=True)  # rows are found again by their label
     rows = images[images["reason"] == ""]
@@ -240,6 +242,9 @@ def set_band_levels(images: pd.DataFrame) -> pd.DataFrame:
             images.loc[own.index, ["band_level", "cell_flags"]] = estimated, LEVEL_ESTIMATED
         elif levels_apart(stated, estimated) >= FAR_APART:
             note = f"its cell is stated to have {stated} bands and looks like {estimated}"
+            if estimated < stated:
+                note += ", which counts"
+                images.loc[own.index, "band_level"] = estimated
             before = images.loc[first, "note"]
             images.loc[first, "note"] = f"{before}; {note}" if before else note
             images.loc[own.index, "cell_flags"] = LEVEL_DOUBTED

@@ -266,7 +266,10 @@ def quality_notes(assessment: Assessment, patient: tuple[str, str]) -> tuple[str
     doubted = assessment.cells_flagged(LEVEL_DOUBTED, patient)
     if doubted:
         cells = f"cell{'s' if len(doubted) > 1 else ''} {', '.join(doubted)}"
-        found.append(f"The bands of {cells} are not those of the stated band level.")
+        found.append(
+            f"The bands of {cells} are not those of the stated band level; poorer ones count as "
+            "they look."
+        )
     return tuple(found)
 
 

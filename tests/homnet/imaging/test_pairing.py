@@ -195,7 +195,7 @@ def test_no_usable_image_gives_no_pair() -> None:
 
 
 def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
-    """Three cells with the bands of one level; what is said of them differs."""
+    """Three cells with the bands of one level, and a poor one; what is said of them differs."""
     frame = pd.DataFrame(
         [
             {
@@ -203,7 +203,12 @@ def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
                 **{"chromosome": name, "homolog": 0, "band_level": stated},
                 **{"abnormal": False, "kind": "", "shown": shown},
             }
-            for cell, stated, shown in (("a", 0, 700), ("b", 300, 700), ("c", 550, 700))
+            for cell, stated, shown in (
+                ("a", 0, 700),
+                ("b", 300, 700),
+                ("c", 550, 700),
+                ("d", 700, 300),
+            )
             for row, name in enumerate(CHROMOSOMES)
         ]
     )
@@ -222,13 +227,17 @@ def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
     # Labels that occur twice, as in rows that were put together, name nothing.
     found = set_band_levels(measured.set_axis(np.zeros(len(measured), int)))
     levels = found[found["reason"] == ""].groupby("cell_id")["band_level"].unique()
-    assert levels.map(list).to_dict() == {"a": [700], "b": [300], "c": [550]}
+    assert levels.map(list).to_dict() == {"a": [700], "b": [300], "c": [550], "d": [400]}
     notes = found["note"][found["note"] != ""]
-    assert notes.tolist() == ["its cell is stated to have 300 bands and looks like 700"]
+    assert notes.tolist() == [
+        "its cell is stated to have 300 bands and looks like 700",
+        "its cell is stated to have 700 bands and looks like 400, which counts",
+    ]
     flags = pd.DataFrame(pair_up(found).to_pylist()).set_index("cell_id")["quality"]
-    said = {cell: {flag for one in flags[cell] for flag in one["flags"]} for cell in "abc"}
+    said = {cell: {flag for one in flags[cell] for flag in one["flags"]} for cell in "abcd"}
     assert said["a"] - said["c"] == {"band_level_estimated"}
     assert said["b"] - said["c"] == {"band_level_doubted"}
+    assert "band_level_doubted" in said["d"]
 
 
 def test_a_cell_without_a_usable_image_has_no_level_to_set() -> None:
