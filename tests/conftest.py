@@ -7,7 +7,7 @@ import runpy
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 import torch
 from pyarrow import fs
 
+from homnet.calibration.likelihood_ratios import Scale
+from homnet.calibration.patients import PatientCalibration
 from homnet.cohorts.cohort import Cohort, write_cohort
 from homnet.cohorts.pairs import pair_table, pairs_of
 from homnet.karyotype.chromosomes import CHROMOSOMES
@@ -110,6 +112,30 @@ def _same_numbers_every_time() -> None:
 def table_of() -> Callable[..., pa.Table]:
     """The maker of small tables."""
     return make_table
+
+
+def make_calibration(**changes: Any) -> PatientCalibration:
+    """A calibration in which every scale leaves scores as they are."""
+    plain = PatientCalibration(
+        hospitals=("h1",),
+        num_normal=120,
+        num_abnormal=30,
+        type_scale=Scale(),
+        type_offsets=(0.0,) * len(CHROMOSOMES),
+        cell_scale=Scale(),
+        patient_scale=Scale(),
+        threshold=4.0,
+        specificity=0.99,
+        types_per_patient=1.0,
+        min_cells=2,
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="session")
+def calibration_of() -> Callable[..., PatientCalibration]:
+    """The maker of calibrations."""
+    return make_calibration
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ the metrics against ``sklearn.metrics`` with ``sample_weight``.
 Shape suffixes: R replicates, N bags, K people of a bag, A abnormal bags, O ordinary (normal) bags.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +80,32 @@ def bootstrap_weights(
         for k in range(1, width):
             weights_RN *= drawn[:, people_NK[:, k]]
         yield weights_RN
+
+
+def replicates(
+    patients: Sequence[Sequence[str]],
+    statistic: Callable[[Floats], Floats],
+    num_replicates: int,
+    rng: np.random.Generator,
+) -> tuple[Floats, int]:
+    """Computes a statistic of weighted rows, on the rows themselves and in each replicate.
+
+    Args:
+        patients: people of each of N rows.
+        statistic: returns a value for each row of weights (R, N).
+        num_replicates: number of replicates.
+        rng: random generator.
+
+    Returns:
+        The values (1 + replicates), the first on the rows themselves (NaN alone without rows), and
+        the number of people: the arguments of :func:`estimate`.
+    """
+    if not len(patients):
+        return np.full(1, np.nan), 0
+    people_NK, num_people = index_people(patients)
+    drawn = bootstrap_weights(people_NK, num_people, num_replicates, rng)
+    values = [statistic(weights_RN) for weights_RN in (np.ones((1, len(patients))), *drawn)]
+    return np.concatenate(values), num_people
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from homnet.bags.assessment import PatientType
-from homnet.evaluation.bootstrap import bootstrap_weights, divide, estimate, index_people
+from homnet.evaluation.bootstrap import divide, estimate, replicates
 from homnet.evaluation.metrics import EVENT_SIZES_MB, class_of_size
 from homnet.karyotype.bands import FINEST_LEVEL, band_table
 from homnet.karyotype.kinds import NO_ABNORMALITY, SHOWN
@@ -218,12 +218,7 @@ def _bootstrapped(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """A statistic, as a function of weights (R, N), with its patient bootstrap interval."""
-    if rows.empty:
-        return {"value": None, "low": None, "high": None}
-    people_NK, num_people = index_people(rows["people"].tolist())
-    found = [statistic(np.ones((1, len(rows))))]
-    found += map(statistic, bootstrap_weights(people_NK, num_people, num_bootstrap, rng))
-    whole = estimate(np.concatenate(found), num_people)
+    whole = estimate(*replicates(rows["people"].tolist(), statistic, num_bootstrap, rng))
     return {name: whole[name] for name in ("value", "low", "high")}
 
 

@@ -3,21 +3,14 @@
 Shape suffixes: N rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homnet.evaluation.bootstrap import (
-    Floats,
-    bootstrap_weights,
-    estimate,
-    index_people,
-    rank,
-    weighted_mean,
-)
+from homnet.evaluation.bootstrap import Floats, estimate, rank, replicates, weighted_mean
 
 
 def auc(
@@ -46,7 +39,8 @@ def auc(
         return weighted_mean(ranks.placement, of)
 
     scarcer = min(len(np.unique(person_N[positive_N])), len(np.unique(person_N[~positive_N])))
-    return estimate(_replicates(person_N.tolist(), area, num_bootstrap, rng), scarcer)
+    values_R, _ = replicates([(one,) for one in person_N.tolist()], area, num_bootstrap, rng)
+    return estimate(values_R, scarcer)
 
 
 def mean(
@@ -54,19 +48,5 @@ def mean(
 ) -> dict[str, Any]:
     """Returns the mean over rows, as :func:`homnet.evaluation.bootstrap.estimate` does."""
     value_1N = value_N.astype(np.float64)[None]
-    values_R = _replicates(people, partial(weighted_mean, value_1N), num_bootstrap, rng)
-    return estimate(values_R, len(set(people)))
-
-
-def _replicates(
-    people: Sequence[str],
-    statistic: Callable[[Floats], Floats],
-    num_bootstrap: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """Returns a statistic of weighted rows: on the rows themselves, then in each replicate."""
-    if not people:
-        return np.full(1, np.nan)
-    people_NK, num_people = index_people([(one,) for one in people])
-    drawn = bootstrap_weights(people_NK, num_people, num_bootstrap, rng)
-    return np.concatenate([statistic(weights) for weights in (np.ones((1, len(people))), *drawn)])
+    of_rows, each = [(one,) for one in people], partial(weighted_mean, value_1N)
+    return estimate(*replicates(of_rows, each, num_bootstrap, rng))

@@ -23,7 +23,6 @@ from PIL import Image
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from homnet.calibration.bags import Calibration
-from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import PatientCalibration
 from homnet.cohorts.pairs import MEASURED, pairs_of
 from homnet.model.checkpoint import Checkpoint
@@ -38,21 +37,6 @@ from homnet_serve.bodies import ARROW_TYPE
 from homnet_serve.config import ServiceConfig
 from homnet_serve.keys import new_key, write_keys
 from homnet_serve.service import Service
-
-_CALIBRATION = PatientCalibration(
-    hospitals=(),
-    num_normal=120,
-    num_abnormal=30,
-    type_scale=Scale(),
-    type_offsets=(0.0,) * 24,
-    cell_scale=Scale(),
-    patient_scale=Scale(),
-    # Everybody is called abnormal.
-    threshold=-20.0,
-    specificity=0.99,
-    types_per_patient=1.0,
-    min_cells=1,
-)
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +148,9 @@ def karyograms(images_of_cell: Callable[..., Any]) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def family() -> Callable[..., list[Checkpoint]]:
+def family(
+    calibration_of: Callable[..., PatientCalibration],
+) -> Callable[..., list[Checkpoint]]:
     """The maker of checkpoints that were fine-tuned from one pre-training: only heads differ."""
 
     def make(num: int, *, seed: int = 0, hospital: str = "h1") -> list[Checkpoint]:
@@ -186,7 +172,11 @@ def family() -> Callable[..., list[Checkpoint]]:
                 calibration={
                     name: Calibration(threshold=0.5, temperature=0.5) for name in ("h1", "h2")
                 },
-                patients={name: replace(_CALIBRATION, hospitals=(name,)) for name in ("h1", "h2")},
+                patients={
+                    # Everybody is called abnormal.
+                    name: calibration_of(hospitals=(name,), threshold=-20.0, min_cells=1)
+                    for name in ("h1", "h2")
+                },
             )
             for model in models
         ]

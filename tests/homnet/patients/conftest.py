@@ -19,36 +19,23 @@ from homnet.patients.verdict import PatientVerdict, VerdictConfig
 
 Judge = Callable[..., list[PatientVerdict]]
 _FORM = HomNetConfig(width=8, pair_width=12, num_heads=2)
-_CALIBRATION = PatientCalibration(
-    hospitals=("h1",),
-    num_normal=120,
-    num_abnormal=30,
-    type_scale=Scale(),
-    type_offsets=(0.0,) * 24,
-    cell_scale=Scale(),
-    patient_scale=Scale(),
-    threshold=4.0,
-    specificity=0.99,
-    types_per_patient=1.0,
-    min_cells=2,
-)
 
 
 @pytest.fixture(scope="session")
-def calibration() -> PatientCalibration:
+def calibration(calibration_of: Callable[..., PatientCalibration]) -> PatientCalibration:
     """The calibration of hospital h1, in which every scale leaves scores as they are."""
-    return _CALIBRATION
+    return calibration_of()
 
 
 @pytest.fixture(scope="session")
-def checkpoint() -> Checkpoint:
+def checkpoint(calibration: PatientCalibration) -> Checkpoint:
     """An untrained HomNet with that calibration."""
     torch.manual_seed(0)
-    return Checkpoint(_FORM, HomNet(_FORM).state_dict(), patients={"h1": _CALIBRATION})
+    return Checkpoint(_FORM, HomNet(_FORM).state_dict(), patients={"h1": calibration})
 
 
 @pytest.fixture(scope="session")
-def judge(checkpoint: Checkpoint) -> Judge:
+def judge(checkpoint: Checkpoint, calibration_of: Callable[..., PatientCalibration]) -> Judge:
     """Verdicts on a table; keywords change the calibration, ``config`` that of the verdict."""
 
     def verdicts(
@@ -56,7 +43,7 @@ def judge(checkpoint: Checkpoint) -> Judge:
     ) -> list[PatientVerdict]:
         config = changes.pop("config", VerdictConfig())
         changes["reader"] = changes.pop("reader_version", "none")
-        calibrated = replace(checkpoint, patients={"h1": replace(_CALIBRATION, **changes)})
+        calibrated = replace(checkpoint, patients={"h1": calibration_of(**changes)})
         version = "none" if reader is None else reader.version
         judge = Diagnostician(calibrated, config, reader=version)
         return diagnose(judge, Predictor.of_checkpoint(calibrated), table, reader)

@@ -327,8 +327,8 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
         ("same_pixels", "Images have the same pixels as images under other names: 21 in 2 cells."),
         (
             "band_level_doubted",
-            "The bands of cells c0, c2 are not those of the stated band level; poorer ones count as "
-            "they look.",
+            "The bands of cells c0, c2 are not those of the stated band level; poorer ones count "
+            "as they look.",
         ),
         ("band_level_estimated", None),
     ],

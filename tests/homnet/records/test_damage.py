@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import NO_READER_USED, PatientCalibration
 from homnet.cohorts.cohort import Cohort
 from homnet.errors import CohortError, HomNetError
@@ -60,22 +59,14 @@ def test_a_changed_cohort_is_refused_or_reads_the_same(small_cohort: Cohort) -> 
 
 
 @pytest.fixture
-def registry(tmp_path: Path, table_of: Callable[..., pa.Table]) -> Registry:
+def registry(
+    tmp_path: Path,
+    table_of: Callable[..., pa.Table],
+    calibration_of: Callable[..., PatientCalibration],
+) -> Registry:
     """Two hospitals with a model, reference bags and a reader each."""
     registry = Registry(tmp_path / "registry")
-    calibration = PatientCalibration(
-        hospitals=(),
-        num_normal=120,
-        num_abnormal=30,
-        type_scale=Scale(),
-        type_offsets=(0.0,) * 24,
-        cell_scale=Scale(),
-        patient_scale=Scale(),
-        threshold=0.0,
-        specificity=0.99,
-        types_per_patient=1.0,
-        min_cells=1,
-    )
+    calibration = calibration_of(hospitals=(), threshold=0.0, min_cells=1)
     for number, hospital in enumerate(("h1", "h2")):
         torch.manual_seed(number)
         reader = Checkpoint(SMALL, HomNet(SMALL).state_dict())

@@ -1,10 +1,10 @@
 """The model card says what the model learnt from, how good it is, and where it ends."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from homnet.calibration.likelihood_ratios import Scale
 from homnet.calibration.patients import PatientCalibration
 from homnet.model.checkpoint import Checkpoint
 from homnet.model.network import HomNet, HomNetConfig
@@ -14,20 +14,10 @@ from homnet.results import read_json
 FORM = HomNetConfig(width=8, pair_width=12, num_heads=2)
 
 
-def test_people_thresholds_and_figures_are_those_of_the_model() -> None:
-    calibration = PatientCalibration(
-        hospitals=("h1",),
-        num_normal=240,
-        num_abnormal=60,
-        type_scale=Scale(),
-        type_offsets=(0.0,) * 24,
-        cell_scale=Scale(),
-        patient_scale=Scale(),
-        threshold=1.25,
-        specificity=0.98,
-        types_per_patient=1.0,
-        min_cells=2,
-    )
+def test_people_thresholds_and_figures_are_those_of_the_model(
+    calibration_of: Callable[..., PatientCalibration],
+) -> None:
+    calibration = calibration_of(num_normal=240, num_abnormal=60, threshold=1.25, specificity=0.98)
     model = Checkpoint(
         FORM,
         HomNet(FORM).state_dict(),
