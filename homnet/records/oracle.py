@@ -77,7 +77,7 @@ def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
     Raises:
         DataError: no patient has enough abnormal cells for all folds.
     """
-    feature_NPF = _features(bank, config.num_places)
+    feature_NPF = homolog_features(bank, config.num_places)
     frame = bank.frame.reset_index(drop=True)
     rng = np.random.default_rng(config.seed)
     rows = []
@@ -94,7 +94,7 @@ def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
             if not (learnt.any() and judged.any()):
                 continue
             pair_auc, bag_auc = _judge(
-                _abnormal_second(feature_NPF, cells),
+                abnormal_second(feature_NPF, cells),
                 feature_NPF[normal.index[learnt]],
                 feature_NPF[normal.index[judged]],
                 normal["patient_id"].to_numpy()[judged],
@@ -121,7 +121,7 @@ def visible_events(bank: PairBank, config: OracleConfig) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _features(bank: PairBank, num_places: int) -> Floats:
+def homolog_features(bank: PairBank, num_places: int) -> Floats:
     """Profile and log length of each homolog (N, P, F)."""
     parts = []
     for pair_NPCL in torch.from_numpy(bank.pair_NPCL).split(8192):
@@ -133,7 +133,8 @@ def _features(bank: PairBank, num_places: int) -> Floats:
     return feature_NPF
 
 
-def _abnormal_second(feature_NPF: Floats, cells: pd.DataFrame) -> Floats:
+def abnormal_second(feature_NPF: Floats, cells: pd.DataFrame) -> Floats:
+    """Features of abnormal pairs, the abnormal homolog second."""
     own_NPF = feature_NPF[cells.index]
     first_N = (cells["homolog"] == 0).to_numpy()
     own_NPF[first_N] = own_NPF[first_N][:, ::-1]
@@ -161,8 +162,8 @@ def _judge(
             np.concatenate([normal_MX, known_NX]),
             np.repeat([False, True], [len(normal_MX), len(known_NX)]),
         )
-        abnormal_N = _evidence(discriminant, abnormal_NPF[fold_N == fold])
-        normal_N = _evidence(discriminant, judged_NPF)
+        abnormal_N = evidence(discriminant, abnormal_NPF[fold_N == fold])
+        normal_N = evidence(discriminant, judged_NPF)
         bags = [
             _bags(abnormal_N, config, rng),
             *(_bags(normal_N[person_N == person], config, rng) for person in np.unique(person_N)),
@@ -174,7 +175,7 @@ def _judge(
     return float(pair_auc), float(bag_auc)
 
 
-def _evidence(discriminant: LinearDiscriminantAnalysis, pair_NPF: Floats) -> Floats:
+def evidence(discriminant: LinearDiscriminantAnalysis, pair_NPF: Floats) -> Floats:
     """Log odds of pairs (N), as it is unknown which homolog would be abnormal."""
     orders = [
         discriminant.decision_function(x_NPF.reshape(len(x_NPF), -1))

@@ -26,6 +26,7 @@ from homnet.model.search import FAMILIES, FEWEST_POSITIONS, EventSearch
 from homnet.model.views import standardise, stretch
 from homnet.patients.metrics import share
 from homnet.patients.tables import KEY
+from homnet.records.known_events import EVENT_KNOWN, TYPE_UNKNOWN
 from homnet.report.markdown import markdown_table
 from homnet.results import Record
 
@@ -51,6 +52,11 @@ class PatientSearchConfig:
     """Cohort of patients."""
     diagnoses: tuple[str, ...] = ()
     """Diagnoses of its patients to compare with, each as name=directory."""
+    cells: str = ""
+    """Cohort of the same patients with many other cells of their abnormal types, for the oracle:
+    ``jobs/simulate.py`` with the same numbers, ``--patient-cells 300 --rearranged-types``."""
+    others: str = ""
+    """Cohort of healthy people of the same hospitals, with about as many cells, for the oracle."""
     num_positions: int = 64
     """Number of positions of a homolog at which events are searched; a divisor of 128."""
     specificity: float = 0.99
@@ -65,10 +71,13 @@ class PatientSearchConfig:
             raise ConfigError(f"num_positions is {self.num_positions}; give 32, 64 or 128")
         if not 0 < self.specificity < 1:
             raise ConfigError(f"specificity is {self.specificity}; give a share, such as 0.99")
+        if bool(self.cells) != bool(self.others):
+            raise ConfigError("the oracle needs both --cells and --others, or neither")
         for one in self.diagnoses:
             if not all(one.partition("=")):
                 raise ConfigError(f"diagnoses has {one!r}; give each as name=directory")
-        names = [SEARCH, KNOWN_VARIANTS, *(one.partition("=")[0] for one in self.diagnoses)]
+        names = [SEARCH, KNOWN_VARIANTS, EVENT_KNOWN, TYPE_UNKNOWN]
+        names += (one.partition("=")[0] for one in self.diagnoses)
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"diagnoses names the method {name!r} twice; give another name")

@@ -151,12 +151,17 @@ def write_scores(frames: Sequence[pd.DataFrame], path: Path) -> None:
     scores.to_parquet(path, index=False)
 
 
+OF_HOSPITALS: Final = "mean"
+"""The mean over the hospitals, where others have the name of one."""
+
+
 def rows_of(
     paths: Mapping[str, Sequence[Path]], num_bootstrap: int, columns: Columns
 ) -> list[dict[str, Any]]:
     """One row per method and hospital: means over seeds, and differences from HomNet.
 
-    All use the replicates of one patient bootstrap, so that intervals of differences are paired.
+    Of several hospitals the last row of a method is :data:`OF_HOSPITALS`. All use the replicates of
+    one patient bootstrap, so that intervals of differences are paired.
 
     Args:
         paths: score files by method, one per seed; all of the same people.
@@ -177,6 +182,9 @@ def rows_of(
             "methods; remove the directory of the run, and run the job again"
         )
     samples = {name: _samples(own, num_bootstrap) for name, own in paths.items()}
+    if len(first) > 1:
+        first[OF_HOSPITALS] = min(first.values(), key=len)
+        samples = {name: own | {OF_HOSPITALS: _mean_of(own)} for name, own in samples.items()}
     rows = []
     for name, of_method in samples.items():
         for hospital, metrics in of_method.items():
@@ -203,6 +211,20 @@ def _samples(paths: Sequence[Path], num_bootstrap: int) -> dict[str, dict[str, A
         }
         for hospital, metrics in seeds[0].items()
     }
+
+
+def _mean_of(hospitals: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """By metric: mean over hospitals on the data itself, then on every replicate.
+
+    Replicates of all hospitals begin with the same random numbers. Other people are drawn in each,
+    independently, so their order is changed, for all methods alike.
+    """
+    shuffled: dict[str, list[Any]] = {}
+    for number, metrics in enumerate(hospitals.values()):
+        for metric, values in metrics.items():
+            order = 1 + np.random.default_rng(number).permutation(len(values) - 1)
+            shuffled.setdefault(metric, []).append(values[[0, *order]])
+    return {metric: np.mean(values, axis=0) for metric, values in shuffled.items()}
 
 
 def _abnormal_people(scores: pd.DataFrame) -> dict[str, set[str]]:

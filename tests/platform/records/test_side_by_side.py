@@ -89,3 +89,19 @@ def test_a_failed_run_is_named_in_the_end() -> None:
     failed = [{"name": "AE", "run": "seed 1", "reason": "the machine is on fire"}]
     with pytest.raises(DataError, match="1 runs failed, the first AE, seed 1: the machine"):
         refuse_failed({"failed": failed})
+
+
+def test_the_mean_over_hospitals_is_paired_too(paths: dict[str, list[Path]]) -> None:
+    """Of two hospitals with the same scores the mean is that of one, and surer."""
+    for own in paths.values():
+        for path in own:
+            scores = pd.read_parquet(path)
+            both = [scores.assign(hospital=name) for name in ("h1", "h2")]
+            write_scores(both, path)
+    rows = rows_of(paths, 400, METHODS)
+    assert [row["hospital"] for row in rows] == ["h1", "h2", "mean"] * 2
+    one, _, mean = rows[3:]
+    for name in ("auc", "auc_behind"):
+        assert mean[name]["value"] == pytest.approx(one[name]["value"])
+        width, of_mean = (row[name]["high"] - row[name]["low"] for row in (one, mean))
+        assert of_mean == pytest.approx(width / np.sqrt(2), rel=0.2)
