@@ -1,10 +1,10 @@
 """The runs of one method of a comparison: its trials, and each seed from pre-training to scores.
 
-The directory of a method holds folders ``trial-N`` and ``seed-N``, and the measured rate of each
-trial in ``rate-N.json``. A seed folder holds what was pre-trained with the settings of trial N in
-``pretrained-N``, the fine-tuned checkpoints and scores.parquet. The last epoch of a training, from
-which a killed one resumes, is beside its checkpoint. A run is done when its folder has a
-record.json.
+The directory of a method holds folders ``trial-N`` and ``seed-N``. Each holds the measured rate of
+its training with the settings of trial N in ``rate-N.json``. A seed folder holds what was
+pre-trained with them in ``pretrained-N``, the fine-tuned checkpoints and scores.parquet. The last
+epoch of a training, from which a killed one resumes, is beside its checkpoint. A run is done when
+its folder has a record.json.
 """
 
 import dataclasses
@@ -100,16 +100,21 @@ class MethodRuns:
             ),
         )
 
-    def sized(self, shared: Participants, seed: int, number: int, minutes: float) -> Stage:
-        """The pre-training of one seed and trial, of the size that fits in its minutes.
+    def sized(
+        self, shared: Participants, run: tuple[str, int], number: int, minutes: float
+    ) -> Stage:
+        """The pre-training of one run with the values of a trial, of the size of its minutes.
 
-        The rate is measured once for each trial and kept, so that a killed run has the same size.
+        The rate is measured when the training begins, as the machine then is, and kept, so that a
+        killed run has the same size.
         """
+        what, which = run
+        seed = which if what == "seed" else self.comparison.seeds[0]
         bank = shared.bank
         stage = self.method.stage(self.pretraining(shared, seed), self.method.trials[number])
         if not minutes:
             return stage
-        path = self.directory / f"rate-{number}.json"
+        path = self.folder(what, which) / f"rate-{number}.json"
         if not path.is_file():
             found = seconds_per_pair(self.method, stage, bank, self.device)
             write_json(path, {"seconds_per_pair": found})
@@ -121,10 +126,9 @@ class MethodRuns:
         Returns:
             Its record.
         """
-        comparison, folder = self.comparison, self.folder("trial", number)
-        stage = self.sized(shared, comparison.seeds[0], number, comparison.trial_minutes)
+        stage = self.sized(shared, ("trial", number), number, self.comparison.trial_minutes)
         trial = self.method.trials[number]
-        kept = folder / _UNFINISHED
+        kept = self.folder("trial", number) / _UNFINISHED
         return try_once(self.method, trial, stage, shared.bank, self.device, kept)[1]
 
     def judge(self, shared: Participants, seed: int) -> dict[str, Any]:
@@ -175,7 +179,7 @@ class MethodRuns:
         lines: list[dict[str, Any]] = []
         for number in ranked:
             trial, path = self.method.trials[number], self._pretrained(seed, number)
-            stage = self.sized(shared, seed, number, self.comparison.minutes)
+            stage = self.sized(shared, ("seed", seed), number, self.comparison.minutes)
             if path.is_dir():
                 line = line_of(Checkpoint.load(path, type(self.method.form)), stage, shared.bank)
             else:

@@ -87,7 +87,7 @@ def time_method(
     """
     method, bank = line.method, shared.bank
     # A short training first: it imports libraries and selects kernels before timing starts.
-    stage = line.sized(shared, seed, 0, line.comparison.minutes)
+    stage = line.sized(shared, ("seed", seed), 0, line.comparison.minutes)
     method.fit(short_stage(stage, bank)[0], bank)
     checkpoint = method.fit(stage, bank)
     train_bank, _ = stage.parts(bank)

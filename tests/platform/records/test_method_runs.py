@@ -164,10 +164,11 @@ def test_a_killed_training_goes_on_at_its_last_epoch_and_in_its_size(
     own = replace(shared, hospitals={})
     with pytest.raises(KeyboardInterrupt):
         runs.judge(own, 0)
-    stage = runs.sized(own, 0, 0, 0.001)
+    stage = runs.sized(own, ("seed", 0), 0, 0.001)
+    assert (runs.folder("seed", 0) / "rate-0.json").is_file()
     monkeypatch.setattr(method_runs, "seconds_per_pair", None)  # it is measured once
     record = _do(runs, "seed", 0, own)
     assert epochs == [0, 1, 2, *range(2, stage.training.max_epochs)]
     assert len(record["curve"]) == stage.training.max_epochs
     assert max(record["curve"]) == pytest.approx(record[METRIC], abs=1e-4)
-    assert runs.sized(own, 1, 0, 0.0).training.max_epochs == 100
+    assert runs.sized(own, ("seed", 1), 0, 0.0).training.max_epochs == 100
