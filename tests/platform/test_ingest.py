@@ -138,6 +138,30 @@ def test_every_image_is_accounted_for(summary, frame):
     }
 
 
+def test_an_image_as_wide_as_two_is_left_out(tmp_path: Path) -> None:
+    """Which the others of its cell tell, ten or more."""
+    for name in range(10):
+        save_chromosome(tmp_path / f"{name}.png", 60.0, seed=name)
+    image = np.asarray(Image.open(tmp_path / "4.png"))
+    rows, columns = (np.flatnonzero((image < 200).any(axis=a)) for a in (1, 0))
+    tight = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    two = np.pad(np.hstack([tight, tight]), 10, constant_values=255)
+    Image.fromarray(two).save(tmp_path / "4.png")
+    pd.DataFrame(
+        [
+            {"path": f"{n}.png", "patient_id": "p", "cell_id": "c", "chromosome": n + 1}
+            | {"homolog": 0}
+            for n in range(10)
+        ]
+    ).to_csv(tmp_path / "manifest.csv", index=False)
+    config = IngestConfig(
+        tmp_path / "cohort", manifest=tmp_path / "manifest.csv", hospital="h", turn="never"
+    )
+    found = ingest(config)
+    assert found.cohort.num_pairs == 9
+    assert found.reasons == {"too wide": 1}
+
+
 def test_report_lists_each_image_left_out_or_flagged_with_its_row(summary, config):
     report = pd.read_csv(summary.report, keep_default_na=False)
     manifest = pd.read_csv(config.manifest)

@@ -29,7 +29,7 @@ SMALL = Limits(max_expanded_bytes=200_000, max_images=50, max_image_bytes=20_000
 
 
 def _read(body: bytes, limits: Limits = SMALL) -> ImagesOfBody:
-    archive, manifest = read_manifest_of_body(body, hospital="", band_level=550, limits=limits)
+    archive, manifest = read_manifest_of_body(body, hospital="", band_level=400, limits=limits)
     return measure_images(archive, manifest, CONFIGS, limits)
 
 
@@ -37,7 +37,7 @@ def test_homologs_are_paired(images_zip: Maker) -> None:
     got = _read(images_zip(("1", "7"), num_cells=3))
     assert got.table.num_rows == 6
     assert got.refused == {}
-    assert set(got.table["band_level"].to_pylist()) == {550}
+    assert set(got.table["band_level"].to_pylist()) == {400}
     lengths = (pairs_of(got.table) > 0).any(axis=2).sum(axis=-1)
     assert (lengths > 100).all()
     is_long = np.array(got.table["chromosome"].to_pylist()) == "1"
@@ -77,6 +77,18 @@ def test_images_that_give_nothing_are_listed(png: Maker, zip_of: Maker) -> None:
     assert "further copy" in noted.note
     (third,) = [one for one in got.sent("h1", "p1") if one.name.startswith("row 8")]
     assert (third.refused, third.remarks) == ("", (noted.note,))
+
+
+def test_an_image_as_wide_as_two_is_refused(png: Maker, zip_of: Maker) -> None:
+    one = np.asarray(Image.open(io.BytesIO(png())))
+    two, wide = np.hstack([one[:, :26], one[:, 10:]]), io.BytesIO()
+    Image.fromarray(two).save(wide, "PNG")
+    files = {f"{row}.png": wide.getvalue() if row == 3 else png() for row in range(10)}
+    lines = [f"{row}.png,h1,p1,c0,{row + 1},0" for row in range(10)]
+    got = _read(zip_of({"manifest.csv": (HEADER + "\n".join(lines)).encode(), **files}))
+    assert got.table.num_rows == 9
+    (image,) = got.refused["h1", "p1"]
+    assert (image.row, image.reason[:9]) == (5, "too wide:")
 
 
 def test_a_note_on_one_patient_does_not_name_the_image_of_another(
