@@ -42,8 +42,8 @@ def prepare_device(name: str) -> None:
         torch.ones(2, device=name).sum().item()  # waits for the device
     except Exception as error:  # each backend has its own
         raise ConfigError(
-            f"device {name!r} cannot be used ({first_line(error)}); mend it or its driver, or go "
-            "without it (--use-gpu false, or device in the config of an endpoint)"
+            f"device {name!r} cannot be used ({first_line(error)}); mend it or its driver, or do "
+            "without (leave out --use-gpu; an endpoint has a setting device)"
         ) from None
     # By default convolutions, those of a reader, have the 10 bits of TF32 on a GPU.
     torch.backends.cudnn.allow_tf32 = False

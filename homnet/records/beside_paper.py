@@ -19,6 +19,8 @@ maximum fall below its trial of one that has not collapsed."""
 LEARNT: Final = 0.6
 """Validation AUC below which a training has learnt nothing yet, however flat its curve is."""
 HOMNET: Final = "HomNet"
+OF_HOSPITALS: Final = "mean"
+"""The mean over the hospitals, where others have the name of one."""
 PAPER_FORM: Final = "HomNet, paper's form"
 """Line of the form that the paper describes; the line "HomNet" is our best form."""
 
@@ -58,7 +60,10 @@ def beside_paper_markdown(
     names, hospitals, of = arranged(rows, key)
     theirs = paper.HOSPITALS if fine_tuned else ("Pki-3",)
     # Either table may have columns that the other lacks.
-    beside = [theirs[n] if n < len(theirs) else "" for n in range(len(hospitals))]
+    beside = [
+        theirs[n] if n < len(theirs) and hospital != OF_HOSPITALS else ""
+        for n, hospital in enumerate(hospitals)
+    ]
     tables = []
     for metric, title in METRICS:
         heads = [key.capitalize()]

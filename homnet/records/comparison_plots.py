@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from homnet.records.beside_paper import HOMNET, METRICS, PAPER_FORM, curves_of, of_paper
+from homnet.records.beside_paper import (
+    HOMNET,
+    METRICS,
+    OF_HOSPITALS,
+    PAPER_FORM,
+    curves_of,
+    of_paper,
+)
 from homnet.records.training_tables import arranged
 
 _PAPER = "AUC in the paper (other data)"
@@ -46,7 +53,8 @@ def draw_comparison(
         theirs = [
             (place, value)
             for place, name in enumerate(names)
-            if (value := of_paper(name, number, "auc", fine_tuned=fine_tuned)) is not None
+            if hospital != OF_HOSPITALS
+            and (value := of_paper(name, number, "auc", fine_tuned=fine_tuned)) is not None
         ]
         if theirs:
             places, values = zip(*theirs, strict=True)

@@ -25,7 +25,8 @@ Floats = NDArray[np.float64]
 EVENT_KNOWN: Final = "event known"
 """The abnormality and its type are known: above 99 in 100 other people."""
 TYPE_UNKNOWN: Final = "event known, not its type"
-"""So far above other people as it must be if 23 types share the false alarms."""
+"""So far above other people as it must be if 23 types share the false alarms; at a specificity of
+0.99 above all of 2,300. Above all who are judged, if they are fewer: then the bound is too high."""
 FEWEST_CELLS: Final = 20
 """Number of abnormal cells from which an abnormality is learnt."""
 _LEARNT: Final = 0.25
@@ -59,30 +60,36 @@ def known_events(
     Args:
         own: the patients.
         cells: the same patients with many other cells, of the abnormal types at least.
-        others: healthy people of the hospital, with about as many cells as the patients.
+        others: healthy people of the hospital, with about as many cells as the patients; carriers
+            are left out.
         num_places: number of positions of a homolog's profile.
         specificity: share of healthy people below the threshold.
         seed: of the division of the other people.
 
     Returns:
         One row per patient: hospital, patient_id, and 1.0 or 0.0 in the columns
-        :data:`EVENT_KNOWN` and :data:`TYPE_UNKNOWN`; healthy patients have 0.0.
+        :data:`EVENT_KNOWN` and :data:`TYPE_UNKNOWN`; healthy patients have 0.0, and carriers whose
+        abnormality could not be learnt or is in no pair of theirs NaN.
 
     Raises:
-        DataError: the cohorts have no carriers in common, or there are fewer than eight others.
+        DataError: no abnormality of any carrier could be learnt, or there are too few others.
     """
-    people = np.random.default_rng(seed).permutation(sorted(set(others.frame["patient_id"])))
-    if len(people) < 8:
-        raise DataError("the oracle learns from other people; give more of them")
+    carriers = others.frame.groupby("patient_id")["abnormal"].any()
+    people = np.random.default_rng(seed).permutation(sorted(carriers.index[~carriers]))
     learnt, judged = np.split(people, [round(_LEARNT * len(people))])
+    if len(judged) * (1 - specificity) < 1 - 1e-9:
+        raise DataError(
+            f"there are {len(people)} healthy other people, {len(judged)} of whom are judged: too "
+            f"few for a specificity of {specificity:g}; simulate more"
+        )
     banks = {"own": own, "cells": cells, "others": others}
     frames = {name: bank.frame.reset_index(drop=True) for name, bank in banks.items()}
     features = {name: homolog_features(bank, num_places) for name, bank in banks.items()}
     normal, of_own = frames["others"], frames["own"]
     scored: dict[str, list[_Scored]] = {}
     of_cells = frames["cells"]
-    carriers = set(of_own["patient_id"][of_own["abnormal"]])
-    for key, rows in of_cells[of_cells["patient_id"].isin(carriers)].groupby(
+    own_carriers = set(of_own["patient_id"][of_own["abnormal"]])
+    for key, rows in of_cells[of_cells["patient_id"].isin(own_carriers)].groupby(
         ["patient_id", "chromosome"]
     ):
         patient, chromosome = cast(tuple[str, int], key)
@@ -95,6 +102,8 @@ def known_events(
         of_type = normal[normal["chromosome"] == chromosome]
         known = of_type.index[of_type["patient_id"].isin(learnt)]
         rest = of_type[of_type["patient_id"].isin(judged)]
+        if not (len(known) and len(rest)):
+            continue
         discriminant = _discriminant(
             abnormal_second(features["cells"], abnormal), features["others"][known]
         )
@@ -110,7 +119,7 @@ def known_events(
         scored.setdefault(patient, []).append(
             _scored(own_N, rest_N, abnormal_N, rest["patient_id"], judged)
         )
-    if not scored:
+    if own_carriers and not scored:
         raise DataError(
             f"no patient has {FEWEST_CELLS} abnormal cells of one type in the cohort with many "
             "cells; simulate the same patients (same --seed and numbers) with --patient-cells"
@@ -119,7 +128,11 @@ def known_events(
     limits = {EVENT_KNOWN: specificity, TYPE_UNKNOWN: 1 - (1 - specificity) / _NUM_TYPES}
     for name, limit in limits.items():
         found[name] = [
-            float(_is_found(scored[patient], limit)) if patient in scored else 0.0
+            float(_is_found(scored[patient], limit))
+            if patient in scored
+            else np.nan
+            if patient in own_carriers
+            else 0.0
             for patient in found["patient_id"]
         ]
     return found

@@ -41,12 +41,12 @@ def _oracles(cohort: Cohort, config: PatientSearchConfig) -> dict[str, pd.DataFr
 def main(config: PatientSearchConfig) -> None:
     """Searches, prints the table, and writes the result of record if one was asked for."""
     cohort = Cohort.open(config.cohort)
+    diagnoses = _oracles(cohort, config) if config.cells else {}
     types, truth = [], []
     for hospital in sorted({entry.hospital for entry in cohort.files}):
         table = cohort.of_hospitals([hospital]).read()
         types.append(search_types(PairBank.from_table(table), config))
         truth.append(truth_of_patients(truth_of_types(table)))
-    diagnoses = _oracles(cohort, config) if config.cells else {}
     for one in config.diagnoses:
         name, _, place = one.partition("=")
         diagnoses[name] = pd.read_parquet(in_memory(to_location(place) / "patients.parquet"))

@@ -53,7 +53,7 @@ class Replica:
             raise RuntimeError(
                 "the registry is missing or cannot be read, or none of its promoted models can be "
                 "loaded; the log says why (registry_missing, registry_unreadable, model_rejected, "
-                "model_not_loaded)"
+                "model_not_loaded, reference_bags_missing)"
             )
 
 

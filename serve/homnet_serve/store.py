@@ -185,6 +185,7 @@ class ModelStore:
             lines = self._lines_of(standing)
             for hospital in [h for h, line in lines.items() if line != self._lines.get(h)]:
                 self._rejected = {pair for pair in self._rejected if pair[0] != hospital}
+                self._waiting = {pair for pair in self._waiting if pair[0] != hospital}
             self._lines = lines
             # Until it is ready it loads what fits; then it renews loaded models that are outdated.
             loaded = [served.hospital for served in self.loaded()]
@@ -253,8 +254,8 @@ class ModelStore:
     def _served(self, hospital: str, promotion: Promotion) -> Served:
         """Loads a model with its reader and checks both."""
         version = promotion.version
-        reference = self._reference_bags(version)
         self._registry.check_beside(promotion.beside)
+        reference = self._reference_bags(version)
         checkpoint = self._registry.checkpoint(version)
         predictor = self._same(version) or Predictor.of_checkpoint(checkpoint, self._device)
         predictor.homnet()

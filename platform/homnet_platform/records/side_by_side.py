@@ -19,7 +19,7 @@ from homnet.errors import DataError
 from homnet.evaluation.bootstrap import estimate
 from homnet.evaluation.metrics import hospital_samples
 from homnet.model.predictor import Predictor
-from homnet.records.beside_paper import HOMNET
+from homnet.records.beside_paper import HOMNET, OF_HOSPITALS
 from homnet_platform.job import root_cause
 from homnet_platform.runtime import require_workers
 
@@ -149,10 +149,6 @@ def write_scores(frames: Sequence[pd.DataFrame], path: Path) -> None:
     scores["bag"] = np.arange(len(scores))
     path.parent.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(path, index=False)
-
-
-OF_HOSPITALS: Final = "mean"
-"""The mean over the hospitals, where others have the name of one."""
 
 
 def rows_of(

@@ -238,6 +238,10 @@ def test_unknown_band_levels_are_estimated_and_impossible_ones_noted() -> None:
     assert said["a"] - said["c"] == {"band_level_estimated"}
     assert said["b"] - said["c"] == {"band_level_doubted"}
     assert "band_level_doubted" in said["d"]
+    # Seven pairs of a cell say too little.
+    few = set_band_levels(measured[measured["cell_id"] == "d"].iloc[:15])
+    assert set(few["band_level"]) == {700}
+    assert few["note"][0] == "its cell is stated to have 700 bands and looks like 400"
 
 
 def test_a_cell_without_a_usable_image_has_no_level_to_set() -> None:

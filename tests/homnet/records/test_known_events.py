@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -31,7 +33,7 @@ def _with(bank: PairBank, **columns: object) -> PairBank:
 
 
 def test_a_third_that_is_missing_is_found(banks: tuple[PairBank, ...]) -> None:
-    found = known_events(*banks).set_index("patient_id")
+    found = known_events(*banks, specificity=0.9).set_index("patient_id")
     carriers = ["h1-p0", "h1-p2", "h1-p4"]
     assert (found.loc[carriers, [EVENT_KNOWN, TYPE_UNKNOWN]] == 1.0).all(axis=None)
     assert (found.drop(index=carriers)[[EVENT_KNOWN, TYPE_UNKNOWN]] == 0.0).all(axis=None)
@@ -44,7 +46,7 @@ def test_what_is_called_abnormal_and_is_not_is_seldom_found(banks: tuple[PairBan
         _with(bank, abnormal=(bank.frame["chromosome"] == 0).to_numpy(), homolog=1)
         for bank in (own, cells)
     )
-    found = known_events(own, cells, others)
+    found = known_events(own, cells, others, specificity=0.9)
     assert found[TYPE_UNKNOWN].sum() <= 1
 
 
@@ -63,16 +65,33 @@ def test_a_mosaic_is_found_by_the_cells_that_show_it(banks: tuple[PairBank, ...]
         frame.loc[normal, "abnormal"] = False
         mixed.append(replace(bank, frame=frame, pair_NPCL=pair_NPCL))
     own, cells = mixed
-    found = known_events(own, cells, others).set_index("patient_id")
+    found = known_events(own, cells, others, specificity=0.9).set_index("patient_id")
     assert found.loc[["h1-p0", "h1-p2"], TYPE_UNKNOWN].tolist() == [1.0, 1.0]
     healthy = _with(own, abnormal=own.frame["abnormal"] & (own.frame["patient_id"] != "h1-p0"))
-    found = known_events(healthy, cells, others).set_index("patient_id")
+    found = known_events(healthy, cells, others, specificity=0.9).set_index("patient_id")
     assert found.loc[["h1-p0", "h1-p2"], TYPE_UNKNOWN].tolist() == [0.0, 1.0], "it is no carrier"
 
 
 def test_patients_without_other_cells_are_refused(banks: tuple[PairBank, ...]) -> None:
     own, cells, others = banks
     with pytest.raises(DataError, match="no patient has 20 abnormal cells"):
-        known_events(own, own, others)
-    with pytest.raises(DataError, match="give more of them"):
-        known_events(own, cells, others.of_patients(["h1-p0"]))
+        known_events(own, own, others, specificity=0.9)
+    with pytest.raises(DataError, match="40 healthy other people, 30 of whom are judged: too few"):
+        known_events(own, cells, others)
+    few = cells.of_patients(["h1-p2", "h1-p4"])
+    found = known_events(own, few, others, specificity=0.9).set_index("patient_id")
+    assert np.isnan(found.loc["h1-p0", EVENT_KNOWN]), "nobody knows what it has"
+    assert found.loc[["h1-p1", "h1-p2"], EVENT_KNOWN].tolist() == [0.0, 1.0]
+    nobody = own.of_patients(["h1-p1", "h1-p3"])
+    assert (known_events(nobody, cells, others, specificity=0.9)[EVENT_KNOWN] == 0.0).all()
+
+
+def test_carriers_among_the_others_teach_nothing(banks: tuple[PairBank, ...]) -> None:
+    own, cells, others = banks
+    frame = others.frame.reset_index(drop=True)
+    carriers = {f"h1-p{number}" for number in range(0, 40, 2)}
+    marked = frame["patient_id"].isin(carriers) & (frame["chromosome"] == 1)
+    mixed = replace(others, frame=frame.assign(abnormal=marked.to_numpy()))
+    healthy = others.of_patients(sorted(set(frame["patient_id"]) - carriers))
+    found, expected = (known_events(own, cells, one, specificity=0.9) for one in (mixed, healthy))
+    pd.testing.assert_frame_equal(found, expected)
