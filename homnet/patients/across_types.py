@@ -268,7 +268,7 @@ def quality_notes(assessment: Assessment, patient: tuple[str, str]) -> tuple[str
         cells = f"cell{'s' if len(doubted) > 1 else ''} {', '.join(doubted)}"
         found.append(
             f"The bands of {cells} are not those of the stated band level; poorer ones count as "
-            "they look."
+            "they look if the cell has 16 images or more."
         )
     return tuple(found)
 

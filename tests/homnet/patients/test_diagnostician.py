@@ -328,7 +328,7 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
         (
             "band_level_doubted",
             "The bands of cells c0, c2 are not those of the stated band level; poorer ones count "
-            "as they look.",
+            "as they look if the cell has 16 images or more.",
         ),
         ("band_level_estimated", None),
     ],
