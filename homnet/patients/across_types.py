@@ -259,7 +259,7 @@ def quality_notes(assessment: Assessment, patient: tuple[str, str]) -> tuple[str
     ]
     for flag, text in _SAID_OF_IMAGES.items():
         named = ", ".join(
-            f"{chromosome} in {count} {'cell' if count == 1 else 'cells'}"
+            f"chromosome {chromosome} in {count} {'cell' if count == 1 else 'cells'}"
             for chromosome, count in assessment.flagged(flag, patient).items()
         )
         found += [f"{text}: {named}."] if named else []

@@ -241,6 +241,11 @@ def diagnose(config: DiagnoseConfig) -> Location:
     staging.publish()
     for one in counts.to_pylist():
         print(f"{one['counts']:6d} {one['values'].replace('_', ' ')}")
+    if config.checkpoint == SHIPPED:
+        print(
+            "the model of the package has learnt from simulated people only: on real ones its "
+            "verdicts are a trial"
+        )
     print(f"verdicts: {config.output}")
     return to_location(config.output)
 

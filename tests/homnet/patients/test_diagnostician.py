@@ -323,8 +323,11 @@ def test_a_missing_acrocentric_beside_an_abnormal_one_suggests_a_fusion(
     ("flag", "sentence"),
     [
         ("third_copy", "Chromosome 21 has more than two copies in 2 of 3 cells"),
-        ("turned", "Chromosomes were upside down and were turned: 21 in 2 cells."),
-        ("same_pixels", "Images have the same pixels as images under other names: 21 in 2 cells."),
+        ("turned", "Chromosomes were upside down and were turned: chromosome 21 in 2 cells."),
+        (
+            "same_pixels",
+            "Images have the same pixels as images under other names: chromosome 21 in 2 cells.",
+        ),
         (
             "band_level_doubted",
             "The bands of cells c0, c2 are not those of the stated band level; poorer ones count "
