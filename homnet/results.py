@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -52,6 +53,12 @@ class Record:
             write_result(self.file, claim=self.claim, figures=figures, recipe=recipe, seed=seed)
 
 
+def _command() -> str:
+    """The command line; a job by its path in the project, wherever that lies on this machine."""
+    program, *rest = sys.argv
+    return shlex.join(["python", re.sub(r"^.*/(?=jobs/)", "", program), *rest])
+
+
 def write_result(
     path: str | Location,
     *,
@@ -84,7 +91,7 @@ def write_result(
     result = {
         "claim": claim,
         "figures": dict(figures),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": _command(),
         "recipe": recipe,
         "seed": seed,
         "packages": package_versions(),

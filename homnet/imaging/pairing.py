@@ -44,11 +44,11 @@ _NOTED: Final = {
 }
 """What is said of an image that is used, by its flag."""
 MAX_WIDTH: Final = 1.4
-"""Width over the median of the cell's chromosomes: of 2,754 real images of normal chromosomes three
-reach it, all folded; of two homologs put side by side nine in ten."""
+"""Width over the median of the cell's chromosomes. Of real single ones one in a thousand reaches
+it, and is folded; of two homologs side by side nearly nine in ten do (LAB.md, 2026-12-01)."""
 _FEWEST_OF_LEVEL: Final = 16
-"""Number of images of a cell from which its bands can overrule a stated level: of real cells that
-show 550 bands none is taken for one of 300 by eight of its pairs, but one in nine by one pair."""
+"""Number of images of a cell from which its bands can overrule a stated level: fewer may seem two
+levels poorer by chance (LAB.md, 2026-12-01)."""
 _FEWEST_WIDTHS: Final = 10
 """Number of images of a cell from which their median width is known."""
 Source = Location | IO[bytes] | NDArray[np.uint8]

@@ -27,7 +27,7 @@ EVENT_KNOWN: Final = "event known"
 TYPE_UNKNOWN: Final = "event known, not its type"
 """So far above other people as it must be if 23 types share the false alarms; at a specificity of
 0.99 above all of 2,300. Above all who are judged, if they are fewer: then the bound is too high."""
-FEWEST_CELLS: Final = 20
+_FEWEST_CELLS: Final = 20
 """Number of abnormal cells from which an abnormality is learnt."""
 _LEARNT: Final = 0.25
 """Share of the other people from whom the oracle learns what is normal; the rest is judged."""
@@ -97,7 +97,7 @@ def known_events(
         mine = of_own.index[
             (of_own["patient_id"] == patient) & (of_own["chromosome"] == chromosome)
         ]
-        if len(abnormal) < FEWEST_CELLS or not len(mine):
+        if len(abnormal) < _FEWEST_CELLS or not len(mine):
             continue
         of_type = normal[normal["chromosome"] == chromosome]
         known = of_type.index[of_type["patient_id"].isin(learnt)]
@@ -121,20 +121,15 @@ def known_events(
         )
     if own_carriers and not scored:
         raise DataError(
-            f"no patient has {FEWEST_CELLS} abnormal cells of one type in the cohort with many "
+            f"no patient has {_FEWEST_CELLS} abnormal cells of one type in the cohort with many "
             "cells; simulate the same patients (same --seed and numbers) with --patient-cells"
         )
     found = of_own.groupby(KEY).size().reset_index()[KEY]
     limits = {EVENT_KNOWN: specificity, TYPE_UNKNOWN: 1 - (1 - specificity) / _NUM_TYPES}
     for name, limit in limits.items():
-        found[name] = [
-            float(_is_found(scored[patient], limit))
-            if patient in scored
-            else np.nan
-            if patient in own_carriers
-            else 0.0
-            for patient in found["patient_id"]
-        ]
+        is_found = {patient: float(_is_found(types, limit)) for patient, types in scored.items()}
+        healthy = ~found["patient_id"].isin(own_carriers)
+        found[name] = found["patient_id"].map(is_found).astype(float).mask(healthy, 0.0)
     return found
 
 

@@ -226,7 +226,7 @@ def measure_treatments(config: TreatedImagesConfig) -> dict[str, Any]:
         if number < config.num_images and is_read:
             for name, treatment in TREATMENTS.items():
                 treated, right = treatment(image, rng)
-                # The rest of the cell is treated alike, and as large as it then is.
+                # A cell is enlarged as a whole; all other treatments keep the width.
                 scale = 2.0 if name == _LARGER else 1.0
                 right_is = own if right is image else _measured(right)
                 _count(rows[name], _measured(treated), right_is, scale * usual_px)

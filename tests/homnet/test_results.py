@@ -24,6 +24,14 @@ CLAIM = {
 }
 
 
+def test_a_command_names_its_job_without_the_folders_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/home/me/jobs/homnet/jobs/records/feed.py", "--seed", "1"])
+    written = write_result(tmp_path / "feed.json", **CLAIM)
+    assert written["command"] == "python jobs/records/feed.py --seed 1"
+
+
 def test_result_comes_back_with_versions_machine_and_date(tmp_path: Path) -> None:
     path = tmp_path / "results" / "evaluate-demo.json"
     written = write_result(path, **CLAIM)
